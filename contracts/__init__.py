@@ -1,0 +1,44 @@
+"""What services say to each other: data only, one file per speaker."""
+
+from .base import SERVICES, Digest, Envelope, Event, Name, Service, Topic, Value, Version, by_type
+from .catalog import ModelRegistered, ModelRetired, ServiceLevel, UseCaseRegistered
+from .deployer import DeploymentChanged, DeploymentRequested, MonitorSettings, Variant
+from .every import AlertRaised, AlertResolved, AuditRecorded
+from .governor import (
+    ApprovalGranted,
+    ApprovalRejected,
+    ApprovalRequested,
+    ApprovalRevoked,
+    AuditSealed,
+    Gate,
+    Grant,
+    RetrainingRequested,
+    Signature,
+    Statement,
+)
+from .model import Column, Datatype, Format, ModelSchema, Scan, TensorSpec, Training
+from .monitor import ColumnReport, DriftDetected, FeatureEvidence, Latency, MonitorReported, Window
+from .recorder import OutcomeObserved, OutcomeReported
+from .retrainer import RetrainingCompleted
+from .scorer import (
+    InferenceCompleted,
+    InferenceImported,
+    InferenceLogged,
+    InferenceRequested,
+    Mode,
+    PayloadReference,
+    ReplicaReported,
+)
+from .topology import EVENTS, HEARS, SAYS, event_of
+
+__all__ = [
+    "EVENTS", "HEARS", "SAYS", "SERVICES",
+    "AlertRaised", "AlertResolved", "ApprovalGranted", "ApprovalRejected", "ApprovalRequested", "ApprovalRevoked",
+    "AuditRecorded", "AuditSealed", "Column", "ColumnReport", "Datatype", "DeploymentChanged", "DeploymentRequested",
+    "Digest", "DriftDetected", "Envelope", "Event", "FeatureEvidence", "Format", "Gate", "Grant",
+    "InferenceCompleted", "InferenceImported", "InferenceLogged", "InferenceRequested", "Latency", "Mode",
+    "ModelRegistered", "ModelRetired", "ModelSchema", "MonitorReported", "MonitorSettings", "Name",
+    "OutcomeObserved", "OutcomeReported", "PayloadReference", "ReplicaReported", "RetrainingCompleted",
+    "RetrainingRequested", "Scan", "Service", "ServiceLevel", "Signature", "Statement", "TensorSpec", "Topic",
+    "Training", "UseCaseRegistered", "Value", "Variant", "Version", "Window", "by_type", "event_of",
+]  # fmt: skip

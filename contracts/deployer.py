@@ -1,0 +1,73 @@
+"""What the deployer says: what was asked to run where, and what each endpoint shall look like."""
+
+from datetime import timedelta
+from typing import ClassVar, Literal
+from uuid import UUID
+
+from .base import Digest, Event, Name, Topic, Value, Version
+from .governor import Grant, Signature
+from .model import Format, ModelSchema
+
+
+class DeploymentRequested(Event):
+    """Somebody asked for a version behind an endpoint of a use case; the governor answers."""
+
+    topic: ClassVar[Topic] = Topic("deployment.requested", speaker="deployer", keep=timedelta(days=365))
+    key_field: ClassVar[str] = "endpoint"
+
+    deployment_id: UUID
+    endpoint: Name
+    use_case: Name
+    unit: Name
+    model: Name
+    version: Version
+    digest: Digest
+    strategy: Literal["direct"]
+    streaming: bool
+    requested_by: str
+    retraining_id: UUID | None = None
+    """Set when the life-cycle template asked, after a retraining whose candidate won."""
+
+
+class MonitorSettings(Value):
+    """How an endpoint is watched."""
+
+    window_s: float = 10.0
+    budget_rows: int = 1_000_000
+    """The expected number of rows between two false alarms of this endpoint, over all its detectors."""
+    tolerance: float = 0.1
+    """The smallest effect that matters: standard deviations of a numeric column, PSI of a categorical one."""
+    retrain_on_drift: bool = True
+
+
+class Variant(Value):
+    """One version in an endpoint's desired state, with the grant that lets it serve."""
+
+    name: Literal["champion"]
+    model: Name
+    version: Version
+    digest: Digest
+    format: Format
+    weight: float = 1.0
+    model_schema: ModelSchema
+    baseline_digest: Digest | None
+    grant: Grant
+
+
+class DeploymentChanged(Event):
+    """The whole desired state of an endpoint, signed by the deployer; a revision never goes back."""
+
+    topic: ClassVar[Topic] = Topic("deployment.changed", speaker="deployer", compacted=True, partitions=1)
+    key_field: ClassVar[str] = "endpoint"
+
+    endpoint: Name
+    unit: Name
+    use_case: Name
+    revision: int
+    state: Literal["serving", "removed"]
+    streaming: bool
+    variants: tuple[Variant, ...]
+    """The versions that take traffic, and by their number those that `versions/{v}` reaches."""
+    monitor: MonitorSettings
+    signature: Signature
+    """Over the canonical JSON of everything else."""

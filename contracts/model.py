@@ -1,0 +1,67 @@
+"""What a model looks like from outside: tensors, columns, format. Shared by the events that carry it."""
+
+from typing import Literal
+
+from .base import Digest, Value
+
+Datatype = Literal[
+    "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "FP32", "FP64", "BYTES"
+]
+"""The tensor datatypes of the Open Inference Protocol V2."""
+
+Format = Literal["onnx", "sklearn"]
+"""How the model file is written. `onnx` runs in process; `sklearn` (skops) runs in the sandbox."""
+
+
+class TensorSpec(Value):
+    """One input or output tensor; -1 is the row dimension."""
+
+    name: str
+    datatype: Datatype
+    shape: tuple[int, ...]
+
+
+class Column(Value):
+    """One feature: the meaning of one column of the input matrix, or of an input tensor of one column."""
+
+    name: str
+    kind: Literal["numeric", "categorical"] = "numeric"
+    minimum: float | None = None
+    maximum: float | None = None
+    categories: tuple[float, ...] | None = None
+    nullable: bool = False
+    sensitive: bool = False
+    """Tokenised before it reaches spool, topic or file."""
+    protected: bool = False
+    """A protected attribute: kept usable for fairness, classified apart."""
+
+
+class ModelSchema(Value):
+    """The tensors of a model and the columns that its single input matrix is made of."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    columns: tuple[Column, ...] = ()
+    """The columns, in order, when the one input is a matrix [rows, columns]."""
+    prediction: str
+    """The output that carries the decision (class or value), which the monitor watches."""
+    score: str | None = None
+    """The output that carries class probabilities, if there is one."""
+
+
+class Scan(Value):
+    """What the security scan of an artifact found. Anything but `clean` and complete is refused by policy."""
+
+    verdict: Literal["clean", "suspicious", "malicious", "incomplete"]
+    scanner: str
+    findings: tuple[str, ...] = ()
+
+
+class Training(Value):
+    """What is known about how a version was made."""
+
+    rows: int | None = None
+    data_digest: Digest | None = None
+    metrics: dict[str, float] = {}
+    retraining_id: str | None = None
+    parent_version: int | None = None

@@ -1,0 +1,88 @@
+"""What the monitor says: closed windows, and departures from the baseline with their evidence."""
+
+from datetime import datetime, timedelta
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from .base import Event, Name, Topic, Value, Version
+
+
+class Window(Value):
+    """A span of event time and the distinct rows that fell into it."""
+
+    start: datetime = Field(alias="from")
+    end: datetime = Field(alias="to")
+    rows: int
+
+
+class FeatureEvidence(Value):
+    """How far one watched column moved, with its interval, against the tolerance that matters."""
+
+    name: str
+    effect: float
+    """Standard deviations for a numeric column, PSI for a categorical one; signed for a location."""
+    interval: tuple[float, float]
+    tolerance: float
+    unit: Literal["sd", "psi"] = "sd"
+
+
+class DriftDetected(Event):
+    """A window of a live model's inferences departed from its baseline."""
+
+    topic: ClassVar[Topic] = Topic("drift.detected", speaker="monitor", keep=timedelta(days=365))
+    key_field: ClassVar[str] = "endpoint"
+
+    endpoint: Name
+    use_case: Name
+    model: Name
+    version: Version
+    window: Window
+    since: datetime
+    """When the change began, by the detector's own estimate."""
+    detector: str
+    statistic: float
+    """The logarithm of the evidence; an alarm needs the logarithm of the budget."""
+    budget_rows: int
+    rows_watched: int
+    features: tuple[FeatureEvidence, ...]
+    retrain: bool
+    """The endpoint's settings ask for a retraining when it drifts."""
+
+
+class ColumnReport(Value):
+    """One watched column in one window."""
+
+    name: str
+    rows: int
+    missing: int
+    unseen: int
+    mean: float | None
+    effect: float
+    unit: Literal["sd", "psi"]
+
+
+class Latency(Value):
+    """Quantiles of the time from receipt to reply, in milliseconds."""
+
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+
+
+class MonitorReported(Event):
+    """A window closed, or a later row revised it."""
+
+    topic: ClassVar[Topic] = Topic("monitor.reported", speaker="monitor", keep=timedelta(days=30))
+    key_field: ClassVar[str] = "endpoint"
+
+    endpoint: Name
+    model: Name
+    version: Version
+    window: Window
+    revision: int
+    inferences: int
+    latency: Latency | None
+    columns: tuple[ColumnReport, ...]
+    statistic: float
+    threshold: float

@@ -1,0 +1,44 @@
+"""What the recorder says: what followed from a decision, joined to the decision."""
+
+from datetime import datetime, timedelta
+from typing import ClassVar
+
+from .base import Event, Name, Topic, Version
+
+
+class OutcomeReported(Event):
+    """An outsider reports the ground truth or the value of one decided row, possibly weeks late."""
+
+    topic: ClassVar[Topic] = Topic(
+        "outcome.reported", speaker="recorder", keep=timedelta(days=30), open=True, partitions=4
+    )
+    key_field: ClassVar[str] = "inference_id"
+
+    inference_id: str
+    row: int = 0
+    label: float | str | None = None
+    value: float | None = None
+
+
+class OutcomeObserved(Event):
+    """An outcome met its inference: everything that performance needs in one record."""
+
+    topic: ClassVar[Topic] = Topic("outcome.observed", speaker="recorder", keep=timedelta(days=30), partitions=4)
+    key_field: ClassVar[str] = "inference_id"
+
+    inference_id: str
+    row: int
+    label: float | str | None
+    value: float | None
+    endpoint: Name
+    use_case: Name
+    model: Name
+    version: Version
+    variant: str
+    prediction: float | str
+    score: float | None
+    entity: str | None
+    segments: dict[str, float | str] = {}
+    """Declared segments and protected attributes of the row."""
+    received_at: datetime
+    observed_at: datetime

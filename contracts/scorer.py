@@ -1,0 +1,110 @@
+"""What the scorer says: what each replica has loaded, and every inference that was made."""
+
+from datetime import datetime, timedelta
+from typing import Any, ClassVar, Literal
+
+from .base import Event, Name, Topic, Value, Version
+
+Mode = Literal["rest", "stream", "batch", "imported"]
+
+
+class ReplicaReported(Event):
+    """What one scorer host really has loaded for an endpoint: it closes the deployer's loop."""
+
+    topic: ClassVar[Topic] = Topic("replica.reported", speaker="scorer", compacted=True, partitions=1)
+
+    endpoint: Name
+    replica: str
+    revision: int
+    state: Literal["ready", "loading", "failed", "removed"]
+    reason: str | None = None
+    loaded: tuple[Version, ...] = ()
+    slots: int
+    """Worker processes of this host; `ready` says that all of them serve the revision."""
+    reported_at: datetime
+
+    @property
+    def key(self) -> str:
+        return f"{self.endpoint}/{self.replica}"
+
+
+class PayloadReference(Value):
+    """Where a payload too large for the log is kept: an object by digest, and which rows of it."""
+
+    digest: str
+    media_type: str
+    first_row: int
+    rows: int
+
+
+class InferenceLogged(Event):
+    """One inference as it was answered. `ce_id` is the inference id; the scorer writes it as bytes."""
+
+    topic: ClassVar[Topic] = Topic("inference.logged", speaker="scorer", keep=timedelta(days=7), partitions=4)
+    key_field: ClassVar[str] = "inference_id"
+
+    inference_id: str
+    endpoint: Name
+    unit: Name
+    use_case: Name
+    model: Name
+    version: Version
+    variant: str
+    mode: Mode
+    application: str
+    entity: str | None
+    request_id: str | None
+    writer: str
+    seq: int
+    """Grows by one for each record of a writer: consumers keep the highest and skip repeats."""
+    received_at: datetime
+    latency_ms: float
+    rows: int
+    request: dict[str, Any]
+    """The V2 request, its tensors as JSON whatever the wire was; or `{"reference": …}`."""
+    response: dict[str, Any]
+
+
+class InferenceRequested(Event):
+    """A producer asked for an inference. The value is a V2 infer request; one topic per endpoint."""
+
+    topic: ClassVar[Topic] = Topic(
+        "inference.requested", speaker="scorer", keep=timedelta(hours=24), open=True, per_endpoint=True
+    )
+    key_field: ClassVar[str] = "id"
+
+    id: str | None = None
+    inputs: list[dict[str, Any]]
+    outputs: list[dict[str, Any]] | None = None
+    parameters: dict[str, Any] | None = None
+
+
+class InferenceCompleted(Event):
+    """The V2 response to a streamed request; `inference.failed` says `{error, status}` instead."""
+
+    topic: ClassVar[Topic] = Topic("inference.completed", speaker="scorer", keep=timedelta(days=7), per_endpoint=True)
+    key_field: ClassVar[str] = "id"
+
+    id: str | None = None
+    model_name: str
+    model_version: str
+    outputs: list[dict[str, Any]]
+    parameters: dict[str, Any] = {}
+
+
+class InferenceImported(Event):
+    """A foreign runtime made an inference; the importer validates it and says `inference.logged`."""
+
+    topic: ClassVar[Topic] = Topic("inference.imported", speaker="scorer", keep=timedelta(days=7), open=True)
+    key_field: ClassVar[str] = "inference_id"
+
+    inference_id: str
+    endpoint: Name
+    model: Name
+    version: Version
+    application: str
+    entity: str | None = None
+    received_at: datetime
+    latency_ms: float
+    request: dict[str, Any]
+    response: dict[str, Any]

@@ -1,0 +1,59 @@
+"""Who says and who hears what: the source of topics, access rights and AsyncAPI documents."""
+
+from .base import SERVICES, Event, Service, by_type
+from .catalog import ModelRegistered, ModelRetired, UseCaseRegistered
+from .deployer import DeploymentChanged, DeploymentRequested
+from .every import AlertRaised, AlertResolved, AuditRecorded
+from .governor import (
+    ApprovalGranted,
+    ApprovalRejected,
+    ApprovalRequested,
+    ApprovalRevoked,
+    AuditSealed,
+    RetrainingRequested,
+)
+from .monitor import DriftDetected, MonitorReported
+from .recorder import OutcomeObserved, OutcomeReported
+from .retrainer import RetrainingCompleted
+from .scorer import InferenceCompleted, InferenceImported, InferenceLogged, InferenceRequested, ReplicaReported
+
+EVENTS: tuple[type[Event], ...] = (
+    UseCaseRegistered, ModelRegistered, ModelRetired,
+    DeploymentRequested, DeploymentChanged,
+    ApprovalRequested, ApprovalGranted, ApprovalRejected, ApprovalRevoked, RetrainingRequested, AuditSealed,
+    ReplicaReported, InferenceRequested, InferenceCompleted, InferenceImported, InferenceLogged,
+    DriftDetected, MonitorReported,
+    RetrainingCompleted,
+    OutcomeReported, OutcomeObserved,
+    AuditRecorded, AlertRaised, AlertResolved,
+)  # fmt: skip
+
+SAYS: dict[Service, tuple[type[Event], ...]] = {
+    service: tuple(e for e in EVENTS if not e.topic.open and e.topic.speaker in (service, "every"))
+    for service in SERVICES
+}
+
+HEARS: dict[Service, tuple[type[Event], ...]] = {
+    "catalog": (RetrainingCompleted, ApprovalGranted, DeploymentChanged),
+    "deployer": (
+        UseCaseRegistered, ModelRegistered, ModelRetired, ApprovalRequested, ApprovalGranted, ApprovalRejected,
+        ApprovalRevoked, RetrainingCompleted, ReplicaReported,
+    ),
+    "scorer": (DeploymentChanged, InferenceRequested, InferenceImported),
+    "monitor": (DeploymentChanged, InferenceLogged, OutcomeObserved),
+    "governor": tuple(
+        e for e in EVENTS
+        if e not in (InferenceRequested, InferenceCompleted, InferenceImported, InferenceLogged, OutcomeReported,
+                     OutcomeObserved, AuditSealed)
+    ),
+    "retrainer": (ModelRegistered, RetrainingRequested),
+    "recorder": (DeploymentChanged, InferenceLogged, OutcomeReported),
+    "console": EVENTS,
+}  # fmt: skip
+
+_BY_TYPE = by_type(EVENTS)
+
+
+def event_of(type_: str) -> type[Event] | None:
+    """The event of a CloudEvents type, or None for a type that nobody here declared."""
+    return _BY_TYPE.get(type_)
