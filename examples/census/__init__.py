@@ -1,0 +1,1 @@
+"""Who is employed: a credit-style decision on real census rows."""
