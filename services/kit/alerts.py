@@ -1,0 +1,38 @@
+"""Alerts that any service raises; governor alone keeps their owner and state."""
+
+from typing import Literal
+from uuid import NAMESPACE_URL, UUID, uuid5
+
+from contracts import AlertRaised, AlertResolved
+
+from .db import Tx
+
+
+def alert_id(kind: str, subject: str) -> UUID:
+    """One alert per kind and subject: raising it again is the same alert."""
+    return uuid5(NAMESPACE_URL, f"fairlead:alert:{kind}:{subject}")
+
+
+def raise_alert(
+    tx: Tx,
+    kind: str,
+    subject: str,
+    severity: Literal["info", "warning", "critical"],
+    title: str,
+    detail: str,
+    todo: str,
+    *,
+    unit: str | None = None,
+) -> UUID:
+    """Tell that a person should look at something, and what can be done about it."""
+    id = alert_id(kind, subject)
+    event = AlertRaised(
+        alert_id=id, subject=subject, kind=kind, severity=severity, title=title, detail=detail, todo=todo
+    )
+    tx.emit(event, unit=unit)
+    return id
+
+
+def resolve_alert(tx: Tx, kind: str, subject: str, reason: str, *, unit: str | None = None) -> None:
+    """Tell that what an alert told of is over."""
+    tx.emit(AlertResolved(alert_id=alert_id(kind, subject), subject=subject, reason=reason), unit=unit)

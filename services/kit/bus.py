@@ -1,0 +1,217 @@
+"""The event bus: one FastStream consumer per service over its control topics, with failures handled by class."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from faststream import AckPolicy
+from faststream.kafka import KafkaBroker, KafkaMessage
+from pydantic import ValidationError
+
+from contracts import Envelope, Event, Service
+
+from . import db as database
+from . import deadletters, kafka
+from .cloudevents import envelope, major_of
+from .context import Claim, Context, system, use
+from .db import AlreadyHandled, Database
+from .errors import Invalid, NotYet, Refusal
+from .health import Progress
+from .parked import Parking
+from .settings import Settings
+from .telemetry import EVENTS_HANDLED, get_logger
+
+log = get_logger(__name__)
+
+_ATTEMPTS = 3
+_PAUSE_S = 5.0
+
+_envelope: ContextVar[Envelope] = ContextVar("fairlead_envelope")
+
+
+def current_envelope() -> Envelope:
+    """The envelope of the event that is being handled."""
+    return _envelope.get()
+
+
+@dataclass(frozen=True)
+class Subscription:
+    """One reaction of a service: an event and the use case that it starts."""
+
+    event: type[Event]
+    handle: Callable[[Any], Awaitable[object]]
+
+
+E = TypeVar("E", bound=Event)
+
+
+def on(event: type[E], handle: Callable[[E], Awaitable[object]]) -> Subscription:
+    """React to an event: `on(ModelRegistered, governor.start_life_cycle)`."""
+    return Subscription(event, handle)
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """A record as it came, or as it was parked."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...]
+
+
+class Bus:
+    """Delivers events to use cases: each has its effect once, none is skipped silently."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        service: Service,
+        db: Database,
+        subscriptions: Iterable[Subscription],
+        progress: Progress,
+    ) -> None:
+        self._service: Service = service
+        self._db = db
+        self._progress = progress
+        self._table = {s.event.topic.name: s for s in subscriptions}
+        self._parking = Parking(db, self._work, self._bury)
+        connection = kafka.Connection.read(settings.kafka_properties)
+        self._broker = KafkaBroker(
+            connection.bootstrap,
+            security=connection.faststream(), enable_idempotence=True, acks="all", logger=None, client_id=service,
+        )  # fmt: skip
+        if self._table:
+            # One consumer over all control topics: thirty idle consumers cost twice what eight do.
+            subscriber = self._broker.subscriber(
+                *self._table, group_id=service, auto_offset_reset="earliest", isolation_level="read_committed",
+                ack_policy=AckPolicy.MANUAL, no_reply=True, decoder=_undecoded,
+            )  # fmt: skip
+            subscriber(self._receive)
+        progress.expect("bus", grace_s=10.0)
+
+    async def run(self) -> None:
+        """Consume until cancelled."""
+        delay = 0.2
+        while True:
+            try:
+                await self._broker.start()
+                break
+            except Exception as error:
+                if not kafka.is_away(error):
+                    raise
+                self._progress.fail("bus", f"Kafka is away: {error}")
+                await asyncio.sleep(delay)
+                delay = min(delay * 2, _PAUSE_S)
+        self._progress.beat("bus")
+        try:
+            await self._parking.run()
+        finally:
+            await self._broker.stop()
+
+    async def _receive(self, message: KafkaMessage) -> None:
+        record: Any = message.raw_message
+        delivery = Delivery(
+            record.topic, record.partition, record.offset, record.key or b"", record.value, tuple(record.headers)
+        )
+        try:
+            await self._settle(delivery)
+        except Exception as error:
+            if not _is_away(error):
+                log.error("a delivery failed outside its handler", exc_info=error)
+            # Infrastructure is away: the record is not acknowledged and comes again, for as long as it takes.
+            self._progress.fail("bus", f"{type(error).__name__}: {error}")
+            await asyncio.sleep(_PAUSE_S / 5)
+            await message.nack()
+        else:
+            self._progress.beat("bus")
+            await message.ack()
+
+    async def _settle(self, delivery: Delivery) -> None:
+        """Handle, park or bury; raises only where infrastructure is away."""
+        if delivery.value is None or deadletters.addressed_to_another(delivery.headers, self._service):
+            return
+        if await self._parking.holds(delivery):
+            await self._parking.park(delivery, "waits behind an earlier event of its key")
+            return
+        try:
+            await self._work(delivery)
+        except NotYet as reason:
+            await self._parking.park(delivery, str(reason))
+            EVENTS_HANDLED.labels(delivery.topic, "parked").inc()
+        except Exception as error:
+            if _is_away(error):
+                raise
+            await self._bury(delivery, error)
+        else:
+            await self._parking.something_arrived()
+
+    async def _work(self, delivery: Delivery) -> None:
+        """Let the use case have its effect. Raises NotYet, Refusal, or what went wrong three times."""
+        subscription, about, event = self._decode(delivery)
+        for attempt in range(1, _ATTEMPTS + 1):
+            claim = Claim("inbox", f"{about.source} {about.id}")
+            caller = system(self._service, about.unit)
+            story = {"correlation_id": about.correlation_id, "traceparent": about.traceparent}
+            token = _envelope.set(about)
+            try:
+                with use(Context(caller, claim=claim, **{k: v for k, v in story.items() if v})):
+                    await subscription.handle(event)
+                EVENTS_HANDLED.labels(delivery.topic, "handled").inc()
+                return
+            except AlreadyHandled:
+                EVENTS_HANDLED.labels(delivery.topic, "repeat").inc()
+                return
+            except (NotYet, Refusal):
+                raise
+            except Exception as error:
+                if _is_away(error) or attempt == _ATTEMPTS:
+                    raise
+                log.warning(
+                    "a handler failed and is tried again", topic=delivery.topic, attempt=attempt, exc_info=error
+                )
+                await asyncio.sleep(0.1 * 4**attempt)
+            finally:
+                _envelope.reset(token)
+
+    def _decode(self, delivery: Delivery) -> tuple[Subscription, Envelope, Event]:
+        about = envelope(delivery.headers)
+        subscription = self._table[delivery.topic]
+        event = subscription.event
+        if about.type != event.type():
+            raise Invalid(f"{delivery.topic} carries {event.type()}, not {about.type[:80]}")
+        if (major := major_of(about.dataschema)) not in (None, event.major):
+            raise Invalid(f"version {major} of {event.type()} is not understood here")
+        try:
+            return subscription, about, event.from_json(delivery.value or b"")
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            where = ".".join(map(str, first["loc"])) or "the body"
+            raise Invalid(f"{where}: {first['msg']}", where) from None
+
+    async def _bury(self, delivery: Delivery, error: BaseException) -> None:
+        """Into the dead-letter topic, with the reason."""
+        log.error("dead letter", topic=delivery.topic, offset=delivery.offset, reason=str(error)[:500], exc_info=error)
+        headers = deadletters.headers(
+            delivery.headers, self._service, delivery.topic, delivery.partition, delivery.offset, error
+        )
+        await self._broker.publish(
+            delivery.value,
+            deadletters.topic_of(delivery.topic),
+            key=delivery.key,
+            headers={name: value.decode(errors="replace") for name, value in headers},
+        )
+        EVENTS_HANDLED.labels(delivery.topic, "dead").inc()
+
+
+async def _undecoded(message: KafkaMessage) -> Any:
+    """FastStream would decode by content type and fail before our middleware: we validate the body ourselves."""
+    return message
+
+
+def _is_away(error: BaseException) -> bool:
+    return kafka.is_away(error) or database.is_away(error)

@@ -1,0 +1,110 @@
+"""State that lives in a compacted topic: read from its start, without a group, by every process that needs it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from pydantic import ValidationError
+
+from contracts import Envelope, Event
+
+from .cloudevents import envelope
+from .errors import Invalid
+from .kafka import Connection, is_away
+from .settings import Settings
+from .telemetry import get_logger
+
+log = get_logger(__name__)
+
+E = TypeVar("E", bound=Event)
+
+
+@dataclass(frozen=True)
+class Change(Generic[E]):
+    """The newest state of a key; `event` is None where the key was removed."""
+
+    key: str
+    event: E | None
+    envelope: Envelope | None
+    offset: int
+
+
+class CompactedTopic(Generic[E]):
+    """Follows a compacted topic for ever; `caught_up` is set once everything that was there has been seen."""
+
+    def __init__(self, settings: Settings, event: type[E]) -> None:
+        self._settings = settings
+        self._event = event
+        self.caught_up = asyncio.Event()
+
+    async def changes(self) -> AsyncIterator[Change[E]]:
+        """Every change, from the topic's start; after an interruption from where it was."""
+        positions: dict[TopicPartition, int] = {}
+        delay = 0.2
+        while True:
+            try:
+                async for change in self._follow(positions):
+                    delay = 0.2
+                    yield change
+            except Exception as error:
+                if not is_away(error):
+                    raise
+                log.warning("a compacted topic is away", topic=self._event.topic.name, error=str(error)[:200])
+                await asyncio.sleep(delay)
+                delay = min(delay * 2, 5.0)
+
+    async def _follow(self, positions: dict[TopicPartition, int]) -> AsyncIterator[Change[E]]:
+        connection = Connection.read(self._settings.kafka_properties)
+        consumer = AIOKafkaConsumer(
+            **connection.aiokafka(), enable_auto_commit=False, auto_offset_reset="earliest",
+            isolation_level="read_committed",
+        )  # fmt: skip
+        await consumer.start()
+        try:
+            name = self._event.topic.name
+            found = await _partitions(consumer, name)
+            tops = [TopicPartition(name, p) for p in sorted(found)]
+            consumer.assign(tops)
+            beginnings, ends = await consumer.beginning_offsets(tops), await consumer.end_offsets(tops)
+            for tp in tops:
+                positions.setdefault(tp, beginnings[tp])
+                consumer.seek(tp, positions[tp])
+            while True:
+                # The position moves over compacted records and transaction markers; the last record's offset does not.
+                if not self.caught_up.is_set() and all([await consumer.position(tp) >= ends[tp] for tp in tops]):
+                    self.caught_up.set()
+                for tp, records in (await consumer.getmany(timeout_ms=1000)).items():
+                    for record in records:
+                        if change := self._change(record):
+                            yield change
+                        positions[tp] = record.offset + 1
+        finally:
+            await consumer.stop()
+
+    def _change(self, record: object) -> Change[E] | None:
+        key = (getattr(record, "key", None) or b"").decode(errors="replace")
+        value, offset = getattr(record, "value", None), getattr(record, "offset", 0)
+        if value is None:
+            return Change(key, None, None, offset)
+        try:
+            return Change(key, self._event.from_json(value), envelope(getattr(record, "headers", ())), offset)
+        except (ValidationError, Invalid) as error:
+            log.error(
+                "a compacted record is not understood",
+                topic=self._event.topic.name,
+                offset=offset,
+                reason=str(error)[:500],
+            )
+            return None
+
+
+async def _partitions(consumer: AIOKafkaConsumer, topic: str) -> set[int]:
+    while True:
+        await consumer._client.force_metadata_update()  # a fresh client knows only what it was told to fetch
+        consumer._client.add_topic(topic)
+        await consumer._client.force_metadata_update()
+        if found := consumer.partitions_for_topic(topic):
+            return found
+        await asyncio.sleep(0.2)

@@ -1,0 +1,84 @@
+"""Who is asking, on whose behalf, and within which story: carried beside the call, not through it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
+from secrets import token_hex
+from typing import Literal
+
+from contracts import Service
+
+from .ids import uuid7
+
+EVERY_UNIT = "*"
+
+
+@dataclass(frozen=True)
+class Caller:
+    """A person, an application or a service, as its token or its principal proves."""
+
+    actor: str
+    kind: Literal["person", "application", "service"]
+    roles: frozenset[str] = frozenset()
+    units: frozenset[str] = frozenset()
+
+    def sees(self, unit: str) -> bool:
+        """Whether rows of this business unit are visible to the caller."""
+        return unit in self.units or EVERY_UNIT in self.units
+
+
+def system(service: Service, unit: str = EVERY_UNIT) -> Caller:
+    """The service itself, acting in one unit or in all."""
+    return Caller(f"service:{service}", "service", frozenset({"service"}), frozenset({unit}))
+
+
+@dataclass
+class Claim:
+    """Something that the first transaction of this call writes, so that a repeat has no second effect."""
+
+    kind: Literal["inbox", "idempotency"]
+    key: str
+    digest: str = ""
+    taken: bool = False
+
+
+@dataclass(frozen=True)
+class Context:
+    """One request or one event in hand."""
+
+    caller: Caller
+    correlation_id: str = field(default_factory=lambda: str(uuid7()))
+    traceparent: str = field(default_factory=lambda: f"00-{token_hex(16)}-{token_hex(8)}-01")
+    claim: Claim | None = None
+
+
+_current: ContextVar[Context | None] = ContextVar("fairlead_context", default=None)
+
+
+def current() -> Context:
+    """The context of the running call. Outside of any there is none to guess: that is a bug."""
+    context = _current.get()
+    if context is None:
+        raise LookupError("no caller in this context: wrap the work in `use(Context(...))`")
+    return context
+
+
+def maybe_current() -> Context | None:
+    return _current.get()
+
+
+@contextmanager
+def use(context: Context) -> Iterator[Context]:
+    """Run a block as somebody."""
+    token = _current.set(context)
+    try:
+        yield context
+    finally:
+        _current.reset(token)
+
+
+def as_caller(caller: Caller) -> Context:
+    """The running story with another caller; a new story where none is running."""
+    context = _current.get()
+    return replace(context, caller=caller, claim=None) if context else Context(caller)

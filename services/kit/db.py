@@ -1,0 +1,220 @@
+"""One use case is one transaction: claim, effect, audit rows and outbox rows commit together or not at all."""
+
+import base64
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import orjson
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+
+from contracts import AuditRecorded, Event, Service
+
+from . import cloudevents
+from .context import EVERY_UNIT, Claim, Context, current
+from .errors import Conflict, Invalid
+from .ids import now, uuid7
+
+Scalar = str | int | float | bool | None
+
+_WRITE_OUTBOX = text("""
+    WITH taken AS (
+        UPDATE counter SET outbox = outbox + :rows, audit = audit + :audits RETURNING outbox, audit
+    )
+    INSERT INTO outbox (number, audit, topic, key, headers, value)
+    SELECT taken.outbox - :rows + row.place,
+           CASE WHEN row.audit IS NULL THEN NULL ELSE taken.audit - :audits + row.audit END,
+           row.topic, row.key, row.headers, row.value
+    FROM taken, jsonb_to_recordset(CAST(:drafts AS jsonb))
+        AS row(place bigint, audit bigint, topic text, key text, headers jsonb, value text)
+""")
+
+
+class AlreadyHandled(Exception):
+    """This event had its effect before; the consumer goes on."""
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether this error says that PostgreSQL is away, not that the statement is wrong."""
+    if isinstance(error, DBAPIError) and error.connection_invalidated:
+        return True
+    if isinstance(error, (OperationalError, InterfaceError)):
+        return True
+    sqlstate = getattr(getattr(error, "orig", error), "sqlstate", None) or ""
+    # 08: connection; 53: out of resources, a full disk too; 57P: shutting down; 40: serialization or deadlock.
+    return sqlstate[:2] in ("08", "53", "40") or sqlstate.startswith("57P") or isinstance(error, ConnectionError)
+
+
+class Tx:
+    """An open transaction: SQL goes through `session`, facts through `emit` and `record`."""
+
+    def __init__(self, session: AsyncSession, service: Service, context: Context, unit: str) -> None:
+        self.session = session
+        self._service: Service = service
+        self._context = context
+        self._unit = unit
+        self._drafts: list[dict[str, Any]] = []
+        self._audits = 0
+
+    @property
+    def outgoing(self) -> bool:
+        return bool(self._drafts)
+
+    def emit(
+        self,
+        event: Event,
+        *,
+        unit: str | None = None,
+        detail: dict[str, Scalar] | None = None,
+        id: str | None = None,
+    ) -> str:
+        """Say a fact, with its audit row; answers the event's id."""
+        id = id or str(uuid7())
+        self._add(type(event), event.key, event.to_json(), unit, id)
+        self._audit(event.type(), event.key, unit, id, detail or {})
+        return id
+
+    def tombstone(self, event: type[Event], key: str, *, unit: str | None = None) -> None:
+        """Delete a key from a compacted topic."""
+        self._add(event, key, None, unit, str(uuid7()))
+
+    def record(self, action: str, subject: str, *, unit: str | None = None, **detail: Scalar) -> None:
+        """Put a fact that is no event into the audit ledger."""
+        self._audit(action, subject, unit, None, detail)
+
+    def _audit(
+        self, action: str, subject: str, unit: str | None, event_id: str | None, detail: dict[str, Scalar]
+    ) -> None:
+        self._audits += 1
+        row = AuditRecorded(
+            service=self._service, number=0, action=action, subject=subject, actor=self._context.caller.actor,
+            unit=unit or self._unit, at=now(), correlation_id=self._context.correlation_id, event_id=event_id,
+            detail=detail,
+        )  # fmt: skip
+        self._add(AuditRecorded, self._service, row.to_json(), unit, str(uuid7()), audit=self._audits)
+
+    def _add(
+        self, kind: type[Event], key: str, value: bytes | None, unit: str | None, id: str, audit: int | None = None
+    ) -> None:
+        headers = cloudevents.headers(kind, self._service, key, self._context, unit or self._unit, id=id)
+        self._drafts.append({
+            "place": len(self._drafts) + 1,
+            "audit": audit,
+            "topic": kind.topic.name,
+            "key": key,
+            "headers": [(name, content.decode()) for name, content in headers],
+            "value": value.decode() if value is not None else None,
+        })  # fmt: skip
+
+    async def write_outbox(self) -> None:
+        """Number and write what was said. The last statement before the commit."""
+        if not self._drafts:
+            return
+        drafts = orjson.dumps(self._drafts).decode()
+        numbers = {"rows": len(self._drafts), "audits": self._audits}
+        await self.session.execute(_WRITE_OUTBOX, numbers | {"drafts": drafts})
+
+
+class Database:
+    """A service's own schema, reached under its own plain role."""
+
+    def __init__(self, url: str, service: Service, *, pool: int = 5) -> None:
+        self.service: Service = service
+        self.engine: AsyncEngine = create_async_engine(
+            url.replace("postgresql://", "postgresql+asyncpg://", 1),
+            pool_size=pool, max_overflow=pool, pool_pre_ping=True, pool_timeout=5,
+            json_serializer=lambda value: orjson.dumps(value).decode(), json_deserializer=orjson.loads,
+            connect_args={
+                "timeout": 5, "command_timeout": 60,
+                "server_settings": {
+                    "search_path": service, "application_name": service,
+                    "idle_in_transaction_session_timeout": "60000",
+                },
+            },
+        )  # fmt: skip
+        self.committed: list[Callable[[], None]] = []
+        """Called after each commit that wrote to the outbox: the relay need not poll."""
+
+    @asynccontextmanager
+    async def transaction(self, unit: str | None = None) -> AsyncIterator[Tx]:
+        """One use case. Acts in the caller's units, in the event's unit inside a handler, or in `unit`."""
+        context = current()
+        try:
+            async with AsyncSession(self.engine, expire_on_commit=False) as session, session.begin():
+                await self._see(session, context, unit)
+                if context.claim:
+                    await _take(session, context.claim)
+                tx = Tx(session, self.service, context, unit or _home_unit(context))
+                yield tx
+                await session.flush()
+                await tx.write_outbox()
+        except BaseException:
+            if context.claim:
+                context.claim.taken = False  # rolled back with everything else
+            raise
+        if tx.outgoing:
+            for wake in self.committed:
+                wake()
+
+    @asynccontextmanager
+    async def reading(self, unit: str | None = None) -> AsyncIterator[AsyncSession]:
+        """Read under the same row-level security."""
+        async with AsyncSession(self.engine, expire_on_commit=False) as session, session.begin():
+            await self._see(session, current(), unit)
+            yield session
+
+    @asynccontextmanager
+    async def chassis(self) -> AsyncIterator[AsyncSession]:
+        """For the kit's own tables, which hold nothing that a person reads."""
+        async with AsyncSession(self.engine) as session, session.begin():
+            yield session
+
+    async def close(self) -> None:
+        await self.engine.dispose()
+
+    @staticmethod
+    async def _see(session: AsyncSession, context: Context, unit: str | None) -> None:
+        units = unit or ",".join(sorted(context.caller.units))
+        await session.execute(text("SELECT set_config('app.units', :units, true)"), {"units": units})
+
+
+def _home_unit(context: Context) -> str:
+    units = context.caller.units
+    return next(iter(units)) if len(units) == 1 else EVERY_UNIT
+
+
+async def _take(session: AsyncSession, claim: Claim) -> None:
+    """Write the inbox row or the idempotency key. Raises AlreadyHandled or Conflict for a repeat."""
+    if claim.kind == "inbox":
+        if claim.taken:
+            raise RuntimeError("a handler has one transaction: its inbox row is already spent")
+        insert = "INSERT INTO inbox (event) VALUES (:key) ON CONFLICT DO NOTHING RETURNING 1"
+        if (await session.execute(text(insert), {"key": claim.key})).first() is None:
+            raise AlreadyHandled(claim.key)
+    elif not claim.taken:
+        insert = "INSERT INTO idempotency (key, digest) VALUES (:key, :digest) ON CONFLICT DO NOTHING RETURNING 1"
+        if (await session.execute(text(insert), {"key": claim.key, "digest": claim.digest})).first() is None:
+            raise Conflict("a request with this Idempotency-Key is being done or was done; its answer is not there")
+    claim.taken = True
+
+
+def as_cursor(*values: str | int | datetime | UUID) -> str:
+    """An opaque place in a list, to hand to a caller."""
+    return base64.urlsafe_b64encode(orjson.dumps(values)).decode().rstrip("=")
+
+
+def from_cursor(cursor: str | None, parts: int) -> list[Any] | None:
+    """The values of a cursor; None where there is none. Raises Invalid for one that was not made here."""
+    if cursor is None:
+        return None
+    try:
+        values = orjson.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+    except ValueError:
+        values = None
+    if not isinstance(values, list) or len(values) != parts:
+        raise Invalid("this cursor was not made by this list", "cursor")
+    return values

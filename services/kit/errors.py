@@ -1,0 +1,76 @@
+"""How the domain refuses: by name, with a sentence for the person who asked."""
+
+
+class Refusal(Exception):
+    """A request that will not be done. Mapped to HTTP in one place, and to dead letters in handlers."""
+
+    status = 400
+    title = "Refused"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class Invalid(Refusal):
+    """The input is wrong; `field` names where."""
+
+    status = 422
+    title = "Invalid"
+
+    def __init__(self, message: str, field: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class NotFound(Refusal):
+    """There is no such thing, or the caller may not know of it."""
+
+    status = 404
+    title = "Not found"
+
+
+class Conflict(Refusal):
+    """The thing is in a state in which this cannot be done."""
+
+    status = 409
+    title = "Conflict"
+
+
+class Unauthorized(Refusal):
+    """No token, or one that proves nothing."""
+
+    status = 401
+    title = "Unauthorized"
+
+
+class Forbidden(Refusal):
+    """The caller is known and may not do this."""
+
+    status = 403
+    title = "Forbidden"
+
+
+class TooLarge(Refusal):
+    """More bytes than this path takes."""
+
+    status = 413
+    title = "Too large"
+
+
+class Busy(Refusal):
+    """Too many at once; try again after a while."""
+
+    status = 429
+    title = "Busy"
+
+
+class Unavailable(Refusal):
+    """Something that this needs is away; nothing was done."""
+
+    status = 503
+    title = "Unavailable"
+
+
+class NotYet(Exception):
+    """An event refers to something that has not arrived: it is parked and tried again."""

@@ -1,0 +1,76 @@
+"""How to reach Kafka: one properties file, as Java and librdkafka take it, for every client here."""
+
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aiokafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError, RequestTimedOutError
+from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
+
+AWAY = (KafkaConnectionError, KafkaTimeoutError, RequestTimedOutError, ConnectionError, TimeoutError)
+"""What Kafka's absence looks like: never a reason for a dead letter."""
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether this error says that the broker is away or moving, not that the request is wrong."""
+    return isinstance(error, AWAY) or (isinstance(error, KafkaError) and bool(getattr(error, "retriable", False)))
+
+
+@dataclass(frozen=True)
+class Connection:
+    """A client's address, principal and password."""
+
+    properties: dict[str, str]
+
+    @classmethod
+    def read(cls, path: Path) -> "Connection":
+        """Read a properties file. Raises FileNotFoundError or ValueError with what is missing."""
+        lines = (line.strip() for line in path.read_text().splitlines())
+        pairs = (line.partition("=") for line in lines if line and not line.startswith("#"))
+        properties = {name.strip(): value.strip() for name, _, value in pairs}
+        if not properties.get("bootstrap.servers"):
+            raise ValueError(f"{path} names no bootstrap.servers")
+        return cls(properties)
+
+    @property
+    def bootstrap(self) -> list[str]:
+        return self.properties["bootstrap.servers"].split(",")
+
+    @property
+    def protocol(self) -> str:
+        return self.properties.get("security.protocol", "PLAINTEXT")
+
+    @property
+    def principal(self) -> str:
+        return self.properties.get("sasl.username", "")
+
+    @property
+    def mechanism(self) -> str:
+        return self.properties.get("sasl.mechanism") or self.properties.get("sasl.mechanisms") or "PLAIN"
+
+    def _tls(self) -> ssl.SSLContext | None:
+        if not self.protocol.endswith("SSL"):
+            return None
+        return ssl.create_default_context(cafile=self.properties.get("ssl.ca.location") or None)
+
+    def aiokafka(self) -> dict[str, Any]:
+        """Keyword arguments of aiokafka's clients."""
+        common = {"bootstrap_servers": self.bootstrap, "security_protocol": self.protocol, "ssl_context": self._tls()}
+        if not self.protocol.startswith("SASL"):
+            return common
+        return common | {
+            "sasl_mechanism": self.mechanism,
+            "sasl_plain_username": self.principal,
+            "sasl_plain_password": self.properties.get("sasl.password", ""),
+        }
+
+    def faststream(self) -> BaseSecurity:
+        """The security object of FastStream's broker."""
+        tls = self._tls()
+        if not self.protocol.startswith("SASL"):
+            return BaseSecurity(ssl_context=tls, use_ssl=tls is not None)
+        kinds = {"SCRAM-SHA-256": SASLScram256, "SCRAM-SHA-512": SASLScram512, "PLAIN": SASLPlaintext}
+        kind = kinds[self.mechanism]
+        password = self.properties.get("sasl.password", "")
+        return kind(username=self.principal, password=password, ssl_context=tls, use_ssl=tls is not None)

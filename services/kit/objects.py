@@ -1,0 +1,92 @@
+"""The object store: immutable bytes by their sha256 digest, in a folder or in a bucket, with the same code."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import obstore
+from obstore.exceptions import AlreadyExistsError
+from obstore.store import ObjectStore, from_url
+
+from .errors import Invalid, NotFound, Unavailable
+from .settings import Settings
+from .signing import digest_of
+
+_CHUNK = 1024 * 1024
+
+
+class Objects:
+    """Content-addressed: what is put once is never overwritten, what is read is checked."""
+
+    def __init__(self, settings: Settings) -> None:
+        url = settings.objects_url
+        if url.startswith("file://"):
+            Path(url.removeprefix("file://")).mkdir(parents=True, exist_ok=True)
+        self._store: ObjectStore = from_url(url)
+
+    async def put(self, data: bytes) -> str:
+        """Store bytes; answers their digest."""
+        digest = digest_of(data)
+        await self._create(digest, data)
+        return digest
+
+    async def put_file(self, path: Path) -> str:
+        """Store a file; answers its digest."""
+        digest = await asyncio.to_thread(_file_digest, path)
+        await self._create(digest, path)
+        return digest
+
+    async def get(self, digest: str) -> bytes:
+        """The bytes of a digest. Raises NotFound, or Invalid where the stored bytes are not what the digest says."""
+        try:
+            data = bytes(await (await obstore.get_async(self._store, _path(digest))).bytes_async())
+        except FileNotFoundError:
+            raise NotFound(f"no object {digest}") from None
+        if digest_of(data) != digest:
+            raise Invalid(f"the stored object {digest} was altered: its bytes have another digest")
+        return data
+
+    async def exists(self, digest: str) -> bool:
+        try:
+            await obstore.head_async(self._store, _path(digest))
+        except FileNotFoundError:
+            return False
+        return True
+
+    async def stream(self, digest: str) -> AsyncIterator[bytes]:
+        """The bytes of a digest in chunks, unchecked: for answers whose reader checks."""
+        try:
+            result = await obstore.get_async(self._store, _path(digest))
+        except FileNotFoundError:
+            raise NotFound(f"no object {digest}") from None
+        async for chunk in result.stream(min_chunk_size=_CHUNK):
+            yield bytes(chunk)
+
+    async def fetch(self, digest: str, to: Path) -> Path:
+        """Copy an object into a file, checked, atomically."""
+        data = await self.get(digest)
+        part = to.with_name(to.name + ".part")
+        to.parent.mkdir(parents=True, exist_ok=True)
+        await asyncio.to_thread(part.write_bytes, data)
+        return part.replace(to)
+
+    async def _create(self, digest: str, data: bytes | Path) -> None:
+        try:
+            await obstore.put_async(self._store, _path(digest), data, mode="create")
+        except AlreadyExistsError:
+            return
+        except OSError as error:
+            raise Unavailable(f"the object store does not take {digest}: {error}") from error
+
+
+def _path(digest: str) -> str:
+    algorithm, _, value = digest.partition(":")
+    if algorithm != "sha256" or len(value) != 64 or not set(value) <= set("0123456789abcdef"):
+        raise Invalid(f"{digest[:80]!r} is not a sha256 digest", "digest")
+    return f"sha256/{value[:2]}/{value}"
+
+
+def _file_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,71 @@
+"""Read chosen offsets of a topic, committed records only, without a group: for state that lives in a topic."""
+
+from collections.abc import AsyncIterator
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from .kafka import Connection
+from .transactional import Incoming
+
+
+class TopicReader:
+    """A consumer that is told where to read. Not safe for concurrent reads: callers hold a lock."""
+
+    def __init__(self, connection: Connection, topic: str) -> None:
+        self._connection = connection
+        self._topic = topic
+        self._consumer: AIOKafkaConsumer | None = None
+
+    async def start(self) -> None:
+        """Connect. Raises KafkaError where the broker is away."""
+        consumer = AIOKafkaConsumer(
+            **self._connection.aiokafka(), group_id=None, enable_auto_commit=False, isolation_level="read_committed",
+            auto_offset_reset="earliest", max_partition_fetch_bytes=4 * 1024 * 1024, metadata_max_age_ms=30_000,
+        )  # fmt: skip
+        await consumer.start()
+        await consumer.topics()
+        consumer.assign([TopicPartition(self._topic, p) for p in consumer.partitions_for_topic(self._topic) or ()])
+        consumer.pause(*consumer.assignment())
+        self._consumer = consumer
+
+    async def stop(self) -> None:
+        if self._consumer:
+            consumer, self._consumer = self._consumer, None
+            await consumer.stop()
+
+    @property
+    def started(self) -> bool:
+        return self._consumer is not None
+
+    @property
+    def _live(self) -> AIOKafkaConsumer:
+        if self._consumer is None:
+            raise RuntimeError("the reader is not started")
+        return self._consumer
+
+    def partitions(self) -> list[int]:
+        return sorted(tp.partition for tp in self._live.assignment())
+
+    async def bounds(self, partition: int, since_ms: int) -> tuple[int, int]:
+        """The first offset written since a moment, and the end of what is committed."""
+        tp = TopicPartition(self._topic, partition)
+        end = (await self._live.end_offsets([tp]))[tp]
+        found = (await self._live.offsets_for_times({tp: since_ms}))[tp]
+        return (min(found.offset, end) if found else end), end
+
+    async def read(self, partition: int, start: int, end: int) -> AsyncIterator[list[Incoming]]:
+        """Every committed record of [start, end), in order, in lists as they arrive."""
+        tp = TopicPartition(self._topic, partition)
+        consumer = self._live
+        if start >= end:
+            return
+        consumer.seek(tp, start)
+        consumer.resume(tp)
+        try:
+            while await consumer.position(tp) < end:
+                found = await consumer.getmany(tp, timeout_ms=500, max_records=5_000)
+                records = [r for r in found.get(tp, ()) if r.offset < end]
+                if records:
+                    yield [Incoming(r.offset, r.timestamp, r.key, r.value, r.headers) for r in records]
+        finally:
+            consumer.pause(tp)

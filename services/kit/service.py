@@ -1,0 +1,131 @@
+"""Runs a service: HTTP, bus, relay and jobs as one process that starts and stops cleanly."""
+
+import asyncio
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as installed_version
+from typing import Any, TypeVar
+
+import uvicorn
+import uvloop
+from fastapi import APIRouter, FastAPI
+
+from contracts import Service
+
+from .auth import Verifier
+from .bus import Bus, Subscription
+from .db import Database
+from .health import Progress
+from .http import make_app
+from .idempotency import IdempotentRoute
+from .outbox import Relay, tidy
+from .settings import Settings
+from .telemetry import configure_logging, get_logger
+
+log = get_logger(__name__)
+
+Job = Callable[[], Awaitable[None]]
+S = TypeVar("S", bound=Settings)
+
+
+@dataclass
+class Parts:
+    """What a service is made of; `app.py` puts it together."""
+
+    service: Service
+    settings: Settings
+    db: Database | None = None
+    routers: Sequence[APIRouter] = ()
+    subscriptions: Sequence[Subscription] = ()
+    jobs: Sequence[Job] = ()
+    progress: Progress = field(default_factory=Progress)
+    large_bodies: dict[str, int] = field(default_factory=dict[str, int])
+    """Paths that take larger bodies than the rest, with their caps in bytes."""
+    prepare: Callable[[FastAPI], None] | None = None
+    """Last word on the HTTP application, for what is not a router."""
+
+
+def router(**options: Any) -> APIRouter:
+    """A router whose writes take an `Idempotency-Key`."""
+    return APIRouter(route_class=IdempotentRoute, **options)
+
+
+def version() -> str:
+    try:
+        return installed_version("fairlead")
+    except PackageNotFoundError:
+        return "0"
+
+
+def application(parts: Parts) -> FastAPI:
+    """The service's HTTP application alone, as tests use it."""
+    verifier = Verifier(parts.settings)
+    app = make_app(
+        parts.service, version(), parts.routers, verifier, parts.progress,
+        max_body_bytes=parts.settings.max_body_bytes, large_bodies=parts.large_bodies,
+    )  # fmt: skip
+    app.state.db, app.state.verifier = parts.db, verifier
+    if parts.prepare:
+        parts.prepare(app)
+    return app
+
+
+def run(build: Callable[[S], Parts], settings: type[S]) -> None:
+    """Run a service until SIGTERM; exits 0 after what was in hand is finished."""
+    given = settings()
+    parts = build(given)
+    configure_logging(parts.service, given.log_level)
+    uvloop.run(_serve(parts))
+    log.info("stopped")
+    sys.stdout.flush()
+
+
+async def _serve(parts: Parts) -> None:
+    settings = parts.settings
+    config = uvicorn.Config(
+        application(parts), host=settings.host, port=settings.listen_port(parts.service), http="httptools",
+        loop="none", log_config=None, access_log=False, timeout_graceful_shutdown=15, lifespan="off", server_header=False,
+    )  # fmt: skip
+    server = uvicorn.Server(config)
+    work = [asyncio.create_task(_forever(name, job), name=name) for name, job in _work(parts)]
+    stop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        stop.add_signal_handler(number, server.handle_exit, number, None)
+    log.info("starting", port=config.port)
+    try:
+        await server._serve()  # uvicorn's serve() would take the signal handlers for itself
+    finally:
+        for task in work:
+            task.cancel()
+        await asyncio.wait(work or [asyncio.create_task(asyncio.sleep(0))], timeout=5)
+        if parts.db:
+            await parts.db.close()
+
+
+def _work(parts: Parts) -> list[tuple[str, Job]]:
+    jobs: list[tuple[str, Job]] = [(getattr(job, "__qualname__", repr(job)), job) for job in parts.jobs]
+    if parts.db is None:
+        return jobs
+    db = parts.db
+    jobs.append(("outbox", Relay(parts.settings, db, parts.progress).run))
+    jobs.append(("tidy", lambda: tidy(db)))
+    if parts.subscriptions:
+        jobs.append(("bus", lambda: Bus(parts.settings, parts.service, db, parts.subscriptions, parts.progress).run()))
+    return jobs
+
+
+async def _forever(name: str, job: Job) -> None:
+    """Keep a job running: one that fails is started again, with growing pauses."""
+    delay, loop = 0.2, asyncio.get_running_loop()
+    while True:
+        started = loop.time()
+        try:
+            await job()
+            return
+        except Exception as error:
+            log.error("a job failed and is started again", job=name, exc_info=error)
+        delay = 0.2 if loop.time() - started > 60 else min(delay * 2, 10.0)
+        await asyncio.sleep(delay)

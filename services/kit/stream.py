@@ -1,0 +1,210 @@
+"""The batch stream: records in batches over plain aiokafka, their offsets committed with the state they belong to."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from . import db as database
+from . import kafka
+from .context import Context, system, use
+from .db import Database, Tx
+from .health import Progress
+from .settings import Settings
+from .telemetry import STREAM_LAG, STREAM_RECORDS, get_logger
+
+log = get_logger(__name__)
+
+Partition = tuple[str, int]
+
+
+@dataclass(frozen=True)
+class Record:
+    """One record as it lies in Kafka."""
+
+    offset: int
+    timestamp_ms: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]]
+
+
+@dataclass(frozen=True)
+class PartitionBatch:
+    """Consecutive records of one partition."""
+
+    topic: str
+    partition: int
+    first: int
+    """The offset that was next before this batch: what the stored state ends at."""
+    next: int
+    """The offset that is next after it."""
+    end: int
+    """The partition's end when the batch was read: `next >= end` says that it is read to its end."""
+    records: Sequence[Record]
+
+
+class Moved(Exception):
+    """Another worker advanced this partition: this one lost it and must not write."""
+
+
+Handler = Callable[[Tx, PartitionBatch], Awaitable[None]]
+Tick = Callable[[Mapping[Partition, bool]], Awaitable[None]]
+"""Called between polls with the assigned partitions and whether each is read to its end."""
+
+
+class BatchConsumer:
+    """Exactly-once folding: `handle` writes state in the transaction that also moves the offset.
+
+    Kafka's group only assigns partitions. The truth about positions is in PostgreSQL, advanced by compare-and-set,
+    so a worker that was stalled past its session cannot write over its successor.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        db: Database,
+        topics: Sequence[str],
+        group: str,
+        handle: Handler,
+        *,
+        tick: Tick | None = None,
+        progress: Progress | None = None,
+        max_records: int = 2000,
+        poll_ms: int = 500,
+    ) -> None:
+        self._settings = settings
+        self._db = db
+        self._topics = list(topics)
+        self._group = group
+        self._handle = handle
+        self._tick = tick
+        self._progress = progress or Progress()
+        self._max_records = max_records
+        self._poll_ms = poll_ms
+        self._name = f"stream {group}"
+        self._progress.expect(self._name, grace_s=15.0)
+
+    async def run(self) -> None:
+        """Consume until cancelled; Kafka or PostgreSQL being away only delays."""
+        delay = 0.2
+        while True:
+            try:
+                await self._consume()
+            except Moved as moved:
+                log.info("a partition moved to another worker", detail=str(moved))
+            except Exception as error:
+                if not (kafka.is_away(error) or database.is_away(error)):
+                    raise
+                self._progress.fail(self._name, f"{type(error).__name__}: {error}")
+                log.warning("a stream is delayed", group=self._group, error=str(error)[:200])
+                await asyncio.sleep(delay)
+                delay = min(delay * 2, 5.0)
+            else:
+                delay = 0.2
+
+    async def _consume(self) -> None:
+        connection = kafka.Connection.read(self._settings.kafka_properties)
+        consumer = AIOKafkaConsumer(
+            **connection.aiokafka(), group_id=self._group, enable_auto_commit=False, auto_offset_reset="earliest",
+            isolation_level="read_committed", fetch_max_wait_ms=200, max_partition_fetch_bytes=4 * 1024 * 1024,
+        )  # fmt: skip
+        listener = _SeekOnAssignment(consumer, self._positions)
+        consumer.subscribe(self._topics, listener=listener)
+        await consumer.start()
+        try:
+            while True:
+                fetched = await consumer.getmany(timeout_ms=self._poll_ms, max_records=self._max_records)
+                for tp, records in fetched.items():
+                    await self._fold(consumer, tp, records, listener)
+                await self._between_polls(consumer)
+        finally:
+            await consumer.stop()
+
+    async def _fold(
+        self, consumer: AIOKafkaConsumer, tp: TopicPartition, records: Sequence[Any], listener: "_SeekOnAssignment"
+    ) -> None:
+        if tp not in consumer.assignment() or not records:
+            return
+        first = listener.next[tp]
+        highwater = consumer.highwater(tp) or records[-1].offset + 1
+        batch = PartitionBatch(
+            tp.topic, tp.partition, first, records[-1].offset + 1, highwater,
+            [Record(r.offset, r.timestamp, r.key, r.value, r.headers) for r in records],
+        )  # fmt: skip
+        with use(Context(system(self._db.service))):
+            async with self._db.transaction() as tx:
+                await self._advance(tx.session, batch)
+                await self._handle(tx, batch)
+        listener.next[tp] = batch.next
+        STREAM_RECORDS.labels(tp.topic).inc(len(records))
+        STREAM_LAG.labels(tp.topic, tp.partition).set(max(0, highwater - batch.next))
+
+    async def _between_polls(self, consumer: AIOKafkaConsumer) -> None:
+        self._progress.beat(self._name)
+        assigned = consumer.assignment()
+        if self._tick:
+            await self._tick({(tp.topic, tp.partition): await _at_end(consumer, tp) for tp in assigned})
+        # For onlookers only: dashboards read the group's lag from Kafka.
+        committed = {tp: await consumer.position(tp) for tp in assigned}
+        if committed:
+            await _tell_group(consumer, committed)
+
+    async def _positions(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+        select = "SELECT topic, partition, next FROM stream_offset WHERE name = :name"
+        async with self._db.chassis() as session:
+            rows = {
+                TopicPartition(r.topic, r.partition): int(r.next)
+                for r in await session.execute(text(select), {"name": self._group})
+            }
+        return {tp: rows.get(tp, 0) for tp in partitions}
+
+    async def _advance(self, session: AsyncSession, batch: PartitionBatch) -> None:
+        """Move the stored offset from `first` to `next`. Raises Moved when it is not at `first`."""
+        advance = """
+            INSERT INTO stream_offset AS stored (name, topic, partition, next)
+            VALUES (:name, :topic, :partition, :next)
+            ON CONFLICT (name, topic, partition) DO UPDATE SET next = :next WHERE stored.next = :first
+            RETURNING next
+        """
+        place = {"name": self._group, "topic": batch.topic, "partition": batch.partition}
+        moved = await session.execute(text(advance), place | {"next": batch.next, "first": batch.first})
+        if moved.first() is None:
+            raise Moved(f"{batch.topic}[{batch.partition}] is no longer at {batch.first}")
+
+
+class _SeekOnAssignment(ConsumerRebalanceListener):
+    """Kafka's own committed offsets are never asked: each assigned partition is sought explicitly, 0 too."""
+
+    def __init__(
+        self,
+        consumer: AIOKafkaConsumer,
+        positions: Callable[[Sequence[TopicPartition]], Awaitable[dict[TopicPartition, int]]],
+    ) -> None:
+        self._consumer = consumer
+        self._positions = positions
+        self.next: dict[TopicPartition, int] = {}
+
+    async def on_partitions_revoked(self, revoked: Any) -> None:
+        """Nothing to flush: state and offsets committed together."""
+
+    async def on_partitions_assigned(self, assigned: Any) -> None:
+        self.next = await self._positions(sorted(assigned))
+        for tp, position in self.next.items():
+            self._consumer.seek(tp, position)
+
+
+async def _at_end(consumer: AIOKafkaConsumer, tp: TopicPartition) -> bool:
+    highwater = consumer.highwater(tp)
+    return highwater is not None and await consumer.position(tp) >= highwater
+
+
+async def _tell_group(consumer: AIOKafkaConsumer, positions: dict[TopicPartition, int]) -> None:
+    try:
+        await consumer.commit(positions)
+    except kafka.KafkaError as error:
+        log.debug("the group's offsets are not told", error=str(error)[:200])

@@ -1,0 +1,89 @@
+"""Helpers of tests: wait for what must become true, and see what was said around an action."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from contracts import Envelope, Event
+
+from .cloudevents import envelope
+from .kafka import Connection
+from .settings import Settings
+
+T = TypeVar("T")
+E = TypeVar("E", bound=Event)
+
+
+async def eventually(check: Callable[[], Awaitable[T] | T], within: float = 5.0, every: float = 0.05) -> T:
+    """The first truthy answer of `check`; fails with the last answer or error when none comes in time."""
+    deadline, last = time.monotonic() + within, None
+    while True:
+        try:
+            answer = check()
+            last = await answer if asyncio.iscoroutine(answer) or isinstance(answer, asyncio.Future) else answer
+            if last:
+                return last  # pyright: ignore[reportReturnType]
+        except (AssertionError, LookupError, OSError) as error:
+            last = error
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {within} s; at last: {last!r}")
+        await asyncio.sleep(every)
+
+
+@dataclass
+class Seen:
+    """Events of some topics, in the order in which they came."""
+
+    events: list[tuple[Envelope, Event]] = field(default_factory=list[tuple[Envelope, Event]])
+
+    def of(self, kind: type[E]) -> list[E]:
+        return [event for _, event in self.events if isinstance(event, kind)]
+
+
+@asynccontextmanager
+async def expect_events(settings: Settings, *kinds: type[Event], within: float = 10.0) -> AsyncIterator[Seen]:
+    """Run a block and wait until each of `kinds` was said at least once since it began."""
+    consumer = AIOKafkaConsumer(
+        **Connection.read(settings.kafka_properties).aiokafka(),
+        enable_auto_commit=False, isolation_level="read_committed",
+    )  # fmt: skip
+    by_topic = {kind.topic.name: kind for kind in kinds}
+    await consumer.start()
+    seen = Seen()
+    try:
+        tops = await _assign_at_end(consumer, list(by_topic))
+        yield seen
+        deadline = time.monotonic() + within
+        while missing := [k.type() for k in kinds if not seen.of(k)]:
+            if time.monotonic() > deadline:
+                raise AssertionError(f"not said within {within} s: {', '.join(missing)}")
+            await _read(consumer, by_topic, seen)
+        assert tops
+    finally:
+        await consumer.stop()
+
+
+async def _assign_at_end(consumer: AIOKafkaConsumer, topics: list[str]) -> list[TopicPartition]:
+    client: Any = consumer._client
+    for topic in topics:
+        await client.add_topic(topic)
+    await client.force_metadata_update()
+    tops = [TopicPartition(t, p) for t in topics for p in consumer.partitions_for_topic(t) or ()]
+    consumer.assign(tops)
+    ends = await consumer.end_offsets(tops)
+    for tp in tops:
+        consumer.seek(tp, ends[tp])
+    return tops
+
+
+async def _read(consumer: AIOKafkaConsumer, by_topic: dict[str, type[Event]], seen: Seen) -> None:
+    for tp, records in (await consumer.getmany(timeout_ms=200)).items():
+        for record in records:
+            if record.value is not None:
+                about = envelope(record.headers)
+                seen.events.append((about, by_topic[tp.topic].from_json(record.value)))

@@ -1,0 +1,349 @@
+"""Exactly once from a topic to topics: a transaction for each micro-batch, fenced by a static id for each partition.
+
+Correctness rests on one rule, whoever owns a partition and whatever the group believes: committed offsets are read
+only after the partition's transactional id was initialised, which ends every earlier transaction under that id and
+fences its producer. A transaction therefore starts where the last committed one ended, or fails.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.errors import KafkaError
+from aiokafka.producer.message_accumulator import BatchBuilder
+
+from .health import Progress
+from .kafka import Connection
+from .telemetry import STREAM_LAG, STREAM_RECORDS, get_logger
+
+Headers = Sequence[tuple[str, bytes]]
+log = get_logger(__name__)
+
+_BATCH_BYTES = 900_000
+"""Below the broker's largest message set (1 MiB), so that one record's overhead never tips a batch over it."""
+_ATTEMPTS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A record as it was read."""
+
+    offset: int
+    timestamp_ms: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Records that one transaction wrote side by side; `base_offset` is -1 where the broker did not say."""
+
+    base_offset: int
+    count: int
+
+
+class Work(Protocol):
+    """What is done with the records of one partition after the other."""
+
+    async def opened(self, partition: int) -> None:
+        """The partition is fenced: nobody else can write its results. Bring state up to date."""
+        ...
+
+    async def handle(self, partition: int, records: list[Incoming], out: "Output") -> None:
+        """Put the results of all records into `out`. Nothing is visible before the transaction commits."""
+        ...
+
+    def reject(self, partition: int, record: Incoming, error: Exception, out: "Output") -> None:
+        """A record that `handle` cannot survive, even alone: say so in `out`."""
+        ...
+
+    async def committed(self, partition: int, placed: dict[tuple[str, int], list[Placed]]) -> None:
+        """The transaction of the last `handle` is durable."""
+        ...
+
+    def dropped(self, partition: int) -> None:
+        """The transaction of the last `handle` may or may not have happened: `opened` comes next."""
+        ...
+
+
+class Output:
+    """The records of one transaction, written into prebuilt batches as they come."""
+
+    def __init__(self, producer: AIOKafkaProducer, partitions: dict[str, int]) -> None:
+        self._producer = producer
+        self._partitions = partitions
+        self._batches: dict[tuple[str, int], list[BatchBuilder]] = {}
+        self._counts: dict[tuple[str, int], int] = {}
+
+    def partitions(self, topic: str) -> int:
+        """How many partitions a topic has; the stream was told its name at the start."""
+        return self._partitions[topic]
+
+    def add(self, topic: str, partition: int, key: bytes | None, value: bytes | None, headers: Headers) -> int:
+        """Append a record; answers its place among this transaction's records of that partition."""
+        where = (topic, partition)
+        batches = self._batches.get(where)
+        if batches is None:
+            batches = self._batches[where] = [self._producer.create_batch()]
+            self._counts[where] = 0
+        if batches[-1].append(timestamp=None, key=key, value=value, headers=headers) is None:
+            batches.append(self._producer.create_batch())
+            batches[-1].append(timestamp=None, key=key, value=value, headers=headers)
+        place = self._counts[where]
+        self._counts[where] = place + 1
+        return place
+
+    async def send(self) -> dict[tuple[str, int], list[Placed]]:
+        """Write everything and wait for the broker. Raises the first failure: then the transaction must not commit."""
+        results = await asyncio.gather(*(self._send_to(where, batches) for where, batches in self._batches.items()))
+        return dict(zip(self._batches, results, strict=True))
+
+    async def _send_to(self, where: tuple[str, int], batches: list[BatchBuilder]) -> list[Placed]:
+        topic, partition = where
+        counts = [batch.record_count() for batch in batches]
+        sent = [await self._producer.send_batch(batch, topic, partition=partition) for batch in batches]
+        done = await asyncio.gather(*sent)
+        return [Placed(meta.offset, count) for meta, count in zip(done, counts, strict=True)]
+
+
+class Lane:
+    """One input partition: its consumer's share, its producer, and where its records come next."""
+
+    def __init__(self, stream: "TransactionalStream", consumer: AIOKafkaConsumer, tp: TopicPartition) -> None:
+        self._stream = stream
+        self._consumer = consumer
+        self._tp = tp
+        self._stopping = asyncio.Event()
+        self._limit = stream.max_records
+        self._failures = 0
+        self._task = asyncio.create_task(self._run(), name=f"lane {tp.topic}/{tp.partition}")
+
+    @property
+    def task(self) -> "asyncio.Task[None]":
+        return self._task
+
+    async def stop(self, grace_s: float = 4.0) -> None:
+        """Finish the transaction in hand, or give it up: the next owner fences it."""
+        self._stopping.set()
+        _, pending = await asyncio.wait([self._task], timeout=grace_s)
+        for task in pending:
+            task.cancel()
+            await asyncio.wait([task], timeout=grace_s)
+
+    async def _run(self) -> None:
+        delay = 0.2
+        while not self._stopping.is_set():
+            producer = self._stream.producer(self._tp.partition)
+            try:
+                await self._open(producer)
+                delay = 0.2
+                await self._pump(producer)
+            except ConsumerBroken:
+                raise
+            except (KafkaError, OSError, TimeoutError, AssertionError) as error:
+                # aiokafka asserts the states of its transactions: a fatal producer shows as AssertionError.
+                self._stream.trouble(self._tp.partition, error)
+            finally:
+                self._stream.work.dropped(self._tp.partition)
+                await _close(producer)
+            await _sleep(self._stopping, delay)
+            delay = min(delay * 2, 5.0)
+
+    async def _open(self, producer: AIOKafkaProducer) -> None:
+        """Fence, then read the committed offset, then seek: never in another order (DECISIONS 8)."""
+        self._consumer.pause(self._tp)
+        await asyncio.wait_for(producer.start(), 60)
+        await self._stream.work.opened(self._tp.partition)
+        committed = await self._consumer.committed(self._tp)
+        if committed is None:
+            await self._consumer.seek_to_beginning(self._tp)
+        else:
+            self._consumer.seek(self._tp, committed)
+        self._consumer.resume(self._tp)
+
+    async def _pump(self, producer: AIOKafkaProducer) -> None:
+        pending: list[Incoming] = []
+        while not self._stopping.is_set():
+            pending = pending or await self._read()
+            if not pending:
+                continue
+            if taken := await self._turn(producer, pending[: self._limit]):
+                pending = pending[taken:]
+                self._limit = min(self._limit * 2, self._stream.max_records)
+
+    async def _read(self) -> list[Incoming]:
+        try:
+            found = await self._consumer.getmany(self._tp, timeout_ms=300, max_records=self._limit)
+        except KafkaError as error:
+            raise ConsumerBroken(repr(error)) from error
+        self._stream.progress.beat(self._stream.part)
+        if end := self._consumer.highwater(self._tp):
+            position = await self._consumer.position(self._tp)
+            STREAM_LAG.labels(self._tp.topic, str(self._tp.partition)).set(max(0, end - position))
+        return [Incoming(r.offset, r.timestamp, r.key, r.value, r.headers) for r in found.get(self._tp, ())]
+
+    async def _turn(self, producer: AIOKafkaProducer, records: list[Incoming]) -> int:
+        """One transaction over these records; answers how many are done, 0 to try again with fewer."""
+        out = Output(producer, self._stream.partitions)
+        partition = self._tp.partition
+        try:
+            await self._stream.work.handle(partition, records, out)
+        except (KafkaError, OSError, TimeoutError):
+            raise
+        except Exception as error:  # whatever a record does to the work, the stream goes on
+            self._failures += 1
+            log.exception("a micro-batch failed", topic=self._tp.topic, records=len(records), offset=records[0].offset)
+            if len(records) > 1:
+                self._limit = max(1, len(records) // 4)
+                return 0
+            if self._failures < _ATTEMPTS:
+                await _sleep(self._stopping, 0.2 * self._failures)
+                return 0
+            out = Output(producer, self._stream.partitions)
+            self._stream.work.reject(partition, records[0], error, out)
+        await self._commit(producer, records, out)
+        self._failures = 0
+        return len(records)
+
+    async def _commit(self, producer: AIOKafkaProducer, records: list[Incoming], out: Output) -> None:
+        await producer.begin_transaction()
+        placed = await out.send()
+        await producer.send_offsets_to_transaction({self._tp: records[-1].offset + 1}, self._stream.group)
+        await producer.commit_transaction()
+        STREAM_RECORDS.labels(self._tp.topic).inc(len(records))
+        await self._stream.work.committed(self._tp.partition, placed)
+
+
+class ConsumerBroken(Exception):
+    """The consumer itself failed: all lanes stop and a new one joins the group."""
+
+
+class TransactionalStream:
+    """One input topic, worked through exactly once by every process that runs it under the same group."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        topic: str,
+        group: str,
+        work: Work,
+        outputs: Sequence[str],
+        progress: Progress,
+        *,
+        max_records: int = 5_000,
+        session_timeout_ms: int = 6_000,
+    ) -> None:
+        self.topic, self.group, self.work, self.progress, self.max_records = topic, group, work, progress, max_records
+        self.part = f"stream {topic}"
+        self.partitions: dict[str, int] = {}
+        self._connection = connection
+        self._outputs = outputs
+        self._session_timeout_ms = session_timeout_ms
+        self._lanes: dict[TopicPartition, Lane] = {}
+
+    async def run(self) -> None:
+        """Until cancelled; a broker that is away is waited for without bound."""
+        delay = 0.5
+        while True:
+            try:
+                await self._live()
+            except (KafkaError, OSError, ConsumerBroken) as error:
+                self.progress.fail(self.part, repr(error))
+                log.warning("the stream starts again", topic=self.topic, error=repr(error)[:300])
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, 5.0)
+
+    def producer(self, partition: int) -> AIOKafkaProducer:
+        """A producer under the partition's static id; an abandoned transaction hides others' rows for 10 s at most."""
+        return AIOKafkaProducer(
+            **self._connection.aiokafka(), transactional_id=f"{self.group}.{partition}", transaction_timeout_ms=10_000,
+            max_batch_size=_BATCH_BYTES, request_timeout_ms=15_000, client_id=f"{self.group}.{partition}",
+        )  # fmt: skip
+
+    def trouble(self, partition: int, error: BaseException) -> None:
+        """A lane failed and opens again."""
+        self.progress.fail(self.part, f"partition {partition}: {error!r}")
+        log.warning("a lane opens again", topic=self.topic, partition=partition, error=repr(error)[:300])
+
+    async def _live(self) -> None:
+        consumer = AIOKafkaConsumer(
+            **self._connection.aiokafka(), group_id=self.group, enable_auto_commit=False, auto_offset_reset="earliest",
+            isolation_level="read_committed", session_timeout_ms=self._session_timeout_ms, heartbeat_interval_ms=1_500,
+            max_partition_fetch_bytes=4 * 1024 * 1024, metadata_max_age_ms=30_000, client_id=self.group,
+        )  # fmt: skip
+        await consumer.start()
+        try:
+            await self._learn_partitions(consumer)
+            consumer.subscribe([self.topic], listener=_Listener(self, consumer))
+            await self._watch(consumer)
+        finally:
+            await self.release()
+            await _close(consumer)
+
+    async def _learn_partitions(self, consumer: AIOKafkaConsumer) -> None:
+        """Wait until the deployer has made every topic: a consumer that subscribes earlier looks again only minutes
+        later."""
+        names = (self.topic, *self._outputs)
+        while True:
+            await consumer.topics()
+            counts = {name: len(consumer.partitions_for_topic(name) or ()) for name in names}
+            missing = [name for name, count in counts.items() if not count]
+            if not missing:
+                self.partitions = counts
+                return
+            self.progress.fail(self.part, f"no topic {', '.join(missing)}")
+            await asyncio.sleep(0.5)
+
+    async def _watch(self, consumer: AIOKafkaConsumer) -> None:
+        """Lanes run by themselves; here only their end, or the consumer's, is seen."""
+        while True:
+            tasks = [lane.task for lane in self._lanes.values()]
+            if not tasks:
+                await consumer.getmany(timeout_ms=200)  # everything assigned is paused: this only surfaces errors
+                self.progress.beat(self.part)
+                continue
+            done, _ = await asyncio.wait(tasks, timeout=0.5, return_when=asyncio.FIRST_EXCEPTION)
+            for task in done:
+                if not task.cancelled() and (error := task.exception()):
+                    raise error
+
+    def take(self, consumer: AIOKafkaConsumer, assigned: set[TopicPartition]) -> None:
+        """Start a lane for each partition. It opens outside of the join, which must not wait for transactions."""
+        consumer.pause(*assigned)
+        for tp in assigned:
+            self._lanes[tp] = Lane(self, consumer, tp)
+
+    async def release(self) -> None:
+        """Stop all lanes: each finishes its transaction or leaves it to be fenced."""
+        lanes, self._lanes = list(self._lanes.values()), {}
+        await asyncio.gather(*(lane.stop() for lane in lanes))
+
+
+class _Listener(ConsumerRebalanceListener):
+    def __init__(self, stream: TransactionalStream, consumer: AIOKafkaConsumer) -> None:
+        self._stream = stream
+        self._consumer = consumer
+
+    async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
+        await self._stream.release()
+
+    async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
+        self._stream.take(self._consumer, assigned)
+
+
+async def _close(client: AIOKafkaConsumer | AIOKafkaProducer) -> None:
+    """A client of a broker that is away may never finish its farewell: it gets five seconds."""
+    try:
+        await asyncio.wait_for(client.stop(), 5)
+    except (KafkaError, OSError, TimeoutError, AssertionError) as error:
+        log.warning("a Kafka client did not close cleanly", error=repr(error)[:200])
+
+
+async def _sleep(stopping: asyncio.Event, seconds: float) -> None:
+    """Wait, but no longer than until we are told to stop."""
+    waiter = asyncio.create_task(stopping.wait())
+    await asyncio.wait([waiter], timeout=seconds)
+    waiter.cancel()
