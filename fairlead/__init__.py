@@ -1,0 +1,49 @@
+"""Fairlead's Python client.
+
+>>> from fairlead import Fairlead                                    # doctest: +SKIP
+>>> fl = Fairlead()                                                  # doctest: +SKIP
+>>> fl.score("credit", rows).predictions                             # doctest: +SKIP
+"""
+
+from .answers import (
+    Approval,
+    Batch,
+    DeadLetter,
+    Decision,
+    Deployment,
+    Drift,
+    Endpoint,
+    GroupLag,
+    Model,
+    ModelVersion,
+    Page,
+    Platform,
+    Retraining,
+    Scores,
+    ServiceStatus,
+    TopicState,
+    UseCase,
+    Verification,
+)
+from .client import AsyncFairlead, Fairlead
+from .errors import (
+    Busy,
+    Conflict,
+    Failed,
+    FairleadError,
+    Forbidden,
+    Invalid,
+    Misconfigured,
+    NotFound,
+    TimedOut,
+    Unauthorized,
+    Unreachable,
+)
+from .events import EventStream, Occurrence
+
+__all__ = [
+    "Approval", "AsyncFairlead", "Batch", "Busy", "Conflict", "DeadLetter", "Decision", "Deployment", "Drift",
+    "Endpoint", "EventStream", "Failed", "Fairlead", "FairleadError", "Forbidden", "GroupLag", "Invalid",
+    "Misconfigured", "Model", "ModelVersion", "NotFound", "Occurrence", "Page", "Platform", "Retraining", "Scores",
+    "ServiceStatus", "TimedOut", "TopicState", "Unauthorized", "Unreachable", "UseCase", "Verification",
+]  # fmt: skip

@@ -1,0 +1,240 @@
+"""What the platform answers: typed where it is settled, and nothing that it says is lost (`extra="allow"`)."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+from contracts import FeatureEvidence, Gate, ModelSchema, Scan, Training
+
+
+class Answer(BaseModel):
+    """A part of an answer. Fields that this client does not know are kept as attributes."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", protected_namespaces=())
+
+
+T = TypeVar("T")
+
+
+class Page(Answer, Generic[T]):
+    """A part of a list, and the cursor of the next part (None at the end)."""
+
+    items: list[T]
+    next: str | None = None
+
+    def __iter__(self) -> Iterator[T]:  # type: ignore[override]
+        return iter(self.items)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+
+class UseCase(Answer):
+    """What the business wants decided, and who answers for it."""
+
+    use_case: str
+    title: str
+    unit: str
+    owner: str
+    risk_tier: int
+
+
+class Model(Answer):
+    """A model, as a list shows it."""
+
+    model: str
+    unit: str
+    state: str | None = None
+    tags: list[str] = []
+
+
+class ModelVersion(Answer):
+    """One version: immutable bytes, what they take and give, how they were made."""
+
+    model: str
+    version: int
+    digest: str
+    state: str
+    unit: str | None = None
+    format: str | None = None
+    executes_code: bool | None = None
+    model_schema: ModelSchema | None = None
+    scan: Scan | None = None
+    training: Training | None = None
+    registered_by: str | None = None
+    registered_at: datetime | None = None
+    tags: list[str] = []
+
+
+class Deployment(Answer):
+    """A request to serve a version behind an endpoint, and how far it came."""
+
+    id: str
+    endpoint: str
+    state: str
+    model: str
+    version: int
+    use_case: str | None = None
+    reason: str | None = None
+    requested_by: str | None = None
+
+    @property
+    def settled(self) -> bool:
+        return self.state in SETTLED
+
+
+SETTLED = frozenset({"serving", "rejected", "refused", "failed", "superseded", "revoked", "removed", "rolled_back"})
+"""Deployment states in which nothing more happens by itself."""
+
+
+class Endpoint(Answer):
+    """An endpoint and what it shall serve."""
+
+    endpoint: str
+    state: str
+    use_case: str | None = None
+    unit: str | None = None
+    model: str | None = None
+    version: int | None = None
+    revision: int | None = None
+    streaming: bool | None = None
+
+
+class Approval(Answer):
+    """A question to a person: may these bytes serve this endpoint?"""
+
+    id: str
+    state: str
+    endpoint: str
+    model: str
+    version: int
+    use_case: str | None = None
+    requested_by: str | None = None
+    decided_by: str | None = None
+    reason: str | None = None
+    gates: list[Gate] = []
+
+
+class Scores(Answer):
+    """The answer to a scoring request, by Open Inference Protocol V2."""
+
+    inference_id: str
+    """The id of the decision: look it up with `decision`, report its outcome with `outcomes`."""
+    endpoint: str
+    version: int
+    outputs: dict[str, list[Any]]
+    """Output tensors by name, row by row."""
+
+    def __len__(self) -> int:
+        return max((len(values) for values in self.outputs.values()), default=0)
+
+    @property
+    def predictions(self) -> list[Any]:
+        """The first output: what was decided, row by row."""
+        return next(iter(self.outputs.values()), [])
+
+
+class Batch(Answer):
+    """A file that is scored, or was."""
+
+    id: str
+    endpoint: str
+    state: str
+    rows: int | None = None
+    done: int | None = None
+    reason: str | None = None
+
+    @property
+    def settled(self) -> bool:
+        return self.state in ("completed", "failed", "refused", "cancelled")
+
+
+class Retraining(Answer):
+    """A retraining, and how its candidate did against the champion."""
+
+    id: str
+    state: str
+    model: str
+    reason: str | None = None
+
+
+class Drift(Answer):
+    """How far an endpoint's inferences are from the baseline."""
+
+    endpoint: str
+    drifting: bool | None = None
+    statistic: float | None = None
+    threshold: float | None = None
+    since: datetime | None = None
+    features: list[FeatureEvidence] = []
+
+
+class GroupLag(Answer):
+    """How many records a consumer group has still to read."""
+
+    group: str
+    lag: int
+
+
+class TopicState(Answer):
+    """A topic as the broker sees it."""
+
+    topic: str
+    speaker: str | None = None
+    records: int
+    rate: float
+    """Records a second over the last minute."""
+    bytes: int | None = None
+    partitions: int
+    dead_letters: int
+    groups: list[GroupLag] = []
+
+
+class DeadLetter(Answer):
+    """A record that a service could not handle, and why."""
+
+    topic: str
+    partition: int
+    offset: int
+    source: str
+    service: str
+    error: str
+    reason: str
+    at: datetime
+    key: str | None = None
+
+
+class Decision(Answer):
+    """A recorded inference: what was asked, what was decided, by which version, what followed."""
+
+    inference_id: str
+    endpoint: str
+    model: str
+    version: int
+
+
+class ServiceStatus(Answer):
+    """Whether one service is there and ready."""
+
+    service: str
+    url: str
+    ready: bool
+    problems: dict[str, str] = {}
+
+
+class Platform(Answer):
+    """Who is where."""
+
+    services: list[ServiceStatus]
+    ready: bool
+
+
+class Verification(Answer):
+    """What the verification of the audit ledger found."""
+
+    ok: bool
+    records: int | None = None
+    first_bad: int | None = None
+    reason: str | None = None

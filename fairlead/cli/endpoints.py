@@ -1,0 +1,113 @@
+"""Commands about what runs where: deploy, rollback, approvals."""
+
+import time
+from typing import Annotated
+
+import typer
+
+from fairlead.answers import Approval, Deployment
+from fairlead.client import Fairlead
+from fairlead.errors import TimedOut
+
+from .output import Exit, Json, err, out, refusals, render, show_facts, show_table
+from .session import client
+
+app = typer.Typer()
+
+Endpoint = Annotated[str, typer.Argument(help="The endpoint's name.")]
+ApprovalId = Annotated[str, typer.Argument(help="The approval's id.")]
+Reason = Annotated[str, typer.Option("--reason", "-r", help="Why; it is signed and audited.")]
+
+
+@app.command()
+def deploy(
+    context: typer.Context,
+    endpoint: Endpoint,
+    use_case: Annotated[str, typer.Option("--use-case", "-u", help="The use case that it serves.")],
+    model: Annotated[str, typer.Option("--model", "-m", help="The model.")],
+    version: Annotated[int, typer.Option("--version", "-v", min=1, help="The version, from 1.")],
+    streaming: Annotated[bool, typer.Option(help="Also score events of a topic.")] = False,
+    wait: Annotated[float, typer.Option(help="Seconds to wait until it serves; 0: do not wait.")] = 0.0,
+    json: Json = False,
+) -> None:
+    """Ask for a version behind an endpoint; a second person grants it."""
+    with refusals():
+        fl = client(context)
+        asked = fl.deploy(endpoint, use_case=use_case, model=model, version=version, streaming=streaming)
+        deployment = _watched(fl, asked, wait) if wait else asked
+    render(deployment, json, lambda: _deployment(deployment))
+    if deployment.settled and deployment.state != "serving":
+        raise typer.Exit(Exit.REFUSED)
+
+
+def _watched(fl: Fairlead, deployment: Deployment, wait: float) -> Deployment:
+    """Follow a deployment until it is settled, saying its state meanwhile."""
+    deadline = time.monotonic() + wait
+    with err.status(f"{deployment.state} …") as status:
+        while not deployment.settled:
+            if time.monotonic() > deadline:
+                raise TimedOut(f"after {wait:g} s deployment {deployment.id} is still {deployment.state}")
+            time.sleep(0.3)
+            deployment = fl.deployment(deployment.id)
+            status.update(f"{deployment.state} …")
+    return deployment
+
+
+def _deployment(deployment: Deployment) -> None:
+    out.print(f"Deployment [bold]{deployment.id}[/bold]")
+    show_facts({
+        "endpoint": deployment.endpoint, "model": f"{deployment.model} v{deployment.version}",
+        "state": deployment.state, "reason": deployment.reason,
+    })  # fmt: skip
+
+
+@app.command()
+def rollback(
+    context: typer.Context,
+    endpoint: Endpoint,
+    reason: Annotated[str, typer.Option("--reason", "-r", help="Why; it is audited.")],
+    version: Annotated[int | None, typer.Option("--version", "-v", min=1, help="An earlier granted version.")] = None,
+    json: Json = False,
+) -> None:
+    """Go back to what an endpoint served before."""
+    with refusals():
+        document = client(context).rollback(endpoint, version=version, reason=reason)
+    render(document, json, lambda: out.print(f"{endpoint} goes back to version {document.get('version', 'before')}."))
+
+
+@app.command()
+def approvals(
+    context: typer.Context,
+    state: Annotated[str, typer.Option(help="pending, granted, rejected, revoked or all.")] = "pending",
+    json: Json = False,
+) -> None:
+    """List what waits for a decision."""
+    with refusals():
+        page = client(context).approvals(None if state == "all" else state)
+    render(page, json, lambda: show_table(
+        ["Id", "Endpoint", "Model", "Use case", "State", "Asked by", "Gates"],
+        ([a.id, a.endpoint, f"{a.model} v{a.version}", a.use_case, a.state, a.requested_by, _gates(a)] for a in page.items),
+        "Nothing waits for a decision.",
+    ))  # fmt: skip
+
+
+def _gates(approval: Approval) -> str:
+    passed = sum(gate.passed for gate in approval.gates)
+    failed = ", ".join(gate.name for gate in approval.gates if not gate.passed)
+    return f"{passed}/{len(approval.gates)} passed" + (f"; failed: {failed}" if failed else "")
+
+
+@app.command()
+def approve(context: typer.Context, approval_id: ApprovalId, reason: Reason, json: Json = False) -> None:
+    """Grant an approval that somebody else asked for."""
+    with refusals():
+        document = client(context).approve(approval_id, reason)
+    render(document, json, lambda: out.print("[green]Granted.[/green] The deployer rolls it out now."))
+
+
+@app.command()
+def reject(context: typer.Context, approval_id: ApprovalId, reason: Reason, json: Json = False) -> None:
+    """Refuse an approval."""
+    with refusals():
+        document = client(context).reject(approval_id, reason)
+    render(document, json, lambda: out.print("Rejected."))

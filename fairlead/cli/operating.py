@@ -1,0 +1,126 @@
+"""Commands of operators: drift, retrain, report, topics, status."""
+
+from typing import Annotated, Any
+
+import typer
+
+from fairlead.answers import Drift, Platform, Retraining, TopicState
+
+from .output import Exit, Json, err, out, refusals, render, show_facts, show_json, show_table
+from .session import client
+
+app = typer.Typer()
+
+Endpoint = Annotated[str, typer.Argument(help="The endpoint's name.")]
+
+
+@app.command()
+def drift(context: typer.Context, endpoint: Endpoint, json: Json = False) -> None:
+    """Show how far an endpoint is from its baseline."""
+    with refusals():
+        found = client(context).drift(endpoint)
+    render(found, json, lambda: _drift(found))
+
+
+def _drift(found: Drift) -> None:
+    show_facts({
+        "endpoint": found.endpoint, "drifting": found.drifting, "since": found.since,
+        "evidence": found.statistic, "alarm at": found.threshold,
+    })  # fmt: skip
+    out.print()
+    show_table(
+        ["Feature", "Effect", "Interval", "Tolerance", "Unit"],
+        ([f.name, f.effect, f"{f.interval[0]:.3g} … {f.interval[1]:.3g}", f.tolerance, f.unit] for f in found.features),
+        "No feature is beyond its tolerance.",
+        right=["Effect", "Tolerance"],
+    )
+
+
+@app.command()
+def retrain(
+    context: typer.Context,
+    endpoint: Endpoint,
+    reason: Annotated[str | None, typer.Option("--reason", "-r", help="Why; it is audited.")] = None,
+    wait: Annotated[float, typer.Option(help="Seconds to wait until it is done; 0: do not wait.")] = 0.0,
+    json: Json = False,
+) -> None:
+    """Ask for the model behind an endpoint to be trained anew on recorded rows."""
+    fields = {"reason": reason} if reason else {}
+    with refusals(), err.status("Retraining …"):
+        found = client(context).retrain(endpoint, wait=wait or None, **fields)
+    render(found, json, lambda: _retraining(found))
+    if found.state == "failed":
+        raise typer.Exit(Exit.REFUSED)
+
+
+def _retraining(found: Retraining) -> None:
+    show_facts({name: value for name, value in found.model_dump(mode="json").items() if not isinstance(value, list)})
+
+
+@app.command()
+def report(
+    context: typer.Context,
+    kind: Annotated[str, typer.Argument(help="The kind of report, for example model.")],
+    filter: Annotated[list[str] | None, typer.Option("--filter", "-f", help="What it is about, as name=value.")] = None,
+    json: Json = False,
+) -> None:
+    """Print a report."""
+    pairs = dict(text.partition("=")[::2] for text in filter or ())
+    with refusals():
+        document = client(context).report(kind, **pairs)
+    if json or any(isinstance(value, dict | list) for value in document.values()):
+        show_json(document)
+    else:
+        show_facts(document)
+
+
+@app.command()
+def topics(context: typer.Context, json: Json = False) -> None:
+    """List the topics with rate, lag and dead letters."""
+    with refusals():
+        page = client(context).topics()
+    render(page, json, lambda: show_table(
+        ["Topic", "Records", "Rate/s", "Size", "Lag", "Dead letters"],
+        ([t.topic, t.records, t.rate, _size(t.bytes), _lag(t), t.dead_letters] for t in page.items),
+        "There are no topics. Is the platform up? (make up)",
+        right=["Records", "Rate/s", "Size", "Lag", "Dead letters"],
+    ))  # fmt: skip
+
+
+def _lag(topic: TopicState) -> int:
+    return max((group.lag for group in topic.groups), default=0)
+
+
+def _size(size: int | None) -> str:
+    if size is None:
+        return "–"
+    value, units = float(size), ["B", "KiB", "MiB", "GiB", "TiB"]
+    while value >= 1024 and len(units) > 1:
+        value, units = value / 1024, units[1:]
+    return f"{value:.0f} {units[0]}" if units[0] == "B" else f"{value:.1f} {units[0]}"
+
+
+@app.command()
+def status(context: typer.Context, json: Json = False) -> None:
+    """Show who is where and who is ready; exit code 1 when somebody is not."""
+    with refusals():
+        platform = client(context).status()
+    render(platform, json, lambda: _status(platform))
+    if not platform.ready:
+        raise typer.Exit(Exit.REFUSED)
+
+
+def _status(platform: Platform) -> None:
+    show_table(
+        ["Service", "Address", "State", "Why"],
+        ([s.service, s.url, _state(s), _problems(s.problems)] for s in platform.services),
+        "The platform names no services.",
+    )
+
+
+def _state(service: Any) -> str:
+    return "ready" if service.ready else "not ready"
+
+
+def _problems(problems: dict[str, str]) -> str:
+    return "; ".join(f"{part}: {reason}" for part, reason in problems.items())

@@ -1,0 +1,55 @@
+"""The steps that operations are made of: read, send, wait until settled."""
+
+import time
+from datetime import datetime
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import httpx
+from pydantic import TypeAdapter, ValidationError
+
+from .errors import Failed, TimedOut
+from .wire import Flow, Pause, Request
+
+A = TypeVar("A")
+Document = dict[str, Any]
+_POLL_S = 0.25
+
+
+def read(kind: type[A], path: str, **params: Any) -> Flow[A]:
+    return parse(kind, (yield Request("GET", path, params=params)))
+
+
+def send(kind: type[A], method: str, path: str, body: Document) -> Flow[A]:
+    return parse(kind, (yield Request(method, path, body=body)))
+
+
+def settled(kind: type[A], path: str, wait: float | None) -> Flow[A]:
+    """Read something until nothing more happens to it by itself."""
+    deadline = time.monotonic() + (wait or 0.0)
+    while True:
+        answer = yield from read(kind, path)
+        if wait is None or getattr(answer, "settled", True):
+            return answer
+        if time.monotonic() >= deadline:
+            raise TimedOut(f"after {wait:g} s it is still {getattr(answer, 'state', 'under way')!r}")
+        yield Pause(_POLL_S)
+
+
+def parse(kind: type[A], answer: httpx.Response) -> A:
+    try:
+        return TypeAdapter(kind).validate_json(answer.content)
+    except ValidationError as error:
+        raise Failed(
+            f"the platform's answer to {answer.request.url.path} is not as expected: {error.errors()[0]['msg']} "
+            f"at {'.'.join(map(str, error.errors()[0]['loc']))}",
+            status=answer.status_code,
+        ) from error
+
+
+def part(name: str) -> str:
+    return quote(name, safe="")
+
+
+def text(value: Any) -> Any:
+    return value.isoformat() if isinstance(value, datetime) else value
