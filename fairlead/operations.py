@@ -1,7 +1,7 @@
 """Everything that can be asked of the platform, each written once as the requests that it takes."""
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -26,7 +26,7 @@ from .answers import (
     Verification,
 )
 from .flows import Document, parse, part, read, send, settled, text
-from .rows import InputSpec, Signature, tensors
+from .rows import InputSpec, Signature, have_names, tensors
 from .scoring import catalog_columns, columns, model_path, scores
 from .wire import Flow, Request, operation
 
@@ -203,8 +203,8 @@ class Operations:
         >>> fl.score("credit", [{"AGEP": 44, "SEX": 2}], entity="customer-17").predictions  # doctest: +SKIP
         [1]
         """
-        named = not hasattr(rows, "__array__") or hasattr(rows, "columns")
-        signature = yield from self._signature(endpoint, version, named)
+        rows = list(rows) if isinstance(rows, Iterator) else rows
+        signature = yield from self._signature(endpoint, version, have_names(rows))
         body: Document = {"inputs": tensors(rows, signature)}
         parameters = {"entity": entity, "correlation_id": correlation_id}
         if given := {name: value for name, value in parameters.items() if value is not None}:

@@ -50,6 +50,13 @@ def tensors(rows: Any, signature: Signature) -> list[dict[str, Any]]:
     return _as_vectors(table, signature)
 
 
+def have_names(rows: Any) -> bool:
+    """Whether these rows name their columns, so that the endpoint's order of columns is needed."""
+    if hasattr(rows, "columns") or hasattr(rows, "to_pydict") or isinstance(rows, Mapping):
+        return True
+    return isinstance(rows, Sequence) and bool(rows) and isinstance(rows[0], Mapping)
+
+
 def _is_array(rows: Any) -> bool:
     return hasattr(rows, "__array__") and hasattr(rows, "ndim") and not hasattr(rows, "columns")
 

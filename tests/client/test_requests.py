@@ -1,0 +1,202 @@
+"""What each operation sends, and what it makes of the answer."""
+
+import zipfile
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import httpx
+import orjson
+import pytest
+
+from fairlead import (
+    AsyncFairlead,
+    Busy,
+    Conflict,
+    Failed,
+    Fairlead,
+    FairleadError,
+    Forbidden,
+    Invalid,
+    NotFound,
+    TimedOut,
+    Unauthorized,
+    Unreachable,
+)
+
+Answer = Callable[[httpx.Request], httpx.Response]
+
+
+class Asked:
+    """A platform's answers by path, and the requests that came."""
+
+    def __init__(self, **answers: Any) -> None:
+        self.requests: list[httpx.Request] = []
+        self._answers = {path.replace("__", "/"): answer for path, answer in answers.items()}
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        request.read()
+        self.requests.append(request)
+        answer = self._answers[request.url.path.removeprefix("/").replace("-", "_")]
+        if isinstance(answer, list):
+            answer = answer.pop(0) if len(answer) > 1 else answer[0]
+        return answer if isinstance(answer, httpx.Response) else httpx.Response(200, json=answer)
+
+
+def client(answer: Answer) -> Fairlead:
+    return Fairlead("http://fairlead.test", "a-token", transport=httpx.MockTransport(answer))
+
+
+DEPLOYMENT = {"id": "d1", "endpoint": "credit", "state": "requested", "model": "credit", "version": 2}
+METADATA = {"name": "credit", "inputs": [{"name": "X", "datatype": "FP32", "shape": [-1, 2]}]}
+SCORES = {
+    "model_name": "credit",
+    "model_version": "3",
+    "parameters": {"inference_id": "i-1"},
+    "outputs": [
+        {"name": "label", "datatype": "INT64", "shape": [2], "data": [0, 1]},
+        {"name": "odds", "datatype": "FP32", "shape": [2, 2], "data": [0.9, 0.1, 0.2, 0.8]},
+    ],
+}
+
+
+def test_a_write_carries_the_token_and_a_key_that_makes_its_repeat_harmless() -> None:
+    asked = Asked(v1__deployments=DEPLOYMENT)
+    fl = client(asked)
+    for _ in range(2):
+        fl.deploy("credit", use_case="limits", model="credit", version=2, streaming=True)
+    first, second = asked.requests
+    assert first.headers["authorization"] == "Bearer a-token"
+    assert first.headers["idempotency-key"] != second.headers["idempotency-key"]
+    assert orjson.loads(first.content) == {
+        "endpoint": "credit", "use_case": "limits", "model": "credit", "version": 2, "strategy": "direct",
+        "streaming": True,
+    }  # fmt: skip
+
+
+def test_waiting_for_a_deployment_ends_when_it_serves() -> None:
+    states = [DEPLOYMENT | {"state": state} for state in ("waiting", "rolling_out", "serving")]
+    asked = Asked(v1__deployments=DEPLOYMENT, v1__deployments__d1=states)
+    deployment = client(asked).deploy("credit", use_case="limits", model="credit", version=2, wait=5)
+    assert deployment.state == "serving"
+    assert len(asked.requests) == 4
+
+
+def test_waiting_too_long_says_what_it_still_is() -> None:
+    asked = Asked(v1__deployments__d1=DEPLOYMENT)
+    with pytest.raises(TimedOut, match="still 'requested'"):
+        client(asked).deployment("d1", wait=0.01)
+
+
+async def test_the_asynchronous_client_has_the_same_operations() -> None:
+    asked = Asked(v2__models__credit=METADATA, v2__models__credit__infer=SCORES)
+    async with AsyncFairlead("http://fairlead.test", "a-token", transport=httpx.MockTransport(asked)) as fl:
+        scores = await fl.score("credit", [[1, 2], [3, 4]])
+    assert scores.predictions == [0, 1]
+
+
+def test_a_score_answer_is_told_row_by_row_with_the_id_of_the_decision() -> None:
+    asked = Asked(v2__models__credit=METADATA, v2__models__credit__infer=SCORES)
+    scores = client(asked).score("credit", [[1, 2], [3, 4]], entity="customer-17", request_id="r-1")
+    assert (scores.inference_id, scores.endpoint, scores.version) == ("i-1", "credit", 3)
+    assert scores.outputs["odds"] == [[0.9, 0.1], [0.2, 0.8]]
+    sent = orjson.loads(asked.requests[-1].content)
+    assert sent["parameters"] == {"entity": "customer-17"}
+    assert sent["id"] == "r-1"
+
+
+def test_column_names_come_from_the_endpoint_or_else_from_the_catalog() -> None:
+    schema = {"inputs": [], "outputs": [], "columns": [{"name": "age"}, {"name": "wage"}], "prediction": "label"}
+    asked = Asked(
+        v2__models__credit=METADATA,
+        v2__models__credit__infer=SCORES,
+        v1__endpoints__credit={"endpoint": "credit", "state": "serving", "model": "credit_risk", "version": 3},
+        v1__models__credit_risk__versions__3={
+            "model": "credit_risk", "version": 3, "digest": "sha256:0", "state": "registered", "model_schema": schema,
+        },
+    )  # fmt: skip
+    fl = client(asked)
+    fl.score("credit", [{"wage": 2, "age": 1}])
+    assert orjson.loads(asked.requests[-1].content)["inputs"][0]["data"] == [1, 2]
+    before = len(asked.requests)
+    fl.score("credit", [{"wage": 2, "age": 1}])
+    assert len(asked.requests) == before + 1, "the schema is asked once, not for every score"
+
+
+def test_a_token_that_may_not_read_the_schema_is_told_what_to_do() -> None:
+    refused = httpx.Response(403, json={"detail": "no"})
+    asked = Asked(v2__models__credit=METADATA, v1__endpoints__credit=refused)
+    with pytest.raises(Invalid, match="matrix's order"):
+        client(asked).score("credit", [{"wage": 2, "age": 1}])
+
+
+def test_a_folder_is_registered_as_a_zip_that_is_the_same_every_time(tmp_path: Path) -> None:
+    (tmp_path / "fairlead.yaml").write_text("name: credit")
+    (tmp_path / "model.onnx").write_bytes(b"onnx")
+    version = {"model": "credit", "version": 1, "digest": "sha256:0", "state": "registered"}
+    asked = Asked(v1__models=version)
+    for _ in range(2):
+        client(asked).register(tmp_path, tags=["census"], unit="retail")
+    first, second = (_parts(request) for request in asked.requests)
+    assert first["package"] == second["package"]
+    assert zipfile.ZipFile(BytesIO(first["package"])).namelist() == ["fairlead.yaml", "model.onnx"]
+    assert (first["tags"], first["unit"]) == (b'["census"]', b"retail")
+
+
+def _parts(request: httpx.Request) -> dict[str, bytes]:
+    boundary = request.headers["content-type"].partition("boundary=")[2].encode()
+    parts: dict[str, bytes] = {}
+    for part in request.content.split(b"--" + boundary)[1:-1]:
+        head, _, body = part.strip(b"\r\n").partition(b"\r\n\r\n")
+        parts[head.partition(b'name="')[2].partition(b'"')[0].decode()] = body
+    return parts
+
+
+def test_a_folder_without_a_manifest_is_refused_before_anything_is_sent(tmp_path: Path) -> None:
+    asked = Asked()
+    with pytest.raises(Invalid, match=r"fairlead\.yaml"):
+        client(asked).register(tmp_path)
+    assert asked.requests == []
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [(401, Unauthorized), (403, Forbidden), (404, NotFound), (409, Conflict), (422, Invalid), (413, Invalid),
+     (429, Busy), (500, Failed), (503, Unreachable)],
+)  # fmt: skip
+def test_a_problem_becomes_the_exception_of_its_kind(status: int, kind: type[FairleadError]) -> None:
+    problem = {"title": "t", "status": status, "detail": "must be positive", "field": "version"}
+    asked = Asked(v1__models__credit=httpx.Response(status, json=problem, headers={"retry-after": "3"}))
+    with pytest.raises(FairleadError) as refused:
+        client(asked).show("credit")
+    assert type(refused.value) is kind
+    assert str(refused.value) == "version: must be positive"
+    assert (refused.value.status, refused.value.field) == (status, "version")
+    if isinstance(refused.value, Busy):
+        assert refused.value.retry_after_s == 3
+
+
+def test_the_scorers_own_error_shape_is_understood() -> None:
+    asked = Asked(v2__models__credit=httpx.Response(404, json={"error": "there is no endpoint credit"}))
+    with pytest.raises(NotFound, match="there is no endpoint credit"):
+        client(asked).score("credit", [[1]])
+
+
+def test_no_answer_at_all_says_where_it_looked() -> None:
+    def away(request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("refused", request=request)
+
+    with pytest.raises(Unreachable, match=r"http://fairlead\.test.*make status"):
+        client(away).status()
+
+
+def test_names_cannot_leave_their_place_in_the_path() -> None:
+    sent: list[bytes] = []
+
+    def note(request: httpx.Request) -> httpx.Response:
+        sent.append(request.url.raw_path)
+        return httpx.Response(200, json={})
+
+    client(note).show("../approvals?x=1")
+    assert sent == [b"/v1/models/..%2Fapprovals%3Fx%3D1"]
