@@ -1,0 +1,1 @@
+"""How Fairlead is run: embedded on one machine, in containers."""

@@ -1,0 +1,110 @@
+"""Where everything of one installation lives: its folders and its ports."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from contracts import SERVICES, Service
+
+from .problem import Problem
+
+ROOT = Path(__file__).resolve().parents[2]
+"""The folder that holds this program."""
+
+# The order of the ports, counted from FAIRLEAD_PORT.
+PORT_ORDER: tuple[Service, ...] = (
+    "console", "catalog", "deployer", "scorer", "monitor", "governor", "retrainer", "recorder",
+)  # fmt: skip
+KAFKA_OFFSET, CONTROLLER_OFFSET, POSTGRES_OFFSET = 10, 11, 12
+LAST_PORT = 65535 - POSTGRES_OFFSET
+
+
+@dataclass(frozen=True)
+class Home:
+    """One installation: `FAIRLEAD_HOME` and `FAIRLEAD_PORT`."""
+
+    path: Path
+    port: int = 8080
+
+    @classmethod
+    def of(cls, environment: Mapping[str, str]) -> "Home":
+        """The home that the environment names. Raises Problem for a port that is none."""
+        text = environment.get("FAIRLEAD_PORT") or "8080"
+        if not text.isdecimal() or not 1 <= int(text) <= LAST_PORT:
+            raise Problem(f"FAIRLEAD_PORT={text} is not a port", f"Give a number from 1 to {LAST_PORT}.")
+        return cls(Path(environment.get("FAIRLEAD_HOME") or ".fairlead").absolute(), int(text))
+
+    def port_of(self, service: Service) -> int:
+        return self.port + PORT_ORDER.index(service)
+
+    def url(self, service: Service) -> str:
+        return f"http://127.0.0.1:{self.port_of(service)}"
+
+    @property
+    def kafka_port(self) -> int:
+        return self.port + KAFKA_OFFSET
+
+    @property
+    def controller_port(self) -> int:
+        return self.port + CONTROLLER_OFFSET
+
+    @property
+    def postgres_port(self) -> int:
+        return self.port + POSTGRES_OFFSET
+
+    @property
+    def secrets(self) -> Path:
+        return self.path / "secrets"
+
+    @property
+    def keys(self) -> Path:
+        return self.path / "keys"
+
+    @property
+    def run(self) -> Path:
+        return self.path / "run"
+
+    @property
+    def logs(self) -> Path:
+        return self.path / "logs"
+
+    @property
+    def data(self) -> Path:
+        return self.path / "data"
+
+    @property
+    def endpoints(self) -> Path:
+        return self.path / "endpoints.json"
+
+    def client_properties(self, principal: str) -> Path:
+        """Kafka client properties of a principal: outsiders' beside the tokens, services' among the secrets."""
+        folder = self.secrets if principal in (*SERVICES, "launcher") else self.path
+        return folder / "kafka" / f"{principal}.properties"
+
+    def make_folders(self) -> None:
+        """Create what is missing. The secrets' folders are closed to everybody else."""
+        for folder in ("data", "objects", "spool", "run", "logs"):
+            (self.path / folder).mkdir(parents=True, exist_ok=True)
+        for folder in ("tokens", "kafka", "secrets", "secrets/kafka", "secrets/tokens", "keys", "keys/public"):
+            (self.path / folder).mkdir(mode=0o700, exist_ok=True)
+
+
+def write_private(path: Path, text: str) -> None:
+    """Replace a file in one step, readable by its owner alone."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, value: object) -> None:
+    write_private(path, json.dumps(value, indent=1) + "\n")

@@ -1,0 +1,40 @@
+"""What the launcher keeps alive: one process, how it starts, when it is ready, how it ends."""
+
+import signal
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Part:
+    """A process of the platform."""
+
+    name: str
+    argv: tuple[str, ...]
+    log: Path
+    ready: Callable[[int], bool]
+    """One quick look at the process with this pid; may block for a second, raises nothing."""
+    environment: Mapping[str, str] = field(default_factory=dict[str, str])
+    address: str = ""
+    uid: int | None = None
+    """Run as this user instead of the launcher's."""
+    stop_signal: signal.Signals = signal.SIGTERM
+    stop_within_s: float = 20
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes when the process would be started differently."""
+        told = [*self.argv, *(f"{name}={value}" for name, value in sorted(self.environment.items()))]
+        return sha256("\0".join(told).encode()).hexdigest()[:16]
+
+
+def listening(port: int, host: str = "127.0.0.1") -> bool:
+    """Whether something accepts connections there."""
+    try:
+        with socket.create_connection((host, port), timeout=1):
+            return True
+    except OSError:
+        return False
