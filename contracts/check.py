@@ -1,0 +1,82 @@
+"""Keeps published schemas compatible: `python -m contracts.check` in CI, `--write` after a change."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import jsonref
+from jsonsubschema import isSubschema
+
+from . import EVENTS, Event
+
+SCHEMAS = Path(__file__).parent / "schemas"
+
+# Words that constrain nothing for a reader, or that the subschema checker does not know.
+_NOT_CONSTRAINTS = frozenset({"title", "description", "default", "$schema", "$id", "$defs", "format", "pattern"})
+
+
+def path_of(event: type[Event]) -> Path:
+    return SCHEMAS / f"{event.type()}.v{event.major}.json"
+
+
+def rendered(event: type[Event]) -> str:
+    return json.dumps(event.json_schema(), indent=2) + "\n"
+
+
+def problem(event: type[Event]) -> str | None:
+    """What is wrong between the published schema and the code, or None."""
+    path = path_of(event)
+    if not path.exists():
+        return f"{event.type()} version {event.major} is not published: run `python -m contracts.check --write`"
+    if path.read_text() == rendered(event):
+        return None
+    if compatible(json.loads(path.read_text()), event.json_schema()):
+        return f"{event.type()} changed compatibly: run `python -m contracts.check --write`"
+    return (
+        f"{event.type()} changed so that a reader of version {event.major} would refuse what was already said: "
+        f"give new fields a default, keep old ones, or set `major = {event.major + 1}`"
+    )
+
+
+def compatible(old: dict[str, Any], new: dict[str, Any]) -> bool:
+    """Whether everything that was valid stays valid: nothing removed, narrowed or newly required."""
+    return bool(isSubschema(_plain(old), _plain(new)))
+
+
+def _plain(schema: dict[str, Any]) -> Any:
+    """The schema with references resolved and annotations left out."""
+    return _strip(jsonref.replace_refs(schema, proxies=False, lazy_load=False))
+
+
+def _strip(node: Any, *, names: bool = False) -> Any:
+    """`names`: the keys of this object are property names, not words of JSON Schema."""
+    if isinstance(node, dict):
+        kept = (
+            node
+            if names
+            else {k: v for k, v in node.items() if k not in _NOT_CONSTRAINTS and (k, v) != ("required", [])}
+        )
+        return {k: _strip(v, names=k == "properties" and not names) for k, v in kept.items()}
+    return [_strip(child) for child in node] if isinstance(node, list) else node
+
+
+def write(event: type[Event]) -> None:
+    """Publish the schema of an event; refuses an incompatible change of a published version."""
+    found = problem(event)
+    if found and "already said" in found:
+        raise SystemExit(found)
+    path_of(event).write_text(rendered(event))
+
+
+def main() -> int:
+    if "--write" in sys.argv[1:]:
+        for event in EVENTS:
+            write(event)
+    problems = [found for event in EVENTS if (found := problem(event))]
+    print("\n".join(problems) or f"{len(EVENTS)} schemas are as published")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Deployer: what runs where."""

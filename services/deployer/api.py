@@ -1,0 +1,161 @@
+"""HTTP in: deployments and endpoints."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+from uuid import UUID
+
+from fastapi import APIRouter, Query, Response
+from pydantic import BaseModel
+
+from contracts import ModelSchema, MonitorSettings, Name, Version
+from services.kit.auth import allow
+from services.kit.db import as_cursor, from_cursor
+from services.kit.errors import Invalid
+from services.kit.http import Body, Page, Who, page
+from services.kit.service import router as new_router
+
+from .domain import Deployment, Endpoint
+from .usecases import Ask, Deployer
+
+Limit = Annotated[int, Query(ge=1, le=200)]
+
+
+class DeploymentAsk(Body):
+    """What shall run where."""
+
+    endpoint: Name
+    use_case: Name
+    model: Name
+    version: Version
+    strategy: Literal["direct"] = "direct"
+    streaming: bool = False
+
+
+class DeploymentView(BaseModel):
+    """One ask and what became of it."""
+
+    id: UUID
+    endpoint: str
+    use_case: str
+    unit: str
+    model: str
+    version: int
+    digest: str
+    strategy: str
+    streaming: bool
+    state: str
+    reason: str | None
+    requested_by: str
+    approval_id: UUID | None
+    retraining_id: UUID | None
+    revision: int | None
+    requested_at: datetime
+    changed_at: datetime
+
+    @classmethod
+    def of(cls, deployment: Deployment) -> "DeploymentView":
+        return cls.model_validate(deployment, from_attributes=True)
+
+
+class ReplicaView(BaseModel):
+    """What one scorer host has loaded."""
+
+    replica: str
+    revision: int
+    state: str
+    reason: str | None
+    reported_at: datetime
+
+
+class EndpointView(BaseModel):
+    """What an endpoint shall look like, and what its replicas say."""
+
+    endpoint: str
+    use_case: str
+    unit: str
+    state: str
+    revision: int
+    streaming: bool
+    model: str
+    version: int
+    digest: str
+    model_schema: ModelSchema
+    granted_by: str
+    deployment_id: UUID
+    monitor: MonitorSettings
+    changed_at: datetime
+    replicas: list[ReplicaView] = []
+
+    @classmethod
+    def of(cls, endpoint: Endpoint, replicas: list[ReplicaView] | None = None) -> "EndpointView":
+        variant = endpoint.variant
+        return cls(
+            endpoint=endpoint.endpoint, use_case=endpoint.use_case, unit=endpoint.unit, state=endpoint.state,
+            revision=endpoint.revision, streaming=endpoint.streaming, model=variant.model, version=variant.version,
+            digest=variant.digest, model_schema=variant.model_schema, granted_by=variant.grant.statement.granted_by,
+            deployment_id=endpoint.deployment_id, monitor=endpoint.monitor, changed_at=endpoint.changed_at,
+            replicas=replicas or [],
+        )  # fmt: skip
+
+
+def router(deployer: Deployer) -> APIRouter:
+    api = new_router(prefix="/v1", tags=["deployments"])
+
+    @api.post("/deployments", status_code=202)
+    async def request(ask: DeploymentAsk, caller: Who, response: Response) -> DeploymentView:
+        allow(caller, "deployment.request")
+        deployment = await deployer.request(caller, Ask(**ask.model_dump()))
+        response.headers["Location"] = f"/v1/deployments/{deployment.id}"
+        return DeploymentView.of(deployment)
+
+    @api.get("/deployments")
+    async def deployments(
+        caller: Who, endpoint: Name | None = None, limit: Limit = 50, cursor: str | None = None
+    ) -> Page[DeploymentView]:
+        allow(caller, "deployment.read")
+        found = await deployer.deployments(endpoint, _place(cursor), limit + 1)
+        last = found[limit - 1] if len(found) > limit else None
+        following = as_cursor(last.requested_at.isoformat(), str(last.id)) if last else None
+        return page([DeploymentView.of(d) for d in found], limit, following)
+
+    @api.get("/deployments/{id}")
+    async def deployment(id: UUID, caller: Who) -> DeploymentView:
+        allow(caller, "deployment.read")
+        return DeploymentView.of(await deployer.deployment(id))
+
+    @api.get("/endpoints")
+    async def endpoints(caller: Who, limit: Limit = 50, cursor: str | None = None) -> Page[EndpointView]:
+        allow(caller, "deployment.read")
+        place = from_cursor(cursor, 1)
+        found = await deployer.endpoints(str(place[0]) if place else "", limit + 1)
+        following = as_cursor(found[limit - 1].endpoint) if len(found) > limit else None
+        return page([EndpointView.of(e) for e in found], limit, following)
+
+    @api.get("/endpoints/{endpoint}")
+    async def endpoint(endpoint: Name, caller: Who) -> EndpointView:
+        allow(caller, "deployment.read")
+        found, replicas = await deployer.endpoint(endpoint)
+        views = [ReplicaView.model_validate(r, from_attributes=True) for r in replicas]
+        return EndpointView.of(found, views)
+
+    @api.post("/endpoints/{endpoint}/rollback", status_code=202)
+    async def rollback(endpoint: Name, caller: Who) -> EndpointView:
+        allow(caller, "endpoint.rollback")
+        return EndpointView.of(await deployer.roll_back(caller, endpoint))
+
+    @api.delete("/endpoints/{endpoint}", status_code=202)
+    async def remove(endpoint: Name, caller: Who) -> EndpointView:
+        allow(caller, "endpoint.rollback")
+        return EndpointView.of(await deployer.remove(caller, endpoint))
+
+    return api
+
+
+def _place(cursor: str | None) -> tuple[datetime, UUID] | None:
+    values = from_cursor(cursor, 2)
+    if values is None:
+        return None
+    try:
+        return datetime.fromisoformat(values[0]), UUID(values[1])
+    except (TypeError, ValueError):
+        raise Invalid("this cursor was not made by this list", "cursor") from None

@@ -1,0 +1,31 @@
+"""Wires the deployer."""
+
+from services.kit.db import Database
+from services.kit.service import Parts
+from services.kit.signing import KeyRing, Signer
+
+from . import api
+from .gateway import KafkaStreams
+from .handlers import subscriptions
+from .jobs import FollowReplicas
+from .settings import DeployerSettings
+from .usecases import Deployer
+
+
+def build(settings: DeployerSettings) -> Parts:
+    db = Database(settings.service_database, "deployer")
+    deployer = Deployer(
+        db,
+        Signer(settings.keys / "deployer.key", "deployer"),
+        KeyRing(settings.keys / "public"),
+        KafkaStreams(settings),
+        replicas_needed=settings.replicas_needed,
+    )
+    return Parts(
+        service="deployer",
+        settings=settings,
+        db=db,
+        routers=[api.router(deployer)],
+        subscriptions=subscriptions(deployer),
+        jobs=[FollowReplicas(settings, deployer).run],
+    )

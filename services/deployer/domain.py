@@ -1,0 +1,174 @@
+"""Decisions about deployments: what may be asked, what a grant must say, what an endpoint shall look like."""
+
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Literal
+from uuid import UUID
+
+from contracts import (
+    DeploymentChanged,
+    DeploymentRequested,
+    Grant,
+    ModelRegistered,
+    MonitorSettings,
+    ReplicaReported,
+    Signature,
+    Variant,
+)
+from services.kit.errors import Conflict, Forbidden, Invalid
+
+State = Literal[
+    "requested", "in_review", "rolling_out", "serving", "replaced", "rejected", "failed", "revoked", "removed"
+]
+
+_OPEN: frozenset[State] = frozenset({"requested", "in_review"})
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """One ask for a version behind an endpoint, and what became of it."""
+
+    id: UUID
+    endpoint: str
+    use_case: str
+    unit: str
+    model: str
+    version: int
+    digest: str
+    strategy: Literal["direct"]
+    streaming: bool
+    requested_by: str
+    requested_at: datetime
+    changed_at: datetime
+    retraining_id: UUID | None = None
+    state: State = "requested"
+    reason: str | None = None
+    approval_id: UUID | None = None
+    grant: Grant | None = None
+    revision: int | None = None
+
+    @property
+    def open(self) -> bool:
+        return self.state in _OPEN
+
+    def under_review(self, approval_id: UUID, now: datetime) -> "Deployment":
+        """The gates passed; a person is asked."""
+        return replace(self, state="in_review", approval_id=approval_id, changed_at=now) if self.open else self
+
+    def refused(self, reason: str, now: datetime) -> "Deployment":
+        """A gate or a person said no."""
+        return replace(self, state="rejected", reason=reason, changed_at=now) if self.open else self
+
+    def ended(self, state: State, reason: str | None, now: datetime) -> "Deployment":
+        """Leave the endpoint: replaced, revoked, removed or failed."""
+        return replace(self, state=state, reason=reason, changed_at=now)
+
+    def started(self, grant: Grant, revision: int, now: datetime) -> "Deployment":
+        """Start the rollout under a grant. Raises Conflict for a state or a grant that does not allow it."""
+        if not self.open:
+            raise Conflict(f"deployment {self.id} is {self.state}: it cannot start again")
+        check_grant(self, grant)
+        if grant.statement.expires_at <= now:
+            raise Conflict(f"the grant {grant.statement.approval_id} ended at {grant.statement.expires_at:%F %T}")
+        return replace(
+            self, state="rolling_out", grant=grant, approval_id=grant.statement.approval_id, revision=revision,
+            changed_at=now,
+        )  # fmt: skip
+
+    def brought_back(self, revision: int, now: datetime) -> "Deployment":
+        """Roll out again under the grant that it had: a rollback, or a version after it failed."""
+        return replace(self, state="rolling_out", reason=None, revision=revision, changed_at=now)
+
+    def asked(self) -> DeploymentRequested:
+        """The event that asks for it."""
+        return DeploymentRequested(
+            deployment_id=self.id, endpoint=self.endpoint, use_case=self.use_case, unit=self.unit, model=self.model,
+            version=self.version, digest=self.digest, strategy=self.strategy, streaming=self.streaming,
+            requested_by=self.requested_by, retraining_id=self.retraining_id,
+        )  # fmt: skip
+
+
+def check_grant(deployment: Deployment, grant: Grant) -> None:
+    """A grant is bound to bytes, endpoint and use case. Raises Forbidden naming the first thing that differs."""
+    says = grant.statement
+    for name in ("endpoint", "use_case", "model", "version", "digest"):
+        if getattr(says, name) != getattr(deployment, name):
+            raise Forbidden(
+                f"the grant is for {name} {getattr(says, name)}, the deployment for {getattr(deployment, name)}"
+            )
+    if says.deployment_id != deployment.id:
+        raise Forbidden("the grant is for another deployment")
+    if says.granted_by == deployment.requested_by:
+        raise Forbidden("the requester granted it")
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """What an endpoint shall look like now."""
+
+    endpoint: str
+    unit: str
+    use_case: str
+    revision: int
+    state: Literal["serving", "removed"]
+    streaming: bool
+    variant: Variant
+    deployment_id: UUID
+    changed_at: datetime
+    monitor: MonitorSettings = field(default_factory=MonitorSettings)
+
+    def desired(self) -> DeploymentChanged:
+        """The state to publish, not yet signed."""
+        return DeploymentChanged(
+            endpoint=self.endpoint, unit=self.unit, use_case=self.use_case, revision=self.revision, state=self.state,
+            streaming=self.streaming, variants=(self.variant,) if self.state == "serving" else (),
+            monitor=self.monitor, signature=Signature(key_id="", value=""),
+        )  # fmt: skip
+
+
+def next_endpoint(
+    deployment: Deployment, registration: ModelRegistered, grant: Grant, before: Endpoint | None, now: datetime
+) -> Endpoint:
+    """The endpoint with this deployment as its champion; the revision only grows."""
+    variant = Variant(
+        name="champion", model=deployment.model, version=deployment.version, digest=deployment.digest,
+        format=registration.format, model_schema=registration.model_schema,
+        baseline_digest=registration.baseline_digest, grant=grant,
+    )  # fmt: skip
+    return Endpoint(
+        endpoint=deployment.endpoint, unit=deployment.unit, use_case=deployment.use_case,
+        revision=before.revision + 1 if before else 1, state="serving",
+        streaming=deployment.streaming or (before is not None and before.streaming), variant=variant,
+        deployment_id=deployment.id, changed_at=now, monitor=before.monitor if before else MonitorSettings(),
+    )  # fmt: skip
+
+
+def removed(before: Endpoint, now: datetime) -> Endpoint:
+    """The endpoint without anything behind it: a state first, a tombstone later."""
+    return replace(before, revision=before.revision + 1, state="removed", changed_at=now)
+
+
+def check_request(
+    registration: ModelRegistered, retired: bool, use_case_unit: str, before: Endpoint | None, use_case: str
+) -> None:
+    """What no policy could allow is refused at once. Raises Invalid or Conflict."""
+    model = f"{registration.model} version {registration.version}"
+    if retired:
+        raise Conflict(f"{model} is retired")
+    if registration.unit != use_case_unit:
+        raise Invalid(f"{model} belongs to another business unit than use case {use_case}", "use_case")
+    if before is not None and before.state == "serving" and before.use_case != use_case:
+        raise Conflict(f"the endpoint serves use case {before.use_case}: take another name")
+
+
+Verdict = Literal["serving", "failed"]
+
+
+def verdict(revision: int, reports: list[ReplicaReported], needed: int) -> tuple[Verdict, str | None] | None:
+    """Whether a rollout is done: enough replicas serve the revision, or one cannot. None while it goes on."""
+    mine = [report for report in reports if report.revision == revision]
+    if failed := next((report for report in mine if report.state == "failed"), None):
+        return "failed", f"{failed.replica}: {failed.reason or 'could not load the model'}"
+    if sum(report.state == "ready" for report in mine) >= needed:
+        return "serving", None
+    return None

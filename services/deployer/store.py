@@ -1,0 +1,255 @@
+"""All SQL of the deployer."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, ClassVar
+from uuid import UUID
+
+from pydantic import TypeAdapter
+from sqlalchemy import Column, DateTime, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import Field, SQLModel, col, select
+
+from contracts import DeploymentChanged, ModelRegistered, ReplicaReported, UseCaseRegistered
+from services.kit.errors import NotFound
+
+from .domain import Deployment, Endpoint
+
+_DEPLOYMENT = TypeAdapter(Deployment)
+
+
+def _moment() -> Any:
+    return Column(DateTime(timezone=True), nullable=False)
+
+
+class DeploymentRow(SQLModel, table=True):
+    """A row of `deployment`: the fields of `domain.Deployment`."""
+
+    __tablename__: ClassVar[str] = "deployment"  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    id: UUID = Field(primary_key=True)
+    endpoint: str
+    use_case: str
+    unit: str
+    model: str
+    version: int
+    digest: str
+    strategy: str
+    streaming: bool
+    requested_by: str
+    retraining_id: UUID | None = None
+    state: str
+    reason: str | None = None
+    approval_id: UUID | None = None
+    grant: dict[str, Any] | None = Field(default=None, sa_column=Column(JSONB(none_as_null=True)))
+    revision: int | None = None
+    requested_at: datetime = Field(sa_column=_moment())
+    changed_at: datetime = Field(sa_column=_moment())
+
+    @classmethod
+    def of(cls, deployment: Deployment) -> "DeploymentRow":
+        values = {name: getattr(deployment, name) for name in cls.model_fields if name != "grant"}
+        grant = deployment.grant.model_dump(mode="json") if deployment.grant else None
+        return cls(**values, grant=grant)
+
+    def value(self) -> Deployment:
+        return _DEPLOYMENT.validate_python({name: getattr(self, name) for name in type(self).model_fields})
+
+
+async def save_use_case(session: AsyncSession, event: UseCaseRegistered) -> None:
+    insert = """
+        INSERT INTO use_case (use_case, unit, protected) VALUES (:use_case, :unit, CAST(:protected AS jsonb))
+        ON CONFLICT (use_case) DO UPDATE SET protected = excluded.protected
+    """
+    protected = TypeAdapter(tuple[str, ...]).dump_json(event.protected).decode()
+    await session.execute(text(insert), {"use_case": event.use_case, "unit": event.unit, "protected": protected})
+
+
+async def unit_of_use_case(session: AsyncSession, use_case: str) -> str:
+    """Raises NotFound."""
+    found = await session.execute(text("SELECT unit FROM use_case WHERE use_case = :name"), {"name": use_case})
+    unit = found.scalar()
+    if unit is None:
+        raise NotFound(f"there is no use case {use_case}")
+    return unit
+
+
+async def save_version(session: AsyncSession, event: ModelRegistered) -> None:
+    insert = """
+        INSERT INTO model_version (model, version, unit, retraining_id, registration)
+        VALUES (:model, :version, :unit, :retraining_id, CAST(:registration AS jsonb)) ON CONFLICT DO NOTHING
+    """
+    values = {
+        "model": event.model, "version": event.version, "unit": event.unit,
+        "retraining_id": event.training.retraining_id, "registration": event.to_json().decode(),
+    }  # fmt: skip
+    await session.execute(text(insert), values)
+
+
+async def version(session: AsyncSession, model: str, number: int) -> tuple[ModelRegistered, bool]:
+    """A version as it was registered, and whether it is retired. Raises NotFound."""
+    find = "SELECT registration, retired FROM model_version WHERE model = :model AND version = :version"
+    row = (await session.execute(text(find), {"model": model, "version": number})).first()
+    if row is None:
+        raise NotFound(f"there is no model {model} version {number}")
+    return ModelRegistered.model_validate(row.registration), row.retired
+
+
+async def version_of_retraining(session: AsyncSession, retraining_id: UUID) -> ModelRegistered | None:
+    find = "SELECT registration FROM model_version WHERE retraining_id = :id"
+    row = (await session.execute(text(find), {"id": str(retraining_id)})).first()
+    return ModelRegistered.model_validate(row.registration) if row else None
+
+
+async def retire(session: AsyncSession, model: str, number: int) -> None:
+    """Raises NotFound."""
+    update = "UPDATE model_version SET retired = true WHERE model = :model AND version = :version RETURNING 1"
+    if (await session.execute(text(update), {"model": model, "version": number})).first() is None:
+        raise NotFound(f"there is no model {model} version {number}")
+
+
+async def save(session: AsyncSession, deployment: Deployment) -> Deployment:
+    await session.merge(DeploymentRow.of(deployment))
+    await session.flush()
+    return deployment
+
+
+async def lock(session: AsyncSession, id: UUID) -> Deployment:
+    """A deployment, held until the transaction ends. Raises NotFound."""
+    row = (await session.execute(select(DeploymentRow).where(DeploymentRow.id == id).with_for_update())).scalar()
+    if row is None:
+        raise NotFound(f"there is no deployment {id}")
+    return row.value()
+
+
+async def get(session: AsyncSession, id: UUID) -> Deployment:
+    """Raises NotFound."""
+    row = await session.get(DeploymentRow, id)
+    if row is None:
+        raise NotFound(f"there is no deployment {id}")
+    return row.value()
+
+
+async def of_retraining(session: AsyncSession, retraining_id: UUID) -> Deployment | None:
+    find = select(DeploymentRow).where(DeploymentRow.retraining_id == retraining_id)
+    row = (await session.execute(find)).scalar()
+    return row.value() if row else None
+
+
+async def deployments(
+    session: AsyncSession, endpoint: str | None, before: tuple[datetime, UUID] | None, limit: int
+) -> list[Deployment]:
+    """Newest first; `before` is the place of the last one seen."""
+    find = select(DeploymentRow).order_by(col(DeploymentRow.requested_at).desc(), col(DeploymentRow.id).desc())
+    if endpoint:
+        find = find.where(DeploymentRow.endpoint == endpoint)
+    if before:
+        at, id = before
+        older = (col(DeploymentRow.requested_at) < at) | (
+            (col(DeploymentRow.requested_at) == at) & (col(DeploymentRow.id) < id)
+        )
+        find = find.where(older)
+    return [row.value() for row in (await session.execute(find.limit(limit))).scalars()]
+
+
+async def lock_endpoint(session: AsyncSession, name: str) -> Endpoint | None:
+    """The endpoint, held until the transaction ends; a name that does not exist yet is held too."""
+    await session.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 11))"), {"name": name})
+    return await endpoint(session, name)
+
+
+async def endpoint(session: AsyncSession, name: str) -> Endpoint | None:
+    found = await session.execute(text("SELECT * FROM endpoint WHERE endpoint = :name"), {"name": name})
+    row = found.first()
+    return _endpoint(row) if row else None
+
+
+async def endpoints(session: AsyncSession, after: str, limit: int) -> list[Endpoint]:
+    find = "SELECT * FROM endpoint WHERE endpoint > :after ORDER BY endpoint LIMIT :limit"
+    return [_endpoint(row) for row in await session.execute(text(find), {"after": after, "limit": limit})]
+
+
+async def serving_version(session: AsyncSession, model: str, number: int) -> list[Endpoint]:
+    """The endpoints whose champion is this version."""
+    find = "SELECT * FROM endpoint WHERE model = :model AND version = :version AND state = 'serving' ORDER BY endpoint"
+    return [_endpoint(row) for row in await session.execute(text(find), {"model": model, "version": number})]
+
+
+async def save_endpoint(session: AsyncSession, endpoint: Endpoint, desired: DeploymentChanged) -> None:
+    """Store the desired state, signed, as it is published."""
+    upsert = """
+        INSERT INTO endpoint
+            (endpoint, unit, use_case, revision, state, streaming, model, version, deployment_id, desired, changed_at)
+        VALUES
+            (:endpoint, :unit, :use_case, :revision, :state, :streaming, :model, :version, :deployment_id,
+             CAST(:desired AS jsonb), :changed_at)
+        ON CONFLICT (endpoint) DO UPDATE SET
+            use_case = excluded.use_case, revision = excluded.revision, state = excluded.state,
+            streaming = excluded.streaming, model = excluded.model, version = excluded.version,
+            deployment_id = excluded.deployment_id, desired = excluded.desired, changed_at = excluded.changed_at
+    """
+    stored = desired if desired.variants else desired.model_copy(update={"variants": (endpoint.variant,)})
+    values = {
+        "endpoint": endpoint.endpoint, "unit": endpoint.unit, "use_case": endpoint.use_case,
+        "revision": endpoint.revision, "state": endpoint.state, "streaming": endpoint.streaming,
+        "model": endpoint.variant.model, "version": endpoint.variant.version,
+        "deployment_id": endpoint.deployment_id, "desired": stored.to_json().decode(),
+        "changed_at": endpoint.changed_at,
+    }  # fmt: skip
+    await session.execute(text(upsert), values)
+
+
+def _endpoint(row: Any) -> Endpoint:
+    desired = DeploymentChanged.model_validate(row.desired)
+    return Endpoint(
+        endpoint=row.endpoint, unit=row.unit, use_case=row.use_case, revision=row.revision, state=row.state,
+        streaming=row.streaming, variant=desired.variants[0], deployment_id=row.deployment_id,
+        changed_at=row.changed_at, monitor=desired.monitor,
+    )  # fmt: skip
+
+
+async def crown(session: AsyncSession, deployment: Deployment, now: datetime) -> None:
+    """Make a deployment the one champion of its endpoint."""
+    place = {"endpoint": deployment.endpoint, "id": deployment.id, "unit": deployment.unit, "now": now}
+    await session.execute(text("UPDATE serving SET champion = false WHERE endpoint = :endpoint"), place)
+    insert = """
+        INSERT INTO serving (endpoint, deployment_id, unit, champion, since)
+        VALUES (:endpoint, :id, :unit, true, :now)
+        ON CONFLICT (endpoint, deployment_id) DO UPDATE SET champion = true, since = :now
+    """
+    await session.execute(text(insert), place)
+
+
+async def served(session: AsyncSession, endpoint: str) -> Sequence[UUID]:
+    """Deployments that were champion of this endpoint, the latest first."""
+    find = "SELECT deployment_id FROM serving WHERE endpoint = :endpoint ORDER BY since DESC"
+    return list((await session.execute(text(find), {"endpoint": endpoint})).scalars())
+
+
+async def save_report(session: AsyncSession, report: ReplicaReported, unit: str) -> None:
+    """Keep what a replica last said; an older word never replaces a newer one."""
+    upsert = """
+        INSERT INTO replica (endpoint, replica, unit, revision, state, reason, reported_at)
+        VALUES (:endpoint, :replica, :unit, :revision, :state, :reason, :at)
+        ON CONFLICT (endpoint, replica) DO UPDATE SET
+            revision = excluded.revision, state = excluded.state, reason = excluded.reason,
+            reported_at = excluded.reported_at
+        WHERE replica.reported_at <= excluded.reported_at
+    """
+    values = {
+        "endpoint": report.endpoint, "replica": report.replica, "unit": unit, "revision": report.revision,
+        "state": report.state, "reason": report.reason, "at": report.reported_at,
+    }  # fmt: skip
+    await session.execute(text(upsert), values)
+
+
+async def reports(session: AsyncSession, endpoint: str) -> list[ReplicaReported]:
+    find = "SELECT * FROM replica WHERE endpoint = :endpoint ORDER BY replica"
+    return [
+        ReplicaReported(
+            endpoint=row.endpoint, replica=row.replica, revision=row.revision, state=row.state, reason=row.reason,
+            slots=0, reported_at=row.reported_at,
+        )
+        for row in await session.execute(text(find), {"endpoint": endpoint})
+    ]  # fmt: skip

@@ -1,0 +1,306 @@
+"""What the deployer can do: ask for deployments, roll them out under a grant, follow the replicas, roll back."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+from uuid import UUID
+
+from contracts import (
+    ApprovalGranted,
+    ApprovalRejected,
+    ApprovalRequested,
+    ApprovalRevoked,
+    DeploymentChanged,
+    Grant,
+    ModelRegistered,
+    ModelRetired,
+    ReplicaReported,
+    RetrainingCompleted,
+    UseCaseRegistered,
+)
+from services.kit.auth import allow
+from services.kit.context import Caller, current
+from services.kit.db import Database, Tx
+from services.kit.errors import Conflict, NotFound, NotYet
+from services.kit.ids import now, uuid7
+from services.kit.signing import KeyRing, Signer, canonical
+
+from . import domain, store
+from .domain import Deployment, Endpoint
+from .gateway import Streams
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What a caller wants to run where."""
+
+    endpoint: str
+    use_case: str
+    model: str
+    version: int
+    strategy: Literal["direct"]
+    streaming: bool
+
+
+class Deployer:
+    """Turns approved requests into desired state, and follows what the replicas make of it."""
+
+    def __init__(
+        self,
+        db: Database,
+        signer: Signer,
+        keys: KeyRing,
+        streams: Streams,
+        *,
+        replicas_needed: int = 1,
+        clock: Callable[[], datetime] = now,
+    ) -> None:
+        self._db = db
+        self._signer = signer
+        self._keys = keys
+        self._streams = streams
+        self._replicas_needed = replicas_needed
+        self._now = clock
+
+    # What exists, as the catalog says it
+
+    async def learn_use_case(self, event: UseCaseRegistered) -> None:
+        async with self._db.transaction() as tx:
+            await store.save_use_case(tx.session, event)
+
+    async def learn_version(self, event: ModelRegistered) -> None:
+        async with self._db.transaction() as tx:
+            await store.save_version(tx.session, event)
+
+    async def forget_version(self, event: ModelRetired) -> None:
+        """A retired version must not serve: its endpoints stop."""
+        async with self._db.transaction() as tx:
+            await store.retire(tx.session, event.model, event.version)
+            for endpoint in await store.serving_version(tx.session, event.model, event.version):
+                await self._take_down(tx, endpoint, f"{event.model} version {event.version} is retired: {event.reason}")
+
+    # Asking
+
+    async def request(self, caller: Caller, ask: Ask) -> Deployment:
+        """Ask for a version behind an endpoint; the governor answers. Raises NotFound, Invalid, Conflict, Forbidden."""
+        async with self._db.transaction() as tx:
+            unit = await store.unit_of_use_case(tx.session, ask.use_case)
+            allow(caller, "deployment.request", unit)
+            return await self._ask(tx, ask, unit, caller.actor, None)
+
+    async def request_promotion(self, event: RetrainingCompleted) -> None:
+        """A candidate that beat the champion is asked for in the template's name, once it is in the catalog."""
+        if event.outcome != "candidate_won":
+            return
+        async with self._db.transaction() as tx:
+            version = await store.version_of_retraining(tx.session, event.retraining_id)
+            if version is None:
+                raise NotYet(f"the candidate of retraining {event.retraining_id} is not registered yet")
+            if await store.of_retraining(tx.session, event.retraining_id):
+                return
+            unit = await store.unit_of_use_case(tx.session, event.use_case)
+            ask = Ask(event.endpoint, event.use_case, version.model, version.version, "direct", streaming=False)
+            await self._ask(tx, ask, unit, current().caller.actor, event.retraining_id)
+
+    async def _ask(self, tx: Tx, ask: Ask, unit: str, actor: str, retraining_id: UUID | None) -> Deployment:
+        registration, retired = await store.version(tx.session, ask.model, ask.version)
+        before = await store.lock_endpoint(tx.session, ask.endpoint)
+        domain.check_request(registration, retired, unit, before, ask.use_case)
+        at = self._now()
+        deployment = Deployment(
+            id=uuid7(), endpoint=ask.endpoint, use_case=ask.use_case, unit=unit, model=ask.model,
+            version=ask.version, digest=registration.digest, strategy=ask.strategy,
+            streaming=ask.streaming or (before is not None and before.streaming), requested_by=actor,
+            requested_at=at, changed_at=at, retraining_id=retraining_id,
+        )  # fmt: skip
+        await store.save(tx.session, deployment)
+        tx.emit(deployment.asked(), unit=unit, detail={"model": ask.model, "version": ask.version})
+        return deployment
+
+    # What the governor decides
+
+    async def note_review(self, event: ApprovalRequested) -> None:
+        async with self._db.transaction() as tx:
+            deployment = await self._known(tx, event.deployment_id)
+            await store.save(tx.session, deployment.under_review(event.approval_id, self._now()))
+
+    async def refuse(self, event: ApprovalRejected) -> None:
+        async with self._db.transaction() as tx:
+            deployment = await self._known(tx, event.deployment_id)
+            await store.save(tx.session, deployment.refused(f"{event.rejected_by}: {event.reason}", self._now()))
+
+    async def roll_out(self, event: ApprovalGranted) -> None:
+        """Start a granted rollout. The grant is verified here, whoever wrote to the topic."""
+        self._keys.verify(canonical(event.grant.statement), event.grant.signature, owner="governor")
+        async with self._db.reading() as session:
+            deployment = await _or_not_yet(store.get(session, event.deployment_id))
+        if deployment.streaming:
+            await self._streams.open(deployment.endpoint, deployment.unit)
+        async with self._db.transaction() as tx:
+            deployment = await self._known(tx, event.deployment_id)
+            await self._start(tx, deployment, event.grant)
+
+    async def revoke(self, event: ApprovalRevoked) -> None:
+        """What serves under a revoked grant stops; the version before it takes over where there is one."""
+        async with self._db.transaction() as tx:
+            deployment = await self._known(tx, event.deployment_id)
+            endpoint = await store.lock_endpoint(tx.session, deployment.endpoint)
+            await store.save(tx.session, deployment.ended("revoked", event.reason, self._now()))
+            if endpoint and endpoint.deployment_id == deployment.id and endpoint.state == "serving":
+                await self._fall_back(tx, endpoint, f"the approval was revoked: {event.reason}")
+
+    # What the replicas make of it
+
+    async def note_replica(self, report: ReplicaReported) -> None:
+        """Close the loop of a rollout: serving when enough replicas say so, rolled back when one cannot."""
+        async with self._db.transaction() as tx:
+            endpoint = await store.lock_endpoint(tx.session, report.endpoint)
+            if endpoint is None:
+                return
+            await store.save_report(tx.session, report, endpoint.unit)
+            deployment = await store.lock(tx.session, endpoint.deployment_id)
+            if deployment.state != "rolling_out":
+                return
+            reports = await store.reports(tx.session, endpoint.endpoint)
+            if found := domain.verdict(endpoint.revision, reports, self._replicas_needed):
+                await self._conclude(tx, deployment, endpoint, *found)
+
+    async def _conclude(
+        self, tx: Tx, deployment: Deployment, endpoint: Endpoint, state: domain.Verdict, reason: str | None
+    ) -> None:
+        at = self._now()
+        await store.save(tx.session, deployment.ended(state, reason, at))
+        tx.record(f"deployment.{state}", deployment.endpoint, unit=deployment.unit, deployment_id=str(deployment.id),
+                  model=deployment.model, version=deployment.version, reason=reason)  # fmt: skip
+        if state == "failed":
+            await self._fall_back(tx, endpoint, f"the rollout failed: {reason}")
+            return
+        await self._replace_others(tx, deployment)
+        await store.crown(tx.session, deployment, at)
+
+    async def _replace_others(self, tx: Tx, deployment: Deployment) -> None:
+        for earlier in await store.deployments(tx.session, deployment.endpoint, None, 100):
+            if earlier.id != deployment.id and earlier.state == "serving":
+                replaced = earlier.ended("replaced", f"by version {deployment.version}", self._now())
+                await store.save(tx.session, replaced)
+
+    # People
+
+    async def roll_back(self, caller: Caller, name: str) -> Endpoint:
+        """Serve the version before this one again, under its own earlier grant. Raises NotFound, Conflict."""
+        async with self._db.transaction() as tx:
+            endpoint = await self._serving(tx, caller, name)
+            deployment = await store.lock(tx.session, endpoint.deployment_id)
+            before = await self._version_before(tx, endpoint)
+            if before is None:
+                raise Conflict(f"{name} has no earlier version to go back to")
+            await store.save(tx.session, deployment.ended("replaced", f"rolled back by {caller.actor}", self._now()))
+            tx.record("endpoint.rolled_back", name, unit=endpoint.unit, to_version=before.version)
+            return await self._restart(tx, before)
+
+    async def remove(self, caller: Caller, name: str) -> Endpoint:
+        """Take an endpoint down; its decisions and history stay. Raises NotFound."""
+        async with self._db.transaction() as tx:
+            endpoint = await self._serving(tx, caller, name)
+            return await self._take_down(tx, endpoint, f"removed by {caller.actor}")
+
+    async def deployment(self, id: UUID) -> Deployment:
+        """Raises NotFound."""
+        async with self._db.reading() as session:
+            return await store.get(session, id)
+
+    async def deployments(
+        self, endpoint: str | None, before: tuple[datetime, UUID] | None, limit: int
+    ) -> list[Deployment]:
+        async with self._db.reading() as session:
+            return await store.deployments(session, endpoint, before, limit)
+
+    async def endpoint(self, name: str) -> tuple[Endpoint, list[ReplicaReported]]:
+        """An endpoint's desired state and what each replica made of it. Raises NotFound."""
+        async with self._db.reading() as session:
+            endpoint = await store.endpoint(session, name)
+            if endpoint is None:
+                raise NotFound(f"there is no endpoint {name}")
+            return endpoint, await store.reports(session, name)
+
+    async def endpoints(self, after: str, limit: int) -> list[Endpoint]:
+        async with self._db.reading() as session:
+            return await store.endpoints(session, after, limit)
+
+    # Moves that several of them make
+
+    async def _known(self, tx: Tx, id: UUID) -> Deployment:
+        return await _or_not_yet(store.lock(tx.session, id))
+
+    async def _serving(self, tx: Tx, caller: Caller, name: str) -> Endpoint:
+        endpoint = await store.lock_endpoint(tx.session, name)
+        if endpoint is None or endpoint.state != "serving":
+            raise NotFound(f"there is no serving endpoint {name}")
+        allow(caller, "endpoint.rollback", endpoint.unit)
+        return endpoint
+
+    async def _start(self, tx: Tx, deployment: Deployment, grant: Grant) -> Endpoint:
+        """Publish the endpoint with this deployment as champion."""
+        at = self._now()
+        before = await store.lock_endpoint(tx.session, deployment.endpoint)
+        registration, retired = await store.version(tx.session, deployment.model, deployment.version)
+        domain.check_request(registration, retired, deployment.unit, before, deployment.use_case)
+        endpoint = domain.next_endpoint(deployment, registration, grant, before, at)
+        await store.save(tx.session, deployment.started(grant, endpoint.revision, at))
+        await self._publish(tx, endpoint)
+        return endpoint
+
+    async def _restart(self, tx: Tx, deployment: Deployment) -> Endpoint:
+        """Bring an earlier version back: a grant's expiry bounds its first start only."""
+        assert deployment.grant is not None
+        at = self._now()
+        before = await store.lock_endpoint(tx.session, deployment.endpoint)
+        registration, _ = await store.version(tx.session, deployment.model, deployment.version)
+        endpoint = domain.next_endpoint(deployment, registration, deployment.grant, before, at)
+        await store.save(tx.session, deployment.brought_back(endpoint.revision, at))
+        await self._publish(tx, endpoint)
+        return endpoint
+
+    async def _fall_back(self, tx: Tx, endpoint: Endpoint, reason: str) -> None:
+        """The version before takes over; without one the endpoint is taken down."""
+        before = await self._version_before(tx, endpoint)
+        if before is None:
+            await self._take_down(tx, endpoint, reason)
+            return
+        tx.record(
+            "endpoint.rolled_back", endpoint.endpoint, unit=endpoint.unit, to_version=before.version, reason=reason
+        )
+        await self._restart(tx, before)
+
+    async def _version_before(self, tx: Tx, endpoint: Endpoint) -> Deployment | None:
+        for id in await store.served(tx.session, endpoint.endpoint):
+            deployment = await store.lock(tx.session, id)
+            _, retired = await store.version(tx.session, deployment.model, deployment.version)
+            if id != endpoint.deployment_id and deployment.state in ("serving", "replaced") and not retired:
+                return deployment
+        return None
+
+    async def _take_down(self, tx: Tx, endpoint: Endpoint, reason: str) -> Endpoint:
+        gone = domain.removed(endpoint, self._now())
+        deployment = await store.lock(tx.session, endpoint.deployment_id)
+        if deployment.state in ("serving", "rolling_out"):
+            await store.save(tx.session, deployment.ended("removed", reason, self._now()))
+        tx.record("endpoint.removed", endpoint.endpoint, unit=endpoint.unit, reason=reason)
+        await self._publish(tx, gone)
+        return gone
+
+    async def _publish(self, tx: Tx, endpoint: Endpoint) -> None:
+        desired = endpoint.desired()
+        signature = self._signer.sign(canonical(desired, without=frozenset({"signature"})))
+        signed = DeploymentChanged.model_validate({**desired.model_dump(), "signature": signature})
+        await store.save_endpoint(tx.session, endpoint, signed)
+        tx.emit(signed, unit=endpoint.unit, detail={"revision": endpoint.revision, "state": endpoint.state})
+
+
+async def _or_not_yet(found: Awaitable[Deployment]) -> Deployment:
+    """Events of one deployment come from several topics: an answer may arrive before its question."""
+    try:
+        return await found
+    except NotFound as error:
+        raise NotYet(error.message) from None

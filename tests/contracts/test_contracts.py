@@ -1,0 +1,103 @@
+"""The published language: schemas, golden messages, and what counts as a change that breaks a reader."""
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+
+import contracts
+from contracts import EVENTS, HEARS, SAYS, SERVICES, DriftDetected, Event
+from contracts.check import compatible, problem
+from services.kit.asyncapi import document
+from services.kit.cloudevents import envelope, major_of
+
+EXAMPLES = Path(contracts.__file__).parent / "examples"
+every_event = pytest.mark.parametrize("event", EVENTS, ids=lambda e: e.type())
+
+
+def golden(event: type[Event]) -> dict[str, Any]:
+    return json.loads((EXAMPLES / f"{event.type()}.json").read_text())
+
+
+@every_event
+def test_a_golden_message_is_read_and_written_back_unchanged(event: type[Event]) -> None:
+    data = golden(event)["data"]
+    assert json.loads(event.from_json(json.dumps(data).encode()).to_json()) == data
+
+
+@every_event
+def test_a_golden_message_fits_the_published_schema(event: type[Event]) -> None:
+    Draft202012Validator(event.json_schema()).validate(golden(event)["data"])
+
+
+@every_event
+def test_a_golden_message_is_a_cloudevent_of_its_topic(event: type[Event]) -> None:
+    about = envelope([(name, value.encode()) for name, value in golden(event)["headers"].items()])
+    assert about.type == event.type()
+    assert major_of(about.dataschema) == event.major
+    assert about.subject == event.from_json(json.dumps(golden(event)["data"]).encode()).key
+
+
+@every_event
+def test_a_reader_ignores_a_field_that_it_does_not_know(event: type[Event]) -> None:
+    data = golden(event)["data"] | {"from_a_later_version": 1}
+    assert event.from_json(json.dumps(data).encode())
+
+
+@every_event
+def test_a_published_schema_refuses_a_field_that_nobody_declared(event: type[Event]) -> None:
+    data = golden(event)["data"] | {"a_typo": 1}
+    assert not Draft202012Validator(event.json_schema()).is_valid(data)
+
+
+@every_event
+def test_the_published_schema_is_the_code(event: type[Event]) -> None:
+    assert problem(event) is None
+
+
+def changed(**change: Any) -> dict[str, Any]:
+    schema = copy.deepcopy(DriftDetected.json_schema())
+    schema["properties"].update(change.get("add", {}))
+    schema["required"] += change.get("require", [])
+    for name in change.get("remove", []):
+        del schema["properties"][name]
+        schema["required"].remove(name)
+    return schema
+
+
+@pytest.mark.parametrize(
+    ("change", "fits"),
+    [
+        ({"add": {"severity": {"type": "string", "default": "high"}}}, True),
+        ({"add": {"severity": {"type": "string"}}, "require": ["severity"]}, False),
+        ({"remove": ["statistic"]}, False),
+        ({"add": {"statistic": {"type": "string"}}}, False),
+        ({"add": {"budget_rows": {"type": "number"}}}, True),
+    ],
+)
+def test_an_incompatible_change_is_told_from_a_compatible_one(change: dict[str, Any], fits: bool) -> None:
+    assert compatible(DriftDetected.json_schema(), changed(**change)) is fits
+
+
+def test_every_topic_has_one_speaker_who_declares_it() -> None:
+    for event in EVENTS:
+        speakers = [service for service in SERVICES if event in SAYS[service]]
+        expected = 0 if event.topic.open else len(SERVICES) if event.topic.speaker == "every" else 1
+        assert len(speakers) == expected, event.type()
+
+
+def test_no_two_topics_share_kafkas_metric_name() -> None:
+    names = [event.topic.name.replace("_", ".") for event in EVENTS]
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_asyncapi_names_every_message_of_a_service(service: contracts.Service) -> None:
+    described = document(service, "1")
+    assert described["asyncapi"] == "3.0.0"
+    assert set(described["channels"]) == {e.type() for e in (*SAYS[service], *HEARS[service])}
+    for operation in described["operations"].values():
+        assert operation["channel"]["$ref"].removeprefix("#/channels/") in described["channels"]
