@@ -1,10 +1,11 @@
 """The pair of topics of a streaming endpoint, and who may use them."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from services.kit.provision import open_stream
+from services.kit.kafka import Connection
+from services.kit.provision import connect, endpoint_topics, ensure_acls, ensure_topics
+from services.kit.rights import endpoint_rights
 
 from .settings import DeployerSettings
 
@@ -22,9 +23,10 @@ class KafkaStreams:
         self._settings = settings
 
     async def open(self, endpoint: str, unit: str) -> None:
-        """Create `inference.requested.<endpoint>` and `inference.completed.<endpoint>` for a unit's applications."""
-        principals: Mapping[str, Sequence[str]] = self._settings.stream_principals
-        await asyncio.to_thread(
-            open_stream, self._settings.kafka_properties, endpoint, list(principals.get(unit, ())),
-            partitions=self._settings.stream_partitions,
-        )  # fmt: skip
+        """Create the endpoint's topics and let the unit's applications in. Raises ProvisionError."""
+        await asyncio.to_thread(self._open, endpoint, self._settings.stream_principals.get(unit, ()))
+
+    def _open(self, endpoint: str, principals: tuple[str, ...]) -> None:
+        admin = connect(Connection.read(self._settings.kafka_properties).properties)
+        ensure_topics(admin, endpoint_topics(endpoint))
+        ensure_acls(admin, [right for principal in principals for right in endpoint_rights(principal, endpoint)])

@@ -8,7 +8,5 @@ class DeployerSettings(Settings):
 
     replicas_needed: int = 1
     """Scorer hosts that must serve a revision before its deployment counts as serving."""
-    stream_partitions: int = 2
-    """Partitions of a streaming endpoint's topics: its largest number of parallel consumers."""
     stream_principals: dict[str, tuple[str, ...]] = {"retail": ("application",), "wealth": ("other-unit",)}
     """The Kafka principals of each business unit's applications: they write requests and read results."""

@@ -56,6 +56,9 @@ def allow(caller: Caller, action: str, unit: str | None = None) -> None:
         raise Forbidden(f"{caller.actor} does not act for business unit {unit}")
 
 
+_LOOK_AGAIN_S = 5.0
+
+
 class Verifier:
     """Checks tokens against the issuer's keys; a token checked once is remembered until it ends."""
 
@@ -95,17 +98,15 @@ class Verifier:
         return self.verify(token.strip())
 
     def _decode(self, token: str) -> dict[str, Any]:
-        try:
-            return self._checked(token, self._key_set())
-        except (JoseError, ValueError):
-            # A key that the issuer added since: look again, at most every few seconds.
-            if self._clock() - self._keys_read > 5:
-                self._keys = None
-                try:
-                    return self._checked(token, self._key_set())
-                except (JoseError, ValueError) as again:
-                    error = again
-            raise Unauthorized(f"the token is not valid: {error}") from None
+        """The checked claims. A key that is not known yet may be a new one of the issuer's: look once more."""
+        while True:
+            read_before = self._keys_read
+            try:
+                return self._checked(token, self._key_set())
+            except (JoseError, ValueError) as error:
+                if self._keys_read != read_before or self._clock() - self._keys_read < _LOOK_AGAIN_S:
+                    raise Unauthorized(f"the token is not valid: {str(error)[:200]}") from None
+            self._keys = None
 
     def _checked(self, token: str, keys: KeySet) -> dict[str, Any]:
         algorithms = ["ES256", "RS256", "Ed25519", "EdDSA"] if self._settings.issuer else [ALGORITHM]

@@ -102,9 +102,7 @@ class CompactedTopic(Generic[E]):
 
 async def _partitions(consumer: AIOKafkaConsumer, topic: str) -> set[int]:
     while True:
-        await consumer._client.force_metadata_update()  # a fresh client knows only what it was told to fetch
-        consumer._client.add_topic(topic)
-        await consumer._client.force_metadata_update()
+        await consumer.topics()  # a fresh client knows no topic until it asks for all
         if found := consumer.partitions_for_topic(topic):
             return found
         await asyncio.sleep(0.2)

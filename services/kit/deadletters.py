@@ -13,10 +13,7 @@ Raw = Iterable[tuple[str, bytes]]
 
 
 def topic_of(source: str) -> str:
-    """The dead-letter topic of a topic; per-endpoint topics share one."""
-    for prefix in ("inference.requested", "inference.completed"):
-        if source.startswith(prefix + "."):
-            return f"dlq.{prefix}"
+    """The dead-letter topic of a topic."""
     return f"dlq.{source}"
 
 

@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from .kafka import Connection
-from .transactional import Incoming
+from .stream import Record
+from .transactional import partition_counts
 
 
 class TopicReader:
@@ -23,8 +24,8 @@ class TopicReader:
             auto_offset_reset="earliest", max_partition_fetch_bytes=4 * 1024 * 1024, metadata_max_age_ms=30_000,
         )  # fmt: skip
         await consumer.start()
-        await consumer.topics()
-        consumer.assign([TopicPartition(self._topic, p) for p in consumer.partitions_for_topic(self._topic) or ()])
+        count = (await partition_counts(consumer, [self._topic]))[self._topic]
+        consumer.assign([TopicPartition(self._topic, partition) for partition in range(count)])
         consumer.pause(*consumer.assignment())
         self._consumer = consumer
 
@@ -53,7 +54,7 @@ class TopicReader:
         found = (await self._live.offsets_for_times({tp: since_ms}))[tp]
         return (min(found.offset, end) if found else end), end
 
-    async def read(self, partition: int, start: int, end: int) -> AsyncIterator[list[Incoming]]:
+    async def read(self, partition: int, start: int, end: int) -> AsyncIterator[list[Record]]:
         """Every committed record of [start, end), in order, in lists as they arrive."""
         tp = TopicPartition(self._topic, partition)
         consumer = self._live
@@ -66,6 +67,6 @@ class TopicReader:
                 found = await consumer.getmany(tp, timeout_ms=500, max_records=5_000)
                 records = [r for r in found.get(tp, ()) if r.offset < end]
                 if records:
-                    yield [Incoming(r.offset, r.timestamp, r.key, r.value, r.headers) for r in records]
+                    yield [Record(r.offset, r.timestamp, r.key, r.value, r.headers) for r in records]
         finally:
             consumer.pause(tp)

@@ -5,7 +5,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
@@ -69,10 +69,7 @@ async def expect_events(settings: Settings, *kinds: type[Event], within: float =
 
 
 async def _assign_at_end(consumer: AIOKafkaConsumer, topics: list[str]) -> list[TopicPartition]:
-    client: Any = consumer._client
-    for topic in topics:
-        await client.add_topic(topic)
-    await client.force_metadata_update()
+    await consumer.topics()
     tops = [TopicPartition(t, p) for t in topics for p in consumer.partitions_for_topic(t) or ()]
     consumer.assign(tops)
     ends = await consumer.end_offsets(tops)

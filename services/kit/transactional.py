@@ -16,25 +16,15 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 
 from .health import Progress
 from .kafka import Connection
+from .stream import Record
 from .telemetry import STREAM_LAG, STREAM_RECORDS, get_logger
 
-Headers = Sequence[tuple[str, bytes]]
+Headers = list[tuple[str, bytes]]
 log = get_logger(__name__)
 
 _BATCH_BYTES = 900_000
 """Below the broker's largest message set (1 MiB), so that one record's overhead never tips a batch over it."""
 _ATTEMPTS = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Incoming:
-    """A record as it was read."""
-
-    offset: int
-    timestamp_ms: int
-    key: bytes | None
-    value: bytes | None
-    headers: Headers
 
 
 @dataclass(frozen=True)
@@ -52,11 +42,11 @@ class Work(Protocol):
         """The partition is fenced: nobody else can write its results. Bring state up to date."""
         ...
 
-    async def handle(self, partition: int, records: list[Incoming], out: "Output") -> None:
+    async def handle(self, partition: int, records: list[Record], out: "Output") -> None:
         """Put the results of all records into `out`. Nothing is visible before the transaction commits."""
         ...
 
-    def reject(self, partition: int, record: Incoming, error: Exception, out: "Output") -> None:
+    def reject(self, partition: int, record: Record, error: Exception, out: "Output") -> None:
         """A record that `handle` cannot survive, even alone: say so in `out`."""
         ...
 
@@ -165,7 +155,7 @@ class Lane:
         self._consumer.resume(self._tp)
 
     async def _pump(self, producer: AIOKafkaProducer) -> None:
-        pending: list[Incoming] = []
+        pending: list[Record] = []
         while not self._stopping.is_set():
             pending = pending or await self._read()
             if not pending:
@@ -174,7 +164,7 @@ class Lane:
                 pending = pending[taken:]
                 self._limit = min(self._limit * 2, self._stream.max_records)
 
-    async def _read(self) -> list[Incoming]:
+    async def _read(self) -> list[Record]:
         try:
             found = await self._consumer.getmany(self._tp, timeout_ms=300, max_records=self._limit)
         except KafkaError as error:
@@ -183,9 +173,9 @@ class Lane:
         if end := self._consumer.highwater(self._tp):
             position = await self._consumer.position(self._tp)
             STREAM_LAG.labels(self._tp.topic, str(self._tp.partition)).set(max(0, end - position))
-        return [Incoming(r.offset, r.timestamp, r.key, r.value, r.headers) for r in found.get(self._tp, ())]
+        return [Record(r.offset, r.timestamp, r.key, r.value, r.headers) for r in found.get(self._tp, ())]
 
-    async def _turn(self, producer: AIOKafkaProducer, records: list[Incoming]) -> int:
+    async def _turn(self, producer: AIOKafkaProducer, records: list[Record]) -> int:
         """One transaction over these records; answers how many are done, 0 to try again with fewer."""
         out = Output(producer, self._stream.partitions)
         partition = self._tp.partition
@@ -208,7 +198,7 @@ class Lane:
         self._failures = 0
         return len(records)
 
-    async def _commit(self, producer: AIOKafkaProducer, records: list[Incoming], out: Output) -> None:
+    async def _commit(self, producer: AIOKafkaProducer, records: list[Record], out: Output) -> None:
         await producer.begin_transaction()
         placed = await out.send()
         await producer.send_offsets_to_transaction({self._tp: records[-1].offset + 1}, self._stream.group)
@@ -288,8 +278,7 @@ class TransactionalStream:
         later."""
         names = (self.topic, *self._outputs)
         while True:
-            await consumer.topics()
-            counts = {name: len(consumer.partitions_for_topic(name) or ()) for name in names}
+            counts = await partition_counts(consumer, names)
             missing = [name for name, count in counts.items() if not count]
             if not missing:
                 self.partitions = counts
@@ -332,6 +321,12 @@ class _Listener(ConsumerRebalanceListener):
 
     async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
         self._stream.take(self._consumer, assigned)
+
+
+async def partition_counts(consumer: AIOKafkaConsumer, topics: Sequence[str]) -> dict[str, int]:
+    """How many partitions each topic has, asked anew; 0 for one that does not exist."""
+    cluster = await consumer._client.fetch_all_metadata()  # the public `topics()` drops the partitions
+    return {topic: len(cluster.partitions_for_topic(topic) or ()) for topic in topics}
 
 
 async def _close(client: AIOKafkaConsumer | AIOKafkaProducer) -> None:

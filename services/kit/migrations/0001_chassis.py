@@ -10,7 +10,7 @@ _TABLES = (
     # order of commits (ADR 0002).
     """
     CREATE TABLE counter (
-        only boolean PRIMARY KEY DEFAULT true CHECK (only),
+        single boolean PRIMARY KEY DEFAULT true CHECK (single),
         outbox bigint NOT NULL DEFAULT 0,
         audit bigint NOT NULL DEFAULT 0,
         published bigint NOT NULL DEFAULT 0

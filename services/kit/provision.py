@@ -1,0 +1,264 @@
+"""Makes topics, principals and access rights in Kafka as the contracts name them: `python -m services.kit.provision`.
+
+The deployer uses the same functions for the topics of an endpoint that streams. Everything here can be repeated.
+"""
+
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import (
+    AclBinding,
+    AclBindingFilter,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewTopic,
+    ResourcePatternType,
+    ResourceType,
+    ScramCredentialInfo,
+    ScramMechanism,
+    UserScramCredentialAlteration,
+    UserScramCredentialUpsertion,
+)
+
+from contracts import EVENTS, Topic
+
+from .rights import DEAD_LETTERS_KEPT, PRINCIPALS, Right, all_rights
+
+_REQUEST_S = 30.0
+_ALREADY_THERE = KafkaError.TOPIC_ALREADY_EXISTS
+_NOT_THERE = KafkaError.UNKNOWN_TOPIC_OR_PART
+_MECHANISMS = {
+    "SCRAM-SHA-256": ScramMechanism.SCRAM_SHA_256,
+    "SCRAM-SHA-512": ScramMechanism.SCRAM_SHA_512,
+}
+
+Properties = Mapping[str, str]
+
+
+class ProvisionError(Exception):
+    """Kafka cannot be provisioned; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class TopicSpec:
+    """A topic as it shall be."""
+
+    name: str
+    partitions: int
+    keep_ms: int | None
+    compacted: bool = False
+
+    @classmethod
+    def of(cls, topic: Topic, endpoint: str | None = None) -> "TopicSpec":
+        """The topic of a contract; for one that exists per endpoint, that endpoint's."""
+        keep_ms = int(topic.keep.total_seconds() * 1000) if topic.keep else None
+        return cls(topic.of(endpoint) if endpoint else topic.name, topic.partitions, keep_ms, topic.compacted)
+
+    @classmethod
+    def dead_letters(cls, topic: str) -> "TopicSpec":
+        return cls(f"dlq.{topic}", 1, int(DEAD_LETTERS_KEPT.total_seconds() * 1000))
+
+    @property
+    def config(self) -> dict[str, str]:
+        if self.compacted:
+            # Small states that a restart reads from the start: clean often.
+            return {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.1", "segment.ms": "3600000"}
+        return {"cleanup.policy": "delete", "retention.ms": str(-1 if self.keep_ms is None else self.keep_ms)}
+
+
+def read_properties(path: Path) -> dict[str, str]:
+    """Client properties as librdkafka takes them. Raises ProvisionError."""
+    try:
+        lines = (line.strip() for line in path.read_text().splitlines())
+    except OSError as error:
+        raise ProvisionError(f"cannot read the Kafka client properties {path}: {error.strerror}") from None
+    pairs = (line.partition("=") for line in lines if line and not line.startswith("#"))
+    properties = {name.strip(): value.strip() for name, _, value in pairs}
+    if not properties.get("bootstrap.servers"):
+        raise ProvisionError(f"{path} names no bootstrap.servers")
+    return properties
+
+
+def connect(properties: Properties, within_s: float = 10) -> AdminClient:
+    """An administrator's client that has reached the cluster. Raises ProvisionError."""
+    said: list[KafkaError] = []
+    quiet = {"log_level": 0, "error_cb": said.append, "reconnect.backoff.max.ms": 250}
+    try:
+        admin = AdminClient({**quiet, **properties})
+    except (KafkaException, ValueError) as error:
+        raise ProvisionError(f"these Kafka client properties are not valid: {error}") from None
+    try:
+        admin.list_topics(timeout=within_s)
+    except KafkaException as error:
+        admin.poll(0.1)  # hands the reasons over
+        reasons = dict.fromkeys(_plain(reason) for reason in said if reason.code() != KafkaError._ALL_BROKERS_DOWN)
+        why = "; ".join(list(reasons)[-2:]) or _plain(error.args[0])
+        raise ProvisionError(f"Kafka at {properties['bootstrap.servers']} cannot be used: {why}") from None
+    return admin
+
+
+def contract_topics() -> list[TopicSpec]:
+    """Every topic that exists once, with its dead letters. Those of endpoints are made when they start to stream."""
+    shared = [event.topic for event in EVENTS if not event.topic.per_endpoint]
+    requested = [event.topic for event in EVENTS if event.topic.per_endpoint and event.topic.open]
+    return [
+        *(TopicSpec.of(topic) for topic in shared),
+        *(TopicSpec.dead_letters(topic.name) for topic in [*shared, *requested]),
+    ]
+
+
+def endpoint_topics(endpoint: str) -> list[TopicSpec]:
+    """The pair of topics of a streaming endpoint, and the dead letters of its requests."""
+    pair = [event.topic for event in EVENTS if event.topic.per_endpoint]
+    return [
+        *(TopicSpec.of(topic, endpoint) for topic in pair),
+        *(TopicSpec.dead_letters(topic.of(endpoint)) for topic in pair if topic.open),
+    ]
+
+
+def ensure_topics(properties: Properties | AdminClient, topics: Sequence[TopicSpec]) -> list[str]:
+    """Create topics and bring the settings of existing ones to their contract. Answers the names of the new ones."""
+    admin = _admin(properties)
+    # The number of copies is the cluster's own default: one here, three elsewhere.
+    new = [NewTopic(topic.name, topic.partitions, -1, config=topic.config) for topic in topics]
+    made = [name for name, error in _settle(admin.create_topics(new, request_timeout=_REQUEST_S)) if error is None]
+    _bring_to_contract(admin, [topic for topic in topics if topic.name not in made])
+    return made
+
+
+def _bring_to_contract(admin: AdminClient, topics: Sequence[TopicSpec]) -> None:
+    wanted = {ConfigResource(ConfigResource.Type.TOPIC, topic.name): topic.config for topic in topics}
+    if not wanted:
+        return
+    differing: list[ConfigResource] = []
+    for resource, future in admin.describe_configs(list(wanted), request_timeout=_REQUEST_S).items():
+        found = future.result()
+        changes = [
+            ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
+            for name, value in wanted[resource].items()
+            if found[name].value != value
+        ]
+        if changes:
+            differing.append(ConfigResource(resource.restype, resource.name, incremental_configs=changes))
+    if differing:
+        _settle(admin.incremental_alter_configs(differing, request_timeout=_REQUEST_S))
+
+
+def delete_topics(properties: Properties | AdminClient, names: Sequence[str]) -> None:
+    """Delete topics; those that are gone already are no error."""
+    if names:
+        _settle(_admin(properties).delete_topics(list(names), request_timeout=_REQUEST_S), pardon=_NOT_THERE)
+
+
+def ensure_acls(properties: Properties | AdminClient, rights: Iterable[Right]) -> None:
+    """Give rights. A cluster without an authorizer takes none: then everybody may do everything there."""
+    bindings = [_binding(right) for right in rights]
+    if bindings:
+        _settle(_admin(properties).create_acls(bindings, request_timeout=_REQUEST_S))
+
+
+def delete_acls(properties: Properties | AdminClient, rights: Iterable[Right]) -> None:
+    """Take rights back."""
+    filters = [_filter(right) for right in rights]
+    if filters:
+        _settle(_admin(properties).delete_acls(filters, request_timeout=_REQUEST_S))
+
+
+def ensure_users(admin: AdminClient, mechanism: str, passwords: Mapping[str, str]) -> None:
+    """Give principals their passwords, where the cluster keeps them (SCRAM)."""
+    credential = ScramCredentialInfo(_MECHANISMS[mechanism], 4096)
+    changes = [UserScramCredentialUpsertion(user, credential, word.encode()) for user, word in passwords.items()]
+    asked = cast(list[UserScramCredentialAlteration], changes)
+    _settle(admin.alter_user_scram_credentials(asked, request_timeout=_REQUEST_S))
+
+
+def _plain(error: KafkaError) -> str:
+    """librdkafka's sentence without its addresses and timings, which differ at each try."""
+    return error.str().split(": ", 1)[-1].split(" (after ")[0]
+
+
+def _admin(given: Properties | AdminClient) -> AdminClient:
+    return given if isinstance(given, AdminClient) else connect(given)
+
+
+def _settle(futures: Mapping[Any, "Future[Any]"], pardon: int = _ALREADY_THERE) -> list[tuple[Any, KafkaError | None]]:
+    """Wait for every answer. Raises ProvisionError for the first that is an error and not pardoned."""
+    answers: list[tuple[Any, KafkaError | None]] = []
+    for asked, future in futures.items():
+        try:
+            future.result()
+            answers.append((asked, None))
+        except KafkaException as failure:
+            error = cast(KafkaError, failure.args[0])
+            if error.code() not in (pardon, KafkaError.SECURITY_DISABLED):
+                raise ProvisionError(f"Kafka refuses {asked}: {error.str()}") from None
+            answers.append((asked, error))
+    return answers
+
+
+def _binding(right: Right) -> AclBinding:
+    return AclBinding(*_shape(right), f"User:{right.principal}", "*", _operation(right), AclPermissionType.ALLOW)
+
+
+def _filter(right: Right) -> AclBindingFilter:
+    return AclBindingFilter(*_shape(right), f"User:{right.principal}", "*", _operation(right), AclPermissionType.ALLOW)
+
+
+def _shape(right: Right) -> tuple[ResourceType, str, ResourcePatternType]:
+    kinds = {
+        "topic": ResourceType.TOPIC, "group": ResourceType.GROUP, "cluster": ResourceType.BROKER,
+        "transactional_id": ResourceType.TRANSACTIONAL_ID,
+    }  # fmt: skip
+    pattern = ResourcePatternType.PREFIXED if right.prefix else ResourcePatternType.LITERAL
+    return kinds[right.kind], right.name, pattern
+
+
+def _operation(right: Right) -> AclOperation:
+    return AclOperation[right.operation.upper()]
+
+
+def provision(properties: Properties, passwords: Mapping[str, str], within_s: float = 10) -> list[str]:
+    """Everything that the contracts ask of a cluster. Answers the names of the new topics."""
+    admin = connect(properties, within_s)
+    mechanism = properties.get("sasl.mechanism") or properties.get("sasl.mechanisms") or ""
+    if passwords and mechanism in _MECHANISMS:
+        ensure_users(admin, mechanism, passwords)
+    made = ensure_topics(admin, contract_topics())
+    ensure_acls(admin, all_rights())
+    return made
+
+
+def main() -> None:
+    """Provision the cluster of `FAIRLEAD_KAFKA_PROPERTIES` for the principals that `FAIRLEAD_HOME` holds."""
+    home = Path(os.environ.get("FAIRLEAD_HOME") or ".fairlead")
+    named = os.environ.get("FAIRLEAD_KAFKA_PROPERTIES")
+    try:
+        if not named:
+            raise ProvisionError("FAIRLEAD_KAFKA_PROPERTIES names no file: give an administrator's client properties")
+        within_s = float(os.environ.get("FAIRLEAD_KAFKA_WITHIN_S") or 10)
+        made = provision(read_properties(Path(named)), _passwords(home), within_s)
+    except ProvisionError as error:
+        sys.exit(f"error: {error}")
+    print(f"{len(made)} topics made, all as the contracts say")
+
+
+def _passwords(home: Path) -> dict[str, str]:
+    folders = (home / "secrets" / "kafka", home / "kafka")
+    paths = {name: path for name in PRINCIPALS for f in folders if (path := f / f"{name}.properties").exists()}
+    found = {name: read_properties(path) for name, path in paths.items()}
+    # A cluster that keeps no passwords for us gets one login for all: nothing to make then.
+    return {name: p["sasl.password"] for name, p in found.items() if p.get("sasl.username") == name}
+
+
+if __name__ == "__main__":
+    main()

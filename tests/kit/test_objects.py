@@ -1,0 +1,45 @@
+"""The object store: by digest, never overwritten, checked on the way out."""
+
+from pathlib import Path
+
+import pytest
+
+from services.kit.errors import Invalid, NotFound
+from services.kit.objects import Objects
+from services.kit.settings import Settings
+
+
+@pytest.fixture
+def objects(tmp_path: Path) -> Objects:
+    return Objects(Settings(home=tmp_path))
+
+
+async def test_what_was_put_is_got_by_its_digest(objects: Objects, tmp_path: Path) -> None:
+    digest = await objects.put(b"a model")
+    assert await objects.get(digest) == b"a model"
+    assert (await objects.fetch(digest, tmp_path / "to" / "model")).read_bytes() == b"a model"
+
+
+async def test_a_file_and_its_bytes_have_one_digest(objects: Objects, tmp_path: Path) -> None:
+    (tmp_path / "model").write_bytes(b"a model")
+    assert await objects.put_file(tmp_path / "model") == await objects.put(b"a model")
+
+
+async def test_bytes_altered_on_disk_are_noticed(objects: Objects, tmp_path: Path) -> None:
+    digest = await objects.put(b"a model")
+    [stored] = [path for path in (tmp_path / "objects").rglob("*") if path.is_file()]
+    stored.write_bytes(b"another")
+    with pytest.raises(Invalid, match="altered"):
+        await objects.get(digest)
+
+
+async def test_a_digest_that_nobody_put_is_not_found(objects: Objects) -> None:
+    with pytest.raises(NotFound):
+        await objects.get("sha256:" + "0" * 64)
+    assert not await objects.exists("sha256:" + "0" * 64)
+
+
+@pytest.mark.parametrize("digest", ["", "sha256:../../etc/passwd", "md5:" + "0" * 64, "sha256:" + "G" * 64])
+async def test_what_is_no_digest_never_becomes_a_path(objects: Objects, digest: str) -> None:
+    with pytest.raises(Invalid):
+        await objects.get(digest)
