@@ -1,0 +1,1 @@
+"""What may happen: life-cycle processes, approvals, the audit ledger, alerts, reports."""

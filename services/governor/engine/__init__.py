@@ -1,0 +1,1 @@
+"""The machinery under the life cycle: CEL, policies, BPMN."""
