@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -38,3 +39,8 @@ def listening(port: int, host: str = "127.0.0.1") -> bool:
             return True
     except OSError:
         return False
+
+
+def as_user(uid: int | None) -> dict[str, Any]:
+    """Arguments of Popen for another user, without any group of ours: a group's rights would hide everybody's."""
+    return {} if uid is None else {"user": uid, "group": uid, "extra_groups": []}

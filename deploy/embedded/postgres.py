@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from .home import Home
-from .part import Part
+from .part import Part, as_user
 from .problem import Problem
 
 ADMINISTRATOR = "postgres"
@@ -115,7 +115,7 @@ def _run_initdb(home: Home, part: Path, uid: int | None) -> None:
                 binaries() / "initdb", "-D", part, "-U", ADMINISTRATOR, "--pwfile", password.name,
                 "--auth=scram-sha-256", "--encoding=UTF8", "--locale-provider=builtin", "--locale=C.UTF-8",
             ],
-            user=account, capture_output=True, text=True, check=False,
+            **as_user(account), capture_output=True, text=True, check=False,
         )  # fmt: skip
     if done.returncode:
         raise Problem(

@@ -137,7 +137,7 @@ def _role(service: Service, password: str, *, new: bool) -> Iterator[str]:
     yield f"ALTER ROLE {service} SET idle_in_transaction_session_timeout = '60s'"
     yield f"CREATE SCHEMA IF NOT EXISTS {service}"
     yield f"GRANT USAGE ON SCHEMA {service} TO {service}"
-    for things, rights in (("TABLES", "SELECT, INSERT, UPDATE, DELETE, TRUNCATE"), ("SEQUENCES", "USAGE, SELECT")):
+    for things, rights in (("TABLES", "SELECT, INSERT, UPDATE, DELETE"), ("SEQUENCES", "USAGE, SELECT")):
         yield f"ALTER DEFAULT PRIVILEGES IN SCHEMA {service} GRANT {rights} ON {things} TO {service}"
 
 

@@ -5,6 +5,7 @@ The deployer uses the same functions for the topics of an endpoint that streams.
 
 import os
 import sys
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -161,10 +162,23 @@ def delete_topics(properties: Properties | AdminClient, names: Sequence[str]) ->
 
 
 def ensure_acls(properties: Properties | AdminClient, rights: Iterable[Right]) -> None:
-    """Give rights. A cluster without an authorizer takes none: then everybody may do everything there."""
-    bindings = [_binding(right) for right in rights]
-    if bindings:
-        _settle(_admin(properties).create_acls(bindings, request_timeout=_REQUEST_S))
+    """Give rights and wait until they hold. A cluster without an authorizer takes none: there everybody may all."""
+    admin, bindings = _admin(properties), [_binding(right) for right in rights]
+    if not bindings:
+        return
+    answers = _settle(admin.create_acls(bindings, request_timeout=_REQUEST_S))
+    deadline = time.monotonic() + _REQUEST_S
+    while all(error is None for _, error in answers) and not set(bindings) <= set(_standing_acls(admin)):
+        if time.monotonic() > deadline:
+            raise ProvisionError(f"Kafka took the access rights but does not apply them after {_REQUEST_S:.0f} s")
+        time.sleep(0.1)  # the controller answers before the broker has heard
+
+
+def _standing_acls(admin: AdminClient) -> list[AclBinding]:
+    every = AclBindingFilter(
+        ResourceType.ANY, None, ResourcePatternType.ANY, None, None, AclOperation.ANY, AclPermissionType.ANY
+    )
+    return list(admin.describe_acls(every, request_timeout=_REQUEST_S).result())
 
 
 def delete_acls(properties: Properties | AdminClient, rights: Iterable[Right]) -> None:
