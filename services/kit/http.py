@@ -5,11 +5,12 @@ import time
 from collections.abc import Sequence
 from typing import Annotated, Any, Generic, TypeVar
 
+import orjson
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -37,6 +38,16 @@ class Body(BaseModel):
     """The base of request bodies: closed and strict, so that a typo or a string for a number is refused."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_text(cls, data: Any) -> Any:
+        """A lone surrogate parses as JSON and can be written nowhere."""
+        try:
+            orjson.dumps(data, default=str)
+        except orjson.JSONEncodeError:
+            raise ValueError("a text is not valid Unicode, or a number is out of range") from None
+        return data
 
 
 class Page(BaseModel, Generic[T]):

@@ -13,7 +13,8 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import Array, Boolean, Int16, Int32, Int64, Schema, String
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._listoffsets import OffsetSpec
 
 from contracts import EVENTS
 
@@ -131,7 +132,7 @@ def endpoint_of(topic: str) -> str | None:
 
 def _offsets(admin: AdminClient, partitions: Sequence[Partition]) -> dict[Partition, Offsets]:
     minute_ago_ms = int((time.time() - _RATE_OVER_S) * 1000)
-    specs = (OffsetSpec.earliest(), OffsetSpec.latest(), OffsetSpec.for_timestamp(minute_ago_ms))
+    specs: tuple[Any, ...] = (OffsetSpec.earliest(), OffsetSpec.latest(), OffsetSpec.for_timestamp(minute_ago_ms))
     asked = [admin.list_offsets({TopicPartition(t, p): spec for t, p in partitions}) for spec in specs]
     starts, ends, then = ({(tp.topic, tp.partition): _offset(f) for tp, f in answers.items()} for answers in asked)
     # No record since then: the broker says -1, and the minute's first offset is the end.
@@ -211,8 +212,8 @@ def scattered(metadata: str) -> set[int]:
 
 
 class _DescribeLogDirsResponse(Response):
-    API_KEY = 35
-    API_VERSION = 1
+    API_KEY = 35  # pyright: ignore
+    API_VERSION = 1  # pyright: ignore
     SCHEMA = Schema(
         ("throttle_time_ms", Int32),
         ("results", Array(

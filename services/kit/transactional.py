@@ -288,11 +288,14 @@ class TransactionalStream:
 
     async def _watch(self, consumer: AIOKafkaConsumer) -> None:
         """Lanes run by themselves; here only their end, or the consumer's, is seen."""
+        nowhere = TopicPartition(self.topic, -1)
         while True:
+            # Surfaces the group's errors. Without a partition it would take the records of a lane that opens meanwhile.
+            await consumer.getmany(nowhere, timeout_ms=0)
             tasks = [lane.task for lane in self._lanes.values()]
             if not tasks:
-                await consumer.getmany(timeout_ms=200)  # everything assigned is paused: this only surfaces errors
                 self.progress.beat(self.part)
+                await asyncio.sleep(0.2)
                 continue
             done, _ = await asyncio.wait(tasks, timeout=0.5, return_when=asyncio.FIRST_EXCEPTION)
             for task in done:

@@ -1,22 +1,18 @@
-"""Looking into topics from outside: events as they happen, the latest records, dead letters and their replay."""
+"""Looking into topics from outside, without a group: events as they happen, the latest records, chosen records."""
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.structs import OffsetAndMetadata
+from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from . import deadletters
 from .errors import NotFound
 from .kafka import Connection
-from .topics import REPLAYED, scattered
 
-_LARGEST = 8 * 1024 * 1024
-_METADATA_LIMIT = 3500
-"""Kafka keeps 4 KiB beside a committed offset."""
+_READ_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -68,12 +64,6 @@ class Follower:
                 if not found:
                     yield None
 
-    async def positions(self) -> Positions:
-        """Where the topics end now."""
-        async with _consumer(self._connection) as consumer:
-            places = await _assign(consumer, self._topics)
-            return {(tp.topic, tp.partition): at for tp, at in (await consumer.end_offsets(places)).items()}
-
 
 async def latest(connection: Connection, topics: Sequence[str], limit: int) -> list[Seen]:
     """The last records of some topics, newest first, at most `limit` of each partition. Raises NotFound."""
@@ -100,30 +90,47 @@ async def at(connection: Connection, topic: str, places: Iterable[tuple[int, int
     return found
 
 
-async def replay(connection: Connection, letters: Sequence[Seen]) -> None:
-    """Write dead letters into the topics that they came from, addressed to the service that gave each up."""
-    producer = AIOKafkaProducer(**connection.aiokafka(), enable_idempotence=True, acks="all", max_request_size=_LARGEST)
-    await producer.start()
-    try:
-        for letter in letters:
-            headers = deadletters.source_headers(letter.headers, letter.header(deadletters.FROM))
-            await producer.send_and_wait(
-                letter.header("__connect.errors.topic"), letter.value, letter.key, headers=headers
-            )
-    finally:
-        await producer.stop()
-
-
-async def replayed(connection: Connection) -> tuple[Positions, dict[tuple[str, int], set[int]]]:
-    """What of the dead letters has been dealt with: all below an offset, and single ones beyond it."""
-    consumer = AIOKafkaConsumer(**connection.aiokafka(), group_id=REPLAYED, enable_auto_commit=False)
+@asynccontextmanager
+async def _consumer(connection: Connection) -> AsyncGenerator[AIOKafkaConsumer]:
+    consumer = AIOKafkaConsumer(
+        **connection.aiokafka(), group_id=None, enable_auto_commit=False, isolation_level="read_committed",
+        auto_offset_reset="earliest", fetch_max_wait_ms=5_000, max_partition_fetch_bytes=1024 * 1024,
+    )  # fmt: skip
     await consumer.start()
     try:
-        coordinator: Any = consumer._coordinator
-        marks: dict[TopicPartition, OffsetAndMetadata] = await coordinator.fetch_committed_offsets(())
-        return (
-            {(tp.topic, tp.partition): mark.offset for tp, mark in marks.items()},
-            {(tp.topic, tp.partition): scattered(mark.metadata) for tp, mark in marks.items()},
-        )
+        yield consumer
     finally:
         await consumer.stop()
+
+
+async def _assign(consumer: AIOKafkaConsumer, topics: Sequence[str]) -> list[TopicPartition]:
+    known = await consumer.topics()
+    for topic in topics:
+        if topic not in known:
+            raise NotFound(f"there is no topic {topic}")
+    places = [TopicPartition(t, p) for t in topics for p in sorted(consumer.partitions_for_topic(t) or ())]
+    consumer.assign(places)
+    return places
+
+
+async def _read(consumer: AIOKafkaConsumer, ranges: Mapping[TopicPartition, tuple[int, int]]) -> list[Seen]:
+    """Every committed record of the ranges [start, end); compaction and transactions leave gaps."""
+    open_ = {tp: end for tp, (start, end) in ranges.items() if start < end}
+    consumer.pause(*(tp for tp in consumer.assignment() if tp not in open_))
+    for tp in open_:
+        consumer.resume(tp)
+        consumer.seek(tp, ranges[tp][0])
+    seen: list[Seen] = []
+    deadline = time.monotonic() + _READ_S
+    while open_ and time.monotonic() < deadline:
+        for tp, records in (await consumer.getmany(timeout_ms=200)).items():
+            seen += [_seen(tp, record) for record in records if record.offset < ranges[tp][1]]
+        for tp in [tp for tp, end in open_.items() if await consumer.position(tp) >= end]:
+            del open_[tp]
+            consumer.pause(tp)
+    return seen
+
+
+def _seen(tp: TopicPartition, record: Any) -> Seen:
+    at = datetime.fromtimestamp(record.timestamp / 1000, UTC)
+    return Seen(tp.topic, tp.partition, record.offset, at, record.key, record.value, tuple(record.headers))

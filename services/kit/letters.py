@@ -1,0 +1,163 @@
+"""Dead letters from the operator's side: which wait, and giving them to their service again."""
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.structs import OffsetAndMetadata
+from confluent_kafka import ConsumerGroupTopicPartitions
+from confluent_kafka.admin import AdminClient
+
+from . import deadletters
+from .errors import Conflict, Invalid
+from .kafka import Connection
+from .topics import REPLAYED, scattered
+from .watch import Seen, at, latest
+
+_LARGEST = 8 * 1024 * 1024
+_NOTED_LIMIT = 3500
+"""Kafka keeps 4 KiB beside a committed offset."""
+_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What of a partition of dead letters has been replayed: all below `below`, and single ones beyond."""
+
+    below: int = 0
+    single: frozenset[int] = frozenset()
+
+    def covers(self, offset: int) -> bool:
+        return offset < self.below or offset in self.single
+
+    def with_(self, offsets: Iterable[int]) -> "Mark":
+        """The mark after these were replayed too; single ones that reach `below` are folded into it."""
+        single, below = set(self.single) | set(offsets), self.below
+        while below in single:
+            below += 1
+        return Mark(below, frozenset(n for n in single if n >= below))
+
+    def from_(self, start: int) -> "Mark":
+        """The mark where the topic's retention has removed everything before `start`."""
+        return Mark(max(self.below, start), self.single).with_(())
+
+    @property
+    def noted(self) -> str:
+        return ",".join(_base36(n) for n in sorted(self.single))
+
+
+@dataclass(frozen=True)
+class Letter:
+    """A dead letter, and whether it has been replayed."""
+
+    record: Seen
+    replayed: bool
+
+    @property
+    def source(self) -> str:
+        return self.record.header("__connect.errors.topic")
+
+    @property
+    def service(self) -> str:
+        return self.record.header(deadletters.FROM)
+
+
+class DeadLetters:
+    """Reads and replays `dlq.*`; the marks are committed offsets of a group of the console's own."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._lock = asyncio.Lock()
+
+    async def waiting(self, topics: Iterable[str], limit: int) -> list[Letter]:
+        """Dead letters of some topics, newest first, at most `limit` of each partition. Raises NotFound."""
+        wanted = [topic for topic in topics if topic.startswith("dlq.")]
+        if not wanted:
+            return []
+        found, marks = await asyncio.gather(latest(self._connection, wanted, limit), self._marks())
+        return [Letter(r, marks.get((r.topic, r.partition), Mark()).covers(r.offset)) for r in found]
+
+    async def pick(self, topic: str, places: Iterable[tuple[int, int]]) -> list[Letter]:
+        """The letters at (partition, offset). Raises NotFound, Invalid."""
+        _check(topic)
+        found, marks = await asyncio.gather(at(self._connection, topic, places), self._marks())
+        return [Letter(r, marks.get((r.topic, r.partition), Mark()).covers(r.offset)) for r in found]
+
+    async def replay(self, letters: Iterable[Letter]) -> int:
+        """Write letters into their source topics, addressed to the service that gave each up; mark them.
+
+        A replay may be repeated: services recognise what they have handled. Raises Invalid for a record that
+        does not name its source, Conflict where too many single ones are marked.
+        """
+        chosen = list(letters)
+        for letter in chosen:
+            if deadletters.topic_of(letter.source) != letter.record.topic or not letter.service:
+                raise Invalid(f"{letter.record.topic} {letter.record.partition}:{letter.record.offset} names no source")
+        async with self._lock:
+            marks = _marked(await self._marks(), chosen)
+            await self._write(chosen)
+            await self._save(marks)
+        return len(chosen)
+
+    async def _write(self, letters: list[Letter]) -> None:
+        producer = AIOKafkaProducer(
+            **self._connection.aiokafka(), enable_idempotence=True, acks="all", max_request_size=_LARGEST
+        )
+        await producer.start()
+        try:
+            for letter in letters:
+                headers = deadletters.source_headers(letter.record.headers, letter.service)
+                await producer.send_and_wait(letter.source, letter.record.value, letter.record.key, headers=headers)
+        finally:
+            await producer.stop()
+
+    async def _marks(self) -> dict[tuple[str, int], Mark]:
+        return await asyncio.to_thread(self._read_marks)
+
+    def _read_marks(self) -> dict[tuple[str, int], Mark]:
+        admin = AdminClient({"log_level": 0, "socket.timeout.ms": 10_000, **self._connection.properties})
+        asked: Future[Any] = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(REPLAYED)])[REPLAYED]
+        return {
+            (tp.topic, tp.partition): Mark(tp.offset, frozenset(scattered(tp.metadata or "")))
+            for tp in asked.result(timeout=10).topic_partitions
+            if tp.offset >= 0
+        }
+
+    async def _save(self, marks: Mapping[tuple[str, int], Mark]) -> None:
+        consumer = AIOKafkaConsumer(**self._connection.aiokafka(), group_id=REPLAYED, enable_auto_commit=False)
+        await consumer.start()
+        try:
+            places = {TopicPartition(*place): mark for place, mark in marks.items()}
+            consumer.assign(list(places))
+            starts = await consumer.beginning_offsets(list(places))
+            settled = {tp: mark.from_(starts[tp]) for tp, mark in places.items()}
+            await consumer.commit({tp: OffsetAndMetadata(m.below, m.noted) for tp, m in settled.items()})
+        finally:
+            await consumer.stop()
+
+
+def _marked(marks: Mapping[tuple[str, int], Mark], letters: Iterable[Letter]) -> dict[tuple[str, int], Mark]:
+    changed: dict[tuple[str, int], Mark] = {}
+    for letter in letters:
+        place = (letter.record.topic, letter.record.partition)
+        changed[place] = changed.get(place, marks.get(place, Mark())).with_([letter.record.offset])
+    for (topic, _), mark in changed.items():
+        if len(mark.noted) > _NOTED_LIMIT:
+            raise Conflict(f"too many single records of {topic} have been replayed: replay the oldest ones first")
+    return changed
+
+
+def _check(topic: str) -> None:
+    if not topic.startswith("dlq."):
+        raise Invalid(f"{topic[:80]} is not a topic of dead letters: their names begin with dlq.", "topic")
+
+
+def _base36(number: int) -> str:
+    digits = ""
+    while number:
+        number, digit = divmod(number, 36)
+        digits = _DIGITS[digit] + digits
+    return digits or "0"

@@ -1,0 +1,19 @@
+"""How a sandbox says no."""
+
+from services.kit.errors import Unavailable
+
+
+class SandboxError(Exception):
+    """The code in the sandbox raised, or asked for more than it may have. The worker lives on."""
+
+
+class SandboxDied(SandboxError):
+    """The worker process ended or was ended; what it last wrote to stderr is in the message."""
+
+
+class SandboxDeadline(SandboxDied):
+    """The code took longer than its deadline and was killed."""
+
+
+class SandboxUnavailable(Unavailable):
+    """This machine lacks a layer of the sandbox: nothing that executes code is opened here."""

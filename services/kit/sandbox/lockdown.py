@@ -1,0 +1,121 @@
+"""The layers of the sandbox, and how a process puts them on: first the ones that threads inherit, then the filter."""
+
+import os
+import resource
+import signal
+import sys
+from functools import cache
+from pathlib import Path
+
+import services
+
+from . import landlock, libc, seccomp
+from .errors import SandboxUnavailable
+from .spec import Spec
+
+_CAP_DAC_READ_SEARCH, _CAP_SETGID, _CAP_SETUID = 1 << 2, 1 << 6, 1 << 7
+_THREADS = 512
+_OPEN_FILES = 256
+
+# Facts about the machine that libraries ask for when they count cores and read clocks; nothing of anybody's.
+_MACHINE = (
+    "/proc/cpuinfo", "/proc/meminfo", "/proc/sys/vm/overcommit_memory", "/sys/devices/system/cpu",
+    "/sys/devices/system/node", "/sys/fs/cgroup/cpu.max", "/sys/kernel/mm/transparent_hugepage", "/dev/urandom",
+    "/etc/localtime", "/usr/share/zoneinfo",
+)  # fmt: skip
+# Extension modules that are loaded late find the C library and its kin here.
+_SYSTEM_LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache")
+
+PROJECT = Path(services.__path__[0]).parent
+
+
+@cache
+def layers() -> dict[str, bool]:
+    """Which layers this machine has; all of them are needed."""
+    return {
+        "landlock": landlock.abi() >= 1,
+        "seccomp": seccomp.available(),
+        "no_new_privs": _has_no_new_privs(),
+        "rlimits": resource.getrlimit(resource.RLIMIT_AS) is not None,
+        "unprivileged": os.geteuid() != 0 or _may_drop(),
+    }
+
+
+def require() -> None:
+    """Raise SandboxUnavailable unless every layer is there."""
+    if missing := [name for name, there in layers().items() if not there]:
+        raise SandboxUnavailable(f"no sandbox on this machine: it lacks {', '.join(missing)}")
+
+
+def confine(spec: Spec, package: str) -> None:
+    """Become nobody and reach only the named folders. While there is one thread: later ones inherit it."""
+    if spec.uid is not None:
+        _drop(spec.uid)
+    libc.prctl(libc.PR_SET_DUMPABLE, 0)
+    libc.prctl(libc.PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != spec.parent:
+        os._exit(0)  # the parent went before it could be followed
+    libc.prctl(libc.PR_SET_NO_NEW_PRIVS, 1)
+    readable = [*_interpreter(), *_packages(package), *map(Path, (*_MACHINE, *_SYSTEM_LIBRARIES, *spec.readable))]
+    landlock.restrict(readable, [*map(Path, spec.writable), Path(spec.tmp), Path("/dev/null")])
+
+
+def seal(spec: Spec) -> None:
+    """Bound what may be used from here on, and filter the kernel's calls of every thread."""
+    _limit(resource.RLIMIT_AS, _address_space() + spec.memory_mb * 1024 * 1024)
+    # Never 0: a worker whose output is a file would die of its first line.
+    _limit(resource.RLIMIT_FSIZE, max(1, spec.file_mb) * 1024 * 1024)
+    _limit(resource.RLIMIT_CORE, 0)
+    _limit(resource.RLIMIT_MEMLOCK, 0)
+    _limit(resource.RLIMIT_MSGQUEUE, 0)
+    _limit(resource.RLIMIT_NOFILE, _OPEN_FILES)
+    if spec.cpu_s is not None:
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        _limit(resource.RLIMIT_CPU, int(used.ru_utime + used.ru_stime) + spec.cpu_s)
+    if spec.uid is not None:
+        _limit(resource.RLIMIT_NPROC, _THREADS)  # of this id, which nobody else has; it counts threads
+    seccomp.lock(os.getpid())
+
+
+def _has_no_new_privs() -> bool:
+    try:
+        return libc.prctl(libc.PR_GET_NO_NEW_PRIVS) >= 0
+    except OSError:
+        return False
+
+
+def _may_drop() -> bool:
+    needed = _CAP_SETUID | _CAP_SETGID
+    return libc.capabilities() & needed == needed
+
+
+def _drop(uid: int) -> None:
+    """Leave root, but go on reading through folders that are closed to others: Landlock says which are reached."""
+    kept = libc.capabilities() & _CAP_DAC_READ_SEARCH
+    libc.prctl(libc.PR_SET_KEEPCAPS, 1)
+    os.setgroups([])
+    os.setresgid(uid, uid, uid)
+    os.setresuid(uid, uid, uid)
+    libc.keep_capabilities(kept)
+
+
+def _interpreter() -> list[Path]:
+    """The standard library and the environment's packages; not the project's own folder, whose home may lie in it."""
+    return [Path(entry) for entry in sys.path if entry and not PROJECT.is_relative_to(entry)]
+
+
+def _packages(package: str) -> list[Path]:
+    """The code of the house, and the package of the entry."""
+    return [PROJECT / name for name in ("services", "contracts", package)]
+
+
+def _address_space() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    return pages * resource.getpagesize()
+
+
+def _limit(what: int, value: int) -> None:
+    _, hard = resource.getrlimit(what)
+    if hard != resource.RLIM_INFINITY:
+        value = min(value, hard)
+    resource.setrlimit(what, (value, value))

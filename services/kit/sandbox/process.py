@@ -1,0 +1,280 @@
+"""One life of a worker process, as its parent sees it."""
+
+import asyncio
+import itertools
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import SandboxDeadline, SandboxDied, SandboxError
+from .lockdown import PROJECT
+from .spec import HEADER, MAX_ERROR, MAX_PAYLOAD, Kind, Spec
+
+_IMPORTS_S = 90.0
+"""Time for the trusted imports, before the deadline of the untrusted load begins."""
+_FIRST_UID, _UIDS = 61184, 4096
+_STDERR_PAUSE_S = 0.01
+
+_count = itertools.count(os.getpid())
+_TICKS = os.sysconf("SC_CLK_TCK")
+_CORES = os.cpu_count() or 1
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a sandbox runs, and its bounds."""
+
+    entry: str
+    argument: bytes
+    readable: tuple[Path, ...]
+    writable: tuple[Path, ...]
+    memory_mb: int
+    disk_mb: int
+    deadline_s: float
+    once: bool
+
+
+class Process(asyncio.Protocol):
+    """A worker from its start to its end; one exchange at a time."""
+
+    def __init__(self, job: Job) -> None:
+        self.died: str | None = None
+        self.busy_s = 0.0
+        """Time in which an answer was awaited."""
+        self.gone: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._job = job
+        self._buffer = bytearray()
+        self._stderr = _Stderr()
+        self._number = 0
+        self._waiting: asyncio.Future[tuple[Kind, bytes]] | None = None
+        self._killed: str | None = None
+        self._burnt_s, self._cpu_s, self._busy_seen_s = 0.0, 0.0, 0.0
+
+    @classmethod
+    async def spawn(cls, job: Job) -> "Process":
+        """Start a worker, locked in and with its load done. Raises SandboxError and its kin."""
+        process = cls(job)
+        try:
+            await process._start()
+            await process._expect(Kind.LOCKED, _IMPORTS_S)
+            await process._expect(Kind.READY, job.deadline_s)
+        except BaseException:
+            process.kill("not started")
+            await process.end()
+            raise
+        return process
+
+    async def exchange(self, payload: bytes) -> bytes:
+        """The worker's answer. Raises SandboxError, SandboxDeadline or SandboxDied."""
+        self._number = self._number % 0xFFFFFFFF + 1
+        self._send(Kind.CALL, self._number, payload)
+        return await self._expect(Kind.ANSWER, self._job.deadline_s)
+
+    def kill(self, reason: str) -> None:
+        """SIGKILL, with what is said of it."""
+        self._killed = self._killed or reason
+        if hasattr(self, "_popen"):
+            self._popen.kill()
+
+    async def end(self) -> None:
+        """Wait until nothing of this worker is left."""
+        if not hasattr(self, "_popen"):
+            return
+        await self.gone
+        self._transport.close()
+        self._errors.close()
+        await asyncio.to_thread(shutil.rmtree, self._tmp, ignore_errors=True)
+
+    @property
+    def pid(self) -> int:
+        return self._popen.pid
+
+    @property
+    def rss(self) -> int:
+        """Resident bytes; 0 when it is gone."""
+        try:
+            return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        except OSError:
+            return 0
+
+    def look(self, elapsed_s: float) -> None:
+        """Kill a worker that fills its folders, or that computes while nobody asked."""
+        cpu = self._cpu()
+        asked = (self.busy_s - self._busy_seen_s) * _CORES
+        self._burnt_s = max(0.0, self._burnt_s + cpu - self._cpu_s - asked - elapsed_s / 10)
+        self._cpu_s, self._busy_seen_s = cpu, self.busy_s
+        if self._burnt_s > self._job.deadline_s and self._waiting is None:
+            self.kill("used processor time between calls")
+        elif _size([self._tmp, *self._job.writable]) > self._job.disk_mb * 1024 * 1024:
+            self.kill(f"wrote more than {self._job.disk_mb} MB")
+
+    async def _start(self) -> None:
+        job, uid = self._job, _uid()
+        self._tmp = Path(tempfile.mkdtemp(prefix="fairlead-sandbox-"))
+        if uid is not None:
+            for folder in (self._tmp, *job.writable):
+                os.chown(folder, uid, uid)
+        ours, theirs = socket.socketpair()
+        out, err = os.pipe()
+        # From this thread: the kernel kills the worker when the thread that started it ends.
+        self._popen = subprocess.Popen(
+            [sys.executable, "-P", "-m", "services.kit.sandbox.worker", str(theirs.fileno())],
+            stdin=subprocess.DEVNULL, stdout=err, stderr=err, pass_fds=[theirs.fileno()], cwd=self._tmp,
+            env=_environment(self._tmp), start_new_session=True,
+        )  # fmt: skip
+        theirs.close()
+        os.close(err)
+        loop = asyncio.get_running_loop()
+        self._transport, _ = await loop.create_unix_connection(lambda: self, sock=ours)
+        self._errors, _ = await loop.connect_read_pipe(lambda: self._stderr, os.fdopen(out, "rb", 0))
+        self._send(Kind.SPEC, 0, self._spec(uid).to_json())
+        self._send(Kind.ARGUMENT, 0, job.argument)
+
+    def _spec(self, uid: int | None) -> Spec:
+        job = self._job
+        return Spec(
+            entry=job.entry, readable=_texts(job.readable), writable=_texts(job.writable), tmp=str(self._tmp),
+            memory_mb=job.memory_mb, file_mb=job.disk_mb, uid=uid, parent=os.getpid(),
+            # A warm worker lives as long as it is asked; `look` bounds what it uses between calls.
+            cpu_s=int(2 * job.deadline_s * _CORES) + 1 if job.once else None,
+        )  # fmt: skip
+
+    def _send(self, kind: Kind, number: int, payload: bytes) -> None:
+        self._transport.write(HEADER.pack(kind, number, len(payload)) + payload)
+
+    async def _expect(self, kind: Kind, deadline_s: float) -> bytes:
+        if self.died:
+            raise SandboxDied(self.died)
+        loop = asyncio.get_running_loop()
+        self._waiting = loop.create_future()
+        started = loop.time()
+        timer = loop.call_later(deadline_s, self._expire, self._waiting, deadline_s)
+        try:
+            came, payload = await self._waiting
+        finally:
+            timer.cancel()
+            self._waiting = None
+            self.busy_s += loop.time() - started
+        if came is Kind.ERROR:
+            raise SandboxError(payload.decode(errors="replace"))
+        if came is not kind:
+            self.kill(f"said {came.name} where {kind.name} was due")
+            raise SandboxDied(f"said {came.name} where {kind.name} was due")
+        return payload
+
+    def _expire(self, waiting: "asyncio.Future[tuple[Kind, bytes]]", deadline_s: float) -> None:
+        if not waiting.done():
+            waiting.set_exception(SandboxDeadline(f"took longer than {deadline_s:g} s and was killed"))
+            self.kill(f"took longer than {deadline_s:g} s")
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        while len(self._buffer) >= HEADER.size:
+            kind, number, length = HEADER.unpack_from(self._buffer)
+            if length > MAX_PAYLOAD or kind not in Kind.__members__.values():
+                self.kill("broke the protocol")
+                return
+            if len(self._buffer) < HEADER.size + length:
+                return
+            payload = bytes(memoryview(self._buffer)[HEADER.size : HEADER.size + length])
+            del self._buffer[: HEADER.size + length]
+            self._frame(Kind(kind), number, payload)
+
+    def _frame(self, kind: Kind, number: int, payload: bytes) -> None:
+        if number < self._number:
+            return  # the answer to a call whose caller went away
+        if number > self._number or self._waiting is None:
+            self.kill("spoke without being asked")
+        elif not self._waiting.done():
+            self._waiting.set_result((kind, payload))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.gone.done():
+            self._ending = asyncio.get_running_loop().create_task(self._bury())
+
+    async def _bury(self) -> None:
+        status = await asyncio.to_thread(_reap, self._popen)
+        how = f"signal {-status}" if status < 0 else f"exit status {status}"
+        self.died = f"the sandboxed worker ended ({self._killed or how}) {self._stderr.tail}".rstrip()
+        if self._waiting and not self._waiting.done():
+            self._waiting.set_exception(SandboxDied(self.died))
+        if not self.gone.done():
+            self.gone.set_result(self.died)
+
+    def _cpu(self) -> float:
+        """Seconds of processor time that the worker has used."""
+        try:
+            fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return self._cpu_s
+        return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+class _Stderr(asyncio.Protocol):
+    """Keeps the end of what a worker writes, and reads no faster than is worth it."""
+
+    def __init__(self) -> None:
+        self._kept = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.ReadTransport) or hasattr(transport, "pause_reading")
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._kept = (self._kept + data)[-MAX_ERROR:]
+        if len(data) > MAX_ERROR:  # a flood must not keep the parent busy
+            self._transport.pause_reading()
+            asyncio.get_running_loop().call_later(_STDERR_PAUSE_S, self._resume)
+
+    def _resume(self) -> None:
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    @property
+    def tail(self) -> str:
+        return self._kept.decode(errors="replace").strip()
+
+
+def _reap(popen: "subprocess.Popen[bytes]") -> int:
+    """The exit status; a worker that closed its socket and lingers is killed."""
+    try:
+        return popen.wait(0.5)
+    except subprocess.TimeoutExpired:
+        popen.kill()
+        return popen.wait()
+
+
+def _uid() -> int | None:
+    """An id that no other worker of this process has, when there is the right to drop to it."""
+    return None if os.geteuid() else _FIRST_UID + next(_count) % _UIDS
+
+
+def _environment(tmp: Path) -> dict[str, str]:
+    # One thread per arithmetic library: a model must not take its neighbours' cores, and training repeats to the byte.
+    threads = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL", "NUMEXPR")}
+    return threads | {
+        "PYTHONPATH": str(PROJECT), "PYTHONDONTWRITEBYTECODE": "1", "PYTHONNOUSERSITE": "1", "PYTHONHASHSEED": "0",
+        "PYTHONUNBUFFERED": "1", "HOME": str(tmp), "TMPDIR": str(tmp), "LANG": "C.UTF-8", "TZ": "UTC",
+    }  # fmt: skip
+
+
+def _texts(paths: Sequence[Path]) -> tuple[str, ...]:
+    return tuple(str(path.resolve()) for path in paths)
+
+
+def _size(folders: Sequence[Path]) -> int:
+    total = 0
+    for folder in folders:
+        for at, _, names in os.walk(folder):
+            for name in names:
+                try:
+                    total += os.lstat(os.path.join(at, name)).st_blocks * 512  # noqa: PTH118
+                except OSError:
+                    continue  # gone since it was listed
+    return total

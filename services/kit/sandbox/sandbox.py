@@ -1,0 +1,152 @@
+"""A sandboxed function: one warm worker process behind an await, started again when it dies."""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+from services.kit.telemetry import get_logger
+
+from .errors import SandboxDied, SandboxError
+from .lockdown import require
+from .process import Job, Process
+from .spec import MAX_PAYLOAD
+
+log = get_logger(__name__)
+
+_LOOK_S = 1.0
+_FIRST_DELAY_S, _LONGEST_DELAY_S, _STABLE_S = 0.2, 30.0, 60.0
+
+
+class Sandbox:
+    """A worker that loads untrusted code once and answers calls, one at a time.
+
+    `entry` is "package.module:factory". The module is trusted: it is imported, with the libraries in its `PRELOAD`,
+    before the filter closes. `factory(argument)` then runs locked in and answers a function from bytes to bytes.
+    The worker reads the interpreter, the installed packages, the code of the house and `readable`; it writes
+    `writable` and a temporary folder of its own. It reaches no network, starts no process, and has `memory_mb` beyond
+    what the libraries took. A call that lasts longer than `deadline_s` is ended by SIGKILL.
+    """
+
+    def __init__(
+        self,
+        entry: str,
+        argument: bytes,
+        *,
+        readable: Sequence[Path] = (),
+        writable: Sequence[Path] = (),
+        memory_mb: int = 1024,
+        disk_mb: int = 1024,
+        deadline_s: float = 10.0,
+        name: str = "",
+        once: bool = False,
+    ) -> None:
+        self.name = name or entry
+        self.restarts = 0
+        self._job = Job(entry, argument, tuple(readable), tuple(writable), memory_mb, disk_mb, deadline_s, once)
+        self._process: Process | None = None
+        self._lock = asyncio.Lock()
+        self._up = asyncio.Event()
+        self._last = "not started"
+        self._keeper: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Start and load. Raises SandboxUnavailable, SandboxError (the load raised), SandboxDeadline, SandboxDied."""
+        require()
+        self._process = await Process.spawn(self._job)
+        self._up.set()
+        self._keeper = asyncio.create_task(self._keep(), name=f"sandbox {self.name}")
+
+    async def call(self, payload: bytes) -> bytes:
+        """The answer to a payload. Raises SandboxError, SandboxDeadline or SandboxDied."""
+        if len(payload) > MAX_PAYLOAD:
+            raise SandboxError(f"the payload is larger than {MAX_PAYLOAD} bytes")
+        async with self._lock:
+            process = self._process
+            if process is None or process.died or not self._up.is_set():
+                process = await self._next_life()
+            return await process.exchange(payload)
+
+    async def close(self) -> None:
+        """End the worker; nothing of it is left."""
+        if self._keeper:
+            self._keeper.cancel()
+            await asyncio.wait([self._keeper])
+            self._keeper = None
+        self._up.clear()
+        self._last = "closed"
+        if self._process:
+            self._process.kill("closed")
+            await self._process.end()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid if self._process else 0
+
+    @property
+    def rss(self) -> int:
+        """Resident bytes of the worker."""
+        return self._process.rss if self._process else 0
+
+    async def _next_life(self) -> Process:
+        try:
+            await asyncio.wait_for(self._up.wait(), self._job.deadline_s if self._keeper else 0)
+        except TimeoutError:
+            raise SandboxDied(self._last) from None
+        assert self._process is not None
+        return self._process
+
+    async def _keep(self) -> None:
+        """Watch the worker; after its death start another, with growing pauses."""
+        delay, loop = _FIRST_DELAY_S, asyncio.get_running_loop()
+        while True:
+            born = loop.time()
+            self._last = await self._until_death()
+            self._up.clear()
+            log.warning("a sandboxed worker died", sandbox=self.name, reason=self._last, restarts=self.restarts)
+            delay = _FIRST_DELAY_S if loop.time() - born > _STABLE_S else min(delay * 2, _LONGEST_DELAY_S)
+            while not await self._revived():
+                await asyncio.sleep(delay)
+                delay = min(delay * 2, _LONGEST_DELAY_S)
+            self.restarts += 1
+            self._up.set()
+
+    async def _until_death(self) -> str:
+        process = self._process
+        assert process is not None
+        while not process.gone.done():
+            await asyncio.wait([process.gone], timeout=_LOOK_S)
+            if not process.gone.done():
+                process.look(_LOOK_S)
+        await process.end()
+        return process.gone.result()
+
+    async def _revived(self) -> bool:
+        try:
+            self._process = await Process.spawn(self._job)
+        except (SandboxError, OSError) as error:
+            self._last = str(error)
+            return False
+        return True
+
+
+async def run_sandboxed(
+    entry: str,
+    argument: bytes,
+    *,
+    readable: Sequence[Path] = (),
+    writable: Sequence[Path] = (),
+    memory_mb: int = 1024,
+    disk_mb: int = 1024,
+    deadline_s: float = 10.0,
+    name: str = "",
+) -> bytes:
+    """One call, `factory(argument)(b"")`, in a worker of its own: for scans and training."""
+    sandbox = Sandbox(
+        entry, argument, readable=readable, writable=writable, memory_mb=memory_mb, disk_mb=disk_mb,
+        deadline_s=deadline_s, name=name, once=True,
+    )  # fmt: skip
+    try:
+        await sandbox.start()
+        return await sandbox.call(b"")
+    finally:
+        await sandbox.close()

@@ -1,0 +1,95 @@
+"""seccomp: a filter in classic BPF that lets through the kernel calls that computing needs, and refuses the rest."""
+
+import ctypes
+import errno
+import struct
+
+from . import syscalls
+from .libc import syscall
+
+_LOAD, _EQUAL, _AT_LEAST, _AND, _RETURN = 0x20, 0x15, 0x35, 0x54, 0x06
+_ALLOW, _KILL, _REFUSE = 0x7FFF0000, 0x80000000, 0x00050000
+_SET_MODE_FILTER, _GET_ACTION_AVAIL, _TSYNC = 1, 2, 1
+_X32 = 0x40000000
+
+Code = list[tuple[int, int, int, int]]
+"""Instructions: operation, how many to skip when true and when false, operand."""
+
+_CLONE_THREAD, _CLONE_NEW = 0x10000, 0x7E020080
+_O_ACCMODE, _O_TRUNC = 0o3, 0o1000
+# Duplicate, flags and locks. Not F_SETOWN and F_SETSIG: they make the kernel send signals to others.
+_FCNTL = (0, 1, 2, 3, 4, 5, 6, 7, 36, 37, 38, 1030, 1032)
+_IOCTL = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)  # TCGETS, TIOCGWINSZ, FIONREAD, FIONBIO, FION/FIOCLEX
+_PRCTL = (3, 15, 16, 23, 0x53564D41)  # GET_DUMPABLE, SET_NAME, GET_NAME, CAPBSET_READ, SET_VMA
+
+
+def available() -> bool:
+    """Whether the kernel filters calls and can refuse one with an error."""
+    if not syscalls.KNOWN:
+        return False
+    try:
+        syscall(syscalls.SECCOMP, _GET_ACTION_AVAIL, 0, ctypes.byref(ctypes.c_uint32(_REFUSE)))
+    except OSError:
+        return False
+    return True
+
+
+def program(pid: int) -> Code:
+    """The filter of the process with this id."""
+    code: Code = [(_LOAD, 0, 0, 4), (_EQUAL, 1, 0, syscalls.ARCH), (_RETURN, 0, 0, _KILL), (_LOAD, 0, 0, 0)]
+    if syscalls.MACHINE == "x86_64":
+        code += [(_AT_LEAST, 0, 1, _X32), (_RETURN, 0, 0, _KILL)]  # the x32 numbering would pass by every rule
+    for number in syscalls.allowed():
+        code += [(_EQUAL, 0, 1, number), (_RETURN, 0, 0, _ALLOW)]
+    for name, rule in _rules(pid).items():
+        if (number := syscalls.ruled(name)) is not None:
+            code += [(_EQUAL, 0, len(rule), number), *rule]
+    return [*code, _refuse(errno.EPERM)]
+
+
+def lock(pid: int) -> None:
+    """Filter every thread of this process from now on; no_new_privs must be set. Raises OSError."""
+    code = program(pid)
+    packed = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *line) for line in code))
+    sock_fprog = ctypes.create_string_buffer(struct.pack("@HP", len(code), ctypes.addressof(packed)))
+    if syscall(syscalls.SECCOMP, _SET_MODE_FILTER, _TSYNC, ctypes.byref(sock_fprog)):
+        raise OSError(errno.EBUSY, "a thread could not be brought under the filter")
+
+
+def _rules(pid: int) -> dict[str, Code]:
+    # Landlock before ABI 3 does not judge O_TRUNC on a file that is opened for reading.
+    no_cut = _O_TRUNC | _O_ACCMODE
+    return {
+        "open": _unless(1, no_cut, _O_TRUNC),
+        "openat": _unless(2, no_cut, _O_TRUNC),
+        "openat2": [_refuse(errno.ENOSYS)],  # its flags lie behind a pointer; callers fall back to openat
+        "clone": _only(0, (_CLONE_THREAD,), mask=_CLONE_THREAD | _CLONE_NEW),
+        "clone3": [_refuse(errno.ENOSYS)],  # likewise; the C library falls back to clone
+        "tgkill": _only(0, (pid,)),
+        "fcntl": _only(1, _FCNTL),
+        "ioctl": _only(1, _IOCTL),
+        "prctl": _only(0, _PRCTL),
+        # Reading limits: with no new limit (third argument, a pointer: both halves).
+        "prlimit64": [*_load(2, high=True), (_EQUAL, 1, 0, 0), _refuse(errno.EPERM), *_only(2, (0,))],
+    }
+
+
+def _only(argument: int, values: tuple[int, ...], mask: int | None = None) -> Code:
+    """Allow when the argument (its low 32 bits, masked) is one of the values."""
+    code = _load(argument) + ([(_AND, 0, 0, mask)] if mask is not None else [])
+    for value in values:
+        code += [(_EQUAL, 0, 1, value), (_RETURN, 0, 0, _ALLOW)]
+    return [*code, _refuse(errno.EPERM)]
+
+
+def _unless(argument: int, mask: int, value: int) -> Code:
+    """Allow unless the masked argument has this value."""
+    return [*_load(argument), (_AND, 0, 0, mask), (_EQUAL, 0, 1, value), _refuse(errno.EPERM), (_RETURN, 0, 0, _ALLOW)]
+
+
+def _load(argument: int, *, high: bool = False) -> Code:
+    return [(_LOAD, 0, 0, 16 + 8 * argument + (4 if high else 0))]  # little-endian: the low half comes first
+
+
+def _refuse(number: int) -> tuple[int, int, int, int]:
+    return (_RETURN, 0, 0, _REFUSE | number)

@@ -1,0 +1,50 @@
+"""What parent and worker agree on before and while they talk: the job, the frames, the caps."""
+
+import json
+import struct
+from dataclasses import asdict, dataclass
+from enum import IntEnum
+
+HEADER = struct.Struct("<BII")
+"""Kind, number of the call, length of what follows."""
+
+MAX_PAYLOAD = 256 * 1024 * 1024
+"""Bytes of one frame, in either direction."""
+MAX_ERROR = 4096
+"""Bytes that are kept of an error's message and of stderr."""
+
+
+class Kind(IntEnum):
+    """What a frame is. The first two open the talk, the next two say how far the worker is."""
+
+    SPEC = 1
+    ARGUMENT = 2
+    LOCKED = 3
+    READY = 4
+    CALL = 5
+    ANSWER = 6
+    ERROR = 7
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What a worker is told about itself."""
+
+    entry: str
+    readable: tuple[str, ...]
+    writable: tuple[str, ...]
+    tmp: str
+    memory_mb: int
+    file_mb: int
+    cpu_s: int | None
+    uid: int | None
+    """The id to drop to, when the parent is root."""
+    parent: int
+
+    def to_json(self) -> bytes:
+        return json.dumps(asdict(self)).encode()
+
+    @classmethod
+    def from_json(cls, data: bytes) -> "Spec":
+        fields = json.loads(data)
+        return cls(**{**fields, "readable": tuple(fields["readable"]), "writable": tuple(fields["writable"])})
