@@ -1,0 +1,1 @@
+"""Inference in three modes through one data plane; every inference is logged."""

@@ -1,0 +1,227 @@
+"""The one way from a request to an answer, under REST, stream and batch."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from contracts import DeploymentChanged, Mode, Variant
+from services.kit.auth import allow
+from services.kit.context import Caller
+from services.kit.errors import Forbidden, NotFound, Refusal
+from services.kit.ids import now, uuid7
+from services.kit.signing import KeyRing
+
+from .admission import admit
+from .lane import Lane, Limits
+from .logrecord import LogRecord, Origin, RecordBuilder
+from .packages import Packages
+from .runtimes import Arrays, CannotLoad, load
+from .settings import ScorerSettings
+from .tokenise import Tokeniser
+from .v2 import BadInput, Codec, Encoded, Request
+from .warmup import joinable, sample
+
+_WARM_ROWS = 32
+
+
+@dataclass(slots=True)
+class Ask:
+    """A request as it came in, whatever the way."""
+
+    body: bytes
+    json_length: int | None = None
+    """Of the binary tensor extension: how many bytes of the body are JSON."""
+    inference_id: str | None = None
+    """Given by a stream, whose ids come from the input record; else a new one."""
+    correlation_id: str | None = None
+    traceparent: str | None = None
+    received_at: datetime = field(default_factory=now)
+    started: float = field(default_factory=time.perf_counter)
+
+
+@dataclass(slots=True)
+class Answer:
+    """A response on the wire and its log record. Who answers must log first, then reply."""
+
+    inference_id: str
+    version: int
+    body: bytes
+    json_length: int | None
+    record: LogRecord
+    rows: int
+
+
+@dataclass(slots=True)
+class Counts:
+    """What a version did since the process started."""
+
+    inferences: int = 0
+    rows: int = 0
+    refused: int = 0
+    seconds: float = 0.0
+
+
+class Served:
+    """One version behind one endpoint: loaded, warm and ready."""
+
+    def __init__(self, origin: Origin, variant: Variant, lane: Lane, tokeniser: Tokeniser) -> None:
+        self.origin = origin
+        self.variant = variant
+        self.schema = variant.model_schema
+        self.lane = lane
+        self.codec = Codec(self.schema, origin.endpoint, str(origin.version), origin.variant, tokeniser.token)
+        self.records = RecordBuilder(origin)
+        self.counts = Counts()
+
+    async def answer(self, ask: Ask, mode: Mode, application: str) -> Answer:
+        """One request through the model."""
+        request = self.codec.decode(ask.body, ask.json_length)
+        outputs = await self.lane.run(request.arrays, request.rows)
+        return self._answer(ask, request, outputs, mode, application)
+
+    async def answers(self, asks: Sequence[Ask], mode: Mode, application: str) -> list[Answer | Refusal]:
+        """Many requests through the model in as few calls as fit; a refusal concerns its own request alone.
+
+        Raises Busy and Unavailable, which concern them all: try again.
+        """
+        results: dict[int, Answer | Refusal] = {}
+        read: list[tuple[int, Request]] = []
+        for position, ask in enumerate(asks):
+            try:
+                read.append((position, self.codec.decode(ask.body, ask.json_length)))
+            except BadInput as refusal:
+                results[position] = refusal
+        outputs = await self.lane.run_all([(request.arrays, request.rows) for _, request in read])
+        for (position, request), one in zip(read, outputs, strict=True):
+            results[position] = (
+                one if isinstance(one, Refusal) else self._answer(asks[position], request, one, mode, application)
+            )
+        self.counts.refused += sum(isinstance(result, Refusal) for result in results.values())
+        return [results[position] for position in range(len(asks))]
+
+    def _answer(self, ask: Ask, request: Request, outputs: Arrays, mode: Mode, application: str) -> Answer:
+        inference_id = ask.inference_id or str(uuid7())
+        encoded: Encoded = self.codec.encode(request, outputs, inference_id)
+        took = time.perf_counter() - ask.started
+        record = self.records.record(
+            inference_id=inference_id, mode=mode, application=application, received_at=ask.received_at,
+            latency_ms=took * 1000, rows=request.rows, request=request.logged, response=encoded.logged,
+            entity=request.entity, request_id=request.id,
+            correlation_id=request.correlation_id or ask.correlation_id, traceparent=ask.traceparent,
+        )  # fmt: skip
+        self.counts.inferences += 1
+        self.counts.rows += request.rows
+        self.counts.seconds += took
+        return Answer(inference_id, self.origin.version, encoded.body, encoded.json_length, record, request.rows)
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """What an endpoint serves now. Replaced as a whole, so a request sees one state from its start to its end."""
+
+    name: str
+    unit: str
+    use_case: str
+    revision: int
+    change: DeploymentChanged
+    champion: Served
+    by_version: dict[int, Served]
+
+
+class DataPlane:
+    """The endpoints of one process. Not thread-safe: it lives on one event loop."""
+
+    def __init__(self, settings: ScorerSettings) -> None:
+        self._settings = settings
+        self._keys = KeyRing(settings.keys / "public")
+        self._packages = Packages(settings.run_folder, settings.package_bytes)
+        self._tokeniser = Tokeniser.of(settings.keys)
+        self._limits = Limits(
+            settings.inline_ms, settings.batch_rows, settings.queue_requests, settings.queue_rows
+        )  # fmt: skip
+        self.endpoints: dict[str, Endpoint] = {}
+
+    async def apply(self, change: DeploymentChanged) -> None:
+        """Load and warm what an endpoint shall serve, then move the traffic; what served before serves until then.
+
+        Raises Forbidden or CannotLoad, and leaves the endpoint as it was.
+        """
+        admit(change, self._keys)
+        before = self.endpoints.get(change.endpoint)
+        if before and change.revision <= before.revision:
+            return
+        if change.state == "removed" or not change.variants:
+            self.remove(change.endpoint)
+            return
+        served = {v.version: await self._served(change, v, before) for v in change.variants}
+        champion = max(change.variants, key=lambda variant: variant.weight)
+        self.endpoints[change.endpoint] = Endpoint(
+            change.endpoint, change.unit, change.use_case, change.revision, change, served[champion.version], served
+        )
+        _close(before, keep=served)
+
+    def remove(self, endpoint: str) -> None:
+        """Stop serving an endpoint; requests in hand are finished."""
+        _close(self.endpoints.pop(endpoint, None), keep={})
+
+    def find(self, endpoint: str, caller: Caller) -> Endpoint:
+        """An endpoint that the caller may use. Raises NotFound or Forbidden."""
+        found = self.endpoints.get(endpoint)
+        if found is None:
+            raise NotFound(f"there is no endpoint {endpoint[:80]!r}")
+        allow(caller, "inference.score")
+        if not caller.sees(found.unit):
+            raise Forbidden(f"endpoint {endpoint} belongs to another business unit than those of {caller.actor[:80]}")
+        return found
+
+    def choose(self, endpoint: Endpoint, version: int | None) -> Served:
+        """The version that answers: the one that was named, or the champion."""
+        if version is None:
+            return endpoint.champion
+        if version not in endpoint.by_version:
+            known = ", ".join(map(str, endpoint.by_version))
+            raise NotFound(f"endpoint {endpoint.name} has no version {version}; it has {known}")
+        return endpoint.by_version[version]
+
+    async def infer(self, endpoint: str, version: int | None, ask: Ask, caller: Caller, mode: Mode) -> Answer:
+        """Answer one request. Raises a Refusal; nothing is logged of a refused request."""
+        served = self.choose(self.find(endpoint, caller), version)
+        try:
+            return await served.answer(ask, mode, caller.actor)
+        except Refusal:
+            served.counts.refused += 1
+            raise
+
+    async def _served(self, change: DeploymentChanged, variant: Variant, before: Endpoint | None) -> Served:
+        origin = Origin(change.endpoint, change.unit, change.use_case, variant.model, variant.version, variant.name)
+        same = before.by_version.get(variant.version) if before else None
+        if same and same.origin == origin and same.variant == variant:
+            return same
+        lane = await asyncio.to_thread(self._load, variant)
+        try:
+            return Served(origin, variant, lane, self._tokeniser)
+        except BadInput as error:
+            lane.close()
+            raise CannotLoad(error.message) from None
+
+    def _load(self, variant: Variant) -> Lane:
+        """In a thread: check the package's bytes, open the model, warm it up."""
+        path = self._packages.unpack(variant.digest)
+        runtime = load(variant.format, path, variant.model_schema, self._settings)
+        lane = Lane(runtime, self._limits, joinable=joinable(variant.model_schema))
+        try:
+            one, many = sample(variant.model_schema, 1), sample(variant.model_schema, _WARM_ROWS)
+            if one is not None and many is not None:
+                lane.calibrate(one, many, _WARM_ROWS)
+        except Refusal as refusal:
+            lane.close()
+            raise CannotLoad(f"the model fails at its first call: {refusal.message}") from None
+        return lane
+
+
+def _close(endpoint: Endpoint | None, keep: dict[int, Served]) -> None:
+    for version, served in (endpoint.by_version if endpoint else {}).items():
+        if keep.get(version) is not served:
+            served.lane.close()

@@ -1,0 +1,217 @@
+"""One loaded model's queue: at once while it is idle, joined into one call while it is busy."""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from services.kit.errors import Busy, Invalid, Refusal, Unavailable
+
+from .runtimes import Arrays, Runtime
+
+_STRIKES = 8
+"""Slow calls in a row, before fewer rows are taken on the event loop: one may be the operating system's doing."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """See `ScorerSettings`."""
+
+    inline_ms: float
+    batch_rows: int
+    queue_requests: int
+    queue_rows: int
+
+
+@dataclass(slots=True)
+class _Job:
+    inputs: Arrays
+    rows: int
+    future: asyncio.Future[Arrays]
+
+
+class Lane:
+    """Runs one model, from one event loop."""
+
+    def __init__(self, runtime: Runtime, limits: Limits, *, joinable: bool) -> None:
+        self._runtime = runtime
+        self._limits = limits
+        self._joinable = joinable
+        """Every input and output has a row dimension, so requests can be put below one another."""
+        self._inline_rows = 0
+        self._strikes = 0
+        self._waiting: deque[_Job] = deque()
+        self._waiting_rows = 0
+        self._working: list[_Job] = []
+        self._thread: ThreadPoolExecutor | None = None
+        self._closing = False
+        self.busy_s = 0.0
+        """Seconds that the model worked, for metering."""
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting) + len(self._working)
+
+    async def run(self, inputs: Arrays, rows: int) -> Arrays:
+        """The model's outputs. Raises Busy when too much waits, ModelFailed when the model refuses the input."""
+        if rows <= self._inline_rows and not self._working:
+            return self._inline(inputs, rows)
+        if len(self._waiting) >= self._limits.queue_requests or (
+            self._waiting and self._waiting_rows + rows > self._limits.queue_rows
+        ):
+            raise Busy("too many requests wait for this model; try again after a while")
+        if self._closing:
+            raise Unavailable("this version is being closed")
+        job = _Job(inputs, rows, asyncio.get_running_loop().create_future())
+        self._waiting.append(job)
+        self._waiting_rows += rows
+        if not self._working:
+            self._start()
+        return await job.future
+
+    async def run_all(self, requests: Sequence[tuple[Arrays, int]]) -> list[Arrays | Refusal]:
+        """Many requests in as few calls as fit. Raises Busy and Unavailable, which are no request's own fault."""
+        results: list[Arrays | Refusal] = []
+        for group in self._groups(requests):
+            try:
+                outputs = await self.run(_joined([inputs for inputs, _ in group]), sum(rows for _, rows in group))
+                results += _split(outputs, [rows for _, rows in group]) if len(group) > 1 else [outputs]
+            except Invalid as refusal:
+                results += [refusal] if len(group) == 1 else [await self._excused(*one) for one in group]
+        return results
+
+    async def _excused(self, inputs: Arrays, rows: int) -> Arrays | Refusal:
+        try:
+            return await self.run(inputs, rows)
+        except Invalid as refusal:
+            return refusal
+
+    def _groups(self, requests: Sequence[tuple[Arrays, int]]) -> Iterator[list[tuple[Arrays, int]]]:
+        group: list[tuple[Arrays, int]] = []
+        rows = 0
+        for one in requests:
+            fits = self._joinable and rows + one[1] <= self._limits.batch_rows
+            if group and not (fits and _alike(group[0][0], one[0])):
+                yield group
+                group, rows = [], 0
+            group.append(one)
+            rows += one[1]
+        if group:
+            yield group
+
+    def calibrate(self, one: Arrays, many: Arrays, rows: int) -> None:
+        """Warm the model up and learn how many rows it can do on the event loop."""
+        self._runtime.predict(one)
+        first = min(self._timed(one) for _ in range(3))
+        each = max(min(self._timed(many) for _ in range(3)) - first, 0.0) / max(rows - 1, 1) if self._joinable else 0.0
+        budget = self._limits.inline_ms / 1000
+        if self._runtime.inline and first <= budget:
+            self._inline_rows = int((budget - first) / each) + 1 if each > 0 else self._limits.batch_rows
+
+    def close(self) -> None:
+        """Close once what waits is done."""
+        self._closing = True
+        if not self._working:
+            self._end()
+
+    def _inline(self, inputs: Arrays, rows: int) -> Arrays:
+        started = time.perf_counter()
+        outputs = self._runtime.predict(inputs)
+        took = time.perf_counter() - started
+        self.busy_s += took
+        self._strikes = self._strikes + 1 if took * 1000 > 4 * self._limits.inline_ms else 0
+        if self._strikes >= _STRIKES:
+            self._inline_rows, self._strikes = min(rows, self._inline_rows) // 2, 0
+        return outputs
+
+    def _timed(self, inputs: Arrays) -> float:
+        started = time.perf_counter()
+        self._runtime.predict(inputs)
+        return time.perf_counter() - started
+
+    def _start(self) -> None:
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1, "model")
+        self._working = self._take()
+        loop = asyncio.get_running_loop()
+        jobs = [job for job in self._working if not job.future.done()]
+        self._thread.submit(self._work, jobs).add_done_callback(
+            lambda done: loop.call_soon_threadsafe(self._finish, done.result())
+        )
+
+    def _take(self) -> list[_Job]:
+        """The first that waits, and the next ones as far as they fit below it."""
+        taken = [self._waiting.popleft()]
+        rows = taken[0].rows
+        while self._joinable and self._waiting and rows + self._waiting[0].rows <= self._limits.batch_rows:
+            if not _alike(taken[0].inputs, self._waiting[0].inputs):
+                break
+            taken.append(self._waiting.popleft())
+            rows += taken[-1].rows
+        self._waiting_rows -= rows
+        return taken
+
+    def _work(self, jobs: Sequence[_Job]) -> list[tuple[_Job, Arrays | Refusal]]:
+        """In the thread: one call for all; where it is refused, each alone, so that none suffers for another."""
+        if len(jobs) > 1:
+            try:
+                outputs = self._predict(_joined([job.inputs for job in jobs]))
+                return list(zip(jobs, _split(outputs, [job.rows for job in jobs]), strict=True))
+            except Invalid:
+                pass
+        return [(job, self._alone(job)) for job in jobs]
+
+    def _alone(self, job: _Job) -> Arrays | Refusal:
+        try:
+            return self._predict(job.inputs)
+        except Refusal as refusal:
+            return refusal
+
+    def _predict(self, inputs: Arrays) -> Arrays:
+        started = time.perf_counter()
+        try:
+            return self._runtime.predict(inputs)
+        finally:
+            self.busy_s += time.perf_counter() - started
+
+    def _finish(self, results: Sequence[tuple[_Job, Arrays | Refusal]]) -> None:
+        for job, result in results:
+            if job.future.done():
+                continue  # the caller went away
+            if isinstance(result, Refusal):
+                job.future.set_exception(result)
+            else:
+                job.future.set_result(result)
+        self._working = []
+        if self._waiting:
+            self._start()
+        elif self._closing:
+            self._end()
+
+    def _end(self) -> None:
+        self._runtime.close()
+        if self._thread:
+            self._thread.shutdown(wait=False)
+
+
+def _alike(one: Arrays, other: Arrays) -> bool:
+    return all(values.shape[1:] == other[name].shape[1:] for name, values in one.items())
+
+
+def _joined(inputs: Sequence[Arrays]) -> Arrays:
+    if len(inputs) == 1:
+        return inputs[0]
+    return {name: np.concatenate([one[name] for one in inputs]) for name in inputs[0]}
+
+
+def _split(outputs: Arrays, sizes: Sequence[int]) -> list[Arrays]:
+    pieces: list[Arrays] = []
+    at = 0
+    for size in sizes:
+        pieces.append({name: values[at : at + size] for name, values in outputs.items()})
+        at += size
+    return pieces

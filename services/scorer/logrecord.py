@@ -1,0 +1,176 @@
+"""One inference as `inference.logged`, in bytes: the request's and the response's JSON are reused, not written anew."""
+
+import struct
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Protocol
+
+import orjson
+
+from contracts import InferenceLogged, Mode, PayloadReference
+from services.kit.cloudevents import Headers, headers
+from services.kit.context import Caller, Context
+
+INLINE_LIMIT = 512 * 1024
+"""Bytes of request and response that a record carries itself; beyond, they go to the object store by digest."""
+
+_PARTS = struct.Struct("<HHII")
+
+
+class Store(Protocol):
+    async def put(self, data: bytes) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Which version of which endpoint answers: what all its records have in common."""
+
+    endpoint: str
+    unit: str
+    use_case: str
+    model: str
+    version: int
+    variant: str
+
+    def json(self) -> bytes:
+        names = ("endpoint", "unit", "use_case", "model", "version", "variant")
+        return orjson.dumps({name: getattr(self, name) for name in names})[1:-1]
+
+
+@dataclass(slots=True)
+class LogRecord:
+    """A record before it has a writer and a number."""
+
+    inference_id: str
+    head: bytes
+    """A JSON object, still open, of everything but the payloads, writer and seq."""
+    request: bytes
+    response: bytes
+    correlation_id: str
+    traceparent: str
+
+    def value(self, writer: str, seq: int) -> bytes:
+        """The data of the event."""
+        tail = b',"writer":"%b","seq":%d}' % (writer.encode(), seq)
+        return b"".join((self.head, b',"request":', self.request, b',"response":', self.response, tail))
+
+    def described(self) -> dict[str, Any]:
+        """The small members: endpoint, unit, application, rows and so on."""
+        return orjson.loads(self.head + b"}")
+
+    def to_spool(self) -> bytes:
+        story = f"{self.correlation_id}\n{self.traceparent}".encode()
+        sizes = _PARTS.pack(len(story), len(self.inference_id), len(self.head), len(self.request))
+        return b"".join((sizes, story, self.inference_id.encode(), self.head, self.request, self.response))
+
+    @classmethod
+    def from_spool(cls, data: bytes) -> "LogRecord":
+        story, inference_id, head, request = _PARTS.unpack_from(data)
+        at = [_PARTS.size]
+        for size in (story, inference_id, head, request):
+            at.append(at[-1] + size)
+        correlation_id, _, traceparent = data[at[0] : at[1]].decode().partition("\n")
+        return cls(
+            data[at[1] : at[2]].decode(), data[at[2] : at[3]], data[at[3] : at[4]], data[at[4] :],
+            correlation_id, traceparent,
+        )  # fmt: skip
+
+
+class RecordBuilder:
+    """Makes the records of one version behind one endpoint."""
+
+    def __init__(self, origin: Origin) -> None:
+        self._origin = b'",' + origin.json() + b',"mode":"'
+        self._quoted: dict[str, bytes] = {}
+
+    def record(
+        self,
+        *,
+        inference_id: str,
+        mode: Mode,
+        application: str,
+        received_at: datetime,
+        latency_ms: float,
+        rows: int,
+        request: bytes,
+        response: bytes,
+        entity: str | None = None,
+        request_id: str | None = None,
+        correlation_id: str | None = None,
+        traceparent: str | None = None,
+    ) -> LogRecord:
+        """A record; without a story of the caller's the inference begins its own."""
+        head = b"".join((
+            b'{"inference_id":"', inference_id.encode(), self._origin, mode.encode(),
+            b'","application":', self._quote(application),
+            b',"entity":', b"null" if entity is None else orjson.dumps(entity),
+            b',"request_id":', b"null" if request_id is None else orjson.dumps(request_id),
+            b',"received_at":"', received_at.isoformat().encode(),
+            b'","latency_ms":%.3f,"rows":%d' % (latency_ms, rows),
+        ))  # fmt: skip
+        return LogRecord(
+            inference_id, head, request, response, correlation_id or inference_id,
+            traceparent or traceparent_of(inference_id),
+        )  # fmt: skip
+
+    def _quote(self, application: str) -> bytes:
+        """The caller's name as JSON; there are few callers and many inferences."""
+        quoted = self._quoted.get(application)
+        if quoted is None:
+            if len(self._quoted) > 1024:
+                self._quoted.clear()
+            quoted = self._quoted[application] = orjson.dumps(application)
+        return quoted
+
+
+def traceparent_of(inference_id: str) -> str:
+    """A W3C trace context that begins with this inference: the id's own bits are the trace id."""
+    digits = inference_id.replace("-", "")
+    return f"00-{digits}-{digits[16:]}-01"
+
+
+def reference(digest: str, media_type: str, first_row: int, rows: int) -> bytes:
+    """A payload that is kept elsewhere, as the log says it."""
+    kept = PayloadReference(digest=digest, media_type=media_type, first_row=first_row, rows=rows)
+    return b'{"reference":' + kept.model_dump_json().encode() + b"}"
+
+
+async def offload(record: LogRecord, store: Store, limit: int = INLINE_LIMIT) -> LogRecord:
+    """The same record, its larger payload (or both) in the object store where they are too large for the log."""
+    if len(record.request) + len(record.response) <= limit:
+        return record
+    rows = int(record.described()["rows"])
+    for name in sorted(("request", "response"), key=lambda name: -len(getattr(record, name))):
+        if len(record.request) + len(record.response) > limit:
+            digest = await store.put(getattr(record, name))
+            record = replace(record, **{name: reference(digest, "application/json", 0, rows)})
+    return record
+
+
+class HeaderMaker:
+    """CloudEvents headers of records; what repeats is made once."""
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[str, str, str], Headers] = {}
+
+    def headers(self, record: LogRecord) -> Headers:
+        """The headers of `inference.logged`: `ce_id` is the inference id, `ce_subject` the endpoint."""
+        said = record.described()
+        own: dict[str, bytes] = {
+            "ce_id": record.inference_id.encode(),
+            "ce_time": said["received_at"].encode(),
+            "ce_correlationid": record.correlation_id.encode(),
+            "ce_traceparent": record.traceparent.encode(),
+            "traceparent": record.traceparent.encode(),
+        }
+        common = self._common(said["endpoint"], said["unit"], said["application"])
+        return [(name, own.get(name, value)) for name, value in common]
+
+    def _common(self, endpoint: str, unit: str, actor: str) -> Headers:
+        key = (endpoint, unit, actor)
+        if key not in self._made:
+            if len(self._made) > 4096:
+                self._made.clear()
+            story = Context(Caller(actor, "application"), "", "")
+            self._made[key] = headers(InferenceLogged, "scorer", endpoint, story, unit, id="-")
+        return self._made[key]

@@ -1,0 +1,51 @@
+"""What an operator can set for a scorer host."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from services.kit.settings import Settings
+
+
+class ScorerSettings(Settings):
+    """Every knob, as `FAIRLEAD_<NAME>`."""
+
+    workers: int = Field(1, ge=1, le=64)
+    """Worker processes that answer HTTP on one inherited socket; each is a slot with its own spool."""
+    replica: str = ""
+    """This host's name in `replica.reported`; empty: kept in the home, made at the first start."""
+
+    inline_ms: float = 0.5
+    """A model call that takes less than this runs on the event loop: handing it to a thread would cost more."""
+    batch_rows: int = 4096
+    """The most rows that requests queued behind a busy model are joined into."""
+    queue_requests: int = 512
+    """Requests that may wait for one busy model; beyond, 429."""
+    queue_rows: int = 200_000
+
+    spool_bytes: int = 4 * 1024**3
+    """The bound of the host's spool, shared by its slots; beyond, `spool_full` says what happens."""
+    spool_full: Literal["refuse", "drop"] = "refuse"
+    """`refuse`: 503. `drop`: answer without a log record, counted: the exception to the promise of a complete log."""
+    spool_segment_bytes: int = 64 * 1024**2
+    fsync: Literal["none", "interval", "always"] = "interval"
+    """Against power loss; a killed process loses nothing with any of them. See the README."""
+    fsync_interval_ms: int = 100
+
+    package_bytes: int = 2 * 1024**3
+    """The largest model file that is taken out of a package."""
+    sandbox_deadline_s: float = 10.0
+    """How long one call of a sandboxed model may take."""
+
+    @property
+    def run_folder(self) -> Path:
+        return self.home / "run" / "scorer"
+
+    @property
+    def spool_folder(self) -> Path:
+        return self.home / "spool"
+
+    @property
+    def desired_path(self) -> Path:
+        return self.run_folder / "desired.json"

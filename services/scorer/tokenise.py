@@ -1,0 +1,53 @@
+"""Sensitive columns leave this process as tokens: keyed, stable, and not to be turned back."""
+
+import hmac
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+_BYTES = 32
+
+
+class Tokeniser:
+    """The same value of the same column gives the same token in one installation, so groups stay countable."""
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+
+    @classmethod
+    def of(cls, keys: Path) -> "Tokeniser":
+        """With the installation's key, made at the first start."""
+        path = keys / "scorer-tokens.key"
+        if not path.exists():
+            _create(path)
+        return cls(path.read_bytes())
+
+    def token(self, column: str, value: object) -> str | None:
+        """The token of one value; a missing value stays missing."""
+        if value is None or value != value:  # NaN is a missing value
+            return None
+        plain = value.decode(errors="replace") if isinstance(value, bytes) else value
+        if isinstance(plain, float) and plain.is_integer():
+            plain = int(plain)  # 34 and 34.0 are one value
+        said = column.encode() + b"\0" + orjson.dumps(plain)
+        return "tok_" + hmac.digest(self._key, said, "sha256").hex()[:24]
+
+    def tokens(self, column: str, values: Sequence[Any]) -> list[str | None]:
+        return [self.token(column, value) for value in values]
+
+
+def _create(path: Path) -> None:
+    """Several processes may try at once: the first complete file stands."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.{os.getpid()}")
+    part.touch(mode=0o600)
+    part.write_bytes(os.urandom(_BYTES))
+    try:
+        os.link(part, path)
+    except FileExistsError:
+        pass
+    finally:
+        part.unlink()

@@ -1,0 +1,329 @@
+"""One endpoint's requests to arrays and its outputs to responses, and both to what the log keeps."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import orjson
+
+from contracts import ModelSchema, TensorSpec
+
+from .document import Document, Wanted, name_in, parameters_of, parse, wanted_of
+from .errors import BadInput, called
+from .tensors import (
+    NUMPY,
+    Array,
+    Place,
+    from_binary,
+    from_json,
+    read_shape,
+    textual,
+    to_base64,
+    to_binary,
+    to_json,
+)
+
+Token = Callable[[str, object], str | None]
+_NUMERIC = frozenset(name for name in NUMPY if name not in ("BOOL", "BYTES"))
+_OWN = frozenset({"binary_data_output"})
+
+
+@dataclass(slots=True)
+class Request:
+    """A request that fits the model."""
+
+    arrays: dict[str, Array]
+    rows: int
+    logged: bytes
+    """V2 JSON for the log: the caller's bytes, or the tensors written anew with their sensitive columns as tokens."""
+    id: str | None = None
+    entity: str | None = None
+    correlation_id: str | None = None
+    wanted: tuple[Wanted, ...] | None = None
+    """None: every output, as JSON."""
+
+
+@dataclass(slots=True)
+class Encoded:
+    """A response on the wire, and as the log keeps it: there with every output, since monitors read them all."""
+
+    body: bytes
+    json_length: int | None
+    """Set where binary tensors follow the JSON part."""
+    logged: bytes
+
+
+class Codec:
+    """Compiled from a model's schema; stateless, so requests may be read in any order."""
+
+    def __init__(self, schema: ModelSchema, model_name: str, model_version: str, variant: str, token: Token) -> None:
+        self._inputs = {spec.name: spec for spec in schema.inputs}
+        self._outputs = {spec.name: spec for spec in schema.outputs}
+        self._token = token
+        self._columns = schema.columns
+        self._matrix = self._matrix_of(schema)
+        if self._matrix:
+            self._inputs[self._matrix.name] = self._matrix
+        names = [column.name for column in schema.columns]
+        self._places = {s.name: Place(s, names if s is self._matrix else ()) for s in self._inputs.values()}
+        self._tensor_columns = {c.name: c for c in schema.columns if self._matrix is None}
+        self._refuse_unplaced_secrets()
+        self._nullable = np.array([c.nullable for c in schema.columns], bool)
+        self._nulls = {s.name: s.datatype.startswith("FP") and self._may_be_null(s) for s in self._inputs.values()}
+        self.sensitive = any(column.sensitive for column in schema.columns)
+        said = {"model_name": model_name, "model_version": model_version}
+        self._head = orjson.dumps(said)[:-1]
+        self._parameters = b',"parameters":{"variant":' + orjson.dumps(variant) + b',"inference_id":"'
+        self._parts = {spec.name: _prefix(spec) for spec in schema.outputs}
+
+    def _refuse_unplaced_secrets(self) -> None:
+        """A sensitive column that no tensor carries could not be tokenised: such a schema does not serve."""
+        for name, column in self._tensor_columns.items():
+            if column.sensitive and name not in self._inputs:
+                raise BadInput(f"column {called(name)} is sensitive, but no input tensor is known to carry it", name)
+
+    # Requests
+
+    def decode(self, body: bytes, json_length: int | None = None) -> Request:
+        """Read a request; `json_length` is the header of the binary extension. Raises BadInput."""
+        raw, tail = _split(body, json_length)
+        document = parse(raw)
+        arrays, plain = self._arrays(document, tail)
+        rows = self._rows(arrays)
+        request = Request(arrays, rows, raw, document.id, wanted=wanted_of(document, self._outputs))
+        if document.parameters:
+            request.entity = name_in(document.parameters, "entity")
+            request.correlation_id = name_in(document.parameters, "correlation_id")
+        if not plain or self.sensitive:
+            request.logged = self.describe(arrays, document.id, document.parameters)
+        return request
+
+    def describe(self, arrays: Mapping[str, Array], id: str | None, parameters: Mapping[str, Any]) -> bytes:
+        """A request written anew for the log: one JSON tensor per input, sensitive columns as tokens."""
+        tensors = b",".join(self._tensor(self._inputs[name], values) for name, values in arrays.items())
+        kept = {name: value for name, value in parameters.items() if name not in _OWN}
+        head = b"{" if id is None else b'{"id":' + orjson.dumps(id) + b","
+        tail = b"]}" if not kept else b'],"parameters":' + orjson.dumps(kept) + b"}"
+        return head + b'"inputs":[' + tensors + tail
+
+    def _arrays(self, document: Document, tail: memoryview | None) -> tuple[dict[str, Array], bool]:
+        """The model's inputs, and whether the request's own bytes say them in the model's terms."""
+        names = [one.get("name") for one in document.inputs]
+        if self._matrix is not None and not any(name in self._inputs for name in names):
+            return {self._matrix.name: self._assemble(document, tail)}, False
+        arrays: dict[str, Array] = {}
+        at = 0
+        for one, name in zip(document.inputs, names, strict=True):
+            spec = self._inputs.get(name) if type(name) is str else None
+            if spec is None:
+                raise BadInput(f"tensor {called(name)} is not an input of this model: {self._takes()}", "inputs")
+            if name in arrays:
+                raise BadInput(f"tensor {called(name)} is there twice", spec.name)
+            arrays[spec.name], at = self._read(spec, one, document.literals, tail, at)
+        self._complete(arrays, tail, at)
+        return arrays, tail is None
+
+    def _read(
+        self, spec: TensorSpec, one: dict[str, Any], literals: bool, tail: memoryview | None, at: int
+    ) -> tuple[Array, int]:
+        if one.get("datatype") != spec.datatype:
+            raise BadInput(f"tensor {called(spec.name)} has datatype {called(one.get('datatype'))}, "
+                           f"the model takes {spec.datatype}", spec.name)  # fmt: skip
+        shape = read_shape(spec, one.get("shape"))
+        size = parameters_of(one).get("binary_data_size")
+        if size is None:
+            values = from_json(
+                spec, shape, one.get("data"), self._places[spec.name], nulls=self._nulls[spec.name], literals=literals
+            )
+            if self._nulls[spec.name]:
+                self._refuse_missing(spec, values)
+            return values, at
+        raw = _slice(spec, one, size, tail, at)
+        values = from_binary(spec, shape, raw)
+        self._refuse_missing(spec, values)
+        return values, at + len(raw)
+
+    def _refuse_missing(self, spec: TensorSpec, values: Array) -> None:
+        """NaN stands for a missing value: only a nullable column may have it. Infinity is no value at all."""
+        if values.dtype.kind != "f" or values.size == 0 or np.isfinite(values).all():
+            return
+        flat = values.reshape(-1)
+        if np.isinf(flat).any():
+            raise BadInput(f"{self._places[spec.name].at(int(np.argmax(np.isinf(flat))))} is infinite", spec.name)
+        missing = np.isnan(flat)
+        if spec is self._matrix:
+            missing &= ~np.resize(self._nullable, flat.size)
+        elif (column := self._tensor_columns.get(spec.name)) and column.nullable:
+            return
+        if missing.any():
+            raise BadInput(f"{self._places[spec.name].at(int(np.argmax(missing)))} is missing", spec.name)
+
+    def _may_be_null(self, spec: TensorSpec) -> bool:
+        if spec is self._matrix:
+            return bool(self._nullable.any())
+        return bool((column := self._tensor_columns.get(spec.name)) and column.nullable)
+
+    def _complete(self, arrays: dict[str, Array], tail: memoryview | None, at: int) -> None:
+        if len(arrays) != len(self._inputs):
+            missing = next(name for name in self._inputs if name not in arrays)
+            raise BadInput(f"tensor {called(missing)} is missing: {self._takes()}", missing)
+        if tail is not None and at != len(tail):
+            raise BadInput(f"{len(tail) - at} bytes follow the JSON part that no tensor claims")
+
+    def _assemble(self, document: Document, tail: memoryview | None) -> Array:
+        """The matrix of a request that names its columns, one tensor of [rows] or [rows, 1] each."""
+        assert self._matrix is not None
+        if tail is not None:
+            raise BadInput("columns by name are taken as JSON only")
+        given: dict[str, Array] = {}
+        for one in document.inputs:
+            column, values = self._column(one, document.literals)
+            if column in given:
+                raise BadInput(f"column {called(column)} is there twice", column)
+            given[column] = values
+        return self.matrix(given)
+
+    def matrix(self, given: Mapping[str, Array]) -> Array:
+        """The model's matrix of named columns of equal length. Raises BadInput naming the column."""
+        assert self._matrix is not None
+        rows = max(map(len, given.values()), default=0)
+        made = np.full((rows, len(self._columns)), np.nan)
+        for position, column in enumerate(self._columns):
+            values = given.get(column.name)
+            if values is None and not column.nullable:
+                raise BadInput(f"column {called(column.name)} is missing", column.name)
+            if values is not None and len(values) != rows:
+                raise BadInput(f"column {called(column.name)} has {len(values)} rows, others {rows}", column.name)
+            if values is not None:
+                made[:, position] = values
+        with np.errstate(over="ignore", invalid="ignore"):
+            cast = made.astype(NUMPY[self._matrix.datatype])
+        self._refuse_missing(self._matrix, made if cast.dtype.kind != "f" else cast)
+        if cast.dtype.kind != "f" and not np.array_equal(cast, made):
+            column = self._columns[int(np.argmax((cast != made).any(axis=0)))].name
+            raise BadInput(f"column {called(column)} holds a number that is no {self._matrix.datatype}", column)
+        return cast
+
+    def _column(self, one: dict[str, Any], literals: bool) -> tuple[str, Array]:
+        name, datatype = one.get("name"), one.get("datatype")
+        column = next((c for c in self._columns if c.name == name), None)
+        if column is None:
+            raise BadInput(f"column {called(name)} is not one of this model: {self._takes()}", "inputs")
+        if datatype not in _NUMERIC:
+            raise BadInput(f"column {called(name)} has datatype {called(datatype)}; a number is needed", column.name)
+        shape = one.get("shape")
+        rank = 2 if type(shape) is list and len(shape) == 2 else 1
+        spec = TensorSpec(name=column.name, datatype=datatype, shape=(-1, 1)[:rank])
+        values = from_json(
+            spec, read_shape(spec, shape), one.get("data"), Place(spec, [column.name]),
+            nulls=column.nullable and datatype.startswith("FP"), literals=literals,
+        )  # fmt: skip
+        return column.name, values.reshape(-1)
+
+    def _rows(self, arrays: dict[str, Array]) -> int:
+        rows: int | None = None
+        for name, values in arrays.items():
+            if self._inputs[name].shape[:1] != (-1,):
+                continue
+            if rows is not None and rows != len(values):
+                raise BadInput(f"tensor {called(name)} has {len(values)} rows, others {rows}", name)
+            rows = len(values)
+        if rows == 0:
+            raise BadInput("the request has no rows", "inputs")
+        return 1 if rows is None else rows
+
+    def _takes(self) -> str:
+        return "it takes " + ", ".join(list(self._inputs)[:20])
+
+    def _tensor(self, spec: TensorSpec, values: Array) -> bytes:
+        note = b""
+        column = self._tensor_columns.get(spec.name)
+        if spec is self._matrix and self.sensitive:
+            data = self._tokenised_matrix(values)
+        elif column and column.sensitive:
+            data = orjson.dumps([self._token(column.name, value) for value in values.reshape(-1).tolist()])
+        elif spec.datatype == "BYTES" and not textual(values):
+            data, note = to_json(to_base64(values)), b',"parameters":{"content_type":"base64"}'
+        else:
+            data = to_json(values)
+        return _prefix(spec) + _shape(values.shape) + note + b',"data":' + data + b"}"
+
+    def _tokenised_matrix(self, values: Array) -> bytes:
+        columns: list[Any] = [values[:, position].tolist() for position in range(len(self._columns))]
+        for position, column in enumerate(self._columns):
+            if column.sensitive:
+                columns[position] = [self._token(column.name, value) for value in columns[position]]
+        return orjson.dumps([value for row in zip(*columns, strict=True) for value in row])
+
+    @staticmethod
+    def _matrix_of(schema: ModelSchema) -> TensorSpec | None:
+        """The one input whose columns the schema names."""
+        one = schema.inputs[0] if len(schema.inputs) == 1 else None
+        if one is None or len(one.shape) != 2 or not schema.columns or one.datatype not in _NUMERIC:
+            return None
+        if one.shape[1] not in (-1, len(schema.columns)):
+            return None
+        return one.model_copy(update={"shape": (one.shape[0], len(schema.columns))})
+
+    # Responses
+
+    def encode(self, request: Request, outputs: Mapping[str, Array], inference_id: str) -> Encoded:
+        """The response to a request."""
+        head = self._head
+        if request.id is not None:
+            head += b',"id":' + orjson.dumps(request.id)
+        head += self._parameters + inference_id.encode() + b'"},"outputs":['
+        parts = {
+            name: prefix + _shape(outputs[name].shape) + b',"data":' + to_json(outputs[name]) + b"}"
+            for name, prefix in self._parts.items()
+        }
+        logged = head + b",".join(parts.values()) + b"]}"
+        if request.wanted is None:
+            return Encoded(logged, None, logged)
+        return self._selected(request.wanted, head, parts, outputs, logged)
+
+    def _selected(
+        self, wanted: tuple[Wanted, ...], head: bytes, parts: dict[str, bytes], outputs: Mapping[str, Array],
+        logged: bytes,
+    ) -> Encoded:  # fmt: skip
+        said: list[bytes] = []
+        tails: list[bytes] = []
+        for one in wanted:
+            if not one.binary:
+                said.append(parts[one.name])
+                continue
+            tails.append(to_binary(outputs[one.name], self._outputs[one.name].datatype))
+            size = b',"parameters":{"binary_data_size":%d}}' % len(tails[-1])
+            said.append(self._parts[one.name] + _shape(outputs[one.name].shape) + size)
+        json = head + b",".join(said) + b"]}"
+        return Encoded(b"".join((json, *tails)), len(json) if tails else None, logged)
+
+
+def _prefix(spec: TensorSpec) -> bytes:
+    return orjson.dumps({"name": spec.name, "datatype": spec.datatype})[:-1] + b',"shape":'
+
+
+def _shape(shape: tuple[int, ...]) -> bytes:
+    return b"[%d]" % shape if len(shape) == 1 else orjson.dumps(shape)
+
+
+def _split(body: bytes, json_length: int | None) -> tuple[bytes, memoryview | None]:
+    if json_length is None:
+        return body, None
+    if not 0 < json_length <= len(body):
+        raise BadInput("Inference-Header-Content-Length is not within the body")
+    return body[:json_length], memoryview(body)[json_length:]
+
+
+def _slice(spec: TensorSpec, one: dict[str, Any], size: object, tail: memoryview | None, at: int) -> memoryview:
+    name = called(spec.name)
+    if type(size) is not int or size < 0:
+        raise BadInput(f"tensor {name}: `binary_data_size` must be a whole number", spec.name)
+    if "data" in one:
+        raise BadInput(f"tensor {name} has both `data` and `binary_data_size`", spec.name)
+    if tail is None:
+        raise BadInput(f"tensor {name} is binary, but there is no header Inference-Header-Content-Length", spec.name)
+    if at + size > len(tail):
+        raise BadInput(f"tensor {name} claims {size} bytes, {len(tail) - at} are left", spec.name)
+    return tail[at : at + size]

@@ -1,0 +1,144 @@
+"""The JSON part of a V2 request: parsed once, its duplicate keys refused, its plain members checked."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from .errors import BadInput, called
+
+_ID = 512
+_NAME = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One output that the caller asked for, and how."""
+
+    name: str
+    binary: bool
+
+
+@dataclass(slots=True)
+class Document:
+    """A parsed request before its tensors are read."""
+
+    raw: bytes
+    inputs: list[dict[str, Any]]
+    outputs: list[dict[str, Any]] | None
+    parameters: dict[str, Any]
+    id: str | None
+    literals: bool
+    """`true` or `false` is somewhere in the text."""
+
+
+def parse(raw: bytes) -> Document:
+    """Parse the JSON part. Raises BadInput."""
+    try:
+        whole = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise BadInput(f"the body is not valid JSON: {str(error)[:200]}") from None
+    if type(whole) is not dict:
+        raise BadInput("the body must be a JSON object")
+    inputs = _objects(whole, "inputs")
+    if not inputs:
+        raise BadInput("`inputs` must be a list of tensors and must not be empty", "inputs")
+    outputs = _objects(whole, "outputs") or None
+    parameters = _parameters(whole, "the request")
+    _refuse_duplicates(raw, len(whole) + _members(inputs) + _members(outputs or ()) + len(parameters))
+    return Document(
+        raw, inputs, outputs, parameters, _string(whole, "id", _ID), b"true" in raw or b"false" in raw
+    )  # fmt: skip
+
+
+def name_in(parameters: dict[str, Any], name: str) -> str | None:
+    """A short printable string among the parameters."""
+    value = _string(parameters, name, _NAME)
+    if value is not None and not value.isprintable():
+        raise BadInput(f"parameter {name!r} holds characters that do not print", name)
+    return value
+
+
+def flag_in(parameters: dict[str, Any], name: str) -> bool:
+    value = parameters.get(name, False)
+    if type(value) is not bool:
+        raise BadInput(f"parameter {called(name)} must be true or false", name)
+    return value
+
+
+def parameters_of(member: dict[str, Any]) -> dict[str, Any]:
+    """The parameters of an input or an output."""
+    return _parameters(member, called(member.get("name"))) if "parameters" in member else {}
+
+
+def wanted_of(document: Document, known: dict[str, Any]) -> tuple[Wanted, ...] | None:
+    """The outputs that the caller asked for; None: all, as JSON."""
+    binary = flag_in(document.parameters, "binary_data_output") if document.parameters else False
+    if document.outputs is None:
+        return tuple(Wanted(name, True) for name in known) if binary else None
+    wanted: list[Wanted] = []
+    for output in document.outputs:
+        name = output.get("name")
+        if type(name) is not str or name not in known:
+            raise BadInput(f"output {called(name)} is not one of {', '.join(known)}", "outputs")
+        own = parameters_of(output)
+        wanted.append(Wanted(name, flag_in(own, "binary_data") if "binary_data" in own else binary))
+    return tuple(wanted)
+
+
+def _objects(whole: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    found = whole.get(name)
+    if found is None:
+        return []
+    if type(found) is not list or any(type(one) is not dict for one in found):
+        raise BadInput(f"`{name}` must be a list of objects", name)
+    return found
+
+
+def _parameters(member: dict[str, Any], owner: str) -> dict[str, Any]:
+    found = member.get("parameters")
+    if found is None:
+        return {}
+    if type(found) is not dict:
+        raise BadInput(f"`parameters` of {owner} must be an object", "parameters")
+    return found
+
+
+def _string(member: dict[str, Any], name: str, limit: int) -> str | None:
+    value = member.get(name)
+    if value is None:
+        return None
+    if type(value) is not str or len(value) > limit:
+        raise BadInput(f"`{name}` must be a string of at most {limit} characters", name)
+    return value
+
+
+def _members(objects: Any) -> int:
+    count = 0
+    for one in objects:
+        count += len(one)
+        if (parameters := one.get("parameters")) and type(parameters) is dict:
+            count += len(parameters)
+    return count
+
+
+def _refuse_duplicates(raw: bytes, members: int) -> None:
+    """Every member needs one colon: as many colons as members proves that none was said twice, at no cost.
+
+    More colons come from strings that hold one, from deeper objects, or from a duplicate: then look closely.
+    """
+    if raw.count(b":") == members:
+        return
+    try:
+        json.loads(raw, object_pairs_hook=_unique)
+    except RecursionError:
+        raise BadInput("the body is nested too deeply") from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> None:
+    seen: set[str] = set()
+    for name, _ in pairs:
+        if name in seen:
+            raise BadInput(f"the key {called(name)} is there twice", name[:80])
+        seen.add(name)
