@@ -44,6 +44,8 @@ class Parts:
     progress: Progress = field(default_factory=Progress)
     large_bodies: dict[str, int] = field(default_factory=dict[str, int])
     """Paths that take larger bodies than the rest, with their caps in bytes."""
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the process shall end: answers without an end (event streams) listen to it."""
     prepare: Callable[[FastAPI], None] | None = None
     """Last word on the HTTP application, for what is not a router."""
 
@@ -91,9 +93,13 @@ async def _serve(parts: Parts) -> None:
     )  # fmt: skip
     server = uvicorn.Server(config)
     work = [asyncio.create_task(_forever(name, job), name=name) for name, job in _work(parts)]
-    stop = asyncio.get_running_loop()
+
+    def stop(number: signal.Signals) -> None:
+        parts.stopping.set()
+        server.handle_exit(number, None)
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        stop.add_signal_handler(number, server.handle_exit, number, None)
+        asyncio.get_running_loop().add_signal_handler(number, stop, number)
     log.info("starting", port=config.port)
     try:
         await server._serve()  # uvicorn's serve() would take the signal handlers for itself

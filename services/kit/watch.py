@@ -42,6 +42,8 @@ class Follower:
     def __init__(self, connection: Connection, topics: Sequence[str]) -> None:
         self._connection = connection
         self._topics = topics
+        self.positions: Positions = {}
+        """The next offset of every partition, behind what was given out last."""
 
     async def follow(self, positions: Mapping[tuple[str, int], int], *, from_start: bool) -> AsyncIterator[Seen | None]:
         """Records from the positions on (elsewhere from now, or from the start); None when nothing came for a while.
@@ -54,12 +56,15 @@ class Follower:
             for tp in places:
                 given = positions.get((tp.topic, tp.partition))
                 default = starts[tp] if from_start else ends[tp]
-                consumer.seek(tp, default if given is None else min(max(given, starts[tp]), ends[tp]))
+                start = default if given is None else min(max(given, starts[tp]), ends[tp])
+                self.positions[tp.topic, tp.partition] = start
+                consumer.seek(tp, start)
             yield None
             while True:
                 found = await consumer.getmany(timeout_ms=10_000, max_records=200)
                 for tp, records in found.items():
                     for record in records:
+                        self.positions[tp.topic, tp.partition] = record.offset + 1
                         yield _seen(tp, record)
                 if not found:
                     yield None
