@@ -1,0 +1,1 @@
+"""The catalog: what the business wants and which models exist."""

@@ -1,0 +1,216 @@
+"""What the catalog decides: manifests, use cases, versions and their states. Pure."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from contracts import (
+    Column,
+    Digest,
+    Format,
+    ModelRegistered,
+    ModelSchema,
+    Name,
+    Scan,
+    ServiceLevel,
+    Training,
+    UseCaseRegistered,
+    Value,
+    Version,
+)
+from services.kit.errors import Conflict
+
+Text = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+LongText = Annotated[str, StringConstraints(max_length=4000)]
+FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+Identifier = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{1,200}$")]
+Tags = Annotated[tuple[Name, ...], Field(max_length=20)]
+State = Literal["registered", "quarantined", "retired"]
+
+MANIFEST = "fairlead.yaml"
+MODEL_FILES: dict[Format, str] = {"onnx": "model.onnx", "sklearn": "model.skops"}
+EXECUTES_CODE: dict[Format, bool] = {"onnx": False, "sklearn": True}
+
+
+class Strict(BaseModel):
+    """What people write: a typo is refused by name."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class ManifestColumn(Column):
+    """A column as `fairlead.yaml` says it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    name: Identifier
+
+    @model_validator(mode="after")
+    def _has_a_range(self) -> Self:
+        if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
+            raise ValueError(f"column {self.name}: minimum is above maximum")
+        if self.kind == "numeric" and self.categories is not None:
+            raise ValueError(f"column {self.name}: a numeric column has no categories")
+        return self
+
+
+class Manifest(Strict):
+    """`fairlead.yaml`: what a package says about itself."""
+
+    name: Name
+    format: Format
+    model: FileName
+    recipe: Literal["recipe.py"] | None = None
+    training: FileName | None = None
+    label: Identifier | None = None
+    prediction: Identifier | None = None
+    score: Identifier | None = None
+    columns: Annotated[tuple[ManifestColumn, ...], Field(max_length=10_000)] = ()
+    metrics: Annotated[dict[Identifier, float], Field(max_length=100)] = {}
+    tags: Tags = ()
+    description: LongText = ""
+
+    @model_validator(mode="after")
+    def _is_one_table(self) -> Self:
+        names = [column.name for column in self.columns]
+        if repeated := {name for name in names if names.count(name) > 1} if len(names) < 1000 else ():
+            raise ValueError(f"column {sorted(repeated)[0]} is declared twice")
+        if len(set(names)) != len(names):
+            raise ValueError("a column is declared twice")
+        if clash := {self.label, self.prediction, self.score} & set(names):
+            raise ValueError(f"{sorted(map(str, clash))[0]} is both a column and a label, prediction or score")
+        if self.training and self.training == self.model:
+            raise ValueError("training and model name the same file")
+        return self
+
+
+class UseCase(Strict):
+    """What the business wants decided, and who answers for it."""
+
+    use_case: Name
+    unit: Name
+    title: Text
+    owner: Text
+    risk_tier: Annotated[int, Field(ge=1, le=4, strict=True)]
+    purpose: LongText = ""
+    sla: ServiceLevel = ServiceLevel()
+    kpi_targets: Annotated[dict[Identifier, float], Field(max_length=100)] = {}
+    protected: Annotated[tuple[Identifier, ...], Field(max_length=100)] = ()
+    permitted_data: Annotated[tuple[Identifier, ...], Field(max_length=1000)] = ()
+
+    def again(self, other: "UseCase") -> "UseCase":
+        """Registering the same once more changes nothing; another content needs another name."""
+        if self != other:
+            raise Conflict(f"use case {self.use_case} exists with another content")
+        return self
+
+    def fact(self) -> UseCaseRegistered:
+        return UseCaseRegistered.model_validate(self.model_dump())
+
+
+class Member(Value):
+    """One file of a package."""
+
+    name: str
+    size: int
+    digest: Digest
+
+
+class Inspection(Value):
+    """What the sandbox saw in a package."""
+
+    model_schema: ModelSchema
+    scan: Scan
+    training_rows: int | None
+    environment: dict[str, Any]
+    baseline: dict[str, Any] | None
+
+
+class Candidate(Value):
+    """A package that was read, inspected and stored; it has no number yet."""
+
+    manifest: Manifest
+    digest: Digest
+    members: tuple[Member, ...]
+    model_schema: ModelSchema
+    scan: Scan
+    training: Training
+    environment: dict[str, Any]
+    baseline_digest: Digest | None
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """A numbered, immutable version of a model; only its state moves, and only forward."""
+
+    model: Name
+    version: Version
+    unit: Name
+    candidate: Candidate
+    state: State
+    registered_by: str
+    registered_at: datetime
+    retired_by: str | None = None
+    retired_reason: str | None = None
+
+    @classmethod
+    def of(cls, candidate: Candidate, version: int, unit: str, by: str, at: datetime) -> "ModelVersion":
+        """Anything but a clean scan is registered, visible and not deployable."""
+        state: State = "registered" if candidate.scan.verdict == "clean" else "quarantined"
+        return cls(candidate.manifest.name, version, unit, candidate, state, by, at)
+
+    def retire(self, by: str, reason: str) -> "ModelVersion":
+        if self.state == "retired":
+            raise Conflict(f"version {self.version} of {self.model} was retired before by {self.retired_by}")
+        return replace(self, state="retired", retired_by=by, retired_reason=reason)
+
+    def words(self) -> str:
+        """What it is found by, beside its name."""
+        made = self.candidate
+        columns = [column.name for column in made.model_schema.columns]
+        said = [made.manifest.description, made.manifest.label or "", made.manifest.format]
+        return " ".join([*said, *made.manifest.tags, *columns])[:100_000]
+
+    def fact(self) -> ModelRegistered:
+        made = self.candidate
+        return ModelRegistered(
+            model=self.model, version=self.version, unit=self.unit, digest=made.digest, format=made.manifest.format,
+            executes_code=EXECUTES_CODE[made.manifest.format], model_schema=made.model_schema,
+            baseline_digest=made.baseline_digest, scan=made.scan, training=made.training,
+            retrainable=made.manifest.recipe is not None, registered_by=self.registered_by, tags=made.manifest.tags,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Serving:
+    """An endpoint that a version serves, as the deployer said."""
+
+    endpoint: str
+    use_case: str
+    version: int
+    revision: int
+
+
+@dataclass(frozen=True)
+class Granted:
+    """A grant that names a version, as the governor said."""
+
+    approval_id: str
+    endpoint: str
+    version: int
+    granted_by: str
+    granted_at: datetime
+
+
+@dataclass(frozen=True)
+class Retraining:
+    """A retraining that started from a version, as the retrainer said; `version` is what it became."""
+
+    retraining_id: str
+    parent_version: int
+    outcome: str
+    version: int | None
+    snapshot_digest: str | None
+    trained_rows: int

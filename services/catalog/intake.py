@@ -1,0 +1,141 @@
+"""The way of a package into the house: format by magic, unpacked by ourselves, inspected in the sandbox, stored."""
+
+import asyncio
+import hashlib
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from contracts import Training
+from services.kit.errors import Invalid
+from services.kit.objects import Objects
+from services.kit.signing import canonical
+
+from . import archive, manifest, sandboxed
+from .domain import MANIFEST, MODEL_FILES, Candidate, Inspection, Manifest, Member
+from .magic import Kind, kind_of
+from .settings import CatalogSettings
+
+
+@dataclass(frozen=True)
+class Pack:
+    """A package that lies unpacked and packed in a folder that goes away."""
+
+    manifest: Manifest
+    folder: Path
+    names: list[str]
+    file: Path
+    digest: str
+
+
+class Intake:
+    """Makes candidates out of uploads and out of what the retrainer left in the object store."""
+
+    def __init__(self, settings: CatalogSettings, objects: Objects) -> None:
+        self._settings = settings
+        self._objects = objects
+        self._room = settings.home.absolute() / "run" / "catalog"
+        self._slots = asyncio.Semaphore(settings.inspections)
+
+    @asynccontextmanager
+    async def folder(self) -> AsyncIterator[Path]:
+        """A folder for one intake."""
+        self._room.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=self._room) as made:
+            yield Path(made)
+
+    async def pack(self, upload: Path, work: Path, overrides: dict[str, Any]) -> Pack:
+        """Read an upload and write the canonical package. Raises Invalid or TooLarge naming what is wrong."""
+        return await asyncio.to_thread(self._pack, upload, work, overrides)
+
+    async def fetch(self, digest: str, work: Path) -> Pack:
+        """Read a package of the object store, as it is."""
+        file = await self._objects.fetch(digest, work / "package.zip")
+        files, names = await asyncio.to_thread(self._unpack, file, work / "files")
+        said = manifest.parse((files / MANIFEST).read_bytes(), {})
+        _check_files(said, files, names)
+        return Pack(said, files, names, file, digest)
+
+    async def candidate(self, pack: Pack, training: Training) -> Candidate:
+        """Inspect a package and store it with its baseline."""
+        async with self._slots:
+            seen = await sandboxed.inspection(self._settings, pack.folder, pack.manifest, pack.names)
+        return await self._stored(pack, seen, training)
+
+    async def _stored(self, pack: Pack, seen: Inspection, training: Training) -> Candidate:
+        members = await asyncio.to_thread(lambda: [_member(pack.folder, name) for name in sorted(pack.names)])
+        data = {each.name: each.digest for each in members}.get(pack.manifest.training or "")
+        told = {"rows": training.rows or seen.training_rows, "data_digest": training.data_digest or data}
+        metrics = training.metrics or pack.manifest.metrics
+        return Candidate(
+            manifest=pack.manifest,
+            digest=await self._objects.put_file(pack.file),
+            members=tuple(members),
+            model_schema=seen.model_schema,
+            scan=seen.scan,
+            training=training.model_copy(update={**told, "metrics": metrics}),
+            environment=seen.environment,
+            baseline_digest=await self._objects.put(canonical(seen.baseline)) if seen.baseline else None,
+        )
+
+    def _pack(self, upload: Path, work: Path, overrides: dict[str, Any]) -> Pack:
+        files, kind = work / "files", kind_of(upload)
+        if kind in ("zip", "gzip"):
+            files, names = self._unpack(upload, files)
+            said = manifest.parse((files / MANIFEST).read_bytes(), overrides)
+        else:
+            said, names = _wrap(upload, files, kind, overrides)
+        _check_files(said, files, names)
+        if overrides or MANIFEST not in names:
+            (files / MANIFEST).write_bytes(manifest.dump(said))
+        names = sorted({*names, MANIFEST})
+        archive.write(files, names, file := work / "package.zip")
+        with file.open("rb") as packed:
+            digest = "sha256:" + hashlib.file_digest(packed, "sha256").hexdigest()
+        return Pack(said, files, names, file, digest)
+
+    def _unpack(self, file: Path, to: Path) -> tuple[Path, list[str]]:
+        """The folder that holds `fairlead.yaml`, and the files in it."""
+        to.mkdir()
+        names = archive.unpack(file, to, self._settings.caps)
+        if MANIFEST in names:
+            return to, names
+        # `zip -r model.zip model/` puts everything below one folder.
+        top = {name.split("/")[0] for name in names}
+        if len(top) == 1 and f"{(only := top.pop())}/{MANIFEST}" in names:
+            return to / only, [name.removeprefix(f"{only}/") for name in names]
+        if "MLmodel" in names:
+            raise Invalid("this is an MLflow model: this version takes ONNX and skops packages", "package")
+        raise Invalid(f"the archive holds no {MANIFEST} at its root", "package")
+
+
+def _wrap(upload: Path, files: Path, kind: Kind, overrides: dict[str, Any]) -> tuple[Manifest, list[str]]:
+    """A bare model file becomes a package of itself."""
+    format_ = "onnx" if kind == "onnx" else "sklearn"
+    if "name" not in overrides:
+        raise Invalid("name: a bare model file does not say its name", "name")
+    said = manifest.validated(Manifest, {"format": format_, "model": MODEL_FILES[format_], **overrides})
+    files.mkdir()
+    upload.rename(files / said.model)
+    return said, [said.model]
+
+
+def _check_files(said: Manifest, files: Path, names: list[str]) -> None:
+    """What the manifest names is there and is of the format that it says."""
+    for field, name in (("model", said.model), ("recipe", said.recipe), ("training", said.training)):
+        if name is not None and name not in names:
+            raise Invalid(f"{field}: {name} is not in the package", field)
+    kind = kind_of(files / said.model)
+    expected: Kind = "onnx" if said.format == "onnx" else "skops"
+    if kind != expected:
+        raise Invalid(f"model: {said.model} is {kind}, the manifest says {said.format}", "model")
+
+
+def _member(folder: Path, name: str) -> Member:
+    path = folder / name
+    with path.open("rb") as file:
+        digest = "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+    return Member(name=name, size=path.stat().st_size, digest=digest)

@@ -1,0 +1,62 @@
+"""Reading `fairlead.yaml`: YAML that people wrote, and that nobody can turn into a bomb."""
+
+from collections.abc import Hashable
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from services.kit.errors import Invalid
+
+from .domain import MANIFEST, Manifest
+
+MAX_BYTES = 1024 * 1024
+M = TypeVar("M", bound=BaseModel)
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """Safe YAML without aliases (they multiply) and without repeated keys (the last one would win silently)."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.constructor.ConstructorError(None, None, "aliases are not taken", self.peek_event().start_mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"{key} is there twice", node.start_mark)
+        return super().construct_mapping(node, deep=deep)
+
+
+def parse(data: bytes, overrides: dict[str, Any]) -> Manifest:
+    """The manifest with the overrides applied. Raises Invalid naming the field."""
+    return validated(Manifest, {**_mapping(data), **overrides})
+
+
+def dump(manifest: Manifest) -> bytes:
+    """The manifest as YAML; equal manifests give equal bytes."""
+    return yaml.safe_dump(manifest.model_dump(mode="json", exclude_defaults=True), sort_keys=False).encode()
+
+
+def validated(model: type[M], data: dict[str, Any]) -> M:
+    """A strict model of what somebody wrote. Raises Invalid with the first thing that is wrong."""
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"]))[:200]
+        raise Invalid(f"{where or MANIFEST}: {first['msg'][:500]}", where or None) from None
+
+
+def _mapping(data: bytes) -> dict[str, Any]:
+    if len(data) > MAX_BYTES:
+        raise Invalid(f"{MANIFEST} is larger than {MAX_BYTES} bytes", MANIFEST)
+    try:
+        content = yaml.load(data, _PlainLoader)
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
+        raise Invalid(f"{MANIFEST} is not readable YAML: {' '.join(str(error).split())[:300]}", MANIFEST) from None
+    if not isinstance(content, dict):
+        raise Invalid(f"{MANIFEST} must be a mapping of names to values", MANIFEST)
+    return {str(key): value for key, value in content.items()}

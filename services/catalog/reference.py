@@ -1,0 +1,150 @@
+"""The reference rows of a package, read inside the sandbox: do they fit the schema, does the model answer them."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from contracts import Column, TensorSpec
+from services.kit.errors import Invalid
+
+from .domain import Manifest
+from .formats import NUMPY, Model, Tensors
+
+MAX_ROWS = 2_000_000
+MAX_CELLS = 200_000_000
+BASELINE_ROWS = 50_000
+_SMOKE_ROWS = 100
+_MANY = 20
+"""An undeclared whole-number column with at most this many different values is taken as categorical."""
+
+
+def read(path: Path) -> pa.Table:
+    """The rows. Raises Invalid for what is no Parquet file or too much of one."""
+    try:
+        about = pq.read_metadata(path)
+        if about.num_rows > MAX_ROWS or about.num_rows * max(1, about.num_columns) > MAX_CELLS:
+            raise Invalid(
+                f"{path.name} holds more than {MAX_ROWS} rows or {MAX_CELLS} cells: give a sample", "training"
+            )
+        table = pq.read_table(path)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise Invalid(f"{path.name} is not a readable Parquet file: {str(error)[:200]}", "training") from None
+    if not table.num_rows:
+        raise Invalid(f"{path.name} holds no rows", "training")
+    return table
+
+
+def inferred_columns(table: pa.Table, manifest: Manifest, width: int) -> tuple[Column, ...]:
+    """Columns of a package that declares none: what the rows hold beside label, prediction and score."""
+    others = {manifest.label, manifest.prediction, manifest.score, "label", "prediction"}
+    names = [name for name in table.column_names if name not in others]
+    if width not in (-1, len(names)):
+        told = f"{len(names)} columns beside label and prediction, the model takes {width}"
+        raise Invalid(f"columns: declare them in fairlead.yaml; the training rows hold {told}", "columns")
+    return tuple(_inferred(name, _numbers(table, name)) for name in names)
+
+
+def _inferred(name: str, values: NDArray[np.float32]) -> Column:
+    there = values[~np.isnan(values)]
+    nullable = len(there) < len(values)
+    distinct = np.unique(there)
+    if 0 < len(distinct) <= _MANY and np.all(distinct == np.round(distinct)):
+        return Column(name=name, kind="categorical", categories=tuple(map(float, distinct)), nullable=nullable)
+    return Column(name=name, nullable=nullable)
+
+
+def matrix(table: pa.Table, columns: tuple[Column, ...]) -> NDArray[np.float32]:
+    """The input matrix; missing values are NaN. Raises Invalid naming a column that is absent or contradicts itself."""
+    for column in columns:
+        if column.name not in table.column_names:
+            raise Invalid(f"column {column.name} is not in the training rows", f"columns.{column.name}")
+    values = [_numbers(table, column.name) for column in columns]
+    for column, each in zip(columns, values, strict=True):
+        _check_range(column, each)
+    return np.column_stack(values) if values else np.empty((table.num_rows, 0), np.float32)
+
+
+def _numbers(table: pa.Table, name: str) -> NDArray[np.float32]:
+    try:
+        column = pc.cast(table[name].combine_chunks(), pa.float64())
+    except (pa.ArrowException, ValueError):
+        raise Invalid(f"column {name} of the training rows holds no numbers", f"columns.{name}") from None
+    return column.to_numpy(zero_copy_only=False).astype(np.float32)
+
+
+def _check_range(column: Column, values: NDArray[np.float32]) -> None:
+    there = values[~np.isnan(values)]
+    where = f"columns.{column.name}"
+    if len(there) < len(values) and not column.nullable:
+        raise Invalid(f"column {column.name} misses values in the training rows but is not nullable", where)
+    outside = np.zeros(len(there), bool)
+    if column.minimum is not None:
+        outside |= there < np.float32(column.minimum)
+    if column.maximum is not None:
+        outside |= there > np.float32(column.maximum)
+    if column.categories is not None:
+        outside |= ~np.isin(there, np.asarray(column.categories, np.float32))
+    if outside.any():
+        raise Invalid(f"column {column.name}: the training rows hold {there[outside][0]:g}, which it excludes", where)
+
+
+def feed(inputs: tuple[TensorSpec, ...], columns: tuple[Column, ...], rows: NDArray[np.float32]) -> Tensors:
+    """The tensors of some rows: one matrix, or one tensor for each column."""
+    if len(inputs) == 1 and len(inputs[0].shape) == 2:
+        return {inputs[0].name: rows.astype(NUMPY[inputs[0].datatype])}
+    place = {column.name: index for index, column in enumerate(columns)}
+    return {
+        each.name: rows[:, place[each.name]].astype(NUMPY[each.datatype]).reshape([-1] + [1] * (len(each.shape) - 1))
+        for each in inputs
+    }
+
+
+def blank(inputs: tuple[TensorSpec, ...]) -> Tensors:
+    """One row of zeros for a model whose package brings no rows."""
+    return {
+        each.name: np.full([max(1, size) for size in each.shape], b"" if each.datatype == "BYTES" else 0)
+        .astype(NUMPY[each.datatype])
+        for each in inputs
+    }  # fmt: skip
+
+
+def smoke(model: Model, tensors: Tensors, prediction: str) -> Tensors:
+    """Let the model answer. Raises Invalid where it cannot, or its decision has not one value a row."""
+    rows = len(next(iter(tensors.values())))
+    try:
+        answer = model.predict(tensors)
+    except Exception as error:  # noqa: BLE001 - a stranger's model may raise anything
+        reason = " ".join(str(error).split())[:300]
+        raise Invalid(f"the model fails on its own rows: {type(error).__name__}: {reason}", "package") from None
+    decided = answer[prediction]
+    if decided.shape[:1] != (rows,) or decided.size != rows:
+        raise Invalid(f"prediction: output {prediction} has shape {list(decided.shape)} for {rows} rows", "prediction")
+    return answer
+
+
+def check_predictions(table: pa.Table, decided: NDArray[Any], prediction: str) -> None:
+    """The rows say what the model predicted: it must still say so. Raises Invalid otherwise."""
+    told = np.asarray(table[prediction].slice(0, len(decided)).to_pylist())
+    if decided.dtype.kind == "f" and told.dtype.kind in "fiu":
+        agree = np.isclose(told.astype(float), decided.ravel(), rtol=1e-3, atol=1e-4)
+    else:
+        agree = told.astype(str) == decided.ravel().astype(str)
+    if agree.mean() < 0.95:
+        told_by = f"column {prediction} of the training rows is not what the model predicts"
+        raise Invalid(f"{told_by}: they agree on {int(agree.sum())} of {len(decided)} rows", "training")
+
+
+def smoke_rows(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    return values[:_SMOKE_ROWS]
+
+
+def sample(table: pa.Table) -> pa.Table:
+    """At most `BASELINE_ROWS` rows, evenly spaced: what the baseline is made of."""
+    if table.num_rows <= BASELINE_ROWS:
+        return table
+    return table.take(np.linspace(0, table.num_rows - 1, BASELINE_ROWS).astype(np.int64))

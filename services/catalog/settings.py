@@ -1,0 +1,23 @@
+"""What the catalog needs to know."""
+
+from pydantic import Field
+
+from services.kit.settings import Settings
+
+from .archive import Caps
+
+
+class CatalogSettings(Settings):
+    """`FAIRLEAD_MAX_PACKAGE_BYTES` and the like override these."""
+
+    max_package_bytes: int = Field(1024 * 1024 * 1024, ge=1024)
+    max_members: int = Field(1_000, ge=1)
+    max_unpacked_bytes: int = Field(2 * 1024 * 1024 * 1024, ge=1024)
+    inspections: int = Field(2, ge=1)
+    """Packages inspected at a time: each needs a sandbox of its own."""
+    inspection_s: float = Field(120.0, gt=0)
+    inspection_mb: int = Field(2048, ge=256)
+
+    @property
+    def caps(self) -> Caps:
+        return Caps(self.max_members, self.max_unpacked_bytes, self.max_unpacked_bytes)

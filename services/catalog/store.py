@@ -1,0 +1,235 @@
+"""All SQL of the catalog. Row-level security shows each caller the units of their token."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import orjson
+from sqlalchemy import Row, text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from contracts import DeploymentChanged, Grant
+
+from .domain import Candidate, Granted, ModelVersion, Retraining, Serving, UseCase
+
+_VERSION = """
+    SELECT model, version, unit, state, content, registered_by, registered_at, retired_by, retired_reason FROM version
+"""
+
+
+class Added(NamedTuple):
+    """What is there after an insertion, and whether the insertion made it."""
+
+    use_case: UseCase | None
+    is_new: bool
+
+
+async def add_use_case(session: AsyncSession, use_case: UseCase, by: str, at: datetime) -> Added:
+    """Insert it and answer what is there now; None where another unit has the name."""
+    insert = text("""
+        INSERT INTO use_case (name, unit, content, registered_by, registered_at)
+        VALUES (:name, :unit, CAST(:content AS jsonb), :by, :at) ON CONFLICT DO NOTHING RETURNING name
+    """)
+    values = {
+        "name": use_case.use_case,
+        "unit": use_case.unit,
+        "content": use_case.model_dump_json(),
+        "by": by,
+        "at": at,
+    }
+    is_new = (await session.execute(insert, values)).first() is not None
+    return Added(await use_case_of(session, use_case.use_case), is_new)
+
+
+async def use_case_of(session: AsyncSession, name: str) -> UseCase | None:
+    row = (await session.execute(text("SELECT content FROM use_case WHERE name = :name"), {"name": name})).first()
+    return UseCase.model_validate(row.content) if row else None
+
+
+async def use_cases(session: AsyncSession, after: str, limit: int) -> list[UseCase]:
+    select = text("SELECT content FROM use_case WHERE name > :after ORDER BY name LIMIT :limit")
+    rows = (await session.execute(select, {"after": after, "limit": limit})).all()
+    return [UseCase.model_validate(row.content) for row in rows]
+
+
+async def lock_model(session: AsyncSession, name: str, unit: str) -> bool:
+    """Make sure that the model is there and hold its row until the commit; False where another unit has the name."""
+    insert = text("INSERT INTO model (name, unit) VALUES (:name, :unit) ON CONFLICT DO NOTHING")
+    await session.execute(insert, {"name": name, "unit": unit})
+    select = text("SELECT 1 FROM model WHERE name = :name AND unit = :unit FOR UPDATE")
+    return (await session.execute(select, {"name": name, "unit": unit})).first() is not None
+
+
+async def version_by_digest(session: AsyncSession, model: str, digest: str) -> ModelVersion | None:
+    select = text(_VERSION + "WHERE model = :model AND digest = :digest ORDER BY version LIMIT 1")
+    return _first((await session.execute(select, {"model": model, "digest": digest})).first())
+
+
+async def version_by_retraining(session: AsyncSession, retraining_id: str) -> ModelVersion | None:
+    select = text(_VERSION + "WHERE retraining_id = :id")
+    return _first((await session.execute(select, {"id": retraining_id})).first())
+
+
+async def next_version(session: AsyncSession, model: str) -> int:
+    """The next number; the model's row must be locked."""
+    update = text("UPDATE model SET versions = versions + 1 WHERE name = :name RETURNING versions")
+    return (await session.execute(update, {"name": model})).scalar_one()
+
+
+async def add_version(session: AsyncSession, made: ModelVersion) -> None:
+    """Insert a version; the model is found under its newest words and tags."""
+    candidate = made.candidate
+    insert = text("""
+        INSERT INTO version (model, version, unit, digest, state, content, retraining_id, registered_by, registered_at)
+        VALUES (:model, :version, :unit, :digest, :state, CAST(:content AS jsonb), :retraining_id, :by, :at)
+    """)
+    await session.execute(insert, {
+        "model": made.model, "version": made.version, "unit": made.unit, "digest": candidate.digest,
+        "state": made.state, "content": candidate.model_dump_json(), "retraining_id": candidate.training.retraining_id,
+        "by": made.registered_by, "at": made.registered_at,
+    })  # fmt: skip
+    update = text("""
+        UPDATE model SET tags = :tags, state = :state,
+            search = setweight(to_tsvector('simple', replace(:name, '-', ' ') || ' ' || :name), 'A')
+                || setweight(to_tsvector('simple', :words), 'B')
+        WHERE name = :name
+    """)
+    found_by = {"tags": list(candidate.manifest.tags), "words": made.words()}
+    await session.execute(update, {"name": made.model, "state": made.state, **found_by})
+
+
+async def version_of(session: AsyncSession, model: str, version: int, *, lock: bool = False) -> ModelVersion | None:
+    select = text(_VERSION + "WHERE model = :model AND version = :version" + (" FOR UPDATE" if lock else ""))
+    return _first((await session.execute(select, {"model": model, "version": version})).first())
+
+
+async def versions_of(session: AsyncSession, model: str) -> list[ModelVersion]:
+    """All versions, the newest first."""
+    rows = (
+        await session.execute(text(_VERSION + "WHERE model = :model ORDER BY version DESC"), {"model": model})
+    ).all()
+    return [_version(row) for row in rows]
+
+
+async def save_state(session: AsyncSession, made: ModelVersion) -> None:
+    update = text("""
+        UPDATE version SET state = :state, retired_by = :by, retired_reason = :reason
+        WHERE model = :model AND version = :version
+    """)
+    await session.execute(update, {
+        "state": made.state, "by": made.retired_by, "reason": made.retired_reason,
+        "model": made.model, "version": made.version,
+    })  # fmt: skip
+    newest = text("UPDATE model SET state = :state WHERE name = :model AND versions = :version")
+    await session.execute(newest, {"state": made.state, "model": made.model, "version": made.version})
+
+
+async def search(
+    session: AsyncSession, query: str | None, tag: str | None, state: str | None, after: str, limit: int
+) -> list[tuple[ModelVersion, bool]]:
+    """The newest version of each model that fits, by name, and whether any of the model's versions serves."""
+    select = text(f"""
+        WITH found AS (
+            SELECT m.name, m.versions, EXISTS (
+                SELECT FROM serving s WHERE s.variants @> jsonb_build_array(jsonb_build_object('model', m.name))
+            ) AS serves, m.state
+            FROM model m
+            WHERE m.name > CAST(:after AS text)
+              AND (CAST(:query AS text) IS NULL
+                   OR m.search @@ websearch_to_tsquery('simple', CAST(:query AS text))
+                   OR m.name LIKE CAST(:prefix AS text))
+              AND (CAST(:tag AS text) IS NULL OR m.tags @> ARRAY[CAST(:tag AS text)])
+        )
+        SELECT v.*, found.serves FROM found
+        JOIN ({_VERSION}) v ON v.model = found.name AND v.version = found.versions
+        WHERE CAST(:state AS text) IS NULL OR found.state = CAST(:state AS text)
+           OR (CAST(:state AS text) = 'serving' AND found.serves)
+        ORDER BY v.model LIMIT :limit
+    """)
+    prefix = (query or "").replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_") + "%"
+    values = {"query": query, "prefix": prefix, "tag": tag, "state": state, "after": after, "limit": limit}
+    rows = (await session.execute(select, values)).all()
+    return [(_version(row), bool(row.serves)) for row in rows]
+
+
+async def note_serving(session: AsyncSession, event: DeploymentChanged, unit: str) -> bool:
+    """Remember what an endpoint serves; False for a revision that is not newer."""
+    upsert = text("""
+        INSERT INTO serving (endpoint, unit, use_case, revision, variants)
+        VALUES (:endpoint, :unit, :use_case, :revision, CAST(:variants AS jsonb))
+        ON CONFLICT (endpoint) DO UPDATE SET use_case = :use_case, revision = :revision, variants = EXCLUDED.variants
+        WHERE serving.revision < :revision RETURNING 1
+    """)
+    variants = event.variants if event.state == "serving" else ()
+    values = {
+        "endpoint": event.endpoint, "unit": unit, "use_case": event.use_case, "revision": event.revision,
+        "variants": _json([{"model": each.model, "version": each.version} for each in variants]),
+    }  # fmt: skip
+    return (await session.execute(upsert, values)).first() is not None
+
+
+async def serving_of(session: AsyncSession, model: str) -> list[Serving]:
+    select = text("""
+        SELECT endpoint, use_case, CAST(variant ->> 'version' AS integer) AS version, revision
+        FROM serving, jsonb_array_elements(variants) AS variant
+        WHERE variants @> CAST(:wanted AS jsonb) AND variant ->> 'model' = :model ORDER BY endpoint, version
+    """)
+    rows = (await session.execute(select, {"wanted": _json([{"model": model}]), "model": model})).all()
+    return [Serving(row.endpoint, row.use_case, row.version, row.revision) for row in rows]
+
+
+async def note_grant(session: AsyncSession, grant: Grant, unit: str) -> None:
+    said = grant.statement
+    insert = text("""
+        INSERT INTO granted (approval_id, unit, model, version, endpoint, granted_by, granted_at)
+        VALUES (:id, :unit, :model, :version, :endpoint, :by, :at) ON CONFLICT DO NOTHING
+    """)
+    await session.execute(insert, {
+        "id": str(said.approval_id), "unit": unit, "model": said.model, "version": said.version,
+        "endpoint": said.endpoint, "by": said.granted_by, "at": said.granted_at,
+    })  # fmt: skip
+
+
+async def grants_of(session: AsyncSession, model: str) -> list[Granted]:
+    select = text("""
+        SELECT approval_id, endpoint, version, granted_by, granted_at FROM granted
+        WHERE model = :model ORDER BY granted_at
+    """)
+    return [Granted(*row) for row in (await session.execute(select, {"model": model})).all()]
+
+
+async def note_retraining(session: AsyncSession, model: str, unit: str, retraining: Retraining) -> None:
+    insert = text("""
+        INSERT INTO retraining
+            (retraining_id, unit, model, parent_version, outcome, version, snapshot_digest, trained_rows)
+        VALUES (:id, :unit, :model, :parent, :outcome, :version, :snapshot, :rows) ON CONFLICT DO NOTHING
+    """)
+    await session.execute(insert, {
+        "id": retraining.retraining_id, "unit": unit, "model": model, "parent": retraining.parent_version,
+        "outcome": retraining.outcome, "version": retraining.version, "snapshot": retraining.snapshot_digest,
+        "rows": retraining.trained_rows,
+    })  # fmt: skip
+
+
+async def retrainings_of(session: AsyncSession, model: str) -> list[Retraining]:
+    select = text("""
+        SELECT retraining_id, parent_version, outcome, version, snapshot_digest, trained_rows FROM retraining
+        WHERE model = :model ORDER BY retraining_id
+    """)
+    return [Retraining(*row) for row in (await session.execute(select, {"model": model})).all()]
+
+
+def _first(row: Row[Any] | None) -> ModelVersion | None:
+    return _version(row) if row else None
+
+
+def _version(row: Row[Any]) -> ModelVersion:
+    candidate = Candidate.model_validate(row.content)
+    return ModelVersion(
+        row.model, row.version, row.unit, candidate, row.state, row.registered_by, row.registered_at,
+        row.retired_by, row.retired_reason,
+    )  # fmt: skip
+
+
+def _json(value: Sequence[Any]) -> str:
+    return orjson.dumps(value).decode()
