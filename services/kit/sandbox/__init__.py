@@ -1,10 +1,23 @@
 """Untrusted code runs here and reaches nothing: rlimits, Landlock, seccomp, its own user id, a deadline."""
 
+from typing import TYPE_CHECKING, Any
+
 from .errors import SandboxDeadline, SandboxDied, SandboxError, SandboxUnavailable
 from .lockdown import layers, require
-from .sandbox import Sandbox, run_sandboxed
+
+if TYPE_CHECKING:
+    from .sandbox import Sandbox, run_sandboxed
 
 __all__ = [
     "Sandbox", "SandboxDeadline", "SandboxDied", "SandboxError", "SandboxUnavailable",
     "layers", "require", "run_sandboxed",
 ]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    # The worker process imports this package too and must stay small: asyncio and telemetry are the parent's.
+    if name in ("Sandbox", "run_sandboxed"):
+        from . import sandbox
+
+        return getattr(sandbox, name)
+    raise AttributeError(name)

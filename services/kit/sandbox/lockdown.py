@@ -6,6 +6,7 @@ import signal
 import sys
 from functools import cache
 from pathlib import Path
+from typing import TextIO
 
 import services
 
@@ -60,9 +61,12 @@ def confine(spec: Spec, package: str) -> None:
     landlock.restrict(readable, [*map(Path, spec.writable), Path(spec.tmp), Path("/dev/null")])
 
 
-def seal(spec: Spec) -> None:
-    """Bound what may be used from here on, and filter the kernel's calls of every thread."""
-    _limit(resource.RLIMIT_AS, _address_space() + spec.memory_mb * 1024 * 1024)
+def seal(spec: Spec, statm: TextIO) -> None:
+    """Bound what may be used from here on, and filter the kernel's calls of every thread.
+
+    `statm` is /proc/self/statm, opened before it was out of reach: memory is counted beyond what the libraries took.
+    """
+    _limit(resource.RLIMIT_AS, int(statm.read().split()[0]) * resource.getpagesize() + spec.memory_mb * 1024 * 1024)
     # Never 0: a worker whose output is a file would die of its first line.
     _limit(resource.RLIMIT_FSIZE, max(1, spec.file_mb) * 1024 * 1024)
     _limit(resource.RLIMIT_CORE, 0)
@@ -107,11 +111,6 @@ def _interpreter() -> list[Path]:
 def _packages(package: str) -> list[Path]:
     """The code of the house, and the package of the entry."""
     return [PROJECT / name for name in ("services", "contracts", package)]
-
-
-def _address_space() -> int:
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    return pages * resource.getpagesize()
 
 
 def _limit(what: int, value: int) -> None:

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from .errors import SandboxDeadline, SandboxDied, SandboxError
 from .lockdown import PROJECT
@@ -19,7 +20,9 @@ from .spec import HEADER, MAX_ERROR, MAX_PAYLOAD, Kind, Spec
 _IMPORTS_S = 90.0
 """Time for the trusted imports, before the deadline of the untrusted load begins."""
 _FIRST_UID, _UIDS = 61184, 4096
-_STDERR_PAUSE_S = 0.01
+_STDERR_PAUSE_S, _STDERR_LAST_S = 0.01, 0.5
+_MOST_FILES = 10_000
+_KINDS = frozenset(map(int, Kind))
 
 _count = itertools.count(os.getpid())
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -44,17 +47,19 @@ class Process(asyncio.Protocol):
     """A worker from its start to its end; one exchange at a time."""
 
     def __init__(self, job: Job) -> None:
-        self.died: str | None = None
-        self.busy_s = 0.0
-        """Time in which an answer was awaited."""
         self.gone: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        """Done, with the reason, when the process has ended. Wait with `asyncio.wait`: it is shared."""
         self._job = job
+        self._tmp: Path | None = None
+        self._popen: subprocess.Popen[bytes] | None = None
+        self._transport: asyncio.Transport | None = None
+        self._errors: asyncio.ReadTransport | None = None
         self._buffer = bytearray()
         self._stderr = _Stderr()
         self._number = 0
         self._waiting: asyncio.Future[tuple[Kind, bytes]] | None = None
         self._killed: str | None = None
-        self._burnt_s, self._cpu_s, self._busy_seen_s = 0.0, 0.0, 0.0
+        self._busy_s, self._busy_seen_s, self._cpu_s, self._burnt_s = 0.0, 0.0, 0.0, 0.0
 
     @classmethod
     async def spawn(cls, job: Job) -> "Process":
@@ -63,6 +68,7 @@ class Process(asyncio.Protocol):
         try:
             await process._start()
             await process._expect(Kind.LOCKED, _IMPORTS_S)
+            process._send(Kind.ARGUMENT, 0, job.argument)
             await process._expect(Kind.READY, job.deadline_s)
         except BaseException:
             process.kill("not started")
@@ -79,21 +85,28 @@ class Process(asyncio.Protocol):
     def kill(self, reason: str) -> None:
         """SIGKILL, with what is said of it."""
         self._killed = self._killed or reason
-        if hasattr(self, "_popen"):
+        if self._popen:
             self._popen.kill()
 
     async def end(self) -> None:
         """Wait until nothing of this worker is left."""
-        if not hasattr(self, "_popen"):
-            return
-        await self.gone
-        self._transport.close()
-        self._errors.close()
-        await asyncio.to_thread(shutil.rmtree, self._tmp, ignore_errors=True)
+        if self._transport:
+            await asyncio.wait([self.gone])
+            self._transport.close()
+        elif self._popen:
+            await asyncio.to_thread(self._popen.wait)
+        if self._errors:
+            self._errors.close()
+        if self._tmp:
+            await asyncio.to_thread(shutil.rmtree, self._tmp, ignore_errors=True)
+
+    @property
+    def listens(self) -> bool:
+        return self._transport is not None and not self._transport.is_closing()
 
     @property
     def pid(self) -> int:
-        return self._popen.pid
+        return self._popen.pid if self._popen else 0
 
     @property
     def rss(self) -> int:
@@ -103,16 +116,15 @@ class Process(asyncio.Protocol):
         except OSError:
             return 0
 
-    def look(self, elapsed_s: float) -> None:
+    async def look(self, elapsed_s: float) -> None:
         """Kill a worker that fills its folders, or that computes while nobody asked."""
-        cpu = self._cpu()
-        asked = (self.busy_s - self._busy_seen_s) * _CORES
-        self._burnt_s = max(0.0, self._burnt_s + cpu - self._cpu_s - asked - elapsed_s / 10)
-        self._cpu_s, self._busy_seen_s = cpu, self.busy_s
+        cpu, asked_s = self._cpu(), (self._busy_s - self._busy_seen_s) * _CORES
+        self._burnt_s = max(0.0, self._burnt_s + cpu - self._cpu_s - asked_s - elapsed_s / 10)
+        self._cpu_s, self._busy_seen_s = cpu, self._busy_s
         if self._burnt_s > self._job.deadline_s and self._waiting is None:
             self.kill("used processor time between calls")
-        elif _size([self._tmp, *self._job.writable]) > self._job.disk_mb * 1024 * 1024:
-            self.kill(f"wrote more than {self._job.disk_mb} MB")
+        elif await asyncio.to_thread(_too_much, [*self._job.writable, self._tmp], self._job.disk_mb):
+            self.kill(f"wrote more than {self._job.disk_mb} MB or {_MOST_FILES} files")
 
     async def _start(self) -> None:
         job, uid = self._job, _uid()
@@ -123,18 +135,19 @@ class Process(asyncio.Protocol):
         ours, theirs = socket.socketpair()
         out, err = os.pipe()
         # From this thread: the kernel kills the worker when the thread that started it ends.
-        self._popen = subprocess.Popen(
-            [sys.executable, "-P", "-m", "services.kit.sandbox.worker", str(theirs.fileno())],
-            stdin=subprocess.DEVNULL, stdout=err, stderr=err, pass_fds=[theirs.fileno()], cwd=self._tmp,
-            env=_environment(self._tmp), start_new_session=True,
-        )  # fmt: skip
-        theirs.close()
-        os.close(err)
+        try:
+            self._popen = subprocess.Popen(  # noqa: ASYNC220 - a few milliseconds
+                [sys.executable, "-P", "-m", "services.kit.sandbox.worker", str(theirs.fileno())],
+                stdin=subprocess.DEVNULL, stdout=err, stderr=err, pass_fds=[theirs.fileno()], cwd=self._tmp,
+                env=_environment(self._tmp), start_new_session=True,
+            )  # fmt: skip
+        finally:
+            theirs.close()
+            os.close(err)
         loop = asyncio.get_running_loop()
         self._transport, _ = await loop.create_unix_connection(lambda: self, sock=ours)
         self._errors, _ = await loop.connect_read_pipe(lambda: self._stderr, os.fdopen(out, "rb", 0))
         self._send(Kind.SPEC, 0, self._spec(uid).to_json())
-        self._send(Kind.ARGUMENT, 0, job.argument)
 
     def _spec(self, uid: int | None) -> Spec:
         job = self._job
@@ -146,11 +159,10 @@ class Process(asyncio.Protocol):
         )  # fmt: skip
 
     def _send(self, kind: Kind, number: int, payload: bytes) -> None:
+        assert self._transport is not None
         self._transport.write(HEADER.pack(kind, number, len(payload)) + payload)
 
     async def _expect(self, kind: Kind, deadline_s: float) -> bytes:
-        if self.died:
-            raise SandboxDied(self.died)
         loop = asyncio.get_running_loop()
         self._waiting = loop.create_future()
         started = loop.time()
@@ -160,7 +172,7 @@ class Process(asyncio.Protocol):
         finally:
             timer.cancel()
             self._waiting = None
-            self.busy_s += loop.time() - started
+            self._busy_s += loop.time() - started
         if came is Kind.ERROR:
             raise SandboxError(payload.decode(errors="replace"))
         if came is not kind:
@@ -177,7 +189,7 @@ class Process(asyncio.Protocol):
         self._buffer += data
         while len(self._buffer) >= HEADER.size:
             kind, number, length = HEADER.unpack_from(self._buffer)
-            if length > MAX_PAYLOAD or kind not in Kind.__members__.values():
+            if length > MAX_PAYLOAD or kind not in _KINDS:
                 self.kill("broke the protocol")
                 return
             if len(self._buffer) < HEADER.size + length:
@@ -196,16 +208,17 @@ class Process(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.gone.done():
-            self._ending = asyncio.get_running_loop().create_task(self._bury())
+            self._burial = asyncio.get_running_loop().create_task(self._bury())
 
     async def _bury(self) -> None:
+        assert self._popen is not None
         status = await asyncio.to_thread(_reap, self._popen)
+        await self._stderr.finish()
         how = f"signal {-status}" if status < 0 else f"exit status {status}"
-        self.died = f"the sandboxed worker ended ({self._killed or how}) {self._stderr.tail}".rstrip()
+        died = f"the sandboxed worker ended ({self._killed or how}) {self._stderr.tail}".rstrip()
         if self._waiting and not self._waiting.done():
-            self._waiting.set_exception(SandboxDied(self.died))
-        if not self.gone.done():
-            self.gone.set_result(self.died)
+            self._waiting.set_exception(SandboxDied(died))
+        self.gone.set_result(died)
 
     def _cpu(self) -> float:
         """Seconds of processor time that the worker has used."""
@@ -221,16 +234,26 @@ class _Stderr(asyncio.Protocol):
 
     def __init__(self) -> None:
         self._kept = b""
+        self._ended = asyncio.get_running_loop().create_future()
+        self._last_words = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.ReadTransport) or hasattr(transport, "pause_reading")
-        self._transport = transport
+        self._transport = cast(asyncio.ReadTransport, transport)
 
     def data_received(self, data: bytes) -> None:
         self._kept = (self._kept + data)[-MAX_ERROR:]
-        if len(data) > MAX_ERROR:  # a flood must not keep the parent busy
+        if len(data) > MAX_ERROR and not self._last_words:  # a flood must not keep the parent busy
             self._transport.pause_reading()
             asyncio.get_running_loop().call_later(_STDERR_PAUSE_S, self._resume)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._ended.set_result(None)
+
+    async def finish(self) -> None:
+        """Read what a dead worker has left in the pipe."""
+        self._last_words = True
+        self._resume()
+        await asyncio.wait([self._ended], timeout=_STDERR_LAST_S)
 
     def _resume(self) -> None:
         if not self._transport.is_closing():
@@ -268,13 +291,16 @@ def _texts(paths: Sequence[Path]) -> tuple[str, ...]:
     return tuple(str(path.resolve()) for path in paths)
 
 
-def _size(folders: Sequence[Path]) -> int:
-    total = 0
-    for folder in folders:
+def _too_much(folders: Sequence[Path | None], most_mb: int) -> bool:
+    left, files = most_mb * 1024 * 1024, _MOST_FILES
+    for folder in filter(None, folders):
         for at, _, names in os.walk(folder):
             for name in names:
                 try:
-                    total += os.lstat(os.path.join(at, name)).st_blocks * 512  # noqa: PTH118
+                    left -= os.lstat(os.path.join(at, name)).st_blocks * 512  # noqa: PTH118
                 except OSError:
                     continue  # gone since it was listed
-    return total
+            files -= 1 + len(names)
+            if left < 0 or files < 0:
+                return True
+    return False

@@ -57,14 +57,19 @@ class Sandbox:
         self._keeper = asyncio.create_task(self._keep(), name=f"sandbox {self.name}")
 
     async def call(self, payload: bytes) -> bytes:
-        """The answer to a payload. Raises SandboxError, SandboxDeadline or SandboxDied."""
+        """The answer to a payload. Raises SandboxError, SandboxDeadline or SandboxDied.
+
+        A caller that goes away leaves the worker to finish; the next call waits for it within its own deadline.
+        """
         if len(payload) > MAX_PAYLOAD:
             raise SandboxError(f"the payload is larger than {MAX_PAYLOAD} bytes")
         async with self._lock:
-            process = self._process
-            if process is None or process.died or not self._up.is_set():
-                process = await self._next_life()
-            return await process.exchange(payload)
+            if self._process and not self._process.listens:
+                self._up.clear()  # its death is being recorded; the keeper sets this again
+            if not self._up.is_set():
+                await self._next_life()
+            assert self._process is not None
+            return await self._process.exchange(payload)
 
     async def close(self) -> None:
         """End the worker; nothing of it is left."""
@@ -87,26 +92,27 @@ class Sandbox:
         """Resident bytes of the worker."""
         return self._process.rss if self._process else 0
 
-    async def _next_life(self) -> Process:
+    async def _next_life(self) -> None:
         try:
             await asyncio.wait_for(self._up.wait(), self._job.deadline_s if self._keeper else 0)
         except TimeoutError:
             raise SandboxDied(self._last) from None
-        assert self._process is not None
-        return self._process
 
     async def _keep(self) -> None:
         """Watch the worker; after its death start another, with growing pauses."""
-        delay, loop = _FIRST_DELAY_S, asyncio.get_running_loop()
+        delay, loop = 0.0, asyncio.get_running_loop()
         while True:
             born = loop.time()
             self._last = await self._until_death()
             self._up.clear()
+            if self._job.once:
+                return
             log.warning("a sandboxed worker died", sandbox=self.name, reason=self._last, restarts=self.restarts)
-            delay = _FIRST_DELAY_S if loop.time() - born > _STABLE_S else min(delay * 2, _LONGEST_DELAY_S)
+            delay = _longer(delay) if loop.time() - born < _STABLE_S else _FIRST_DELAY_S
+            await asyncio.sleep(delay)
             while not await self._revived():
+                delay = _longer(delay)
                 await asyncio.sleep(delay)
-                delay = min(delay * 2, _LONGEST_DELAY_S)
             self.restarts += 1
             self._up.set()
 
@@ -116,7 +122,7 @@ class Sandbox:
         while not process.gone.done():
             await asyncio.wait([process.gone], timeout=_LOOK_S)
             if not process.gone.done():
-                process.look(_LOOK_S)
+                await process.look(_LOOK_S)
         await process.end()
         return process.gone.result()
 
@@ -127,6 +133,10 @@ class Sandbox:
             self._last = str(error)
             return False
         return True
+
+
+def _longer(delay_s: float) -> float:
+    return min(max(delay_s * 2, _FIRST_DELAY_S), _LONGEST_DELAY_S)
 
 
 async def run_sandboxed(

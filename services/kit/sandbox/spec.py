@@ -15,11 +15,11 @@ MAX_ERROR = 4096
 
 
 class Kind(IntEnum):
-    """What a frame is. The first two open the talk, the next two say how far the worker is."""
+    """What a frame is. The talk opens with the first four in turn: the argument goes to a worker that is locked in."""
 
     SPEC = 1
-    ARGUMENT = 2
-    LOCKED = 3
+    LOCKED = 2
+    ARGUMENT = 3
     READY = 4
     CALL = 5
     ANSWER = 6

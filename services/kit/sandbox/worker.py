@@ -7,6 +7,7 @@ import importlib
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from . import lockdown
@@ -46,13 +47,13 @@ class Channel:
 def main(fd: int) -> None:
     channel = Channel(fd)
     spec = Spec.from_json(channel.receive()[2])
-    argument = channel.receive()[2]
     name, _, factory = spec.entry.partition(":")
-    lockdown.confine(spec, name.partition(".")[0])
-    build = getattr(_trusted(name), factory)
-    lockdown.seal(spec)
+    with Path("/proc/self/statm").open() as statm:
+        lockdown.confine(spec, name.partition(".")[0])
+        build = getattr(_trusted(name), factory)
+        lockdown.seal(spec, statm)
     channel.send(Kind.LOCKED, 0)
-    answer = _guarded(channel, 0, lambda _: build(argument), b"")
+    answer = _guarded(channel, 0, build, channel.receive()[2])
     if answer is None:
         return
     channel.send(Kind.READY, 0)
@@ -85,7 +86,7 @@ def _guarded(channel: Channel, number: int, work: Callable[[bytes], Any], payloa
     """What the untrusted code answers; None after its error was told."""
     try:
         return work(payload)
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 - whatever untrusted code raises is an answer
         text = f"{type(error).__name__}: {error}".encode(errors="replace")[:MAX_ERROR]
     channel.send(Kind.ERROR, number, text)
     return None
