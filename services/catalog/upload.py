@@ -15,7 +15,6 @@ from services.kit.errors import Invalid, TooLarge
 FILE_FIELD = "package"
 _MAX_FIELD = 256 * 1024
 _MAX_FIELDS = 40
-_MAX_HEADERS = 16 * 1024
 _JSON_FIELDS = frozenset({"columns", "metrics", "tags"})
 
 
@@ -76,15 +75,9 @@ class _Form:
 
     def _field(self, data: bytes, start: int, end: int) -> None:
         self._header += data[start:end]
-        self._check_headers()
 
     def _header_value(self, data: bytes, start: int, end: int) -> None:
         self._value += data[start:end]
-        self._check_headers()
-
-    def _check_headers(self) -> None:
-        if len(self._header) + len(self._value) + sum(map(len, self._headers.values())) > _MAX_HEADERS:
-            raise TooLarge("the form has a part with headers that are too large")
 
     def _header_end(self) -> None:
         self._headers[self._header.lower()] = self._value

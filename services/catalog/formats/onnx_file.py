@@ -44,11 +44,12 @@ def open_model(path: Path, prediction: str | None, score: str | None) -> Opened:
     data = path.read_bytes()
     try:
         proto = onnx.load_from_string(data)
+        # Before the checker, which would look for the file beside it.
+        if outside := next(_external(proto), None):
+            raise Invalid(f"{path.name}: tensor {outside!r} is kept outside the file (external data)", "package")
         onnx.checker.check_model(proto)
     except (DecodeError, onnx.checker.ValidationError, ValueError) as error:
         raise Invalid(f"{path.name} is not a valid ONNX model: {_line(error)}", "package") from None
-    if outside := next(_external(proto), None):
-        raise Invalid(f"{path.name}: tensor {outside!r} is kept outside the file (external data)", "package")
     domains = {each.domain for each in proto.opset_import}
     if unknown := sorted(domains - KNOWN_DOMAINS - {function.domain for function in proto.functions}):
         raise Invalid(f"{path.name} needs operators of {unknown[0]!r}, which this installation lacks", "package")

@@ -1,0 +1,146 @@
+"""Real models and hostile ones, made for the tests."""
+
+import io
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pyarrow as pa
+import pyarrow.parquet as pq
+import skops.io
+import yaml
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from sklearn.base import BaseEstimator
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
+
+X: NDArray[np.float32] = np.random.default_rng(5).normal(size=(200, 3)).astype(np.float32)
+Y = (X[:, 0] + X[:, 1] > 0).astype(np.int64)
+COLUMNS = [{"name": "a"}, {"name": "b"}, {"name": "c"}]
+
+
+def onnx_bytes(model: onnx.ModelProto) -> bytes:
+    return model.SerializeToString()
+
+
+def onnx_model(
+    *, width: int | str | None = 3, extra: list[Any] | None = None, initializers: list[TensorProto] | None = None,
+    sparse: list[Any] | None = None, domain: str = "",
+) -> onnx.ModelProto:  # fmt: skip
+    """label = X · weights > 0, as INT64; probabilities beside it."""
+    weights = numpy_helper.from_array(np.array([[1.0], [1.0], [0.0]], np.float32), "weights")
+    nodes = [
+        helper.make_node("MatMul", ["X", "weights"], ["product"], domain=domain),
+        helper.make_node("Squeeze", ["product", "one"], ["score"]),
+        helper.make_node("Greater", ["score", "zero"], ["above"]),
+        helper.make_node("Cast", ["above"], ["label"], to=TensorProto.INT64),
+        *(extra or []),
+    ]
+    graph = helper.make_graph(
+        nodes, "g",
+        [helper.make_tensor_value_info("X", TensorProto.FLOAT, [None, width])],
+        [helper.make_tensor_value_info("label", TensorProto.INT64, [None]),
+         helper.make_tensor_value_info("score", TensorProto.FLOAT, [None])],
+        [weights, numpy_helper.from_array(np.array([1], np.int64), "one"),
+         numpy_helper.from_array(np.array(0, np.float32), "zero"), *(initializers or [])],
+        sparse_initializer=sparse or [],
+    )  # fmt: skip
+    opsets = [helper.make_opsetid("", 17)] + ([helper.make_opsetid(domain, 1)] if domain else [])
+    return helper.make_model(graph, opset_imports=opsets, ir_version=9)
+
+
+def external(name: str = "outside", target: str = "/etc/passwd") -> TensorProto:
+    tensor = TensorProto(name=name, data_type=TensorProto.FLOAT, dims=[1], data_location=TensorProto.EXTERNAL)
+    tensor.external_data.add(key="location", value=target)
+    return tensor
+
+
+def external_models() -> dict[str, onnx.ModelProto]:
+    """Models with external data in every place where ONNX lets a tensor lie."""
+    branch = helper.make_graph(
+        [helper.make_node("Identity", ["outside"], ["out"])], "branch", [],
+        [helper.make_tensor_value_info("out", TensorProto.FLOAT, [1])], [external()],
+    )  # fmt: skip
+    deep = helper.make_graph(
+        [helper.make_node("If", ["above1"], ["out"], then_branch=branch, else_branch=branch)], "deep", [],
+        [helper.make_tensor_value_info("out", TensorProto.FLOAT, [1])],
+    )  # fmt: skip
+    sparse = helper.make_sparse_tensor(external("values"), numpy_helper.from_array(np.array([0]), "places"), [3])
+    in_function = onnx_model()
+    function = helper.make_function(
+        "local", "f", [], ["y"], [helper.make_node("Constant", [], ["y"], value=external())],
+        [helper.make_opsetid("", 17)],
+    )  # fmt: skip
+    in_function.functions.append(function)
+    return {
+        "initializer": onnx_model(initializers=[external()]),
+        "sparse initializer": onnx_model(sparse=[sparse]),
+        "attribute": onnx_model(extra=[helper.make_node("Constant", [], ["k"], value=external())]),
+        "sparse attribute": onnx_model(extra=[helper.make_node("Constant", [], ["k"], sparse_value=sparse)]),
+        "subgraph": onnx_model(extra=[helper.make_node("If", ["above1"], ["k"], then_branch=deep, else_branch=deep)]),
+        "function": in_function,
+    }
+
+
+def skops_bytes(model: BaseEstimator) -> bytes:
+    return skops.io.dumps(model)
+
+
+def forest() -> RandomForestClassifier:
+    return RandomForestClassifier(5, max_depth=3, random_state=1).fit(X, Y)
+
+
+def logistic() -> Any:
+    return make_pipeline(StandardScaler(), LogisticRegression()).fit(X, Y)
+
+
+def regressor() -> LinearRegression:
+    return LinearRegression().fit(X, X[:, 0] * 2)
+
+
+def untrusted() -> Any:
+    """A pipeline that calls a function of the operating system."""
+    import os
+
+    return make_pipeline(FunctionTransformer(os.system), LogisticRegression())
+
+
+def hollow_skops(schema: bytes) -> bytes:
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w") as archive:
+        archive.writestr("schema.json", schema)
+    return made.getvalue()
+
+
+def rows(**more: Any) -> bytes:
+    """Training rows as Parquet: a, b, c and the label."""
+    columns = {name: X[:, index] for index, name in enumerate("abc")} | {"y": Y} | more
+    made = io.BytesIO()
+    pq.write_table(pa.table({name: values for name, values in columns.items() if values is not None}), made)
+    return made.getvalue()
+
+
+RECIPE = b"def train(rows, out):\n    return {}\n"
+
+
+def package(model: bytes, *, files: dict[str, bytes] | None = None, format_: str = "onnx", **said: Any) -> bytes:
+    """A zip with `fairlead.yaml` and the model."""
+    name = "model.onnx" if format_ == "onnx" else "model.skops"
+    manifest = {"name": "credit", "format": format_, "model": name, **said}
+    members = {"fairlead.yaml": yaml.safe_dump(manifest).encode(), name: model, **(files or {})}
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
+        for member, data in members.items():
+            archive.writestr(member, data)
+    return made.getvalue()
+
+
+def laid_out(folder: Path, members: dict[str, bytes]) -> list[str]:
+    for name, data in members.items():
+        (folder / name).write_bytes(data)
+    return list(members)

@@ -1,0 +1,196 @@
+"""What the inspector says of real models, wrong packages and hostile files. (The sandbox around it: test_intake.)"""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from services.catalog.inspect import inspect_package
+
+from . import models
+
+RAISES = pickle.dumps(np.arange(3).tolist())
+
+
+def seen(folder: Path, model: bytes, *, files: dict[str, bytes] | None = None, **said: Any) -> dict[str, Any]:
+    format_ = said.setdefault("format", "onnx")
+    name = "model.onnx" if format_ == "onnx" else "model.skops"
+    names = models.laid_out(folder, {name: model, **(files or {})})
+    return inspect_package(str(folder), {"name": "credit", "model": name, **said}, names)
+
+
+def passed(folder: Path, model: bytes, **said: Any) -> dict[str, Any]:
+    answer = seen(folder, model, **said)
+    assert "inspection" in answer, answer
+    return answer["inspection"]
+
+
+def refused(folder: Path, model: bytes, **said: Any) -> tuple[str, str | None]:
+    answer = seen(folder, model, **said)
+    assert "refused" in answer, answer
+    assert len(answer["refused"]) < 1000
+    return answer["refused"], answer["field"]
+
+
+def shapes(tensors: list[dict[str, Any]]) -> list[tuple[str, str, list[int]]]:
+    return [(each["name"], each["datatype"], each["shape"]) for each in tensors]
+
+
+def test_onnx_tells_its_tensors(tmp_path: Path) -> None:
+    told = passed(tmp_path, models.onnx_bytes(models.onnx_model()), columns=models.COLUMNS, score="score")
+    schema = told["model_schema"]
+    assert shapes(schema["inputs"]) == [("X", "FP32", [-1, 3])]
+    assert shapes(schema["outputs"]) == [("label", "INT64", [-1]), ("score", "FP32", [-1])]
+    assert (schema["prediction"], schema["score"]) == ("label", "score")
+    assert [column["name"] for column in schema["columns"]] == ["a", "b", "c"]
+    assert told["scan"]["verdict"] == "clean" and told["baseline"] is None
+    assert told["environment"]["operator_sets"] == {"ai.onnx": 17}
+
+
+@pytest.mark.parametrize("place", models.external_models())
+def test_external_data_is_refused_wherever_it_hides(place: str, tmp_path: Path) -> None:
+    message, _ = refused(tmp_path, models.onnx_bytes(models.external_models()[place]))
+    assert "(external data)" in message, message
+
+
+def test_operators_of_unknown_domains_are_refused_by_name(tmp_path: Path) -> None:
+    message, _ = refused(tmp_path, models.onnx_bytes(models.onnx_model(domain="evil.ops")))
+    assert "evil.ops" in message
+
+
+@pytest.mark.parametrize("data", [b"\x08\x08\x12\xff\xff\xff", b"\x08\x08\x12\x01a", b"\x08\x08" * 500])
+def test_broken_onnx_is_refused(data: bytes, tmp_path: Path) -> None:
+    refused(tmp_path, data)
+
+
+def test_maps_are_no_tensors_and_the_hint_says_what_to_do(tmp_path: Path) -> None:
+    from skl2onnx import to_onnx
+
+    model = to_onnx(models.forest(), models.X[:1], target_opset=17)
+    message, _ = refused(tmp_path, model.SerializeToString())
+    assert "zipmap off" in message
+
+
+def test_a_model_that_fails_on_its_rows_is_refused_with_its_reason(tmp_path: Path) -> None:
+    node = helper.make_node("Reshape", ["X", "shape"], ["label"])
+    graph = helper.make_graph(
+        [node], "g", [helper.make_tensor_value_info("X", TensorProto.FLOAT, [None, 3])],
+        [helper.make_tensor_value_info("label", TensorProto.FLOAT, [None])],
+        [onnx.numpy_helper.from_array(np.array([7], np.int64), "shape")],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    assert "fails on its own rows" in refused(tmp_path, model.SerializeToString())[0]
+
+
+def test_a_decision_must_be_one_value_a_row(tmp_path: Path) -> None:
+    model = models.onnx_model(extra=[helper.make_node("Identity", ["X"], ["wide"])])
+    model.graph.output.append(helper.make_tensor_value_info("wide", TensorProto.FLOAT, [None, 3]))
+    assert refused(tmp_path, model.SerializeToString(), prediction="wide")[1] == "prediction"
+
+
+WRONG: list[tuple[dict[str, Any], str, str | None]] = [
+    ({"columns": models.COLUMNS[:2]}, "2 are declared, input X takes 3", "columns"),
+    ({"prediction": "decision"}, "no output decision; it has label, score", "prediction"),
+    ({"score": "probabilities"}, "no output probabilities", "score"),
+    ({"training": "t.parquet", "files": {"t.parquet": b"PAR1 no"}}, "not a readable Parquet", "training"),
+    ({"training": "t.parquet", "files": {"t.parquet": models.rows(c=None)}, "columns": models.COLUMNS},
+     "column c is not in the training rows", "columns.c"),
+    ({"training": "t.parquet", "files": {"t.parquet": models.rows(c=["x"] * 200)}, "columns": models.COLUMNS},
+     "column c of the training rows holds no numbers", "columns.c"),
+    ({"training": "t.parquet", "files": {"t.parquet": models.rows(c=[None, *[1.0] * 199])}, "columns": models.COLUMNS},
+     "column c misses values", "columns.c"),
+    ({"training": "t.parquet", "files": {"t.parquet": models.rows(c=[7.0] * 200)},
+      "columns": [*models.COLUMNS[:2], {"name": "c", "maximum": 5}]}, "column c: the training rows hold 7", "columns.c"),
+    ({"training": "t.parquet", "files": {"t.parquet": models.rows(c=[7.0] * 200)},
+      "columns": [*models.COLUMNS[:2], {"name": "c", "kind": "categorical", "categories": [1]}]}, "hold 7", "columns.c"),
+    ({"training": "t.parquet", "files": {"t.parquet": models.rows(label=1 - models.Y)}, "columns": models.COLUMNS,
+      "label": "y"}, "column label of the training rows is not what the model predicts", "training"),
+    ({"training": "t.parquet", "files": {"t.parquet": models.rows(d=models.Y)}, "label": "y"},
+     "hold 4 columns beside", "columns"),
+    ({"recipe": "recipe.py", "files": {"recipe.py": b"def train(:"}}, "recipe.py is not Python", "recipe"),
+    ({"recipe": "recipe.py", "files": {"recipe.py": b"x = 1"}}, "no function `train", "recipe"),
+    ({"recipe": "recipe.py", "files": {"recipe.py": b"def train(rows): ..."}}, "two arguments", "recipe"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("said", "message", "field"), WRONG)
+def test_a_package_that_contradicts_itself_is_refused_by_name(
+    said: dict[str, Any], message: str, field: str | None, tmp_path: Path
+) -> None:
+    told, where = refused(tmp_path, models.onnx_bytes(models.onnx_model()), **said)
+    assert message in told and where == field
+
+
+def test_a_forest_through_skops_tells_its_tensors(tmp_path: Path) -> None:
+    told = passed(tmp_path, models.skops_bytes(models.forest()), format="sklearn")
+    schema = told["model_schema"]
+    assert shapes(schema["inputs"]) == [("X", "FP32", [-1, 3])]
+    assert shapes(schema["outputs"]) == [("label", "INT64", [-1]), ("probabilities", "FP32", [-1, 2])]
+    assert told["scan"]["verdict"] == "clean"
+    assert any(line.startswith("scikit-learn==") for line in told["environment"]["requirements"])
+
+
+def test_a_pipeline_and_a_regressor_too(tmp_path: Path) -> None:
+    told = passed(tmp_path, models.skops_bytes(models.logistic()), format="sklearn", prediction="decision")
+    assert told["model_schema"]["prediction"] == "decision"
+    told = passed(tmp_path, models.skops_bytes(models.regressor()), format="sklearn")
+    assert shapes(told["model_schema"]["outputs"]) == [("value", "FP64", [-1])]
+    assert refused(tmp_path, models.skops_bytes(models.regressor()), format="sklearn", score="p")[1] == "score"
+
+
+def test_untrusted_types_are_named_and_never_built(tmp_path: Path) -> None:
+    told = passed(tmp_path, models.skops_bytes(models.untrusted()), format="sklearn", columns=models.COLUMNS)
+    assert told["scan"]["verdict"] == "suspicious"
+    assert "system" in told["scan"]["findings"][0]
+    assert shapes(told["model_schema"]["inputs"]) == [("X", "FP32", [-1, 3])]
+
+
+HOLLOW = [b"", b"{}", b"[]", b'{"_skops_version": "0.16"}', b'{"__loader__": "ObjectNode", "_skops_version": "1"}',
+          b'{"_skops_version": "0.16", "protocol": 99, "__loader__": "x", "__class__": 1, "__module__": null}']  # fmt: skip
+
+
+@pytest.mark.parametrize("schema", HOLLOW)
+def test_hollow_skops_files_are_refused(schema: bytes, tmp_path: Path) -> None:
+    refused(tmp_path, models.hollow_skops(schema), format="sklearn")
+
+
+class Evil:
+    def __reduce__(self) -> Any:
+        import os
+
+        return os.system, ("id",)
+
+
+def test_a_malicious_pickle_beside_the_model_is_found(tmp_path: Path) -> None:
+    files = {"encoder.pkl": pickle.dumps(Evil())}
+    told = passed(tmp_path, models.onnx_bytes(models.onnx_model()), files=files)
+    assert told["scan"]["verdict"] == "malicious" and "encoder.pkl" in told["scan"]["findings"][0]
+
+
+def test_a_pickle_is_found_without_its_suffix_and_inside_a_skops_file(tmp_path: Path) -> None:
+    told = passed(tmp_path, models.onnx_bytes(models.onnx_model()), files={"notes.txt": pickle.dumps(Evil())})
+    assert told["scan"]["verdict"] == "malicious"
+    (tmp_path / "model.skops").write_bytes(models.skops_bytes(models.logistic()))
+    import zipfile
+
+    with zipfile.ZipFile(tmp_path / "model.skops", "a") as archive:
+        archive.writestr("hidden.bin", pickle.dumps(Evil(), protocol=0))
+    data = (tmp_path / "model.skops").read_bytes()
+    assert passed(tmp_path, data, format="sklearn")["scan"]["verdict"] == "malicious"
+
+
+def test_plain_data_in_a_pickle_is_clean_and_a_broken_one_is_not(tmp_path: Path) -> None:
+    model = models.onnx_bytes(models.onnx_model())
+    assert passed(tmp_path, model, files={"data.pkl": RAISES})["scan"]["verdict"] == "clean"
+    assert passed(tmp_path, model, files={"data.pkl": RAISES[:-3]})["scan"]["verdict"] != "clean"
+
+
+@pytest.mark.parametrize("line", [b"import socket", b"from subprocess import run", b"import os, ctypes", b"eval('1')"])
+def test_a_recipe_that_reaches_out_is_suspicious(line: bytes, tmp_path: Path) -> None:
+    files = {"recipe.py": models.RECIPE + line}
+    told = passed(tmp_path, models.onnx_bytes(models.onnx_model()), recipe="recipe.py", files=files)
+    assert told["scan"]["verdict"] == "suspicious"
