@@ -39,7 +39,7 @@ HEARS: dict[Service, tuple[type[Event], ...]] = {
         UseCaseRegistered, ModelRegistered, ModelRetired, ApprovalRequested, ApprovalGranted, ApprovalRejected,
         ApprovalRevoked, RetrainingCompleted, ReplicaReported,
     ),
-    "scorer": (DeploymentChanged, InferenceRequested, InferenceImported),
+    "scorer": (DeploymentChanged, InferenceRequested, InferenceCompleted, InferenceImported),
     "monitor": (DeploymentChanged, InferenceLogged, OutcomeObserved),
     "governor": tuple(
         e for e in EVENTS

@@ -234,6 +234,11 @@ class TransactionalStream:
         self._session_timeout_ms = session_timeout_ms
         self._lanes: dict[TopicPartition, Lane] = {}
 
+    @property
+    def owned(self) -> set[int]:
+        """The partitions that this process works on now."""
+        return {tp.partition for tp in self._lanes}
+
     async def run(self) -> None:
         """Until cancelled; a broker that is away is waited for without bound."""
         delay = 0.5

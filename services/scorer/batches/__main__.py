@@ -1,0 +1,51 @@
+"""`python -m services.scorer.batches`: does the batches that wait, and takes in what foreign runtimes inferred."""
+
+import asyncio
+import os
+
+import orjson
+
+from services.kit.again import again
+from services.kit.db import Database
+from services.kit.health import Progress
+from services.kit.kafka import Connection
+from services.kit.objects import Objects
+from services.kit.transactional import TransactionalStream
+
+from ..files import write_atomically
+from ..imports.work import ImportWork
+from ..process import run_child
+from ..settings import ScorerSettings
+from ..tokenise import Tokeniser
+from .inputs import Inputs, folder_of
+from .jobs import Runner
+from .serving import Serving
+
+
+async def main(settings: ScorerSettings, stop: asyncio.Event) -> None:
+    db = Database(settings.service_database, "scorer")
+    objects, progress, serving = Objects(settings), Progress(), Serving(settings)
+    runner = Runner(settings, db, objects, Inputs(objects, folder_of(settings)), serving, progress)
+    work = ImportWork(db, objects, Tokeniser.of(settings.keys), serving.wanted)
+    imports = TransactionalStream(
+        Connection.read(settings.kafka_properties), work.imported, "scorer.imports", work, work.outputs, progress
+    )  # fmt: skip
+    jobs = (again("batches", runner.run, progress), imports.run(), _tell(settings, progress))
+    tasks = [asyncio.create_task(job) for job in jobs]
+    await stop.wait()
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks, timeout=15)
+    await db.close()
+
+
+async def _tell(settings: ScorerSettings, progress: Progress) -> None:
+    """Health of a process that nobody can ask."""
+    path = settings.run_folder / "health" / "batches.json"
+    while True:
+        write_atomically(path, orjson.dumps({"pid": os.getpid(), "problems": progress.problems()}))
+        await asyncio.sleep(1)
+
+
+if __name__ == "__main__":
+    run_child("batches", main)

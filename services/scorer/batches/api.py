@@ -1,0 +1,172 @@
+"""HTTP in: batches."""
+
+import asyncio
+import json
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+
+from services.kit.auth import allow
+from services.kit.db import as_cursor, from_cursor
+from services.kit.errors import Invalid, TooLarge
+from services.kit.http import Page, Who, page
+from services.kit.objects import Objects
+from services.kit.service import router as new_router
+
+from .domain import Job
+from .usecases import Batches
+
+PATH = "/v1/batches"
+LARGEST_BYTES = 1024**3
+_PARQUET = "application/vnd.apache.parquet"
+_FILES = {_PARQUET, "application/parquet", "application/octet-stream", "text/csv", "application/x-ndjson"}
+
+
+class BatchView(BaseModel):
+    """One job and how far it is."""
+
+    id: UUID
+    endpoint: str
+    unit: str
+    application: str
+    state: Literal["queued", "running", "done", "failed"]
+    file_name: str
+    rows_total: int
+    rows_done: int
+    rows_failed: int
+    reason: str | None
+    result_digest: str | None
+    result: str | None
+    """Where to take the result, once there is one."""
+    created_at: datetime
+    finished_at: datetime | None
+
+    @classmethod
+    def of(cls, job: Job) -> "BatchView":
+        path = f"{PATH}/{job.id}/result" if job.result_digest else None
+        return cls(**{n: getattr(job, n) for n in cls.model_fields if n != "result"}, result=path)
+
+
+def router(batches: Batches, objects: Objects) -> APIRouter:
+    """The routes; `large_bodies` of the service must let `PATH` take `LARGEST_BYTES`."""
+    routes = new_router(tags=["batches"])
+
+    @routes.post(PATH, status_code=202)
+    async def submit(request: Request, response: Response, caller: Who) -> BatchView:
+        """Hand in a file: multipart (`endpoint`, `file`), the file as the body with `?endpoint=`, or JSON rows."""
+        allow(caller, "inference.score")
+        async with _upload(request) as (endpoint, path, name, media_type):
+            job = await batches.submit(caller, endpoint, path, name, media_type)
+        response.headers["Location"] = f"{PATH}/{job.id}"
+        return BatchView.of(job)
+
+    @routes.get(PATH)
+    async def latest(
+        caller: Who, endpoint: str | None = None, limit: Annotated[int, Query(ge=1, le=200)] = 50,
+        cursor: str | None = None,
+    ) -> Page[BatchView]:  # fmt: skip
+        allow(caller, "inference.score")
+        after = from_cursor(cursor, 1)
+        found = await batches.latest(endpoint, limit + 1, UUID(after[0]) if after else None)
+        return page([BatchView.of(j) for j in found], limit, as_cursor(found[limit - 1].id) if found[limit:] else None)
+
+    @routes.get(PATH + "/{id}")
+    async def show(id: UUID, caller: Who) -> BatchView:
+        allow(caller, "inference.score")
+        return BatchView.of(await batches.show(id))
+
+    @routes.get(PATH + "/{id}/result")
+    async def result(id: UUID, caller: Who) -> StreamingResponse:
+        """The result as Parquet."""
+        allow(caller, "inference.score")
+        digest = await batches.result(id)
+        headers = {"Content-Disposition": f'attachment; filename="{id}.parquet"', "Fairlead-Digest": digest}
+        return StreamingResponse(objects.stream(digest), media_type=_PARQUET, headers=headers)
+
+    return routes
+
+
+@asynccontextmanager
+async def _upload(request: Request) -> AsyncIterator[tuple[str, Path, str, str]]:
+    """Endpoint, file, its name and its media type, however they were sent."""
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    with tempfile.TemporaryDirectory(prefix="fairlead-batch-") as folder:
+        path = Path(folder) / "upload"
+        if media_type == "multipart/form-data":
+            yield await _multipart(request, path)
+        elif media_type == "application/json":
+            yield await _json(request, path)
+        elif media_type in _FILES:
+            await _save(request.stream(), path)
+            endpoint = _endpoint(request.query_params.get("endpoint"))
+            yield endpoint, path, request.query_params.get("file_name", "body"), media_type
+        else:
+            raise Invalid("send multipart/form-data with `endpoint` and `file`, a Parquet or CSV file as the body, "
+                          "or JSON", "Content-Type")  # fmt: skip
+
+
+async def _multipart(request: Request, path: Path) -> tuple[str, Path, str, str]:
+    try:
+        form = await request.form(max_files=1, max_fields=10)
+    except HTTPException as error:
+        raise Invalid(f"the form cannot be read: {error.detail[:200]}") from None
+    files = [part for part in form.values() if isinstance(part, UploadFile)]
+    if not files:
+        raise Invalid("the form has no file", "file")
+    file = files[0]
+    await asyncio.to_thread(_copy, file, path)
+    return _endpoint(form.get("endpoint")), path, file.filename or "upload", file.content_type or ""
+
+
+async def _json(request: Request, path: Path) -> tuple[str, Path, str, str]:
+    """`{"endpoint": …, "rows": [{column: value}]}`, for few rows."""
+    try:
+        body: Any = json.loads(await request.body())
+    except (ValueError, RecursionError):
+        raise Invalid("the body is not valid JSON") from None
+    rows = body.get("rows") if isinstance(body, dict) else None
+    if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
+        raise Invalid("`rows` must be a list of objects and must not be empty", "rows")
+    try:
+        await asyncio.to_thread(pq.write_table, pa.Table.from_pylist(rows), path)
+    except (pa.ArrowException, OverflowError, UnicodeEncodeError) as error:
+        raise Invalid(f"`rows` are no table: {str(error).splitlines()[0][:300]}", "rows") from None
+    return _endpoint(body.get("endpoint")), path, "rows.json", _PARQUET
+
+
+def _endpoint(value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise Invalid("`endpoint` is missing", "endpoint")
+    return value
+
+
+def _copy(file: UploadFile, path: Path) -> None:
+    size = 0
+    with path.open("wb") as to:
+        while piece := file.file.read(1024 * 1024):
+            size += len(piece)
+            if size > LARGEST_BYTES:
+                raise TooLarge(f"the file is larger than {LARGEST_BYTES} bytes")
+            to.write(piece)
+
+
+async def _save(pieces: AsyncIterator[bytes], path: Path) -> None:
+    size = 0
+    with path.open("wb") as to:
+        async for piece in pieces:
+            size += len(piece)
+            if size > LARGEST_BYTES:
+                raise TooLarge(f"the file is larger than {LARGEST_BYTES} bytes")
+            to.write(piece)

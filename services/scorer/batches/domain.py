@@ -1,0 +1,132 @@
+"""A batch job as a value, its ids, and the table of its results."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID, uuid5
+
+import numpy as np
+import pyarrow as pa
+
+from contracts import ModelSchema
+
+from ..runtimes import Arrays
+
+State = Literal["queued", "running", "done", "failed"]
+
+RESULT = pa.schema([
+    pa.field("inference_id", pa.string()),
+    pa.field("row", pa.int32()),
+    pa.field("input_row", pa.int64(), nullable=False),
+    pa.field("prediction", pa.null()),
+    pa.field("score", pa.float64()),
+    pa.field("model_version", pa.int32(), nullable=False),
+    pa.field("error", pa.string()),
+])  # fmt: skip
+"""`inference_id` and `row` name a decided row as outcomes do; `input_row` counts through the file from 0.
+
+The type of `prediction` is the model's own."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One uploaded file and how far it is."""
+
+    id: UUID
+    unit: str
+    endpoint: str
+    application: str
+    state: State
+    input_digest: str
+    file_name: str
+    rows_total: int
+    rows_done: int
+    rows_failed: int
+    chunk_rows: int
+    result_digest: str | None
+    reason: str | None
+    correlation_id: str
+    traceparent: str
+    created_at: datetime
+    finished_at: datetime | None = None
+
+    @property
+    def writer(self) -> str:
+        return f"batch.{self.id}"
+
+    def inference_id(self, chunk: int) -> str:
+        """The same at every attempt, so that a resumed job repeats nothing."""
+        return str(uuid5(self.id, str(chunk)))
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A chunk that was scored. It is reported only after its log record is in Kafka."""
+
+    number: int
+    rows: int
+    failed: int
+    result_digest: str
+    record_digest: str | None
+    """The log record, ready to be said (again); None where no row of the chunk could be scored."""
+    logged: bool = False
+
+
+@dataclass
+class Scored:
+    """The rows of one chunk after the model."""
+
+    outputs: Arrays
+    """Of the good rows, in order."""
+    good: np.ndarray[Any, Any]
+    """Positions of the good rows within the chunk."""
+    errors: dict[int, str]
+    """Why each other row was not scored."""
+
+
+def result_table(
+    schema: ModelSchema, scored: Scored, rows: int, first_row: int, inference_id: str, version: int
+) -> pa.Table:
+    """The chunk's part of the result file: one line per input row, scored or not."""
+    prediction = _spread(scored.outputs.get(schema.prediction), scored.good, rows)
+    score = _spread(scores(schema, scored.outputs), scored.good, rows, pa.float64())
+    within: list[int | None] = [None] * rows
+    ids: list[str | None] = [None] * rows
+    for place, position in enumerate(scored.good.tolist()):
+        within[position], ids[position] = place, inference_id
+    columns: Sequence[pa.Array] = [
+        pa.array(ids, pa.string()), pa.array(within, pa.int32()),
+        pa.array(np.arange(first_row, first_row + rows), pa.int64()), prediction, score,
+        pa.array(np.full(rows, version), pa.int32()), pa.array([scored.errors.get(i) for i in range(rows)], pa.string()),
+    ]  # fmt: skip
+    place = RESULT.get_field_index("prediction")
+    return pa.Table.from_arrays(columns, schema=RESULT.set(place, pa.field("prediction", prediction.type)))
+
+
+def scores(schema: ModelSchema, outputs: Arrays) -> np.ndarray[Any, Any] | None:
+    """One number per row: of two classes the second's probability, of more the largest one."""
+    values = outputs.get(schema.score) if schema.score else None
+    if values is None:
+        return None
+    flat = values.reshape(len(values), -1).astype(np.float64)
+    return flat[:, -1] if flat.shape[1] <= 2 else flat.max(axis=1)
+
+
+def _spread(
+    values: np.ndarray[Any, Any] | None, good: np.ndarray[Any, Any], rows: int, kind: pa.DataType | None = None
+) -> pa.Array:
+    """Values of the good rows at their places, null elsewhere."""
+    if values is None:
+        return pa.nulls(rows, kind or pa.float64())
+    flat = values.reshape(len(values), -1)
+    column = flat[:, 0] if flat.shape[1] == 1 else None
+    texts = [_text(v) for v in column.tolist()] if column is not None and column.dtype == object else None
+    plain = pa.array(texts if texts is not None else column if column is not None else flat.tolist())
+    places = np.full(rows, -1)
+    places[good] = np.arange(len(good))
+    return plain.take(pa.array(places, mask=places < 0))
+
+
+def _text(value: object) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)

@@ -1,0 +1,230 @@
+"""Does the batches that wait: chunk after chunk, each scored, kept, logged and counted, in an order that survives kills.
+
+A chunk's result and log record are kept before the record is said, and counted only after it is in Kafka. After a
+kill a chunk that was kept is never scored again; a record that may have been said is said again under the same id,
+writer and number, which readers know for a repeat.
+"""
+
+import asyncio
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import UUID
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from contracts import InferenceLogged
+from services.kit.context import Context, system, use
+from services.kit.db import Database
+from services.kit.errors import Busy, NotFound, Unavailable
+from services.kit.health import Progress
+from services.kit.ids import now
+from services.kit.objects import Objects
+from services.kit.producer import Producer
+from services.kit.settings import Settings
+from services.kit.telemetry import get_logger
+
+from ..dataplane import Endpoint, Served
+from ..logrecord import INLINE_LIMIT, HeaderMaker, LogRecord, offload, reference
+from . import store
+from .domain import Chunk, Job, Scored, result_table
+from .inputs import Inputs
+from .scoring import encode, score
+from .serving import Serving
+from .sheet import Columns, Sheet, needed
+
+log = get_logger(__name__)
+
+_PARQUET = "application/vnd.apache.parquet"
+_PATIENCE_S = 600
+
+
+class Runner:
+    """One job at a time in this process; an advisory lock keeps a second process off it."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        db: Database,
+        objects: Objects,
+        inputs: Inputs,
+        serving: Serving,
+        progress: Progress,
+    ) -> None:
+        self._settings = settings
+        self._db = db
+        self._objects = objects
+        self._inputs = inputs
+        self._serving = serving
+        self._progress = progress
+        self._headers = HeaderMaker()
+        progress.expect("batches", grace_s=30)
+
+    async def run(self) -> None:
+        """Until cancelled; what fails for lack of a part is tried again from the last kept chunk."""
+        async with Producer(self._settings, max_request_size=4 * 1024 * 1024) as producer:
+            while True:
+                with use(Context(system("scorer"))):
+                    worked = await self._once(producer)
+                self._progress.beat("batches")
+                if not worked:
+                    self._serving.rest()
+                    await asyncio.sleep(0.5)
+
+    async def _once(self, producer: Producer) -> bool:
+        async with self._db.reading() as session:
+            waiting = await store.waiting(session)
+        worked = False
+        for id in waiting:
+            async with self._db.engine.connect() as raw:
+                connection = await raw.execution_options(isolation_level="AUTOCOMMIT")
+                worked |= await self._try(connection, id, producer)
+        return worked
+
+    async def _try(self, connection: AsyncConnection, id: UUID, producer: Producer) -> bool:
+        if not await store.lock(connection, id):
+            return False
+        try:
+            return await self._work(id, producer)
+        finally:
+            await store.unlock(connection, id)
+
+    async def _work(self, id: UUID, producer: Producer) -> bool:
+        async with self._db.reading() as session:
+            job, kept = await store.get(session, id), await store.chunks(session, id)
+        if job.state not in ("queued", "running"):
+            return False
+        if await self._serving.endpoint(job.endpoint) is None:
+            return await self._without_endpoint(job)
+        with use(Context(system("scorer", job.unit), job.correlation_id, job.traceparent)):
+            try:
+                await self._change(job, state="running", reason=None)
+                for chunk in kept:
+                    await self._say(job, chunk, producer)
+                await self._score_rest(job, len(kept), producer)
+                await self._finish(job)
+            except (NotFound, FileNotFoundError) as error:
+                await self._fail(job, str(error))
+        return True
+
+    async def _without_endpoint(self, job: Job) -> bool:
+        """Its endpoint is not (or no longer) served here: wait for it, but not for ever."""
+        if (now() - job.created_at).total_seconds() > _PATIENCE_S:
+            await self._fail(job, f"endpoint {job.endpoint} is not served here")
+        return False
+
+    async def _score_rest(self, job: Job, first: int, producer: Producer) -> None:
+        schema = (await self._serving.needed(job.endpoint)).champion.schema
+        chunks = Sheet(await self._inputs.open(job)).chunks(schema, job.chunk_rows, first)
+        while (found := await asyncio.to_thread(_next, chunks)) is not None:
+            number, columns = found
+            endpoint = await self._serving.needed(job.endpoint)
+            if missing := needed(endpoint.champion.schema).keys() - columns.keys():
+                raise NotFound(f"a new version of the endpoint takes other columns: {', '.join(sorted(missing))[:200]}")
+            chunk = await self._score(job, number, columns, endpoint)
+            async with self._db.transaction(unit=job.unit) as tx:
+                await store.add_chunk(tx.session, job, chunk)
+            await self._say(job, chunk, producer)
+            self._progress.beat("batches")
+
+    async def _score(self, job: Job, number: int, columns: Columns, endpoint: Endpoint) -> Chunk:
+        received, started = now(), time.perf_counter()
+        rows = len(next(iter(columns.values())))
+        served = endpoint.champion
+        scored = await _patiently(columns, served)
+        version, id = served.origin.version, job.inference_id(number)
+        table = result_table(served.schema, scored, rows, number * job.chunk_rows, id, version)
+        result = await self._objects.put(await asyncio.to_thread(_parquet, table))
+        record = None
+        if len(scored.good):
+            took = (time.perf_counter() - started) * 1000
+            said = served.records.record(
+                inference_id=id, mode="batch", application=job.application, received_at=received, latency_ms=took,
+                rows=len(scored.good), **await self._payloads(job, number, columns, scored, served, result, rows, id),
+                correlation_id=job.correlation_id, traceparent=job.traceparent,
+            )  # fmt: skip
+            record = await self._objects.put((await offload(said, self._objects)).to_spool())
+        return Chunk(number, rows, rows - len(scored.good), result, record)
+
+    async def _payloads(
+        self, job: Job, number: int, columns: Columns, scored: Scored, served: Served, result: str, rows: int, id: str
+    ) -> dict[str, bytes]:
+        """Request and response of the log: as they are, or where they can be read."""
+        request, response = encode(columns, scored, served, id)
+        if len(request) + len(response) <= INLINE_LIMIT:
+            return {"request": request, "response": response}
+        if job.input_digest and len(scored.good) == rows:
+            request = reference(job.input_digest, _PARQUET, number * job.chunk_rows, rows)
+            response = reference(result, _PARQUET, 0, rows)
+        return {"request": request, "response": response}
+
+    async def _say(self, job: Job, chunk: Chunk, producer: Producer) -> None:
+        if chunk.logged:
+            return
+        if chunk.record_digest:
+            record = LogRecord.from_spool(await self._objects.get(chunk.record_digest))
+            value = record.value(job.writer, chunk.number + 1)
+            key, headers = record.inference_id.encode(), self._headers.headers(record)
+            await producer.send_all([(InferenceLogged.topic.name, key, value, headers)])
+        async with self._db.transaction(unit=job.unit) as tx:
+            await store.mark_logged(tx.session, job, chunk)
+
+    async def _finish(self, job: Job) -> None:
+        async with self._db.reading() as session:
+            kept = await store.chunks(session, job.id)
+        with tempfile.TemporaryDirectory(prefix="fairlead-batch-") as folder:
+            path = Path(folder) / "result.parquet"
+            parts = [pq.read_table(pa.BufferReader(await self._objects.get(c.result_digest))) for c in kept]
+            await asyncio.to_thread(_write, parts, path)
+            digest = await self._objects.put_file(path)
+        async with self._db.transaction(unit=job.unit) as tx:
+            await store.change(tx.session, job.id, state="done", result_digest=digest, finished_at=now())
+            tx.record("batch.done", f"{job.endpoint}/{job.id}", rows=job.rows_total, result=digest)
+        self._inputs.forget(job)
+        log.info("a batch is done", batch=str(job.id), rows=job.rows_total)
+
+    async def _fail(self, job: Job, reason: str) -> None:
+        async with self._db.transaction(unit=job.unit) as tx:
+            await store.change(tx.session, job.id, state="failed", reason=reason[:500], finished_at=now())
+            tx.record("batch.failed", f"{job.endpoint}/{job.id}", reason=reason[:500])
+        self._inputs.forget(job)
+
+    async def _change(self, job: Job, **values: str | None) -> None:
+        async with self._db.transaction(unit=job.unit) as tx:
+            await store.change(tx.session, job.id, **values)
+
+
+async def _patiently(columns: Columns, served: Served) -> Scored:
+    """Scored, once the model has time: batches come after those who wait."""
+    while True:
+        try:
+            return await score(columns, served)
+        except (Busy, Unavailable):
+            await asyncio.sleep(0.2)
+
+
+def _next(chunks: Iterator[tuple[int, Columns]]) -> tuple[int, Columns] | None:
+    return next(chunks, None)
+
+
+def _parquet(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    return sink.getvalue().to_pybytes()
+
+
+def _write(parts: list[pa.Table], path: Path) -> None:
+    """One file; versions whose predictions differ in type meet in the wider one, or in text."""
+    types = {part.schema.field("prediction").type for part in parts} - {pa.null()}
+    if len(types) > 1:
+        wider = pa.string() if any(pa.types.is_string(t) for t in types) else pa.float64()
+        parts = [_with_prediction(part, wider) for part in parts]
+    pq.write_table(pa.concat_tables(parts, promote_options="permissive"), path)
+
+
+def _with_prediction(part: pa.Table, kind: pa.DataType) -> pa.Table:
+    place = part.schema.get_field_index("prediction")
+    return part.set_column(place, pa.field("prediction", kind), part.column(place).cast(kind))

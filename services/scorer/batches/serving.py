@@ -1,0 +1,57 @@
+"""Loads the endpoint of a job when there is one: batches are rare, and a loaded model costs memory."""
+
+import orjson
+from pydantic import ValidationError
+
+from contracts import DeploymentChanged
+from services.kit.errors import NotFound, Refusal
+from services.kit.telemetry import get_logger
+
+from ..dataplane import DataPlane, Endpoint
+from ..runtimes import CannotLoad
+from ..settings import ScorerSettings
+
+log = get_logger(__name__)
+
+
+class Serving:
+    """The desired state as the host's agent wrote it, loaded on demand."""
+
+    def __init__(self, settings: ScorerSettings) -> None:
+        self._settings = settings
+        self._plane = DataPlane(settings)
+
+    def wanted(self, name: str) -> DeploymentChanged | None:
+        """The desired state of an endpoint, unverified; None where there is none."""
+        try:
+            state = orjson.loads(self._settings.desired_path.read_bytes())
+            return DeploymentChanged.model_validate_json(orjson.dumps(state["endpoints"][name]))
+        except (FileNotFoundError, KeyError):
+            return None
+        except ValidationError as error:
+            log.error("a desired state is not understood", endpoint=name, reason=str(error)[:300])
+            return None
+
+    async def endpoint(self, name: str) -> Endpoint | None:
+        """The endpoint at its desired revision, verified and loaded; None while it is not to be had."""
+        wanted = self.wanted(name)
+        if wanted is None:
+            self._plane.remove(name)
+            return None
+        try:
+            await self._plane.apply(wanted)
+        except (Refusal, CannotLoad) as error:
+            log.error("an endpoint cannot be loaded", endpoint=name, reason=str(error)[:300])
+        return self._plane.endpoints.get(name)
+
+    async def needed(self, name: str) -> Endpoint:
+        """The endpoint, or NotFound."""
+        found = await self.endpoint(name)
+        if found is None:
+            raise NotFound(f"endpoint {name} is no longer served")
+        return found
+
+    def rest(self) -> None:
+        """Nothing waits: give the memory back."""
+        for name in list(self._plane.endpoints):
+            self._plane.remove(name)

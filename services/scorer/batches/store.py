@@ -1,0 +1,91 @@
+"""All SQL of batch jobs."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+from uuid import UUID
+
+from pydantic import TypeAdapter
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+
+from services.kit.errors import NotFound
+
+from .domain import Chunk, Job
+
+_JOB = TypeAdapter(Job)
+_CHUNK = TypeAdapter(Chunk)
+_LOCKS = 0x62617463
+"""The class of our advisory locks: one per job, held by the process that works on it and gone with it."""
+
+
+async def add(session: AsyncSession, job: Job) -> None:
+    values = asdict(job)
+    names = ", ".join(values)
+    await session.execute(text(f"INSERT INTO batch ({names}) VALUES ({_marks(values)})"), values)
+
+
+async def get(session: AsyncSession, id: UUID) -> Job:
+    """A job that the caller's units may see. Raises NotFound."""
+    row = (await session.execute(text("SELECT * FROM batch WHERE id = :id"), {"id": id})).mappings().first()
+    if row is None:
+        raise NotFound(f"there is no batch {id}")
+    return _JOB.validate_python(dict(row))
+
+
+async def latest(session: AsyncSession, endpoint: str | None, limit: int, before: UUID | None) -> list[Job]:
+    """Jobs, newest first: ids are ordered by time."""
+    select = """
+        SELECT * FROM batch WHERE (CAST(:endpoint AS text) IS NULL OR endpoint = :endpoint)
+        AND (CAST(:before AS uuid) IS NULL OR id < :before) ORDER BY id DESC LIMIT :limit
+    """
+    rows = await session.execute(text(select), {"endpoint": endpoint, "before": before, "limit": limit})
+    return [_JOB.validate_python(dict(row)) for row in rows.mappings()]
+
+
+async def waiting(session: AsyncSession) -> list[UUID]:
+    """Jobs that are not at their end, oldest first."""
+    select = "SELECT id FROM batch WHERE state IN ('queued', 'running') ORDER BY created_at"
+    return list((await session.execute(text(select))).scalars())
+
+
+async def lock(connection: AsyncConnection, id: UUID) -> bool:
+    """Take the job for this connection, unless another process has it."""
+    key = int.from_bytes(id.bytes[-4:], signed=True)
+    taken = await connection.execute(text("SELECT pg_try_advisory_lock(:class, :key)"), {"class": _LOCKS, "key": key})
+    return bool(taken.scalar())
+
+
+async def unlock(connection: AsyncConnection, id: UUID) -> None:
+    key = int.from_bytes(id.bytes[-4:], signed=True)
+    await connection.execute(text("SELECT pg_advisory_unlock(:class, :key)"), {"class": _LOCKS, "key": key})
+
+
+async def change(session: AsyncSession, id: UUID, **values: Any) -> None:
+    """Set members of a job."""
+    sets = ", ".join(f"{name} = :{name}" for name in values)
+    await session.execute(text(f"UPDATE batch SET {sets} WHERE id = :id"), values | {"id": id})
+
+
+async def chunks(session: AsyncSession, id: UUID) -> Sequence[Chunk]:
+    select = "SELECT * FROM batch_chunk WHERE batch = :id ORDER BY number"
+    rows = (await session.execute(text(select), {"id": id})).mappings()
+    return [_CHUNK.validate_python({name: row[name] for name in Chunk.__dataclass_fields__}) for row in rows]
+
+
+async def add_chunk(session: AsyncSession, job: Job, chunk: Chunk) -> None:
+    values = asdict(chunk) | {"batch": job.id, "unit": job.unit}
+    names = ", ".join(values)
+    await session.execute(text(f"INSERT INTO batch_chunk ({names}) VALUES ({_marks(values)})"), values)
+
+
+async def mark_logged(session: AsyncSession, job: Job, chunk: Chunk) -> None:
+    """The chunk is in the log: now it counts."""
+    mark = "UPDATE batch_chunk SET logged = true WHERE batch = :id AND number = :number AND NOT logged RETURNING 1"
+    if (await session.execute(text(mark), {"id": job.id, "number": chunk.number})).first():
+        count = "UPDATE batch SET rows_done = rows_done + :rows, rows_failed = rows_failed + :failed WHERE id = :id"
+        await session.execute(text(count), {"id": job.id, "rows": chunk.rows, "failed": chunk.failed})
+
+
+def _marks(values: dict[str, Any]) -> str:
+    return ", ".join(f":{name}" for name in values)

@@ -1,0 +1,73 @@
+"""What callers can do with batches: hand a file in, look how far it is, take the result."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from uuid import UUID
+
+from contracts import ModelSchema
+from services.kit.context import Caller, current
+from services.kit.db import Database
+from services.kit.errors import Conflict
+from services.kit.ids import now, uuid7
+from services.kit.objects import Objects
+
+from ..dataplane import Endpoint
+from . import store
+from .domain import Job
+from .inputs import Inputs
+from .sheet import Sheet, to_parquet
+
+Find = Callable[[str, Caller], Endpoint]
+
+
+class Batches:
+    """Jobs are rows in PostgreSQL; the process `services.scorer.batches` does them."""
+
+    def __init__(self, db: Database, objects: Objects, inputs: Inputs, find: Find, chunk_rows: int = 4000) -> None:
+        self._db = db
+        self._objects = objects
+        self._inputs = inputs
+        self._find = find
+        self._chunk_rows = chunk_rows
+
+    async def submit(self, caller: Caller, endpoint: str, upload: Path, file_name: str, media_type: str) -> Job:
+        """Check the file, keep it, and put the job in line. Raises Invalid naming what is wrong, or NotFound."""
+        found = self._find(endpoint, caller)
+        schema, context = found.champion.schema, current()
+        path, rows = await asyncio.to_thread(_examine, upload, file_name, media_type, schema)
+        id = uuid7()
+        digest = await self._inputs.keep(id, path, private=found.champion.codec.sensitive)
+        job = Job(
+            id=id, unit=found.unit, endpoint=endpoint, application=caller.actor, state="queued", input_digest=digest,
+            file_name=file_name[:200], rows_total=rows, rows_done=0, rows_failed=0, chunk_rows=self._chunk_rows,
+            result_digest=None, reason=None, correlation_id=context.correlation_id, traceparent=context.traceparent,
+            created_at=now(),
+        )  # fmt: skip
+        async with self._db.transaction(unit=found.unit) as tx:
+            await store.add(tx.session, job)
+            tx.record("batch.submitted", f"{endpoint}/{id}", rows=rows, file=job.file_name)
+        return job
+
+    async def show(self, id: UUID) -> Job:
+        """A job of the caller's units. Raises NotFound."""
+        async with self._db.reading() as session:
+            return await store.get(session, id)
+
+    async def latest(self, endpoint: str | None, limit: int, before: UUID | None) -> list[Job]:
+        async with self._db.reading() as session:
+            return await store.latest(session, endpoint, limit, before)
+
+    async def result(self, id: UUID) -> str:
+        """The digest of the result file. Raises Conflict while there is none."""
+        job = await self.show(id)
+        if job.result_digest is None:
+            raise Conflict(f"batch {id} is {job.state}: {job.reason or f'{job.rows_done} of {job.rows_total} rows'}")
+        return job.result_digest
+
+
+def _examine(upload: Path, file_name: str, media_type: str, schema: ModelSchema) -> tuple[Path, int]:
+    path = to_parquet(upload, file_name, media_type)
+    sheet = Sheet(path)
+    sheet.check(schema)
+    return path, sheet.rows

@@ -1,0 +1,1 @@
+"""Inferences of foreign runtimes: validated and said again as our own log."""

@@ -1,0 +1,1 @@
+"""Streaming scoring: requests from a topic, answers to another, exactly once."""

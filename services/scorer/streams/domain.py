@@ -1,0 +1,101 @@
+"""Which answers were already given: identities of streamed inferences, and a compact memory of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from hashlib import sha1
+from uuid import NAMESPACE_URL, uuid5
+
+import numpy as np
+import numpy.typing as npt
+
+INFERENCES = uuid5(NAMESPACE_URL, "urn:fairlead:inference")
+"""The namespace of inference ids that can be computed again."""
+
+_OFFSET_BITS = 48
+
+
+def inference_id(endpoint: str, source: str, id: str) -> str:
+    """The id of the inference that a producer's event causes: UUIDv5 over endpoint, `ce_source` and `ce_id`."""
+    digest = bytearray(sha1(INFERENCES.bytes + f"{endpoint}\n{source}\n{id}".encode(), usedforsecurity=False).digest())
+    digest[6] = digest[6] & 0x0F | 0x50
+    digest[8] = digest[8] & 0x3F | 0x80
+    text = digest[:16].hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def key_of(inference_id: str) -> int:
+    """64 of the id's random bits. Two ids may share them: who finds a place checks the record there."""
+    return int(inference_id[:8] + inference_id[9:13] + inference_id[32:36], 16)
+
+
+def place(partition: int, offset: int) -> int:
+    """Where an answer stands, in one number."""
+    return partition << _OFFSET_BITS | offset
+
+
+def at(place: int) -> tuple[int, int]:
+    """Partition and offset of a place."""
+    return place >> _OFFSET_BITS, place & (1 << _OFFSET_BITS) - 1
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Some answers, sorted by key, and when the newest of them was written."""
+
+    keys: npt.NDArray[np.uint64]
+    places: npt.NDArray[np.int64]
+    newest_ms: int
+
+    @classmethod
+    def of(cls, answers: dict[int, int], newest_ms: int) -> "Segment":
+        keys = np.fromiter(answers.keys(), np.uint64, len(answers))
+        order = np.argsort(keys)
+        return cls(keys[order], np.fromiter(answers.values(), np.int64, len(answers))[order], newest_ms)
+
+    def find(self, keys: npt.NDArray[np.uint64]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.int64]]:
+        """Which of `keys` (their positions) are here, and where their answers stand."""
+        slots = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
+        hits = np.nonzero(self.keys[slots] == keys)[0]
+        return hits, self.places[slots[hits]]
+
+
+@dataclass
+class Answered:
+    """The answers of the last 24 hours, at most `limit` of them, at 16 bytes each; the oldest go first."""
+
+    limit: int = 2_000_000
+    keep_ms: int = 24 * 3600 * 1000
+    segment_size: int = 131_072
+    _recent: dict[int, int] = field(default_factory=dict[int, int])
+    _newest_ms: int = 0
+    _segments: list[Segment] = field(default_factory=list[Segment])
+
+    def __len__(self) -> int:
+        return len(self._recent) + sum(len(segment.keys) for segment in self._segments)
+
+    def add(self, keys: Sequence[int], places: Sequence[int], now_ms: int) -> None:
+        """Remember answers; forgets what is too old or too much."""
+        self._recent.update(zip(keys, places, strict=True))
+        self._newest_ms = max(self._newest_ms, now_ms)
+        if len(self._recent) >= self.segment_size:
+            self._segments.append(Segment.of(self._recent, self._newest_ms))
+            self._recent = {}
+            self._forget(now_ms)
+
+    def _forget(self, now_ms: int) -> None:
+        self._segments = [s for s in self._segments if s.newest_ms > now_ms - self.keep_ms]
+        while self._segments and len(self) > self.limit:
+            self._segments.pop(0)
+
+    def find(self, keys: Sequence[int]) -> dict[int, int]:
+        """The place of each answer that is remembered, by the key's position in `keys`."""
+        found: dict[int, int] = {}
+        if self._segments:
+            wanted = np.array(keys, np.uint64)
+            for segment in self._segments:
+                hits, places = segment.find(wanted)
+                found.update(zip(hits.tolist(), places.tolist(), strict=True))
+        recent = self._recent
+        if not recent.keys().isdisjoint(keys):
+            found.update((i, recent[key]) for i, key in enumerate(keys) if key in recent)
+        return found
