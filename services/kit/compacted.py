@@ -12,7 +12,7 @@ from contracts import Envelope, Event
 
 from .cloudevents import envelope
 from .errors import Invalid
-from .kafka import Connection, is_away
+from .kafka import Connection, is_away, partitions_of
 from .settings import Settings
 from .telemetry import get_logger
 
@@ -64,8 +64,8 @@ class CompactedTopic(Generic[E]):
         await consumer.start()
         try:
             name = self._event.topic.name
-            found = await _partitions(consumer, name)
-            tops = [TopicPartition(name, p) for p in sorted(found)]
+            while not (tops := await partitions_of(consumer, name)):
+                await asyncio.sleep(0.5)
             consumer.assign(tops)
             beginnings, ends = await consumer.beginning_offsets(tops), await consumer.end_offsets(tops)
             for tp in tops:
@@ -98,11 +98,3 @@ class CompactedTopic(Generic[E]):
                 reason=str(error)[:500],
             )
             return None
-
-
-async def _partitions(consumer: AIOKafkaConsumer, topic: str) -> set[int]:
-    while True:
-        await consumer.topics()  # a fresh client knows no topic until it asks for all
-        if found := consumer.partitions_for_topic(topic):
-            return found
-        await asyncio.sleep(0.2)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError, RequestTimedOutError
 from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
 
@@ -74,3 +75,10 @@ class Connection:
         kind = kinds[self.mechanism]
         password = self.properties.get("sasl.password", "")
         return kind(username=self.principal, password=password, ssl_context=tls, use_ssl=tls is not None)
+
+
+async def partitions_of(consumer: AIOKafkaConsumer, *topics: str) -> list[TopicPartition]:
+    """The partitions of topics, for a consumer without a group: empty for a topic that is not there."""
+    # partitions_for_topic() knows only topics that were assigned before, and topics() keeps what it learns to itself.
+    cluster = await consumer._client.fetch_all_metadata()
+    return [TopicPartition(topic, p) for topic in topics for p in sorted(cluster.partitions_for_topic(topic) or ())]

@@ -12,7 +12,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from contracts import Envelope, Event
 
 from .cloudevents import envelope
-from .kafka import Connection
+from .kafka import Connection, partitions_of
 from .settings import Settings
 
 T = TypeVar("T")
@@ -69,8 +69,7 @@ async def expect_events(settings: Settings, *kinds: type[Event], within: float =
 
 
 async def _assign_at_end(consumer: AIOKafkaConsumer, topics: list[str]) -> list[TopicPartition]:
-    await consumer.topics()
-    tops = [TopicPartition(t, p) for t in topics for p in consumer.partitions_for_topic(t) or ()]
+    tops = await partitions_of(consumer, *topics)
     consumer.assign(tops)
     ends = await consumer.end_offsets(tops)
     for tp in tops:

@@ -1,0 +1,276 @@
+"""Events from one service's transaction to another's, on real Kafka: once, in order, none skipped silently."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from uuid import uuid4
+
+import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from sqlalchemy import text
+
+from contracts import ModelRegistered, ModelRetired, Service, UseCaseRegistered
+from services.kit import deadletters
+from services.kit.bus import Bus, Subscription, current_envelope, on
+from services.kit.cloudevents import headers
+from services.kit.context import Caller, Context, current, system, use
+from services.kit.db import Database
+from services.kit.errors import Invalid, NotYet
+from services.kit.health import Progress
+from services.kit.kafka import Connection
+from services.kit.outbox import Relay
+from services.kit.producer import Producer
+from services.kit.settings import Settings
+from services.kit.testing import eventually, expect_events
+
+ENGINEER = Caller("engineer", "person", frozenset({"engineer"}), frozenset({"retail"}))
+ServiceDb = Callable[[Service], Database]
+ServiceSettings = Callable[[Service], Settings]
+
+
+@asynccontextmanager
+async def running(*coroutines: Awaitable[object]) -> AsyncIterator[None]:
+    """Run things beside a block, and end them after it."""
+    tasks = [asyncio.ensure_future(c) for c in coroutines]
+    try:
+        yield
+        for task in tasks:
+            if task.done():
+                task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def use_case(name: str, risk_tier: int = 1) -> UseCaseRegistered:
+    return UseCaseRegistered(
+        use_case=name, title="t", unit="retail", owner="engineer", risk_tier=risk_tier, purpose="p"
+    )
+
+
+def fresh() -> str:
+    return f"case-{uuid4().hex[:12]}"
+
+
+class Governor:
+    """A service that hears use cases and remembers what it heard, with its own transaction."""
+
+    def __init__(self, db: Database, mine: str) -> None:
+        self.db = db
+        self.mine = mine
+        self.heard: list[int] = []
+        self.fail: Callable[[UseCaseRegistered], BaseException | None] = lambda _: None
+
+    async def hear(self, event: UseCaseRegistered) -> None:
+        if event.use_case != self.mine:
+            return
+        async with self.db.transaction() as tx:
+            tx.record("heard", event.use_case, risk_tier=event.risk_tier)
+            if error := self.fail(event):
+                raise error
+        self.heard.append(event.risk_tier)
+
+    def subscriptions(self) -> Sequence[Subscription]:
+        return [on(UseCaseRegistered, self.hear)]
+
+
+@pytest.fixture
+def governor(service_db: ServiceDb) -> Governor:
+    return Governor(service_db("governor"), fresh())
+
+
+def bus(settings_of: ServiceSettings, governor: Governor) -> Bus:
+    return Bus(settings_of("governor"), "governor", governor.db, governor.subscriptions(), Progress())
+
+
+async def say(db: Database, *events: UseCaseRegistered) -> None:
+    with use(Context(ENGINEER, correlation_id="the-story")):
+        async with db.transaction() as tx:
+            for event in events:
+                tx.emit(event)
+
+
+async def dead(settings: Settings, key: str) -> list[dict[str, str]]:
+    """The headers of a key's dead letters."""
+    consumer = AIOKafkaConsumer(**Connection.read(settings.kafka_properties).aiokafka(), enable_auto_commit=False)
+    await consumer.start()
+    try:
+        tp = TopicPartition("dlq.usecase.registered", 0)
+        consumer.assign([tp])
+        await consumer.seek_to_beginning(tp)
+        found: list[dict[str, str]] = []
+        end = (await consumer.end_offsets([tp]))[tp]
+        while await consumer.position(tp) < end:
+            for records in (await consumer.getmany(timeout_ms=500)).values():
+                found += [{n: v.decode() for n, v in r.headers} for r in records if r.key == key.encode()]
+        return found
+    finally:
+        await consumer.stop()
+
+
+async def test_what_one_service_says_another_hears_in_order(
+    service_db: ServiceDb, settings_of: ServiceSettings, governor: Governor
+) -> None:
+    catalog = service_db("catalog")
+    relay = Relay(settings_of("catalog"), catalog, Progress())
+    async with running(relay.run(), bus(settings_of, governor).run()):
+        await say(catalog, *(use_case(governor.mine, n) for n in range(1, 5)))
+        await eventually(lambda: governor.heard == [1, 2, 3, 4], within=20)
+    async with catalog.chassis() as session:
+        assert (await session.execute(text("SELECT count(*) FROM outbox"))).scalar() == 0
+
+
+async def test_a_handler_continues_the_story_in_the_events_unit(
+    service_db: ServiceDb, settings_of: ServiceSettings, governor: Governor
+) -> None:
+    seen: list[object] = []
+
+    def look(_: UseCaseRegistered) -> None:
+        seen.extend([current().correlation_id, current().caller.units, current_envelope().actor])
+
+    governor.fail = look
+    catalog = service_db("catalog")
+    relay = Relay(settings_of("catalog"), catalog, Progress())
+    async with running(relay.run(), bus(settings_of, governor).run()):
+        await say(catalog, use_case(governor.mine))
+        await eventually(lambda: governor.heard, within=20)
+    assert seen == ["the-story", frozenset({"retail"}), "engineer"]
+
+
+async def publish(settings: Settings, key: str, value: bytes, *, id: str | None = None, **other: str) -> None:
+    """Write a record as a producer would, with whatever headers."""
+    about = dict(headers(UseCaseRegistered, "catalog", key, Context(system("catalog", "retail")), "retail", id=id))
+    about |= {name: content.encode() for name, content in other.items()}
+    async with Producer(settings) as producer:
+        await producer.send_all([("usecase.registered", key.encode(), value, list(about.items()))])
+
+
+async def test_a_repeated_event_has_one_effect(settings_of: ServiceSettings, governor: Governor) -> None:
+    catalog, id = settings_of("catalog"), str(uuid4())
+    async with running(bus(settings_of, governor).run()):
+        for n in (1, 1, 1):
+            await publish(catalog, governor.mine, use_case(governor.mine, n).to_json(), id=id)
+        await publish(catalog, governor.mine, use_case(governor.mine, 2).to_json())
+        await eventually(lambda: 2 in governor.heard, within=20)
+    assert governor.heard == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("value", "other", "reason"),
+    [
+        (b"not json", {}, "JSON"),
+        (b'{"use_case": "x"}', {}, "title"),
+        (b"\xff\xfe", {}, ""),
+        (use_case("x").to_json(), {"ce_type": "something.else"}, "carries usecase.registered"),
+        (use_case("x").to_json(), {"ce_dataschema": "urn:fairlead:schema:usecase.registered:9"}, "version 9"),
+        (use_case("x").to_json(), {"ce_id": ""}, "ce_id"),
+        (use_case("x").to_json(), {"ce_time": "yesterday"}, "ce_time"),
+    ],
+)
+async def test_what_cannot_be_understood_is_a_dead_letter_at_once_and_blocks_nothing(
+    settings_of: ServiceSettings, governor: Governor, value: bytes, other: dict[str, str], reason: str
+) -> None:
+    catalog = settings_of("catalog")
+    async with running(bus(settings_of, governor).run()):
+        await publish(catalog, governor.mine, value, **other)
+        await publish(catalog, governor.mine, use_case(governor.mine, 2).to_json())
+        await eventually(lambda: governor.heard == [2], within=20)
+        [letter] = await eventually(lambda: dead(settings_of("console"), governor.mine), within=10)
+    assert reason in letter["__connect.errors.exception.message"]
+    assert letter["__connect.errors.topic"] == "usecase.registered"
+    assert letter["fairlead-service"] == "governor"
+
+
+async def test_a_domain_refusal_in_a_handler_is_a_dead_letter(settings_of: ServiceSettings, governor: Governor) -> None:
+    governor.fail = lambda e: Invalid("nobody of that name") if e.risk_tier == 1 else None
+    async with running(bus(settings_of, governor).run()):
+        await publish(settings_of("catalog"), governor.mine, use_case(governor.mine, 1).to_json())
+        [letter] = await eventually(lambda: dead(settings_of("console"), governor.mine), within=20)
+    assert letter["__connect.errors.exception.class.name"] == "Invalid"
+
+
+async def test_an_unexpected_error_is_tried_three_times_then_a_dead_letter(
+    settings_of: ServiceSettings, governor: Governor
+) -> None:
+    tries: list[int] = []
+
+    def fail(event: UseCaseRegistered) -> BaseException | None:
+        tries.append(event.risk_tier)
+        return ZeroDivisionError("a bug") if event.risk_tier == 1 else None
+
+    governor.fail = fail
+    async with running(bus(settings_of, governor).run()):
+        await publish(settings_of("catalog"), governor.mine, use_case(governor.mine, 1).to_json())
+        await publish(settings_of("catalog"), governor.mine, use_case(governor.mine, 2).to_json())
+        await eventually(lambda: governor.heard == [2], within=30)
+        assert await dead(settings_of("console"), governor.mine)
+    assert tries == [1, 1, 1, 2]
+
+
+async def test_an_event_that_came_too_early_waits_and_keeps_its_keys_order(
+    settings_of: ServiceSettings, governor: Governor
+) -> None:
+    ready: list[bool] = []
+    governor.fail = lambda e: NotYet("the model is not there yet") if e.risk_tier == 1 and not ready else None
+    catalog = settings_of("catalog")
+    async with running(bus(settings_of, governor).run()):
+        for n in (1, 2):
+            await publish(catalog, governor.mine, use_case(governor.mine, n).to_json())
+
+        async def parked() -> bool:
+            async with governor.db.chassis() as session:
+                return (await session.execute(text("SELECT count(*) FROM parked"))).scalar() == 2
+
+        await eventually(parked, within=20)
+        assert governor.heard == []
+        ready.append(True)
+        await eventually(lambda: governor.heard == [1, 2], within=20)
+        assert await dead(settings_of("console"), governor.mine) == []
+
+
+async def test_while_postgresql_is_away_nothing_is_dead_lettered(
+    settings_of: ServiceSettings, governor: Governor
+) -> None:
+    tries: list[int] = []
+
+    def fail(_: UseCaseRegistered) -> BaseException | None:
+        tries.append(1)
+        return ConnectionRefusedError("PostgreSQL is away") if len(tries) < 4 else None
+
+    governor.fail = fail
+    async with running(bus(settings_of, governor).run()):
+        await publish(settings_of("catalog"), governor.mine, use_case(governor.mine, 1).to_json())
+        await eventually(lambda: governor.heard == [1], within=30)
+    assert await dead(settings_of("console"), governor.mine) == []
+    assert len(tries) == 4
+
+
+async def test_a_replay_for_another_service_is_skipped(settings_of: ServiceSettings, governor: Governor) -> None:
+    catalog = settings_of("catalog")
+    async with running(bus(settings_of, governor).run()):
+        other = {deadletters.FOR: "deployer"}
+        await publish(catalog, governor.mine, use_case(governor.mine, 1).to_json(), **other)
+        mine = {deadletters.FOR: "governor"}
+        await publish(catalog, governor.mine, use_case(governor.mine, 2).to_json(), **mine)
+        await eventually(lambda: governor.heard, within=20)
+    assert governor.heard == [2]
+
+
+async def test_a_service_cannot_write_what_another_says(settings_of: ServiceSettings) -> None:
+    from aiokafka.errors import TopicAuthorizationFailedError
+
+    with pytest.raises(TopicAuthorizationFailedError):
+        await publish(settings_of("monitor"), fresh(), b"{}")
+
+
+async def test_events_around_an_action_are_seen(service_db: ServiceDb, settings_of: ServiceSettings) -> None:
+    catalog = service_db("catalog")
+    async with running(Relay(settings_of("catalog"), catalog, Progress()).run()):
+        async with expect_events(settings_of("console"), UseCaseRegistered) as seen:
+            await say(catalog, use_case(fresh(), 3))
+        assert [event.risk_tier for event in seen.of(UseCaseRegistered)] == [3]
+        with pytest.raises(AssertionError, match=r"model\.retired"):
+            async with expect_events(settings_of("console"), ModelRetired, within=0.5):
+                pass
+        assert ModelRegistered not in seen.events
