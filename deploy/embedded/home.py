@@ -80,7 +80,7 @@ class Home:
 
     def client_properties(self, principal: str) -> Path:
         """Kafka client properties of a principal: outsiders' beside the tokens, services' among the secrets."""
-        folder = self.secrets if principal in (*SERVICES, "launcher") else self.path
+        folder = self.secrets if principal in (*SERVICES, "launcher", "administrator") else self.path
         return folder / "kafka" / f"{principal}.properties"
 
     def make_folders(self) -> None:

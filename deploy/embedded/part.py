@@ -20,6 +20,8 @@ class Part:
     """One quick look at the process with this pid; may block for a second, raises nothing."""
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
     address: str = ""
+    folder: Path = Path("/")
+    """The working directory."""
     uid: int | None = None
     """Run as this user instead of the launcher's."""
     stop_signal: signal.Signals = signal.SIGTERM
@@ -27,8 +29,9 @@ class Part:
 
     @property
     def fingerprint(self) -> str:
-        """Changes when the process would be started differently."""
-        told = [*self.argv, *(f"{name}={value}" for name, value in sorted(self.environment.items()))]
+        """Changes when the process would be started differently; a shell's own variables say nothing."""
+        ours = [f"{name}={value}" for name, value in sorted(self.environment.items()) if name.startswith("FAIRLEAD_")]
+        told = [*self.argv, *ours]
         return sha256("\0".join(told).encode()).hexdigest()[:16]
 
 

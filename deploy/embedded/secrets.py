@@ -24,7 +24,8 @@ from services.kit.tokens import key_of, mint
 from .home import Home, write_json, write_private
 from .problem import Problem
 
-LAUNCHER, CONTROLLER = "launcher", "controller"
+LAUNCHER, CONTROLLER, ADMINISTRATOR = "launcher", "controller", "administrator"
+"""The embedded broker's own two principals, and the login that somebody gives for a cluster of theirs."""
 OUTSIDERS = ("operator", "application", "other-unit")
 KEY_OWNERS = ("issuer", "governor", "deployer")
 TOKEN_TTL = timedelta(hours=12)
@@ -92,7 +93,7 @@ def write_clients(home: Home, shared: Mapping[str, str]) -> None:
     """Kafka client properties for every principal, with `shared` (address, protocol) and a password that stays."""
     for principal in (*SERVICES, *OUTSIDERS):
         path = home.client_properties(principal)
-        password = _read(path).get("sasl.password") or token_urlsafe(24)
+        password = read_properties(path).get("sasl.password") or token_urlsafe(24)
         write_private(path, _client(shared, principal, password))
 
 
@@ -105,21 +106,22 @@ def write_embedded_clients(home: Home) -> None:
     }
     write_clients(home, shared)
     launcher = home.client_properties(LAUNCHER)
-    write_private(launcher, _client(shared, LAUNCHER, _read(launcher).get("sasl.password") or token_urlsafe(24)))
+    password = read_properties(launcher).get("sasl.password") or token_urlsafe(24)
+    write_private(launcher, _client(shared, LAUNCHER, password))
 
 
 def _client(shared: Mapping[str, str], principal: str, password: str) -> str:
     lines = dict(shared)
-    if lines.get("security.protocol", "").startswith("SASL"):
+    if lines.get("security.protocol", "").startswith("SASL") and "sasl.username" not in lines:
         lines |= {"sasl.username": principal, "sasl.password": password}
     return "".join(f"{name}={value}\n" for name, value in lines.items())
 
 
 def read_client_properties(home: Home, principal: str) -> dict[str, str]:
-    return _read(home.client_properties(principal))
+    return read_properties(home.client_properties(principal))
 
 
-def _read(path: Path) -> dict[str, str]:
+def read_properties(path: Path) -> dict[str, str]:
     with suppress(FileNotFoundError):
         lines = (line.partition("=") for line in path.read_text().splitlines() if line and line[0] != "#")
         return {name.strip(): value.strip() for name, _, value in lines}

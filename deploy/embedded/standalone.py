@@ -1,15 +1,15 @@
 """Kafka and PostgreSQL without the launcher: for tests and benchmarks that need only one of them."""
 
 import ctypes
+import random
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .home import LAST_PORT, PORT_ORDER, Home
+from .home import PORT_ORDER, Home
 from .part import Part, as_user, listening
 from .problem import Problem
 
@@ -19,11 +19,10 @@ _PR_SET_PDEATHSIG = 1
 def free_home(path: Path) -> Home:
     """A home at ports that nothing uses now."""
     while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            home = Home(path, probe.getsockname()[1] + 1)
+        # Below the range from which the kernel takes ports for outgoing connections: those come and go.
+        home = Home(path, random.randrange(10_000, 32_000))
         ports = (*map(home.port_of, PORT_ORDER), home.kafka_port, home.controller_port, home.postgres_port)
-        if home.port < LAST_PORT and not any(map(listening, ports)):
+        if not any(map(listening, ports)):
             return home
 
 
