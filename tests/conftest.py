@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -24,13 +25,15 @@ _TEMPLATE = "fairlead_template"
 
 
 @pytest.fixture(scope="session")
-def installation(tmp_path_factory: pytest.TempPathFactory) -> Home:
+def installation() -> Iterator[Home]:
     """Secrets, keys and addresses of this session's platform; nothing runs yet."""
-    home = free_home(tmp_path_factory.mktemp("platform"))
-    secrets.make_secrets(home)
-    secrets.write_tokens(home)
-    secrets.write_embedded_clients(home)
-    return home
+    # Not below pytest's own folder: each session closes that to all others, to PostgreSQL's user too.
+    with tempfile.TemporaryDirectory(prefix="fairlead-test-", ignore_cleanup_errors=True) as folder:
+        home = free_home(Path(folder))
+        secrets.make_secrets(home)
+        secrets.write_tokens(home)
+        secrets.write_embedded_clients(home)
+        yield home
 
 
 @pytest.fixture(scope="session")
