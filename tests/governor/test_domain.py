@@ -19,7 +19,8 @@ LIVE = Live("credit-live", "retail", "lending", "credit", 1, retrainable=True)
 
 def test_a_grant_states_what_may_serve_where_under_which_policy_and_until_when() -> None:
     asked = approval()
-    decided, statement = asked.granted(COMPLIANCE, "looks right", NOW, DAY)
+    decided = asked.granted(COMPLIANCE, "looks right", NOW)
+    statement = decided.statement(DAY)
     assert decided.state == "granted"
     assert decided.decided_by == "compliance"
     assert statement.digest == asked.digest
@@ -31,17 +32,17 @@ def test_a_grant_states_what_may_serve_where_under_which_policy_and_until_when()
 
 def test_the_requester_cannot_grant_their_own_approval() -> None:
     with pytest.raises(SelfApproval, match="engineer asked for this"):
-        approval().granted(Decider("engineer", is_person=True), "mine", NOW, DAY)
+        approval().granted(Decider("engineer", is_person=True), "mine", NOW)
 
 
 def test_who_asked_for_a_retraining_cannot_grant_what_the_template_then_asks() -> None:
     asked = approval(requested_by="service:deployer", also_asked_by=("compliance",))
     with pytest.raises(SelfApproval):
-        asked.granted(COMPLIANCE, "mine", NOW, DAY)
+        asked.granted(COMPLIANCE, "mine", NOW)
 
 
 def test_no_service_and_no_application_decides() -> None:
-    for decide in (lambda by: approval().granted(by, "x", NOW, DAY), lambda by: approval().rejected(by, "x", NOW)):
+    for decide in (lambda by: approval().granted(by, "x", NOW), lambda by: approval().rejected(by, "x", NOW)):
         with pytest.raises(Forbidden, match="a person has to decide"):
             decide(Decider("service:deployer", is_person=False))
 
@@ -49,22 +50,27 @@ def test_no_service_and_no_application_decides() -> None:
 @pytest.mark.parametrize("reason", ["", "   ", "x" * 2001])
 def test_a_decision_says_why_in_a_length_that_can_be_kept(reason: str) -> None:
     with pytest.raises(Invalid) as refusal:
-        approval().granted(COMPLIANCE, reason, NOW, DAY)
+        approval().granted(COMPLIANCE, reason, NOW)
     assert refusal.value.field == "reason"
 
 
 def test_there_is_one_decision() -> None:
     decided = approval().rejected(COMPLIANCE, "no", NOW)
     with pytest.raises(AlreadyDecided, match="rejected by compliance already"):
-        decided.granted(Decider("admin", is_person=True), "yes", NOW, DAY)
+        decided.granted(Decider("admin", is_person=True), "yes", NOW)
     with pytest.raises(AlreadyDecided):
         decided.refused("service:governor", "retired", NOW)
+
+
+def test_there_is_nothing_to_sign_before_a_grant() -> None:
+    with pytest.raises(Conflict):
+        approval().statement(DAY)
 
 
 def test_only_a_grant_can_be_revoked() -> None:
     with pytest.raises(Conflict, match="this one is pending"):
         approval().revoked(COMPLIANCE, "why not", NOW)
-    decided, _ = approval().granted(COMPLIANCE, "yes", NOW, DAY)
+    decided = approval().granted(COMPLIANCE, "yes", NOW)
     assert decided.revoked(COMPLIANCE, "found a flaw", NOW).state == "revoked"
 
 

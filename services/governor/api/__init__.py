@@ -1,0 +1,19 @@
+"""HTTP in: thin routes, a file for each room."""
+
+from fastapi import APIRouter
+
+from services.governor.settings import GovernorSettings
+from services.governor.usecases import Governor
+
+from . import alerts, approvals, audit, identity, processes, reports
+
+
+def routers(settings: GovernorSettings, governor: Governor) -> list[APIRouter]:
+    return [
+        approvals.router(governor.approvals),
+        processes.router(governor.reports, governor.retrainings),
+        audit.router(governor.ledger),
+        alerts.router(governor.alerts),
+        reports.router(governor.reports),
+        identity.router(settings),
+    ]

@@ -56,21 +56,23 @@ class Approval:
     reason: str | None = None
     grant: Grant | None = None
 
-    def granted(self, by: Decider, reason: str, now: datetime, lasts: timedelta) -> tuple["Approval", Statement]:
-        """The granted approval, its grant still unsigned, and what there is to sign.
-
-        Raises SelfApproval, AlreadyDecided, Forbidden.
-        """
+    def granted(self, by: Decider, reason: str, now: datetime) -> "Approval":
+        """Allowed by a person who did not ask for it. Raises SelfApproval, AlreadyDecided, Forbidden, Invalid."""
         self._open_for(by, reason)
         if by.actor in (self.requested_by, *self.also_asked_by):
             raise SelfApproval(f"{by.actor} asked for this and cannot grant it; another person has to")
-        statement = Statement(
+        return self._decided("granted", by.actor, reason, now)
+
+    def statement(self, lasts: timedelta) -> Statement:
+        """What a grant says, to be signed. Raises Conflict for an approval that was not granted."""
+        if self.state != "granted" or self.decided_by is None or self.decided_at is None:
+            raise Conflict(f"there is nothing to sign: this approval is {self.state}")
+        return Statement(
             approval_id=self.id, deployment_id=self.deployment_id, endpoint=self.endpoint, use_case=self.use_case,
             model=self.model, version=self.version, digest=self.digest, policy_version=self.policy_version,
-            evidence_digest=self.evidence_digest, requested_by=self.requested_by, granted_by=by.actor,
-            granted_at=now, expires_at=now + lasts,
+            evidence_digest=self.evidence_digest, requested_by=self.requested_by, granted_by=self.decided_by,
+            granted_at=self.decided_at, expires_at=self.decided_at + lasts,
         )  # fmt: skip
-        return self._decided("granted", by.actor, reason, now), statement
 
     def rejected(self, by: Decider, reason: str, now: datetime) -> "Approval":
         """Raises AlreadyDecided, Forbidden."""

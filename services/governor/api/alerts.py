@@ -1,0 +1,68 @@
+"""Alerts over HTTP."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+from uuid import UUID
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, ConfigDict, Field
+
+from services.governor.usecases import Alerts
+from services.kit.auth import allow
+from services.kit.http import Body, Page, Who
+from services.kit.service import router as new_router
+
+AlertState = Literal["open", "acknowledged", "resolved"]
+
+
+class AlertView(BaseModel):
+    """What a person should look at, and who does."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: UUID
+    unit: str
+    subject: str
+    kind: str
+    severity: str
+    title: str
+    detail: str
+    todo: str
+    source: str
+    state: AlertState
+    times: int
+    raised_at: datetime
+    last_at: datetime
+    retraining_id: UUID | None
+    owner: str | None
+    comment: str | None
+    acknowledged_at: datetime | None
+    resolved_at: datetime | None
+    resolution: str | None
+
+
+class AcknowledgeBody(Body):
+    comment: str | None = Field(None, max_length=2000)
+
+
+def router(alerts: Alerts) -> APIRouter:
+    routes = new_router(prefix="/v1/alerts", tags=["alerts"])
+
+    @routes.get("")
+    async def page(
+        caller: Who,
+        state: AlertState | None = None,
+        subject: str | None = None,
+        limit: Annotated[int, Query(ge=1, le=500)] = 50,
+        cursor: str | None = None,
+    ) -> Page[AlertView]:
+        allow(caller, "governance.read")
+        found = await alerts.page(state, subject, limit, cursor)
+        return Page[AlertView](items=[AlertView.model_validate(a) for a in found.items], next=found.next)
+
+    @routes.post("/{id}/acknowledge")
+    async def acknowledge(id: UUID, caller: Who, body: AcknowledgeBody | None = None) -> AlertView:
+        allow(caller, "alert.acknowledge")
+        return AlertView.model_validate(await alerts.acknowledge(id, caller, body.comment if body else None))
+
+    return routes

@@ -1,0 +1,123 @@
+"""Processes, templates, policies and retrainings over HTTP."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from fastapi import APIRouter, Query, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from contracts import Name, RetrainingRequested
+from services.governor.usecases import Reports, Retrainings
+from services.kit.auth import allow
+from services.kit.errors import Invalid
+from services.kit.http import Body, Page, Who
+from services.kit.service import router as new_router
+
+
+class ProcessView(BaseModel):
+    """One instance of a template."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: UUID
+    template: str
+    state: Literal["running", "ended"]
+    outcome: str | None
+    unit: str
+    endpoint: str
+    use_case: str
+    model: str
+    version: int
+    deployment_id: UUID | None
+    retraining_id: UUID | None
+    requested_by: str
+    correlation_id: str
+    awaits: tuple[str, ...]
+    due: datetime | None
+    started_at: datetime
+    ended_at: datetime | None
+
+
+class StepView(BaseModel):
+    """One element of the diagram on the way of a process."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: str
+    name: str
+    state: Literal["done", "waiting", "cancelled"]
+    at: datetime
+
+
+class ProcessDetail(ProcessView):
+    steps: tuple[StepView, ...]
+    approval_id: UUID | None
+    policy_version: str | None
+
+
+class TemplateView(BaseModel):
+    name: str
+    title: str
+    gates: tuple[str, ...]
+
+
+class RetrainingBody(Body):
+    endpoint: Name
+    reason: str = Field(min_length=1, max_length=2000)
+    since: datetime | None = Field(None, strict=False)
+    """Learn from what was recorded since then; without it from all that is kept."""
+
+
+def router(reports: Reports, retrainings: Retrainings) -> APIRouter:
+    routes = new_router(prefix="/v1", tags=["processes"])
+
+    @routes.get("/processes")
+    async def page(
+        caller: Who,
+        model: str | None = None,
+        use_case: str | None = None,
+        endpoint: str | None = None,
+        state: Literal["running", "ended"] | None = None,
+        limit: Annotated[int, Query(ge=1, le=500)] = 50,
+        cursor: str | None = None,
+    ) -> Page[ProcessView]:
+        allow(caller, "governance.read")
+        found = await reports.processes(limit, cursor, model=model, use_case=use_case, endpoint=endpoint, state=state)
+        return Page[ProcessView](items=[ProcessView.model_validate(p) for p in found.items], next=found.next)
+
+    @routes.get("/processes/{id}")
+    async def get(id: UUID, caller: Who) -> ProcessDetail:
+        allow(caller, "governance.read")
+        process, steps, approval_id = await reports.process(id)
+        return ProcessDetail(
+            **ProcessView.model_validate(process).model_dump(),
+            steps=tuple(StepView.model_validate(step) for step in steps),
+            approval_id=approval_id,
+            policy_version=process.facts.get("policy_version"),
+        )
+
+    @routes.get("/templates")
+    async def templates(caller: Who) -> Page[TemplateView]:
+        allow(caller, "governance.read")
+        views = [TemplateView(name=t.name, title=t.title, gates=tuple(sorted(t.gates))) for t in reports.templates]
+        return Page[TemplateView](items=views)
+
+    @routes.get("/templates/{name}", response_class=Response, responses={200: {"content": {"application/xml": {}}}})
+    async def template(name: str, caller: Who) -> Response:
+        allow(caller, "governance.read")
+        return Response(reports.template(name).xml, media_type="application/xml")
+
+    @routes.get("/policies")
+    async def policies(caller: Who, version: str | None = None) -> dict[str, Any]:
+        allow(caller, "governance.read")
+        return await reports.policies(version)
+
+    @routes.post("/retrainings", status_code=202)
+    async def retrain(body: RetrainingBody, caller: Who) -> RetrainingRequested:
+        allow(caller, "retraining.request")
+        if body.since is not None and body.since.tzinfo is None:
+            raise Invalid("give the moment with its time zone, such as 2026-03-01T12:00:00Z", "since")
+        return await retrainings.ask(caller, body.endpoint, body.reason, body.since)
+
+    return routes

@@ -1,0 +1,48 @@
+"""Wires the governor."""
+
+from services.kit.db import Database
+from services.kit.health import Progress
+from services.kit.service import Parts
+from services.kit.signing import KeyRing, Signer
+
+from . import api
+from .engine import policies, process
+from .handlers import subscriptions
+from .jobs import Bookkeeper
+from .settings import GovernorSettings
+from .usecases import Alerts, Approvals, Governor, Ledger, LifeCycle, Reports, Retrainings, Runner
+
+
+def build(settings: GovernorSettings) -> Parts:
+    db, progress = Database(settings.service_database, "governor", pool=10), Progress()
+    governor = compose(settings, db)
+    return Parts(
+        service="governor",
+        settings=settings,
+        db=db,
+        routers=api.routers(settings, governor),
+        subscriptions=subscriptions(governor),
+        jobs=[
+            governor.life_cycle.wake_due,
+            governor.ledger.watch,
+            Bookkeeper(settings, governor.ledger, progress).consumer().run,
+        ],
+        progress=progress,
+    )
+
+
+def compose(settings: GovernorSettings, db: Database) -> Governor:
+    """The use cases over a database."""
+    signer = Signer(settings.keys / "governor.key", "governor")
+    runner = Runner(process.load(settings.templates), policies.load(settings.policies))
+    approvals = Approvals(db, runner, signer, settings.grant_lasts)
+    retrainings = Retrainings(db, runner)
+    runner.serve(
+        operations={"grant": approvals.grant, "reject": approvals.reject, "request": retrainings.request},
+        asks={"approve": approvals.ask},
+    )
+    ledger = Ledger(
+        db, signer, KeyRing(settings.keys / "public"), settings.checkpoints, seal_rows=settings.seal_rows,
+        seal_after_s=settings.seal_after_s, gap_alert_s=settings.gap_alert_s,
+    )  # fmt: skip
+    return Governor(LifeCycle(db, runner), approvals, retrainings, Alerts(db), ledger, Reports(db, runner))

@@ -1,0 +1,32 @@
+"""What the governor reacts to. The audit rows of all services come in batches: see `jobs.py`."""
+
+from contracts import (
+    AlertRaised,
+    AlertResolved,
+    DeploymentChanged,
+    DeploymentRequested,
+    DriftDetected,
+    ModelRegistered,
+    ModelRetired,
+    ReplicaReported,
+    RetrainingCompleted,
+    UseCaseRegistered,
+)
+from services.kit.bus import Subscription, on
+
+from .usecases import Governor
+
+
+def subscriptions(governor: Governor) -> list[Subscription]:
+    return [
+        on(UseCaseRegistered, governor.life_cycle.know_use_case),
+        on(ModelRegistered, governor.life_cycle.know_model),
+        on(ModelRetired, governor.life_cycle.end_version),
+        on(DeploymentRequested, governor.life_cycle.start),
+        on(DeploymentChanged, governor.life_cycle.follow),
+        on(ReplicaReported, governor.life_cycle.note_serving),
+        on(DriftDetected, governor.retrainings.hear_drift),
+        on(RetrainingCompleted, governor.retrainings.complete),
+        on(AlertRaised, governor.alerts.raise_),
+        on(AlertResolved, governor.alerts.resolve),
+    ]

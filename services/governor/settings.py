@@ -1,0 +1,36 @@
+"""What the governor can be told."""
+
+from datetime import timedelta
+from pathlib import Path
+
+from pydantic import Field
+
+from services.kit.settings import Settings
+
+_ROOM = Path(__file__).parent
+
+
+class GovernorSettings(Settings):
+    """Environment variables, with `FAIRLEAD_` before their names."""
+
+    templates: Path = _ROOM / "templates"
+    """Life cycles as BPMN files: `standard` for deployments, `retraining` after drift."""
+    policies: Path = _ROOM / "policies"
+    """CEL rules as YAML files, one for each gate of the templates."""
+    grant_lasts_h: float = Field(24.0, gt=0, le=24 * 365)
+    """Hours in which a rollout under a grant may start."""
+    seal_rows: int = Field(100, ge=1)
+    """A checkpoint is made at the latest after this many ledger records…"""
+    seal_after_s: float = Field(2.0, gt=0)
+    """…or this many seconds."""
+    gap_alert_s: float = Field(60.0, gt=0)
+    """How long a gap in a service's audit numbers may last before people are told."""
+
+    @property
+    def grant_lasts(self) -> timedelta:
+        return timedelta(hours=self.grant_lasts_h)
+
+    @property
+    def checkpoints(self) -> Path:
+        """The signed checkpoints, outside the database."""
+        return self.home / "data" / "governor" / "checkpoints.jsonl"

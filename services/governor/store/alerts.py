@@ -1,0 +1,134 @@
+"""Alerts: what was raised by whom, who owns it, and how it ended."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from contracts import AlertRaised
+
+_COLUMNS = """
+    id, unit, subject, kind, severity, title, detail, todo, source, state, times, raised_at, last_at, retraining_id,
+    owner, comment, acknowledged_at, resolved_at, resolution
+"""
+
+
+@dataclass(frozen=True)
+class Alert:
+    """One alert with its state."""
+
+    id: UUID
+    unit: str
+    subject: str
+    kind: str
+    severity: str
+    title: str
+    detail: str
+    todo: str
+    source: str
+    state: str
+    times: int
+    raised_at: datetime
+    last_at: datetime
+    retraining_id: UUID | None
+    owner: str | None
+    comment: str | None
+    acknowledged_at: datetime | None
+    resolved_at: datetime | None
+    resolution: str | None
+
+
+async def raised(session: AsyncSession, event: AlertRaised, unit: str, source: str, at: datetime) -> Alert:
+    """Open the alert, open it again, or count it; one that was resolved later than `at` stays resolved."""
+    upsert = f"""
+        INSERT INTO alert AS known
+            (id, unit, subject, kind, severity, title, detail, todo, source, state, raised_at, last_at)
+        VALUES (:id, :unit, :subject, :kind, :severity, :title, :detail, :todo, :source, 'open', :at, :at)
+        ON CONFLICT (id) DO UPDATE SET
+            severity = excluded.severity, title = excluded.title, detail = excluded.detail, todo = excluded.todo,
+            times = known.times + 1, last_at = greatest(known.last_at, excluded.last_at),
+            raised_at = CASE WHEN {_AGAIN} THEN excluded.raised_at ELSE known.raised_at END,
+            state = CASE WHEN {_AGAIN} THEN 'open' ELSE known.state END,
+            owner = CASE WHEN {_AGAIN} THEN NULL ELSE known.owner END,
+            comment = CASE WHEN {_AGAIN} THEN NULL ELSE known.comment END,
+            acknowledged_at = CASE WHEN {_AGAIN} THEN NULL ELSE known.acknowledged_at END,
+            retraining_id = CASE WHEN {_AGAIN} THEN NULL ELSE known.retraining_id END
+        RETURNING {_COLUMNS}
+    """
+    row = event.model_dump(mode="python", include={"subject", "kind", "severity", "title", "detail", "todo"})
+    row |= {"id": event.alert_id, "unit": unit, "source": source, "at": at}
+    return Alert(**(await session.execute(text(upsert), row)).mappings().one())
+
+
+_AGAIN = "known.state = 'resolved' AND known.resolved_at < excluded.raised_at"
+
+
+async def resolved(session: AsyncSession, id: UUID, reason: str, at: datetime) -> bool:
+    """Close an alert; answers whether it is known. A resolution older than the last raising closes nothing."""
+    update = """
+        UPDATE alert SET
+            state = CASE WHEN last_at <= :at THEN 'resolved' ELSE state END,
+            resolved_at = CASE WHEN last_at <= :at THEN :at ELSE resolved_at END,
+            resolution = CASE WHEN last_at <= :at THEN :reason ELSE resolution END
+        WHERE id = :id RETURNING 1
+    """
+    return (await session.execute(text(update), {"id": id, "reason": reason, "at": at})).first() is not None
+
+
+async def bind(session: AsyncSession, id: UUID, retraining_id: UUID) -> None:
+    """This open alarm led to that retraining."""
+    update = "UPDATE alert SET retraining_id = :retraining WHERE id = :id"
+    await session.execute(text(update), {"id": id, "retraining": retraining_id})
+
+
+async def release(session: AsyncSession, retraining_id: UUID) -> None:
+    """The retraining of this alarm failed: the next drift may ask for another."""
+    update = "UPDATE alert SET retraining_id = NULL WHERE retraining_id = :retraining"
+    await session.execute(text(update), {"retraining": retraining_id})
+
+
+async def get(session: AsyncSession, id: UUID) -> Alert | None:
+    return await _one(session, "id = :id", {"id": id})
+
+
+async def lock(session: AsyncSession, id: UUID) -> Alert | None:
+    return await _one(session, "id = :id FOR UPDATE", {"id": id})
+
+
+async def acknowledge(session: AsyncSession, id: UUID, owner: str, comment: str | None, at: datetime) -> None:
+    update = """
+        UPDATE alert SET state = 'acknowledged', owner = :owner, comment = :comment, acknowledged_at = :at
+        WHERE id = :id
+    """
+    await session.execute(text(update), {"id": id, "owner": owner, "comment": comment, "at": at})
+
+
+async def page(
+    session: AsyncSession,
+    *,
+    state: str | None,
+    subject: str | None,
+    limit: int,
+    before: tuple[datetime, UUID] | None,
+) -> list[Alert]:
+    """Newest first."""
+    select = f"""
+        SELECT {_COLUMNS} FROM alert
+        WHERE (CAST(:state AS text) IS NULL OR state = :state)
+          AND (CAST(:subject AS text) IS NULL OR subject = :subject)
+          AND (CAST(:at AS timestamptz) IS NULL OR (last_at, id) < (:at, CAST(:id AS uuid)))
+        ORDER BY last_at DESC, id DESC LIMIT :limit
+    """
+    at, id = before or (None, None)
+    found = await session.execute(
+        text(select), {"state": state, "subject": subject, "at": at, "id": id, "limit": limit}
+    )
+    return [Alert(**r) for r in found.mappings()]
+
+
+async def _one(session: AsyncSession, where: str, row: dict[str, Any]) -> Alert | None:
+    found = (await session.execute(text(f"SELECT {_COLUMNS} FROM alert WHERE {where}"), row)).mappings().first()
+    return Alert(**found) if found else None

@@ -1,0 +1,54 @@
+"""Alerts of all services: their state and their owner."""
+
+from datetime import datetime
+from uuid import UUID
+
+from contracts import AlertRaised, AlertResolved
+from services.governor.store import alerts as store
+from services.governor.store.alerts import Alert
+from services.kit.bus import current_envelope
+from services.kit.context import Caller
+from services.kit.db import Database, as_cursor, from_cursor
+from services.kit.errors import Conflict, NotFound, NotYet
+from services.kit.http import Page, page
+from services.kit.ids import now
+
+
+class Alerts:
+    """Hears alerts, keeps who takes care of them."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    async def raise_(self, event: AlertRaised) -> None:
+        about = current_envelope()
+        async with self._db.transaction() as tx:
+            await store.raised(tx.session, event, about.unit, about.source, about.time)
+
+    async def resolve(self, event: AlertResolved) -> None:
+        async with self._db.transaction() as tx:
+            if not await store.resolved(tx.session, event.alert_id, event.reason, current_envelope().time):
+                raise NotYet(f"alert {event.alert_id} is not known here yet")
+
+    async def acknowledge(self, id: UUID, caller: Caller, comment: str | None) -> Alert:
+        """Take care of an alert. Raises Conflict when somebody else does, or it is over."""
+        async with self._db.transaction() as tx:
+            alert = await store.lock(tx.session, id)
+            if alert is None:
+                raise NotFound(f"there is no alert {id}")
+            if alert.state == "resolved":
+                raise Conflict(f"this alert is over: {alert.resolution}")
+            if alert.owner not in (None, caller.actor):
+                raise Conflict(f"{alert.owner} takes care of this alert already")
+            await store.acknowledge(tx.session, id, caller.actor, comment, now())
+            tx.record("alert.acknowledged", alert.subject, unit=alert.unit, alert_id=str(id), comment=comment)
+            acknowledged = await store.get(tx.session, id)
+        assert acknowledged
+        return acknowledged
+
+    async def page(self, state: str | None, subject: str | None, limit: int, cursor: str | None) -> Page[Alert]:
+        place = from_cursor(cursor, 2)
+        before = (datetime.fromisoformat(place[0]), UUID(place[1])) if place else None
+        async with self._db.reading() as session:
+            found = await store.page(session, state=state, subject=subject, limit=limit + 1, before=before)
+        return page(found, limit, as_cursor(found[limit - 1].last_at, found[limit - 1].id) if found[limit:] else None)

@@ -1,0 +1,274 @@
+"""The audit ledger: hears the rows of all services, chains them, seals the chain, and checks it."""
+
+import asyncio
+import os
+from collections import defaultdict
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+from pydantic import ValidationError
+
+from contracts import AuditRecorded, AuditSealed, Signature
+from services.governor.domain import chain
+from services.governor.domain.chain import Link, Sealed, Verification
+from services.governor.store import ledger as store
+from services.governor.store.ledger import Entry, Head
+from services.kit.alerts import raise_alert, resolve_alert
+from services.kit.cloudevents import source
+from services.kit.context import Context, system, use
+from services.kit.db import Database, Tx, as_cursor, from_cursor
+from services.kit.errors import Forbidden, Invalid
+from services.kit.http import Page, page
+from services.kit.ids import now
+from services.kit.signing import KeyRing, Signer, canonical
+from services.kit.stream import Record
+from services.kit.telemetry import get_logger
+
+log = get_logger(__name__)
+
+_LOOK_S = 1.0
+_OWN_SEAL = frozenset({"signature", "from", "leaves"})
+
+
+class Unreadable(Invalid):
+    """An audit row that no service of ours wrote."""
+
+
+def read_row(record: Record) -> tuple[AuditRecorded, bytes]:
+    """An audit row and its canonical bytes. Raises Unreadable with the reason."""
+    try:
+        told = orjson.loads(record.value or b"")
+        row = AuditRecorded.model_validate(told)
+    except (orjson.JSONDecodeError, ValidationError) as error:
+        raise Unreadable(f"not an audit row: {str(error).splitlines()[0]}") from None
+    said_by = dict(record.headers).get("ce_source", b"").decode(errors="replace")
+    if row.number < 1 or record.key != row.service.encode() or said_by != source(row.service):
+        raise Unreadable(f"row {row.number} of {row.service} under the key {record.key!r} from {said_by[:80]!r}")
+    return row, canonical(told)
+
+
+class Ledger:
+    """One chain over all services' rows. Appending, sealing and checking each hold the ledger's end alone."""
+
+    def __init__(
+        self, db: Database, signer: Signer, keys: KeyRing, checkpoints: Path, *, seal_rows: int = 100,
+        seal_after_s: float = 2.0, gap_alert_s: float = 60.0,
+    ) -> None:  # fmt: skip
+        self.db = db
+        self._signer = signer
+        self._keys = keys
+        self.checkpoints = checkpoints
+        self._seal_rows = seal_rows
+        self._seal_after_s = seal_after_s
+        self._gap_alert_s = gap_alert_s
+        self._appended = asyncio.Event()
+
+    async def append(self, tx: Tx, rows: list[tuple[AuditRecorded, bytes]]) -> None:
+        """Append what follows without a gap, park what does not, ignore repeats, keep what contradicts."""
+        head = await store.hold_head(tx.session)
+        last = await store.last_numbers(tx.session)
+        ready: list[bytes] = []
+        by_service: dict[str, dict[int, bytes]] = defaultdict(dict)
+        for row, content in rows:
+            if by_service[row.service].setdefault(row.number, content) != content:
+                await self._dispute(tx, row.service, row.number, content)
+        for service, heard in by_service.items():
+            ready += await self._admit(tx, service, last.get(service, 0), heard)
+        if ready:
+            links = chain.extend(head.position, head.hash, ready)
+            await store.append(tx.session, links, [AuditRecorded.from_json(link.content) for link in links])
+            self._appended.set()
+
+    async def _admit(self, tx: Tx, service: str, last: int, heard: dict[int, bytes]) -> list[bytes]:
+        known = await store.stored(tx.session, service, [n for n in heard if n <= last])
+        for number, content in known.items():
+            if heard[number] != content:
+                await self._dispute(tx, service, number, heard[number])
+        parked = await store.waiting(tx.session, service)
+        for number in heard.keys() & parked.keys():
+            if heard[number] != parked[number]:
+                await self._dispute(tx, service, number, heard[number])
+        ready, waiting = chain.in_order(last, heard | parked)
+        if ready:
+            await store.move_writer(tx.session, service, ready[-1])
+        if fresh := {n: heard[n] for n in waiting if n not in parked}:
+            await store.park(tx.session, service, fresh)
+        return [(heard | parked)[number] for number in ready]
+
+    async def _dispute(self, tx: Tx, service: str, number: int, content: bytes) -> None:
+        """The first row stands; a different one under its number is an attack, or a database that was set back."""
+        if await store.dispute(tx.session, service, number, content):
+            raise_alert(
+                tx, "ledger-dispute", service, "critical", f"{service} recorded two different facts as number {number}",
+                "the audit ledger holds the first; the other is kept as evidence in ledger_dispute",
+                f"Find out whether {service}'s database was set back, or somebody else writes in its name.", unit="*",
+            )  # fmt: skip
+
+    async def watch(self) -> None:
+        """Seal, and tell of gaps, for as long as the service runs."""
+        with use(Context(system("governor"))):
+            await self._compare_with_file()
+            while True:
+                await self.tell_gaps()
+                await self.seal_when_due()
+                try:
+                    async with asyncio.timeout(_LOOK_S * 5):
+                        await self._appended.wait()
+                except TimeoutError:
+                    continue
+                self._appended.clear()
+                await asyncio.sleep(min(_LOOK_S, self._seal_after_s))
+
+    async def seal_when_due(self) -> AuditSealed | None:
+        """Seal once enough rows, or old enough ones, wait for it. A seal's own audit row needs no seal."""
+        async with self.db.reading() as session:
+            head = await store.head(session)
+            unsealed = await store.unsealed(session, head.sealed)
+        if unsealed and (unsealed[0] >= self._seal_rows or unsealed[1] >= self._seal_after_s):
+            return await self.seal()
+        if unsealed:
+            self._appended.set()
+        return None
+
+    async def seal(self) -> AuditSealed | None:
+        """Sign the ledger's end; into the file first, so that no checkpoint can be lost with the database."""
+        async with self.db.transaction() as tx:
+            head = await self._adopted(tx, await store.hold_head(tx.session))
+            if head.position == head.sealed:
+                return None
+            told = {"ledger": chain.LEDGER, "position": head.position, "head": head.hash, "sealed_at": now()}
+            unsigned = AuditSealed(**told, signature=Signature(key_id="", value=""))
+            signature = self._signer.sign(canonical(unsigned, without=frozenset({"signature"})))
+            event = unsigned.model_copy(update={"signature": signature})
+            contents = await store.contents(tx.session, head.sealed, head.position)
+            line = event.model_dump(mode="json") | {
+                "from": head.sealed, "leaves": [chain.leaf(content) for content in contents]
+            }  # fmt: skip
+            await asyncio.to_thread(_write_lines, self.checkpoints, [line])
+            await store.seal(tx.session, line, event.sealed_at)
+            tx.emit(event, unit="*", detail={"position": event.position, "head": event.head})
+        return event
+
+    async def _adopted(self, tx: Tx, head: Head) -> Head:
+        """Take over checkpoints of the file that a crash kept out of the database."""
+        for line in await asyncio.to_thread(_read_lines, self.checkpoints):
+            fits = line["from"] == head.sealed and line["position"] <= head.position
+            if fits and await store.hash_at(tx.session, line["position"]) == line["head"]:
+                event = AuditSealed.model_validate(line)
+                await store.seal(tx.session, line, event.sealed_at)
+                tx.emit(event, unit="*", detail={"position": event.position, "head": event.head})
+                head = replace(head, sealed=event.position)
+        return head
+
+    async def tell_gaps(self) -> None:
+        """Alert where a service's number is missing for long, and when it came after all."""
+        async with self.db.transaction() as tx:
+            for service, missing, rows in await store.gaps(tx.session, self._gap_alert_s):
+                await store.tell_gap(tx.session, service, True)
+                raise_alert(
+                    tx, "ledger-gap", service, "critical", f"audit row {missing} of {service} is missing",
+                    f"{rows} later rows wait for it and are not in the ledger yet",
+                    f"Look at {service}'s outbox and at dlq.audit.recorded; the rows go in once number {missing} comes.",
+                    unit="*",
+                )  # fmt: skip
+            for service in await store.closed_gaps(tx.session):
+                await store.tell_gap(tx.session, service, False)
+                resolve_alert(tx, "ledger-gap", service, "the missing rows came", unit="*")
+
+    async def verify(self) -> dict[str, Any]:
+        """Walk the whole ledger against its checkpoints, those in the file included."""
+        async with self.db.reading() as session:
+            lines = [*await store.checkpoints(session), *await asyncio.to_thread(_read_lines, self.checkpoints)]
+            walk = Verification(self._seals(lines))
+            async for entry in store.walk(session):
+                walk.see(Link(entry.position, entry.hash, entry.content), entry.service, entry.number)
+        fault = walk.finish()
+        return {
+            "ok": fault is None, "records": walk.position, "head": walk.head, "checkpoints": len(walk.seals),
+            "first_bad": {"position": fault[0], "reason": fault[1]} if fault else None,
+        }  # fmt: skip
+
+    async def page(self, limit: int, cursor: str | None, **filters: Any) -> Page[Entry]:
+        place = from_cursor(cursor, 1)
+        async with self.db.reading() as session:
+            found = await store.page(session, limit=limit + 1, before=place[0] if place else None, **filters)
+        return page(found, limit, as_cursor(found[limit - 1].position) if found[limit:] else None)
+
+    async def export(self) -> AsyncIterator[bytes]:
+        """Every record as a JSON line, for the offline verifier: its bytes as they were chained."""
+        async with self.db.reading() as session:
+            async for entry in store.walk(session):
+                line = {"position": entry.position, "hash": entry.hash, "record": entry.content.decode()}
+                yield orjson.dumps(line) + b"\n"
+
+    def checkpoint_file(self) -> bytes:
+        """The signed checkpoints as they lie outside the database."""
+        return b"".join(orjson.dumps(line) + b"\n" for line in _read_lines(self.checkpoints))
+
+    async def _compare_with_file(self) -> None:
+        """At start: a file that seals something else than the database holds says that one of them was set back."""
+        lines = await asyncio.to_thread(_read_lines, self.checkpoints)
+        async with self.db.transaction() as tx:
+            sealed = await store.checkpoints(tx.session)
+            if lines and await store.hash_at(tx.session, lines[-1]["position"]) != lines[-1]["head"]:
+                _tell_set_back(tx, f"the last checkpoint in {self.checkpoints.name} seals record "
+                                   f"{lines[-1]['position']}, which is another or missing in the database")  # fmt: skip
+            elif len(sealed) > len(lines):
+                _tell_set_back(tx, f"{self.checkpoints.name} holds {len(lines)} of {len(sealed)} checkpoints")
+                await asyncio.to_thread(_write_lines, self.checkpoints, sealed[len(lines) :])
+
+    def _seals(self, lines: list[dict[str, Any]]) -> Mapping[int, list[Sealed]]:
+        seals: dict[int, list[Sealed]] = defaultdict(list)
+        for line in lines:
+            position, head = line.get("position"), line.get("head")
+            readable = isinstance(position, int) and isinstance(head, str)
+            seal = Sealed(position if readable else 1, str(head), readable and self._is_trusted(line))
+            seals[seal.position].append(seal)
+        return seals
+
+    def _is_trusted(self, line: dict[str, Any]) -> bool:
+        try:
+            signature = Signature.model_validate(line.get("signature"))
+            self._keys.verify(canonical(line, without=_OWN_SEAL), signature, owner="governor")
+        except (Forbidden, ValidationError):
+            return False
+        return True
+
+
+def _tell_set_back(tx: Tx, detail: str) -> None:
+    raise_alert(
+        tx, "ledger-set-back", chain.LEDGER, "critical", "the audit ledger is not what was sealed", detail,
+        "Verify the ledger (fairlead audit verify) and find out who restored or changed the database or the file.",
+        unit="*",
+    )  # fmt: skip
+
+
+def _write_lines(path: Path, lines: list[dict[str, Any]]) -> None:
+    """Append lines and see them on the disk before anything relies on them."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab+") as file:
+        file.seek(0)
+        whole = file.read().rfind(b"\n") + 1
+        file.truncate(whole)  # a line torn by a crash while writing was never relied on
+        file.write(b"".join(orjson.dumps(line) + b"\n" for line in lines))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _read_lines(path: Path) -> list[dict[str, Any]]:
+    """The checkpoints of the file, without a line that a crash tore."""
+    if not path.exists():
+        return []
+    lines = path.read_bytes().split(b"\n")
+    return [orjson.loads(line) for line in lines[:-1] if line.strip()]
+
+
+def since_of(moment: datetime | None) -> datetime | None:
+    """A moment with its zone. Raises Invalid for one without: it could mean anything."""
+    if moment is not None and moment.tzinfo is None:
+        raise Invalid("give the moment with its time zone, such as 2026-03-01T12:00:00Z", "since")
+    return moment

@@ -1,0 +1,125 @@
+"""What people read: processes, figures, and the history of a model."""
+
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+import orjson
+
+from services.governor.domain import report
+from services.governor.engine.process import Instance, Step, Template
+from services.governor.store import approvals, facts, ledger, processes
+from services.governor.store.ledger import Entry
+from services.governor.store.processes import Process
+from services.kit.db import Database, as_cursor, from_cursor
+from services.kit.errors import NotFound
+from services.kit.http import Page, page
+from services.kit.ids import now
+from services.kit.signing import canonical
+
+from .runner import Runner
+
+_FACTS = 5000
+
+
+class Reports:
+    """Reads what the others keep."""
+
+    def __init__(self, db: Database, runner: Runner) -> None:
+        self._db = db
+        self._runner = runner
+
+    async def process(self, id: UUID) -> tuple[Process, list[Step], UUID | None]:
+        """A process, its way through the diagram, and the approval that it asked for."""
+        async with self._db.reading() as session:
+            process = await processes.get(session, id)
+            approval = await approvals.of_process(session, id) if process else None
+        if process is None:
+            raise NotFound(f"there is no process {id}")
+        return process, Instance.restored(process.workflow).steps, approval.id if approval else None
+
+    async def processes(
+        self, limit: int, cursor: str | None, *, model: str | None, use_case: str | None, endpoint: str | None,
+        state: str | None,
+    ) -> Page[Process]:  # fmt: skip
+        place = from_cursor(cursor, 2)
+        before = (datetime.fromisoformat(place[0]), UUID(place[1])) if place else None
+        async with self._db.reading() as session:
+            found = await processes.page(
+                session, model=model, use_case=use_case, endpoint=endpoint, state=state, limit=limit + 1, before=before
+            )
+        return page(
+            found, limit, as_cursor(found[limit - 1].started_at, found[limit - 1].id) if found[limit:] else None
+        )
+
+    @property
+    def templates(self) -> list[Template]:
+        return list(self._runner.templates.values())
+
+    def template(self, name: str) -> Template:
+        if name not in self._runner.templates:
+            raise NotFound(f"there is no template {name[:80]}")
+        return self._runner.templates[name]
+
+    async def policies(self, version: str | None) -> dict[str, Any]:
+        """The policies in force, or those of a version that an approval names."""
+        in_force = self._runner.policies
+        if version in (None, in_force.version):
+            return in_force.document()
+        async with self._db.reading() as session:
+            document = await facts.policy(session, version or "")
+        if document is None:
+            raise NotFound(f"there is no policy version {(version or '')[:80]}")
+        return document
+
+    async def kpis(self) -> dict[str, Any]:
+        async with self._db.reading() as session:
+            figures = await facts.kpis(session)
+        return {name: None if value is None else float(value) if name.endswith("_s") else int(value)
+                for name, value in figures.items()}  # fmt: skip
+
+    async def history(self, model: str) -> dict[str, Any]:
+        """Everything that is known of a model, with its Markdown page. Raises NotFound."""
+        async with self._db.reading() as session:
+            versions = await facts.versions(session, model)
+            decided = await approvals.of_model(session, model)
+            told = await ledger.history(session, model, _FACTS)
+            head = await ledger.head(session)
+        if not versions:
+            raise NotFound(f"there is no model {model}")
+        history: dict[str, Any] = {
+            "model": model,
+            "generated_at": now().isoformat(timespec="seconds"),
+            "ledger": {"records": head.position, "sealed": head.sealed, "head": head.hash},
+            "versions": [_version(row) for row in versions],
+            "approvals": [orjson.loads(canonical({"a": vars(a) | {"gates": [g.model_dump() for g in a.gates],
+                          "grant": a.grant.model_dump(mode="json") if a.grant else None}}))["a"] for a in decided],
+            "facts": [entry_view(entry) for entry in told],
+        }  # fmt: skip
+        return history | {"markdown": report.markdown(history)}
+
+    async def report(self, kind: Literal["history"], model: str) -> dict[str, Any]:
+        return {"kind": kind, **await self.history(model)}
+
+
+def entry_view(entry: Entry) -> dict[str, Any]:
+    """A ledger record for a reader, its detail included."""
+    told = orjson.loads(entry.content)
+    view = {name: getattr(entry, name) for name in (
+        "position", "hash", "service", "number", "unit", "action", "subject", "actor", "correlation_id",
+    )}  # fmt: skip
+    return view | {"at": entry.at.isoformat(), "event_id": told.get("event_id"), "detail": told.get("detail", {})}
+
+
+def _version(row: dict[str, Any]) -> dict[str, Any]:
+    told = row["document"]
+    times = {name: _iso(row[name]) for name in ("registered_at", "serving_at", "retired_at")}
+    return times | {
+        "version": told["version"], "digest": told["digest"], "registered_by": told["registered_by"],
+        "scan": told["scan"]["verdict"], "metrics": told["training"]["metrics"], "rows": told["training"]["rows"],
+        "parent_version": told["training"]["parent_version"], "retraining_id": told["training"]["retraining_id"],
+    }  # fmt: skip
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return moment.isoformat(timespec="seconds") if moment else None

@@ -1,0 +1,318 @@
+"""The life cycle as events tell it, on a real database."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from contracts import (
+    AlertRaised,
+    AlertResolved,
+    ApprovalGranted,
+    ApprovalRejected,
+    ApprovalRequested,
+    ApprovalRevoked,
+    ModelRetired,
+    ReplicaReported,
+    RetrainingCompleted,
+    RetrainingRequested,
+    Scan,
+    Training,
+)
+from services.governor.usecases.approvals import evidence_digest
+from services.kit.context import Context, use
+from services.kit.errors import Conflict, NotYet
+from services.kit.signing import KeyRing, canonical
+from tests.governor.builders import NOW, deployment, drift, model, use_case
+from tests.governor.conftest import House, person
+
+
+async def test_a_request_comes_before_its_model_and_waits(house: House) -> None:
+    with pytest.raises(NotYet, match="use case lending"):
+        await house.hear(deployment())
+    await house.hear(use_case())
+    with pytest.raises(NotYet, match="credit version 1"):
+        await house.hear(deployment())
+
+
+async def test_a_sound_request_asks_a_person_once(house: House) -> None:
+    asked = await house.asked()
+    await house.hear(asked)  # the same request in another event
+    (event,) = await house.said()
+    assert isinstance(event, ApprovalRequested)
+    assert (event.endpoint, event.digest, event.requested_by) == ("credit-live", asked.digest, "engineer")
+    assert all(gate.passed for gate in event.gates)
+    assert event.evidence_digest == evidence_digest(event.gates)
+
+
+async def test_a_failed_gate_rejects_with_its_facts(house: House) -> None:
+    await house.hear(use_case())
+    await house.hear(model(scan=Scan(verdict="suspicious", scanner="test", findings=("os.system",))))
+    await house.hear(deployment())
+    (event,) = await house.said()
+    assert isinstance(event, ApprovalRejected)
+    assert event.rejected_by == "service:governor"
+    assert "security-scan-clean" in event.reason
+    (gate,) = [gate for gate in event.gates if not gate.passed]
+    assert gate.facts["verdict"] == "suspicious"
+    assert gate.facts["findings"] == 1
+    assert await house.rows("SELECT state, outcome FROM process") == [{"state": "ended", "outcome": "rejected"}]
+
+
+async def test_the_same_model_in_a_regulated_use_case_follows_stricter_gates(house: House) -> None:
+    weak = model(training=Training(metrics={"accuracy": 0.65}))
+    await house.hear(weak)
+    for name, tier in (("free", 2), ("regulated", 4)):
+        await house.hear(use_case(use_case=name, risk_tier=tier))
+        await house.hear(deployment(use_case=name, endpoint=f"on-{name}"))
+    events = await house.said()
+    assert [(type(event), event.key) for event in events] == [
+        (ApprovalRequested, "on-free"),
+        (ApprovalRejected, "on-regulated"),
+    ]
+
+
+async def test_a_grant_is_signed_over_what_was_asked(house: House) -> None:
+    asked = await house.asked()
+    approval = await house.approval_of(asked)
+    with use(Context(person("compliance"))):
+        await house.governor.approvals.decide(approval, person("compliance"), "grant", "evidence is sound")
+    (event,) = await house.said(ApprovalGranted)
+    assert isinstance(event, ApprovalGranted)
+    statement = event.grant.statement
+    KeyRing(house.settings.keys / "public").verify(canonical(statement), event.grant.signature, owner="governor")
+    assert (statement.digest, statement.endpoint, statement.granted_by) == (asked.digest, "credit-live", "compliance")
+    (row,) = await house.rows("SELECT awaits, due FROM process")
+    assert row["awaits"] == ["approval.revoked", "deployment.changed"]
+    assert row["due"] > statement.granted_at
+
+
+async def test_of_fifty_decisions_at_once_one_wins(house: House) -> None:
+    approval = await house.approval_of(await house.asked())
+
+    async def decide(number: int) -> str:
+        who = person("admin" if number % 2 else "compliance", "*")
+        with use(Context(who)):
+            done = await house.governor.approvals.decide(approval, who, "grant" if number % 3 else "reject", "race")
+        return done.state
+
+    results = await asyncio.gather(*(decide(n) for n in range(50)), return_exceptions=True)
+    (winner,) = [result for result in results if isinstance(result, str)]
+    assert all(isinstance(result, (str, Conflict)) for result in results)
+    (event,) = await house.said(ApprovalGranted, ApprovalRejected)
+    assert isinstance(event, ApprovalGranted) == (winner == "granted")
+
+
+async def test_a_rollout_ends_the_process_and_a_repeat_changes_nothing(house: House) -> None:
+    await house.in_business()
+    assert await house.rows("SELECT outcome FROM process") == [{"outcome": "in_business"}]
+    assert await house.rows("SELECT version, revision FROM endpoint") == [{"version": 1, "revision": 1}]
+    assert await house.rows("SELECT * FROM mailbox") == []
+
+
+async def test_a_retired_model_is_not_approved_any_more(house: House) -> None:
+    await house.asked()
+    await house.hear(ModelRetired(model="credit", version=1, retired_by="compliance", reason="flaw"))
+    event = (await house.said())[-1]
+    assert isinstance(event, ApprovalRejected)
+    assert "retired meanwhile: flaw" in event.reason
+    await house.hear(deployment(endpoint="another"))
+    again = (await house.said())[-1]
+    assert isinstance(again, ApprovalRejected)
+    assert "not-retired" in again.reason
+
+
+async def test_a_retirement_before_its_model_waits(house: House) -> None:
+    with pytest.raises(NotYet):
+        await house.hear(ModelRetired(model="credit", version=1, retired_by="compliance", reason="flaw"))
+
+
+async def test_mail_that_the_process_does_not_wait_for_is_kept(house: House) -> None:
+    """A retirement after the grant: the process waits for its rollout and takes no notice, nothing is lost."""
+    asked = await house.asked()
+    approval = await house.approval_of(asked)
+    with use(Context(person("compliance"))):
+        await house.governor.approvals.decide(approval, person("compliance"), "grant", "fine")
+    await house.hear(ModelRetired(model="credit", version=1, retired_by="compliance", reason="flaw"))
+    assert [row["message"] for row in await house.rows("SELECT message FROM mailbox")] == ["model.retired"]
+    (row,) = await house.rows("SELECT state, awaits FROM process")
+    assert row["state"] == "running"
+
+
+async def test_a_revoked_grant_says_so_and_ends_its_process(house: House) -> None:
+    asked = await house.asked()
+    approval = await house.approval_of(asked)
+    with use(Context(person("compliance"))):
+        await house.governor.approvals.decide(approval, person("compliance"), "grant", "fine")
+        await house.governor.approvals.revoke(approval, person("compliance"), "found a flaw")
+    event = (await house.said())[-1]
+    assert isinstance(event, ApprovalRevoked)
+    assert (event.deployment_id, event.revoked_by, event.reason) == (asked.deployment_id, "compliance", "found a flaw")
+    assert await house.rows("SELECT outcome FROM process") == [{"outcome": "withdrawn"}]
+
+
+async def test_a_drift_asks_for_one_retraining_however_often_it_is_told(house: House) -> None:
+    await house.in_business()
+    told = await house.hear(drift())
+    await house.hear(drift(), id=told)
+    await house.hear(drift())
+    (event,) = await house.said(RetrainingRequested)
+    assert isinstance(event, RetrainingRequested)
+    assert (event.cause, event.cause_id, event.since, event.version) == ("drift", told, NOW, 1)
+    (alert,) = await house.rows("SELECT subject, state, times, retraining_id FROM alert")
+    assert alert == {"subject": "credit-live", "state": "open", "times": 2, "retraining_id": event.retraining_id}
+
+
+async def test_a_drift_and_a_person_at_once_make_one_retraining(house: House) -> None:
+    await house.in_business()
+    engineer = person("engineer")
+
+    async def by_person() -> Any:
+        with use(Context(engineer)):
+            return await house.governor.retrainings.ask(engineer, "credit-live", "looks odd", None)
+
+    results = await asyncio.gather(
+        house.hear(drift()), by_person(), house.hear(drift()), by_person(), return_exceptions=True
+    )
+    assert len(await house.said(RetrainingRequested)) == 1
+    assert all(isinstance(result, (str, Conflict, RetrainingRequested)) for result in results)
+
+
+@pytest.mark.parametrize("reason", ["not asked for", "no recipe", "old version"])
+async def test_not_every_drift_leads_to_a_retraining(house: House, reason: str) -> None:
+    await house.hear(model(retrainable=reason != "no recipe"))
+    await house.in_business()
+    told = {"not asked for": {"retrain": False}, "old version": {"version": 2}}.get(reason, {})
+    await house.hear(drift(**told))
+    assert await house.said(RetrainingRequested) == []
+    assert len(await house.rows("SELECT 1 FROM alert")) == 1
+
+
+async def test_a_drift_of_an_endpoint_that_is_not_known_yet_waits(house: House) -> None:
+    with pytest.raises(NotYet):
+        await house.hear(drift())
+
+
+def completed(asked: RetrainingRequested, outcome: Any) -> RetrainingCompleted:
+    return RetrainingCompleted(
+        retraining_id=asked.retraining_id, model="credit", champion_version=1, endpoint="credit-live",
+        use_case="lending", outcome=outcome, reason="measured", requested_by="service:governor",
+    )  # fmt: skip
+
+
+async def retraining(house: House) -> RetrainingRequested:
+    (event,) = await house.said(RetrainingRequested)
+    assert isinstance(event, RetrainingRequested)
+    return event
+
+
+async def test_the_loop_closes_with_a_person_in_it(house: House) -> None:
+    await house.in_business()
+    await house.hear(drift())
+    asked = await retraining(house)
+    await house.hear(completed(asked, "candidate_won"))
+    await house.hear(drift())  # between the candidate and its deployment
+    candidate = model(version=2, digest="sha256:" + "d" * 64)
+    await house.hear(candidate)
+    request = deployment(
+        version=2, digest=candidate.digest, requested_by="service:deployer", retraining_id=asked.retraining_id
+    )
+    await house.hear(request)
+    await house.hear(drift())  # while a person thinks
+    assert len(await house.said(RetrainingRequested)) == 1
+    assert len(await house.said(ApprovalRequested)) == 2
+    await house.promote(request, revision=2)
+    outcomes = await house.rows("SELECT template, outcome FROM process ORDER BY started_at")
+    assert [tuple(row.values()) for row in outcomes] == [
+        ("standard", "in_business"), ("retraining", "candidate_proposed"), ("standard", "in_business"),
+    ]  # fmt: skip
+    (alert,) = await house.rows("SELECT state, resolution FROM alert")
+    assert alert["state"] == "resolved"
+    assert "version 2 took the place" in alert["resolution"]
+    await house.hear(drift(version=2))
+    assert len(await house.said(RetrainingRequested)) == 2
+
+
+async def test_who_asked_for_the_retraining_cannot_approve_its_candidate(house: House) -> None:
+    await house.in_business()
+    admin = person("admin", "*")
+    with use(Context(admin)):
+        asked = await house.governor.retrainings.ask(admin, "credit-live", "monthly", None)
+    await house.hear(completed(asked, "candidate_won"))
+    await house.hear(model(version=2))
+    request = deployment(version=2, requested_by="service:deployer", retraining_id=asked.retraining_id)
+    await house.hear(request)
+    approval = await house.approval_of(request)
+    with use(Context(admin)), pytest.raises(Exception, match="admin asked for this"):
+        await house.governor.approvals.decide(approval, admin, "grant", "mine")
+    await house.promote(request, revision=2)
+
+
+@pytest.mark.parametrize(("outcome", "state"), [("champion_kept", "resolved"), ("failed", "open")])
+async def test_after_a_retraining_that_brought_nothing_the_next_drift_asks_again(
+    house: House, outcome: str, state: str
+) -> None:
+    await house.in_business()
+    await house.hear(drift())
+    await house.hear(completed(await retraining(house), outcome))
+    assert [row["state"] for row in await house.rows("SELECT state FROM alert")] == [state]
+    await house.hear(drift())
+    assert len(await house.said(RetrainingRequested)) == 2
+    assert [row["state"] for row in await house.rows("SELECT state FROM alert")] == ["open"]
+
+
+async def test_a_timer_ends_a_retraining_that_nobody_finishes(house: House, tmp_path: Path) -> None:
+    await house.in_business()
+    await house.hear(drift())
+    with use(Context(person("nobody", "*"))):
+        async with house.db.transaction() as tx:
+            from sqlalchemy import text
+
+            move = """UPDATE process SET due = now() - interval '1 s', workflow = replace(workflow::text,
+                      to_char(due AT TIME ZONE 'utc', 'YYYY-MM-DD'), '2020-01-01')::jsonb WHERE state = 'running'"""
+            await tx.session.execute(text(move))
+    job = asyncio.create_task(house.governor.life_cycle.wake_due())
+    try:
+        async with asyncio.timeout(5):
+            while not await house.rows("SELECT 1 FROM process WHERE outcome = 'gave_up'"):
+                await asyncio.sleep(0.05)
+    finally:
+        job.cancel()
+
+
+def raised(**changes: Any) -> AlertRaised:
+    facts: dict[str, Any] = {
+        "alert_id": uuid4(), "subject": "credit-live", "kind": "slow", "severity": "warning", "title": "Slow",
+        "detail": "p99 80 ms", "todo": "Look",
+    }  # fmt: skip
+    return AlertRaised(**facts | changes)
+
+
+async def test_an_alert_opens_counts_closes_and_opens_again(house: House) -> None:
+    event = raised()
+    await house.hear(event)
+    await house.hear(event)
+    over = AlertResolved(alert_id=event.alert_id, subject=event.subject, reason="fast again")
+    await house.hear(over)
+    (alert,) = await house.rows("SELECT state, times, resolution FROM alert")
+    assert alert == {"state": "resolved", "times": 2, "resolution": "fast again"}
+    await house.hear(event)
+    (alert,) = await house.rows("SELECT state, times, owner FROM alert")
+    assert alert == {"state": "open", "times": 3, "owner": None}
+
+
+async def test_a_resolution_before_its_alert_waits(house: House) -> None:
+    with pytest.raises(NotYet):
+        await house.hear(AlertResolved(alert_id=uuid4(), subject="x", reason="over"))
+
+
+async def test_the_time_to_business_ends_when_a_replica_serves(house: House) -> None:
+    await house.in_business()
+    report = ReplicaReported(
+        endpoint="credit-live", replica="one", revision=1, state="ready", loaded=(1,), slots=1, reported_at=NOW
+    )
+    assert await house.rows("SELECT serving_at FROM model_version") == [{"serving_at": None}]
+    await house.hear(report)
+    assert await house.rows("SELECT serving_at FROM model_version") == [{"serving_at": NOW}]
