@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Literal
 
 from contracts import DeploymentChanged, Mode, Variant
 from services.kit.auth import allow
@@ -13,11 +14,14 @@ from services.kit.errors import Forbidden, NotFound, Refusal
 from services.kit.ids import now, uuid7
 from services.kit.signing import KeyRing
 
+from . import mlflow
 from .admission import admit
 from .lane import Lane, Limits
 from .logrecord import LogRecord, Origin, RecordBuilder
 from .packages import Packages
-from .runtimes import Arrays, CannotLoad, load
+from .runtimes import Arrays
+from .runtimes.errors import CannotLoad
+from .runtimes.opening import load
 from .settings import ScorerSettings
 from .tokenise import Tokeniser
 from .v2 import BadInput, Codec, Encoded, Request
@@ -33,6 +37,7 @@ class Ask:
     body: bytes
     json_length: int | None = None
     """Of the binary tensor extension: how many bytes of the body are JSON."""
+    protocol: Literal["v2", "mlflow"] = "v2"
     inference_id: str | None = None
     """Given by a stream, whose ids come from the input record; else a new one."""
     correlation_id: str | None = None
@@ -77,9 +82,18 @@ class Served:
 
     async def answer(self, ask: Ask, mode: Mode, application: str) -> Answer:
         """One request through the model."""
+        if ask.protocol == "mlflow":
+            return await self._invocation(ask, mode, application)
         request = self.codec.decode(ask.body, ask.json_length)
         outputs = await self.lane.run(request.arrays, request.rows)
         return self._answer(ask, request, outputs, mode, application)
+
+    async def _invocation(self, ask: Ask, mode: Mode, application: str) -> Answer:
+        request = mlflow.decode(ask.body, self.codec, self.schema)
+        outputs = await self.lane.run(request.arrays, request.rows)
+        answer = self._answer(ask, request, outputs, mode, application)
+        answer.body = mlflow.encode(outputs, self.schema)
+        return answer
 
     async def answers(self, asks: Sequence[Ask], mode: Mode, application: str) -> list[Answer | Refusal]:
         """Many requests through the model in as few calls as fit; a refusal concerns its own request alone.
@@ -136,7 +150,7 @@ class DataPlane:
     def __init__(self, settings: ScorerSettings) -> None:
         self._settings = settings
         self._keys = KeyRing(settings.keys / "public")
-        self._packages = Packages(settings.run_folder, settings.package_bytes)
+        self._packages = Packages(settings.run_folder.absolute(), settings.package_bytes)
         self._tokeniser = Tokeniser.of(settings.keys)
         self._limits = Limits(
             settings.inline_ms, settings.batch_rows, settings.queue_requests, settings.queue_rows
@@ -199,22 +213,22 @@ class DataPlane:
         same = before.by_version.get(variant.version) if before else None
         if same and same.origin == origin and same.variant == variant:
             return same
-        lane = await asyncio.to_thread(self._load, variant)
+        lane = await self._load(variant)
         try:
             return Served(origin, variant, lane, self._tokeniser)
         except BadInput as error:
             lane.close()
             raise CannotLoad(error.message) from None
 
-    def _load(self, variant: Variant) -> Lane:
-        """In a thread: check the package's bytes, open the model, warm it up."""
-        path = self._packages.unpack(variant.digest)
-        runtime = load(variant.format, path, variant.model_schema, self._settings)
+    async def _load(self, variant: Variant) -> Lane:
+        """Check the package's bytes, open the model, warm it up."""
+        path = await asyncio.to_thread(self._packages.unpack, variant.digest)
+        runtime = await load(variant.format, path, variant.model_schema, self._settings)
         lane = Lane(runtime, self._limits, joinable=joinable(variant.model_schema))
         try:
             one, many = sample(variant.model_schema, 1), sample(variant.model_schema, _WARM_ROWS)
             if one is not None and many is not None:
-                lane.calibrate(one, many, _WARM_ROWS)
+                await lane.warm(one, many, _WARM_ROWS)
         except Refusal as refusal:
             lane.close()
             raise CannotLoad(f"the model fails at its first call: {refusal.message}") from None

@@ -6,12 +6,13 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
 from services.kit.errors import Busy, Invalid, Refusal, Unavailable
 
-from .runtimes import Arrays, Runtime
+from .runtimes import Arrays, Remote, Runtime
 
 _STRIKES = 8
 """Slow calls in a row, before fewer rows are taken on the event loop: one may be the operating system's doing."""
@@ -37,8 +38,10 @@ class _Job:
 class Lane:
     """Runs one model, from one event loop."""
 
-    def __init__(self, runtime: Runtime, limits: Limits, *, joinable: bool) -> None:
+    def __init__(self, runtime: Runtime | Remote, limits: Limits, *, joinable: bool) -> None:
         self._runtime = runtime
+        self._remote = cast(Remote, runtime) if hasattr(runtime, "call") else None
+        self._local = cast(Runtime, runtime)
         self._limits = limits
         self._joinable = joinable
         """Every input and output has a row dimension, so requests can be put below one another."""
@@ -48,7 +51,7 @@ class Lane:
         self._waiting_rows = 0
         self._working: list[_Job] = []
         self._thread: ThreadPoolExecutor | None = None
-        self._closing = False
+        self._busy = self._closing = False
         self.busy_s = 0.0
         """Seconds that the model worked, for metering."""
 
@@ -58,7 +61,7 @@ class Lane:
 
     async def run(self, inputs: Arrays, rows: int) -> Arrays:
         """The model's outputs. Raises Busy when too much waits, ModelFailed when the model refuses the input."""
-        if rows <= self._inline_rows and not self._working:
+        if rows <= self._inline_rows and not self._busy:
             return self._inline(inputs, rows)
         if len(self._waiting) >= self._limits.queue_requests or (
             self._waiting and self._waiting_rows + rows > self._limits.queue_rows
@@ -69,8 +72,9 @@ class Lane:
         job = _Job(inputs, rows, asyncio.get_running_loop().create_future())
         self._waiting.append(job)
         self._waiting_rows += rows
-        if not self._working:
-            self._start()
+        if not self._busy:
+            self._busy = True
+            self._worker = asyncio.create_task(self._work())
         return await job.future
 
     async def run_all(self, requests: Sequence[tuple[Arrays, int]]) -> list[Arrays | Refusal]:
@@ -103,24 +107,21 @@ class Lane:
         if group:
             yield group
 
-    def calibrate(self, one: Arrays, many: Arrays, rows: int) -> None:
-        """Warm the model up and learn how many rows it can do on the event loop."""
-        self._runtime.predict(one)
-        first = min(self._timed(one) for _ in range(3))
-        each = max(min(self._timed(many) for _ in range(3)) - first, 0.0) / max(rows - 1, 1) if self._joinable else 0.0
-        budget = self._limits.inline_ms / 1000
-        if self._runtime.inline and first <= budget:
-            self._inline_rows = int((budget - first) / each) + 1 if each > 0 else self._limits.batch_rows
+    async def warm(self, one: Arrays, many: Arrays, rows: int) -> None:
+        """Call the model for the first time, and learn how many rows of it the event loop can bear."""
+        await self._call(one)
+        if self._remote is None:
+            self._inline_rows = await asyncio.to_thread(self._bearable, one, many, rows)
 
     def close(self) -> None:
         """Close once what waits is done."""
         self._closing = True
-        if not self._working:
+        if not self._busy:
             self._end()
 
     def _inline(self, inputs: Arrays, rows: int) -> Arrays:
         started = time.perf_counter()
-        outputs = self._runtime.predict(inputs)
+        outputs = self._local.predict(inputs)
         took = time.perf_counter() - started
         self.busy_s += took
         self._strikes = self._strikes + 1 if took * 1000 > 4 * self._limits.inline_ms else 0
@@ -128,20 +129,18 @@ class Lane:
             self._inline_rows, self._strikes = min(rows, self._inline_rows) // 2, 0
         return outputs
 
+    def _bearable(self, one: Arrays, many: Arrays, rows: int) -> int:
+        first = min(self._timed(one) for _ in range(3))
+        budget = self._limits.inline_ms / 1000
+        if first > budget or not self._joinable:
+            return 1 if first <= budget else 0
+        each = max(min(self._timed(many) for _ in range(3)) - first, 0.0) / (rows - 1)
+        return int((budget - first) / each) + 1 if each > 0 else self._limits.batch_rows
+
     def _timed(self, inputs: Arrays) -> float:
         started = time.perf_counter()
-        self._runtime.predict(inputs)
+        self._local.predict(inputs)
         return time.perf_counter() - started
-
-    def _start(self) -> None:
-        if self._thread is None:
-            self._thread = ThreadPoolExecutor(1, "model")
-        self._working = self._take()
-        loop = asyncio.get_running_loop()
-        jobs = [job for job in self._working if not job.future.done()]
-        self._thread.submit(self._work, jobs).add_done_callback(
-            lambda done: loop.call_soon_threadsafe(self._finish, done.result())
-        )
 
     def _take(self) -> list[_Job]:
         """The first that waits, and the next ones as far as they fit below it."""
@@ -155,42 +154,48 @@ class Lane:
         self._waiting_rows -= rows
         return taken
 
-    def _work(self, jobs: Sequence[_Job]) -> list[tuple[_Job, Arrays | Refusal]]:
-        """In the thread: one call for all; where it is refused, each alone, so that none suffers for another."""
+    async def _work(self) -> None:
+        """Call after call, as long as something waits."""
+        while self._waiting:
+            self._working = [job for job in self._take() if not job.future.done()]
+            for job, result in zip(self._working, await self._results(self._working), strict=True):
+                if job.future.done():
+                    continue  # the caller went away
+                if isinstance(result, Refusal):
+                    job.future.set_exception(result)
+                else:
+                    job.future.set_result(result)
+            self._working = []
+        self._busy = False
+        if self._closing:
+            self._end()
+
+    async def _results(self, jobs: Sequence[_Job]) -> Sequence[Arrays | Refusal]:
+        """One call for all; where it is refused, each alone, so that none suffers for another."""
         if len(jobs) > 1:
             try:
-                outputs = self._predict(_joined([job.inputs for job in jobs]))
-                return list(zip(jobs, _split(outputs, [job.rows for job in jobs]), strict=True))
+                outputs = await self._call(_joined([job.inputs for job in jobs]))
+                return _split(outputs, [job.rows for job in jobs])
             except Invalid:
                 pass
-        return [(job, self._alone(job)) for job in jobs]
+        return [await self._alone(job) for job in jobs]
 
-    def _alone(self, job: _Job) -> Arrays | Refusal:
+    async def _alone(self, job: _Job) -> Arrays | Refusal:
         try:
-            return self._predict(job.inputs)
+            return await self._call(job.inputs)
         except Refusal as refusal:
             return refusal
 
-    def _predict(self, inputs: Arrays) -> Arrays:
+    async def _call(self, inputs: Arrays) -> Arrays:
         started = time.perf_counter()
         try:
-            return self._runtime.predict(inputs)
+            if self._remote is not None:
+                return await self._remote.call(inputs)
+            loop = asyncio.get_running_loop()
+            self._thread = self._thread or ThreadPoolExecutor(1, "model")
+            return await loop.run_in_executor(self._thread, self._local.predict, inputs)
         finally:
             self.busy_s += time.perf_counter() - started
-
-    def _finish(self, results: Sequence[tuple[_Job, Arrays | Refusal]]) -> None:
-        for job, result in results:
-            if job.future.done():
-                continue  # the caller went away
-            if isinstance(result, Refusal):
-                job.future.set_exception(result)
-            else:
-                job.future.set_result(result)
-        self._working = []
-        if self._waiting:
-            self._start()
-        elif self._closing:
-            self._end()
 
     def _end(self) -> None:
         self._runtime.close()

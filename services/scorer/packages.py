@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 import yaml
 
-from .runtimes import CannotLoad
+from .runtimes.errors import CannotLoad
 
 _MANIFEST = "fairlead.yaml"
 _MANIFEST_BYTES = 1024 * 1024

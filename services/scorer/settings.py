@@ -38,6 +38,8 @@ class ScorerSettings(Settings):
     sandbox_deadline_s: float = 10.0
     """How long one call of a sandboxed model may take."""
 
+    sandbox_memory_mb: int = 1024
+
     @property
     def run_folder(self) -> Path:
         return self.home / "run" / "scorer"

@@ -8,7 +8,7 @@ from services.kit.errors import NotFound, Refusal
 from services.kit.telemetry import get_logger
 
 from ..dataplane import DataPlane, Endpoint
-from ..runtimes import CannotLoad
+from ..runtimes.errors import CannotLoad
 from ..settings import ScorerSettings
 
 log = get_logger(__name__)

@@ -8,7 +8,8 @@ from onnxruntime.capi import onnxruntime_pybind11_state as state
 
 from contracts import ModelSchema
 
-from . import Arrays, CannotLoad, ModelFailed
+from . import Arrays
+from .errors import CannotLoad, ModelFailed
 
 _ERRORS = (state.InvalidArgument, state.Fail, state.RuntimeException, state.NotImplemented, state.EPFail, RuntimeError)
 _LOADING = (*_ERRORS, state.InvalidGraph, state.InvalidProtobuf, state.NoSuchFile, state.NoModel)
@@ -16,8 +17,6 @@ _LOADING = (*_ERRORS, state.InvalidGraph, state.InvalidProtobuf, state.NoSuchFil
 
 class OnnxRuntime:
     """One session, one thread: more cores are used by more workers."""
-
-    inline = True
 
     def __init__(self, path: Path, schema: ModelSchema) -> None:
         options = ort.SessionOptions()

@@ -99,6 +99,32 @@ class Codec:
             request.logged = self.describe(arrays, document.id, document.parameters)
         return request
 
+    def request(self, arrays: dict[str, Array]) -> Request:
+        """A request out of arrays that another protocol brought."""
+        self._complete(arrays, None, 0)
+        return Request(arrays, self._rows(arrays), self.describe(arrays, None, {}))
+
+    def tensor(self, name: str, data: object) -> Array:
+        """An input out of nested lists, its shape as they are nested. Raises BadInput."""
+        spec = self._inputs.get(name)
+        if spec is None:
+            raise BadInput(f"tensor {called(name)} is not an input of this model: {self._takes()}", "inputs")
+        shape: list[int] = []
+        level = data
+        while type(level) is list and len(shape) < len(spec.shape):
+            shape.append(len(level))
+            level = level[0] if level else None
+        values = from_json(
+            spec, read_shape(spec, shape), data, self._places[name], nulls=self._nulls[name], literals=True
+        )  # fmt: skip
+        self._refuse_missing(spec, values)
+        return values
+
+    @property
+    def matrix_name(self) -> str | None:
+        """The one input whose columns the schema names."""
+        return self._matrix.name if self._matrix else None
+
     def describe(self, arrays: Mapping[str, Array], id: str | None, parameters: Mapping[str, Any]) -> bytes:
         """A request written anew for the log: one JSON tensor per input, sensitive columns as tokens."""
         tensors = b",".join(self._tensor(self._inputs[name], values) for name, values in arrays.items())

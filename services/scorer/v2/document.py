@@ -33,14 +33,16 @@ class Document:
     """`true` or `false` is somewhere in the text."""
 
 
+def parse_object(raw: bytes) -> dict[str, Any]:
+    """A JSON object of any shape, without duplicate keys. Raises BadInput."""
+    whole = _loads(raw)
+    _look_for_duplicates(raw)
+    return whole
+
+
 def parse(raw: bytes) -> Document:
     """Parse the JSON part. Raises BadInput."""
-    try:
-        whole = orjson.loads(raw)
-    except orjson.JSONDecodeError as error:
-        raise BadInput(f"the body is not valid JSON: {str(error)[:200]}") from None
-    if type(whole) is not dict:
-        raise BadInput("the body must be a JSON object")
+    whole = _loads(raw)
     inputs = _objects(whole, "inputs")
     if not inputs:
         raise BadInput("`inputs` must be a list of tensors and must not be empty", "inputs")
@@ -50,6 +52,16 @@ def parse(raw: bytes) -> Document:
     return Document(
         raw, inputs, outputs, parameters, _string(whole, "id", _ID), b"true" in raw or b"false" in raw
     )  # fmt: skip
+
+
+def _loads(raw: bytes) -> dict[str, Any]:
+    try:
+        whole = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise BadInput(f"the body is not valid JSON: {str(error)[:200]}") from None
+    if type(whole) is not dict:
+        raise BadInput("the body must be a JSON object")
+    return whole
 
 
 def name_in(parameters: dict[str, Any], name: str) -> str | None:
@@ -128,8 +140,11 @@ def _refuse_duplicates(raw: bytes, members: int) -> None:
 
     More colons come from strings that hold one, from deeper objects, or from a duplicate: then look closely.
     """
-    if raw.count(b":") == members:
-        return
+    if raw.count(b":") != members:
+        _look_for_duplicates(raw)
+
+
+def _look_for_duplicates(raw: bytes) -> None:
     try:
         json.loads(raw, object_pairs_hook=_unique)
     except RecursionError:

@@ -1,0 +1,190 @@
+"""The control side of a scorer host: what `deployment.changed` asks for, verified, fetched and handed to the workers."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import orjson
+
+from contracts import DeploymentChanged, ReplicaReported
+from services.kit.cloudevents import headers
+from services.kit.compacted import Change, CompactedTopic
+from services.kit.context import Context, system
+from services.kit.errors import Forbidden, Refusal
+from services.kit.ids import now
+from services.kit.kafka import is_away
+from services.kit.objects import Objects
+from services.kit.producer import Outgoing, Producer
+from services.kit.signing import KeyRing
+from services.kit.telemetry import get_logger
+
+from .admission import admit
+from .files import write_atomically
+from .packages import Packages
+from .process import run_child
+from .replica import Report, report_of
+from .settings import ScorerSettings
+
+log = get_logger(__name__)
+
+_LOOK_S = 0.2
+_TRY_AGAIN_S = 2.0
+
+
+class Agent:
+    """Reads the topic from its start, so a host rebuilds itself from it alone; what was served before
+    is served from the first moment, Kafka or not."""
+
+    def __init__(self, settings: ScorerSettings) -> None:
+        self._settings = settings
+        self._keys = KeyRing(settings.keys / "public")
+        self._objects = Objects(settings)
+        self._packages = Packages(settings.run_folder.absolute(), settings.package_bytes)
+        self._topic = CompactedTopic(settings, DeploymentChanged)
+        self._replica = settings.replica or _replica_of(settings.run_folder)
+        self._wanted: dict[str, dict[str, Any]] = {}
+        self._floors: dict[str, int] = {}
+        """The highest revision seen of each endpoint: nothing goes below it, not even after a removal."""
+        self._refused: dict[str, tuple[int, str]] = {}
+        self._units: dict[str, str] = {}
+        self._pending: dict[str, Change[DeploymentChanged]] = {}
+        self._seen: set[str] = set()
+        self._told: dict[str, Report] = {}
+        self._caught_up = self._ever_caught_up = False
+
+    async def run(self, stop: asyncio.Event) -> None:
+        self._resume()
+        async with asyncio.TaskGroup() as tasks:
+            work = [tasks.create_task(one()) for one in (self._listen, self._work, self._report)]
+            await stop.wait()
+            for task in work:
+                task.cancel()
+
+    async def _listen(self) -> None:
+        async for change in self._topic.changes():
+            self._seen.add(change.key)
+            self._pending[change.key] = change
+
+    async def _work(self) -> None:
+        """Only the newest state of an endpoint counts: begin when all that is there was read."""
+        await self._topic.caught_up.wait()
+        while True:
+            pending, self._pending = self._pending, {}
+            for change in pending.values():
+                await self._take(change)
+            if not self._caught_up:
+                self._forget_unknown()
+                self._caught_up = self._ever_caught_up = True
+                self._save()
+            await asyncio.sleep(_LOOK_S if not self._pending else 0)
+
+    async def _take(self, change: Change[DeploymentChanged]) -> None:
+        if change.event is None:
+            if self._wanted.pop(change.key, None):
+                self._save()
+            return
+        event = change.event
+        floor = self._floors.get(event.endpoint, 0)
+        if event.revision <= floor:
+            if event.revision < floor:
+                log.error("a lower revision is refused", endpoint=event.endpoint, revision=event.revision, seen=floor)
+            return
+        try:
+            admit(event, self._keys)
+            for variant in event.variants:
+                await self._objects.fetch(variant.digest, self._packages.path(variant.digest))
+        except (Refusal, OSError) as error:
+            self._refuse(event, error, change)
+            return
+        self._refused.pop(event.endpoint, None)
+        self._floors[event.endpoint] = event.revision
+        self._wanted[event.endpoint] = orjson.loads(event.to_json())
+        log.info("an endpoint has a new desired state", endpoint=event.endpoint, revision=event.revision)
+        self._save()
+
+    def _refuse(self, event: DeploymentChanged, error: Exception, change: Change[DeploymentChanged]) -> None:
+        """What serves goes on serving. What may only be away is tried again."""
+        log.error("a desired state is refused", endpoint=event.endpoint, revision=event.revision, reason=str(error))
+        self._refused[event.endpoint] = (event.revision, str(error)[:500])
+        self._units[event.endpoint] = event.unit
+        if not isinstance(error, Forbidden):
+            loop = asyncio.get_running_loop()
+            loop.call_later(_TRY_AGAIN_S, lambda: self._pending.setdefault(change.key, change))
+
+    def _forget_unknown(self) -> None:
+        """The topic is the truth: what it no longer knows was removed while this host was away."""
+        for name in [name for name in self._wanted if name not in self._seen]:
+            del self._wanted[name]
+
+    def _save(self) -> None:
+        state = {"caught_up": self._ever_caught_up, "endpoints": self._wanted, "floors": self._floors}
+        write_atomically(self._settings.desired_path, orjson.dumps(state))
+
+    def _resume(self) -> None:
+        try:
+            state = orjson.loads(self._settings.desired_path.read_bytes())
+        except (FileNotFoundError, orjson.JSONDecodeError):
+            return
+        self._wanted, self._floors = state["endpoints"], state["floors"]
+        self._ever_caught_up = state["caught_up"]
+
+    async def _report(self) -> None:
+        """Say what is really loaded, whenever that changes."""
+        delay = 0.2
+        while True:
+            try:
+                async with Producer(self._settings) as producer:
+                    while True:
+                        if news := self._news():
+                            await producer.send_all([self._outgoing(name, report) for name, report in news.items()])
+                            self._told |= news
+                        delay = 0.2
+                        await asyncio.sleep(_LOOK_S)
+            except Exception as error:
+                if not is_away(error):
+                    raise
+                log.warning("reports are delayed", error=str(error)[:200])
+                await asyncio.sleep(delay)
+                delay = min(delay * 2, 5.0)
+
+    def _news(self) -> dict[str, Report]:
+        if not self._caught_up:
+            return {}
+        slots = [self._slot(k) for k in range(self._settings.workers)]
+        now_so = {name: report_of(name, wanted, slots) for name, wanted in self._wanted.items()}
+        for name, (revision, reason) in self._refused.items():
+            loaded = now_so[name].loaded if name in now_so else ()
+            now_so[name] = Report(self._units[name], revision, "failed", reason, loaded)
+        for name in self._told.keys() - now_so.keys():
+            told = self._told[name]
+            now_so[name] = Report(told.unit, told.revision, "removed", None, ())
+        return {name: report for name, report in now_so.items() if self._told.get(name) != report}
+
+    def _slot(self, number: int) -> dict[str, Any]:
+        try:
+            said = orjson.loads((self._settings.run_folder / "loaded" / f"worker-{number}.json").read_bytes())
+        except FileNotFoundError:
+            return {}
+        return said["endpoints"]
+
+    def _outgoing(self, endpoint: str, report: Report) -> Outgoing:
+        event = ReplicaReported(
+            endpoint=endpoint, replica=self._replica, revision=report.revision, state=report.state,
+            reason=report.reason, loaded=report.loaded, slots=self._settings.workers, reported_at=now(),
+        )  # fmt: skip
+        story = Context(system("scorer"))
+        said = headers(ReplicaReported, "scorer", event.key, story, report.unit)
+        return ReplicaReported.topic.name, event.key.encode(), event.to_json(), said
+
+
+def _replica_of(folder: Path) -> str:
+    """This host's name, kept over restarts: it is half of a compacted key."""
+    path = folder / "replica"
+    if not path.exists():
+        write_atomically(path, f"scorer-{uuid4().hex[:8]}".encode())
+    return path.read_text()
+
+
+if __name__ == "__main__":
+    run_child("agent", lambda settings, stop: Agent(settings).run(stop))

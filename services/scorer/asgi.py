@@ -1,0 +1,264 @@
+"""The scorer's HTTP: as thin as ASGI allows, because every microsecond here is paid for every inference."""
+
+import ipaddress
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import orjson
+
+from services.kit import asyncapi
+from services.kit.auth import Verifier, allow
+from services.kit.context import Caller
+from services.kit.errors import NotFound, Refusal
+
+from . import metrics, openapi
+from .counters import Counters
+from .dataplane import Answer, Ask, DataPlane, Endpoint, Served
+from .follower import Follower
+from .health import Health
+from .settings import ScorerSettings
+from .spool import Spool, SpoolFull
+from .v2 import BadInput
+from .wire import (
+    JSON,
+    Gone,
+    Receive,
+    Scope,
+    Send,
+    deflate,
+    inflate,
+    read_body,
+    refuse,
+    reply,
+)
+
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+_BINARY = (b"content-type", b"application/octet-stream")
+_NAME = "fairlead"
+_VERSION = "0.1.0"
+_EXTENSIONS = ["binary_tensor_data"]
+_INTERESTING = frozenset({
+    b"authorization", b"content-encoding", b"accept-encoding", b"inference-header-content-length",
+    b"traceparent", b"fairlead-correlation-id", b"x-forwarded-for", b"forwarded", b"content-type",
+})  # fmt: skip
+
+
+class ScorerApp:
+    """One worker's HTTP application."""
+
+    def __init__(
+        self, settings: ScorerSettings, process: str, plane: DataPlane, spool: Spool, follower: Follower,
+        batches: Application | None = None,
+    ) -> None:  # fmt: skip
+        self._settings = settings
+        self._process = process
+        self._plane = plane
+        self._spool = spool
+        self._verifier = Verifier(settings)
+        self._health = Health(settings, plane, follower, spool)
+        self._counters = Counters(plane, spool)
+        self._batches = batches
+        self._limit = settings.max_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        path: str = scope["path"]
+        headers = {name: value for name, value in scope["headers"] if name in _INTERESTING}
+        try:
+            if scope["method"] == "POST" and path.endswith("/infer") and path.startswith("/v2/models/"):
+                await self._infer(path[11:-6], headers, receive, send)
+            else:
+                await self._route(scope, path, headers, receive, send)
+        except Refusal as refusal:
+            self._counters.refused(refusal.status)
+            await refuse(send, refusal, plain=path.startswith(("/v2", "/invocations/")))
+        except Gone:
+            return
+
+    # Inference
+
+    async def _infer(self, target: str, headers: dict[bytes, bytes], receive: Receive, send: Send) -> None:
+        name, version = _target(target)
+        caller = self._caller(headers)
+        body = await self._body(headers, receive)
+        length = headers.get(b"inference-header-content-length")
+        ask = Ask(body, None if length is None else _length(length))
+        await self._answer(name, version, ask, caller, headers, send)
+
+    async def _invoke(self, name: str, headers: dict[bytes, bytes], receive: Receive, send: Send) -> None:
+        caller = self._caller(headers)
+        if not headers.get(b"content-type", b"application/json").lower().startswith(b"application/json"):
+            raise BadInput("send JSON: this endpoint takes application/json")
+        ask = Ask(await self._body(headers, receive), protocol="mlflow")
+        await self._answer(name, None, ask, caller, headers, send)
+
+    async def _answer(
+        self, name: str, version: int | None, ask: Ask, caller: Caller, headers: dict[bytes, bytes], send: Send
+    ) -> None:
+        """Score, log, reply: in this order, so that what was answered is logged whatever happens next."""
+        if len(headers) > 1:
+            ask.traceparent = _story(headers, b"traceparent", 55)
+            ask.correlation_id = _story(headers, b"fairlead-correlation-id", 64)
+        answer = await self._plane.infer(name, version, ask, caller, "rest")
+        await self._log(answer)
+        extra = [
+            JSON if answer.json_length is None else _BINARY,
+            (b"fairlead-inference-id", answer.inference_id.encode()),
+        ]
+        if answer.json_length is not None:
+            extra.append((b"inference-header-content-length", b"%d" % answer.json_length))
+        body = answer.body
+        if b"accept-encoding" in headers:
+            body, encoding = deflate(body, headers[b"accept-encoding"])
+            if encoding:
+                extra.append((b"content-encoding", encoding))
+        await reply(send, 200, body, extra)
+
+    async def _log(self, answer: Answer) -> None:
+        try:
+            seq = self._spool.append(answer.record.to_spool())
+        except SpoolFull:
+            if self._settings.spool_full == "refuse":
+                raise
+            self._counters.dropped += 1
+            return
+        if self._settings.fsync == "always":
+            await self._spool.durable(seq)
+
+    def _caller(self, headers: dict[bytes, bytes]) -> Caller:
+        return self._verifier.bearer(headers.get(b"authorization", b"").decode("latin-1"))
+
+    async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
+        body = await read_body(receive, self._limit)
+        encoding = headers.get(b"content-encoding")
+        return body if encoding is None else inflate(body, encoding, self._limit)
+
+    # Everything else
+
+    async def _route(
+        self, scope: Scope, path: str, headers: dict[bytes, bytes], receive: Receive, send: Send
+    ) -> None:  # fmt: skip
+        method, parts = scope["method"], [part for part in path.split("/") if part]
+        match (method, parts):
+            case ("GET" | "HEAD", ["livez"] | ["v2", "health", "live"]):
+                await reply(send, 200, b'{"live":true,"status":"live"}')
+            case ("GET" | "HEAD", ["readyz"]):
+                await self._ready(send, self._health.problems(), detailed=True)
+            case ("GET" | "HEAD", ["v2", "health", "ready"]):
+                await self._ready(send, self._health.problems(), detailed=False)
+            case ("GET", ["metrics"]):
+                await self._metrics(scope, headers, send)
+            case ("GET", ["openapi.json"]):
+                await reply(send, 200, orjson.dumps(openapi.document(_VERSION)))
+            case ("GET", ["asyncapi.json"]):
+                await reply(send, 200, orjson.dumps(asyncapi.document("scorer", _VERSION)))
+            case ("POST", ["invocations", name]):
+                await self._invoke(name, headers, receive, send)
+            case (_, ["v1", "batches", *_]) if self._batches:
+                scope["fairlead.caller"] = self._caller(headers)
+                await self._batches(scope, receive, send)
+            case (_, ["v2", *rest]):
+                await self._v2(method, rest, headers, send)
+            case _:
+                raise NotFound("there is nothing at this path")
+
+    async def _v2(self, method: str, parts: list[str], headers: dict[bytes, bytes], send: Send) -> None:
+        caller = self._caller(headers)
+        match (method, parts):
+            case ("GET", []):
+                await reply(send, 200, orjson.dumps({"name": _NAME, "version": _VERSION, "extensions": _EXTENSIONS}))
+            case ("POST", ["repository", "index"]):
+                await reply(send, 200, orjson.dumps(self._index(caller)))
+            case ("GET", ["models", name, *rest]):
+                endpoint = self._plane.find(name, caller)
+                await reply(send, 200, orjson.dumps(self._model(endpoint, rest)))
+            case _:
+                raise NotFound("there is nothing at this path")
+
+    def _model(self, endpoint: Endpoint, rest: list[str]) -> dict[str, Any]:
+        match rest:
+            case []:
+                return _metadata(endpoint, endpoint.champion)
+            case ["ready"]:
+                return {"name": endpoint.name, "ready": True}
+            case ["versions", version]:
+                return _metadata(endpoint, self._plane.choose(endpoint, _version(version)))
+            case ["versions", version, "ready"]:
+                self._plane.choose(endpoint, _version(version))
+                return {"name": endpoint.name, "ready": True}
+            case _:
+                raise NotFound("there is nothing at this path")
+
+    def _index(self, caller: Caller) -> list[dict[str, str]]:
+        allow(caller, "inference.score")
+        return [
+            {"name": endpoint.name, "version": str(version), "state": "READY", "reason": ""}
+            for endpoint in self._plane.endpoints.values()
+            if caller.sees(endpoint.unit)
+            for version in endpoint.by_version
+        ]
+
+    async def _ready(self, send: Send, problems: dict[str, str], *, detailed: bool) -> None:
+        said: dict[str, Any] = {"ready": not problems, "status": "not ready" if problems else "ready"}
+        if detailed:
+            said |= {"problems": problems, "delayed": self._health.delays()}
+        await reply(send, 503 if problems else 200, orjson.dumps(said))
+
+    async def _metrics(self, scope: Scope, headers: dict[bytes, bytes], send: Send) -> None:
+        client = scope.get("client")
+        forwarded = b"forwarded" in headers or b"x-forwarded-for" in headers
+        if forwarded or not client or not ipaddress.ip_address(client[0]).is_loopback:
+            self._caller(headers)
+        page = metrics.page(self._settings.run_folder, self._process)
+        await reply(send, 200, page, [(b"content-type", metrics.CONTENT_TYPE)])
+
+
+def _metadata(endpoint: Endpoint, served: Served) -> dict[str, Any]:
+    def tensors(specs: Any) -> list[dict[str, Any]]:
+        return [{"name": s.name, "datatype": s.datatype, "shape": list(s.shape)} for s in specs]
+
+    schema = served.schema
+    return {
+        "name": endpoint.name,
+        "versions": [str(version) for version in endpoint.by_version],
+        "platform": {"onnx": "onnx_onnxv1", "sklearn": "sklearn_skops"}[served.variant.format],
+        "inputs": tensors(schema.inputs),
+        "outputs": tensors(schema.outputs),
+        "parameters": {
+            "columns": [column.name for column in schema.columns],
+            "prediction": schema.prediction,
+            "model": served.origin.model,
+            "version": str(served.origin.version),
+        },
+    }
+
+
+def _target(target: str) -> tuple[str, int | None]:
+    name, _, rest = target.partition("/")
+    if not rest:
+        return name, None
+    word, _, version = rest.partition("/")
+    if word != "versions":
+        raise NotFound("there is nothing at this path")
+    return name, _version(version)
+
+
+def _version(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise NotFound(f"{text[:40]!r} is not a version: versions are whole numbers from 1")
+    return int(text)
+
+
+def _length(text: bytes) -> int:
+    if not text.isdigit() or len(text) > 10:
+        raise BadInput("Inference-Header-Content-Length is not a number of bytes")
+    return int(text)
+
+
+def _story(headers: dict[bytes, bytes], name: bytes, longest: int) -> str | None:
+    """An id of the caller's story, where it is one that can be passed on."""
+    value = headers.get(name)
+    if value is None or not 8 <= len(value) <= longest or not value.replace(b"-", b"").isalnum():
+        return None
+    return value.decode() if value.isascii() else None

@@ -1,0 +1,35 @@
+"""Small files that one process writes and others read: whole or not at all."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Replace a file, so that a reader sees the old content or the new."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    part.write_bytes(data)
+    part.replace(path)
+
+
+class Watched:
+    """A JSON file that is read again when it was replaced."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._seen: tuple[int, int] | None = None
+
+    def changed(self) -> Any | None:
+        """The new content, once after each replacement; None when nothing changed."""
+        try:
+            status = self._path.stat()
+            if (seen := (status.st_ino, status.st_mtime_ns)) == self._seen:
+                return None
+            content = orjson.loads(self._path.read_bytes())
+        except FileNotFoundError:
+            return None
+        self._seen = seen
+        return content

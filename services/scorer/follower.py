@@ -1,0 +1,93 @@
+"""Keeps a data plane at the desired state that the agent wrote, and says what is really loaded."""
+
+import asyncio
+import os
+import time
+from typing import Any
+
+import orjson
+from pydantic import ValidationError
+
+from contracts import DeploymentChanged
+from services.kit.errors import Refusal
+from services.kit.telemetry import get_logger
+
+from .dataplane import DataPlane
+from .files import Watched, write_atomically
+from .runtimes.errors import CannotLoad
+from .settings import ScorerSettings
+
+log = get_logger(__name__)
+
+_LOOK_S = 0.1
+_TRY_AGAIN_S = 5.0
+
+
+class Follower:
+    """One process's hands: a worker's, or the streams'."""
+
+    def __init__(self, plane: DataPlane, settings: ScorerSettings, process: str) -> None:
+        self._plane = plane
+        self._desired = Watched(settings.desired_path)
+        self._loaded = settings.run_folder / "loaded" / f"{process}.json"
+        self._wanted: dict[str, dict[str, Any]] = {}
+        self._said: dict[str, dict[str, Any]] = {}
+        self._failed_at: dict[str, float] = {}
+        self.caught_up = False
+        """The agent has read `deployment.changed` to its end at least once since the home was made."""
+        self.changed = asyncio.Event()
+        """Set after the plane changed; who waits for it clears it."""
+
+    async def run(self) -> None:
+        """Follow until cancelled."""
+        while True:
+            await self.look()
+            await asyncio.sleep(_LOOK_S)
+
+    async def look(self) -> None:
+        """Look once, and load what is new. What serves goes on serving meanwhile."""
+        if (state := self._desired.changed()) is not None:
+            self._wanted, self.caught_up = state["endpoints"], state["caught_up"]
+        elif not self._due():
+            if not self._loaded.exists():
+                self._say()
+            return
+        for name in [name for name in self._plane.endpoints if name not in self._wanted]:
+            self._plane.remove(name)
+            self._said.pop(name, None)
+            self.changed.set()
+        for name, wanted in self._wanted.items():
+            await self._reach(name, wanted)
+        self._say()
+
+    @property
+    def behind(self) -> list[str]:
+        """Endpoints that are not at their desired revision."""
+        return [n for n, wanted in self._wanted.items() if self._said.get(n, {}).get("revision") != wanted["revision"]]
+
+    async def _reach(self, name: str, wanted: dict[str, Any]) -> None:
+        said = self._said.get(name)
+        if said and said["revision"] == wanted["revision"] and name not in self._due():
+            return
+        try:
+            await self._plane.apply(DeploymentChanged.model_validate_json(orjson.dumps(wanted)))
+        except (Refusal, CannotLoad, ValidationError) as error:
+            log.error("an endpoint cannot be served as desired", endpoint=name, reason=str(error)[:500])
+            self._failed_at[name] = time.monotonic()
+            self._note(name, wanted, "failed", str(error)[:500])
+            return
+        self._failed_at.pop(name, None)
+        self._note(name, wanted, "ready" if name in self._plane.endpoints else "removed", None)
+        self.changed.set()
+
+    def _note(self, name: str, wanted: dict[str, Any], state: str, reason: str | None) -> None:
+        serving = self._plane.endpoints.get(name)
+        loaded = sorted(serving.by_version) if serving else []
+        self._said[name] = {"revision": wanted["revision"], "state": state, "loaded": loaded, "reason": reason}
+
+    def _due(self) -> list[str]:
+        """What failed a while ago: the reason may have gone away."""
+        return [name for name, at in self._failed_at.items() if time.monotonic() - at > _TRY_AGAIN_S]
+
+    def _say(self) -> None:
+        write_atomically(self._loaded, orjson.dumps({"pid": os.getpid(), "endpoints": self._said}))

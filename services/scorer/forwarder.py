@@ -1,0 +1,215 @@
+"""Carries every slot's spool to `inference.logged`: in order, at least once; repeats bear the same writer and number."""
+
+import asyncio
+import fcntl
+import os
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import orjson
+from prometheus_client import Counter, Gauge
+
+from contracts import InferenceLogged
+from services.kit.errors import Refusal
+from services.kit.kafka import is_away
+from services.kit.objects import Objects
+from services.kit.producer import Outgoing, Producer
+from services.kit.telemetry import get_logger
+
+from .files import write_atomically
+from .logrecord import HeaderMaker, LogRecord, offload
+from .process import run_child
+from .settings import ScorerSettings
+from .spool import SegmentReader, segments
+from .spool.writer import checkpoint
+
+log = get_logger(__name__)
+
+LOGGED = Counter("fairlead_scorer_logged_total", "Inferences that Kafka acknowledged, repeats included", ["slot"])
+DAMAGED = Counter("fairlead_scorer_spool_damaged_total", "Spool records that the disk gave back altered", ["slot"])
+BACKLOG = Gauge("fairlead_scorer_spool_backlog_bytes", "Spooled and not yet acknowledged by Kafka", ["slot"])
+
+_PIECE = 1024 * 1024
+_LINGER_S = 0.03
+_IDLE_S = 0.06
+_LOOK_FOR_SLOTS_S = 1.0
+
+
+@dataclass
+class Slot:
+    """One slot's spool, from where Kafka acknowledged it."""
+
+    folder: Path
+    seq: int = 0
+    reader: SegmentReader | None = None
+    finished: list[Path] = field(default_factory=list[Path])
+    """Segments that are behind, and go once the checkpoint is."""
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    def open(self) -> bool:
+        """Stand where the checkpoint says, or at the oldest record; False where there is none yet."""
+        if self.reader is None:
+            segment, offset, self.seq = checkpoint(self.folder)
+            found = segments(self.folder)
+            if not found:
+                return False
+            same = next((path for path in found if path.name == segment), None)
+            self.reader = SegmentReader(same, offset) if same else SegmentReader(found[0])
+            self.finished = [path for path in found if path.name < self.reader.path.name]
+        return True
+
+    def take(self) -> tuple[str, list[LogRecord], list[int]]:
+        """Writer, records and numbers of the next piece; moves into the next segment where one is done."""
+        assert self.reader is not None
+        newer = [path for path in segments(self.folder) if path.name > self.reader.path.name]
+        parsed = self.reader.read(_PIECE)  # after looking for newer ones: what they seal is complete
+        if parsed.damaged:
+            self._damaged(parsed.damaged)
+        if not parsed.consumed and newer:
+            self._next(newer[0])
+            return self.take()
+        records = [LogRecord.from_spool(entry.payload) for entry in parsed.entries]
+        return self.reader.writer, records, [entry.seq for entry in parsed.entries]
+
+    def acknowledged(self, seq: int) -> None:
+        """Kafka has everything up to here."""
+        assert self.reader is not None
+        self.seq = max(self.seq, seq)
+        at = {"segment": self.reader.path.name, "offset": self.reader.offset, "seq": self.seq}
+        write_atomically(self.folder / "forwarded.json", orjson.dumps(at))
+        for path in self.finished:
+            path.unlink(missing_ok=True)
+        self.finished = []
+
+    def again(self) -> None:
+        """Forget what was taken and not acknowledged."""
+        if self.reader:
+            self.reader.close()
+        self.reader, self.finished = None, []
+
+    @property
+    def backlog(self) -> int:
+        """Bytes in segments that Kafka has not acknowledged."""
+        segment, offset, _ = checkpoint(self.folder)
+        return sum(
+            path.stat().st_size - (offset if path.name == segment else 0)
+            for path in segments(self.folder)
+            if path.name >= segment
+        )
+
+    def _next(self, path: Path) -> None:
+        assert self.reader is not None
+        if self.reader.left:  # its writer cut what was torn; what is left is what the disk altered
+            self._damaged(1)
+        self.reader.close()
+        self.finished.append(self.reader.path)
+        self.reader = SegmentReader(path)
+
+    def _damaged(self, count: int) -> None:
+        DAMAGED.labels(self.name).inc(count)
+        log.error("the disk gave back altered spool records", slot=self.name, records=count)
+
+
+class Forwarder:
+    """Drains all slots of this host, those without a living worker too."""
+
+    def __init__(self, settings: ScorerSettings) -> None:
+        self._settings = settings
+        self._objects = Objects(settings)
+        self._headers = HeaderMaker()
+        self._slots: dict[str, Slot] = {}
+        self._looked = 0.0
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Forward until told to stop; then once more, so that a stopped scorer leaves an empty spool."""
+        lock = await self._sole(stop)
+        delay = 0.2
+        while not stop.is_set():
+            try:
+                async with Producer(self._settings, linger_ms=0, max_batch_size=512 * 1024) as producer:
+                    while not stop.is_set():
+                        busy = await self._round(producer)
+                        delay = 0.2
+                        await _pause(stop, _LINGER_S if busy else _IDLE_S)
+                    await self._round(producer)
+            except Exception as error:
+                if not (is_away(error) or isinstance(error, (Refusal, OSError))):
+                    raise
+                delay = await self._wait(error, delay, stop)
+        os.close(lock)
+
+    async def _wait(self, error: Exception, delay: float, stop: asyncio.Event) -> float:
+        """Kafka or the object store is away, nothing is lost, all is taken again from the checkpoint."""
+        log.warning("the log is delayed", error=f"{type(error).__name__}: {error}"[:300])
+        for slot in self._slots.values():
+            slot.again()
+        self._say(str(error)[:300])
+        await _pause(stop, delay)
+        return min(delay * 2, 5.0)
+
+    async def _round(self, producer: Producer) -> bool:
+        """One piece of every slot."""
+        self._look_for_slots()
+        sent = [await self._forward(slot, producer) for slot in self._slots.values()]
+        return any(sent)
+
+    async def _forward(self, slot: Slot, producer: Producer) -> int:
+        if not slot.open():
+            return 0
+        writer, records, numbers = slot.take()
+        if not records:
+            if slot.finished:
+                slot.acknowledged(slot.seq)
+            return 0
+        await producer.send_all([await self._outgoing(r, writer, seq) for r, seq in zip(records, numbers, strict=True)])
+        slot.acknowledged(numbers[-1])
+        LOGGED.labels(slot.name).inc(len(records))
+        return len(records)
+
+    async def _outgoing(self, record: LogRecord, writer: str, seq: int) -> Outgoing:
+        record = await offload(record, self._objects)
+        key, headers = record.inference_id.encode(), self._headers.headers(record)
+        return InferenceLogged.topic.name, key, record.value(writer, seq), headers
+
+    def _look_for_slots(self) -> None:
+        if time.monotonic() - self._looked < _LOOK_FOR_SLOTS_S:
+            return
+        self._looked = time.monotonic()
+        for folder in sorted(self._settings.spool_folder.glob("*/")):
+            self._slots.setdefault(folder.name, Slot(folder))
+        self._say("")
+
+    def _say(self, failing: str) -> None:
+        """For the workers' metrics and health."""
+        for slot in self._slots.values():
+            BACKLOG.labels(slot.name).set(slot.backlog)
+        said = {"at": time.time(), "failing": failing}
+        write_atomically(self._settings.run_folder / "forwarder.json", orjson.dumps(said))
+
+    async def _sole(self, stop: asyncio.Event) -> int:
+        """Two forwarders of one host would send everything twice: wait until the other is gone."""
+        self._settings.spool_folder.mkdir(parents=True, exist_ok=True)
+        lock = os.open(self._settings.spool_folder / "forwarder.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        while not stop.is_set():
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                await _pause(stop, 0.1)
+        return lock
+
+
+async def _pause(stop: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await stop.wait()
+    except TimeoutError:
+        return
+
+
+if __name__ == "__main__":
+    run_child("forwarder", lambda settings, stop: Forwarder(settings).run(stop))

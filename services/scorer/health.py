@@ -1,0 +1,43 @@
+"""When a worker is ready: at its desired state, and able to log what it answers."""
+
+import time
+from typing import Any
+
+from .dataplane import DataPlane
+from .files import Watched
+from .follower import Follower
+from .settings import ScorerSettings
+from .spool import Spool
+
+_QUIET_S = 30.0
+_ALMOST_FULL = 0.95
+
+
+class Health:
+    """A delayed log does not make a scorer unready: it answers as fast as ever until the spool is full."""
+
+    def __init__(self, settings: ScorerSettings, plane: DataPlane, follower: Follower, spool: Spool) -> None:
+        self._plane = plane
+        self._follower = follower
+        self._spool = spool
+        self._limit = settings.spool_bytes // settings.workers
+        self._forwarder = Watched(settings.run_folder / "forwarder.json")
+        self._said: dict[str, Any] = {}
+
+    def problems(self) -> dict[str, str]:
+        """Why this worker should get no traffic."""
+        found: dict[str, str] = {}
+        if not self._follower.caught_up:
+            found["agent"] = "deployment.changed has not been read yet"
+        if behind := [name for name in self._follower.behind if name not in self._plane.endpoints]:
+            found["models"] = f"still loading: {', '.join(behind[:10])}"
+        if self._spool.used > self._limit * _ALMOST_FULL:
+            found["spool"] = "the log's spool is nearly full"
+        return found
+
+    def delays(self) -> dict[str, str]:
+        """What does not get on, though answers do."""
+        self._said = self._forwarder.changed() or self._said
+        if not self._said or time.time() - self._said["at"] > _QUIET_S:
+            return {"forwarder": "has not been heard of"}
+        return {"forwarder": self._said["failing"]} if self._said["failing"] else {}

@@ -1,0 +1,94 @@
+"""MLflow's scoring protocol (`/invocations`): rows in four shapes, predictions out; logged as V2 like everything."""
+
+from typing import Any
+
+import numpy as np
+import orjson
+
+from contracts import ModelSchema
+
+from .runtimes import Arrays
+from .v2 import NUMPY, BadInput, Codec, Request
+from .v2.document import parse_object
+from .v2.errors import called
+from .v2.tensors import Array, to_json
+
+_SHAPES = ("dataframe_split", "dataframe_records", "instances", "inputs")
+
+
+def decode(body: bytes, codec: Codec, schema: ModelSchema) -> Request:
+    """Read a request. Raises BadInput naming the column."""
+    whole = parse_object(body)
+    given = [shape for shape in _SHAPES if shape in whole]
+    if len(given) != 1:
+        raise BadInput(f"the body must hold exactly one of {', '.join(_SHAPES)}")
+    arrays = _READERS[given[0]](whole[given[0]], codec, schema)
+    return codec.request(arrays)
+
+
+def encode(outputs: Arrays, schema: ModelSchema) -> bytes:
+    """`{"predictions": […]}`: the output that carries the decision, one element a row."""
+    values = outputs[schema.prediction]
+    if values.ndim > 1 and values.dtype != object:
+        return b'{"predictions":' + orjson.dumps(values.tolist()) + b"}"
+    return b'{"predictions":' + to_json(values) + b"}"
+
+
+def _split(value: Any, codec: Codec, schema: ModelSchema) -> dict[str, Array]:
+    columns, rows = (value.get("columns"), value.get("data")) if type(value) is dict else (None, None)
+    if type(columns) is not list or type(rows) is not list or any(type(name) is not str for name in columns):
+        raise BadInput("`dataframe_split` needs `columns`, a list of names, and `data`, a list of rows")
+    for number, row in enumerate(rows):
+        if type(row) is not list or len(row) != len(columns):
+            raise BadInput(f"row {number} of `dataframe_split` has not {len(columns)} values")
+    if len(set(columns)) != len(columns):
+        raise BadInput("a column of `dataframe_split` is named twice")
+    return _columns(dict(zip(columns, zip(*rows, strict=True), strict=True)) if rows else {}, codec, schema)
+
+
+def _records(value: Any, codec: Codec, schema: ModelSchema) -> dict[str, Array]:
+    if type(value) is not list or any(type(row) is not dict for row in value):
+        raise BadInput("`dataframe_records` must be a list of objects")
+    names = list(dict.fromkeys(name for row in value for name in row))
+    return _columns({name: [row.get(name) for row in value] for name in names}, codec, schema)
+
+
+def _instances(value: Any, codec: Codec, schema: ModelSchema) -> dict[str, Array]:
+    if type(value) is list and value and type(value[0]) is dict:
+        return _records(value, codec, schema)
+    return _inputs(value, codec, schema)
+
+
+def _inputs(value: Any, codec: Codec, schema: ModelSchema) -> dict[str, Array]:
+    if type(value) is dict:
+        if set(value) == {spec.name for spec in schema.inputs}:
+            return {name: codec.tensor(name, data) for name, data in value.items()}
+        return _columns(value, codec, schema)
+    if len(schema.inputs) != 1:
+        raise BadInput("this model has several inputs: send them by name")
+    return {schema.inputs[0].name: codec.tensor(schema.inputs[0].name, value)}
+
+
+def _columns(values: dict[str, Any], codec: Codec, schema: ModelSchema) -> dict[str, Array]:
+    if codec.matrix_name is None:
+        return {name: codec.tensor(name, list(column)) for name, column in values.items()}
+    known = {column.name: column.nullable for column in schema.columns}
+    made: dict[str, Array] = {}
+    for name, column in values.items():
+        if name not in known:
+            raise BadInput(f"column {called(name)} is not one of this model")
+        made[name] = _numbers(name, column, known[name])
+    return {codec.matrix_name: codec.matrix(made)}
+
+
+def _numbers(name: str, values: Any, nullable: bool) -> Array:
+    if not isinstance(values, (list, tuple)):
+        raise BadInput(f"column {called(name)} must be a list")
+    for row, value in enumerate(values):
+        if type(value) not in (int, float) and not (nullable and value is None):
+            found = "missing (null)" if value is None else "not a number"
+            raise BadInput(f"column {called(name)}, row {row} is {found}", name)
+    return np.array(values, NUMPY["FP64"])
+
+
+_READERS = {"dataframe_split": _split, "dataframe_records": _records, "instances": _instances, "inputs": _inputs}

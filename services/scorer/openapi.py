@@ -1,0 +1,86 @@
+"""The scorer's OpenAPI document: written by hand, since its routes are bare ASGI."""
+
+from typing import Any
+
+_ENDPOINT = {"name": "endpoint", "in": "path", "required": True, "schema": {"type": "string"}}
+_VERSION = {"name": "version", "in": "path", "required": True, "schema": {"type": "integer", "minimum": 1}}
+_ERROR = {
+    "description": "What is wrong, naming the tensor or the column",
+    "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
+}
+
+
+def _operation(summary: str, *parameters: dict[str, Any], takes: str = "", gives: str = "Any") -> dict[str, Any]:
+    def content(name: str) -> dict[str, Any]:
+        return {"application/json": {"schema": {"$ref": f"#/components/schemas/{name}"}}}
+
+    said: dict[str, Any] = {
+        "summary": summary,
+        "parameters": list(parameters),
+        "responses": {"200": {"description": "Done", "content": content(gives)}, "4XX": _ERROR, "503": _ERROR},
+    }
+    return said | ({"requestBody": {"required": True, "content": content(takes)}} if takes else {})
+
+
+def document(version: str) -> dict[str, Any]:
+    """Open Inference Protocol V2, MLflow's protocol and batches."""
+    infer = _operation("Score rows", _ENDPOINT, takes="InferRequest", gives="InferResponse")
+    model, one = "/v2/models/{endpoint}", "/v2/models/{endpoint}/versions/{version}"
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Fairlead scorer", "version": version},
+        "security": [{"bearer": []}],
+        "paths": {
+            "/v2": {"get": _operation("What this server can do")},
+            "/v2/health/live": {"get": _operation("Whether the process answers")},
+            "/v2/health/ready": {"get": _operation("Whether it serves what it should")},
+            model: {"get": _operation("An endpoint's tensors", _ENDPOINT)},
+            f"{model}/ready": {"get": _operation("Whether an endpoint serves", _ENDPOINT)},
+            f"{model}/infer": {"post": infer},
+            one: {"get": _operation("A version's tensors", _ENDPOINT, _VERSION)},
+            f"{one}/ready": {"get": _operation("Whether a version serves", _ENDPOINT, _VERSION)},
+            f"{one}/infer": {"post": infer | {"parameters": [_ENDPOINT, _VERSION]}},
+            "/v2/repository/index": {"post": _operation("What the caller can use")},
+            "/invocations/{endpoint}": {"post": _operation("Score rows as MLflow clients do", _ENDPOINT, takes="Any")},
+            "/v1/batches": {"post": _operation("Score a file", takes="Any"), "get": _operation("Batches")},
+            "/v1/batches/{id}": {"get": _operation("How far a batch is")},
+        },
+        "components": {
+            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
+            "schemas": {
+                "Any": {},
+                "Error": {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}},
+                "Tensor": {
+                    "type": "object",
+                    "required": ["name", "datatype", "shape"],
+                    "properties": {
+                        "name": {"type": "string"},
+                        "datatype": {"type": "string"},
+                        "shape": {"type": "array", "items": {"type": "integer", "minimum": 0}},
+                        "parameters": {"type": "object"},
+                        "data": {"type": "array"},
+                    },
+                },
+                "InferRequest": {
+                    "type": "object",
+                    "required": ["inputs"],
+                    "properties": {
+                        "id": {"type": "string"},
+                        "parameters": {"type": "object"},
+                        "inputs": {"type": "array", "items": {"$ref": "#/components/schemas/Tensor"}},
+                        "outputs": {"type": "array", "items": {"type": "object"}},
+                    },
+                },
+                "InferResponse": {
+                    "type": "object",
+                    "properties": {
+                        "model_name": {"type": "string"},
+                        "model_version": {"type": "string"},
+                        "id": {"type": "string"},
+                        "parameters": {"type": "object", "properties": {"inference_id": {"type": "string"}}},
+                        "outputs": {"type": "array", "items": {"$ref": "#/components/schemas/Tensor"}},
+                    },
+                },
+            },
+        },
+    }

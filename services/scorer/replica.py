@@ -1,0 +1,34 @@
+"""What a host as a whole has loaded for an endpoint, out of what its slots say."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class Report:
+    """The changing part of `replica.reported`."""
+
+    unit: str
+    revision: int
+    state: Literal["ready", "loading", "failed", "removed"]
+    reason: str | None
+    loaded: tuple[int, ...]
+
+
+def report_of(endpoint: str, wanted: Mapping[str, Any], slots: Sequence[Mapping[str, Any]]) -> Report:
+    """Ready when every slot serves the desired revision; failed as soon as one says why it cannot."""
+    unit, revision = wanted["unit"], wanted["revision"]
+    said = [slot.get(endpoint) for slot in slots]
+    here = [one for one in said if one and one["revision"] == revision]
+    if failed := next((one for one in here if one["state"] == "failed"), None):
+        return Report(unit, revision, "failed", failed["reason"], _everywhere(said))
+    if len(here) < len(slots):
+        return Report(unit, revision, "loading", None, _everywhere(said))
+    return Report(unit, revision, here[0]["state"] if here else "loading", None, _everywhere(said))
+
+
+def _everywhere(said: Sequence[Mapping[str, Any] | None]) -> tuple[int, ...]:
+    """The versions that all slots serve."""
+    versions = [set(one["loaded"]) if one else set() for one in said]
+    return tuple(sorted(set.intersection(*versions))) if versions else ()

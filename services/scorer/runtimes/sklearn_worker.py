@@ -1,0 +1,133 @@
+"""The sandbox's side of scikit-learn: loads a skops file, then answers matrices with predictions.
+
+The wire form, little-endian throughout. Both sides are here, and need numpy alone; scikit-learn and skops are named in
+`PRELOAD` and imported in the worker only.
+
+    argument   the path of the skops file, UTF-8
+    request    "<4sBBHI": b"FLQ1", datatype of the matrix (FP32, FP64), 1 for class probabilities too or 0,
+               columns, rows; then rows * columns values, row by row
+    answer     "<4sBBHI": b"FLA1", datatype of the predictions (INT64, FP64, BOOL, BYTES), 0,
+               classes (0: no probabilities), rows; then the predictions; then rows * classes FP32 probabilities
+    BYTES      each value as its length (4 bytes) and its UTF-8 text
+
+Whatever goes wrong in the model comes back as the sandbox's error.
+"""
+
+import importlib
+import struct
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+PRELOAD = ("skops.io", "sklearn.ensemble", "sklearn.linear_model", "sklearn.pipeline", "sklearn.preprocessing")
+
+_HEADER = struct.Struct("<4sBBHI")
+_REQUEST, _ANSWER = b"FLQ1", b"FLA1"
+_FP32, _FP64, _INT64, _BOOL, _BYTES = range(1, 6)
+_MATRIX = {_FP32: np.dtype("<f4"), _FP64: np.dtype("<f8")}
+_PREDICTION = {_INT64: np.dtype("<i8"), _FP64: np.dtype("<f8"), _BOOL: np.dtype("?")}
+_CODES = {"i": _INT64, "u": _INT64, "f": _FP64, "b": _BOOL}
+
+_TRUSTED = ("sklearn.", "numpy.")
+"""Packages whose own types are built. Names are compared by package: `sklearn_evil.X` is not scikit-learn's."""
+
+
+class WireError(ValueError):
+    """Bytes that are not in the form above."""
+
+
+class UntrustedTypes(ValueError):
+    """The file wants types that are neither scikit-learn's nor numpy's."""
+
+
+def sklearn_model(argument: bytes) -> Callable[[bytes], bytes]:
+    """The sandbox's entry: load the file at this path. Raises UntrustedTypes."""
+    estimator = load(argument.decode())
+
+    def predict(payload: bytes) -> bytes:
+        matrix, with_probabilities = read_request(payload)
+        probabilities = estimator.predict_proba(matrix) if with_probabilities else None
+        return answer(np.asarray(estimator.predict(matrix)), probabilities)
+
+    return predict
+
+
+def load(path: str) -> Any:
+    """The estimator in a skops file. Raises UntrustedTypes before anything is built."""
+    io = importlib.import_module("skops.io")
+    untrusted = io.get_untrusted_types(file=path)
+    if strangers := [name for name in untrusted if not name.startswith(_TRUSTED)]:
+        raise UntrustedTypes(f"the model needs types that are not trusted: {', '.join(strangers)[:500]}")
+    return io.load(path, trusted=untrusted)
+
+
+def request(matrix: np.ndarray, *, probabilities: bool) -> bytes:
+    """Ask for the predictions of a matrix [rows, columns]."""
+    code = _FP32 if matrix.dtype == np.float32 else _FP64
+    rows, columns = matrix.shape
+    return _HEADER.pack(_REQUEST, code, probabilities, columns, rows) + matrix.astype(_MATRIX[code]).tobytes()
+
+
+def read_request(payload: bytes) -> tuple[np.ndarray, bool]:
+    """The matrix, and whether probabilities are asked for. Raises WireError."""
+    code, probabilities, columns, rows = _header(payload, _REQUEST, _MATRIX)
+    dtype = _MATRIX[code]
+    if len(payload) != _HEADER.size + rows * columns * dtype.itemsize:
+        raise WireError(f"{len(payload)} bytes are not {rows} rows of {columns} columns")
+    return np.frombuffer(payload, dtype, offset=_HEADER.size).reshape(rows, columns), bool(probabilities)
+
+
+def answer(predictions: np.ndarray, probabilities: np.ndarray | None) -> bytes:
+    """The bytes of predictions [rows] and of probabilities [rows, classes]."""
+    predictions = predictions.reshape(-1)
+    code = _CODES.get(predictions.dtype.kind, _BYTES)
+    classes = 0 if probabilities is None else probabilities.shape[1]
+    head = _HEADER.pack(_ANSWER, code, 0, classes, len(predictions))
+    body = _texts(predictions) if code == _BYTES else predictions.astype(_PREDICTION[code]).tobytes()
+    return head + body + (b"" if probabilities is None else np.asarray(probabilities, "<f4").tobytes())
+
+
+def read_answer(payload: bytes) -> tuple[np.ndarray, np.ndarray | None]:
+    """Predictions [rows] (object array of bytes for texts) and probabilities [rows, classes], if any.
+
+    Raises WireError: what comes out of a sandbox is not believed.
+    """
+    code, _, classes, rows = _header(payload, _ANSWER, {**_PREDICTION, _BYTES: None})
+    if code == _BYTES:
+        predictions, end = _read_texts(payload, rows)
+    else:
+        end = _HEADER.size + rows * _PREDICTION[code].itemsize
+        predictions = np.frombuffer(payload[_HEADER.size : end], _PREDICTION[code])
+    if len(predictions) != rows or len(payload) != end + rows * classes * 4:
+        raise WireError(f"{len(payload)} bytes are not {rows} answers with {classes} classes")
+    if not classes:
+        return predictions, None
+    return predictions, np.frombuffer(payload, "<f4", offset=end).reshape(rows, classes)
+
+
+def _header(payload: bytes, magic: bytes, codes: dict[int, Any]) -> tuple[int, int, int, int]:
+    if len(payload) < _HEADER.size:
+        raise WireError("shorter than its header")
+    said, code, flag, width, rows = _HEADER.unpack_from(payload)
+    if said != magic or code not in codes or flag > 1:
+        raise WireError("the header is not of this form")
+    return code, flag, width, rows
+
+
+def _texts(values: np.ndarray) -> bytes:
+    texts = [value if isinstance(value, bytes) else str(value).encode() for value in values.tolist()]
+    return b"".join(struct.pack("<I", len(text)) + text for text in texts)
+
+
+def _read_texts(payload: bytes, rows: int) -> tuple[np.ndarray, int]:
+    if rows > len(payload) // 4:
+        raise WireError(f"{len(payload)} bytes do not hold {rows} texts")
+    texts, at = np.empty(rows, object), _HEADER.size
+    for row in range(rows):
+        if at + 4 > len(payload):
+            raise WireError("the texts end early")
+        (length,) = struct.unpack_from("<I", payload, at)
+        texts[row] = payload[at + 4 : at + 4 + length]
+        at += 4 + length
+    return texts, at

@@ -1,0 +1,112 @@
+"""The format of spool files: a header, then records of length, checksum, sequence number and payload."""
+
+import os
+import struct
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+HEADER_BYTES = 64
+MAX_RECORD = 256 * 1024 * 1024
+_MAGIC = b"FLSPOOL1"
+_HEADER = struct.Struct("<8sQB47s")
+_FRAME = struct.Struct("<IIQ")
+FRAME_BYTES = _FRAME.size
+_SIGNED = struct.Struct("<IQ")
+_PIECE = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One record as it was written."""
+
+    seq: int
+    payload: bytes
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """What a piece of a spool file holds."""
+
+    entries: list[Entry]
+    consumed: int
+    """Bytes of whole records; what follows is a record whose end is not there."""
+    damaged: int
+    """Whole records whose checksum does not fit."""
+
+
+def frame(seq: int, payload: bytes) -> bytes:
+    """A record, ready to be written in one call."""
+    size = len(payload)
+    return _FRAME.pack(size, zlib.crc32(payload, zlib.crc32(_SIGNED.pack(size, seq))), seq) + payload
+
+
+def parse(data: bytes) -> Parsed:
+    """The whole records at the start of `data`. A damaged one is left out and counted."""
+    entries: list[Entry] = []
+    at = damaged = 0
+    while at + FRAME_BYTES <= len(data):
+        size, checksum, seq = _FRAME.unpack_from(data, at)
+        end = at + FRAME_BYTES + size
+        if end > len(data):
+            break
+        payload = data[at + FRAME_BYTES : end]
+        if zlib.crc32(payload, zlib.crc32(_SIGNED.pack(size, seq))) == checksum:
+            entries.append(Entry(seq, payload))
+        else:
+            damaged += 1
+        at = end
+    return Parsed(entries, at, damaged)
+
+
+def segments(folder: Path) -> list[Path]:
+    """The segments of a slot, oldest first: a name is the first sequence number."""
+    return sorted(folder.glob("*.seg"))
+
+
+def create(folder: Path, writer: str, first_seq: int) -> Path:
+    """A new segment, complete with its header or not there at all."""
+    path = folder / f"{first_seq:020d}.seg"
+    part = path.with_suffix(".part")
+    part.write_bytes(_HEADER.pack(_MAGIC, first_seq, len(writer.encode()), writer.encode()))
+    return part.replace(path)
+
+
+class SegmentReader:
+    """Reads one segment, which may still be growing."""
+
+    def __init__(self, path: Path, offset: int = HEADER_BYTES) -> None:
+        self.path = path
+        self._file = os.open(path, os.O_RDONLY)
+        magic, self.first_seq, size, writer = _HEADER.unpack(os.pread(self._file, HEADER_BYTES, 0))
+        if magic != _MAGIC:
+            os.close(self._file)
+            raise ValueError(f"{path} is no spool segment")
+        self.writer: str = writer[:size].decode()
+        self.offset = max(offset, HEADER_BYTES)
+
+    def read(self, limit: int = _PIECE) -> Parsed:
+        """The next whole records, about `limit` bytes of them; moves on behind them."""
+        data = os.pread(self._file, limit, self.offset)
+        parsed = parse(data)
+        if parsed.consumed == 0 and len(data) == limit:
+            size, _, _ = _FRAME.unpack_from(data)
+            if size <= MAX_RECORD:  # larger than a piece: read it whole
+                parsed = parse(os.pread(self._file, FRAME_BYTES + size, self.offset))
+        self.offset += parsed.consumed
+        return parsed
+
+    @property
+    def left(self) -> int:
+        """Bytes behind the last whole record."""
+        return os.fstat(self._file).st_size - self.offset
+
+    def close(self) -> None:
+        os.close(self._file)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,0 +1,127 @@
+"""HTTP as bare ASGI: a request's headers and body with their limits, and replies in one send."""
+
+import asyncio
+import zlib
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+
+import orjson
+
+from services.kit.errors import Busy, Refusal, TooLarge, Unauthorized, Unavailable
+
+from .v2.errors import LIMIT, BadInput
+
+Scope = dict[str, Any]
+Message = dict[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Headers = Iterable[tuple[bytes, bytes]]
+
+JSON = (b"content-type", b"application/json")
+_BODY_S = 30.0
+"""How long a body may take to arrive."""
+_GZIP, _ZLIB, _RAW = 31, 15, -15
+_WORTH_COMPRESSING = 1024
+
+
+class Gone(Exception):
+    """The caller hung up before its request was complete."""
+
+
+class Unsupported(Refusal):
+    """A content encoding that is not understood here."""
+
+    status = 415
+    title = "Unsupported media type"
+
+
+async def read_body(receive: Receive, limit: int) -> bytes:
+    """The whole body. Raises TooLarge, Gone, or BadInput when it does not arrive."""
+    message = await receive()
+    if message["type"] != "http.request":
+        raise Gone
+    if not message.get("more_body"):
+        body: bytes = message.get("body", b"")
+        if len(body) > limit:
+            raise TooLarge(f"the body is larger than {limit} bytes")
+        return body
+    try:
+        async with asyncio.timeout(_BODY_S):
+            return await _rest(message, receive, limit)
+    except TimeoutError:
+        raise BadInput("the body did not arrive in time") from None
+
+
+async def _rest(message: Message, receive: Receive, limit: int) -> bytes:
+    pieces, size = [message.get("body", b"")], len(message.get("body", b""))
+    while message.get("more_body"):
+        message = await receive()
+        if message["type"] != "http.request":
+            raise Gone
+        pieces.append(message.get("body", b""))
+        size += len(pieces[-1])
+        if size > limit:
+            raise TooLarge(f"the body is larger than {limit} bytes")
+    return b"".join(pieces)
+
+
+def inflate(body: bytes, encoding: bytes, limit: int) -> bytes:
+    """A compressed body as it was before. Raises TooLarge beyond the limit, whatever the header claims."""
+    method = encoding.strip().lower()
+    if method in (b"", b"identity"):
+        return body
+    if method not in (b"gzip", b"x-gzip", b"deflate"):
+        raise Unsupported(f"Content-Encoding {encoding[:40]!r} is not understood; gzip and deflate are")
+    windows = (_GZIP,) if method != b"deflate" else (_ZLIB, _RAW)  # some say deflate and mean it raw
+    for window in windows:
+        try:
+            return _inflate(body, window, limit)
+        except zlib.error:
+            continue
+    raise BadInput(f"the body is not what Content-Encoding {method.decode()} says")
+
+
+def _inflate(body: bytes, window: int, limit: int) -> bytes:
+    pieces: list[bytes] = []
+    size = 0
+    while body:
+        stream = zlib.decompressobj(window)
+        pieces.append(stream.decompress(body, limit - size + 1))
+        size += len(pieces[-1])
+        if size > limit or stream.unconsumed_tail:
+            raise TooLarge(f"the inflated body is larger than {limit} bytes")
+        if not stream.eof:
+            raise zlib.error("cut off")
+        body = stream.unused_data if window == _GZIP else b""
+    return b"".join(pieces)
+
+
+def deflate(body: bytes, accepted: bytes) -> tuple[bytes, bytes | None]:
+    """A body as the caller wants it, and the encoding's name; small ones are left alone."""
+    if len(body) < _WORTH_COMPRESSING:
+        return body, None
+    names = [one.split(b";")[0].strip() for one in accepted.lower().split(b",") if b"q=0" not in one.replace(b" ", b"")]
+    if b"gzip" in names:
+        stream = zlib.compressobj(1, zlib.DEFLATED, _GZIP)
+        return stream.compress(body) + stream.flush(), b"gzip"
+    if b"deflate" in names:
+        return zlib.compress(body, 1), b"deflate"
+    return body, None
+
+
+async def reply(send: Send, status: int, body: bytes, headers: Headers = (JSON,)) -> None:
+    length = (b"content-length", b"%d" % len(body))
+    await send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def refuse(send: Send, refusal: Refusal, *, plain: bool) -> None:
+    """An error: `{"error": …}` where the protocol has its own shape, else RFC 9457 problem details."""
+    headers = [JSON] if plain else [(b"content-type", b"application/problem+json")]
+    if isinstance(refusal, (Busy, Unavailable)):
+        headers.append((b"retry-after", b"1"))
+    if isinstance(refusal, Unauthorized):
+        headers.append((b"www-authenticate", b"Bearer"))
+    message = refusal.message[:LIMIT]
+    problem = {"type": "about:blank", "title": refusal.title, "status": refusal.status, "detail": message}
+    await reply(send, refusal.status, orjson.dumps({"error": message} if plain else problem), headers)

@@ -1,0 +1,75 @@
+"""One worker process: answers HTTP on the host's socket, logs into its own slot of the spool, never speaks Kafka."""
+
+import asyncio
+import os
+import socket
+
+import uvicorn
+import uvloop
+
+from services.kit.telemetry import configure_logging, get_logger
+
+from . import metrics
+from .asgi import ScorerApp
+from .dataplane import DataPlane
+from .follower import Follower
+from .process import follow_parent
+from .settings import ScorerSettings
+from .spool import Spool
+
+log = get_logger(__name__)
+
+
+def main() -> None:
+    follow_parent()
+    settings = ScorerSettings()
+    configure_logging("scorer", settings.log_level)
+    listening = socket.socket(fileno=int(os.environ["FAIRLEAD_LISTEN_FD"]))
+    uvloop.run(serve(settings, int(os.environ["FAIRLEAD_SLOT"]), listening))
+
+
+async def serve(settings: ScorerSettings, slot: int, listening: socket.socket) -> None:
+    """Serve until SIGTERM: then what is in hand is finished, and the rest of the spool is the forwarder's."""
+    process = f"worker-{slot}"
+    spool = Spool(
+        settings.spool_folder / str(slot), limit=settings.spool_bytes // settings.workers,
+        segment_bytes=settings.spool_segment_bytes, fsync=settings.fsync,
+    )  # fmt: skip
+    plane = DataPlane(settings)
+    follower = Follower(plane, settings, process)
+    await follower.look()  # before the first request, so that a restarted worker knows its endpoints
+    app = ScorerApp(settings, process, plane, spool, follower)
+    config = uvicorn.Config(
+        app, http="httptools", loop="none", ws="none", lifespan="off", interface="asgi3", log_config=None,
+        access_log=False, log_level="warning", server_header=False, proxy_headers=False, backlog=2048, timeout_graceful_shutdown=10,
+    )  # fmt: skip
+    work = [
+        asyncio.create_task(one)
+        for one in (follower.run(), metrics.publish(settings.run_folder, process), _sync(spool, settings))
+    ]
+    for task in work:
+        task.add_done_callback(_fatal)
+    log.info("serving", process=process, endpoints=len(plane.endpoints), torn_bytes=spool.torn_bytes)
+    try:
+        await uvicorn.Server(config).serve(sockets=[listening])
+    finally:
+        for task in work:
+            task.cancel()
+        spool.close()
+
+
+async def _sync(spool: Spool, settings: ScorerSettings) -> None:
+    while settings.fsync == "interval":
+        await asyncio.sleep(settings.fsync_interval_ms / 1000)
+        await spool.sync()
+
+
+def _fatal(task: asyncio.Task[None]) -> None:
+    """A worker whose inner work died would serve yesterday's models: the host starts another."""
+    if not task.cancelled() and (error := task.exception()):
+        log.error("a part of the worker died", exc_info=error)
+        os._exit(1)
+
+
+if __name__ == "__main__":
+    main()

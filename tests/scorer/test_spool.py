@@ -1,0 +1,202 @@
+"""The spool: whole records survive anything, torn ones are cut, numbers never go back."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.kit.errors import Unavailable
+from services.scorer.spool import Spool, SpoolFull, parse, segments
+from services.scorer.spool import segment as segment_module
+from services.scorer.spool.segment import HEADER_BYTES, SegmentReader, frame
+
+PAYLOADS = st.lists(st.binary(max_size=200), max_size=8)
+
+
+def opened(folder: Path, **more: int) -> Spool:
+    return Spool(folder, **({"limit": 1 << 30, "segment_bytes": 1 << 20} | more))  # type: ignore[arg-type]
+
+
+def everything(folder: Path) -> list[tuple[int, bytes]]:
+    found: list[tuple[int, bytes]] = []
+    for path in segments(folder):
+        with SegmentReader(path) as reader:
+            while (parsed := reader.read()).consumed:
+                found += [(entry.seq, entry.payload) for entry in parsed.entries]
+    return found
+
+
+@given(PAYLOADS)
+def test_what_is_framed_is_parsed(payloads: list[bytes]) -> None:
+    data = b"".join(frame(i, payload) for i, payload in enumerate(payloads))
+    parsed = parse(data)
+    assert [(e.seq, e.payload) for e in parsed.entries] == list(enumerate(payloads))
+    assert (parsed.consumed, parsed.damaged) == (len(data), 0)
+
+
+@given(PAYLOADS, st.data())
+def test_a_cut_at_any_byte_leaves_the_whole_records_before_it(payloads: list[bytes], data: st.DataObject) -> None:
+    frames = [frame(i, payload) for i, payload in enumerate(payloads)]
+    whole = b"".join(frames)
+    cut = data.draw(st.integers(0, len(whole)))
+    parsed = parse(whole[:cut])
+    complete = sum(1 for i in range(len(frames)) if sum(map(len, frames[: i + 1])) <= cut)
+    assert [e.payload for e in parsed.entries] == payloads[:complete]
+    assert parsed.damaged == 0
+
+
+@given(st.binary(min_size=1, max_size=60), st.data())
+def test_a_flipped_bit_is_noticed(payload: bytes, data: st.DataObject) -> None:
+    good = frame(7, payload) + frame(8, b"next")
+    at = data.draw(st.integers(0, len(frame(7, payload)) - 1))
+    bad = bytearray(good)
+    bad[at] ^= 1 << data.draw(st.integers(0, 7))
+    parsed = parse(bytes(bad))
+    assert (7, payload) not in [(entry.seq, entry.payload) for entry in parsed.entries]
+
+
+def test_every_truncation_of_a_real_spool_recovers(tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    spool = opened(made)
+    for payload in (b"one", b"", b"three" * 5):
+        spool.append(payload)
+    spool.close()
+    whole = segments(made)[0].read_bytes()
+    for cut in range(HEADER_BYTES, len(whole) + 1):
+        folder = tmp_path / str(cut)
+        folder.mkdir()
+        (folder / segments(made)[0].name).write_bytes(whole[:cut])
+        kept = parse(whole[HEADER_BYTES:cut])
+        again = opened(folder)
+        assert again.torn_bytes == cut - HEADER_BYTES - kept.consumed
+        again.append(b"after")
+        again.close()
+        assert [payload for _, payload in everything(folder)] == [e.payload for e in kept.entries] + [b"after"]
+        numbers = [seq for seq, _ in everything(folder)]
+        assert numbers == sorted(set(numbers))
+
+
+def test_numbers_go_on_after_a_restart_under_the_same_writer(tmp_path: Path) -> None:
+    first = opened(tmp_path)
+    numbers, writer = [first.append(b"a"), first.append(b"b")], first.writer
+    first.close()
+    second = opened(tmp_path)
+    assert second.writer == writer
+    assert second.append(b"c") > max(numbers)
+    second.close()
+    opened(tmp_path).close()  # a start without a record
+    third = opened(tmp_path)
+    assert third.append(b"d") > second.seq
+    third.close()
+
+
+def test_numbers_go_on_when_everything_was_forwarded_and_deleted(tmp_path: Path) -> None:
+    spool = opened(tmp_path)
+    last = [spool.append(b"x") for _ in range(5)][-1]
+    spool.close()
+    for path in segments(tmp_path):
+        path.unlink()
+    (tmp_path / "forwarded.json").write_bytes(orjson.dumps({"segment": "", "offset": 0, "seq": last}))
+    again = opened(tmp_path)
+    assert again.append(b"y") > last
+    again.close()
+
+
+def test_a_reboot_makes_a_new_writer(tmp_path: Path) -> None:
+    first = opened(tmp_path)
+    first.close()
+    said = orjson.loads((tmp_path / "writer.json").read_bytes())
+    (tmp_path / "writer.json").write_bytes(orjson.dumps(said | {"boot": "another"}))
+    second = opened(tmp_path)
+    assert second.writer != first.writer
+    second.close()
+
+
+def test_segments_roll_and_keep_the_order(tmp_path: Path) -> None:
+    spool = opened(tmp_path, segment_bytes=400)
+    for i in range(50):
+        spool.append(b"%d" % i * 10)
+    spool.close()
+    assert len(segments(tmp_path)) > 3
+    assert [payload for _, payload in everything(tmp_path)] == [b"%d" % i * 10 for i in range(50)]
+
+
+def test_a_record_larger_than_a_piece_is_read_whole(tmp_path: Path) -> None:
+    spool = opened(tmp_path)
+    spool.append(b"x" * 3_000_000)
+    spool.append(b"small")
+    spool.close()
+    assert [len(payload) for _, payload in everything(tmp_path)] == [3_000_000, 5]
+
+
+def test_beyond_its_bound_the_spool_refuses_and_takes_again_when_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.scorer.spool.writer._LOOK_AGAIN_S", 0.0)
+    spool = opened(tmp_path, limit=2000, segment_bytes=500)
+    with pytest.raises(SpoolFull):
+        for _ in range(100):
+            spool.append(b"x" * 100)
+    kept = len(everything(tmp_path))
+    segments(tmp_path)[0].unlink()
+    spool.append(b"room again")
+    spool.close()
+    assert kept > 10
+
+
+def test_a_full_disk_leaves_no_half_record(tmp_path: Path) -> None:
+    spool = opened(tmp_path)
+    spool.append(b"before")
+    limits = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (300, 300)); "
+    spool.close()
+    script = limits + (
+        "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "from pathlib import Path\nfrom services.scorer.spool import Spool, SpoolFull\n"
+        "s = Spool(Path(sys.argv[1]), limit=1 << 30, segment_bytes=1 << 20)\n"
+        "s.append(b'fits')\n"
+        "try:\n    s.append(b'x' * 1000)\nexcept SpoolFull as e:\n    print('refused')\n"
+        "s.append(b'fits too')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert done.stdout == "refused\n"
+    assert [payload for _, payload in everything(tmp_path)] == [b"before", b"fits", b"fits too"]
+
+
+def test_a_slot_has_one_owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.scorer.spool.writer._LOCK_WAIT_S", 0.1)
+    spool = opened(tmp_path)
+    with pytest.raises(Unavailable):
+        opened(tmp_path)
+    spool.close()
+    opened(tmp_path).close()
+
+
+async def test_those_who_wait_for_the_disk_share_one_fsync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import asyncio
+
+    calls: list[int] = []
+    real = os.fdatasync
+    monkeypatch.setattr(os, "fdatasync", lambda file: (calls.append(file), real(file)))
+    spool = Spool(tmp_path, limit=1 << 30, segment_bytes=1 << 20, fsync="always")
+    numbers = [spool.append(b"x") for _ in range(20)]
+    await asyncio.gather(*(spool.durable(seq) for seq in numbers))
+    assert 1 <= len(calls) <= 3
+    spool.close()
+
+
+def test_a_damaged_record_in_the_middle_costs_only_itself(tmp_path: Path) -> None:
+    spool = opened(tmp_path)
+    for payload in (b"one", b"two", b"three"):
+        spool.append(payload)
+    spool.close()
+    path = segments(tmp_path)[0]
+    data = bytearray(path.read_bytes())
+    data[data.index(b"two")] ^= 1
+    path.write_bytes(bytes(data))
+    parsed = segment_module.parse(bytes(data[HEADER_BYTES:]))
+    assert ([entry.payload for entry in parsed.entries], parsed.damaged) == ([b"one", b"three"], 1)
