@@ -18,6 +18,7 @@ from .governor import (
 )
 from .model import Column, Datatype, Format, ModelSchema, Scan, TensorSpec, Training
 from .monitor import ColumnReport, DriftDetected, FeatureEvidence, Latency, MonitorReported, Window
+from .profile import AxisProfile, CategoricalProfile, ColumnProfile, NumericProfile, Profile, Rotation
 from .recorder import OutcomeObserved, OutcomeReported
 from .retrainer import RetrainingCompleted
 from .scorer import (
@@ -33,6 +34,7 @@ from .topology import EVENTS, HEARS, SAYS, event_of
 
 __all__ = [
     "EVENTS", "HEARS", "SAYS", "SERVICES",
+    "AxisProfile", "CategoricalProfile", "ColumnProfile", "NumericProfile", "Profile", "Rotation",
     "AlertRaised", "AlertResolved", "ApprovalGranted", "ApprovalRejected", "ApprovalRequested", "ApprovalRevoked",
     "AuditRecorded", "AuditSealed", "Column", "ColumnReport", "Datatype", "DeploymentChanged", "DeploymentRequested",
     "Digest", "DriftDetected", "Envelope", "Event", "FeatureEvidence", "Format", "Gate", "Grant",

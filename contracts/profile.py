@@ -1,0 +1,79 @@
+"""The reference that a monitor compares with: sketches of the training rows, never the rows themselves."""
+
+from typing import Literal
+
+from .base import Value
+
+Role = Literal["feature", "prediction", "score", "label"]
+
+
+class NumericProfile(Value):
+    """A column of numbers: bins between `edges`, the first and the last one open."""
+
+    kind: Literal["numeric"] = "numeric"
+    name: str
+    role: Role
+    edges: tuple[float, ...]
+    """Ascending cuts between distinct values; a value x is in bin `count of edges below x`."""
+    counts: tuple[int, ...]
+    """Counted rows in each bin: one more than there are edges."""
+    missing: int
+    mean: float
+    sd: float
+    minimum: float
+    maximum: float
+
+
+class CategoricalProfile(Value):
+    """A column of classes: numbers or texts."""
+
+    kind: Literal["categorical"] = "categorical"
+    name: str
+    role: Role
+    classes: tuple[float, ...] | tuple[str, ...]
+    """Ascending. Anything else is unseen."""
+    counts: tuple[int, ...]
+    unseen: int = 0
+    """Counted rows of a class that the learnt half does not have."""
+    missing: int
+
+
+ColumnProfile = NumericProfile | CategoricalProfile
+
+
+class AxisProfile(Value):
+    """One direction of the reference's cloud: how far rows lie from its middle along it."""
+
+    loadings: tuple[float, ...]
+    """Of the rotation's columns, in their order; of length 1."""
+    edges: tuple[float, ...]
+    """Cuts of the size (absolute value) of the rotated score."""
+    counts: tuple[int, ...]
+
+
+class Rotation(Value):
+    """The principal axes of the columns' normal scores: a changed correlation moves the short ones first."""
+
+    columns: tuple[str, ...]
+    scores: tuple[tuple[float, ...], ...]
+    """Of each column, the normal score of each bin; the last two are of missing and of unseen values."""
+    axes: tuple[AxisProfile, ...]
+
+
+class Profile(Value):
+    """What every watched column of a model looked like in its reference rows.
+
+    Bins, scores and axes are learnt from one half of the rows, the counts are of the other half: ranks of rows in
+    the very sample that made the bins would not be those of new rows.
+    """
+
+    format: Literal[1] = 1
+    rows: int
+    """Rows of the reference, both halves."""
+    counted: int
+    """Rows of the half that the counts are of."""
+    columns: tuple[ColumnProfile, ...]
+    """The watched columns: features in the model's order, then the prediction and its score."""
+    rotation: Rotation | None = None
+    label: ColumnProfile | None = None
+    """The truth in the reference rows; it is not watched row by row."""

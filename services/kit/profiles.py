@@ -1,0 +1,351 @@
+"""Baseline profiles: made from reference rows, and the bins that they give to new ones."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from contracts import ModelSchema
+from contracts.profile import AxisProfile, CategoricalProfile, ColumnProfile, NumericProfile, Profile, Role, Rotation
+
+Array = NDArray[Any]
+
+_BINS, _BINS_OF_MANY, _MANY_COLUMNS = 100, 32, 100
+_ROTATED_AT_MOST = 64
+_LEAST_VARIANCE = 1e-3
+"""An axis with less of a column's variance is rounding, not a correlation."""
+_CLASSES_AT_MOST = 200
+_NORMAL = NormalDist()
+
+
+def build_profile(
+    table: pa.Table, schema: ModelSchema, prediction_column: str | None = None, label: str | None = None
+) -> Profile:
+    """The profile of reference rows: a deterministic function of them.
+
+    `prediction_column` is the model's own decision on each row, by default the column named as the schema's
+    prediction; without one, only the features are watched. Sensitive columns are left out: live ones are tokens.
+    """
+    order = np.random.default_rng(0).permutation(table.num_rows)
+    half = (table.num_rows + 1) // 2
+    learnt, counted = order[:half], order[half:] if table.num_rows > 1 else order
+    bins = _BINS if len(schema.columns) <= _MANY_COLUMNS else _BINS_OF_MANY
+    watched = _watched(schema, table, prediction_column or schema.prediction)
+    values = {name: _values(table[name]) for name, _, _ in watched}
+    columns = [_column(name, role, kind, values[name], learnt, counted, bins) for name, role, kind in watched]
+    rotation = _rotation([c for c in columns if c.role == "feature"], values, learnt, counted, bins)
+    return Profile(
+        rows=table.num_rows, counted=len(counted), columns=tuple(columns), rotation=rotation,
+        label=_label(table, schema, label, learnt, counted, bins),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Bins:
+    """How one column is cut: values, then one bin of missing and one of unseen values."""
+
+    size: int
+    edges: Array | None
+    classes: Array | None
+
+    @property
+    def missing(self) -> int:
+        return self.size
+
+    def of(self, values: Array) -> Array:
+        """The bin of each value."""
+        if self.edges is not None:
+            numbers = numeric(values)
+            bins = np.searchsorted(self.edges, numbers, side="left")
+            bins[np.isnan(numbers)] = self.missing
+            return bins
+        return self._of_classes(values)
+
+    def _of_classes(self, values: Array) -> Array:
+        assert self.classes is not None
+        if self.classes.dtype.kind == "f":
+            keys, missing = _or_unseen(values)
+        else:
+            missing = np.array([v is None or v != v for v in values.tolist()], bool)
+            keys = np.array(["" if m else _text(v) for v, m in zip(values.tolist(), missing, strict=True)], object)
+        places = np.searchsorted(self.classes, keys)
+        places[places == self.size] = 0
+        known = self.classes[places] == keys if self.size else np.zeros(len(values), bool)
+        bins = np.where(known, places, self.missing + 1)
+        bins[missing] = self.missing
+        return bins
+
+
+class Binner:
+    """Compiled from a profile: turns rows into bins, all watched columns and axes at once.
+
+    A bin matrix is [rows, watched columns + axes]; in each column the bins 0 … `sizes` - 1 are the profile's, the
+    next one is of missing, the one after it of unseen values.
+    """
+
+    def __init__(self, profile: Profile) -> None:
+        self.profile = profile
+        self._bins = [_bins_of(column) for column in profile.columns]
+        axes = profile.rotation.axes if profile.rotation else ()
+        self._axis_edges = [np.array(axis.edges) for axis in axes]
+        self.names = [column.name for column in profile.columns]
+        self.sizes = np.array([b.size for b in self._bins] + [len(a.counts) for a in axes], np.int64)
+        self.width = int(self.sizes.max(initial=0)) + 2
+        self._rotated = _Rotated.of(profile)
+
+    @property
+    def tracks(self) -> int:
+        """Watched columns and axes together."""
+        return len(self.sizes)
+
+    def bin(self, columns: Mapping[str, Array], rows: int) -> Array:
+        """Bins [rows, tracks] of columns by name; a column that is not there is missing in every row."""
+        made = np.empty((rows, self.tracks), np.int64)
+        for place, (name, bins) in enumerate(zip(self.names, self._bins, strict=True)):
+            values = columns.get(name)
+            made[:, place] = bins.missing if values is None else bins.of(values)
+        if self._rotated:
+            sizes = self._rotated.sizes(made)
+            for axis, edges in enumerate(self._axis_edges):
+                made[:, len(self._bins) + axis] = np.searchsorted(edges, sizes[:, axis], side="left")
+        return made
+
+    def count(self, bins: Array) -> Array:
+        """Counts [tracks, width] of a bin matrix."""
+        flat = bins + np.arange(self.tracks) * self.width
+        return np.bincount(flat.ravel(), minlength=self.tracks * self.width).reshape(self.tracks, self.width)
+
+    def reference(self) -> Array:
+        """The profile's own counts [tracks, width]."""
+        counts = np.zeros((self.tracks, self.width), np.int64)
+        for place, column in enumerate(self.profile.columns):
+            counts[place, : len(column.counts)] = column.counts
+            counts[place, len(column.counts)] = column.missing
+            counts[place, len(column.counts) + 1] = getattr(column, "unseen", 0)
+        for place, axis in enumerate(self.profile.rotation.axes if self.profile.rotation else ()):
+            counts[len(self._bins) + place, : len(axis.counts)] = axis.counts
+        return counts
+
+
+@dataclass(frozen=True)
+class _Rotated:
+    """Normal scores of some columns' bins, turned to the principal axes."""
+
+    places: Array
+    scores: Array
+    """[columns, width]"""
+    loadings: Array
+    """[columns, axes]"""
+
+    @classmethod
+    def of(cls, profile: Profile) -> "_Rotated | None":
+        rotation = profile.rotation
+        if rotation is None:
+            return None
+        names = [column.name for column in profile.columns]
+        scores = np.zeros((len(rotation.columns), max(map(len, rotation.scores))))
+        for row, given in enumerate(rotation.scores):
+            scores[row, : len(given)] = given
+        loadings = np.array([axis.loadings for axis in rotation.axes]).T
+        return cls(np.array([names.index(name) for name in rotation.columns]), scores, loadings)
+
+    def sizes(self, bins: Array) -> Array:
+        """How far each row lies from the middle along each axis: [rows, axes]."""
+        given = self.scores[np.arange(len(self.places)), bins[:, self.places]]
+        return _sizes(given, self.loadings)
+
+
+def _sizes(scores: Array, loadings: Array) -> Array:
+    # Rounded: equal rows differ in their last bits, by the number of rows that are multiplied at once.
+    return np.round(np.abs(scores @ loadings), 6)
+
+
+def numeric(values: Array) -> Array:
+    """Numbers as float64; None and what is no number become NaN."""
+    if values.dtype != object:
+        return values.astype(np.float64)
+    try:
+        return values.astype(np.float64)
+    except (TypeError, ValueError):
+        return np.array([_number(value) for value in values.tolist()], np.float64)
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, (int, float)) else np.nan
+
+
+def _or_unseen(values: Array) -> tuple[Array, Array]:
+    """Numbers and which are missing; a text among the classes of a numeric column is unseen, not missing."""
+    keys = numeric(values)
+    missing = np.isnan(keys)
+    if values.dtype == object and missing.any():
+        strings = np.array([isinstance(value, (str, bytes)) for value in values.tolist()], bool)
+        keys, missing = np.where(strings, np.inf, keys), missing & ~strings
+    return keys, missing
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _values(column: pa.ChunkedArray) -> Array:
+    kind = column.type
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind):
+        return column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+    return np.array(column.to_pylist(), object)
+
+
+def _watched(schema: ModelSchema, table: pa.Table, prediction: str) -> list[tuple[str, Role, str]]:
+    """Name, role and kind of each watched column that the table has."""
+    here = set(table.column_names)
+    found: list[tuple[str, Role, str]] = [
+        (column.name, "feature", _kind(table, column.name, column.kind))
+        for column in schema.columns
+        if column.name in here and not column.sensitive
+    ]
+    datatypes = {output.name: output.datatype for output in schema.outputs}
+    if prediction in here:
+        is_number = datatypes.get(schema.prediction, "FP32").startswith("FP")
+        found.append((prediction, "prediction", _kind(table, prediction, "numeric" if is_number else "categorical")))
+    if schema.score in here and schema.score != prediction:
+        found.append((str(schema.score), "score", "numeric"))
+    return found
+
+
+def _kind(table: pa.Table, name: str, kind: str) -> str:
+    values = _values(table[name])
+    if values.dtype == object:
+        return "categorical"
+    few = len(np.unique(values[~np.isnan(values)])) <= _CLASSES_AT_MOST
+    return kind if few else "numeric"
+
+
+def _label(
+    table: pa.Table, schema: ModelSchema, label: str | None, learnt: Array, counted: Array, bins: int
+) -> ColumnProfile | None:
+    if label is None or label not in table.column_names:
+        return None
+    is_number = any(o.name == schema.prediction and o.datatype.startswith("FP") for o in schema.outputs)
+    kind = _kind(table, label, "numeric" if is_number else "categorical")
+    return _column(label, "label", kind, _values(table[label]), learnt, counted, bins)
+
+
+def _column(name: str, role: Role, kind: str, values: Array, learnt: Array, counted: Array, bins: int) -> ColumnProfile:
+    if kind == "categorical":
+        return _categorical(name, role, values, learnt, counted)
+    return _numeric(name, role, values, learnt, counted, bins)
+
+
+def _numeric(name: str, role: Role, values: Array, learnt: Array, counted: Array, bins: int) -> NumericProfile:
+    edges = _cuts(values[learnt], bins)
+    cut = _Bins(len(edges) + 1, edges, None)
+    counts = np.bincount(cut.of(values[counted]), minlength=cut.size + 1)
+    there = values[np.isfinite(values)]
+    there = there if len(there) else np.zeros(1)
+    return NumericProfile(
+        name=name, role=role, edges=tuple(edges.tolist()), counts=tuple(counts[: cut.size].tolist()),
+        missing=int(counts[cut.missing]), mean=_short(there.mean()), sd=_short(there.std()),
+        minimum=float(there.min()), maximum=float(there.max()),
+    )  # fmt: skip
+
+
+def _categorical(name: str, role: Role, values: Array, learnt: Array, counted: Array) -> CategoricalProfile:
+    classes = _classes(values[learnt])
+    cut = _Bins(len(classes), None, classes)
+    counts = np.bincount(cut.of(values[counted]), minlength=cut.size + 2)
+    return CategoricalProfile(
+        name=name, role=role, classes=tuple(classes.tolist()), counts=tuple(counts[: cut.size].tolist()),
+        missing=int(counts[cut.missing]), unseen=int(counts[cut.missing + 1]),
+    )  # fmt: skip
+
+
+def _classes(values: Array) -> Array:
+    """The distinct classes, the most frequent ones where there are too many."""
+    if values.dtype != object:
+        found, counts = np.unique(values[~np.isnan(values)], return_counts=True)
+    else:
+        there = [_text(value) for value in values.tolist() if value is not None and value == value]
+        found, counts = np.unique(np.array(there, object), return_counts=True)
+    if len(found) > _CLASSES_AT_MOST:
+        found = np.sort(found[np.argsort(-counts, kind="stable")[:_CLASSES_AT_MOST]])
+    return found
+
+
+def _cuts(values: Array, bins: int) -> Array:
+    """At most `bins` - 1 edges near the quantiles, each halfway between two distinct values.
+
+    Halfway, because 0.1 from JSON and 0.1 as float32 are two numbers: no edge may lie between them.
+    """
+    found, counts = np.unique(values[np.isfinite(values)], return_counts=True)
+    if len(found) < 2:
+        return np.empty(0)
+    reached = np.cumsum(counts)[:-1]
+    wanted = np.arange(1, bins) * counts.sum() / bins
+    places = np.unique(np.minimum(np.searchsorted(reached, wanted - 0.5), len(reached) - 1))
+    edges = (found[places] + found[places + 1]) / 2
+    return np.unique(np.array([_short(edge) for edge in edges]))
+
+
+def _short(value: float) -> float:
+    """Nine significant digits: enough to part values, half the size on the wire."""
+    return float(f"{value:.9g}")
+
+
+def _bins_of(column: ColumnProfile) -> _Bins:
+    if isinstance(column, NumericProfile):
+        return _Bins(len(column.counts), np.array(column.edges), None)
+    is_text = bool(column.classes) and isinstance(column.classes[0], str)
+    return _Bins(len(column.counts), None, np.array(column.classes, object if is_text else np.float64))
+
+
+def _rotation(
+    columns: Sequence[ColumnProfile], values: Mapping[str, Array], learnt: Array, counted: Array, bins: int
+) -> Rotation | None:
+    """Principal axes of normal scores, learnt on one half; the sizes of the scores are counted on the other."""
+    columns = columns[:_ROTATED_AT_MOST]
+    if len(columns) < 2:
+        return None
+    cuts = [_bins_of(column) for column in columns]
+    placed = np.column_stack([cut.of(values[c.name]) for cut, c in zip(cuts, columns, strict=True)])
+    scores = [_normal_scores(placed[learnt, i], cut.size + 2) for i, cut in enumerate(cuts)]
+    turned = np.column_stack([s[placed[:, i]] for i, s in enumerate(scores)])
+    loadings = _axes(turned[learnt])
+    sizes = _sizes(turned, loadings)
+    axes = [_axis(loadings[:, i], sizes[learnt, i], sizes[counted, i], bins) for i in range(loadings.shape[1])]
+    if not axes:
+        return None
+    return Rotation(
+        columns=tuple(c.name for c in columns), scores=tuple(tuple(s.tolist()) for s in scores), axes=tuple(axes)
+    )
+
+
+def _normal_scores(bins: Array, size: int) -> Array:
+    """The normal score of the mid-rank of each bin, scaled to variance 1; of an empty bin, that of its place."""
+    counts = np.bincount(bins, minlength=size).astype(np.float64)
+    ranks = (np.cumsum(counts) - counts / 2 + 0.5) / (counts.sum() + 1)
+    scores = np.array([_NORMAL.inv_cdf(float(np.clip(rank, 1e-6, 1 - 1e-6))) for rank in ranks])
+    weights = counts / counts.sum()
+    scores -= weights @ scores
+    spread = float(np.sqrt(weights @ scores**2))
+    return np.round(scores / spread if spread > 1e-9 else scores * 0, 4)
+
+
+def _axes(scores: Array) -> Array:
+    """Eigenvectors of the scores' covariance, longest axis first, signs fixed, without those of no length."""
+    lengths, vectors = np.linalg.eigh(scores.T @ scores / len(scores))
+    kept = np.flatnonzero(lengths > _LEAST_VARIANCE)[::-1]
+    vectors = vectors[:, kept]
+    leading = vectors[np.argmax(np.abs(vectors), axis=0), np.arange(len(kept))] if len(kept) else np.ones(0)
+    return np.round(vectors * np.sign(leading), 6)
+
+
+def _axis(loadings: Array, learnt: Array, counted: Array, bins: int) -> AxisProfile:
+    edges = _cuts(learnt, bins)
+    counts = np.bincount(np.searchsorted(edges, counted, side="left"), minlength=len(edges) + 1)
+    return AxisProfile(loadings=tuple(loadings.tolist()), edges=tuple(edges.tolist()), counts=tuple(counts.tolist()))
