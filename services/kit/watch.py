@@ -10,7 +10,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from .errors import NotFound
-from .kafka import Connection
+from .kafka import Connection, partitions_of
 
 _READ_S = 5.0
 
@@ -109,11 +109,10 @@ async def _consumer(connection: Connection) -> AsyncGenerator[AIOKafkaConsumer]:
 
 
 async def _assign(consumer: AIOKafkaConsumer, topics: Sequence[str]) -> list[TopicPartition]:
-    known = await consumer.topics()
+    places = await partitions_of(consumer, *topics)
     for topic in topics:
-        if topic not in known:
+        if not any(tp.topic == topic for tp in places):
             raise NotFound(f"there is no topic {topic}")
-    places = [TopicPartition(t, p) for t in topics for p in sorted(consumer.partitions_for_topic(t) or ())]
     consumer.assign(places)
     return places
 

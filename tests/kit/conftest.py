@@ -20,3 +20,9 @@ def settings_of(kafka: Path, home: Path, service_url: Callable[[Service], str]) 
         return Settings(home=home, kafka_properties=properties, service_database=service_url(service))
 
     return make
+
+
+@pytest.fixture
+def outsider(kafka: Path, home: Path) -> Settings:
+    """An application of a business unit: it may write the open topics."""
+    return Settings(home=home, kafka_properties=home / "kafka" / "application.properties")

@@ -4,9 +4,9 @@ import os
 import resource
 import signal
 import sys
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
-from typing import TextIO
 
 import services
 
@@ -24,6 +24,7 @@ _MACHINE = (
     "/sys/devices/system/node", "/sys/fs/cgroup/cpu.max", "/sys/kernel/mm/transparent_hugepage", "/dev/urandom",
     "/etc/localtime", "/usr/share/zoneinfo",
 )  # fmt: skip
+_OWN = tuple(f"/proc/self/{name}" for name in ("maps", "stat", "statm", "status"))
 # Extension modules that are loaded late find the C library and its kin here.
 _SYSTEM_LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache")
 
@@ -57,16 +58,18 @@ def confine(spec: Spec, package: str) -> None:
     if os.getppid() != spec.parent:
         os._exit(0)  # the parent went before it could be followed
     libc.prctl(libc.PR_SET_NO_NEW_PRIVS, 1)
-    readable = [*_interpreter(), *_packages(package), *map(Path, (*_MACHINE, *_SYSTEM_LIBRARIES, *spec.readable))]
+    _pin(_OWN)
+    readable = [
+        *_interpreter(),
+        *_packages(package),
+        *map(Path, (*_MACHINE, *_OWN, *_SYSTEM_LIBRARIES, *spec.readable)),
+    ]
     landlock.restrict(readable, [*map(Path, spec.writable), Path(spec.tmp), Path("/dev/null")])
 
 
-def seal(spec: Spec, statm: TextIO) -> None:
-    """Bound what may be used from here on, and filter the kernel's calls of every thread.
-
-    `statm` is /proc/self/statm, opened before it was out of reach: memory is counted beyond what the libraries took.
-    """
-    _limit(resource.RLIMIT_AS, int(statm.read().split()[0]) * resource.getpagesize() + spec.memory_mb * 1024 * 1024)
+def seal(spec: Spec) -> None:
+    """Bound what may be used from here on, and filter the kernel's calls of every thread."""
+    _limit(resource.RLIMIT_AS, _address_space() + spec.memory_mb * 1024 * 1024)  # beyond what the libraries took
     # Never 0: a worker whose output is a file would die of its first line.
     _limit(resource.RLIMIT_FSIZE, max(1, spec.file_mb) * 1024 * 1024)
     _limit(resource.RLIMIT_CORE, 0)
@@ -111,6 +114,16 @@ def _interpreter() -> list[Path]:
 def _packages(package: str) -> list[Path]:
     """The code of the house, and the package of the entry."""
     return [PROJECT / name for name in ("services", "contracts", package)]
+
+
+def _pin(paths: Iterable[str]) -> None:
+    """Keep the kernel's entries of these files: Landlock knows files by them, and procfs makes new ones at will."""
+    for path in paths:
+        os.open(path, os.O_PATH)
+
+
+def _address_space() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 
 
 def _limit(what: int, value: int) -> None:

@@ -7,7 +7,6 @@ import importlib
 import os
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from . import lockdown
@@ -48,10 +47,9 @@ def main(fd: int) -> None:
     channel = Channel(fd)
     spec = Spec.from_json(channel.receive()[2])
     name, _, factory = spec.entry.partition(":")
-    with Path("/proc/self/statm").open() as statm:
-        lockdown.confine(spec, name.partition(".")[0])
-        build = getattr(_trusted(name), factory)
-        lockdown.seal(spec, statm)
+    lockdown.confine(spec, name.partition(".")[0])
+    build = getattr(_trusted(name), factory)
+    lockdown.seal(spec)
     channel.send(Kind.LOCKED, 0)
     answer = _guarded(channel, 0, build, channel.receive()[2])
     if answer is None:
