@@ -1,7 +1,6 @@
 """The scorer's HTTP: as thin as ASGI allows, because every microsecond here is paid for every inference."""
 
 import ipaddress
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import orjson
@@ -16,6 +15,7 @@ from .counters import Counters
 from .dataplane import Answer, Ask, DataPlane, Endpoint, Served
 from .follower import Follower
 from .health import Health
+from .proxy import Proxy
 from .settings import ScorerSettings
 from .spool import Spool, SpoolFull
 from .v2 import BadInput
@@ -32,7 +32,6 @@ from .wire import (
     reply,
 )
 
-Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 _BINARY = (b"content-type", b"application/octet-stream")
 _NAME = "fairlead"
 _VERSION = "0.1.0"
@@ -47,8 +46,7 @@ class ScorerApp:
     """One worker's HTTP application."""
 
     def __init__(
-        self, settings: ScorerSettings, process: str, plane: DataPlane, spool: Spool, follower: Follower,
-        batches: Application | None = None,
+        self, settings: ScorerSettings, process: str, plane: DataPlane, spool: Spool, follower: Follower
     ) -> None:  # fmt: skip
         self._settings = settings
         self._process = process
@@ -57,7 +55,7 @@ class ScorerApp:
         self._verifier = Verifier(settings)
         self._health = Health(settings, plane, follower, spool)
         self._counters = Counters(plane, spool)
-        self._batches = batches
+        self._batches = Proxy(settings.batches_port_path)
         self._limit = settings.max_body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -155,8 +153,7 @@ class ScorerApp:
                 await reply(send, 200, orjson.dumps(asyncapi.document("scorer", _VERSION)))
             case ("POST", ["invocations", name]):
                 await self._invoke(name, headers, receive, send)
-            case (_, ["v1", "batches", *_]) if self._batches:
-                scope["fairlead.caller"] = self._caller(headers)
+            case (_, ["v1", "batches", *_]):
                 await self._batches(scope, receive, send)
             case (_, ["v2", *rest]):
                 await self._v2(method, rest, headers, send)

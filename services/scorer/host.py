@@ -43,6 +43,7 @@ def children(settings: ScorerSettings, listening: socket.socket) -> list[Child]:
         *workers,
         Child("agent", "services.scorer.agent"),
         Child("streams", "services.scorer.streams"),
+        Child("batches", "services.scorer.batches"),
         Child("forwarder", "services.scorer.forwarder", last=True),
     ]
 

@@ -45,6 +45,11 @@ class ScorerSettings(Settings):
         return self.home / "run" / "scorer"
 
     @property
+    def batches_port_path(self) -> Path:
+        """Where the batches' process says which loopback port it listens on."""
+        return self.run_folder / "batches.port"
+
+    @property
     def spool_folder(self) -> Path:
         return self.home / "spool"
 

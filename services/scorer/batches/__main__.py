@@ -17,6 +17,7 @@ from ..imports.work import ImportWork
 from ..process import run_child
 from ..settings import ScorerSettings
 from ..tokenise import Tokeniser
+from .http import publish, serve
 from .inputs import Inputs, folder_of
 from .jobs import Runner
 from .serving import Serving
@@ -25,12 +26,17 @@ from .serving import Serving
 async def main(settings: ScorerSettings, stop: asyncio.Event) -> None:
     db = Database(settings.service_database, "scorer")
     objects, progress, serving = Objects(settings), Progress(), Serving(settings)
-    runner = Runner(settings, db, objects, Inputs(objects, folder_of(settings)), serving, progress)
+    inputs = Inputs(objects, folder_of(settings))
+    runner = Runner(settings, db, objects, inputs, serving, progress)
     work = ImportWork(db, objects, Tokeniser.of(settings.keys), serving.wanted)
     imports = TransactionalStream(
         Connection.read(settings.kafka_properties), work.imported, "scorer.imports", work, work.outputs, progress
     )  # fmt: skip
-    jobs = (again("batches", runner.run, progress), imports.run(), _tell(settings, progress))
+    jobs = (
+        again("batches", runner.run, progress), imports.run(), _tell(settings, progress),
+        again("batches http", lambda: serve(settings, db, inputs, serving, progress), progress),
+        again("outbox", lambda: publish(settings, db, progress), progress),
+    )  # fmt: skip
     tasks = [asyncio.create_task(job) for job in jobs]
     await stop.wait()
     for task in tasks:

@@ -4,6 +4,7 @@ import orjson
 from pydantic import ValidationError
 
 from contracts import DeploymentChanged
+from services.kit.context import Caller
 from services.kit.errors import NotFound, Refusal
 from services.kit.telemetry import get_logger
 
@@ -43,6 +44,11 @@ class Serving:
         except (Refusal, CannotLoad) as error:
             log.error("an endpoint cannot be loaded", endpoint=name, reason=str(error)[:300])
         return self._plane.endpoints.get(name)
+
+    async def allowed(self, name: str, caller: Caller) -> Endpoint:
+        """The endpoint, for a caller who may use it. Raises NotFound or Forbidden."""
+        await self.endpoint(name)
+        return self._plane.find(name, caller)
 
     async def needed(self, name: str) -> Endpoint:
         """The endpoint, or NotFound."""

@@ -1,7 +1,7 @@
 """What callers can do with batches: hand a file in, look how far it is, take the result."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from uuid import UUID
 
@@ -18,7 +18,7 @@ from .domain import Job
 from .inputs import Inputs
 from .sheet import Sheet, to_parquet
 
-Find = Callable[[str, Caller], Endpoint]
+Find = Callable[[str, Caller], Awaitable[Endpoint]]
 
 
 class Batches:
@@ -33,7 +33,7 @@ class Batches:
 
     async def submit(self, caller: Caller, endpoint: str, upload: Path, file_name: str, media_type: str) -> Job:
         """Check the file, keep it, and put the job in line. Raises Invalid naming what is wrong, or NotFound."""
-        found = self._find(endpoint, caller)
+        found = await self._find(endpoint, caller)
         schema, context = found.champion.schema, current()
         path, rows = await asyncio.to_thread(_examine, upload, file_name, media_type, schema)
         id = uuid7()

@@ -1,0 +1,47 @@
+"""Batches' own small service on a loopback port of its own: the workers pass `/v1/batches` on to it and stay lean."""
+
+import asyncio
+import socket
+
+import uvicorn
+
+from services.kit.db import Database
+from services.kit.health import Progress
+from services.kit.objects import Objects
+from services.kit.outbox import Relay, tidy
+from services.kit.service import Parts, application
+
+from ..files import write_atomically
+from ..settings import ScorerSettings
+from .api import LARGEST_BYTES, PATH, router
+from .inputs import Inputs
+from .serving import Serving
+from .usecases import Batches
+
+
+async def serve(settings: ScorerSettings, db: Database, inputs: Inputs, serving: Serving, progress: Progress) -> None:
+    """Answer until cancelled."""
+    objects = Objects(settings)
+    batches = Batches(db, objects, inputs, serving.allowed)
+    parts = Parts(
+        service="scorer", settings=settings, db=db, routers=[router(batches, objects)], progress=progress,
+        large_bodies={PATH: LARGEST_BYTES},
+    )  # fmt: skip
+    config = uvicorn.Config(
+        application(parts), http="httptools", loop="none", log_config=None,
+        log_level="warning", access_log=False, lifespan="off", server_header=False,
+    )  # fmt: skip
+    server = uvicorn.Server(config)
+    listening = socket.create_server(("127.0.0.1", 0))
+    write_atomically(settings.batches_port_path, b"%d" % listening.getsockname()[1])
+    try:
+        await server._serve([listening])  # serve() would take the signal handlers for itself
+    finally:
+        listening.close()
+
+
+async def publish(settings: ScorerSettings, db: Database, progress: Progress) -> None:
+    """The outbox of the scorer's transactions: audit rows of batches."""
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(Relay(settings, db, progress).run())
+        tasks.create_task(tidy(db))

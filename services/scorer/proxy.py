@@ -1,0 +1,60 @@
+"""Passes a request on to another process of this host, without holding it in memory."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+
+from services.kit.errors import Unavailable
+
+from .wire import Gone, Receive, Scope, Send
+
+_HOP = frozenset({b"connection", b"keep-alive", b"transfer-encoding", b"te", b"upgrade", b"host", b"trailer"})
+_TIMEOUT = httpx.Timeout(60.0, connect=2.0)
+
+
+class Proxy:
+    """An ASGI application that another process answers."""
+
+    def __init__(self, port: Path) -> None:
+        self._port = port
+        self._client = httpx.AsyncClient(timeout=_TIMEOUT, trust_env=False)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        query = scope["query_string"].decode("latin-1")
+        request = self._client.build_request(
+            scope["method"], self._url() + scope["raw_path"].decode("latin-1") + (f"?{query}" if query else ""), content=_body(receive),
+            headers=[(name, value) for name, value in scope["headers"] if name not in _HOP],
+        )  # fmt: skip
+        try:
+            response = await self._client.send(request, stream=True)
+        except httpx.TransportError as error:
+            raise Unavailable(f"the part of the scorer that does this is not up: {type(error).__name__}") from None
+        try:
+            await _pass_on(response, send)
+        finally:
+            await response.aclose()
+
+    def _url(self) -> str:
+        try:
+            return f"http://127.0.0.1:{int(self._port.read_text())}"
+        except (FileNotFoundError, ValueError):
+            raise Unavailable("the part of the scorer that does this is not up") from None
+
+
+async def _body(receive: Receive) -> AsyncIterator[bytes]:
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            raise Gone
+        yield message.get("body", b"")
+        if not message.get("more_body"):
+            return
+
+
+async def _pass_on(response: httpx.Response, send: Send) -> None:
+    headers = [(name.lower(), value) for name, value in response.headers.raw if name.lower() not in _HOP]
+    await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
+    async for piece in response.aiter_raw():
+        await send({"type": "http.response.body", "body": piece, "more_body": True})
+    await send({"type": "http.response.body", "body": b""})
