@@ -227,6 +227,25 @@ async def served(session: AsyncSession, endpoint: str) -> Sequence[UUID]:
     return list((await session.execute(text(find), {"endpoint": endpoint})).scalars())
 
 
+async def replace_others(session: AsyncSession, champion: Deployment, now: datetime) -> None:
+    """Whatever else served this endpoint is replaced."""
+    await _end(session, champion, "serving", f"by version {champion.version}", now)
+
+
+async def overtake(session: AsyncSession, starting: Deployment, now: datetime) -> None:
+    """A rollout that had not ended when this one started never will."""
+    await _end(session, starting, "rolling_out", f"overtaken by version {starting.version}", now)
+
+
+async def _end(session: AsyncSession, kept: Deployment, state: str, reason: str, now: datetime) -> None:
+    update = """
+        UPDATE deployment SET state = 'replaced', reason = :reason, changed_at = :now
+        WHERE endpoint = :endpoint AND id <> :id AND state = :state
+    """
+    values = {"endpoint": kept.endpoint, "id": kept.id, "state": state, "reason": reason, "now": now}
+    await session.execute(text(update), values)
+
+
 async def save_report(session: AsyncSession, report: ReplicaReported, unit: str) -> None:
     """Keep what a replica last said; an older word never replaces a newer one."""
     upsert = """

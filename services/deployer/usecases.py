@@ -176,14 +176,8 @@ class Deployer:
         if state == "failed":
             await self._fall_back(tx, endpoint, f"the rollout failed: {reason}")
             return
-        await self._replace_others(tx, deployment)
+        await store.replace_others(tx.session, deployment, at)
         await store.crown(tx.session, deployment, at)
-
-    async def _replace_others(self, tx: Tx, deployment: Deployment) -> None:
-        for earlier in await store.deployments(tx.session, deployment.endpoint, None, 100):
-            if earlier.id != deployment.id and earlier.state == "serving":
-                replaced = earlier.ended("replaced", f"by version {deployment.version}", self._now())
-                await store.save(tx.session, replaced)
 
     # People
 
@@ -248,6 +242,7 @@ class Deployer:
         domain.check_request(registration, retired, deployment.unit, before, deployment.use_case)
         endpoint = domain.next_endpoint(deployment, registration, grant, before, at)
         await store.save(tx.session, deployment.started(grant, endpoint.revision, at))
+        await store.overtake(tx.session, deployment, at)
         await self._publish(tx, endpoint)
         return endpoint
 
@@ -259,6 +254,7 @@ class Deployer:
         registration, _ = await store.version(tx.session, deployment.model, deployment.version)
         endpoint = domain.next_endpoint(deployment, registration, deployment.grant, before, at)
         await store.save(tx.session, deployment.brought_back(endpoint.revision, at))
+        await store.overtake(tx.session, deployment, at)
         await self._publish(tx, endpoint)
         return endpoint
 
