@@ -46,7 +46,10 @@ class Model(Answer):
 
     model: str
     unit: str
-    state: str | None = None
+    state: str
+    latest_version: int
+    format: str | None = None
+    description: str = ""
     tags: list[str] = []
 
 
@@ -85,7 +88,7 @@ class Deployment(Answer):
         return self.state in SETTLED
 
 
-SETTLED = frozenset({"serving", "rejected", "refused", "failed", "superseded", "revoked", "removed", "rolled_back"})
+SETTLED = frozenset({"serving", "replaced", "rejected", "failed", "revoked", "removed"})
 """Deployment states in which nothing more happens by itself."""
 
 
@@ -159,6 +162,10 @@ class Retraining(Answer):
     model: str
     reason: str | None = None
 
+    @property
+    def settled(self) -> bool:
+        return self.state not in ("requested", "running")
+
 
 class Drift(Answer):
     """How far an endpoint's inferences are from the baseline."""
@@ -231,10 +238,17 @@ class Platform(Answer):
     ready: bool
 
 
+class BadRecord(Answer):
+    """The first record that is not as it was sealed."""
+
+    position: int
+    reason: str
+
+
 class Verification(Answer):
     """What the verification of the audit ledger found."""
 
     ok: bool
-    records: int | None = None
-    first_bad: int | None = None
-    reason: str | None = None
+    records: int
+    checkpoints: int
+    first_bad: BadRecord | None = None

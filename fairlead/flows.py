@@ -8,7 +8,7 @@ from urllib.parse import quote
 import httpx
 from pydantic import TypeAdapter, ValidationError
 
-from .errors import Failed, TimedOut
+from .errors import Failed, NotFound, TimedOut
 from .wire import Flow, Pause, Request
 
 A = TypeVar("A")
@@ -24,11 +24,16 @@ def send(kind: type[A], method: str, path: str, body: Document) -> Flow[A]:
     return parse(kind, (yield Request(method, path, body=body)))
 
 
-def settled(kind: type[A], path: str, wait: float | None) -> Flow[A]:
-    """Read something until nothing more happens to it by itself."""
+def settled(kind: type[A], path: str, wait: float | None, asked: A | None = None) -> Flow[A]:
+    """Read something until nothing more happens to it by itself; `asked` stands for it until it is known there."""
     deadline = time.monotonic() + (wait or 0.0)
     while True:
-        answer = yield from read(kind, path)
+        try:
+            answer = yield from read(kind, path)
+        except NotFound:
+            if asked is None:
+                raise
+            answer = asked
         if wait is None or getattr(answer, "settled", True):
             return answer
         if time.monotonic() >= deadline:

@@ -6,6 +6,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from contracts import RetrainingRequested
+
 from . import packing
 from .answers import (
     Approval,
@@ -160,11 +162,14 @@ class Operations:
         return (yield from read(Endpoint, f"/v1/endpoints/{part(endpoint)}"))
 
     @operation
-    def rollback(self, endpoint: str, *, version: int | None = None, reason: str = "") -> Flow[Document]:
-        """Go back to the version that was granted and served before (or to an earlier granted one)."""
-        body = {"version": version, "reason": reason}
-        path = f"/v1/endpoints/{part(endpoint)}/rollback"
-        return (yield from send(Document, "POST", path, {k: v for k, v in body.items() if v}))
+    def rollback(self, endpoint: str) -> Flow[Endpoint]:
+        """Go back to the version that was granted and served before."""
+        return (yield from send(Endpoint, "POST", f"/v1/endpoints/{part(endpoint)}/rollback", {}))
+
+    @operation
+    def remove(self, endpoint: str) -> Flow[Endpoint]:
+        """Take an endpoint down; its decisions and its history stay."""
+        return parse(Endpoint, (yield Request("DELETE", f"/v1/endpoints/{part(endpoint)}")))
 
     @operation
     def approvals(
@@ -287,12 +292,20 @@ class Operations:
         return (yield from read(Page[Document], path, limit=limit, cursor=cursor))
 
     @operation
-    def retrain(self, endpoint: str, *, wait: float | None = None, **fields: Any) -> Flow[Retraining]:
-        """Ask for the model behind an endpoint to be trained anew on recorded rows."""
-        retraining = yield from send(Retraining, "POST", "/v1/retrainings", {"endpoint": endpoint, **fields})
-        if wait is None:
-            return retraining
-        return (yield from settled(Retraining, f"/v1/retrainings/{retraining.id}", wait))
+    def retrain(
+        self, endpoint: str, reason: str, *, since: datetime | str | None = None, wait: float | None = None
+    ) -> Flow[Retraining]:
+        """Ask for the model behind an endpoint to be trained anew on its recorded rows (those `since` a time).
+
+        With `wait` (seconds) it returns when the candidate was compared with the champion.
+        """
+        body = {"endpoint": endpoint, "reason": reason}
+        asked = yield from send(
+            RetrainingRequested, "POST", "/v1/retrainings", body | ({"since": text(since)} if since else {})
+        )
+        requested = Retraining(id=str(asked.retraining_id), state="requested", model=asked.model)
+        path = f"/v1/retrainings/{asked.retraining_id}"
+        return requested if wait is None else (yield from settled(Retraining, path, wait, requested))
 
     @operation
     def retraining(self, id: str, *, wait: float | None = None) -> Flow[Retraining]:
@@ -341,14 +354,26 @@ class Operations:
         return (yield from send(Verification, "POST", "/v1/audit/verify", {}))
 
     @operation
+    def export_audit(self) -> Flow[tuple[bytes, bytes]]:
+        """The whole ledger and its checkpoints as JSON Lines, for `fairlead.audit` to verify offline."""
+        records = yield Request("GET", "/v1/audit/export", timeout_s=_UPLOAD_TIMEOUT_S)
+        checkpoints = yield Request("GET", "/v1/audit/checkpoints")
+        return records.content, checkpoints.content
+
+    @operation
     def alerts(self, state: str | None = "open", *, limit: int | None = None) -> Flow[Page[Document]]:
-        """What a person should look at."""
+        """What a person should look at: `open`, `acknowledged` or `resolved`; None for all."""
         return (yield from read(Page[Document], "/v1/alerts", state=state, limit=limit))
 
     @operation
     def report(self, kind: str, **filters: Any) -> Flow[Document]:
-        """A report by its kind, for example `model` with `model="credit"`."""
+        """A report by its kind: `history` with `model="credit"` tells all that ever happened to a model."""
         return (yield from read(Document, f"/v1/reports/{part(kind)}", **filters))
+
+    @operation
+    def kpis(self) -> Flow[Document]:
+        """The figures of the business: models, endpoints, time from ready to in business, drifts, promotions."""
+        return (yield from read(Document, "/v1/kpis"))
 
     @operation
     def status(self) -> Flow[Platform]:

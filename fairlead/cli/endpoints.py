@@ -62,17 +62,11 @@ def _deployment(deployment: Deployment) -> None:
 
 
 @app.command()
-def rollback(
-    context: typer.Context,
-    endpoint: Endpoint,
-    reason: Annotated[str, typer.Option("--reason", "-r", help="Why; it is audited.")],
-    version: Annotated[int | None, typer.Option("--version", "-v", min=1, help="An earlier granted version.")] = None,
-    json: Json = False,
-) -> None:
+def rollback(context: typer.Context, endpoint: Endpoint, json: Json = False) -> None:
     """Go back to what an endpoint served before."""
     with refusals():
-        document = client(context).rollback(endpoint, version=version, reason=reason)
-    render(document, json, lambda: out.print(f"{endpoint} goes back to version {document.get('version', 'before')}."))
+        found = client(context).rollback(endpoint)
+    render(found, json, lambda: out.print(f"{endpoint} goes back to {found.model} version {found.version}."))
 
 
 @app.command()

@@ -3,6 +3,7 @@
 from typing import Annotated, Any
 
 import typer
+from rich.markdown import Markdown
 
 from fairlead.answers import Drift, Platform, Retraining, TopicState
 
@@ -40,14 +41,14 @@ def _drift(found: Drift) -> None:
 def retrain(
     context: typer.Context,
     endpoint: Endpoint,
-    reason: Annotated[str | None, typer.Option("--reason", "-r", help="Why; it is audited.")] = None,
+    reason: Annotated[str, typer.Option("--reason", "-r", help="Why; it is audited.")],
+    since: Annotated[str | None, typer.Option(help="Learn from rows recorded since this time (ISO 8601).")] = None,
     wait: Annotated[float, typer.Option(help="Seconds to wait until it is done; 0: do not wait.")] = 0.0,
     json: Json = False,
 ) -> None:
     """Ask for the model behind an endpoint to be trained anew on recorded rows."""
-    fields = {"reason": reason} if reason else {}
     with refusals(), err.status("Retraining …"):
-        found = client(context).retrain(endpoint, wait=wait or None, **fields)
+        found = client(context).retrain(endpoint, reason, since=since, wait=wait or None)
     render(found, json, lambda: _retraining(found))
     if found.state == "failed":
         raise typer.Exit(Exit.REFUSED)
@@ -60,18 +61,19 @@ def _retraining(found: Retraining) -> None:
 @app.command()
 def report(
     context: typer.Context,
-    kind: Annotated[str, typer.Argument(help="The kind of report, for example model.")],
+    kind: Annotated[str, typer.Argument(help="The kind of report: history tells all that happened to a model.")],
+    model: Annotated[str | None, typer.Option("--model", "-m", help="The model that it is about.")] = None,
     filter: Annotated[list[str] | None, typer.Option("--filter", "-f", help="What it is about, as name=value.")] = None,
     json: Json = False,
 ) -> None:
     """Print a report."""
-    pairs = dict(text.partition("=")[::2] for text in filter or ())
+    pairs: dict[str, Any] = {name: value for name, _, value in (text.partition("=") for text in filter or ())}
     with refusals():
-        document = client(context).report(kind, **pairs)
-    if json or any(isinstance(value, dict | list) for value in document.values()):
+        document = client(context).report(kind, model=model, **pairs)
+    if json or "markdown" not in document:
         show_json(document)
     else:
-        show_facts(document)
+        out.print(Markdown(document["markdown"]))
 
 
 @app.command()
@@ -81,7 +83,7 @@ def topics(context: typer.Context, json: Json = False) -> None:
         page = client(context).topics()
     render(page, json, lambda: show_table(
         ["Topic", "Records", "Rate/s", "Size", "Lag", "Dead letters"],
-        ([t.topic, t.records, t.rate, _size(t.bytes), _lag(t), t.dead_letters] for t in page.items),
+        ([t.topic, t.records, t.rate, _size(t.bytes), _lag(t), t.dead_letters] for t in page.items if not t.topic.startswith("dlq.")),
         "There are no topics. Is the platform up? (make up)",
         right=["Records", "Rate/s", "Size", "Lag", "Dead letters"],
     ))  # fmt: skip

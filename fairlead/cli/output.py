@@ -16,7 +16,8 @@ from rich.table import Table
 
 from fairlead.errors import FairleadError, Misconfigured, Unreachable
 
-out = Console(highlight=False)
+# A pipe has no width: nothing is folded for it.
+out = Console(highlight=False, width=None if sys.stdout.isatty() else 240)
 err = Console(stderr=True, highlight=False)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of a table.")]
@@ -73,8 +74,9 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], empty: str
     """A table without decoration that would get in the way of reading; `empty` says what to do when there is none."""
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
     numbers = set(right)
-    for column in columns:
-        table.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
+    for place, column in enumerate(columns):
+        whole = place == 0  # what people copy
+        table.add_column(column, justify="right" if column in numbers else "left", overflow="fold", no_wrap=whole)
     for row in rows:
         table.add_row(*(cell(value) for value in row))
     if table.row_count:

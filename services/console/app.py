@@ -1,0 +1,40 @@
+"""Wires the console: the pages, its own API, and the way on to every other service."""
+
+from fastapi import FastAPI
+
+from services.kit.kafka import Connection
+from services.kit.service import Parts
+
+from . import api
+from .assets import Assets
+from .gateway import Gateway
+from .pages import routers as pages
+from .pages import shell
+from .session import SessionMiddleware, Sessions, secret_of
+from .settings import ConsoleSettings
+from .usecases import Console
+
+_SMALL = 256 * 1024
+_OWN_WRITES = ("/login", "/v1/dead-letters/replay", "/dead-letters/replay")
+
+
+def build(settings: ConsoleSettings) -> Parts:
+    """The console's parts. Raises MissingAssets where the npm packages are not installed."""
+    gateway = Gateway(settings)
+    assets = Assets(settings.assets)
+    sessions = Sessions(secret_of(settings.home))
+    parts = Parts(
+        service="console",
+        settings=settings,
+        large_bodies=dict.fromkeys(_OWN_WRITES, _SMALL),
+    )
+    console = Console(Connection.read(settings.kafka_properties), gateway, settings.streams, parts.stopping)
+    window = shell.Shell(gateway, console, sessions, assets)
+    parts.routers = [assets.router(), *pages(window), api.router(console, gateway), api.passing(gateway)]
+
+    def prepare(app: FastAPI) -> None:
+        app.add_exception_handler(shell.SignInNeeded, shell.to_sign_in)
+        app.add_middleware(SessionMiddleware, sessions=sessions)
+
+    parts.prepare = prepare
+    return parts

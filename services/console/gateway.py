@@ -1,0 +1,138 @@
+"""The other services' APIs, asked with the person's own token so that units and roles hold."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+
+from contracts import Service
+from services.kit.errors import Unavailable
+from services.kit.http import problem
+from services.kit.settings import PORT_ORDER, Settings
+
+from .routing import back, onward
+
+_READ_S = 10.0
+_PASS_ON = httpx.Timeout(600.0, connect=2.0)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a service said to a page: data, or the sentence that tells why there is none."""
+
+    data: Any = field(default_factory=dict[str, Any])
+    status: int = 200
+    problem: str | None = None
+
+    @property
+    def ok(self) -> bool:
+        return self.problem is None
+
+    @property
+    def items(self) -> list[dict[str, Any]]:
+        """The items of a list; none where the service gave none."""
+        found = self.data.get("items", []) if isinstance(self.data, dict) else self.data
+        return found if isinstance(found, list) else []
+
+
+@dataclass(frozen=True)
+class ServiceState:
+    """Where a service is, and whether it is ready."""
+
+    service: Service
+    url: str
+    ready: bool
+    problems: dict[str, str]
+
+
+class Gateway:
+    """The way from the console to the other services."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        limits = httpx.Limits(max_connections=200, max_keepalive_connections=32)
+        self._http = httpx.AsyncClient(timeout=httpx.Timeout(_READ_S, connect=2.0), limits=limits)
+        self._states: tuple[float, list[ServiceState]] = (0.0, [])
+        self._lock = asyncio.Lock()
+
+    async def ask(self, request: Request, service: Service, path: str, **params: Any) -> Answer:
+        """Read something from a service on behalf of the person who asks."""
+        given = {name: value for name, value in params.items() if value not in (None, "")}
+        return await self._send(request, service, "GET", path, params=given)
+
+    async def tell(self, request: Request, service: Service, path: str, body: Mapping[str, Any]) -> Answer:
+        """Ask a service to do something on behalf of the person who asks."""
+        return await self._send(request, service, "POST", path, json=dict(body))
+
+    async def _send(self, request: Request, service: Service, method: str, path: str, **content: Any) -> Answer:
+        headers = {"authorization": request.headers.get("authorization", "")}
+        try:
+            response = await self._http.request(method, self._settings.url(service) + path, headers=headers, **content)
+        except httpx.TransportError:
+            return Answer(status=503, problem=f"The {service} does not answer at the moment.")
+        return _answer(response)
+
+    async def states(self) -> list[ServiceState]:
+        """Every service with its readiness, asked at most once a second."""
+        async with self._lock:
+            if time.monotonic() - self._states[0] > 1.0:
+                found = await asyncio.gather(*(self._state(service) for service in PORT_ORDER))
+                self._states = (time.monotonic(), found)
+            return self._states[1]
+
+    async def _state(self, service: Service) -> ServiceState:
+        url = self._settings.url(service)
+        try:
+            response = await self._http.get(f"{url}/readyz", timeout=2.0)
+            return ServiceState(service, url, response.status_code == 200, _answer(response).data.get("problems", {}))
+        except httpx.TransportError as error:
+            return ServiceState(service, url, False, {"http": f"does not answer ({type(error).__name__})"})
+
+    async def pass_on(self, request: Request, service: Service) -> Response:
+        """Hand a request to its service as it is, and the answer back as it comes; bodies are streamed both ways."""
+        path = request.scope["raw_path"].decode("latin-1")
+        url = httpx.URL(self._settings.url(service) + path, query=request.scope["query_string"] or None)
+        has_body = "content-length" in request.headers or "transfer-encoding" in request.headers
+        asked = self._http.build_request(
+            request.method, url, headers=onward(request.scope["headers"]),
+            content=request.stream() if has_body else None, timeout=_PASS_ON,
+        )  # fmt: skip
+        try:
+            answer = await self._http.send(asked, stream=True)
+        except httpx.TransportError:
+            return _away(service, path)
+        passed = StreamingResponse(_body(answer), answer.status_code)
+        passed.raw_headers = back(answer.headers.raw)
+        return passed
+
+
+async def _body(answer: httpx.Response) -> AsyncIterator[bytes]:
+    try:
+        async for part in answer.aiter_raw():
+            yield part
+    finally:
+        await answer.aclose()
+
+
+def _answer(response: httpx.Response) -> Answer:
+    try:
+        data = response.json()
+    except ValueError:
+        data = {"text": response.text}
+    if response.status_code < 400:
+        return Answer(data, response.status_code)
+    told = data if isinstance(data, dict) else {}
+    reason = told.get("detail") or told.get("error") or told.get("title") or f"It answered {response.status_code}."
+    return Answer(told, response.status_code, str(reason))
+
+
+def _away(service: Service, path: str) -> Response:
+    refusal = Unavailable(f"the {service} is away; nothing was done, try again")
+    if path.startswith("/v2"):  # the protocol there has its own shape of errors
+        return JSONResponse({"error": refusal.message}, 503, {"Retry-After": "1"})
+    return problem(refusal)

@@ -1,0 +1,109 @@
+/* The charts of an endpoint: windows over time, drawn with uPlot, in the colours of the page. */
+(() => {
+  "use strict";
+  const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+  const wash = (name, percent) => `color-mix(in srgb, ${colour(name)} ${percent}%, transparent)`;
+  const seconds = (time) => Date.parse(time) / 1000;
+  const rounded = (digits) => (_, value) => (value == null ? "–" : value.toLocaleString("en", { maximumFractionDigits: digits }));
+
+  const kinds = {
+    evidence: {
+      rows: (windows) => [
+        windows.map((w) => w.statistic),
+        windows.map((w) => w.threshold),
+        windows.map((w) => (w.statistic > w.threshold ? w.statistic : null)),
+      ],
+      series: () => [
+        { label: "Evidence", stroke: colour("accent"), fill: wash("accent", 12), width: 2, points: { size: 5, fill: colour("surface") }, value: rounded(1) },
+        { label: "Alarm line", stroke: colour("rope"), width: 1.5, dash: [6, 5], points: { show: false }, value: rounded(1) },
+        { label: "Alarm", stroke: colour("bad"), width: 0, paths: () => null, points: { show: true, size: 9, fill: colour("bad") }, value: rounded(1) },
+      ],
+      height: 250,
+    },
+    latency: {
+      rows: (windows) => ["p50_ms", "p95_ms", "p99_ms"].map((q) => windows.map((w) => w.latency?.[q] ?? null)),
+      series: () => [
+        { label: "p50", stroke: colour("accent"), width: 2, points: { show: false }, value: rounded(2) },
+        { label: "p95", stroke: colour("rope"), width: 1.5, points: { show: false }, value: rounded(2) },
+        { label: "p99", stroke: colour("bad"), width: 1.5, dash: [4, 3], points: { show: false }, value: rounded(2) },
+      ],
+      height: 190,
+    },
+    rows: {
+      rows: (windows) => [windows.map((w) => w.rows)],
+      series: () => [
+        { label: "Rows", stroke: colour("accent"), fill: wash("accent", 45), width: 1, paths: uPlot.paths.bars({ size: [0.7, 26] }), points: { show: false }, value: rounded(0) },
+      ],
+      height: 190,
+    },
+  };
+
+  // A line where another version took over, with its name.
+  const versions = (box) => ({
+    hooks: {
+      draw: [(chart) => {
+        const windows = box.windows;
+        const { ctx, bbox } = chart;
+        ctx.save();
+        ctx.strokeStyle = colour("faint");
+        ctx.fillStyle = colour("soft");
+        ctx.font = `${11 * devicePixelRatio}px Inter, sans-serif`;
+        ctx.setLineDash([2 * devicePixelRatio, 3 * devicePixelRatio]);
+        windows.forEach((window, n) => {
+          if (n > 0 && window.version === windows[n - 1].version) return;
+          const x = chart.valToPos(seconds(window.to), "x", true);
+          if (n > 0) {
+            ctx.beginPath(); ctx.moveTo(x, bbox.top); ctx.lineTo(x, bbox.top + bbox.height); ctx.stroke();
+          }
+          ctx.fillText(`v${window.version}`, x + 5 * devicePixelRatio, bbox.top + 12 * devicePixelRatio);
+        });
+        ctx.restore();
+      }],
+    },
+  });
+
+  const axis = () => ({ stroke: colour("faint"), grid: { stroke: colour("line"), width: 1 }, ticks: { show: false }, font: "11px Inter, sans-serif" });
+
+  const draw = (box) => {
+    const kind = kinds[box.dataset.chart];
+    box.plot?.destroy();
+    box.plot = new uPlot({
+      width: box.clientWidth, height: kind.height,
+      scales: { y: { range: (_, low, high) => [Math.min(0, low ?? 0), Math.max(high ?? 1, 1e-3) * 1.12] } },
+      axes: [axis(), { ...axis(), size: 52 }],
+      series: [{ value: (_, at) => (at == null ? "–" : new Date(at * 1000).toLocaleTimeString("en", { hour12: false })) }, ...kind.series()],
+      plugins: box.dataset.chart === "evidence" ? [versions(box)] : [],
+    }, [box.windows.map((w) => seconds(w.to)), ...kind.rows(box.windows)], box);
+  };
+
+  const show = (box, told) => {
+    const waiting = box.querySelector(".wait");
+    if (told.problem || told.windows.length === 0) {
+      if (waiting && told.problem) waiting.textContent = told.problem;
+      return;
+    }
+    waiting?.remove();
+    box.windows = told.windows;
+    if (!box.plot) draw(box);
+    else box.plot.setData([told.windows.map((w) => seconds(w.to)), ...kinds[box.dataset.chart].rows(told.windows)]);
+    box.dataset.windows = told.windows.length;
+  };
+
+  const boxes = [...document.querySelectorAll("[data-chart]")];
+  const load = async () => {
+    if (document.hidden || boxes.length === 0) return;
+    const bySource = Map.groupBy ? Map.groupBy(boxes, (box) => box.dataset.src) : new Map([[boxes[0].dataset.src, boxes]]);
+    for (const [source, group] of bySource) {
+      const answer = await fetch(source);
+      if (answer.ok) { const told = await answer.json(); group.forEach((box) => show(box, told)); }
+    }
+  };
+  const redraw = () => boxes.forEach((box) => box.plot && draw(box));
+
+  load();
+  setInterval(load, 5000);
+  document.body.addEventListener("refresh", load);
+  addEventListener("resize", () => boxes.forEach((box) => box.plot?.setSize({ width: box.clientWidth, height: kinds[box.dataset.chart].height })));
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
+  document.fonts?.ready.then(redraw);
+})();

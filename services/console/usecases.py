@@ -1,0 +1,193 @@
+"""What the console can do itself: who is where, what topics hold, dead letters, events as they happen."""
+
+import asyncio
+import base64
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import orjson
+from starlette.requests import Request
+
+from services.kit.auth import allow
+from services.kit.context import Caller
+from services.kit.errors import Busy, Forbidden, Invalid
+from services.kit.kafka import Connection
+from services.kit.letters import DeadLetters, Letter
+from services.kit.topics import Topics, TopicState, endpoint_of
+from services.kit.watch import Follower, Seen, latest
+
+from .gateway import Gateway
+
+_VALUE_LIMIT = 4000
+_AUDIT = "audit.recorded"
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Told:
+    """One record for a stream of events: its document, and where the stream is behind it."""
+
+    document: dict[str, Any] | None
+    position: str
+
+
+class Console:
+    """The window on topics and services. Nothing here is kept: Kafka and the services know it."""
+
+    def __init__(
+        self, connection: Connection, gateway: Gateway, streams: int, stopping: asyncio.Event | None = None
+    ) -> None:
+        self._connection = connection
+        self._gateway = gateway
+        self._topics = Topics(connection)
+        self._letters = DeadLetters(connection)
+        self._free_streams = streams
+        self._stopping = stopping or asyncio.Event()
+
+    async def topics(self, caller: Caller, request: Request) -> list[TopicState]:
+        """Every topic that the caller may know of: those of an endpoint only to who sees the endpoint."""
+        allow(caller, "topic.read")
+        states = await self._topics.states()
+        if caller.sees("*") or not any(endpoint_of(state.topic) for state in states):
+            return states
+        answer = await self._gateway.ask(request, "deployer", "/v1/endpoints", limit=200)
+        seen = {endpoint["endpoint"] for endpoint in answer.items}
+        return [_trimmed(s, seen) for s in states if endpoint_of(s.topic) in {None, *seen}]
+
+    async def latest(self, caller: Caller, topic: str, limit: int) -> list[dict[str, Any]]:
+        """The last events of a topic, newest first. Raises NotFound, Forbidden."""
+        _may_read(caller, topic)
+        found = await latest(self._connection, [topic], limit)
+        return [document(record) for record in found if caller.sees(_unit(record))][:limit]
+
+    async def dead_letters(self, caller: Caller, topic: str | None, limit: int) -> list[Letter]:
+        """Dead letters of one topic or of all, newest first, of the units that the caller sees."""
+        allow(caller, "deadletter.read")
+        topics = [topic if topic.startswith("dlq.") else f"dlq.{topic}"] if topic else await self._with_letters()
+        found = await self._letters.waiting(topics, limit)
+        return [letter for letter in found if caller.sees(_unit(letter.record))][:limit]
+
+    async def replay(self, caller: Caller, topic: str, places: Sequence[tuple[int, int]] | None) -> int:
+        """Give dead letters to their service again: the named ones, or all that wait. Raises Forbidden, NotFound."""
+        allow(caller, "deadletter.replay")
+        if places is None:
+            chosen = [x for x in await self._letters.waiting([topic], 1000) if not x.replayed]
+            chosen = [letter for letter in reversed(chosen) if caller.sees(_unit(letter.record))]
+        else:
+            chosen = await self._letters.pick(topic, places)
+        for letter in chosen:
+            if not caller.sees(_unit(letter.record)):
+                raise Forbidden(f"{caller.actor} does not act for the business unit of this record")
+        return await self._letters.replay(chosen)
+
+    async def events(
+        self, caller: Caller, topics: Sequence[str], position: str | None, *, from_start: bool
+    ) -> AsyncIterator[Told]:
+        """Events of some topics as they happen, of the units that the caller sees; a sign of life between them."""
+        for topic in topics:
+            _may_read(caller, topic)
+        if self._free_streams <= 0:
+            raise Busy("too many event streams are open; close one and try again")
+        self._free_streams -= 1
+        try:
+            follower = Follower(self._connection, topics)
+            async with aclosing(follower.follow(_positions(position), from_start=from_start)) as records:
+                async for record in _until(self._stopping, records):
+                    shown = record is not None and caller.sees(_unit(record))
+                    yield Told(document(record) if record and shown else None, _position(follower.positions))
+        finally:
+            self._free_streams += 1
+
+    async def _with_letters(self) -> list[str]:
+        return [s.topic for s in await self._topics.states() if s.topic.startswith("dlq.") and s.records]
+
+
+async def _until(stopping: asyncio.Event, records: AsyncIterator[T]) -> AsyncIterator[T]:
+    """Records until the process shall end: an open stream must not hold it up."""
+    stop = asyncio.ensure_future(stopping.wait())
+    following: asyncio.Future[T] | None = None
+    try:
+        while not stop.done():
+            following = asyncio.ensure_future(anext(records))
+            await asyncio.wait({following, stop}, return_when=asyncio.FIRST_COMPLETED)
+            if following.done():
+                yield following.result()
+    finally:
+        stop.cancel()
+        if following and not following.done():
+            following.cancel()
+            await asyncio.wait({following})
+
+
+def document(record: Seen) -> dict[str, Any]:
+    """A record as a CloudEvent in JSON, with where it lies."""
+    told: dict[str, Any] = {
+        "id": record.header("ce_id"),
+        "type": record.header("ce_type") or record.topic,
+        "source": record.header("ce_source"),
+        "subject": record.header("ce_subject"),
+        "time": record.header("ce_time") or record.at.isoformat(),
+        "unit": record.header("ce_unit"),
+        "actor": record.header("ce_actor"),
+        "correlationid": record.header("ce_correlationid"),
+        "traceparent": record.header("ce_traceparent"),
+        "topic": record.topic,
+        "partition": record.partition,
+        "offset": record.offset,
+        "key": record.key.decode(errors="replace") if record.key else None,
+    }
+    return told | _data(record.value)
+
+
+def preview(record: Seen) -> str:
+    """The beginning of a record's value as text, for people."""
+    return (record.value or b"")[:_VALUE_LIMIT].decode(errors="replace")
+
+
+def _data(value: bytes | None) -> dict[str, Any]:
+    if value is None:
+        return {"data": None}
+    try:
+        return {"data": orjson.loads(value)}
+    except orjson.JSONDecodeError:
+        return {"data": None, "data_base64": base64.b64encode(value).decode()}
+
+
+def _unit(record: Seen) -> str:
+    """The business unit that a record belongs to. Without one it is for those who see all."""
+    return record.header("ce_unit") or "*"
+
+
+def _may_read(caller: Caller, topic: str) -> None:
+    allow(caller, "topic.read")
+    if topic.startswith("dlq."):
+        allow(caller, "deadletter.read")
+    if topic == _AUDIT:
+        allow(caller, "audit.read")
+
+
+def _trimmed(state: TopicState, endpoints: set[str]) -> TopicState:
+    """A topic without the groups of endpoints that are not the caller's."""
+    kept = (
+        g for g in state.groups if not g.group.startswith("scorer.") or g.group.removeprefix("scorer.") in endpoints
+    )
+    return replace(state, groups=tuple(kept))
+
+
+def _positions(text: str | None) -> dict[tuple[str, int], int]:
+    """Positions as `_position` wrote them. Raises Invalid."""
+    found: dict[tuple[str, int], int] = {}
+    for part in (text or "").split(","):
+        topic, partition, offset = ([*part.split(":"), "", ""])[:3]
+        if not part:
+            continue
+        if not (partition.isdigit() and offset.isdigit()):
+            raise Invalid("this position was not made by this stream", "Last-Event-ID")
+        found[topic, int(partition)] = int(offset)
+    return found
+
+
+def _position(at: dict[tuple[str, int], int]) -> str:
+    return ",".join(f"{topic}:{partition}:{offset}" for (topic, partition), offset in at.items())

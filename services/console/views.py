@@ -1,0 +1,101 @@
+"""How values read on a page: pure functions, used as filters of the templates."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+_TONES = {
+    "good": ("serving", "granted", "ready", "completed", "candidate_won", "clean", "registered", "acknowledged", "resolved",
+             "passed", "stable"),
+    "warn": ("pending", "requested", "in_review", "rolling_out", "running", "loading", "waiting", "warning", "quarantined",
+             "suspicious", "incomplete", "champion_kept", "learning", "open"),
+    "bad": ("failed", "rejected", "revoked", "retired", "not ready", "critical", "malicious", "drifting", "raised"),
+}  # fmt: skip
+_TONE_OF = {state: tone for tone, states in _TONES.items() for state in states}
+_STEPS = ((60, "s"), (60, "min"), (24, "h"), (365, "d"))
+
+
+def tone(state: Any) -> str:
+    """The status colour of a state; states that mean no more than themselves have none."""
+    return _TONE_OF.get(str(state), "plain")
+
+
+def moment(value: Any) -> datetime | None:
+    """A time as a service wrote it; None for what is not one."""
+    if isinstance(value, datetime):
+        return value
+    try:
+        return datetime.fromisoformat(str(value)) if value else None
+    except ValueError:
+        return None
+
+
+def ago(value: Any, now: datetime | None = None) -> str:
+    """How long ago something was, in one unit."""
+    at = moment(value)
+    if at is None:
+        return "–"
+    passed = ((now or datetime.now(UTC)) - at).total_seconds()
+    if passed < 1:
+        return "now"
+    for size, unit in _STEPS:
+        if passed < size:
+            return f"{passed:.0f} {unit} ago"
+        passed /= size
+    return f"{passed:.0f} y ago"
+
+
+def clock(value: Any) -> str:
+    """A time to the second, in UTC."""
+    at = moment(value)
+    return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S") if at else "–"
+
+
+def number(value: Any, digits: int = 0) -> str:
+    """A number with thin spaces between thousands; – for none."""
+    if value is None or isinstance(value, bool) or not isinstance(value, int | float):
+        return "–"
+    return f"{value:,.{digits}f}".replace(",", "\u202f")
+
+
+def short_number(value: Any) -> str:
+    """A large number in three digits and a letter."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return "–"
+    for limit, letter in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
+        if abs(value) >= limit:
+            return f"{value / (1e3 if letter == 'k' else limit):.3g}\u202f{letter}"
+    return number(value, 0 if float(value).is_integer() or abs(value) >= 100 else 1)
+
+
+def signed(value: Any, digits: int = 2) -> str:
+    """A number with its sign, and a true minus."""
+    if not isinstance(value, int | float):
+        return "–"
+    return f"{value:+.{digits}f}".replace("-", "−")
+
+
+def size(value: Any) -> str:
+    """Bytes in a unit that fits."""
+    if not isinstance(value, int | float):
+        return "–"
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1024:
+            return f"{value:.0f}\u202f{unit}" if unit == "B" or value >= 100 else f"{value:.1f}\u202f{unit}"
+        value /= 1024
+    return f"{value:.1f}\u202fTiB"
+
+
+def short(value: Any, length: int = 12) -> str:
+    """The beginning of a digest or an id."""
+    return str(value or "–").removeprefix("sha256:")[:length]
+
+
+def words(value: Any) -> str:
+    """A state or a field's name as words."""
+    return str(value or "–").replace("_", " ")
+
+
+FILTERS = {
+    "tone": tone, "ago": ago, "clock": clock, "number": number, "short_number": short_number, "signed": signed,
+    "size": size, "short": short, "words": words,
+}  # fmt: skip
