@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from contracts import ApprovalGranted, DeploymentChanged, ModelRetired, RetrainingCompleted, Training
-from services.kit.bus import current_envelope
 from services.kit.context import Caller, current
 from services.kit.db import Database, Tx
 from services.kit.errors import Conflict, Forbidden, Invalid, NotFound
@@ -105,7 +104,7 @@ class Catalog:
 
     async def register_candidate(self, event: RetrainingCompleted) -> None:
         """A retraining ended: a candidate that won becomes the next version; every outcome is remembered."""
-        unit = current_envelope().unit
+        unit = _unit_of_event()
         candidate = await self._candidate(event) if event.outcome == "candidate_won" else None
         async with self._db.transaction(unit=unit) as tx:
             made = await _retrained(tx, candidate, unit, event) if candidate else None
@@ -130,13 +129,13 @@ class Catalog:
 
     async def note_deployment(self, event: DeploymentChanged) -> None:
         """Remember what an endpoint serves now."""
-        unit = current_envelope().unit
+        unit = _unit_of_event()
         async with self._db.transaction(unit=unit) as tx:
             await store.note_serving(tx.session, event, unit)
 
     async def note_grant(self, event: ApprovalGranted) -> None:
         """Remember who allowed a version to serve where."""
-        unit = current_envelope().unit
+        unit = _unit_of_event()
         async with self._db.transaction(unit=unit) as tx:
             await store.note_grant(tx.session, event.grant, unit)
 
@@ -161,6 +160,12 @@ async def _retrained(tx: Tx, candidate: Candidate, unit: str, event: RetrainingC
     await _lock(tx, candidate, unit)
     known = await store.version_by_retraining(tx.session, str(event.retraining_id))
     return known or await _number(tx, candidate, unit, event.requested_by)
+
+
+def _unit_of_event() -> str:
+    """The business unit of the event in hand: handlers act in it and in no other."""
+    (unit,) = current().caller.units
+    return unit
 
 
 T = TypeVar("T")

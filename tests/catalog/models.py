@@ -87,6 +87,21 @@ def external_models() -> dict[str, onnx.ModelProto]:
     }
 
 
+def hungry_onnx() -> onnx.ModelProto:
+    """A kilobyte that asks for a tensor of 64 GB when it is run."""
+    nodes = [
+        helper.make_node("ConstantOfShape", ["shape"], ["huge"]),
+        helper.make_node("ReduceSum", ["huge"], ["sum"], keepdims=0),
+        helper.make_node("Add", ["X", "sum"], ["label"]),
+    ]
+    graph = helper.make_graph(
+        nodes, "g", [helper.make_tensor_value_info("X", TensorProto.FLOAT, [None])],
+        [helper.make_tensor_value_info("label", TensorProto.FLOAT, [None])],
+        [numpy_helper.from_array(np.array([1 << 34], np.int64), "shape")],
+    )  # fmt: skip
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+
+
 def skops_bytes(model: BaseEstimator) -> bytes:
     return skops.io.dumps(model)
 
@@ -128,7 +143,7 @@ def rows(**more: Any) -> bytes:
 RECIPE = b"def train(rows, out):\n    return {}\n"
 
 
-def package(model: bytes, *, files: dict[str, bytes] | None = None, format_: str = "onnx", **said: Any) -> bytes:
+def package(model: bytes, /, *, files: dict[str, bytes] | None = None, format_: str = "onnx", **said: Any) -> bytes:
     """A zip with `fairlead.yaml` and the model."""
     name = "model.onnx" if format_ == "onnx" else "model.skops"
     manifest = {"name": "credit", "format": format_, "model": name, **said}

@@ -1,0 +1,63 @@
+"""The whole way in, through the real sandbox: the census packages, and what ends its own inspection."""
+
+from pathlib import Path
+
+import pytest
+
+from contracts import Training
+from examples.census import build
+from services.catalog.domain import Candidate
+from services.catalog.intake import Intake
+from services.catalog.settings import CatalogSettings
+from services.kit.errors import Invalid
+from services.kit.objects import Objects
+
+from . import models
+
+
+@pytest.fixture(scope="module")
+def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    build.build(out := tmp_path_factory.mktemp("census"))
+    return out
+
+
+def intake_at(home: Path, **settings: float) -> Intake:
+    made = CatalogSettings.model_validate({"home": home, **settings})
+    return Intake(made, Objects(made))
+
+
+async def taken(intake: Intake, upload: Path) -> Candidate:
+    async with intake.folder() as work:
+        return await intake.candidate(await intake.pack(upload, work, {}), Training())
+
+
+async def test_the_census_packages_are_taken_whole(packages: Path, tmp_path: Path) -> None:
+    onnx = await taken(intake_at(tmp_path), packages / "census-employment.zip")
+    sklearn = await taken(intake_at(tmp_path), packages / "census-employment-sklearn.zip")
+    assert [made.scan.verdict for made in (onnx, sklearn)] == ["clean", "clean"], sklearn.scan.findings
+    assert onnx.model_schema.columns == sklearn.model_schema.columns and len(onnx.model_schema.columns) == 16
+    assert onnx.model_schema.inputs == sklearn.model_schema.inputs
+    assert onnx.model_schema.outputs == sklearn.model_schema.outputs
+    assert onnx.training.rows == sklearn.training.rows == 17_196
+    assert onnx.training.metrics["accuracy"] > 0.82
+    assert onnx.baseline_digest and onnx.baseline_digest == sklearn.baseline_digest, "same rows, same decisions"
+    assert b"AGEP" in await Objects(CatalogSettings(home=tmp_path)).get(onnx.baseline_digest)
+
+
+async def test_a_canonical_package_keeps_its_digest(packages: Path, tmp_path: Path) -> None:
+    import hashlib
+
+    file = packages / "census-employment.zip"
+    async with (intake := intake_at(tmp_path)).folder() as work:
+        pack = await intake.pack(file, work, {})
+    assert pack.digest == "sha256:" + hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+async def test_a_package_that_takes_too_long_or_too_much_is_refused(tmp_path: Path) -> None:
+    upload = tmp_path / "upload"
+    upload.write_bytes(models.package(models.skops_bytes(models.forest()), format_="sklearn"))
+    with pytest.raises(Invalid, match=r"within 0.05 s"):
+        await taken(intake_at(tmp_path, inspection_s=0.05), upload)
+    upload.write_bytes(models.package(models.onnx_bytes(models.hungry_onnx())))
+    with pytest.raises(Invalid, match="fails on its own rows"):
+        await taken(intake_at(tmp_path), upload)
