@@ -5,12 +5,14 @@ from typing import Annotated, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 from services.governor.usecases import Alerts
 from services.kit.auth import allow
 from services.kit.http import Body, Page, Who
 from services.kit.service import router as new_router
+
+from .inputs import Reason, Text
 
 AlertState = Literal["open", "acknowledged", "resolved"]
 
@@ -42,7 +44,7 @@ class AlertView(BaseModel):
 
 
 class AcknowledgeBody(Body):
-    comment: str | None = Field(None, max_length=2000)
+    comment: Reason | None = None
 
 
 def router(alerts: Alerts) -> APIRouter:
@@ -52,9 +54,9 @@ def router(alerts: Alerts) -> APIRouter:
     async def page(
         caller: Who,
         state: AlertState | None = None,
-        subject: str | None = None,
+        subject: Text | None = None,
         limit: Annotated[int, Query(ge=1, le=500)] = 50,
-        cursor: str | None = None,
+        cursor: Text | None = None,
     ) -> Page[AlertView]:
         allow(caller, "governance.read")
         found = await alerts.page(state, subject, limit, cursor)

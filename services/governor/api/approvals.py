@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 from contracts import Gate, Grant
 from services.governor.domain.approval import State
@@ -13,6 +13,8 @@ from services.governor.usecases import Approvals
 from services.kit.auth import allow
 from services.kit.http import Body, Page, Who
 from services.kit.service import router as new_router
+
+from .inputs import Reason, Text
 
 
 class ApprovalView(BaseModel):
@@ -44,11 +46,11 @@ class ApprovalView(BaseModel):
 
 class DecisionBody(Body):
     decision: Literal["grant", "reject"]
-    reason: str = Field(max_length=2000)
+    reason: Reason
 
 
 class ReasonBody(Body):
-    reason: str = Field(max_length=2000)
+    reason: Reason
 
 
 def router(approvals: Approvals) -> APIRouter:
@@ -59,7 +61,7 @@ def router(approvals: Approvals) -> APIRouter:
         caller: Who,
         state: State | None = None,
         limit: Annotated[int, Query(ge=1, le=500)] = 50,
-        cursor: str | None = None,
+        cursor: Text | None = None,
     ) -> Page[ApprovalView]:
         allow(caller, "approval.read")
         found = await approvals.page(state, limit, cursor)

@@ -9,12 +9,13 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
 from services.governor.usecases import Ledger
-from services.governor.usecases.ledger import since_of
 from services.governor.usecases.reports import entry_view
 from services.kit.auth import allow
 from services.kit.context import EVERY_UNIT
 from services.kit.http import Page, Who
 from services.kit.service import router as new_router
+
+from .inputs import Moment, Text
 
 _LINES = "application/jsonl"
 
@@ -57,19 +58,19 @@ def router(ledger: Ledger) -> APIRouter:
     @routes.get("")
     async def page(
         caller: Who,
-        subject: str | None = None,
-        actor: str | None = None,
-        action: str | None = None,
-        service: str | None = None,
-        since: datetime | None = None,
-        until: datetime | None = None,
+        subject: Text | None = None,
+        actor: Text | None = None,
+        action: Text | None = None,
+        service: Text | None = None,
+        since: Moment | None = None,
+        until: Moment | None = None,
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-        cursor: str | None = None,
+        cursor: Text | None = None,
     ) -> Page[EntryView]:
         allow(caller, "audit.read")
         found = await ledger.page(
             limit, cursor, subject=subject, actor=actor, action=action, service=service,
-            since=since_of(since), until=since_of(until),
+            since=since, until=until,
         )  # fmt: skip
         return Page[EntryView](items=[EntryView.model_validate(entry_view(e)) for e in found.items], next=found.next)
 

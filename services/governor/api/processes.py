@@ -10,9 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from contracts import Name, RetrainingRequested
 from services.governor.usecases import Reports, Retrainings
 from services.kit.auth import allow
-from services.kit.errors import Invalid
 from services.kit.http import Body, Page, Who
 from services.kit.service import router as new_router
+
+from .inputs import Moment, Reason, Text
 
 
 class ProcessView(BaseModel):
@@ -64,8 +65,8 @@ class TemplateView(BaseModel):
 
 class RetrainingBody(Body):
     endpoint: Name
-    reason: str = Field(min_length=1, max_length=2000)
-    since: datetime | None = Field(None, strict=False)
+    reason: Reason
+    since: Annotated[Moment, Field(strict=False)] | None = None
     """Learn from what was recorded since then; without it from all that is kept."""
 
 
@@ -75,12 +76,12 @@ def router(reports: Reports, retrainings: Retrainings) -> APIRouter:
     @routes.get("/processes")
     async def page(
         caller: Who,
-        model: str | None = None,
-        use_case: str | None = None,
-        endpoint: str | None = None,
+        model: Text | None = None,
+        use_case: Text | None = None,
+        endpoint: Text | None = None,
         state: Literal["running", "ended"] | None = None,
         limit: Annotated[int, Query(ge=1, le=500)] = 50,
-        cursor: str | None = None,
+        cursor: Text | None = None,
     ) -> Page[ProcessView]:
         allow(caller, "governance.read")
         found = await reports.processes(limit, cursor, model=model, use_case=use_case, endpoint=endpoint, state=state)
@@ -109,15 +110,13 @@ def router(reports: Reports, retrainings: Retrainings) -> APIRouter:
         return Response(reports.template(name).xml, media_type="application/xml")
 
     @routes.get("/policies")
-    async def policies(caller: Who, version: str | None = None) -> dict[str, Any]:
+    async def policies(caller: Who, version: Text | None = None) -> dict[str, Any]:
         allow(caller, "governance.read")
         return await reports.policies(version)
 
     @routes.post("/retrainings", status_code=202)
     async def retrain(body: RetrainingBody, caller: Who) -> RetrainingRequested:
         allow(caller, "retraining.request")
-        if body.since is not None and body.since.tzinfo is None:
-            raise Invalid("give the moment with its time zone, such as 2026-03-01T12:00:00Z", "since")
         return await retrainings.ask(caller, body.endpoint, body.reason, body.since)
 
     return routes

@@ -7,7 +7,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal
 
-from lxml import etree
+from lxml import etree  # pyright: ignore[reportAttributeAccessIssue]: C extension without stubs
 from SpiffWorkflow.bpmn.exceptions import WorkflowTaskException
 from SpiffWorkflow.bpmn.parser.BpmnParser import BpmnParser, BpmnValidator
 from SpiffWorkflow.bpmn.parser.node_parser import DEFAULT_NSMAP
@@ -25,7 +25,6 @@ from SpiffWorkflow.bpmn.specs.event_definitions.multiple import MultipleEventDef
 from SpiffWorkflow.bpmn.specs.event_definitions.timer import TimerEventDefinition
 from SpiffWorkflow.bpmn.util.event import BpmnEvent
 from SpiffWorkflow.bpmn.workflow import BpmnWorkflow
-from SpiffWorkflow.task import Task
 from SpiffWorkflow.util.task import TaskState
 
 from . import cel
@@ -99,7 +98,8 @@ class Template:
     def start(self, data: Mapping[str, Any]) -> "Instance":
         """A new instance, advanced to its first work."""
         workflow = BpmnWorkflow(self._spec, self._parts, script_engine=_ENGINE)
-        workflow.get_next_task(state=TaskState.READY).set_data(**data)
+        first: Any = workflow.get_next_task(state=TaskState.READY)
+        first.set_data(**data)
         return Instance(workflow).advanced()
 
 
@@ -153,12 +153,13 @@ class Instance:
 
     @classmethod
     def restored(cls, state: dict[str, Any]) -> "Instance":
-        workflow = _SERIALIZER.from_dict(state)
+        workflow: Any = _SERIALIZER.from_dict(state)
         workflow.script_engine = _ENGINE
         return cls(workflow)
 
     def state(self) -> dict[str, Any]:
-        return _SERIALIZER.to_dict(self._workflow)
+        state: Any = _SERIALIZER.to_dict(self._workflow)
+        return state
 
     def advanced(self) -> "Instance":
         """Go on until the process waits. Raises CelError for an expression that cannot be evaluated."""
@@ -188,7 +189,7 @@ class Instance:
     def awaits(self) -> frozenset[str]:
         """The names of the messages that the process waits for."""
         definitions = [d for task in self._listening() for d in _definitions(task)]
-        return frozenset(d.name for d in definitions if isinstance(d, MessageEventDefinition))
+        return frozenset(str(d.name) for d in definitions if isinstance(d, MessageEventDefinition))
 
     @property
     def due(self) -> datetime | None:
@@ -231,42 +232,42 @@ class Instance:
         drawn = [task for task in self._tasks(_SEEN) if _is_drawn(task)]
         return [_step(task) for task in sorted(drawn, key=lambda task: task.last_state_change)]
 
-    def _listening(self) -> list[Task]:
+    def _listening(self) -> list[Any]:
         return list(self._workflow.event_manager.tasks.values())
 
-    def _tasks(self, state: int) -> list[Task]:
+    def _tasks(self, state: int) -> list[Any]:
         return list(self._workflow.get_tasks(state=state))
 
 
 _SEEN = TaskState.COMPLETED | TaskState.READY | TaskState.WAITING | TaskState.CANCELLED
 
 
-def _is_drawn(task: Task) -> bool:
+def _is_drawn(task: Any) -> bool:
     # A cancelled task of a person is part of the story; a join or a boundary event that was never needed is not.
     if task.state == TaskState.CANCELLED and not isinstance(task.task_spec, UserTask):
         return False
     return task.task_spec.bpmn_id is not None
 
 
-def _definitions(task: Task) -> list[Any]:
+def _definitions(task: Any) -> list[Any]:
     definition = task.task_spec.event_definition
     return definition.event_definitions if isinstance(definition, MultipleEventDefinition) else [definition]
 
 
-def _kind(task: Task) -> Literal["gate", "host", "person"]:
+def _kind(task: Any) -> Literal["gate", "host", "person"]:
     if isinstance(task.task_spec, GateTask):
         return "gate"
     return "host" if isinstance(task.task_spec, HostTask) else "person"
 
 
-def _merged(tasks: list[Task]) -> dict[str, Any]:
+def _merged(tasks: list[Any]) -> dict[str, Any]:
     data: dict[str, Any] = {}
     for task in tasks:
         data |= task.data
     return data
 
 
-def _step(task: Task) -> Step:
+def _step(task: Any) -> Step:
     states: dict[int, Literal["done", "waiting", "cancelled"]] = {
         TaskState.COMPLETED: "done",
         TaskState.CANCELLED: "cancelled",

@@ -76,9 +76,12 @@ async def _one(session: AsyncSession, where: str, row: dict[str, Any]) -> Approv
 
 
 def _approval(row: Any) -> Approval:
-    gates = tuple(Gate.model_validate(gate) for gate in row["gates"])
-    grant = Grant.model_validate(row["grant"]) if row["grant"] else None
-    return Approval(**{**row, "gates": gates, "grant": grant, "also_asked_by": tuple(row["also_asked_by"])})
+    typed: dict[str, Any] = {
+        "gates": tuple(Gate.model_validate(gate) for gate in row["gates"]),
+        "grant": Grant.model_validate(row["grant"]) if row["grant"] else None,
+        "also_asked_by": tuple(row["also_asked_by"]),
+    }
+    return Approval(**{**row, **typed})
 
 
 def _row(approval: Approval) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """Alerts of all services: their state and their owner."""
 
-from datetime import datetime
 from uuid import UUID
 
 from contracts import AlertRaised, AlertResolved
@@ -8,10 +7,12 @@ from services.governor.store import alerts as store
 from services.governor.store.alerts import Alert
 from services.kit.bus import current_envelope
 from services.kit.context import Caller
-from services.kit.db import Database, as_cursor, from_cursor
+from services.kit.db import Database
 from services.kit.errors import Conflict, NotFound, NotYet
 from services.kit.http import Page, page
 from services.kit.ids import now
+
+from .places import moment_and_id, place
 
 
 class Alerts:
@@ -47,8 +48,7 @@ class Alerts:
         return acknowledged
 
     async def page(self, state: str | None, subject: str | None, limit: int, cursor: str | None) -> Page[Alert]:
-        place = from_cursor(cursor, 2)
-        before = (datetime.fromisoformat(place[0]), UUID(place[1])) if place else None
+        before = moment_and_id(cursor)
         async with self._db.reading() as session:
             found = await store.page(session, state=state, subject=subject, limit=limit + 1, before=before)
-        return page(found, limit, as_cursor(found[limit - 1].last_at, found[limit - 1].id) if found[limit:] else None)
+        return page(found, limit, place(found[limit - 1].last_at, found[limit - 1].id) if found[limit:] else None)

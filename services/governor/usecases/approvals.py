@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, Literal
 from uuid import UUID
 
@@ -13,12 +13,13 @@ from services.governor.store import processes
 from services.governor.store.processes import Process
 from services.kit.auth import allow
 from services.kit.context import Caller
-from services.kit.db import Database, Tx, as_cursor, from_cursor
+from services.kit.db import Database, Tx
 from services.kit.errors import Conflict, NotFound
 from services.kit.http import Page, page
 from services.kit.ids import now, uuid7
 from services.kit.signing import Signer, canonical, digest_of
 
+from .places import moment_and_id, place
 from .runner import Runner
 
 _NOBODY = "service:governor"
@@ -122,13 +123,10 @@ class Approvals:
         return approval
 
     async def page(self, state: str | None, limit: int, cursor: str | None) -> Page[Approval]:
-        place = from_cursor(cursor, 2)
-        before = (datetime.fromisoformat(place[0]), UUID(place[1])) if place else None
+        before = moment_and_id(cursor)
         async with self._db.reading() as session:
             found = await store.page(session, state=state, limit=limit + 1, before=before)
-        return page(
-            found, limit, as_cursor(found[limit - 1].requested_at, found[limit - 1].id) if found[limit:] else None
-        )
+        return page(found, limit, place(found[limit - 1].requested_at, found[limit - 1].id) if found[limit:] else None)
 
     async def _hold(self, tx: Tx, id: UUID) -> tuple[Approval, Process]:
         """The approval and its process, both locked: the process first, as events do."""

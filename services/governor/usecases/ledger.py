@@ -5,7 +5,6 @@ import os
 from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +19,15 @@ from services.governor.store.ledger import Entry, Head
 from services.kit.alerts import raise_alert, resolve_alert
 from services.kit.cloudevents import source
 from services.kit.context import Context, system, use
-from services.kit.db import Database, Tx, as_cursor, from_cursor
+from services.kit.db import Database, Tx, as_cursor
 from services.kit.errors import Forbidden, Invalid
 from services.kit.http import Page, page
 from services.kit.ids import now
 from services.kit.signing import KeyRing, Signer, canonical
 from services.kit.stream import Record
 from services.kit.telemetry import get_logger
+
+from .places import position
 
 log = get_logger(__name__)
 
@@ -140,8 +141,10 @@ class Ledger:
             head = await self._adopted(tx, await store.hold_head(tx.session))
             if head.position == head.sealed:
                 return None
-            told = {"ledger": chain.LEDGER, "position": head.position, "head": head.hash, "sealed_at": now()}
-            unsigned = AuditSealed(**told, signature=Signature(key_id="", value=""))
+            unsigned = AuditSealed(
+                ledger=chain.LEDGER, position=head.position, head=head.hash, sealed_at=now(),
+                signature=Signature(key_id="", value=""),
+            )  # fmt: skip
             signature = self._signer.sign(canonical(unsigned, without=frozenset({"signature"})))
             event = unsigned.model_copy(update={"signature": signature})
             contents = await store.contents(tx.session, head.sealed, head.position)
@@ -193,9 +196,9 @@ class Ledger:
         }  # fmt: skip
 
     async def page(self, limit: int, cursor: str | None, **filters: Any) -> Page[Entry]:
-        place = from_cursor(cursor, 1)
+        before = position(cursor)
         async with self.db.reading() as session:
-            found = await store.page(session, limit=limit + 1, before=place[0] if place else None, **filters)
+            found = await store.page(session, limit=limit + 1, before=before, **filters)
         return page(found, limit, as_cursor(found[limit - 1].position) if found[limit:] else None)
 
     async def export(self) -> AsyncIterator[bytes]:
@@ -225,8 +228,10 @@ class Ledger:
         seals: dict[int, list[Sealed]] = defaultdict(list)
         for line in lines:
             position, head = line.get("position"), line.get("head")
-            readable = isinstance(position, int) and isinstance(head, str)
-            seal = Sealed(position if readable else 1, str(head), readable and self._is_trusted(line))
+            if isinstance(position, int) and isinstance(head, str):
+                seal = Sealed(position, head, self._is_trusted(line))
+            else:
+                seal = Sealed(1, "", False)
             seals[seal.position].append(seal)
         return seals
 
@@ -265,10 +270,3 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
         return []
     lines = path.read_bytes().split(b"\n")
     return [orjson.loads(line) for line in lines[:-1] if line.strip()]
-
-
-def since_of(moment: datetime | None) -> datetime | None:
-    """A moment with its zone. Raises Invalid for one without: it could mean anything."""
-    if moment is not None and moment.tzinfo is None:
-        raise Invalid("give the moment with its time zone, such as 2026-03-01T12:00:00Z", "since")
-    return moment

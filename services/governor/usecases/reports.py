@@ -5,21 +5,24 @@ from typing import Any, Literal
 from uuid import UUID
 
 import orjson
+from pydantic import TypeAdapter
 
 from services.governor.domain import report
+from services.governor.domain.approval import Approval
 from services.governor.engine.process import Instance, Step, Template
 from services.governor.store import approvals, facts, ledger, processes
 from services.governor.store.ledger import Entry
 from services.governor.store.processes import Process
-from services.kit.db import Database, as_cursor, from_cursor
+from services.kit.db import Database
 from services.kit.errors import NotFound
 from services.kit.http import Page, page
 from services.kit.ids import now
-from services.kit.signing import canonical
 
+from .places import moment_and_id, place
 from .runner import Runner
 
 _FACTS = 5000
+_APPROVALS = TypeAdapter(list[Approval])
 
 
 class Reports:
@@ -42,15 +45,12 @@ class Reports:
         self, limit: int, cursor: str | None, *, model: str | None, use_case: str | None, endpoint: str | None,
         state: str | None,
     ) -> Page[Process]:  # fmt: skip
-        place = from_cursor(cursor, 2)
-        before = (datetime.fromisoformat(place[0]), UUID(place[1])) if place else None
+        before = moment_and_id(cursor)
         async with self._db.reading() as session:
             found = await processes.page(
                 session, model=model, use_case=use_case, endpoint=endpoint, state=state, limit=limit + 1, before=before
             )
-        return page(
-            found, limit, as_cursor(found[limit - 1].started_at, found[limit - 1].id) if found[limit:] else None
-        )
+        return page(found, limit, place(found[limit - 1].started_at, found[limit - 1].id) if found[limit:] else None)
 
     @property
     def templates(self) -> list[Template]:
@@ -92,8 +92,7 @@ class Reports:
             "generated_at": now().isoformat(timespec="seconds"),
             "ledger": {"records": head.position, "sealed": head.sealed, "head": head.hash},
             "versions": [_version(row) for row in versions],
-            "approvals": [orjson.loads(canonical({"a": vars(a) | {"gates": [g.model_dump() for g in a.gates],
-                          "grant": a.grant.model_dump(mode="json") if a.grant else None}}))["a"] for a in decided],
+            "approvals": _APPROVALS.dump_python(decided, mode="json"),
             "facts": [entry_view(entry) for entry in told],
         }  # fmt: skip
         return history | {"markdown": report.markdown(history)}
