@@ -204,7 +204,7 @@ async def _take(session: AsyncSession, claim: Claim) -> None:
 
 def as_cursor(*values: str | int | datetime | UUID) -> str:
     """An opaque place in a list, to hand to a caller."""
-    return base64.urlsafe_b64encode(orjson.dumps(values)).decode().rstrip("=")
+    return base64.urlsafe_b64encode(orjson.dumps(values, default=str)).decode().rstrip("=")
 
 
 def from_cursor(cursor: str | None, parts: int) -> list[Any] | None:
