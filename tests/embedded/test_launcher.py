@@ -1,0 +1,151 @@
+"""`make up`, `make down` and `make status`, with everything killed that can be killed."""
+
+import json
+import signal
+import socket
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import asyncpg
+import psutil
+import pytest
+
+from deploy.embedded.secrets import PEOPLE
+from deploy.embedded.standalone import free_home
+
+from .launching import Installation, wait_until
+
+pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    """A platform with one service, up."""
+    installation = Installation(free_home(tmp_path_factory.mktemp("launcher") / "home"), services="catalog")
+    installation.up()
+    yield installation
+    assert installation.run("down").returncode == 0
+    assert installation.processes() == []
+
+
+def test_up_says_where_everything_is(installed: Installation) -> None:
+    told = json.loads(installed.home.endpoints.read_text())
+    assert told["kafka"] == f"127.0.0.1:{installed.home.kafka_port}"
+    assert told["database"].startswith("postgresql://")
+    assert told["scorer"] == f"http://127.0.0.1:{installed.home.port + 3}"
+
+
+def test_up_makes_what_outsiders_need_and_nobody_else_can_read_it(installed: Installation) -> None:
+    tokens = [installed.home.path / "tokens" / f"{who}.jwt" for who in PEOPLE]
+    clients = [installed.home.client_properties(who) for who in ("operator", "application", "other-unit")]
+    for secret in (*tokens, *clients, installed.home.endpoints, installed.home.keys / "governor.key"):
+        assert stat.S_IMODE(secret.stat().st_mode) == 0o600, secret
+
+
+def test_status_shows_what_runs(installed: Installation) -> None:
+    shown = installed.run("status")
+    assert shown.returncode == 0, shown.stdout
+    for part in ("kafka", "postgres", "catalog"):
+        assert part in shown.stdout
+    assert installed.home.url("catalog") in shown.stdout
+
+
+def test_up_on_a_running_platform_changes_nothing(installed: Installation) -> None:
+    before = installed.pids()
+    installed.up()
+    assert installed.pids() == before
+
+
+def test_up_with_another_port_is_refused_while_it_runs(installed: Installation) -> None:
+    done = Installation(installed.home, extra={"FAIRLEAD_PORT": "9"}).run("up")
+    assert done.returncode == 1
+    assert f"runs at port {installed.home.port}" in done.stdout
+
+
+@pytest.mark.parametrize("part", ["catalog", "postgres", "kafka"])
+def test_a_killed_part_is_started_again(installed: Installation, part: str) -> None:
+    killed = installed.kill(part)
+    wait_until(lambda: installed.ready_again(part, after=killed))
+    wait_until(lambda: installed.run("status").returncode == 0)
+
+
+async def test_what_was_committed_survives_a_killed_postgres(installed: Installation) -> None:
+    url = json.loads(installed.home.endpoints.read_text())["database"]
+    connection = await asyncpg.connect(url)
+    await connection.execute("CREATE TABLE IF NOT EXISTS kept (a int)")
+    await connection.execute("INSERT INTO kept VALUES (42)")
+    killed = installed.kill("postgres")
+    wait_until(lambda: installed.ready_again("postgres", after=killed))
+    connection = await asyncpg.connect(url)
+    assert await connection.fetchval("SELECT a FROM kept") == 42
+    await connection.execute("DROP TABLE kept")
+    await connection.close()
+
+
+def test_the_next_up_takes_over_from_a_killed_launcher(installed: Installation) -> None:
+    before = installed.pids()
+    installed.kill("launcher")
+    assert installed.run("status").returncode == 1
+    installed.up()
+    assert installed.pids() == before
+    killed = installed.kill("catalog")  # what was taken over is watched like the rest
+    wait_until(lambda: installed.ready_again("catalog", after=killed))
+
+
+def test_a_part_that_died_beside_its_launcher_is_started_by_the_next_up(installed: Installation) -> None:
+    before = installed.pids()
+    installed.kill("launcher")
+    installed.kill("catalog")
+    installed.up()
+    after = installed.pids()
+    assert after["kafka"] == before["kafka"]
+    assert after["catalog"] != before["catalog"]
+
+
+def test_a_second_home_runs_beside_the_first(installed: Installation, tmp_path: Path) -> None:
+    second = Installation(free_home(tmp_path / "second"))
+    try:
+        second.up()
+        assert set(second.pids()) == {"kafka", "postgres"}
+        assert installed.run("status").returncode == 0
+        assert not set(second.pids().values()) & set(installed.pids().values())
+    finally:
+        assert second.run("down").returncode == 0
+    assert second.processes() == []
+    assert installed.run("status").returncode == 0
+
+
+def test_down_ends_what_a_killed_launcher_left(tmp_path: Path) -> None:
+    installation = Installation(free_home(tmp_path / "home"))
+    installation.up()
+    left = [psutil.Process(pid) for pid in installation.pids().values()]
+    installation.kill("launcher")
+    assert installation.run("down").returncode == 0
+    assert installation.processes() == []
+    assert not any(process.is_running() for process in left)
+    assert installation.run("status").returncode == 3
+    assert installation.run("down").returncode == 0  # nothing to do is fine
+
+
+def test_a_terminated_launcher_takes_everything_down(tmp_path: Path) -> None:
+    installation = Installation(free_home(tmp_path / "home"))
+    installation.up()
+    launcher = psutil.Process(installation.state()["launcher"])
+    launcher.send_signal(signal.SIGTERM)
+    wait_until(lambda: not launcher.is_running())
+    assert installation.processes() == []
+    assert installation.state()["phase"] == "stopped"
+
+
+@pytest.mark.parametrize(("offset", "part"), [(10, "kafka"), (12, "postgres"), (1, "catalog")])
+def test_a_port_in_use_is_named_and_nothing_starts(tmp_path: Path, offset: int, part: str) -> None:
+    installation = Installation(free_home(tmp_path / "home"), services="catalog")
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", installation.home.port + offset))
+        other.listen()
+        done = installation.run("up")
+    assert done.returncode == 1
+    assert f"port {installation.home.port + offset} ({part}) is in use by process" in done.stdout
+    assert "FAIRLEAD_PORT" in done.stdout
+    assert installation.processes() == []
