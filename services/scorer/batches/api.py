@@ -119,15 +119,14 @@ async def _upload(request: Request) -> AsyncIterator[tuple[str, Path, str, str]]
 
 async def _multipart(request: Request, path: Path) -> tuple[str, Path, str, str]:
     try:
-        form = await request.form(max_files=1, max_fields=10)
+        async with request.form(max_files=1, max_fields=10) as form:
+            files = [part for part in form.values() if isinstance(part, UploadFile)]
+            if not files:
+                raise Invalid("the form has no file", "file")
+            await asyncio.to_thread(_copy, files[0], path)
+            return _endpoint(form.get("endpoint")), path, files[0].filename or "upload", files[0].content_type or ""
     except HTTPException as error:
         raise Invalid(f"the form cannot be read: {error.detail[:200]}") from None
-    files = [part for part in form.values() if isinstance(part, UploadFile)]
-    if not files:
-        raise Invalid("the form has no file", "file")
-    file = files[0]
-    await asyncio.to_thread(_copy, file, path)
-    return _endpoint(form.get("endpoint")), path, file.filename or "upload", file.content_type or ""
 
 
 async def _json(request: Request, path: Path) -> tuple[str, Path, str, str]:

@@ -1,5 +1,7 @@
 """Loads the endpoint of a job when there is one: batches are rare, and a loaded model costs memory."""
 
+import asyncio
+
 import orjson
 from pydantic import ValidationError
 
@@ -21,6 +23,7 @@ class Serving:
     def __init__(self, settings: ScorerSettings) -> None:
         self._settings = settings
         self._plane = DataPlane(settings)
+        self._loading = asyncio.Lock()
 
     def wanted(self, name: str) -> DeploymentChanged | None:
         """The desired state of an endpoint, unverified; None where there is none."""
@@ -40,14 +43,17 @@ class Serving:
             self._plane.remove(name)
             return None
         try:
-            await self._plane.apply(wanted)
+            async with self._loading:
+                await self._plane.apply(wanted)
         except (Refusal, CannotLoad) as error:
             log.error("an endpoint cannot be loaded", endpoint=name, reason=str(error)[:300])
         return self._plane.endpoints.get(name)
 
     async def allowed(self, name: str, caller: Caller) -> Endpoint:
         """The endpoint, for a caller who may use it. Raises NotFound or Forbidden."""
-        await self.endpoint(name)
+        wanted = self.wanted(name)
+        if wanted and caller.sees(wanted.unit):  # a stranger makes nothing load, and is told the same below
+            await self.endpoint(name)
         return self._plane.find(name, caller)
 
     async def needed(self, name: str) -> Endpoint:

@@ -1,0 +1,266 @@
+"""Batches: a file in, every row decided once, a file out; real PostgreSQL, Kafka and processes."""
+
+import asyncio
+import io
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from httpx import ASGITransport
+
+from contracts import InferenceLogged, Service
+from services.kit.db import Database
+from services.kit.objects import Objects
+from services.kit.service import Parts, application
+from services.kit.testing import eventually
+from services.scorer.batches.api import router
+from services.scorer.batches.inputs import Inputs, folder_of
+from services.scorer.batches.serving import Serving
+from services.scorer.batches.usecases import Batches
+from tests.scorer.making import NUMBERS, classifier
+
+from .conftest import Stage, read
+
+URL = "/v1/batches"
+
+
+@pytest.fixture
+async def client(
+    stage: Stage, service_db: Callable[[Service], Database], service_url: Callable[[Service], str]
+) -> AsyncIterator[httpx.AsyncClient]:
+    """The scorer's HTTP side of batches; the process that does them is started by each test."""
+    settings, db = stage.house.settings, service_db("scorer")
+    stage.database = service_url("scorer")
+    serving = Serving(settings)
+    stage.serve("loans", classifier())
+    objects = Objects(settings)
+    batches = Batches(db, objects, Inputs(objects, folder_of(settings)), serving.allowed, chunk_rows=500)
+    app = application(Parts(service="scorer", settings=settings, db=db, routers=[router(batches, objects)]))
+    authorization = {"Authorization": f"Bearer {stage.house.token()}"}
+    async with httpx.AsyncClient(
+        transport=ASGITransport(app), base_url="http://scorer", headers=authorization
+    ) as made:  # fmt: skip
+        yield made
+
+
+def table(count: int) -> pa.Table:
+    values = np.random.default_rng(5).normal(size=(count, 3)).round(4)
+    return pa.table({"debt": values[:, 2], "age": values[:, 0], "note": ["x"] * count, "income": values[:, 1]})
+
+
+def parquet(rows: pa.Table, **options: Any) -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(rows, sink, **options)
+    return sink.getvalue()
+
+
+async def submit(client: httpx.AsyncClient, data: bytes, name: str = "rows.parquet") -> httpx.Response:
+    return await client.post(URL, data={"endpoint": "loans"}, files={"file": (name, data)})
+
+
+async def done(client: httpx.AsyncClient, id: str, within: float = 60) -> dict[str, Any]:
+    async def ended() -> dict[str, Any] | None:
+        job = (await client.get(f"{URL}/{id}")).json()
+        return job if job["state"] in ("done", "failed") else None
+
+    return await eventually(ended, within=within, every=0.2)
+
+
+async def result(client: httpx.AsyncClient, id: str) -> pa.Table:
+    answer = await client.get(f"{URL}/{id}/result")
+    assert answer.status_code == 200
+    return pq.read_table(io.BytesIO(answer.content))
+
+
+async def log_of(stage: Stage, id: str) -> list[InferenceLogged]:
+    found = await read(stage.operator, "inference.logged", lambda said: said.get("ce_subject") == b"loans")
+    logs = [InferenceLogged.from_json(record.value) for record in found.records]
+    return [log for log in logs if log.writer == f"batch.{id}"]
+
+
+async def test_every_row_of_a_file_is_decided_logged_and_returned(stage: Stage, client: httpx.AsyncClient) -> None:
+    stage.start("batches")
+    accepted = await submit(client, parquet(table(1_234), row_group_size=300))
+    assert accepted.status_code == 202, accepted.text
+    id = accepted.json()["id"]
+    assert accepted.headers["location"] == f"{URL}/{id}"
+    job = await done(client, id)
+    assert (job["state"], job["rows_total"], job["rows_done"], job["rows_failed"]) == ("done", 1_234, 1_234, 0)
+    rows = await result(client, id)
+    assert rows["input_row"].to_pylist() == list(range(1_234))
+    values = np.random.default_rng(5).normal(size=(1_234, 3)).round(4)
+    close = np.abs(values.sum(axis=1)) > 0.3
+    assert (rows["prediction"].to_numpy()[close] == (values.sum(axis=1) > 0)[close]).all()
+    assert ((rows["score"].to_numpy() > 0.5) == (rows["prediction"].to_numpy() == 1)).all()
+    logs = await log_of(stage, id)
+    assert sorted((log.seq, log.rows) for log in logs) == [(1, 500), (2, 500), (3, 234)]
+    assert {log.inference_id for log in logs} == set(rows["inference_id"].to_pylist())
+    first = next(log for log in logs if log.seq == 1)
+    assert first.mode == "batch" and first.application == "application" and first.unit == "retail"
+    assert first.request["inputs"][0]["shape"] == [500, 3]
+    assert first.response["outputs"][0]["data"] == rows["prediction"].to_pylist()[:500]
+    assert rows["row"].to_pylist()[500:502] == [0, 1]
+
+
+async def test_a_row_that_cannot_be_decided_says_why_and_harms_no_other(
+    stage: Stage, client: httpx.AsyncClient
+) -> None:
+    stage.start("batches")
+    rows = table(600)
+    income = rows["income"].to_numpy().copy()
+    income[[3, 4, 599]] = np.nan
+    rows = rows.set_column(3, "income", pa.array(income, from_pandas=True))
+    job = await done(client, (await submit(client, parquet(rows))).json()["id"])
+    assert (job["state"], job["rows_failed"]) == ("done", 3)
+    out = await result(client, job["id"])
+    wrong = [row for row in out.to_pylist() if row["error"]]
+    assert [row["input_row"] for row in wrong] == [3, 4, 599]
+    assert all("income" in row["error"] and row["prediction"] is None for row in wrong)
+    assert sum(log.rows for log in await log_of(stage, job["id"])) == 597
+
+
+async def test_files_that_are_no_batch_are_refused_with_what_is_wrong(stage: Stage, client: httpx.AsyncClient) -> None:
+    good = table(3)
+    cases = {
+        b"": "empty",
+        b"PAR1 and nothing else": "Parquet",
+        b"\x89PNG\r\n": "neither Parquet nor CSV",
+        parquet(good.drop_columns(["income"])): "income",
+        parquet(good.set_column(0, "debt", pa.array(["a", "b", "c"]))): "debt",
+        parquet(good.slice(0, 0)): "no rows",
+    }
+    for data, named in cases.items():
+        answer = await submit(client, data, "file.bin")
+        assert 400 <= answer.status_code < 500 and named in answer.json()["detail"], (named, answer.text)
+        assert len(answer.content) < 2048
+    assert (await submit(client, b"age,income\n1,2,3,4\n", "rows.csv")).status_code == 422
+    missing = await client.post(URL, data={"endpoint": "nowhere"}, files={"file": ("a", parquet(good))})
+    assert missing.status_code == 404
+    assert (await client.post(URL, data={"endpoint": "loans"})).status_code == 422
+    assert (await client.post(URL, content=b"x", headers={"Content-Type": "image/png"})).status_code == 422
+    assert (await client.get(f"{URL}/{uuid4()}")).status_code == 404
+    assert (await client.get(URL)).json()["items"] == []
+
+
+async def test_csv_json_lines_and_json_rows_are_files_too(stage: Stage, client: httpx.AsyncClient) -> None:
+    stage.start("batches")
+    answers = [
+        await submit(client, b"age,income,debt\n1,2,3\n4,5,6\n", "rows.csv"),
+        await submit(client, b'{"age":1,"income":2,"debt":3}\n{"age":4,"income":5,"debt":6}\n', "rows.jsonl"),
+        await client.post(URL, json={"endpoint": "loans", "rows": [{"age": 1, "income": 2, "debt": 3}]}),
+        await client.post(URL + "?endpoint=loans", content=parquet(table(2)),
+                          headers={"Content-Type": "application/vnd.apache.parquet"}),
+    ]  # fmt: skip
+    assert [answer.status_code for answer in answers] == [202] * 4
+    jobs = [await done(client, answer.json()["id"]) for answer in answers]
+    assert [(job["state"], job["rows_done"]) for job in jobs] == [("done", 2), ("done", 2), ("done", 1), ("done", 2)]
+    listed = (await client.get(URL, params={"limit": 3})).json()
+    assert [job["id"] for job in listed["items"]] == [job["id"] for job in reversed(jobs)][:3]
+    rest = (await client.get(URL, params={"limit": 3, "cursor": listed["next"]})).json()
+    assert [job["id"] for job in rest["items"]] == [jobs[0]["id"]] and rest["next"] is None
+
+
+async def test_another_business_unit_sees_no_batch_and_may_not_make_one(
+    stage: Stage, client: httpx.AsyncClient
+) -> None:
+    id = (await submit(client, parquet(table(2)))).json()["id"]
+    stranger = {"Authorization": f"Bearer {stage.house.token('other-unit', ('wealth',), 'engineer')}"}
+    assert (await client.get(f"{URL}/{id}", headers=stranger)).status_code == 404
+    assert (await client.get(URL, headers=stranger)).json()["items"] == []
+    denied = await client.post(
+        URL, data={"endpoint": "loans"}, files={"file": ("a", parquet(table(2)))}, headers=stranger
+    )
+    assert denied.status_code == 403
+    assert (await client.get(f"{URL}/{id}", headers={"Authorization": ""})).status_code == 401
+
+
+@pytest.mark.timeout(240)
+async def test_a_batch_survives_kills_without_repeating_or_skipping_a_row(
+    stage: Stage, client: httpx.AsyncClient
+) -> None:
+    count, chance = 60_000, random.Random(11)
+    id = (await submit(client, parquet(table(count)))).json()["id"]
+    seen, kills = 0, 0
+    while True:
+        process = stage.start("batches")
+
+        async def goes_on(least: int = seen) -> dict[str, Any] | None:
+            job = (await client.get(f"{URL}/{id}")).json()
+            return job if job["rows_done"] > least or job["state"] == "done" else None
+
+        job = await eventually(goes_on, within=60, every=0.05)
+        if job["state"] == "done":
+            break
+        await asyncio.sleep(chance.uniform(0, 0.2))
+        process.kill()
+        process.wait()
+        kills += 1
+        seen = (await client.get(f"{URL}/{id}")).json()["rows_done"]
+        assert kills < 30 or await done(client, id)
+        if kills >= 4:
+            stage.start("batches")
+            assert (await done(client, id, within=90))["state"] == "done"
+            break
+    assert kills >= 2
+    rows = await result(client, id)
+    assert rows["input_row"].to_pylist() == list(range(count))
+    logs = await log_of(stage, id)
+    distinct = {log.seq: log for log in logs}
+    assert sorted(distinct) == list(range(1, count // 500 + 1))
+    assert all(log == distinct[log.seq] for log in logs)
+    assert Counter(rows["inference_id"].to_pylist()) == {log.inference_id: log.rows for log in distinct.values()}
+
+
+async def test_large_chunks_are_logged_by_reference_and_the_reference_can_be_read(
+    stage: Stage, client: httpx.AsyncClient, service_db: Callable[[Service], Database]
+) -> None:
+    settings = stage.house.settings
+    serving = Serving(settings)
+    objects = Objects(settings)
+    wide = Batches(
+        service_db("scorer"), objects, Inputs(objects, folder_of(settings)), serving.allowed, chunk_rows=40_000
+    )
+    app = application(
+        Parts(service="scorer", settings=settings, db=service_db("scorer"), routers=[router(wide, objects)])
+    )
+    stage.start("batches")
+    async with httpx.AsyncClient(transport=ASGITransport(app), base_url="http://s", headers=client.headers) as big:
+        job = await done(big, (await submit(big, parquet(table(70_000)))).json()["id"])
+    second = next(log for log in await log_of(stage, job["id"]) if log.seq == 2)
+    asked, said = second.request["reference"], second.response["reference"]
+    assert (asked["first_row"], asked["rows"], said["first_row"], said["rows"]) == (40_000, 30_000, 0, 30_000)
+    source = pq.read_table(io.BytesIO(await objects.get(asked["digest"])))
+    answers = pq.read_table(io.BytesIO(await objects.get(said["digest"])))
+    assert source.num_rows == 70_000 and answers["input_row"][0].as_py() == 40_000
+
+
+async def test_planted_secrets_of_a_batch_stay_in_no_file_and_no_topic(
+    stage: Stage, service_db: Callable[[Service], Database], service_url: Callable[[Service], str]
+) -> None:
+    settings = stage.house.settings
+    stage.database = service_url("scorer")
+    columns = tuple(c.model_copy(update={"sensitive": c.name == "income"}) for c in NUMBERS.columns)
+    stage.serve("loans", classifier(), NUMBERS.model_copy(update={"columns": columns}))
+    serving = Serving(settings)
+    objects = Objects(settings)
+    batches = Batches(service_db("scorer"), objects, Inputs(objects, folder_of(settings)), serving.allowed)
+    app = application(
+        Parts(service="scorer", settings=settings, db=service_db("scorer"), routers=[router(batches, objects)])
+    )
+    stage.start("batches")
+    authorization = {"Authorization": f"Bearer {stage.house.token()}"}
+    async with httpx.AsyncClient(transport=ASGITransport(app), base_url="http://s", headers=authorization) as client:
+        job = await done(client, (await submit(client, b"age,income,debt\n1,424242.125,3\n", "rows.csv")).json()["id"])
+    assert job["state"] == "done"
+    logs = await log_of(stage, job["id"])
+    assert len(logs) == 1 and "tok_" in str(logs[0].request) and "424242" not in str(logs[0])
+    planted = (b"424242", np.float64(424242.125).tobytes(), np.float32(424242.125).tobytes())
+    for path in settings.home.rglob("*"):
+        assert not path.is_file() or not any(secret in path.read_bytes() for secret in planted), path
