@@ -115,7 +115,7 @@ def check_directory(file: BinaryIO, limit: int) -> None:
 
 def _tar_gz(file: BinaryIO, caps: Caps) -> Iterator[_Entry]:
     with gzip.GzipFile(fileobj=file) as inflated:
-        stream = cast(IO[bytes], _Capped(inflated, caps.total_bytes + caps.members * 4096))
+        stream = cast(IO[bytes], _Capped(cast(IO[bytes], inflated), caps.total_bytes + caps.members * 4096))
         for count, entry in enumerate(tar.entries(stream)):
             if count >= caps.members:
                 raise TooLarge(f"the archive has more than {caps.members} members")

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +41,7 @@ class Intake:
         self._slots = asyncio.Semaphore(settings.inspections)
 
     @asynccontextmanager
-    async def folder(self) -> AsyncIterator[Path]:
+    async def folder(self) -> AsyncGenerator[Path]:
         """A folder for one intake."""
         self._room.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self._room) as made:

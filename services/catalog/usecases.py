@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 from contracts import ApprovalGranted, DeploymentChanged, ModelRetired, RetrainingCompleted, Training
 from services.kit.context import Caller, current
-from services.kit.db import Database, Tx
+from services.kit.db import Database, Scalar, Tx
 from services.kit.errors import Conflict, Forbidden, Invalid, NotFound
 from services.kit.ids import now
 
@@ -150,7 +150,7 @@ async def _number(tx: Tx, candidate: Candidate, unit: str, by: str) -> ModelVers
     number = await store.next_version(tx.session, candidate.manifest.name)
     made = ModelVersion.of(candidate, number, unit, by, now())
     await store.add_version(tx.session, made)
-    detail = {"version": number, "digest": candidate.digest, "scan": candidate.scan.verdict}
+    detail: dict[str, Scalar] = {"version": number, "digest": candidate.digest, "scan": candidate.scan.verdict}
     tx.emit(made.fact(), unit=unit, detail=detail)
     return made
 
