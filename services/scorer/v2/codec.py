@@ -260,20 +260,18 @@ class Codec:
         return 1 if rows is None else rows
 
     def _takes(self) -> str:
-        return "it takes " + ", ".join(list(self._inputs)[:20])
+        names = [*self._inputs, *(column.name for column in self._columns if self._matrix)]
+        return "it takes " + ", ".join(names[:20])
 
     def _tensor(self, spec: TensorSpec, values: Array) -> bytes:
-        note = b""
         column = self._tensor_columns.get(spec.name)
         if spec is self._matrix and self.sensitive:
             data = self._tokenised_matrix(values)
         elif column and column.sensitive:
             data = orjson.dumps([self._token(column.name, value) for value in values.reshape(-1).tolist()])
-        elif spec.datatype == "BYTES" and not textual(values):
-            data, note = to_json(to_base64(values)), b',"parameters":{"content_type":"base64"}'
         else:
-            data = to_json(values)
-        return _prefix(spec) + _shape(values.shape) + note + b',"data":' + data + b"}"
+            return _part(_prefix(spec), values)
+        return _prefix(spec) + _shape(values.shape) + b',"data":' + data + b"}"
 
     def _tokenised_matrix(self, values: Array) -> bytes:
         columns: list[Any] = [values[:, position].tolist() for position in range(len(self._columns))]
@@ -300,10 +298,7 @@ class Codec:
         if request.id is not None:
             head += b',"id":' + orjson.dumps(request.id)
         head += self._parameters + inference_id.encode() + b'"},"outputs":['
-        parts = {
-            name: prefix + _shape(outputs[name].shape) + b',"data":' + to_json(outputs[name]) + b"}"
-            for name, prefix in self._parts.items()
-        }
+        parts = {name: _part(prefix, outputs[name]) for name, prefix in self._parts.items()}
         logged = head + b",".join(parts.values()) + b"]}"
         if request.wanted is None:
             return Encoded(logged, None, logged)
@@ -328,6 +323,14 @@ class Codec:
 
 def _prefix(spec: TensorSpec) -> bytes:
     return orjson.dumps({"name": spec.name, "datatype": spec.datatype})[:-1] + b',"shape":'
+
+
+def _part(prefix: bytes, values: Array) -> bytes:
+    """A tensor as JSON; BYTES that are no text as base64, and it says so."""
+    if values.dtype == object and not textual(values):
+        note = b',"parameters":{"content_type":"base64"}'
+        return prefix + _shape(values.shape) + note + b',"data":' + to_json(to_base64(values)) + b"}"
+    return prefix + _shape(values.shape) + b',"data":' + to_json(values) + b"}"
 
 
 def _shape(shape: tuple[int, ...]) -> bytes:

@@ -1,0 +1,367 @@
+"""Open Inference Protocol V2: every datatype both ways, and bad input refused with a sentence that names it."""
+
+import base64
+import math
+import struct
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as nps
+
+from contracts import Column, ModelSchema, TensorSpec
+from services.scorer.tokenise import Tokeniser
+from services.scorer.v2 import NUMPY, BadInput, Codec
+from services.scorer.v2.errors import LIMIT
+
+from .making import NUMBERS
+
+TOKENS = Tokeniser(b"k" * 32)
+NUMERIC = [name for name in NUMPY if name != "BYTES"]
+
+
+def codec(schema: ModelSchema) -> Codec:
+    return Codec(schema, "credit", "3", "champion", TOKENS.token)
+
+
+def echo(datatype: Any, *columns: Column) -> Codec:
+    return codec(
+        ModelSchema(
+            inputs=(TensorSpec(name="x", datatype=datatype, shape=(-1, 2)),),
+            outputs=(TensorSpec(name="y", datatype=datatype, shape=(-1, 2)),),
+            columns=columns,
+            prediction="y",
+        )
+    )
+
+
+NUMBERS_CODEC = codec(NUMBERS)
+
+
+def numbers(data: Any, shape: Any = (1, 3), **more: Any) -> bytes:
+    tensor = {"name": "X", "shape": shape, "datatype": "FP32", "data": data} | more
+    return orjson.dumps({"inputs": [tensor]})
+
+
+def refused(body: bytes, using: Codec = NUMBERS_CODEC, json_length: int | None = None) -> str:
+    with pytest.raises(BadInput) as caught:
+        using.decode(body, json_length)
+    assert len(caught.value.message) <= LIMIT
+    return caught.value.message
+
+
+def arrays_of(datatype: Any) -> st.SearchStrategy[Any]:
+    dtype = NUMPY[datatype]
+    finite: dict[str, Any] = {"allow_nan": False, "allow_infinity": False} if dtype.kind == "f" else {}
+    elements = nps.from_dtype(dtype, **finite)
+    return nps.arrays(dtype, st.tuples(st.integers(1, 5), st.just(2)), elements=elements)
+
+
+@pytest.mark.parametrize("datatype", NUMERIC)
+@given(data=st.data(), nested=st.booleans())
+def test_json_numbers_arrive_and_leave_as_they_are(datatype: Any, data: st.DataObject, nested: bool) -> None:
+    values = data.draw(arrays_of(datatype))
+    tensor = {"name": "x", "shape": list(values.shape), "datatype": datatype}
+    body = orjson.dumps({"inputs": [tensor | {"data": values.tolist() if nested else values.ravel().tolist()}]})
+    one = echo(datatype)
+    request = one.decode(body)
+    np.testing.assert_array_equal(request.arrays["x"], values)
+    assert (request.rows, request.logged) == (len(values), body)
+    answer = orjson.loads(one.encode(request, {"y": values}, "id").body)
+    back = np.array(answer["outputs"][0]["data"], NUMPY[datatype]).reshape(answer["outputs"][0]["shape"])
+    np.testing.assert_array_equal(back, values)
+
+
+@pytest.mark.parametrize("datatype", NUMERIC)
+@given(data=st.data())
+def test_binary_numbers_arrive_and_leave_as_they_are(datatype: Any, data: st.DataObject) -> None:
+    values = data.draw(arrays_of(datatype))
+    raw = values.tobytes()
+    tensor = {"name": "x", "shape": list(values.shape), "datatype": datatype,
+              "parameters": {"binary_data_size": len(raw)}}  # fmt: skip
+    head = orjson.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}})
+    one = echo(datatype)
+    request = one.decode(head + raw, len(head))
+    np.testing.assert_array_equal(request.arrays["x"], values)
+    encoded = one.encode(request, {"y": values}, "id")
+    assert encoded.json_length is not None
+    assert encoded.body[encoded.json_length :] == raw
+    logged = orjson.loads(request.logged)["inputs"][0]
+    np.testing.assert_array_equal(np.array(logged["data"], NUMPY[datatype]).reshape(logged["shape"]), values)
+    assert "data" in orjson.loads(encoded.logged)["outputs"][0]
+
+
+@given(st.lists(st.binary(max_size=20), min_size=2, max_size=2), st.booleans())
+def test_bytes_travel_whatever_they_hold(values: list[bytes], binary_out: bool) -> None:
+    raw = b"".join(struct.pack("<I", len(value)) + value for value in values)
+    wanted = [{"name": "y", "parameters": {"binary_data": binary_out}}]
+    tensor = {"name": "x", "shape": [1, 2], "datatype": "BYTES", "parameters": {"binary_data_size": len(raw)}}
+    head = orjson.dumps({"inputs": [tensor], "outputs": wanted})
+    one = echo("BYTES")
+    request = one.decode(head + raw, len(head))
+    assert request.arrays["x"].ravel().tolist() == values
+    encoded = one.encode(request, {"y": request.arrays["x"]}, "id")
+    if binary_out:
+        assert encoded.body[encoded.json_length or 0 :] == raw
+    for said in (orjson.loads(request.logged)["inputs"][0], orjson.loads(encoded.logged)["outputs"][0]):
+        as_base64 = said.get("parameters", {}).get("content_type") == "base64"
+        assert [base64.b64decode(one) if as_base64 else one.encode() for one in said["data"]] == values
+
+
+@given(st.lists(st.text(max_size=20), min_size=2, max_size=2))
+def test_texts_travel_as_json(values: list[str]) -> None:
+    tensor = {"name": "x", "shape": [1, 2], "datatype": "BYTES", "data": values}
+    one = echo("BYTES")
+    request = one.decode(orjson.dumps({"inputs": [tensor]}))
+    assert [value.decode() for value in request.arrays["x"].ravel()] == values
+    answer = orjson.loads(one.encode(request, {"y": request.arrays["x"]}, "id").body)
+    assert answer["outputs"][0]["data"] == values
+
+
+def test_the_answer_echoes_id_and_names_endpoint_version_and_decision() -> None:
+    request = NUMBERS_CODEC.decode(orjson.dumps(orjson.loads(numbers([1, 2, 3])) | {"id": "a-1"}))
+    outputs = {"label": np.array([1]), "probabilities": np.array([[0.25, 0.75]], np.float32)}
+    answer = orjson.loads(NUMBERS_CODEC.encode(request, outputs, "the-decision").body)
+    assert (answer["id"], answer["model_name"], answer["model_version"]) == ("a-1", "credit", "3")
+    assert answer["parameters"]["inference_id"] == "the-decision"
+    assert [output["name"] for output in answer["outputs"]] == ["label", "probabilities"]
+
+
+def test_only_the_named_outputs_come_back_but_the_log_has_all() -> None:
+    body = orjson.dumps(orjson.loads(numbers([1, 2, 3])) | {"outputs": [{"name": "probabilities"}]})
+    request = NUMBERS_CODEC.decode(body)
+    outputs = {"label": np.array([1]), "probabilities": np.array([[0.25, 0.75]], np.float32)}
+    encoded = NUMBERS_CODEC.encode(request, outputs, "id")
+    assert [output["name"] for output in orjson.loads(encoded.body)["outputs"]] == ["probabilities"]
+    assert len(orjson.loads(encoded.logged)["outputs"]) == 2
+
+
+def test_a_model_s_nan_is_null_in_json() -> None:
+    outputs = {"label": np.array([1]), "probabilities": np.array([[math.nan, 1.0]], np.float32)}
+    encoded = NUMBERS_CODEC.encode(NUMBERS_CODEC.decode(numbers([1, 2, 3])), outputs, "id")
+    assert orjson.loads(encoded.body)["outputs"][1]["data"] == [None, 1.0]
+
+
+BAD_BODIES = {
+    b"": "JSON",
+    b"{": "JSON",
+    b"[]": "object",
+    b"null": "object",
+    b'{"inputs":[]}': "inputs",
+    b'{"inputs":{}}': "inputs",
+    b'{"inputs":[1]}': "inputs",
+    b'{"inputs":[{}]}': "it takes X, age, income, debt",
+    b'{"inputs":[{"name":"Z"}]}': "'Z'",
+    numbers([1, 2]): "needs 3 values",
+    numbers([1, 2, 3, 4]): "needs 3 values",
+    numbers([1, 2, "7"]): "column 'debt', row 0 is a string",
+    numbers([1, True, 3]): "column 'income', row 0 is a boolean",
+    numbers([None, 2, 3]): "column 'age', row 0 is missing",
+    numbers([1, 2, 1e39]): "column 'debt', row 0 holds a number beyond FP32",
+    numbers([1, 2, 3, 4, 5, None], (2, 3)): "column 'debt', row 1 is missing",
+    numbers([1, 2, 3] * 99 + [1, 2, "x"], (100, 3)): "column 'debt', row 99 is a string",
+    numbers([1, 2, 3] * 99 + [1, False, 3], (100, 3)): "column 'income', row 99 is a boolean",
+    numbers([1, 2, 3] * 99 + [1, 2, 1e39], (100, 3)): "column 'debt', row 99 holds a number beyond FP32",
+    numbers([[1, 2, 3], [4, 5]], (2, 3)): "nested otherwise",
+    numbers([[[1, 2, 3]]]): "nested otherwise",
+    numbers([[1, 2, 3]], (1, 4)): "shape",
+    numbers([], (0, 3)): "no rows",
+    numbers([1, 2, 3], (-1, 3)): "shape",
+    numbers([1, 2, 3], ("1", 3)): "shape",
+    numbers([1, 2, 3], (True, 3)): "shape",
+    numbers([1, 2, 3], 3): "shape",
+    numbers([1, 2, 3], (10**18, 3)): "needs",
+    numbers({"a": 1}): "data",
+    numbers([1, 2, 3], datatype="INT64"): "FP32",
+    numbers([1, 2, 3], datatype=7): "FP32",
+    numbers([1, 2, 3], parameters=[]): "parameters",
+    b'{"inputs":[{"name":"X","shape":[1,3],"datatype":"FP32","data":[1,2,NaN]}]}': "JSON",
+    b'{"inputs":[{"name":"X","shape":[1,3],"datatype":"FP32","data":[1,2,1e400]}]}': "JSON",
+    b'{"inputs":[{"name":"X","shape":[1,3],"datatype":"FP32","data":[1,2,3],"data":[4,5,6]}]}': "'data' is there twice",
+    b'{"inputs":[{"name":"X","shape":[1,3],"datatype":"FP32","data":[1,2,3]}],"id":"a","id":"b"}': "'id' is there twice",
+    b'{"id":"\xff"}': "JSON",
+    b'{"id":"\\ud800"}': "JSON",
+    b"[" * 100_000: "JSON",
+    b'{"a":' * 900 + b"1" + b"}" * 900: "inputs",
+}
+
+
+@pytest.mark.parametrize("body", BAD_BODIES, ids=[repr(body[:60]) for body in BAD_BODIES])
+def test_bad_bodies_are_refused_by_name(body: bytes) -> None:
+    assert BAD_BODIES[body] in refused(body)
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ({"id": 7}, "`id`"),
+        ({"id": "x" * 2000}, "`id`"),
+        ({"parameters": 1}, "parameters"),
+        ({"parameters": {"entity": 5}}, "entity"),
+        ({"parameters": {"correlation_id": "a\nb"}}, "correlation_id"),
+        ({"parameters": {"binary_data_output": 1}}, "binary_data_output"),
+        ({"outputs": [{"name": "nothing"}]}, "nothing"),
+        ({"outputs": [{"name": "label", "parameters": {"binary_data": "yes"}}]}, "binary_data"),
+        ({"outputs": "label"}, "outputs"),
+    ],
+)
+def test_bad_members_are_refused_by_name(more: dict[str, Any], says: str) -> None:
+    assert says in refused(orjson.dumps(orjson.loads(numbers([1, 2, 3])) | more))
+
+
+@pytest.mark.parametrize(
+    ("datatype", "value", "says"),
+    [
+        ("INT8", 300, "beyond INT8"), ("UINT8", -1, "beyond UINT8"), ("INT64", 2**63, "beyond INT64"),
+        ("INT32", 1.0, "decimal"), ("INT32", True, "boolean"), ("BOOL", 1, "integer"), ("BOOL", "true", "string"),
+        ("BYTES", 1, "integer"), ("FP16", 70000, "beyond FP16"), ("FP64", "1", "string"), ("UINT64", 2**70, "decimal"),
+    ],
+)  # fmt: skip
+def test_no_datatype_takes_another_s_values(datatype: Any, value: Any, says: str) -> None:
+    good: Any = {"BOOL": True, "BYTES": "x"}.get(datatype, 1)
+    literal = str(value) if type(value) is int else orjson.dumps(value).decode()  # orjson writes 64 bits only
+    tensor = orjson.dumps({"name": "x", "shape": [1, 2], "datatype": datatype, "data": [good, "@"]}).decode()
+    assert says in refused(('{"inputs":[' + tensor.replace('"@"', literal) + "]}").encode(), echo(datatype))
+
+
+@pytest.mark.parametrize(
+    ("size", "tail", "json_length", "says"),
+    [
+        (12, b"\0" * 11, None, "claims 12 bytes"), (12, b"\0" * 13, None, "no tensor claims"),
+        (8, b"\0" * 8, None, "needs 12 bytes"), (-1, b"", None, "whole number"), ("12", b"\0" * 12, None, "whole number"),
+        (12, b"\0" * 12, 10**6, "not within"), (12, b"\0" * 12, 0, "not within"), (12, b"\0" * 12, -1, "header"),
+        (12, struct.pack("<3f", 1, math.nan, 2), None, "column 'income', row 0 is missing"),
+        (12, struct.pack("<3f", 1, math.inf, 2), None, "column 'income', row 0 is infinite"),
+    ],
+)  # fmt: skip
+def test_bad_binary_tensors_are_refused(size: Any, tail: bytes, json_length: int | None, says: str) -> None:
+    tensor = {"name": "X", "shape": [1, 3], "datatype": "FP32", "parameters": {"binary_data_size": size}}
+    head = orjson.dumps({"inputs": [tensor]})
+    length = len(head) if json_length is None else None if json_length == -1 else json_length
+    assert says in refused(head + tail if length is not None else head, json_length=length)
+
+
+def test_a_colon_in_a_text_is_no_duplicate_key() -> None:
+    tensor = {"name": "x", "shape": [1, 2], "datatype": "BYTES", "data": ['a":1,"a":2', "::"]}
+    assert echo("BYTES").decode(orjson.dumps({"inputs": [tensor]})).rows == 1
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)  # fmt: skip
+
+
+@given(
+    JSON | st.builds(lambda d, s, t, p: {"inputs": [{"name": "X", "data": d, "shape": s, "datatype": t, "parameters": p}]},
+                     JSON, JSON, JSON | st.just("FP32"), JSON))  # fmt: skip
+def test_no_json_is_answered_with_anything_but_a_refusal(value: Any) -> None:
+    try:
+        NUMBERS_CODEC.decode(orjson.dumps(value))
+    except BadInput as refusal:
+        assert len(refusal.message) <= LIMIT
+
+
+@given(st.binary(max_size=80), st.integers(-5, 90) | st.none())
+def test_no_bytes_are_answered_with_anything_but_a_refusal(body: bytes, length: int | None) -> None:
+    with pytest.raises(BadInput):
+        NUMBERS_CODEC.decode(body, length)
+
+
+# Columns
+
+
+def named(**columns: Any) -> bytes:
+    return orjson.dumps({
+        "inputs": [
+            {"name": name, "shape": [len(values)], "datatype": "FP64", "data": values} for name, values in columns.items()
+        ]
+    })  # fmt: skip
+
+
+def test_a_row_may_come_as_named_columns_in_any_order() -> None:
+    request = NUMBERS_CODEC.decode(named(debt=[3, 6], age=[1, 4], income=[2, 5]))
+    np.testing.assert_array_equal(request.arrays["X"], np.array([[1, 2, 3], [4, 5, 6]], np.float32))
+    logged = orjson.loads(request.logged)["inputs"]
+    assert [(one["name"], one["shape"], one["data"]) for one in logged] == [("X", [2, 3], [1, 2, 3, 4, 5, 6])]
+
+
+@pytest.mark.parametrize(
+    ("columns", "says"),
+    [
+        ({"age": [1], "income": [2]}, "column 'debt' is missing"),
+        ({"age": [1], "income": [2], "debt": [3], "zip": [4]}, "column 'zip' is not one"),
+        ({"age": [1], "income": [2, 3], "debt": [3]}, "rows"),
+        ({"age": ["1"], "income": [2], "debt": [3]}, "column 'age', row 0 is a string"),
+        ({"age": [None], "income": [2], "debt": [3]}, "column 'age', row 0 is missing"),
+        ({"age": [1e300], "income": [2], "debt": [3]}, "column 'age', row 0 is infinite"),
+    ],
+)
+def test_bad_columns_are_refused_by_name(columns: dict[str, Any], says: str) -> None:
+    assert says in refused(named(**columns))
+
+
+def test_a_nullable_column_may_be_missing_and_is_logged_as_null() -> None:
+    one = echo("FP32", Column(name="a"), Column(name="b", nullable=True))
+    tensor = {"name": "x", "shape": [2, 2], "datatype": "FP32", "data": [1, None, 2, 3]}
+    request = one.decode(orjson.dumps({"inputs": [tensor]}))
+    assert np.isnan(request.arrays["x"][0, 1])
+    tensor["data"] = [None, 1, 2, 3]
+    assert "column 'a', row 0 is missing" in refused(orjson.dumps({"inputs": [tensor]}), one)
+    raw = struct.pack("<4f", 1, math.nan, 2, 3)
+    binary = {"name": "x", "shape": [2, 2], "datatype": "FP32", "parameters": {"binary_data_size": 16}}
+    head = orjson.dumps({"inputs": [binary]})
+    assert orjson.loads(one.decode(head + raw, len(head)).logged)["inputs"][0]["data"] == [1.0, None, 2.0, 3.0]
+
+
+SECRET = 987654.25
+
+
+@pytest.mark.parametrize("way", ["matrix", "columns", "binary"])
+def test_a_sensitive_column_leaves_as_a_token_only(way: str) -> None:
+    one = echo("FP64", Column(name="a"), Column(name="b", sensitive=True))
+    matrix = {"name": "x", "shape": [1, 2], "datatype": "FP64"}
+    binary = orjson.dumps({"inputs": [matrix | {"parameters": {"binary_data_size": 16}}]})
+    body, length = {
+        "matrix": (orjson.dumps({"inputs": [matrix | {"data": [1, SECRET]}]}), None),
+        "columns": (named(a=[1], b=[SECRET]), None),
+        "binary": (binary + struct.pack("<2d", 1, SECRET), len(binary)),
+    }[way]
+    request = one.decode(body, length)
+    assert request.arrays["x"][0, 1] == SECRET
+    assert b"987654" not in request.logged
+    assert orjson.loads(request.logged)["inputs"][0]["data"] == [1.0, TOKENS.token("b", SECRET)]
+
+
+def test_a_sensitive_tensor_of_its_own_leaves_as_tokens() -> None:
+    schema = ModelSchema(
+        inputs=tuple(TensorSpec(name=name, datatype="BYTES", shape=(-1,)) for name in ("name", "city")),
+        outputs=(TensorSpec(name="y", datatype="FP32", shape=(-1,)),),
+        columns=(Column(name="name", kind="categorical", sensitive=True),),
+        prediction="y",
+    )
+    tensors = [
+        {"name": n, "shape": [1], "datatype": "BYTES", "data": [v]} for n, v in (("name", "Ada"), ("city", "Ulm"))
+    ]
+    logged = codec(schema).decode(orjson.dumps({"inputs": tensors})).logged
+    assert b"Ada" not in logged
+    assert b"Ulm" in logged
+
+
+def test_a_sensitive_column_that_no_tensor_carries_does_not_serve() -> None:
+    with pytest.raises(BadInput, match="'a' is sensitive"):
+        codec(NUMBERS.model_copy(update={
+            "inputs": (*NUMBERS.inputs, TensorSpec(name="second", datatype="FP32", shape=(-1,))),
+            "columns": (Column(name="a", sensitive=True),),
+        }))  # fmt: skip
+
+
+def test_tokens_are_stable_keyed_and_per_column() -> None:
+    assert TOKENS.token("a", 34) == TOKENS.token("a", 34.0)
+    assert TOKENS.token("a", 34) != TOKENS.token("b", 34)
+    assert Tokeniser(b"other" * 7).token("a", 34) != TOKENS.token("a", 34)
+    assert TOKENS.token("a", math.nan) is None
