@@ -1,0 +1,119 @@
+"""HTTP in: retrainings and reproductions."""
+
+from datetime import datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import BaseModel
+
+from contracts import Name, Version
+from services.kit.auth import allow
+from services.kit.db import as_cursor, from_cursor
+from services.kit.errors import Invalid
+from services.kit.http import Body, Page, Who, page
+from services.kit.service import router as new_router
+
+from .domain import Job, Kind
+from .gateway import Governor
+from .usecases import Retrainer
+
+Limit = Annotated[int, Query(ge=1, le=200)]
+
+
+class ReproductionAsk(Body):
+    """Which version to train once more, from the rows that it was made of."""
+
+    model: Name
+    version: Version
+
+
+class JobView(BaseModel):
+    """One retraining or reproduction, and what became of it."""
+
+    id: UUID
+    unit: str
+    model: str
+    version: int
+    endpoint: str | None
+    use_case: str | None
+    since: datetime | None
+    requested_by: str
+    state: str
+    reason: str | None
+    attempt: int
+    correlation_id: str
+    requested_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+    result: dict[str, Any]
+
+    @classmethod
+    def of(cls, job: Job) -> "JobView":
+        return cls.model_validate(job, from_attributes=True)
+
+
+def router(retrainer: Retrainer, governor: Governor) -> APIRouter:
+    # A key on a request that is passed on is spent by the governor, so this router takes none.
+    passing, api = APIRouter(prefix="/v1", tags=["retrainings"]), new_router(prefix="/v1", tags=["retrainings"])
+
+    @passing.post("/retrainings", status_code=202)
+    async def request(request: Request, caller: Who) -> Response:
+        """Ask for a retraining; the governor decides and the same event follows as after a drift."""
+        allow(caller, "retraining.request")
+        answer = await governor.ask(request)
+        return _passed_on(answer.content, answer.status_code, answer.headers.get("content-type"))
+
+    @api.get("/retrainings")
+    async def retrainings(caller: Who, limit: Limit = 50, cursor: str | None = None) -> Page[JobView]:
+        allow(caller, "retraining.read")
+        return await _page(retrainer, "retraining", limit, cursor)
+
+    @api.get("/retrainings/{id}")
+    async def retraining(id: UUID, caller: Who) -> JobView:
+        allow(caller, "retraining.read")
+        return JobView.of(await retrainer.job(id, "retraining"))
+
+    @api.post("/reproductions", status_code=202)
+    async def reproduce(ask: ReproductionAsk, caller: Who, response: Response) -> JobView:
+        """Train a version once more and say whether the same bytes come out."""
+        allow(caller, "retraining.request")
+        job = await retrainer.reproduce(caller, ask.model, ask.version)
+        response.headers["Location"] = f"/v1/reproductions/{job.id}"
+        return JobView.of(job)
+
+    @api.get("/reproductions")
+    async def reproductions(caller: Who, limit: Limit = 50, cursor: str | None = None) -> Page[JobView]:
+        allow(caller, "retraining.read")
+        return await _page(retrainer, "reproduction", limit, cursor)
+
+    @api.get("/reproductions/{id}")
+    async def reproduction(id: UUID, caller: Who) -> JobView:
+        allow(caller, "retraining.read")
+        return JobView.of(await retrainer.job(id, "reproduction"))
+
+    both = APIRouter()
+    both.include_router(passing)
+    both.include_router(api)
+    return both
+
+
+async def _page(retrainer: Retrainer, kind: Kind, limit: int, cursor: str | None) -> Page[JobView]:
+    found = await retrainer.jobs(kind, _place(cursor), limit + 1)
+    last = found[limit - 1] if len(found) > limit else None
+    following = as_cursor(last.requested_at.isoformat(), str(last.id)) if last else None
+    return page([JobView.of(job) for job in found], limit, following)
+
+
+def _passed_on(content: bytes, status: int, media_type: str | None) -> Response:
+    return Response(content, status, media_type=media_type or "application/json")
+
+
+def _place(cursor: str | None) -> tuple[datetime, UUID] | None:
+    values = from_cursor(cursor, 2)
+    if values is None:
+        return None
+    try:
+        return datetime.fromisoformat(values[0]), UUID(values[1])
+    except (TypeError, ValueError):
+        raise Invalid("this cursor was not made by this list", "cursor") from None

@@ -1,0 +1,13 @@
+"""Events in: to what the retrainer reacts."""
+
+from contracts import ModelRegistered, RetrainingRequested
+from services.kit.bus import Subscription, on
+
+from .usecases import Retrainer
+
+
+def subscriptions(retrainer: Retrainer) -> list[Subscription]:
+    return [
+        on(ModelRegistered, retrainer.learn_version),
+        on(RetrainingRequested, retrainer.take_request),
+    ]

@@ -1,0 +1,229 @@
+"""Does the work of a job: rows, recipe and models meet in sandboxes, and what comes out is compared."""
+
+import asyncio
+import json
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from contracts import ModelRegistered
+from services.kit.errors import Invalid, NotFound
+from services.kit.objects import Objects
+from services.kit.sandbox import SandboxError, SandboxUnavailable, run_sandboxed
+from services.kit.signing import digest_of
+
+from .domain import (
+    Answers,
+    Comparison,
+    Incomparable,
+    Job,
+    Reproduced,
+    Retrained,
+    Verdict,
+    compare,
+    judge,
+    measure,
+    reproduced,
+)
+from .gateway import NoSnapshot, Recorder
+from .packages import BadPackage, Package, pack, plain_file, require, unpack
+from .settings import RetrainerSettings
+
+_ENTRIES = "services.retrainer.sandboxed"
+_MOST_ANSWER_BYTES = 64 * 1024 * 1024
+
+
+class CannotTrain(Exception):
+    """The job ends without a candidate; the reason is for people."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """The rows of one snapshot, on disk."""
+
+    rows: Path
+    """What the recipe learns from."""
+    inputs: Path
+    """What the models are asked about."""
+    labels: np.ndarray
+    trained: int
+
+
+class Workshop:
+    """Trains and compares; knows no job table and tells nobody."""
+
+    def __init__(self, settings: RetrainerSettings, objects: Objects, recorder: Recorder) -> None:
+        self._settings = settings
+        self._objects = objects
+        self._recorder = recorder
+
+    async def retrain(self, job: Job, model: ModelRegistered) -> Retrained:
+        """Train a candidate on what was recorded and compare it with the champion. Raises Unavailable."""
+        assert job.endpoint is not None
+        digest = None
+        try:
+            async with self._folder() as at:
+                package = await self._open(model, at)
+                snapshot = await self._recorder.snapshot(job.endpoint, job.model, job.since)
+                digest = snapshot.digest
+                split = await self._split(snapshot.digest, str(job.id), model, package, at)
+                return await self._contest(model, package, split, digest, str(job.id), at)
+        except (CannotTrain, BadPackage, NoSnapshot, Incomparable) as error:
+            return Retrained(Verdict("failed", str(error)), snapshot_digest=digest)
+
+    async def reproduce(self, model: ModelRegistered) -> Reproduced:
+        """Train a version once more from the rows that it was made of. Raises Unavailable."""
+        known, seed = model.training, model.training.retraining_id
+        assert known.data_digest is not None and seed is not None
+        try:
+            async with self._folder() as at:
+                package = await self._open(model, at)
+                split = await self._split(known.data_digest, seed, model, package, at)
+                made = await self._train(package, split, at)
+                files = {name: _digests(package, made, name) for name in package.made_by_recipe}
+                answers = await self._answers(model, made / package.model, split, "the reproduced model")
+                metrics = measure(split.labels, answers, regression=_is_regression(model))
+                return reproduced(files, known.metrics, metrics)
+        except (CannotTrain, BadPackage, Incomparable) as error:
+            return Reproduced("failed", str(error), {}, known.metrics, {})
+
+    async def _contest(
+        self, model: ModelRegistered, package: Package, split: Split, snapshot: str, seed: str, at: Path
+    ) -> Retrained:
+        made = await self._train(package, split, at)
+        champion = await self._answers(model, package.folder / package.model, split, "the champion")
+        candidate = await self._answers(model, made / package.model, split, "the candidate")
+        comparison = await asyncio.to_thread(self._compare, model, split, champion, candidate, seed)
+        verdict = judge(comparison)
+        digest = None
+        if verdict.outcome == "candidate_won":
+            await asyncio.to_thread(pack, package, made, comparison.candidate, at / "candidate.zip")
+            digest = await self._objects.put_file(at / "candidate.zip")
+        return Retrained(verdict, digest, snapshot, split.trained, len(split.labels), comparison)
+
+    def _compare(
+        self, model: ModelRegistered, split: Split, champion: Answers, candidate: Answers, seed: str
+    ) -> Comparison:
+        return compare(
+            split.labels, champion, candidate, regression=_is_regression(model),
+            confidence=self._settings.retraining_confidence, seed=seed,
+        )  # fmt: skip
+
+    @asynccontextmanager
+    async def _folder(self) -> AsyncIterator[Path]:
+        run = self._settings.home.absolute() / "run"
+        run.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="retraining-", dir=run) as folder:
+            yield Path(folder)
+
+    async def _open(self, model: ModelRegistered, at: Path) -> Package:
+        await self._fetch(model.digest, at / "package.zip", "the package")
+        package = await asyncio.to_thread(unpack, at / "package.zip", at / "package")
+        if package.recipe not in package.names:
+            raise CannotTrain(f"{model.model} version {model.version} has no recipe to train with")
+        if package.label is None:
+            raise CannotTrain("fairlead.yaml names no label to learn")
+        return package
+
+    async def _fetch(self, digest: str, to: Path, what: str) -> None:
+        try:
+            await self._objects.fetch(digest, to)
+        except (NotFound, Invalid) as error:
+            raise CannotTrain(f"{what} cannot be read: {error}") from error
+
+    async def _split(self, snapshot: str, seed: str, model: ModelRegistered, package: Package, at: Path) -> Split:
+        await self._fetch(snapshot, at / "snapshot.parquet", "the recorded rows")
+        out = at / "rows"
+        out.mkdir()
+        job = {
+            "snapshot": str(at / "snapshot.parquet"), "out": str(out), "label": package.label, "seed": seed,
+            "columns": _columns(model), "inputs": [spec.model_dump() for spec in model.model_schema.inputs],
+            "needed": self._settings.retraining_rows, "share": self._settings.retraining_held_out,
+        }  # fmt: skip
+        told = json.loads(
+            await self._sandboxed("rows:splitter", job, "the recorded rows", readable=[at / "snapshot.parquet"],
+                                  writable=[out], deadline_s=self._settings.scoring_s)
+        )  # fmt: skip
+        if "refused" in told:
+            raise CannotTrain(told["refused"])
+        labels = await asyncio.to_thread(np.load, out / "labels.npy")
+        return Split(out / "train.parquet", out / "held.npz", labels, told["trained"])
+
+    async def _train(self, package: Package, split: Split, at: Path) -> Path:
+        """The folder that the recipe wrote into."""
+        made, recipe = at / "made", package.folder / str(package.recipe)
+        made.mkdir()
+        job = {"recipe": str(recipe), "rows": str(split.rows), "out": str(made)}
+        await self._sandboxed(
+            "training:recipe", job, "the recipe", readable=[recipe, split.rows], writable=[made],
+            deadline_s=self._settings.retraining_s, memory_mb=self._settings.retraining_mb,
+        )  # fmt: skip
+        await asyncio.to_thread(require, made, package.made_by_recipe)
+        return made
+
+    async def _answers(self, model: ModelRegistered, file: Path, split: Split, what: str) -> Answers:
+        schema = model.model_schema
+        job = {
+            "format": model.format, "model": str(file), "held": str(split.inputs),
+            "prediction": schema.prediction, "score": schema.score,
+        }  # fmt: skip
+        said = await self._sandboxed(
+            "scoring:scorer", job, what, readable=[file, split.inputs], deadline_s=self._settings.scoring_s,
+            memory_mb=self._settings.scoring_mb,
+        )  # fmt: skip
+        return await asyncio.to_thread(_read_answers, said, what)
+
+    async def _sandboxed(
+        self,
+        entry: str,
+        job: dict[str, Any],
+        what: str,
+        *,
+        readable: Sequence[Path],
+        writable: Sequence[Path] = (),
+        deadline_s: float,
+        memory_mb: int = 2048,
+    ) -> bytes:
+        try:
+            return await run_sandboxed(
+                f"{_ENTRIES}.{entry}", json.dumps(job).encode(), readable=readable, writable=writable,
+                deadline_s=deadline_s, memory_mb=memory_mb, name=what,
+            )  # fmt: skip
+        except (SandboxError, SandboxUnavailable) as error:
+            raise CannotTrain(f"{what} failed in the sandbox: {str(error)[-800:]}") from error
+
+
+def _columns(model: ModelRegistered) -> list[str]:
+    schema = model.model_schema
+    return [column.name for column in schema.columns] or [spec.name for spec in schema.inputs]
+
+
+def _is_regression(model: ModelRegistered) -> bool:
+    schema = model.model_schema
+    datatype = next(spec.datatype for spec in schema.outputs if spec.name == schema.prediction)
+    return schema.score is None and datatype in ("FP16", "FP32", "FP64")
+
+
+def _digests(package: Package, made: Path, name: str) -> dict[str, str]:
+    return {
+        "registered": digest_of(plain_file(package.folder, name)),
+        "reproduced": digest_of(plain_file(made, name)),
+    }
+
+
+def _read_answers(said: bytes, what: str) -> Answers:
+    """What a model answered; nothing of it is believed. Raises CannotTrain."""
+    if len(said) > _MOST_ANSWER_BYTES:
+        raise CannotTrain(f"{what} answered {len(said)} bytes")
+    try:
+        told = json.loads(said)
+        predictions, scores = np.array(told["predictions"]), told.get("scores")
+        predictions = predictions if predictions.dtype.kind == "U" else predictions.astype(np.float64)
+        return Answers(predictions, None if scores is None else np.array(scores, np.float64))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise CannotTrain(f"{what} gave no readable answers: {error}") from error
