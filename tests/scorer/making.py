@@ -3,6 +3,7 @@
 import io
 import zipfile
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -44,6 +45,7 @@ NUMBERS = ModelSchema(
 )
 
 
+@cache
 def classifier(bias: float = 0.0) -> bytes:
     """A real classifier out of scikit-learn; `bias` moves its decision, so versions can be told apart."""
     from skl2onnx import convert_sklearn
@@ -51,7 +53,8 @@ def classifier(bias: float = 0.0) -> bytes:
     from sklearn.linear_model import LogisticRegression
 
     x = np.random.default_rng(7).normal(size=(400, 3)).astype(np.float32)
-    model = LogisticRegression().fit(x, (x.sum(axis=1) > bias).astype(int))
+    model = LogisticRegression().fit(x, (x.sum(axis=1) > 0).astype(int))
+    model.intercept_ -= bias
     made = convert_sklearn(
         model, initial_types=[("X", FloatTensorType([None, 3]))], options={id(model): {"zipmap": False}},
         target_opset=18,

@@ -1,0 +1,352 @@
+"""The scorer over HTTP: a real worker, a real model, real tokens; every answer is in the spool."""
+
+import gzip
+import threading
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import orjson
+import pytest
+
+from contracts import Column, InferenceLogged, ModelSchema, TensorSpec
+from services.scorer.logrecord import LogRecord
+
+from .living import Worker, bearer, rows
+from .making import NUMBERS, House, classifier, echo, package
+
+MODEL = classifier()
+OTHER = classifier(bias=1e6)
+"""It never says yes: so it is seen which version answered."""
+
+
+@pytest.fixture(scope="module")
+def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
+    house = House(tmp_path_factory.mktemp("scorer") / "home", max_body_bytes=1024 * 1024)
+    with Worker(house, FAIRLEAD_MAX_BODY_BYTES=str(1024 * 1024)) as one:
+        texts = ModelSchema(
+            inputs=(TensorSpec(name="x", datatype="BYTES", shape=(-1,)),),
+            outputs=(TensorSpec(name="y", datatype="BYTES", shape=(-1,)),), prediction="y",
+        )  # fmt: skip
+        one.deploy(
+            house.serving("credit", MODEL),
+            house.serving("wealth", MODEL, unit="wealth"),
+            house.serving("texts", echo("BYTES", ("n",)), texts),
+        )
+        yield one
+
+
+@pytest.fixture(scope="module")
+def token(worker: Worker) -> str:
+    return worker.house.token()
+
+
+def records(worker: Worker) -> list[InferenceLogged]:
+    return [
+        InferenceLogged.from_json(LogRecord.from_spool(payload).value("w", seq)) for seq, payload in worker.spooled()
+    ]
+
+
+def test_an_answer_carries_its_decision_and_is_in_the_spool_before_it_arrives(worker: Worker, token: str) -> None:
+    answer = worker.infer("credit", rows([1, 2, 3], id="r-1", parameters={"entity": "customer-7"}), token)
+    assert answer.status_code == 200
+    body = answer.json()
+    logged = records(worker)[-1]
+    assert body["parameters"]["inference_id"] == answer.headers["fairlead-inference-id"] == logged.inference_id
+    assert (body["id"], body["model_name"], body["model_version"]) == ("r-1", "credit", "1")
+    assert (logged.request_id, logged.entity, logged.application) == ("r-1", "customer-7", "application")
+    assert (logged.endpoint, logged.unit, logged.use_case, logged.mode) == ("credit", "retail", "loans", "rest")
+    assert (logged.variant, logged.rows, logged.version) == ("champion", 1, 1)
+    assert logged.request["inputs"][0]["data"] == [1, 2, 3]
+    assert logged.response == body
+
+
+def test_the_answer_is_the_model_s(worker: Worker, token: str) -> None:
+    answer = worker.infer("credit", rows([1, 1, 1], [-1, -1, -1]), token).json()
+    assert answer["outputs"][0]["data"] == [1, 0]
+
+
+def test_binary_tensors_in_and_out(worker: Worker, token: str) -> None:
+    values = np.array([[1, 1, 1], [-1, -1, -1]], "<f4")
+    tensor = {"name": "X", "shape": [2, 3], "datatype": "FP32", "parameters": {"binary_data_size": values.nbytes}}
+    head = orjson.dumps({"inputs": [tensor], "outputs": [{"name": "label", "parameters": {"binary_data": True}}]})
+    answer = worker.infer(
+        "credit", head + values.tobytes(), token, **{"Inference-Header-Content-Length": str(len(head))}
+    )  # fmt: skip
+    length = int(answer.headers["inference-header-content-length"])
+    assert np.frombuffer(answer.content[length:], "<i8").tolist() == [1, 0]
+    assert orjson.loads(answer.content[:length])["outputs"][0]["parameters"]["binary_data_size"] == 16
+    assert records(worker)[-1].request["inputs"][0]["data"] == [1, 1, 1, -1, -1, -1]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "compress"), [("gzip", gzip.compress), ("deflate", zlib.compress), ("deflate", lambda b: zlib.compress(b, wbits=-15))]
+)  # fmt: skip
+def test_compressed_bodies(worker: Worker, token: str, encoding: str, compress: Any) -> None:
+    body = compress(orjson.dumps(rows(*[[1.0, 2.0, 3.0]] * 200)))
+    headers = {"Content-Encoding": encoding, "Accept-Encoding": encoding}
+    answer = worker.infer("credit", body, token, **headers)
+    assert answer.headers["content-encoding"] == encoding
+    assert len(answer.json()["outputs"][0]["data"]) == 200
+
+
+def test_texts(worker: Worker, token: str) -> None:
+    tensor = {"name": "x", "shape": [2], "datatype": "BYTES", "data": ["grün", ""]}
+    assert worker.infer("texts", {"inputs": [tensor]}, token).json()["outputs"][0]["data"] == ["grün", ""]
+
+
+def test_metadata_and_health(worker: Worker, token: str) -> None:
+    said = worker.get("/v2/models/credit", token).json()
+    assert (said["name"], said["versions"]) == ("credit", ["1"])
+    assert said["inputs"] == [{"name": "X", "datatype": "FP32", "shape": [-1, 3]}]
+    assert worker.get("/v2/models/credit/versions/1", token).json() == said
+    assert "binary_tensor_data" in worker.get("/v2", token).json()["extensions"]
+    for path in (
+        "/livez",
+        "/readyz",
+        "/v2/health/live",
+        "/v2/health/ready",
+        "/metrics",
+        "/openapi.json",
+        "/asyncapi.json",
+    ):
+        assert worker.get(path).status_code == 200, path
+    for path in ("/v2/models/credit/ready", "/v2/models/credit/versions/1/ready"):
+        assert worker.get(path, token).json()["ready"] is True
+
+
+def test_the_index_shows_what_the_caller_s_units_may_see(worker: Worker, token: str) -> None:
+    def names(token: str) -> set[str]:
+        return {one["name"] for one in worker.post("/v2/repository/index", b"{}", token).json()}
+
+    assert names(token) == {"credit", "texts"}
+    assert names(worker.house.token("admin", ("*",))) == {"credit", "texts", "wealth"}
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/v2/models/nothing/infer", 404), ("/v2/models/credit/versions/9/infer", 404),
+        ("/v2/models/credit/versions/x/infer", 404), ("/v2/models/credit/else/1/infer", 404),
+        ("/v2/models//infer", 404), ("/v2/models/wealth/infer", 403), ("/v2/nothing", 404),
+        ("/v2/models/" + "x" * 3000 + "/infer", 404), ("/v2/models/..%2f..%2fetc/infer", 404),
+        ("/invocations/nothing", 404), ("/invocations/wealth", 403),
+    ],
+)  # fmt: skip
+def test_wrong_paths_are_refused_in_the_protocol_s_shape(worker: Worker, token: str, path: str, status: int) -> None:
+    answer = worker.post(path, rows([1, 2, 3]) if "invocations" not in path else {"instances": [[1, 2, 3]]}, token)
+    assert (answer.status_code, list(answer.json())) == (status, ["error"])
+    assert len(answer.content) <= 2048
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 401), ({"Authorization": "Basic x"}, 401), ({"Authorization": "Bearer x"}, 401),
+        ({"Authorization": "Bearer " + "x" * 5000}, 401), ({"Authorization": "Bearer ä".encode()}, 401),
+    ],
+)  # fmt: skip
+def test_without_a_valid_token_nothing_is_said(worker: Worker, headers: dict[str, Any], status: int) -> None:
+    answer = httpx.post(f"{worker.url}/v2/models/credit/infer", content=b"{}", headers=headers)
+    assert (answer.status_code, list(answer.json())) == (status, ["error"])
+
+
+def test_a_role_that_may_not_score_is_refused(worker: Worker) -> None:
+    token = worker.house.token("executive", ("*",))
+    assert worker.infer("credit", rows([1, 2, 3]), token).status_code == 403
+
+
+def test_bad_input_changes_nothing_and_is_never_a_5xx(worker: Worker, token: str) -> None:
+    before = len(worker.spooled())
+    bodies: list[tuple[bytes, dict[str, str], int]] = [
+        (b"", {}, 400), (b"{}", {}, 400), (b"\xff\xfe", {}, 400), (b"[" * 500_000, {}, 400),
+        (b"x", {"Content-Encoding": "gzip"}, 400), (b"x", {"Content-Encoding": "br"}, 415),
+        (gzip.compress(b"0" * 50_000_000), {"Content-Encoding": "gzip"}, 413),
+        (gzip.compress(b"{}")[:-6], {"Content-Encoding": "gzip"}, 400), (b"0" * 1_100_000, {}, 413),
+        (b"{}", {"Inference-Header-Content-Length": "-1"}, 400), (b"{}", {"Inference-Header-Content-Length": "9"}, 400),
+        (b"{}", {"Inference-Header-Content-Length": "1e9"}, 400),
+        (orjson.dumps(rows([1, 2, 3], id="x" * 600_000)), {}, 400),
+    ]  # fmt: skip
+    for body, headers, status in bodies:
+        answer = worker.infer("credit", body, token, **headers)
+        assert (answer.status_code, list(answer.json())) == (status, ["error"]), body[:40]
+        assert len(answer.content) <= 2048
+    raw = b"\x01\x00\x00\x00\xff"
+    tensor = {"name": "x", "shape": [1], "datatype": "BYTES", "parameters": {"binary_data_size": 5}}
+    head = orjson.dumps({"inputs": [tensor]})
+    answer = worker.infer("texts", head + raw, token, **{"Inference-Header-Content-Length": str(len(head))})
+    assert answer.status_code == 422
+    assert len(worker.spooled()) == before
+
+
+def test_a_chunked_body_has_the_same_bound(worker: Worker, token: str) -> None:
+    def pieces() -> Iterator[bytes]:
+        for _ in range(40):
+            yield b"0" * 65536
+
+    answer = httpx.post(f"{worker.url}/v2/models/credit/infer", content=pieces(), headers=bearer(token))
+    assert answer.status_code == 413
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"dataframe_split": {"columns": ["debt", "age", "income"], "data": [[1, 1, 1], [-1, -1, -1]]}},
+        {"dataframe_records": [{"age": 1, "income": 1, "debt": 1}, {"age": -1, "income": -1, "debt": -1}]},
+        {"instances": [[1, 1, 1], [-1, -1, -1]]}, {"inputs": [[1, 1, 1], [-1, -1, -1]]},
+        {"inputs": {"age": [1, -1], "income": [1, -1], "debt": [1, -1]}}, {"inputs": {"X": [[1, 1, 1], [-1, -1, -1]]}},
+    ],
+    ids=lambda body: next(iter(body)),
+)  # fmt: skip
+def test_mlflow_s_protocol(worker: Worker, token: str, body: Any) -> None:
+    answer = worker.post("/invocations/credit", body, token)
+    assert answer.json() == {"predictions": [1, 0]}
+    logged = records(worker)[-1]
+    assert logged.inference_id == answer.headers["fairlead-inference-id"]
+    assert logged.request["inputs"][0]["shape"] == [2, 3]
+    assert logged.response["outputs"][0]["data"] == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ({"dataframe_records": [{"age": 1, "income": 1}]}, "'debt' is missing"),
+        ({"dataframe_records": [{"age": "1", "income": 1, "debt": 1}]}, "'age'"),
+        ({"dataframe_records": [{"age": 1, "income": 1, "debt": True}]}, "'debt'"),
+        ({"dataframe_split": {"columns": ["age"], "data": [[1, 2]]}}, "row 0"), ({"instances": [[1, 2]]}, "shape"),
+        ({"instances": [["1", 2, 3]]}, "'age'"), ({}, "exactly one"), ({"instances": [], "inputs": []}, "exactly one"),
+        ({"dataframe_records": []}, "missing"), ({"inputs": {"zip": [1]}}, "'zip'"), ({"instances": None}, "shape"),
+    ],
+)  # fmt: skip
+def test_mlflow_s_bad_rows_are_refused_by_name(worker: Worker, token: str, body: Any, says: str) -> None:
+    answer = worker.post("/invocations/credit", body, token)
+    assert answer.status_code == 400
+    assert says in answer.json()["error"]
+
+
+def test_metrics_show_what_happened(worker: Worker, token: str) -> None:
+    worker.infer("credit", rows([1, 2, 3]), token)
+    page = worker.get("/metrics").text
+    assert 'fairlead_scorer_inferences_total{endpoint="credit",version="1",process="worker-0"}' in page
+    assert page.count("# TYPE fairlead_scorer_spooled_total ") == 1
+
+
+def test_metrics_are_not_for_strangers_behind_a_proxy(worker: Worker, token: str) -> None:
+    behind = {"X-Forwarded-For": "203.0.113.9"}
+    assert httpx.get(f"{worker.url}/metrics", headers=behind).status_code == 401
+    assert httpx.get(f"{worker.url}/metrics", headers=behind | bearer(token)).status_code == 200
+
+
+# What is served
+
+
+def test_versions_switch_under_load_without_a_failed_request(tmp_path: Path) -> None:
+    house = House(tmp_path / "home")
+    with Worker(house) as worker:
+        one = house.variant("credit", house.keep(package(MODEL)), 1)
+        two = house.variant("credit", house.keep(package(OTHER)), 2)
+        worker.deploy(house.change("credit", one, revision=1))
+        token, failed, answered, stop = house.token(), [], [], threading.Event()
+
+        def load() -> None:
+            with httpx.Client(headers=bearer(token)) as client:
+                while not stop.is_set():
+                    got = client.post(f"{worker.url}/v2/models/credit/infer", content=orjson.dumps(rows([1, 1, 1])))
+                    body = got.json()
+                    right = {"1": [1], "2": [0]}.get(body.get("model_version"))
+                    (answered if got.status_code == 200 and body["outputs"][0]["data"] == right else failed).append(
+                        body
+                    )
+
+        threads = [threading.Thread(target=load) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for revision in range(2, 10):
+            worker.deploy(house.change("credit", (one, two)[revision % 2], revision=revision))
+        stop.set()
+        for thread in threads:
+            thread.join()
+        assert failed == []
+        assert {body["model_version"] for body in answered} == {"1", "2"}
+        assert len(worker.spooled()) == len(answered)
+
+
+def test_a_named_version_answers_beside_the_champion(tmp_path: Path) -> None:
+    house = House(tmp_path / "home")
+    with Worker(house) as worker:
+        champion = house.variant("credit", house.keep(package(MODEL)), 1)
+        second = house.variant("credit", house.keep(package(OTHER)), 2, weight=0.0)
+        worker.deploy(house.change("credit", champion, second))
+        token = house.token()
+        answers = [
+            worker.post(f"/v2/models/credit{version}/infer", rows([1, 1, 1]), token).json()
+            for version in ("", "/versions/1", "/versions/2")
+        ]
+        assert [(a["model_version"], a["outputs"][0]["data"]) for a in answers] == [("1", [1]), ("1", [1]), ("2", [0])]
+
+
+def test_bytes_that_no_grant_names_are_not_served(tmp_path: Path) -> None:
+    house, stranger = House(tmp_path / "home"), House(tmp_path / "stranger")
+    digest = house.keep(package(MODEL))
+    good = house.variant("credit", digest)
+    swapped = house.keep(package(OTHER))
+    altered = house.keep(package(classifier(bias=0.5)))
+    path = house.settings.run_folder / "packages" / f"{altered.removeprefix('sha256:')}.zip"
+    path.write_bytes(package(OTHER))
+    refusals = {
+        "other-bytes": house.change(
+            "other-bytes", house.variant("other-bytes", digest).model_copy(update={"digest": swapped})
+        ),
+        "other-endpoint": house.change("other-endpoint", good),
+        "stranger-deployer": stranger.change("stranger-deployer", house.variant("stranger-deployer", digest)),
+        "stranger-governor": house.change("stranger-governor", stranger.variant("stranger-governor", digest)),
+        "altered-file": house.change("altered-file", house.variant("altered-file", altered)),
+        "not-a-model": house.serving("not-a-model", b"not an ONNX file"),
+        "not-there": house.change("not-there", house.variant("not-there", "sha256:" + "0" * 64)),
+        "resigned": house.change("resigned", house.variant("resigned", digest)).model_copy(update={"unit": "wealth"}),
+    }  # fmt: skip
+    with Worker(house) as worker:
+        worker.deploy(house.change("credit", good), *refusals.values())
+        assert worker.infer("credit", rows([1, 1, 1]), house.token()).status_code == 200
+        loaded = worker.loaded()
+        for name in refusals:
+            assert loaded[name]["state"] == "failed", name
+            assert loaded[name]["reason"], name
+            assert worker.infer(name, rows([1, 1, 1]), house.token("admin", ("*",))).status_code == 404
+        assert "altered" in loaded["altered-file"]["reason"]
+
+
+def test_a_bad_new_version_leaves_the_old_one_serving(tmp_path: Path) -> None:
+    house = House(tmp_path / "home")
+    with Worker(house) as worker:
+        worker.deploy(house.serving("credit", MODEL))
+        worker.deploy(house.serving("credit", b"broken", version=2, revision=2))
+        assert worker.infer("credit", rows([1, 1, 1]), house.token()).json()["model_version"] == "1"
+        assert worker.loaded()["credit"]["state"] == "failed"
+
+
+def test_a_removed_endpoint_is_gone(tmp_path: Path) -> None:
+    house = House(tmp_path / "home")
+    with Worker(house) as worker:
+        worker.deploy(house.serving("credit", MODEL))
+        worker.deploy(house.change("credit", revision=2, state="removed"))
+        assert worker.loaded()["credit"]["state"] == "removed"
+        assert worker.infer("credit", rows([1, 1, 1]), house.token()).status_code == 404
+
+
+def test_planted_sensitive_values_are_in_no_file(tmp_path: Path) -> None:
+    house = House(tmp_path / "home")
+    columns = (Column(name="age"), Column(name="income", sensitive=True), Column(name="debt"))
+    schema = NUMBERS.model_copy(update={"columns": columns})
+    with Worker(house) as worker:
+        worker.deploy(house.serving("credit", MODEL, schema))
+        token = house.token()
+        assert worker.infer("credit", rows([1, 48151623, 3]), token).status_code == 200
+        assert worker.infer("credit", rows([1, 48151623, "x"]), token).status_code == 400  # type: ignore[list-item]
+        assert len(worker.spooled()) == 1
+        worker.stop()
+        planted = [p for p in house.home.rglob("*") if p.is_file() and b"48151623" in p.read_bytes()]
+        assert planted == []
