@@ -151,7 +151,7 @@ class Batch(Answer):
 
     @property
     def settled(self) -> bool:
-        return self.state in ("completed", "failed", "refused", "cancelled")
+        return self.state not in ("queued", "running")
 
 
 class Retraining(Answer):
