@@ -1,0 +1,37 @@
+"""What the story saw, in figures, and where to look further."""
+
+from rich.console import Console
+from rich.table import Table
+
+from .story import PREDICTED_BY_BATCH, Story
+
+
+def show(console: Console, story: Story) -> None:
+    """Print the figures and the links."""
+    seen, cast = story.seen, story.cast
+    table = Table(title=f"\nWhat happened to {cast.endpoint}", show_header=False, title_justify="left")
+    rows = [
+        ("Served after the grant", f"{seen.served_after_s:.1f} s"),
+        ("Own grant of the requester", f"refused: {seen.refused[:90]}"),
+        ("Scored by REST", f"{seen.rest.requests:,} requests, {seen.rest.requests / seen.rest.seconds:,.0f} a second, "
+                           f"{len(seen.rest.failed)} failed, accuracy {seen.rest.accuracy:.3f}"),
+        ("Scored by stream", f"{seen.streamed.requests:,} events in {seen.streamed.seconds:.1f} s, each answered once, "
+                             f"accuracy {seen.streamed.accuracy:.3f}"),
+        ("Scored by batch", f"{PREDICTED_BY_BATCH:,} rows"),
+        ("Accuracy on the broken data", f"{seen.drifted.accuracy:.3f}"),
+        ("Drift found", f"{seen.drift_after_s:.1f} s after the first broken row"),
+        ("Retraining", str(seen.retraining.get("reason") or "")),
+        ("Promoted", f"v{seen.version} → v{seen.promoted}, {len(seen.trickle.failed)} failed requests of "
+                     f"{seen.trickle.requests} meanwhile, answered by "
+                     + ", ".join(f"v{v}: {n}" for v, n in sorted(seen.trickle.by_version.items()))),
+        ("Accuracy after the promotion", f"{seen.after.accuracy:.3f}"),
+        ("Audit ledger", f"{seen.audit.get('records', 0):,} records, verified"),
+    ]  # fmt: skip
+    for name, value in rows:
+        table.add_row(name, value)
+    console.print(table)
+    url = cast.places["console"]
+    console.print(f"\nConsole     {url}/login?token={cast.token('engineer')}", soft_wrap=True)
+    console.print(f"Decision    {url}/v1/decisions/{seen.rest.last_id}", soft_wrap=True)
+    console.print(f"Tokens      {cast.home / 'tokens'}   (engineer asks, compliance grants)", soft_wrap=True)
+    console.print("Stop it     make down")
