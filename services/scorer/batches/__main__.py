@@ -41,7 +41,7 @@ async def main(settings: ScorerSettings, stop: asyncio.Event) -> None:
     await stop.wait()
     for task in tasks:
         task.cancel()
-    await asyncio.wait(tasks, timeout=15)
+    await asyncio.wait(tasks, timeout=8)
     await db.close()
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import orjson
 from sqlalchemy.exc import DBAPIError, InterfaceError
 
 from contracts import DeploymentChanged, InferenceImported, InferenceLogged
@@ -14,6 +15,7 @@ from services.kit.stream import Record
 from services.kit.transactional import Output, Placed
 
 from ..logrecord import HeaderMaker, LogRecord, offload
+from ..streams.work import WITHHELD
 from ..tokenise import Tokeniser
 from ..v2 import Codec
 from . import store
@@ -63,7 +65,8 @@ class ImportWork:
 
     def reject(self, partition: int, record: Record, error: Exception, out: Output) -> None:
         reason = deadletters.headers(record.headers, "scorer", self.imported, partition, record.offset, error)
-        out.add(self.dead, partition % out.partitions(self.dead), record.key, record.value, reason)
+        value = WITHHELD if self._is_private(record) else record.value
+        out.add(self.dead, partition % out.partitions(self.dead), record.key, value, reason)
 
     async def committed(self, partition: int, placed: dict[tuple[str, int], list[Placed]]) -> None:
         """Nothing is kept here: claims are in PostgreSQL."""
@@ -80,6 +83,16 @@ class ImportWork:
         if endpoint is None or not endpoint.variants:
             raise Invalid(f"there is no endpoint {event.endpoint}", "endpoint")
         return log_record(event, endpoint, self._codec(endpoint))
+
+    def _is_private(self, record: Record) -> bool:
+        """Whether the record names an endpoint with sensitive columns."""
+        try:
+            said = orjson.loads(record.value or b"")
+        except orjson.JSONDecodeError:
+            return False
+        name = said.get("endpoint") if isinstance(said, dict) else None
+        endpoint = self._wanted(name) if isinstance(name, str) else None
+        return endpoint is not None and self._codec(endpoint) is not None
 
     def _codec(self, endpoint: DeploymentChanged) -> Codec | None:
         variant = endpoint.variants[0]

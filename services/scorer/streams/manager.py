@@ -83,7 +83,7 @@ class Streams:
         finally:
             for task in [*work, ended, *(running.task for running in self._running.values())]:
                 task.cancel()
-            await asyncio.wait([*work, *(running.task for running in self._running.values())], timeout=15)
+            await asyncio.wait([*work, *(running.task for running in self._running.values())], timeout=8)
 
     async def _follow(self) -> None:
         while True:
@@ -104,7 +104,7 @@ class Streams:
     async def _stop(self, name: str) -> None:
         running = self._running.pop(name)
         running.task.cancel()
-        await asyncio.wait([running.task], timeout=15)
+        await asyncio.wait([running.task], timeout=8)
         log.info("a stream ended", endpoint=name)
 
     async def _stream(self, name: str) -> None:

@@ -28,7 +28,7 @@ from .domain import inference_id, key_of
 from .history import History, header
 
 _LARGEST_ANSWER = 880_000
-_WITHHELD = b'{"withheld":"this endpoint has sensitive columns: the record is where the headers say, for 24 hours"}'
+WITHHELD = b'{"withheld":"this endpoint has sensitive columns: the record is where the headers say, for 24 hours"}'
 
 
 @dataclass(slots=True)
@@ -268,7 +268,7 @@ class EndpointWork:
 
     def _dead_value(self, record: Record) -> bytes | None:
         endpoint = self._endpoints.find(self._name)
-        return _WITHHELD if endpoint is None or endpoint.champion.codec.sensitive else record.value
+        return WITHHELD if endpoint is None or endpoint.champion.codec.sensitive else record.value
 
     async def _remember(self, partition: int, turn: Turn, placed: dict[tuple[str, int], list[Placed]]) -> None:
         for (topic, target), batches in placed.items():
