@@ -145,9 +145,12 @@ class Batch(Answer):
     id: str
     endpoint: str
     state: str
-    rows: int | None = None
-    done: int | None = None
+    rows_total: int = 0
+    rows_done: int = 0
+    rows_failed: int = 0
     reason: str | None = None
+    result: str | None = None
+    """Where to take the result, once there is one."""
 
     @property
     def settled(self) -> bool:

@@ -101,11 +101,11 @@ def batch(
 def _watched(fl: Fairlead, batch: Batch, wait: float) -> Batch:
     deadline = time.monotonic() + wait
     with _bar() as progress:
-        task = progress.add_task("Scoring", total=batch.rows)
+        task = progress.add_task("Scoring", total=batch.rows_total)
         while not batch.settled and time.monotonic() < deadline:
             time.sleep(0.3)
             batch = fl.batch_state(batch.id)
-            progress.update(task, total=batch.rows, completed=batch.done or 0)
+            progress.update(task, total=batch.rows_total, completed=batch.rows_done)
     return batch
 
 
