@@ -22,6 +22,8 @@ class Part:
     address: str = ""
     folder: Path = Path("/")
     """The working directory."""
+    before: Callable[[], None] = lambda: None
+    """Done before each start."""
     uid: int | None = None
     """Run as this user instead of the launcher's."""
     stop_signal: signal.Signals = signal.SIGTERM

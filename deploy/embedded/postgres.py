@@ -65,9 +65,13 @@ def part(home: Home) -> Part:
     """The server, with a data folder made if there is none. Raises Problem."""
     folder = home.data / "postgres"
     uid = _UID_FOR_ROOT if os.geteuid() == 0 else None
-    if uid is not None:
-        _open_way(folder.parent)
-        _open_way(binaries())
+
+    def open_way() -> None:
+        if uid is not None:
+            _open_way(folder.parent)
+            _open_way(binaries())
+
+    open_way()
     if not (folder / "PG_VERSION").exists():
         _initdb(home, folder, uid)
     options = [f"-c{name}={value}" for name, value in _SETTINGS.items()]
@@ -77,6 +81,7 @@ def part(home: Home) -> Part:
         log=home.logs / "postgres.log",
         ready=lambda pid: _is_ready(folder, pid),
         address=f"127.0.0.1:{home.postgres_port}",
+        before=open_way,
         uid=uid,
         stop_signal=signal.SIGINT,  # "fast": open transactions are rolled back
         stop_within_s=30,
@@ -129,7 +134,7 @@ def _run_initdb(home: Home, part: Path, uid: int | None) -> None:
 
 def _reason(said: str) -> str:
     lines = [line for line in said.splitlines() if "error" in line.lower() or "fatal" in line.lower()]
-    return (lines or said.splitlines() or ["no reason given"])[-1]
+    return (lines or said.splitlines() or ["no reason given"])[0]
 
 
 def _open_way(path: Path) -> None:

@@ -75,6 +75,7 @@ class Running:
 
 def spawn(home: Home, part: Part) -> Running:
     """Start a part as the leader of a session of its own, its output appended to its log."""
+    part.before()
     environment = {**part.environment, MARK: mark(home, part.name)}
     with part.log.open("ab") as log:
         popen = subprocess.Popen(

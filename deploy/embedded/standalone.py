@@ -38,6 +38,7 @@ def running(part: Part, within_s: float = 60) -> Iterator[subprocess.Popen[bytes
 
 
 def start(part: Part) -> subprocess.Popen[bytes]:
+    part.before()
     part.log.parent.mkdir(parents=True, exist_ok=True)
     with part.log.open("ab") as log:
         return subprocess.Popen(

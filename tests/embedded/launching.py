@@ -4,9 +4,12 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -68,6 +71,13 @@ class Installation:
     def ready_again(self, name: str, after: int) -> bool:
         part = self.state()["parts"][name]
         return part["state"] == "ready" and part["pid"] != after
+
+
+@contextmanager
+def place() -> Iterator[Path]:
+    """A folder of our own: pytest closes its own to other users, PostgreSQL's included, when a second session starts."""
+    with tempfile.TemporaryDirectory(prefix="fairlead-tests-") as made:
+        yield Path(made)
 
 
 def wait_until(check: Callable[[], bool], within_s: float = 60) -> None:

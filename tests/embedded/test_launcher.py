@@ -14,19 +14,26 @@ import pytest
 from deploy.embedded.secrets import PEOPLE
 from deploy.embedded.standalone import free_home
 
-from .launching import Installation, wait_until
+from .launching import Installation, place, wait_until
 
 pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+def installed() -> Iterator[Installation]:
     """A platform with one service, up."""
-    installation = Installation(free_home(tmp_path_factory.mktemp("launcher") / "home"), services="catalog")
-    installation.up()
-    yield installation
-    assert installation.run("down").returncode == 0
-    assert installation.processes() == []
+    with place() as folder:
+        installation = Installation(free_home(folder / "home"), services="catalog")
+        installation.up()
+        yield installation
+        assert installation.run("down").returncode == 0
+        assert installation.processes() == []
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    with place() as made:
+        yield made
 
 
 def test_up_says_where_everything_is(installed: Installation) -> None:
@@ -103,8 +110,8 @@ def test_a_part_that_died_beside_its_launcher_is_started_by_the_next_up(installe
     assert after["catalog"] != before["catalog"]
 
 
-def test_a_second_home_runs_beside_the_first(installed: Installation, tmp_path: Path) -> None:
-    second = Installation(free_home(tmp_path / "second"))
+def test_a_second_home_runs_beside_the_first(installed: Installation, folder: Path) -> None:
+    second = Installation(free_home(folder / "second"))
     try:
         second.up()
         assert set(second.pids()) == {"kafka", "postgres"}
@@ -116,8 +123,8 @@ def test_a_second_home_runs_beside_the_first(installed: Installation, tmp_path: 
     assert installed.run("status").returncode == 0
 
 
-def test_down_ends_what_a_killed_launcher_left(tmp_path: Path) -> None:
-    installation = Installation(free_home(tmp_path / "home"))
+def test_down_ends_what_a_killed_launcher_left(folder: Path) -> None:
+    installation = Installation(free_home(folder / "home"))
     installation.up()
     left = [psutil.Process(pid) for pid in installation.pids().values()]
     installation.kill("launcher")
@@ -128,8 +135,8 @@ def test_down_ends_what_a_killed_launcher_left(tmp_path: Path) -> None:
     assert installation.run("down").returncode == 0  # nothing to do is fine
 
 
-def test_a_terminated_launcher_takes_everything_down(tmp_path: Path) -> None:
-    installation = Installation(free_home(tmp_path / "home"))
+def test_a_terminated_launcher_takes_everything_down(folder: Path) -> None:
+    installation = Installation(free_home(folder / "home"))
     installation.up()
     launcher = psutil.Process(installation.state()["launcher"])
     launcher.send_signal(signal.SIGTERM)
@@ -139,8 +146,8 @@ def test_a_terminated_launcher_takes_everything_down(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("offset", "part"), [(10, "kafka"), (12, "postgres"), (1, "catalog")])
-def test_a_port_in_use_is_named_and_nothing_starts(tmp_path: Path, offset: int, part: str) -> None:
-    installation = Installation(free_home(tmp_path / "home"), services="catalog")
+def test_a_port_in_use_is_named_and_nothing_starts(folder: Path, offset: int, part: str) -> None:
+    installation = Installation(free_home(folder / "home"), services="catalog")
     with socket.socket() as other:
         other.bind(("127.0.0.1", installation.home.port + offset))
         other.listen()
