@@ -3,7 +3,6 @@
 import asyncio
 import shutil
 import tempfile
-import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from uuid import uuid4

@@ -11,6 +11,7 @@ import asyncpg
 import psutil
 import pytest
 
+from deploy.embedded.processes import born
 from deploy.embedded.secrets import PEOPLE
 from deploy.embedded.standalone import free_home
 
@@ -126,11 +127,11 @@ def test_a_second_home_runs_beside_the_first(installed: Installation, folder: Pa
 def test_down_ends_what_a_killed_launcher_left(folder: Path) -> None:
     installation = Installation(free_home(folder / "home"))
     installation.up()
-    left = [psutil.Process(pid) for pid in installation.pids().values()]
+    left = installation.pids().values()
     installation.kill("launcher")
     assert installation.run("down").returncode == 0
     assert installation.processes() == []
-    assert not any(process.is_running() for process in left)
+    assert all(born(pid) is None for pid in left)
     assert installation.run("status").returncode == 3
     assert installation.run("down").returncode == 0  # nothing to do is fine
 
@@ -140,7 +141,7 @@ def test_a_terminated_launcher_takes_everything_down(folder: Path) -> None:
     installation.up()
     launcher = psutil.Process(installation.state()["launcher"])
     launcher.send_signal(signal.SIGTERM)
-    wait_until(lambda: not launcher.is_running())
+    wait_until(lambda: born(launcher.pid) is None)
     assert installation.processes() == []
     assert installation.state()["phase"] == "stopped"
 
