@@ -14,7 +14,8 @@ class NumericProfile(Value):
     name: str
     role: Role
     edges: tuple[float, ...]
-    """Ascending cuts between distinct values; a value x is in bin `count of edges below x`."""
+    """Ascending cuts between distinct values, the first and the last just outside the range of the learnt half; a
+    value x is in bin `count of edges below x`."""
     counts: tuple[int, ...]
     """Counted rows in each bin: one more than there are edges."""
     missing: int

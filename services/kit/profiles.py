@@ -278,17 +278,21 @@ def _classes(values: Array) -> Array:
 
 
 def _cuts(values: Array, bins: int) -> Array:
-    """At most `bins` - 1 edges near the quantiles, each halfway between two distinct values.
+    """Edges near the quantiles, each halfway between two distinct values, and one beyond each end of the range.
 
     Halfway, because 0.1 from JSON and 0.1 as float32 are two numbers: no edge may lie between them.
     """
     found, counts = np.unique(values[np.isfinite(values)], return_counts=True)
-    if len(found) < 2:
+    if not len(found):
         return np.empty(0)
-    reached = np.cumsum(counts)[:-1]
-    wanted = np.arange(1, bins) * counts.sum() / bins
-    places = np.unique(np.minimum(np.searchsorted(reached, wanted - 0.5), len(reached) - 1))
-    edges = (found[places] + found[places + 1]) / 2
+    inner = np.empty(0)
+    if len(found) > 1:
+        reached = np.cumsum(counts)[:-1]
+        wanted = np.arange(1, bins) * counts.sum() / bins
+        places = np.unique(np.minimum(np.searchsorted(reached, wanted - 0.5), len(reached) - 1))
+        inner = (found[places] + found[places + 1]) / 2
+    beyond = max((found[-1] - found[0]) * 1e-3, abs(found[0]) * 1e-6, 1e-6)
+    edges = np.concatenate([[found[0] - beyond], inner, [found[-1] + beyond]])
     return np.unique(np.array([_short(edge) for edge in edges]))
 
 

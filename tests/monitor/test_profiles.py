@@ -60,7 +60,7 @@ def test_thirty_columns_of_a_hundred_bins_stay_under_the_limit() -> None:
     names = [f"f{i}" for i in range(30)]
     table = pa.table({name: rows[:, i] for i, name in enumerate(names)} | {"label": rows[:, 0]})
     profile = build_profile(table, schema(*(Column(name=n) for n in names), datatype="FP64"))
-    assert all(isinstance(c, NumericProfile) and len(c.counts) == 100 for c in profile.columns)
+    assert all(isinstance(c, NumericProfile) and len(c.counts) == 102 for c in profile.columns)
     assert len(profile.model_dump_json()) < 200_000
 
 
@@ -68,7 +68,7 @@ def test_a_number_falls_into_one_bin_whatever_its_precision() -> None:
     table = pa.table({"x": np.repeat(np.float32([0.1, 0.2, 0.3]), 40), "label": np.zeros(120)})
     binner = Binner(build_profile(table, schema(Column(name="x"))))
     single, double = (binner.bin({"x": np.array([0.1, 0.2, 0.3], t)}, 3)[:, 0] for t in (np.float32, np.float64))
-    assert single.tolist() == double.tolist() == [0, 1, 2]
+    assert single.tolist() == double.tolist() == [1, 2, 3]
 
 
 def test_missing_and_unseen_values_have_bins_of_their_own() -> None:
@@ -103,6 +103,12 @@ def test_binning_rows_at_once_or_one_by_one_is_the_same() -> None:
     singly = [binner.bin({n: v[i : i + 1] for n, v in columns.items()}, 1)[0] for i in range(500)]
     assert np.array_equal(at_once, np.array(singly))
     assert np.array_equal(binner.count(at_once), sum(binner.count(row[None]) for row in singly))
+
+
+def test_a_constant_column_that_changes_is_seen() -> None:
+    table = pa.table({"x": np.full(50, 7.0), "label": np.zeros(50)})
+    bins = Binner(build_profile(table, schema(Column(name="x")))).bin({"x": np.array([6.9, 7.0, 7.1])}, 3)
+    assert bins[:, 0].tolist() == [0, 1, 2]
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3])

@@ -1,0 +1,53 @@
+"""Dead letters of batch streams: what a batch handler cannot read goes to `dlq.<topic>` before its offset moves."""
+
+import asyncio
+from collections.abc import Sequence
+
+from contracts import Service
+
+from . import deadletters
+from .producer import Producer
+from .settings import Settings
+from .stream import PartitionBatch, Record
+from .telemetry import EVENTS_HANDLED, get_logger
+
+log = get_logger(__name__)
+
+
+class Burial:
+    """Writes dead letters; one that was written before its batch was rolled back is written again."""
+
+    def __init__(self, settings: Settings, service: Service) -> None:
+        self._settings = settings
+        self._service: Service = service
+        self._producer: Producer | None = None
+        self._lock = asyncio.Lock()
+
+    async def bury(self, batch: PartitionBatch, letters: Sequence[tuple[Record, BaseException | str]]) -> None:
+        """Acknowledged by the broker when this returns; errors of an absent broker go up and delay the stream."""
+        if not letters:
+            return
+        for record, reason in letters:
+            log.error("dead letter", topic=batch.topic, offset=record.offset, reason=str(reason)[:500])
+        async with self._lock:
+            producer = await self._open()
+            await producer.send_all([
+                (deadletters.topic_of(batch.topic), record.key, record.value, deadletters.headers(
+                    record.headers, self._service, batch.topic, batch.partition, record.offset, reason))
+                for record, reason in letters
+            ])  # fmt: skip
+        EVENTS_HANDLED.labels(batch.topic, "dead").inc(len(letters))
+
+    def for_another(self, record: Record) -> bool:
+        """Whether this is a replayed dead letter of another service."""
+        return deadletters.addressed_to_another(record.headers, self._service)
+
+    async def _open(self) -> Producer:
+        if self._producer is None:
+            self._producer = await Producer(self._settings).__aenter__()
+        return self._producer
+
+    async def close(self) -> None:
+        if self._producer:
+            await self._producer.__aexit__(None, None, None)
+            self._producer = None

@@ -1,0 +1,204 @@
+"""What an `inference.logged` holds, as arrays: the features and the decisions of its rows."""
+
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from contracts import ModelSchema, PayloadReference
+
+from .errors import Invalid
+from .objects import Objects
+
+Array = NDArray[Any]
+Columns = dict[str, Array]
+
+_PARQUET = "application/vnd.apache.parquet"
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """What the model said of each row."""
+
+    prediction: Array
+    score: Array | None
+    """Of a classifier of two classes the probability of the second one, of more classes that of the likeliest."""
+
+
+@dataclass(frozen=True)
+class Payload:
+    """Request and response of one inference: V2 JSON, or rows of a Parquet file."""
+
+    rows: int
+    request: Mapping[str, Any] | pa.Table
+    response: Mapping[str, Any] | pa.Table
+
+
+class Payloads:
+    """Opens payloads, those in the object store too; keeps the last few files, since a batch refers to one often."""
+
+    _KEPT = 4
+
+    def __init__(self, objects: Objects) -> None:
+        self._objects = objects
+        self._tables: OrderedDict[str, pa.Table] = OrderedDict()
+
+    async def open(self, logged: Mapping[str, Any]) -> Payload:
+        """The payload of a record. Raises Invalid, or NotFound for an object that is not there."""
+        request, response = logged.get("request"), logged.get("response")
+        if not isinstance(request, Mapping) or not isinstance(response, Mapping):
+            raise Invalid("the record has no request or no response", "request")
+        return Payload(int(logged["rows"]), await self._resolve(request), await self._resolve(response))
+
+    async def _resolve(self, payload: Mapping[str, Any]) -> Mapping[str, Any] | pa.Table:
+        if "reference" not in payload:
+            return payload
+        reference = PayloadReference.model_validate(payload["reference"])
+        if reference.media_type == _PARQUET:
+            table = await self._table(reference.digest)
+            return table.slice(reference.first_row, reference.rows)
+        return orjson.loads(await self._objects.get(reference.digest))
+
+    async def _table(self, digest: str) -> pa.Table:
+        if digest not in self._tables:
+            self._tables[digest] = pq.read_table(pa.BufferReader(await self._objects.get(digest)))
+            while len(self._tables) > self._KEPT:
+                self._tables.popitem(last=False)
+        return self._tables[digest]
+
+
+def features(schema: ModelSchema, payloads: Sequence[Payload]) -> Columns:
+    """The model's columns over all rows of all payloads. Raises Invalid for one that does not fit the schema."""
+    names = [column.name for column in schema.columns]
+    quick = _matrix(payloads, len(names)) if names else None
+    if quick is not None:
+        return {name: quick[:, place] for place, name in enumerate(names)}
+    return _joined([_features(schema, payload) for payload in payloads])
+
+
+def decisions(schema: ModelSchema, payloads: Sequence[Payload]) -> Decisions:
+    """Prediction and score of all rows of all payloads. Raises Invalid."""
+    found = [_decisions(schema, payload) for payload in payloads]
+    scores = [each.score for each in found]
+    return Decisions(
+        joined([each.prediction for each in found]),
+        np.concatenate([s for s in scores if s is not None]) if found and all(s is not None for s in scores) else None,
+    )
+
+
+def _matrix(payloads: Sequence[Payload], width: int) -> Array | None:
+    """All requests at once where each is one matrix of plain numbers, flat: the common case, quickly."""
+    rows, data = 0, []
+    for payload in payloads:
+        if not isinstance(payload.request, Mapping):
+            return None
+        inputs = payload.request.get("inputs")
+        if not isinstance(inputs, list) or len(inputs) != 1 or len(inputs[0].get("shape", ())) != 2:
+            return None
+        values = inputs[0].get("data")
+        if not isinstance(values, list) or len(values) != payload.rows * width:
+            return None
+        data.append(values)
+        rows += payload.rows
+    try:
+        return np.array(list(chain.from_iterable(data)), np.float64).reshape(rows, width)
+    except (TypeError, ValueError):
+        return None
+
+
+def _features(schema: ModelSchema, payload: Payload) -> Columns:
+    if not isinstance(payload.request, Mapping):
+        return _of_table(payload.request, [c.name for c in schema.columns], payload.rows)
+    tensors = _tensors(payload.request.get("inputs"))
+    names = [column.name for column in schema.columns]
+    if len(tensors) == 1 and names:
+        values = next(iter(tensors.values()))
+        if values.size == payload.rows * len(names):
+            whole = values.reshape(payload.rows, len(names))
+            return {name: whole[:, place] for place, name in enumerate(names)}
+    found = {name: values.reshape(-1) for name, values in tensors.items() if values.size == payload.rows}
+    if not found:
+        raise Invalid(f"the request's tensors are not {payload.rows} rows of {len(names)} columns", "request")
+    return {name: found[name] for name in names if name in found} if names else found
+
+
+def _decisions(schema: ModelSchema, payload: Payload) -> Decisions:
+    if not isinstance(payload.response, Mapping):
+        found = _of_table(payload.response, ["prediction", "score"], payload.rows)
+        return Decisions(found["prediction"], found.get("score"))
+    tensors = _tensors(payload.response.get("outputs"))
+    prediction = tensors.get(schema.prediction)
+    if prediction is None or prediction.size != payload.rows:
+        raise Invalid(f"the response has no output {schema.prediction} of {payload.rows} rows", "response")
+    return Decisions(prediction.reshape(-1), _score(tensors.get(schema.score or ""), payload.rows))
+
+
+def _score(values: Array | None, rows: int) -> Array | None:
+    if values is None or values.dtype == object or values.size == 0 or values.size % rows:
+        return None
+    each = values.astype(np.float64).reshape(rows, -1)
+    return each[:, -1] if each.shape[1] <= 2 else each.max(axis=1)
+
+
+def _tensors(given: Any) -> dict[str, Array]:
+    if not isinstance(given, list):
+        raise Invalid("the payload is no V2 request or response", "request")
+    return {str(tensor.get("name")): _array(tensor.get("data")) for tensor in given if isinstance(tensor, Mapping)}
+
+
+def _array(data: Any) -> Array:
+    """Numbers as float64, null as NaN; anything with a text in it as it is."""
+    try:
+        return np.array(data, np.float64)
+    except (TypeError, ValueError):
+        flat = list(_flat(data))
+        made = np.empty(len(flat), object)
+        made[:] = flat
+        return made
+
+
+def _flat(data: Any) -> Iterable[Any]:
+    if isinstance(data, list):
+        for each in data:
+            yield from _flat(each)
+    else:
+        yield data
+
+
+def _of_table(table: pa.Table, names: Sequence[str], rows: int) -> Columns:
+    if table.num_rows != rows:
+        raise Invalid(f"the referred file has {table.num_rows} rows where the record says {rows}", "request")
+    return {name: _of_column(table[name]) for name in names if name in table.column_names}
+
+
+def _of_column(column: pa.ChunkedArray) -> Array:
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        made = np.empty(len(column), object)
+        made[:] = column.to_pylist()
+        return made
+    return column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+
+
+def _joined(parts: Sequence[Columns]) -> Columns:
+    names = dict.fromkeys(chain.from_iterable(parts))
+    rows = [len(next(iter(part.values()), ())) for part in parts]
+    return {
+        name: joined([p[name] if name in p else np.full(n, np.nan) for p, n in zip(parts, rows, strict=True)])
+        for name in names
+    }
+
+
+def joined(arrays: Sequence[Array]) -> Array:
+    """One array; of objects where any of them is."""
+    if any(each.dtype == object for each in arrays):
+        arrays = [each.astype(object) for each in arrays]
+    return np.concatenate(arrays) if arrays else np.empty(0)

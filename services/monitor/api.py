@@ -1,0 +1,177 @@
+"""HTTP in: how endpoints are watched and what was found."""
+
+from datetime import datetime
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, Field, model_validator
+
+from contracts import DriftDetected, FeatureEvidence, MonitorReported, MonitorSettings, Name
+from services.kit.auth import allow
+from services.kit.db import as_cursor, from_cursor
+from services.kit.errors import Invalid
+from services.kit.http import Body, Page, Who, page
+from services.kit.service import router as new_router
+
+from .store import Endpoint, FindingRow
+from .usecases.desired import Desired
+from .usecases.reading import Reading, Standing
+
+Limit = Annotated[int, Query(ge=1, le=1000)]
+
+
+class SettingsBody(Body):
+    """Settings to override; what is left out stays as it is."""
+
+    window_s: float | None = Field(None, ge=1, le=86_400)
+    budget_rows: int | None = Field(None, ge=1_000, le=10**12)
+    tolerance: float | None = Field(None, gt=0, le=10)
+    retrain_on_drift: bool | None = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> "SettingsBody":
+        if not self.model_dump(exclude_none=True):
+            raise ValueError("give one of window_s, budget_rows, tolerance, retrain_on_drift")
+        return self
+
+
+class AcceptBody(Body):
+    """Why what is seen now is the new normal."""
+
+    reason: str = Field(min_length=3, max_length=500)
+
+
+class FindingView(BaseModel):
+    """An alarm, or a note of a change that does not matter."""
+
+    id: UUID
+    kind: str
+    found_at: datetime
+    closed_at: datetime | None
+    closed_because: str | None
+    event: DriftDetected
+
+    @classmethod
+    def of(cls, finding: FindingRow) -> "FindingView":
+        return cls.model_validate(finding, from_attributes=True)
+
+
+class MonitorView(BaseModel):
+    """How an endpoint is watched."""
+
+    endpoint: str
+    unit: str
+    use_case: str
+    serving: bool
+    model: str
+    version: int
+    settings: MonitorSettings
+    overridden: bool
+    changed_at: datetime
+
+    @classmethod
+    def of(cls, endpoint: Endpoint) -> "MonitorView":
+        return cls.model_validate(endpoint, from_attributes=True)
+
+
+class StandingView(MonitorView):
+    """And how it stands."""
+
+    watched: bool
+    phase: str
+    rows_watched: int
+    statistic: float
+    threshold: float
+    drifting: bool
+    since: datetime | None
+    window: MonitorReported | None
+
+    @classmethod
+    def at(cls, standing: Standing) -> "StandingView":
+        watch, alarm = standing.watch, standing.alarm
+        return cls(
+            **MonitorView.of(standing.endpoint).model_dump(), watched=watch is not None,
+            phase=watch.phase if watch else "waiting", rows_watched=watch.detector.rows if watch else 0,
+            statistic=standing.statistic, threshold=standing.threshold, drifting=alarm is not None,
+            since=alarm.event.since if alarm else None, window=standing.last,
+        )  # fmt: skip
+
+
+class DriftView(BaseModel):
+    """How far an endpoint is from its baseline, with the evidence of the open alarm and what was found before."""
+
+    endpoint: str
+    drifting: bool
+    statistic: float
+    threshold: float
+    budget_rows: int
+    tolerance: float
+    since: datetime | None
+    features: list[FeatureEvidence]
+    alarms: list[FindingView]
+    notes: list[FindingView]
+
+    @classmethod
+    def of(cls, standing: Standing) -> "DriftView":
+        alarm, settings = standing.alarm, standing.endpoint.settings
+        found = [FindingView.of(finding) for finding in standing.findings]
+        return cls(
+            endpoint=standing.endpoint.endpoint, drifting=alarm is not None, statistic=standing.statistic,
+            threshold=standing.threshold, budget_rows=settings.budget_rows, tolerance=settings.tolerance,
+            since=alarm.event.since if alarm else None, features=list(alarm.event.features) if alarm else [],
+            alarms=[f for f in found if f.kind == "alarm"], notes=[f for f in found if f.kind == "note"],
+        )  # fmt: skip
+
+
+def router(reading: Reading, desired: Desired) -> APIRouter:
+    api = new_router(prefix="/v1/monitors", tags=["monitors"])
+
+    @api.get("")
+    async def monitors(caller: Who, limit: Limit = 50, cursor: str | None = None) -> Page[MonitorView]:
+        allow(caller, "monitor.read")
+        place = from_cursor(cursor, 1)
+        found = await reading.endpoints(str(place[0]) if place else "", limit + 1)
+        following = as_cursor(found[limit - 1].endpoint) if len(found) > limit else None
+        return page([MonitorView.of(endpoint) for endpoint in found], limit, following)
+
+    @api.get("/{endpoint}")
+    async def monitor(endpoint: Name, caller: Who) -> StandingView:
+        allow(caller, "monitor.read")
+        return StandingView.at(await reading.standing(endpoint))
+
+    @api.get("/{endpoint}/windows")
+    async def windows(
+        endpoint: Name, caller: Who, limit: Limit = 50, cursor: str | None = None
+    ) -> Page[MonitorReported]:
+        allow(caller, "monitor.read")
+        found = await reading.windows(endpoint, _place(cursor), limit + 1)
+        last = found[limit - 1] if len(found) > limit else None
+        return page(found, limit, as_cursor(last.window.start.isoformat(), last.version) if last else None)
+
+    @api.get("/{endpoint}/drift")
+    async def drift(endpoint: Name, caller: Who) -> DriftView:
+        allow(caller, "monitor.read")
+        return DriftView.of(await reading.standing(endpoint))
+
+    @api.put("/{endpoint}")
+    async def configure(endpoint: Name, settings: SettingsBody, caller: Who) -> MonitorView:
+        allow(caller, "monitor.configure")
+        return MonitorView.of(await desired.configure(endpoint, settings.model_dump(exclude_none=True)))
+
+    @api.post("/{endpoint}/accept")
+    async def accept(endpoint: Name, body: AcceptBody, caller: Who) -> MonitorView:
+        allow(caller, "monitor.configure")
+        return MonitorView.of(await desired.accept(endpoint, body.reason))
+
+    return api
+
+
+def _place(cursor: str | None) -> tuple[datetime, int] | None:
+    values = from_cursor(cursor, 2)
+    if values is None:
+        return None
+    try:
+        return datetime.fromisoformat(values[0]), int(values[1])
+    except (TypeError, ValueError):
+        raise Invalid("this cursor was not made by this list", "cursor") from None

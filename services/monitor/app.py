@@ -1,0 +1,35 @@
+"""The monitor, put together."""
+
+from services.kit.burial import Burial
+from services.kit.db import Database
+from services.kit.health import Progress
+from services.kit.objects import Objects
+from services.kit.payloads import Payloads
+from services.kit.service import Parts
+
+from . import api
+from .jobs import Following, Rounds, Stream
+from .settings import MonitorSettings
+from .usecases.closing import Closing
+from .usecases.counting import Counting
+from .usecases.desired import Desired
+from .usecases.reading import Reading
+from .usecases.versions import Versions
+
+
+def build(settings: MonitorSettings) -> Parts:
+    db = Database(settings.service_database, "monitor")
+    objects, progress = Objects(settings), Progress()
+    versions = Versions(db, objects)
+    desired = Desired(db, versions)
+    counting = Counting(settings, versions, Payloads(objects), Burial(settings, "monitor"))
+    stream = Stream(settings, db, counting, progress)
+    rounds = Rounds(settings, db, Closing(settings, db, versions), versions, stream, progress)
+    return Parts(
+        service="monitor",
+        settings=settings,
+        db=db,
+        routers=[api.router(Reading(db), desired)],
+        jobs=[Following(settings, desired, progress).run, stream.run, rounds.run],
+        progress=progress,
+    )

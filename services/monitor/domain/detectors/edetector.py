@@ -1,0 +1,163 @@
+"""A sequential detector whose false alarms have a budget, over all columns together and for as long as it runs.
+
+Shin, Ramdas, Rinaldo: *E-detectors: a nonparametric framework for sequential change detection* (2022), on ranks in a
+bag as in Vovk, Gammerman, Shafer: *Algorithmic Learning in a Random World* (2nd edition, 2022).
+
+The bag holds the reference and every row seen since. A bettor is a positive function f of a value's rank in the bag
+*with* the new block in it. As long as nothing changed, the block is a random sample of that bag without replacement,
+and by Maclaurin's inequality the mean of the product of f over such a sample is at most mean(f)^n. So
+`prod f / mean(f)^n` is an e-value, however small the reference is and however few classes there are. With
+`M <- e (M + n)` (Shiryaev-Roberts, n rows a block) the mean of all M grows by no more than a row a row, and an alarm
+when it passes the budget comes at a false time no more often than once in a budget of rows.
+"""
+
+import struct
+import zlib
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from ..windows import Block
+
+Array = NDArray[Any]
+
+NAME = "e-detector"
+
+_SHIFTS = (-0.6, -0.3, -0.12, -0.05, 0.05, 0.12, 0.3, 0.6)
+"""Bets on a location: likelihood ratios of a normal one that moved by so many standard deviations."""
+_SPREADS = (0.5, 0.75, 1.25, 1.6)
+"""Bets on a spread: likelihood ratios of a normal one whose standard deviation became so many times itself."""
+_LIKELY = 40
+"""Tracks of at most so many bins have a bettor that learns which bins are in favour."""
+_MEMORY_ROWS = 400.0
+_PRIOR_ROWS = 60.0
+_FAR = 3.5
+_HEAD = struct.Struct("<BI")
+
+_LINEAR = np.array([*_SHIFTS, *[0.0 for _ in _SPREADS]])
+_SQUARE = np.array([*[0.0 for _ in _SHIFTS], *[(1 - s**-2) / 2 for s in _SPREADS]])
+BETTORS = len(_LINEAR) + 1
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the detector has against "nothing changed"."""
+
+    statistic: float
+    """Logarithm of the mean of all M; an alarm needs the logarithm of the budget."""
+    by_track: Array
+    """Logarithm of the mean of each track's M."""
+    since: Array
+    """By track, when the change began that its best bettor bets on: seconds since the epoch."""
+
+
+@dataclass(frozen=True)
+class EDetector:
+    """The state after some rows: small, deterministic, serialisable."""
+
+    bag: Array
+    """[tracks, bins]"""
+    recent: Array
+    """[tracks, bins]: what the learning bettor has seen lately."""
+    log_m: Array
+    """[tracks, bettors]"""
+    gain: Array
+    """[tracks, bettors]: the CUSUM of the logarithms; its last zero is when a change began."""
+    began: Array
+    """[tracks, bettors]"""
+    rows: int
+
+    @classmethod
+    def start(cls, reference: Array) -> "EDetector":
+        tracks = len(reference)
+        return cls(
+            reference.astype(np.float64), np.zeros(reference.shape), np.full((tracks, BETTORS), -np.inf),
+            np.zeros((tracks, BETTORS)), np.zeros((tracks, BETTORS)), 0,
+        )  # fmt: skip
+
+    def observe(self, block: Block, *, learn: bool = True) -> "EDetector":
+        """After one more block, which is in the bag from then on unless the bag shall not learn."""
+        bag = self.bag + block.counts
+        won = self._winnings(block.counts, bag)
+        began = np.where(self.gain <= 0, block.start_s, self.began)
+        keep = np.exp(-block.rows / _MEMORY_ROWS)
+        return EDetector(
+            bag if learn else self.bag, self.recent * keep + block.counts, won + np.logaddexp(self.log_m, np.log(block.rows)),
+            np.maximum(self.gain, 0) + won, began, self.rows + block.rows,
+        )  # fmt: skip
+
+    def evidence(self) -> Evidence:
+        bettors = self._active()
+        log_m = np.where(bettors, self.log_m, -np.inf)
+        best = np.argmax(np.where(bettors, self.gain, -np.inf), axis=1)
+        return Evidence(
+            float(_log_sum(log_m.ravel()) - np.log(max(1, bettors.sum()))),
+            _log_sum(log_m) - np.log(bettors.sum(axis=1)), self.began[np.arange(len(best)), best],
+        )  # fmt: skip
+
+    def renewed(self, tracks: list[int], bag: Array) -> "EDetector":
+        """Some tracks bet anew, with another normal; the others go on."""
+        bags, recent, log_m, gain = (each.copy() for each in (self.bag, self.recent, self.log_m, self.gain))
+        bags[tracks], recent[tracks], log_m[tracks], gain[tracks] = bag, 0.0, -np.inf, 0.0
+        return replace(self, bag=bags, recent=recent, log_m=log_m, gain=gain)
+
+    def _active(self) -> Array:
+        active = np.ones(self.log_m.shape, bool)
+        active[:, -1] = self._learns()
+        return active
+
+    def _learns(self) -> Array:
+        return (self.bag > 0).sum(axis=1) <= _LIKELY
+
+    def _winnings(self, counts: Array, bag: Array) -> Array:
+        """Logarithms [tracks, bettors] of the block's e-values."""
+        rows, total = counts.sum(axis=1), np.maximum(bag.sum(axis=1), 1)
+        shares = bag / total[:, None]
+        scores = _scores(shares)
+        bets = _LINEAR[:, None, None] * scores + _SQUARE[:, None, None] * scores**2
+        means = np.log((np.exp(bets) * shares).sum(axis=2))
+        won = np.empty(self.log_m.shape)
+        won[:, :-1] = (np.einsum("kjb,jb->kj", bets, counts) - rows * means).T
+        won[:, -1] = self._learned(counts, shares, rows)
+        return won
+
+    def _learned(self, counts: Array, shares: Array, rows: Array) -> Array:
+        """The bet that the bins that were in favour lately still are; its mean over the bag is one by itself."""
+        seen = self.recent.sum(axis=1)[:, None]
+        expected = (self.recent + _PRIOR_ROWS * shares) / (seen + _PRIOR_ROWS)
+        bet = np.divide(expected, shares, out=np.ones(shares.shape), where=shares > 0)
+        mean = (bet * shares).sum(axis=1)
+        return (counts * np.log(np.maximum(bet, 1e-9))).sum(axis=1) - rows * np.log(np.maximum(mean, 1e-9))
+
+    def to_bytes(self) -> bytes:
+        head = orjson.dumps({"shape": self.bag.shape, "bettors": BETTORS, "rows": self.rows})
+        arrays = (self.bag, self.recent, self.log_m, self.gain, self.began)
+        body = zlib.compress(b"".join(array.astype("<f8").tobytes() for array in arrays), 1)
+        return _HEAD.pack(1, len(head)) + head + body
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "EDetector":
+        _, size = _HEAD.unpack_from(data)
+        head = orjson.loads(data[_HEAD.size : _HEAD.size + size])
+        values = np.frombuffer(zlib.decompress(data[_HEAD.size + size :]), "<f8")
+        tracks, bins = head["shape"]
+        shapes = [(tracks, bins)] * 2 + [(tracks, head["bettors"])] * 3
+        cuts = np.cumsum([a * b for a, b in shapes])[:-1]
+        arrays = [part.reshape(shape) for part, shape in zip(np.split(values, cuts), shapes, strict=True)]
+        return cls(*arrays, head["rows"])
+
+
+def _scores(shares: Array) -> Array:
+    """Standardised logistic scores of the bins' mid-ranks: close to normal ones, and one logarithm."""
+    ranks = np.clip(np.cumsum(shares, axis=1) - shares / 2, 1e-9, 1 - 1e-9)
+    return np.clip(np.log(ranks / (1 - ranks)) * (3**0.5 / np.pi), -_FAR, _FAR)
+
+
+def _log_sum(values: Array) -> Any:
+    top = values.max(axis=-1, keepdims=True)
+    top = np.where(np.isfinite(top), top, 0.0)
+    with np.errstate(divide="ignore"):
+        return np.log(np.exp(values - top).sum(axis=-1)) + top[..., 0]

@@ -1,0 +1,143 @@
+"""How much a column moved, with an interval: evidence says that something changed, an effect says whether it matters."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .reference import Reference, Track
+
+Array = NDArray[Any]
+Measure = Literal["location", "spread", "distribution", "missing"]
+
+Z = 2.5758
+"""Intervals hold with 99 %."""
+
+
+@dataclass(frozen=True)
+class Effect:
+    """A change of one track against the reference.
+
+    `location` is a shift of the mean in standard deviations, `spread` the relative change of the standard deviation,
+    both of the column's normal scores, so that outliers neither fake nor hide them; `distribution` and `missing` are
+    population stability indices of the classes and of missing values.
+    """
+
+    track: Track
+    measure: Measure
+    size: float
+    low: float
+    high: float
+
+    @property
+    def unit(self) -> Literal["sd", "psi"]:
+        return "sd" if self.measure in ("location", "spread") else "psi"
+
+    def beyond(self, tolerance: float) -> bool:
+        """The effect matters: it is beyond the tolerance and its interval is well away from none."""
+        return abs(self.size) > tolerance and self.least > tolerance / 2
+
+    def within(self, tolerance: float) -> bool:
+        """The whole interval is inside the tolerance: the effect does not matter."""
+        return max(abs(self.low), abs(self.high)) < tolerance
+
+    @property
+    def least(self) -> float:
+        """The smallest effect of the interval, in size."""
+        return 0.0 if self.low <= 0 <= self.high else min(abs(self.low), abs(self.high))
+
+
+def effects(reference: Reference, counts: Array) -> list[Effect]:
+    """The largest effect of every track in live counts [tracks, width]."""
+    return [largest(each) for each in all_effects(reference, counts)]
+
+
+def largest(found: Sequence[Effect]) -> Effect:
+    """The one whose interval is furthest from none; of several that touch none, the largest."""
+    return max(found, key=lambda effect: (effect.least, abs(effect.size)))
+
+
+def all_effects(reference: Reference, counts: Array) -> list[list[Effect]]:
+    """By track: location, spread and missing values of a number, the distribution of a class."""
+    return [
+        _categorical(track, before, live) if track.kind == "categorical" else _numeric(track, before, live, scores)
+        for track, before, live, scores in zip(
+            reference.tracks, reference.counts, counts, reference.scores, strict=True
+        )
+    ]
+
+
+def _categorical(track: Track, before: Array, live: Array) -> list[Effect]:
+    return [Effect(track, "distribution", *stability_index(before[: track.bins + 2], live[: track.bins + 2]))]
+
+
+def _numeric(track: Track, before: Array, live: Array, scores: Array) -> list[Effect]:
+    one, two = _spread_of(before[: track.bins], scores), _spread_of(live[: track.bins], scores)
+    there = np.array([before[: track.bins].sum(), before[track.missing]])
+    found = [Effect(track, "missing", *stability_index(there, _there(track, live)))]
+    if one.rows > 1 and two.rows > 1 and one.sd > 0:
+        found += [Effect(track, "location", *_shift(one, two)), Effect(track, "spread", *_ratio(one, two))]
+    return found
+
+
+def _there(track: Track, live: Array) -> Array:
+    return np.array([live[: track.bins].sum(), live[track.missing] + live[track.unseen]])
+
+
+@dataclass(frozen=True)
+class _Scores:
+    rows: int
+    mean: float
+    sd: float
+    kurtosis: float
+
+
+def _spread_of(counts: Array, scores: Array) -> _Scores:
+    rows = int(counts.sum())
+    if rows == 0:
+        return _Scores(0, 0.0, 0.0, 3.0)
+    scores = scores[: len(counts)]
+    mean = float(counts @ scores / rows)
+    squares = (scores - mean) ** 2
+    variance = float(counts @ squares / rows)
+    kurtosis = float(counts @ squares**2 / rows / variance**2) if variance > 0 else 3.0
+    return _Scores(rows, mean, variance**0.5, kurtosis)
+
+
+def _shift(before: _Scores, live: _Scores) -> tuple[float, float, float]:
+    size = (live.mean - before.mean) / before.sd
+    error = Z * ((live.sd / before.sd) ** 2 / live.rows + 1 / before.rows) ** 0.5
+    return size, size - error, size + error
+
+
+def _ratio(before: _Scores, live: _Scores) -> tuple[float, float, float]:
+    if live.sd == 0:
+        return (-1.0, -1.0, -1.0) if live.rows > 30 else (0.0, -1.0, 1.0)
+    log = np.log(live.sd / before.sd)
+    error = Z * sum(max(s.kurtosis - 1, 0.1) / (4 * s.rows) for s in (before, live)) ** 0.5
+    return float(np.exp(log) - 1), float(np.exp(log - error) - 1), float(np.exp(min(log + error, 50.0)) - 1)
+
+
+def stability_index(before: Array, live: Array) -> tuple[float, float, float]:
+    """PSI of two rows of counts, without its bias from small numbers, and its interval by the delta method."""
+    here = (before + live) > 0
+    if here.sum() < 2 or live.sum() == 0 or before.sum() == 0:
+        return 0.0, 0.0, 0.0
+    q, p = (_shares(counts[here]) for counts in (before, live))
+    log = np.log(p / q)
+    doubt = (len(p) - 1) * (1 / live.sum() + 1 / before.sum())
+    size = max(0.0, float((p - q) @ log) - doubt)
+    variance = _variance(p, log + 1 - q / p) / live.sum() + _variance(q, 1 - log - p / q) / before.sum()
+    error = Z * (variance + 2 * doubt**2 / (len(p) - 1)) ** 0.5
+    return size, max(0.0, size - error), size + error
+
+
+def _shares(counts: Array) -> Array:
+    smoothed = counts + 0.5
+    return smoothed / smoothed.sum()
+
+
+def _variance(shares: Array, gradient: Array) -> float:
+    return float(shares @ gradient**2 - (shares @ gradient) ** 2)

@@ -1,0 +1,52 @@
+"""Latencies in logarithmic buckets: they merge exactly and answer any quantile to two percent."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from contracts import Latency
+
+_GROWTH = math.log(1.04)
+_LEAST_MS = 0.001
+_LAST = 600
+"""The last bucket begins at 16 million milliseconds."""
+
+
+@dataclass(frozen=True)
+class LatencyCounts:
+    """How many inferences took how long: counts by bucket (DDSketch of Masson and others, 2019, with fixed range)."""
+
+    buckets: Mapping[int, int]
+
+    @classmethod
+    def of(cls, latencies_ms: Sequence[float]) -> "LatencyCounts":
+        values = np.maximum(np.asarray(latencies_ms, np.float64), _LEAST_MS)
+        places = np.minimum((np.log(values / _LEAST_MS) / _GROWTH).astype(np.int64), _LAST)
+        found, counts = np.unique(places, return_counts=True)
+        return cls(dict(zip(found.tolist(), counts.tolist(), strict=True)))
+
+    def merge(self, other: "LatencyCounts") -> "LatencyCounts":
+        merged = dict(self.buckets)
+        for bucket, count in other.buckets.items():
+            merged[bucket] = merged.get(bucket, 0) + count
+        return LatencyCounts(merged)
+
+    @property
+    def total(self) -> int:
+        return sum(self.buckets.values())
+
+    def quantile(self, q: float) -> float:
+        """Milliseconds; the middle of the bucket that holds the quantile."""
+        wanted, reached = q * self.total, 0
+        for bucket in sorted(self.buckets):
+            reached += self.buckets[bucket]
+            if reached >= wanted:
+                return round(_LEAST_MS * math.exp((bucket + 0.5) * _GROWTH), 4)
+        return 0.0
+
+    def report(self) -> Latency | None:
+        if not self.buckets:
+            return None
+        return Latency(p50_ms=self.quantile(0.5), p95_ms=self.quantile(0.95), p99_ms=self.quantile(0.99))

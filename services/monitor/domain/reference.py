@@ -1,0 +1,55 @@
+"""What the live rows are compared with: the profile's counts by track, and each bin's normal score."""
+
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Kind = Literal["numeric", "categorical", "axis"]
+
+_NORMAL = NormalDist()
+
+
+@dataclass(frozen=True)
+class Track:
+    """One watched column, or one axis of the columns' correlations."""
+
+    name: str
+    kind: Kind
+    bins: int
+    """Of values; the next bin is of missing, the one after it of unseen values."""
+
+    @property
+    def missing(self) -> int:
+        return self.bins
+
+    @property
+    def unseen(self) -> int:
+        return self.bins + 1
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Tracks and their reference counts [tracks, width]."""
+
+    tracks: tuple[Track, ...]
+    counts: Array
+    scores: Array
+    """Normal scores [tracks, width] of the bins' mid-ranks among the reference's values; 0 for missing and unseen."""
+
+    @classmethod
+    def of(cls, tracks: tuple[Track, ...], counts: Array) -> "Reference":
+        scores = np.zeros(counts.shape)
+        for place, track in enumerate(tracks):
+            scores[place, : track.bins] = normal_scores(counts[place, : track.bins])
+        return cls(tracks, counts, scores)
+
+
+def normal_scores(counts: Array) -> Array:
+    """The normal score of the mid-rank of each bin; an empty one at an end gets the score of half a row."""
+    total = counts.sum()
+    ranks = (np.cumsum(counts) - counts / 2 + 0.25) / (total + 0.5)
+    return np.array([_NORMAL.inv_cdf(float(rank)) for rank in ranks])

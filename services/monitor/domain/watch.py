@@ -1,0 +1,157 @@
+"""One endpoint under watch: evidence against its budget, effects against its tolerance, and what follows."""
+
+import struct
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import inf, log
+from typing import Any, Literal
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from .detectors.edetector import EDetector
+from .effects import Effect, effects
+from .reference import Reference
+from .windows import Block
+
+Array = NDArray[Any]
+Phase = Literal["watching", "doubting", "alarmed"]
+
+_DECIDE_ROWS = 50_000
+"""So many rows after a change its effect is known well enough to stop waiting for a better interval."""
+_HEAD = struct.Struct("<BII")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something changed: an alarm where it matters, a note where it does not."""
+
+    kind: Literal["alarm", "note"]
+    since_s: float
+    statistic: float
+    rows: int
+    """Rows since the change began that the effects are estimated from."""
+    effects: tuple[Effect, ...]
+
+
+@dataclass(frozen=True)
+class Watch:
+    """The state of watching. While in doubt or alarmed, the bag learns nothing more."""
+
+    phase: Phase
+    detector: EDetector
+    statistic: float = 0.0
+    last_s: float = -inf
+    """Start of the last window that the detector saw."""
+    since_s: float | None = None
+    suspects: tuple[int, ...] = ()
+    recent: Array | None = None
+    """Counts [tracks, width] since the change began, while in doubt or alarmed."""
+    normal: Array | None = None
+    """Counts that a person accepted as the new normal: effects are measured against them, not the baseline."""
+
+    @classmethod
+    def start(cls, reference: Reference) -> "Watch":
+        return cls("watching", EDetector.start(reference.counts))
+
+    def observe(self, blocks: Sequence[Block], start_s: float, budget_rows: int) -> "Watch":
+        """After one more window. Windows come in order; one from before the last is no news and changes nothing."""
+        if start_s <= self.last_s:
+            return self
+        watch = replace(self, last_s=start_s)
+        for block in blocks:
+            watch = watch._observe(block, log(budget_rows))
+        return watch
+
+    def _observe(self, block: Block, threshold: float) -> "Watch":
+        if self.phase == "alarmed":
+            return replace(self, recent=block.counts if self.recent is None else self.recent + block.counts)
+        detector = self.detector.observe(block, learn=self.phase == "watching")
+        evidence = detector.evidence()
+        statistic = float(np.clip(evidence.statistic, 0.0, 1e4))
+        if self.phase == "doubting":
+            suspects = tuple(np.flatnonzero(evidence.by_track >= threshold).tolist())
+            assert self.recent is not None
+            recent = self.recent + block.counts
+            together = tuple(sorted({*self.suspects, *suspects}))
+            return replace(self, detector=detector, statistic=statistic, suspects=together, recent=recent)
+        if statistic < threshold:
+            return replace(self, detector=detector, statistic=statistic)
+        best = int(np.argmax(evidence.by_track))
+        suspects = tuple(np.flatnonzero(evidence.by_track >= threshold).tolist()) or (best,)
+        return replace(
+            self, phase="doubting", detector=detector, statistic=statistic, suspects=suspects,
+            since_s=float(evidence.since[best]), recent=block.counts,
+        )  # fmt: skip
+
+    def remember(self, counts: Array) -> "Watch":
+        """Add what was counted between the beginning of the change and the moment it showed."""
+        assert self.recent is not None
+        return replace(self, recent=self.recent + counts)
+
+    def judge(self, reference: Reference, tolerance: float) -> tuple["Watch", Finding | None]:
+        """Decide on a doubt: an alarm, a note, or (while the interval leaves both open) nothing yet."""
+        if self.phase != "doubting" or self.recent is None or self.since_s is None:
+            return self, None
+        normal = reference if self.normal is None else Reference.of(reference.tracks, self.normal)
+        found = effects(normal, self.recent)
+        suspected = [found[place] for place in self.suspects]
+        rows = int(self.recent.sum(axis=1).max())
+        late = rows >= _DECIDE_ROWS
+        matter = [e for e in suspected if e.beyond(tolerance) or (late and abs(e.size) > tolerance)]
+        if matter:
+            return replace(self, phase="alarmed"), self._finding("alarm", matter, rows)
+        if late or all(effect.within(tolerance) for effect in suspected):
+            return self._calm(), self._finding("note", suspected, rows)
+        return self, None
+
+    def _finding(self, kind: Literal["alarm", "note"], found: Sequence[Effect], rows: int) -> Finding:
+        # Columns before the axes of their correlations, the larger effects first.
+        ordered = sorted(found, key=lambda e: (e.track.kind == "axis", -abs(e.size)))
+        assert self.since_s is not None
+        return Finding(kind, self.since_s, self.statistic, rows, tuple(ordered))
+
+    def _calm(self) -> "Watch":
+        """Go on with what was seen since the change as the new normal of the tracks that changed."""
+        assert self.recent is not None
+        places = list(self.suspects)
+        detector = self.detector.renewed(places, self.recent[places])
+        return replace(self, phase="watching", detector=detector, since_s=None, suspects=(), recent=None)
+
+    def accepted(self) -> "Watch":
+        """What was seen since the change is the new normal, of every track."""
+        bag = self.detector.bag if self.recent is None else self.recent
+        tracks = list(range(len(bag)))
+        detector = self.detector.renewed(tracks, bag)
+        return replace(
+            self, phase="watching", detector=detector, statistic=0.0, since_s=None, suspects=(), recent=None, normal=bag
+        )
+
+    def to_bytes(self) -> bytes:
+        state = {
+            "phase": self.phase, "statistic": self.statistic, "last_s": None if self.last_s == -inf else self.last_s,
+            "since_s": self.since_s, "suspects": self.suspects, "shape": self.detector.bag.shape,
+            "recent": self.recent is not None, "normal": self.normal is not None,
+        }  # fmt: skip
+        head = orjson.dumps(state)
+        kept = [each.astype("<i8").tobytes() for each in (self.recent, self.normal) if each is not None]
+        counts = zlib.compress(b"".join(kept), 1)
+        sizes = _HEAD.pack(1, len(head), len(counts))
+        return sizes + head + counts + self.detector.to_bytes()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "Watch":
+        _, size, length = _HEAD.unpack_from(data)
+        at = _HEAD.size + size
+        state = orjson.loads(data[_HEAD.size : at])
+        kept = np.frombuffer(zlib.decompress(data[at : at + length]), "<i8").reshape(-1, *state["shape"])
+        counts = iter(kept)
+        recent = next(counts) if state["recent"] else None
+        normal = next(counts) if state["normal"] else None
+        return cls(
+            state["phase"], EDetector.from_bytes(data[at + length :]), state["statistic"],
+            -inf if state["last_s"] is None else state["last_s"], state["since_s"], tuple(state["suspects"]), recent,
+            normal,
+        )  # fmt: skip

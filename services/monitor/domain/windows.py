@@ -1,0 +1,141 @@
+"""Windows of event time as summaries that merge: any split of the rows gives the same numbers."""
+
+import struct
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from .latency import LatencyCounts
+
+Array = NDArray[Any]
+
+_HEAD = struct.Struct("<BI")
+_FORMAT = 1
+
+
+def window_start(at_s: float, window_s: float) -> float:
+    """The start of the window that holds a moment; windows begin at multiples of their length."""
+    return at_s // window_s * window_s
+
+
+def moment(at_s: float) -> datetime:
+    return datetime.fromtimestamp(at_s, UTC)
+
+
+@dataclass(frozen=True)
+class Block:
+    """Counts [tracks, bins] of consecutive rows: what a detector is fed with."""
+
+    start_s: float
+    """Event time of its first row, seconds since the epoch."""
+    rows: int
+    counts: Array
+
+    def merge(self, other: "Block") -> "Block":
+        return Block(min(self.start_s, other.start_s), self.rows + other.rows, self.counts + other.counts)
+
+
+@dataclass(frozen=True)
+class Sums:
+    """First and second powers of numbers about a fixed centre, by column: mergeable moments."""
+
+    count: Array
+    first: Array
+    second: Array
+
+    @classmethod
+    def zero(cls, columns: int) -> "Sums":
+        return cls(np.zeros(columns, np.int64), np.zeros(columns), np.zeros(columns))
+
+    @classmethod
+    def of(cls, values: Array, centres: Array) -> "Sums":
+        """Of values [rows, columns], those that are finite."""
+        there = np.isfinite(values)
+        moved = np.where(there, values - centres, 0.0)
+        return cls(there.sum(axis=0), moved.sum(axis=0), (moved**2).sum(axis=0))
+
+    def merge(self, other: "Sums") -> "Sums":
+        return Sums(self.count + other.count, self.first + other.first, self.second + other.second)
+
+    def means(self, centres: Array) -> list[float | None]:
+        return [
+            float(centre + first / count) if count else None
+            for centre, first, count in zip(centres, self.first, self.count, strict=True)
+        ]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a window: what one worker saw of it, or several merged."""
+
+    inferences: int
+    rows: int
+    blocks: tuple[Block, ...]
+    """In order; together they hold every row that has a profile."""
+    sums: Sums
+    latency: LatencyCounts
+
+    def merge(self, other: "Part") -> "Part":
+        return Part(
+            self.inferences + other.inferences, self.rows + other.rows, self.blocks + other.blocks,
+            self.sums.merge(other.sums), self.latency.merge(other.latency),
+        )  # fmt: skip
+
+    def counts(self) -> Array | None:
+        """Of all rows; None where nothing is watched."""
+        if not self.blocks:
+            return None
+        return np.sum([block.counts for block in self.blocks], axis=0)
+
+    def to_bytes(self) -> bytes:
+        shape = self.blocks[0].counts.shape if self.blocks else (0, 0)
+        head = orjson.dumps({
+            "inferences": self.inferences, "rows": self.rows, "shape": shape,
+            "blocks": [(block.start_s, block.rows) for block in self.blocks],
+            "sums": [self.sums.count.tolist(), self.sums.first.tolist(), self.sums.second.tolist()],
+            "latency": list(self.latency.buckets.items()),
+        })  # fmt: skip
+        body = b"".join(block.counts.astype("<u4").tobytes() for block in self.blocks)
+        return _HEAD.pack(_FORMAT, len(head)) + head + zlib.compress(body, 1)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "Part":
+        _, size = _HEAD.unpack_from(data)
+        head = orjson.loads(data[_HEAD.size : _HEAD.size + size])
+        body = np.frombuffer(zlib.decompress(data[_HEAD.size + size :]), "<u4").astype(np.int64)
+        counts = body.reshape(len(head["blocks"]), *head["shape"]) if head["blocks"] else ()
+        blocks = [Block(start, rows, each) for (start, rows), each in zip(head["blocks"], counts, strict=True)]
+        count, first, second = head["sums"]
+        sums = Sums(np.array(count, np.int64), np.array(first, np.float64), np.array(second, np.float64))
+        return cls(head["inferences"], head["rows"], tuple(blocks), sums, LatencyCounts(dict(head["latency"])))
+
+
+def merged(parts: Iterable[Part]) -> Part:
+    """All parts as one, their blocks in the order given."""
+    first, *others = parts
+    for other in others:
+        first = first.merge(other)
+    return first
+
+
+def coalesced(blocks: Sequence[Block], rows: int) -> list[Block]:
+    """The same rows in blocks of at least `rows`; the last one may be smaller."""
+    made: list[Block] = []
+    for block in blocks:
+        if made and made[-1].rows < rows:
+            made[-1] = made[-1].merge(block)
+        else:
+            made.append(block)
+    return made
+
+
+def block_cuts(rows: int, block_rows: int, at_most: int) -> list[slice]:
+    """How `rows` consecutive rows are cut into blocks: as fine as `block_rows` unless there would be too many."""
+    size = max(block_rows, -(-rows // at_most))
+    return [slice(start, min(start + size, rows)) for start in range(0, rows, size)]

@@ -1,0 +1,110 @@
+"""What runs by itself: the follower of deployments, the stream, the owner's round, tidying."""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from datetime import timedelta
+
+from contracts import DeploymentChanged, InferenceLogged
+from services.kit.compacted import CompactedTopic
+from services.kit.context import Context, system, use
+from services.kit.db import Database
+from services.kit.health import Progress
+from services.kit.ids import now
+from services.kit.repeats import forget_old_writers
+from services.kit.stream import BatchConsumer, Partition
+from services.kit.telemetry import get_logger
+
+from . import store
+from .settings import MonitorSettings
+from .usecases.closing import Closing
+from .usecases.counting import Counting
+from .usecases.desired import Desired
+from .usecases.versions import Versions
+
+log = get_logger(__name__)
+
+_ROUND_S = 0.5
+_REFRESH_S = 2.0
+_TIDY_S = 600.0
+
+
+class Following:
+    """Follows `deployment.changed` from its start."""
+
+    def __init__(self, settings: MonitorSettings, desired: Desired, progress: Progress) -> None:
+        self._topic = CompactedTopic(settings, DeploymentChanged)
+        self._desired = desired
+        self._progress = progress
+        progress.expect("deployments", grace_s=15.0)
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._ready())
+            async for change in self._topic.changes():
+                await self._desired.learn(change)
+
+    async def _ready(self) -> None:
+        await self._topic.caught_up.wait()
+        self._progress.beat("deployments")
+
+
+class Stream:
+    """Counts the inference log; between polls it says which partitions are read to their end."""
+
+    def __init__(self, settings: MonitorSettings, db: Database, counting: Counting, progress: Progress) -> None:
+        self._db = db
+        self._told = 0.0
+        self._consumer = BatchConsumer(
+            settings, db, [InferenceLogged.topic.name], "monitor", counting.fold, tick=self._tick, progress=progress,
+            max_records=settings.batch_records, poll_ms=200,
+        )  # fmt: skip
+        self.something_open = True
+
+    async def run(self) -> None:
+        await self._consumer.run()
+
+    async def _tick(self, partitions: Mapping[Partition, bool]) -> None:
+        """Only while windows wait for it: an idle platform writes nothing."""
+        if not partitions or not self.something_open or time.monotonic() - self._told < _ROUND_S:
+            return
+        self._told, at = time.monotonic(), now()
+        ended = [number for (_, number), at_end in partitions.items() if at_end]
+        behind = [number for (_, number), at_end in partitions.items() if not at_end]
+        async with self._db.chassis() as session:
+            await store.note_read_to_end(session, ended, behind, at)
+
+
+class Rounds:
+    """The owner's round: windows that are due, settings that changed elsewhere, old rows."""
+
+    def __init__(
+        self, settings: MonitorSettings, db: Database, closing: Closing, versions: Versions, stream: Stream,
+        progress: Progress,
+    ) -> None:  # fmt: skip
+        self._settings = settings
+        self._db = db
+        self._closing = closing
+        self._versions = versions
+        self._stream = stream
+        self._progress = progress
+        progress.expect("windows", grace_s=15.0)
+
+    async def run(self) -> None:
+        refreshed, tidied = 0.0, time.monotonic()
+        while True:
+            if time.monotonic() - refreshed > _REFRESH_S:
+                await self._versions.refresh()
+                refreshed = time.monotonic()
+            self._stream.something_open = await self._closing.close_due()
+            if time.monotonic() - tidied > _TIDY_S:
+                await self._tidy()
+                tidied = time.monotonic()
+            self._progress.beat("windows")
+            await asyncio.sleep(_ROUND_S)
+
+    async def _tidy(self) -> None:
+        with use(Context(system("monitor"))):
+            async with self._db.transaction() as tx:
+                await store.tidy(tx.session, self._settings.kept_counts, timedelta(days=self._settings.kept_days))
+                await forget_old_writers(tx.session)

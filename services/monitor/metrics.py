@@ -1,0 +1,17 @@
+"""What Prometheus reads of the monitor."""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+ROWS = Counter("fairlead_monitor_rows_total", "Distinct rows counted", ["endpoint"])
+REPEATS = Counter("fairlead_monitor_repeats_total", "Repeated log records that were left out")
+WINDOWS = Counter("fairlead_monitor_windows_total", "Windows closed or revised", ["endpoint", "what"])
+LATE = Counter("fairlead_monitor_late_rows_total", "Rows that came after their window was closed", ["endpoint"])
+BEHIND = Histogram("fairlead_monitor_behind_seconds", "Age of an inference when it is counted")
+CLOSING = Histogram("fairlead_monitor_closing_seconds", "From the end of a window to its report")
+STATISTIC = Gauge("fairlead_monitor_statistic", "Logarithm of the evidence of a change", ["endpoint"])
+THRESHOLD = Gauge(
+    "fairlead_monitor_threshold", "What the statistic must pass: the logarithm of the budget", ["endpoint"]
+)
+ALARM = Gauge("fairlead_monitor_alarm", "1 while an alarm is open", ["endpoint"])
+FOUND = Counter("fairlead_monitor_findings_total", "Alarms and notes", ["endpoint", "kind"])
+LATENCY = Gauge("fairlead_monitor_latency_ms", "Latency in the last closed window", ["endpoint", "quantile"])

@@ -1,0 +1,1 @@
+"""What the monitor does: it counts, closes windows, judges, and says so."""

@@ -1,0 +1,67 @@
+"""What is watched: follows `deployment.changed`, and the settings that people give."""
+
+from contracts import DeploymentChanged, MonitorSettings
+from services.kit.compacted import Change
+from services.kit.context import Context, system, use
+from services.kit.db import Database
+
+from .. import store
+from ..store import Endpoint
+from .versions import Versions
+
+
+class Desired:
+    """Endpoints as the deployer wants them, with overrides."""
+
+    def __init__(self, db: Database, versions: Versions) -> None:
+        self._db = db
+        self._versions = versions
+
+    async def learn(self, change: Change[DeploymentChanged]) -> None:
+        """Take over an endpoint's new state. A new version is watched anew, against its own baseline."""
+        if change.event is None:
+            await self._forget(change.key)
+        else:
+            await self._take_over(change.event)
+        await self._versions.refresh()
+
+    async def _take_over(self, event: DeploymentChanged) -> None:
+        with use(Context(system("monitor", event.unit))):
+            async with self._db.transaction() as tx:
+                await store.lock(tx.session, event.endpoint)
+                before = await store.serving_version(tx.session, event.endpoint)
+                if not await store.save_desired(tx.session, event):
+                    return
+                after = await store.serving_version(tx.session, event.endpoint)
+                if before is not None and before != after:
+                    await store.drop_watch(tx.session, event.endpoint)
+                    serves = f"version {after} serves" if after else "the endpoint is removed"
+                    await store.close_alarm(tx.session, event.endpoint, serves)
+
+    async def _forget(self, name: str) -> None:
+        with use(Context(system("monitor"))):
+            async with self._db.transaction() as tx:
+                await store.stop_serving(tx.session, name)
+
+    async def configure(self, name: str, changed: dict[str, float | int | bool]) -> Endpoint:
+        """Override some settings of an endpoint. Raises NotFound."""
+        async with self._db.transaction() as tx:
+            await store.lock(tx.session, name)
+            found = await store.endpoint(tx.session, name)
+            settings = MonitorSettings.model_validate(found.settings.model_dump() | changed)
+            await store.override(tx.session, name, settings)
+            tx.record("monitor.configured", name, unit=found.unit, **changed)
+            found = await store.endpoint(tx.session, name)
+        await self._versions.refresh()
+        return found
+
+    async def accept(self, name: str, reason: str) -> Endpoint:
+        """Take what is seen now as the new normal: the open alarm is closed, watching begins anew. Raises NotFound."""
+        async with self._db.transaction() as tx:
+            await store.lock(tx.session, name)
+            found = await store.endpoint(tx.session, name)
+            if state := await store.watch(tx.session, name, found.version):
+                await store.save_watch(tx.session, found, state.accepted())
+            await store.close_alarm(tx.session, name, reason)
+            tx.record("monitor.accepted", name, unit=found.unit, reason=reason)
+        return found

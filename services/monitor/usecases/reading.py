@@ -1,0 +1,60 @@
+"""What people ask the monitor."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from math import log
+
+from contracts import MonitorReported
+from services.kit.db import Database
+
+from .. import store
+from ..domain.watch import Watch
+from ..store import Endpoint, FindingRow
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How an endpoint stands now."""
+
+    endpoint: Endpoint
+    watch: Watch | None
+    findings: list[FindingRow]
+    last: MonitorReported | None
+
+    @property
+    def alarm(self) -> FindingRow | None:
+        """The open alarm."""
+        return next((f for f in self.findings if f.kind == "alarm" and f.closed_at is None), None)
+
+    @property
+    def statistic(self) -> float:
+        return self.watch.statistic if self.watch else 0.0
+
+    @property
+    def threshold(self) -> float:
+        return log(self.endpoint.settings.budget_rows)
+
+
+class Reading:
+    """Reads under the caller's units."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    async def endpoints(self, after: str, limit: int) -> list[Endpoint]:
+        async with self._db.reading() as session:
+            return await store.endpoints(session, after, limit)
+
+    async def standing(self, name: str, findings: int = 50) -> Standing:
+        """Raises NotFound."""
+        async with self._db.reading() as session:
+            endpoint = await store.endpoint(session, name)
+            watch = await store.watch(session, name, endpoint.version)
+            last = await store.reports(session, name, None, 1)
+            return Standing(endpoint, watch, await store.findings(session, name, findings), last[0] if last else None)
+
+    async def windows(self, name: str, before: tuple[datetime, int] | None, limit: int) -> list[MonitorReported]:
+        """Newest first. Raises NotFound."""
+        async with self._db.reading() as session:
+            await store.endpoint(session, name)
+            return await store.reports(session, name, before, limit)

@@ -1,0 +1,97 @@
+"""Inferences to a part of a window: bins, moments and latencies of all rows at once."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.kit.errors import Invalid
+from services.kit.payloads import Columns, Payload, decisions, features
+from services.kit.profiles import numeric
+
+from ..domain.latency import LatencyCounts
+from ..domain.windows import Block, Part, Sums, block_cuts
+from .versions import Watched
+
+Unfit = list[tuple[int, Invalid]]
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """One inference: its rows, when it came, how long it took."""
+
+    payload: Payload
+    at_s: float
+    latency_ms: float
+
+
+def summary(watched: Watched, members: Sequence[Counted], block_rows: int, blocks_at_most: int) -> tuple[Part, Unfit]:
+    """The part, and the places of inferences whose rows are not those of their model's schema."""
+    latency = LatencyCounts.of([member.latency_ms for member in members])
+    rows = sum(member.payload.rows for member in members)
+    unfit: Unfit = []
+    if watched.binner is None:
+        return Part(len(members), rows, (), Sums.zero(0), latency), unfit
+    try:
+        columns = _columns(watched, members)
+    except Invalid:
+        unfit = _unfit(watched, members)
+        wrong = {place for place, _ in unfit}
+        members = [member for place, member in enumerate(members) if place not in wrong]
+        columns = _columns(watched, members) if members else {}
+    blocks = _blocks(watched, members, columns, block_rows, blocks_at_most)
+    return Part(latency.total, rows, blocks, _sums(watched, columns), latency), unfit
+
+
+def _columns(watched: Watched, members: Sequence[Counted]) -> Columns:
+    """Features, prediction and score by the names of the profile."""
+    assert watched.schema is not None and watched.binner is not None
+    payloads = [member.payload for member in members]
+    columns = features(watched.schema, payloads)
+    said = decisions(watched.schema, payloads)
+    for column in watched.binner.profile.columns:
+        if column.role == "prediction":
+            columns[column.name] = said.prediction
+        elif column.role == "score" and said.score is not None:
+            columns[column.name] = said.score
+    return columns
+
+
+def _unfit(watched: Watched, members: Sequence[Counted]) -> Unfit:
+    found: Unfit = []
+    for place, member in enumerate(members):
+        try:
+            _columns(watched, [member])
+        except Invalid as reason:
+            found.append((place, reason))
+    return found
+
+
+def _blocks(
+    watched: Watched, members: Sequence[Counted], columns: Columns, block_rows: int, at_most: int
+) -> tuple[Block, ...]:
+    binner = watched.binner
+    rows = sum(member.payload.rows for member in members)
+    if binner is None or rows == 0:
+        return ()
+    bins = binner.bin(columns, rows)
+    at = np.repeat([member.at_s for member in members], [member.payload.rows for member in members])
+    cuts = block_cuts(rows, block_rows, at_most)
+    return tuple(Block(float(at[cut].min()), cut.stop - cut.start, binner.count(bins[cut])) for cut in cuts)
+
+
+def _sums(watched: Watched, columns: Columns) -> Sums:
+    values = [numeric(columns[name]) for name in watched.numeric if name in columns]
+    if len(values) < len(watched.numeric) or not values:
+        return _partial_sums(watched, columns)
+    return Sums.of(np.column_stack(values), watched.centres)
+
+
+def _partial_sums(watched: Watched, columns: Columns) -> Sums:
+    """Where a column is not in these rows (a foreign runtime leaves it out) its moments stay as they are."""
+    rows = len(next(iter(columns.values()), ()))
+    nothing: NDArray[Any] = np.full(rows, np.nan)
+    values = [numeric(columns[name]) if name in columns else nothing for name in watched.numeric]
+    return Sums.of(np.column_stack(values), watched.centres) if values else Sums.zero(0)

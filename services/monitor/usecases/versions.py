@@ -1,0 +1,128 @@
+"""The versions that are watched, with their baselines ready for counting."""
+
+import asyncio
+import time
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contracts import ModelSchema, MonitorSettings, NumericProfile, Profile
+from services.kit.context import Context, system, use
+from services.kit.db import Database
+from services.kit.errors import NotFound
+from services.kit.objects import Objects
+from services.kit.profiles import Binner
+from services.kit.telemetry import get_logger
+
+from .. import store
+from ..domain.reference import Reference, Track
+
+log = get_logger(__name__)
+
+_KEPT = 200
+_WAIT_S = 5.0
+"""So long a version that no deployment names is waited for; then its rows are counted without a baseline."""
+_LOOK_AGAIN_S = 10.0
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A version with what its baseline says."""
+
+    model: str | None
+    schema: ModelSchema | None
+    binner: Binner | None
+    reference: Reference | None
+    numeric: tuple[str, ...] = ()
+    """Watched columns of numbers, whose moments are kept."""
+    centres: NDArray[Any] = field(default_factory=lambda: np.zeros(0))
+
+    @classmethod
+    def of(cls, model: str | None, schema: ModelSchema | None, profile: Profile | None) -> "Watched":
+        if schema is None or profile is None:
+            return cls(model, schema, None, None)
+        binner = Binner(profile)
+        numbers = [column for column in profile.columns if isinstance(column, NumericProfile)]
+        return cls(
+            model, schema, binner, Reference.of(_tracks(profile, binner), binner.reference()),
+            tuple(c.name for c in numbers), np.array([c.mean for c in numbers]),
+        )  # fmt: skip
+
+
+def _tracks(profile: Profile, binner: Binner) -> tuple[Track, ...]:
+    columns = [Track(c.name, c.kind, int(n)) for c, n in zip(profile.columns, binner.sizes, strict=False)]
+    rotation = profile.rotation
+    axes = rotation.axes if rotation else ()
+    for axis, size in zip(axes, binner.sizes[len(columns) :], strict=True):
+        loadings = np.abs(axis.loadings)
+        leading = np.argsort(-loadings, kind="stable")[:2]
+        names = " and ".join(rotation.columns[i] for i in leading) if rotation else ""
+        columns.append(Track(f"correlation of {names}", "axis", int(size)))
+    return tuple(columns)
+
+
+class Versions:
+    """Finds versions and endpoint settings; both are kept in memory for a while."""
+
+    def __init__(self, db: Database, objects: Objects) -> None:
+        self._db = db
+        self._objects = objects
+        self._known: OrderedDict[tuple[str, int], tuple[Watched, float]] = OrderedDict()
+        self._settings: dict[str, MonitorSettings] = {}
+        self._changed = asyncio.Event()
+
+    async def refresh(self) -> None:
+        """Read the endpoints' settings; another process may have changed them."""
+        with use(Context(system("monitor"))):
+            async with self._db.reading() as session:
+                self._settings = {e.endpoint: e.settings for e in await store.endpoints(session)}
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def settings(self, endpoint: str) -> MonitorSettings:
+        return self._settings.get(endpoint) or MonitorSettings()
+
+    async def find(self, endpoint: str, version: int) -> Watched:
+        """The version. One that is not known yet is waited for: its deployment was said before its inferences."""
+        key = (endpoint, version)
+        found = self._known.get(key)
+        if found and (found[0].schema or time.monotonic() < found[1]):
+            self._known.move_to_end(key)
+            return found[0]
+        watched = await self._load(endpoint, version, patient=found is None)
+        self._known[key] = (watched, time.monotonic() + _LOOK_AGAIN_S)
+        while len(self._known) > _KEPT:
+            self._known.popitem(last=False)
+        return watched
+
+    async def _load(self, endpoint: str, version: int, *, patient: bool) -> Watched:
+        row = await self._row(endpoint, version)
+        deadline = time.monotonic() + _WAIT_S
+        while row is None and patient and (left := deadline - time.monotonic()) > 0:
+            try:
+                async with asyncio.timeout(min(left, 1.0)):
+                    await self._changed.wait()
+            except TimeoutError:
+                pass
+            row = await self._row(endpoint, version)
+        if row is None:
+            log.warning("a version is not in any deployment", endpoint=endpoint, version=version)
+            return Watched.of(None, None, None)
+        return Watched.of(row.model, row.schema, await self._profile(row.baseline_digest))
+
+    async def _row(self, endpoint: str, version: int) -> store.VersionRow | None:
+        with use(Context(system("monitor"))):
+            async with self._db.reading() as session:
+                return await store.version(session, endpoint, version)
+
+    async def _profile(self, digest: str | None) -> Profile | None:
+        if digest is None:
+            return None
+        try:
+            return Profile.model_validate_json(await self._objects.get(digest))
+        except NotFound:
+            log.error("a baseline is not in the object store", digest=digest)
+            return None

@@ -1,0 +1,254 @@
+"""Windows that merge, effects with their intervals, and what follows from evidence."""
+
+from math import log
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.kit.payloads import Payload
+from services.monitor.domain.detectors.edetector import EDetector
+from services.monitor.domain.effects import effects, stability_index
+from services.monitor.domain.latency import LatencyCounts
+from services.monitor.domain.watch import Finding, Watch
+from services.monitor.domain.windows import Part, block_cuts, coalesced, merged, window_start
+from services.monitor.usecases.summary import Counted, summary
+from services.monitor.usecases.versions import Watched
+
+from . import streams
+
+ONE = streams.watched(np.random.default_rng(11))
+REFERENCE = streams.reference_of(ONE)
+
+
+def inference(rows: np.ndarray, at_s: float, latency_ms: float) -> Counted:
+    features = rows[:, :5]
+    data = [None if v != v else v for v in features.ravel().tolist()]
+    request = {"inputs": [{"name": "X", "datatype": "FP32", "shape": [len(rows), 5], "data": data}]}
+    response = {"outputs": [{"name": "label", "data": rows[:, 5].astype(int).tolist()}]}
+    return Counted(Payload(len(rows), request, response), at_s, latency_ms)
+
+
+def a_part(members: list[Counted]) -> Part:
+    part, unfit = summary(ONE, members, 100, 8)
+    assert not unfit
+    return part
+
+
+@st.composite
+def inferences(draw: st.DrawFn) -> list[Counted]:
+    random = np.random.default_rng(draw(st.integers(0, 10_000)))
+    rows = streams.World(random).rows(draw(st.integers(1, 60)))
+    rows[random.random(rows.shape) < 0.1] = np.nan
+    rows[:, 5] = 1.0
+    cuts = np.unique(random.integers(0, len(rows), draw(st.integers(0, 8))))
+    parts = [p for p in np.split(rows, cuts) if len(p)]
+    return [inference(p, 1000.0 + i, float(random.lognormal())) for i, p in enumerate(parts)]
+
+
+@settings(deadline=None, max_examples=40)
+@given(members=inferences(), cut=st.integers(0, 8))
+def test_parts_of_a_window_merge_to_what_one_worker_would_have_counted(members: list[Counted], cut: int) -> None:
+    whole = a_part(members)
+    split = [a_part(part) for part in (members[:cut], members[cut:]) if part]
+    again = merged([Part.from_bytes(part.to_bytes()) for part in reversed(split)])
+    assert (again.rows, again.inferences) == (whole.rows, whole.inferences)
+    assert np.array_equal(again.counts(), whole.counts())
+    assert again.latency == whole.latency
+    assert np.array_equal(again.sums.count, whole.sums.count)
+    assert np.allclose(again.sums.first, whole.sums.first) and np.allclose(again.sums.second, whole.sums.second)
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(0.01, 1e5), min_size=1, max_size=300), st.sampled_from([0.5, 0.95, 0.99]))
+def test_latency_quantiles_are_within_two_percent(values: list[float], q: float) -> None:
+    exact = sorted(values)[max(0, -(-int(q * 10_000 * len(values)) // 10_000) - 1)]
+    assert LatencyCounts.of(values).quantile(q) == pytest.approx(exact, rel=0.021)
+
+
+@given(st.floats(0, 4e9), st.sampled_from([1.0, 10.0, 3600.0]))
+def test_a_moment_lies_in_its_window(at: float, length: float) -> None:
+    assert window_start(at, length) <= at < window_start(at, length) + length
+
+
+@given(st.integers(1, 100_000), st.integers(1, 500), st.integers(1, 50))
+def test_blocks_hold_every_row_once_and_are_not_too_many(rows: int, size: int, most: int) -> None:
+    cuts = block_cuts(rows, size, most)
+    assert len(cuts) <= most
+    assert [cut.start for cut in cuts[1:]] == [cut.stop for cut in cuts[:-1]]
+    assert (cuts[0].start, cuts[-1].stop) == (0, rows)
+
+
+def test_small_blocks_are_put_together() -> None:
+    rows = streams.World(np.random.default_rng(1)).rows(250)
+    made = coalesced(streams.blocks(ONE, rows, size=30), 100)
+    assert [block.rows for block in made] == [120, 120, 10]
+    assert sum(block.counts.sum() for block in made) == 250 * len(REFERENCE.tracks)
+
+
+def test_an_inference_that_does_not_fit_the_schema_is_counted_but_not_looked_into() -> None:
+    good = inference(streams.World(np.random.default_rng(1)).rows(3), 1.0, 1.0)
+    bad = Counted(Payload(2, {"inputs": [{"name": "X", "data": [1.0]}]}, {"outputs": []}), 2.0, 1.0)
+    part, unfit = summary(ONE, [good, bad], 100, 8)
+    assert (part.inferences, part.rows) == (2, 5)
+    assert sum(block.rows for block in part.blocks) == 3
+    assert [place for place, _ in unfit] == [1]
+
+
+# Effects
+
+
+def counts_of(change: str | None, rows: int = 20_000, seed: int = 5) -> np.ndarray:
+    made = streams.World(np.random.default_rng(seed)).rows(rows, change)
+    return np.sum([block.counts for block in streams.blocks(ONE, made, 5_000)], axis=0)
+
+
+@pytest.mark.parametrize(
+    ("change", "column", "measure", "size"),
+    [("shift", "a", "location", 0.49), ("tiny", "a", "location", 0.06), ("spread", "b", "spread", 0.6),
+     ("classes", "colour", "distribution", 0.6)],
+)  # fmt: skip
+def test_an_effect_says_how_much_and_how_sure(change: str, column: str, measure: str, size: float) -> None:
+    found = {effect.track.name: effect for effect in effects(REFERENCE, counts_of(change))}[column]
+    assert found.measure == measure
+    assert found.size == pytest.approx(size, abs=0.13)
+    assert found.low <= found.size <= found.high
+
+
+def test_a_lost_column_is_an_effect_of_its_missing_values() -> None:
+    rows = streams.World(np.random.default_rng(2)).rows(500)
+    rows[:, 2] = np.nan
+    counts = np.sum([block.counts for block in streams.blocks(ONE, rows)], axis=0)
+    found = {effect.track.name: effect for effect in effects(REFERENCE, counts)}["c"]
+    assert found.measure == "missing" and found.beyond(0.1)
+
+
+def test_no_change_has_no_effect_beyond_the_tolerance() -> None:
+    assert not [e for e in effects(REFERENCE, counts_of(None)) if e.beyond(0.1)]
+
+
+@given(st.lists(st.integers(0, 500), min_size=2, max_size=20), st.integers(1, 50))
+def test_equal_shares_have_no_stability_index(counts: list[int], times: int) -> None:
+    size, low, high = stability_index(np.array(counts), np.array(counts) * times)
+    assert 0 <= low <= size <= high and size < 0.05
+
+
+# Watching
+
+BUDGET = 1_000_000
+
+
+def watch_over(
+    rows: np.ndarray, watch: Watch, start_s: float, window: int = 1_000, one: Watched = ONE
+) -> tuple[Watch, list[Finding], int]:
+    """Windows of so many rows; stops at the first finding. Answers how many rows it took, too."""
+    found: list[Finding] = []
+    for at in range(0, len(rows), window):
+        part = streams.blocks(one, rows[at : at + window], start_s=start_s + at)
+        watch, finding = watch.observe(part, start_s + at, BUDGET).judge(streams.reference_of(one), 0.1)
+        if finding:
+            found.append(finding)
+            return watch, found, at + window
+    return watch, found, len(rows)
+
+
+@pytest.mark.parametrize(
+    ("change", "within", "names"),
+    [("shift", 1_000, {"a"}), ("spread", 1_000, {"b"}), ("classes", 1_000, {"colour"}),
+     ("correlation", 1_000, {"correlation"})],
+)  # fmt: skip
+def test_a_change_that_matters_raises_an_alarm_with_its_time_and_columns(
+    change: str, within: int, names: set[str]
+) -> None:
+    world = streams.World(np.random.default_rng(8))
+    watch, found, _ = watch_over(world.rows(10_000), Watch.start(REFERENCE), 0.0)
+    assert not found
+    watch, found, took = watch_over(world.rows(5_000, change), watch, 10_000.0)
+    assert found and found[0].kind == "alarm" and watch.phase == "alarmed"
+    assert took <= within
+    assert abs(found[0].since_s - 10_000) <= 500
+    assert names <= {effect.track.name.split()[0] for effect in found[0].effects}
+    assert all(effect.beyond(0.1) for effect in found[0].effects)
+
+
+def test_a_change_that_does_not_matter_becomes_a_note_and_watching_goes_on() -> None:
+    random = np.random.default_rng(9)
+    one, world = streams.watched(random, 60_000), streams.World(random)
+    watch = Watch.start(streams.reference_of(one))
+    watch, found, _ = watch_over(world.rows(60_000, "tiny"), watch, 0.0, one=one)
+    assert [finding.kind for finding in found] == ["note"] and watch.phase == "watching"
+    assert "a" in {effect.track.name for effect in found[0].effects}
+    watch, found, _ = watch_over(world.rows(5_000, "shift"), watch, 60_000.0, one=one)
+    assert [finding.kind for finding in found] == ["alarm"]
+
+
+def test_one_departure_is_one_alarm_until_it_is_accepted() -> None:
+    world = streams.World(np.random.default_rng(10))
+    watch, found, _ = watch_over(world.rows(3_000, "shift"), Watch.start(REFERENCE), 0.0)
+    assert len(found) == 1
+    watch, found, _ = watch_over(world.rows(8_000, "shift"), watch, 3_000.0)
+    assert not found
+    watch, found, _ = watch_over(world.rows(30_000, "shift"), watch.accepted(), 11_000.0)
+    assert not [finding for finding in found if finding.kind == "alarm"]
+
+
+def test_a_window_that_comes_late_does_not_change_the_past() -> None:
+    rows = streams.World(np.random.default_rng(12)).rows(2_000)
+    watch, _, _ = watch_over(rows, Watch.start(REFERENCE), 5_000.0)
+    assert watch.observe(streams.blocks(ONE, rows), 4_000.0, BUDGET) is watch
+
+
+def test_the_state_survives_a_restart_to_the_last_bit() -> None:
+    world = streams.World(np.random.default_rng(13))
+    watch, _, _ = watch_over(world.rows(2_000), Watch.start(REFERENCE), 0.0)
+    doubting = watch.observe(streams.blocks(ONE, world.rows(600, "shift")), 2_000.0, BUDGET)
+    assert doubting.phase == "doubting"
+    for state in (watch, doubting, doubting.accepted()):
+        again = Watch.from_bytes(state.to_bytes())
+        assert again.to_bytes() == state.to_bytes()
+        following = streams.blocks(ONE, world.rows(500))
+        assert (
+            again.observe(following, 3_000.0, BUDGET).statistic == state.observe(following, 3_000.0, BUDGET).statistic
+        )
+    assert len(watch.to_bytes()) < 100_000
+
+
+# The detector's promise, small; bench/detection.py shows it at length
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_stationary_rows_raise_no_alarm(seed: int) -> None:
+    """300,000 rows against a budget of a million, from a small reference whose estimates are poor."""
+    random = np.random.default_rng(seed)
+    one = streams.watched(random, rows=2_000)
+    detector, highest = EDetector.start(streams.reference_of(one).counts), 0.0
+    for block in streams.blocks(one, streams.World(random).rows(100_000), 200):
+        detector = detector.observe(block)
+        highest = max(highest, detector.evidence().statistic)
+    assert highest < log(BUDGET)
+
+
+def test_half_a_standard_deviation_shows_within_a_few_hundred_rows() -> None:
+    delays = []
+    for seed in range(7):
+        random = np.random.default_rng(100 + seed)
+        world, detector = streams.World(random), EDetector.start(REFERENCE.counts)
+        for block in streams.blocks(ONE, world.rows(5_000)):
+            detector = detector.observe(block)
+        for seen, block in enumerate(streams.blocks(ONE, world.rows(2_000, "shift")), 1):
+            detector = detector.observe(block)
+            if detector.evidence().statistic >= log(BUDGET):
+                delays.append(seen * 100)
+                break
+    assert len(delays) == 7 and sorted(delays)[3] <= 200
+
+
+def test_a_class_that_never_was_there_shows_at_once() -> None:
+    world = streams.World(np.random.default_rng(3))
+    rows = world.rows(200)
+    rows[:, 4] = 9.0
+    detector = EDetector.start(REFERENCE.counts)
+    for block in streams.blocks(ONE, rows):
+        detector = detector.observe(block)
+    assert detector.evidence().statistic >= log(BUDGET)
