@@ -1,0 +1,79 @@
+"""`python -m bench`: our figures beside the bare limit's in one run, as ratios."""
+
+import argparse
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from . import rest, streaming
+from .model import census
+from .stage import stage
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("what", nargs="*", default=["rest", "stream"], help="rest, stream (both)")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=4.0, help="of one REST run")
+    parser.add_argument("--connections", type=int, nargs="+", default=[1, 16, 64])
+    parser.add_argument("--rows", type=int, default=100_000, help="of one streaming run")
+    parser.add_argument("--json", type=Path, help="write the figures there too")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="fairlead-bench-", ignore_cleanup_errors=True) as name:
+        found = _measure(given, Path(name))
+    found["load_average"] = os.getloadavg()[0]
+    _show(found)
+    text = json.dumps(found, indent=2)
+    if given.json:
+        given.json.write_text(text + "\n")
+    print(text)
+
+
+def _measure(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    model = census(folder / "packages")
+    found: dict[str, Any] = {}
+    with stage(folder / "home") as platform:
+        if "rest" in given.what:
+            counts = tuple(given.connections)
+            found["rest"] = rest.measure(platform, model, folder, counts, given.rounds, given.seconds, 1)
+            found["rest"] += rest.measure(platform, model, folder, (16,), given.rounds, given.seconds, 100)
+        if "stream" in given.what:
+            found["stream"] = streaming.measure(platform, model, folder, given.rounds, given.rows)
+    return found
+
+
+def _show(found: dict[str, Any]) -> None:
+    console = Console()
+    if lines := found.get("rest"):
+        table = Table("connections", "rows", "bare/s", "ours/s", "ratio", "bare p50/p99 ms", "ours p50/p99 ms")
+        for line in lines:
+            bare, ours = line["bare"], line["fairlead"]
+            table.add_row(
+                str(line["connections"]), str(line["rows"]), f"{bare['per_second']:,.0f}", f"{ours['per_second']:,.0f}",
+                f"{line['ratio']:.2f}", f"{bare['p50_ms']:.2f} / {bare['p99_ms']:.2f}",
+                f"{ours['p50_ms']:.2f} / {ours['p99_ms']:.2f}",
+            )  # fmt: skip
+        console.print("REST: token, schema check and durable log, beside a bare ASGI endpoint with the same model")
+        console.print(table)
+    if line := found.get("stream"):
+        table = Table("stream", "rows/s", "CPU µs a row", "ratio")
+        table.add_row(
+            "hand-written", f"{line['hand-written']['per_second']:,.0f}", f"{line['hand-written']['cpu_us']:.0f}", "1"
+        )
+        table.add_row(
+            "fairlead",
+            f"{line['fairlead']['per_second']:,.0f}",
+            f"{line['fairlead']['cpu_us']:.0f}",
+            f"{line['ratio']:.2f}",
+        )
+        console.print("Streaming, exactly once, results and log together")
+        console.print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+"""REST: our scorer (token, schema check, durable log) beside the bare endpoint, in interleaved rounds."""
+
+import asyncio
+import json
+import os
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from .model import Model, bodies
+from .stage import LOAD_CORE, SERVER_CORE, Stage, pin
+
+ENDPOINT = "bench-rest"
+_WRK = """
+local file = io.open("{bodies}")
+wrk.method, wrk.headers["Content-Type"], wrk.headers["Authorization"] = "POST", "application/json", "Bearer {token}"
+local lines, n = {{}}, 0
+for line in file:lines() do lines[#lines + 1] = line end
+request = function() n = n % #lines + 1; return wrk.format(nil, nil, nil, lines[n]) end
+done = function(s, l, r)
+  io.write(string.format('{{"per_second":%f,"p50_ms":%f,"p99_ms":%f,"errors":%d}}',
+    s.requests / s.duration * 1e6, l:percentile(50) / 1000, l:percentile(99) / 1000, s.errors.status))
+end
+"""
+
+
+def measure(stage: Stage, model: Model, folder: Path, connections: tuple[int, ...], rounds: int, seconds: float,
+            rows: int) -> list[dict[str, Any]]:  # fmt: skip
+    """One line per number of connections."""
+    asyncio.run(stage.serve(ENDPOINT, model))
+    ours = f"{stage.url}/v2/models/{ENDPOINT}/infer"
+    asked = bodies(256, rows)
+    _until_served(ours, stage.token, asked[0])
+    pin(stage.child("services.scorer.worker").pid, SERVER_CORE)
+    found: list[dict[str, Any]] = []
+    with _bare(model, folder) as bare:
+        for count in connections:
+            runs: dict[str, list[dict[str, float]]] = {"bare": [], "fairlead": []}
+            for _ in range(rounds):
+                runs["bare"].append(_load(bare, "none", asked, folder, count, seconds))
+                runs["fairlead"].append(_load(ours, stage.token, asked, folder, count, seconds))
+            found.append(_line(count, rows, runs))
+    return found
+
+
+def _line(connections: int, rows: int, runs: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
+    middle = {
+        name: {key: statistics.median(run[key] for run in own) for key in own[0]} for name, own in runs.items()
+    }  # fmt: skip
+    ratio = statistics.median(
+        mine["per_second"] / other["per_second"] for mine, other in zip(runs["fairlead"], runs["bare"], strict=True)
+    )
+    return {"connections": connections, "rows": rows, "ratio": ratio, **middle}
+
+
+def _load(url: str, token: str, asked: list[bytes], folder: Path, connections: int, seconds: float) -> dict[str, float]:
+    command = _wrk(url, token, asked, folder, connections, seconds) or _own(
+        url, token, asked, folder, connections, seconds
+    )
+    run = subprocess.run(command, capture_output=True, text=True, check=True, preexec_fn=_on_load_core)
+    result: dict[str, float] = json.loads(run.stdout[run.stdout.rindex("{") :])
+    if result["errors"]:
+        raise SystemExit(f"{url} answered {result['errors']:.0f} requests with an error: this run measures nothing")
+    return result
+
+
+def _own(url: str, token: str, asked: list[bytes], folder: Path, connections: int, seconds: float) -> list[str]:
+    path = folder / "bodies.json"
+    path.write_text(json.dumps([body.decode() for body in asked]))
+    return [sys.executable, "-m", "bench.load", url, "--bodies", str(path), "--token", token,
+            "--connections", str(connections), "--seconds", str(seconds)]  # fmt: skip
+
+
+def _wrk(
+    url: str, token: str, asked: list[bytes], folder: Path, connections: int, seconds: float
+) -> list[str] | None:  # fmt: skip
+    if not shutil.which("wrk"):
+        return None
+    lines, script = folder / "bodies.txt", folder / "wrk.lua"
+    lines.write_bytes(b"\n".join(asked))
+    script.write_text(_WRK.format(bodies=lines, token=token))
+    return ["wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "-s", str(script), url]
+
+
+def _on_load_core() -> None:
+    os.sched_setaffinity(0, {LOAD_CORE})
+
+
+def _until_served(url: str, token: str, body: bytes) -> None:
+    deadline = time.monotonic() + 30
+    with httpx.Client(headers={"Authorization": f"Bearer {token}"}, timeout=5) as client:
+        while (answer := client.post(url, content=body)).status_code != 200:
+            if time.monotonic() > deadline:
+                raise SystemExit(f"the scorer does not serve the model: {answer.status_code} {answer.text[:300]}")
+            time.sleep(0.1)
+
+
+@contextmanager
+def _bare(model: Model, folder: Path) -> Iterator[str]:
+    path = folder / "model.onnx"
+    path.write_bytes(model.onnx)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "uvicorn", "bench.bare:app", "--port", str(port), "--http", "httptools",
+               "--loop", "uvloop", "--log-level", "error", "--no-access-log"]  # fmt: skip
+    with subprocess.Popen(command, env=os.environ | {"BENCH_MODEL": str(path)}) as process:
+        try:
+            _until_listening(port)
+            pin(process.pid, SERVER_CORE)
+            yield f"http://127.0.0.1:{port}/infer"
+        finally:
+            process.terminate()
+
+
+def _until_listening(port: int) -> None:
+    for _ in range(300):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.1)
+    raise SystemExit("the bare endpoint did not start")
