@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -40,7 +40,9 @@ BAD_MANIFESTS = {
     b"a: &a [x]\nb: [*a, *a]": "aliases",
     b"name: !!python/object/apply:os.system [id]": "not readable YAML",
     b"\xff\xfe\x00": "not readable YAML",
-    b"[" * 5000: "not readable YAML",
+    b"[" * 5000: "nested too deeply",
+    b"{a: " * 5000: "nested too deeply",
+    b"".join(b"k%d: v\n" % index for index in range(50_000)) + b"k0: v": "k0 is there twice",
     b"name: " + b"x" * manifest.MAX_BYTES: "larger",
     b"name: Credit\nformat: onnx\nmodel: m.onnx": "name",
     b"name: credit\nformat: pickle\nmodel: m.onnx": "format",
@@ -62,12 +64,14 @@ def test_a_bad_manifest_is_refused_by_name(text: bytes, named: str) -> None:
     assert len(refused.value.message) < 1000
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=400))
 def test_no_bytes_break_the_manifest_reader(data: bytes) -> None:
     with pytest.raises(Invalid):
         manifest.parse(data, {})
 
 
+@settings(deadline=None)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.floats() | st.text(max_size=5),
