@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
+from hypothesis import settings as hypothesis_settings
 
 from contracts import Service
 from deploy.embedded import kafka as embedded_kafka
@@ -22,6 +23,10 @@ from services.kit.provision import provision, read_properties
 from services.kit.rights import PRINCIPALS
 
 _TEMPLATE = "fairlead_template"
+
+# How long an example takes says more about the machine's other work than about the code.
+hypothesis_settings.register_profile("house", deadline=None)
+hypothesis_settings.load_profile("house")
 
 
 @pytest.fixture(scope="session")

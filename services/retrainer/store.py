@@ -60,6 +60,11 @@ _WRITTEN = (
 )  # fmt: skip
 
 
+async def is_work(session: AsyncSession) -> bool:
+    find = "SELECT EXISTS (SELECT 1 FROM job WHERE state IN ('requested', 'running'))"
+    return bool((await session.execute(text(find))).scalar())
+
+
 @asynccontextmanager
 async def turn(db: Database) -> AsyncIterator[bool]:
     """Whether it is this process's turn to work, until the block ends. The kernel of a dead process lets go at once."""

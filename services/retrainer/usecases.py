@@ -85,6 +85,10 @@ class Retrainer:
 
     async def work(self) -> bool:
         """Do the job that waits longest; answers whether there was one. Raises Unavailable when a part is away."""
+        with use(Context(system("retrainer"))):
+            async with self._db.reading() as session:
+                if not await store.is_work(session):
+                    return False
         async with store.turn(self._db) as mine:
             if not mine:
                 return False

@@ -2,22 +2,42 @@
 
 import io
 import zipfile
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
+from sqlalchemy import text
 
-from contracts import Column, ModelRegistered, ModelSchema, RetrainingRequested, Scan, TensorSpec, Training
+from contracts import (
+    Column,
+    Event,
+    ModelRegistered,
+    ModelSchema,
+    RetrainingCompleted,
+    RetrainingRequested,
+    Scan,
+    TensorSpec,
+    Training,
+)
+from services.kit.context import Caller, Context, system, use
+from services.kit.db import Database
 from services.kit.ids import now, uuid7
 from services.kit.objects import Objects
 from services.retrainer.domain import Job
 from services.retrainer.gateway import NoSnapshot, Snapshot
+from services.retrainer.settings import RetrainerSettings
+from services.retrainer.usecases import Retrainer
+from services.retrainer.workshop import Workshop
 
 from .threshold_recipe import model_of
 
+ENGINEER = Caller("engineer", "person", frozenset({"engineer"}), frozenset({"retail"}))
+OTHER_UNIT = Caller("other-unit", "person", frozenset({"engineer"}), frozenset({"wealth"}))
 RECIPE = Path(__file__).with_name("threshold_recipe.py").read_text()
 MANIFEST = {
     "name": "threshold", "format": "onnx", "model": "model.onnx", "recipe": "recipe.py", "training": "training.parquet",
@@ -96,11 +116,52 @@ class Shelf:
 
     def __init__(self, objects: Objects, data: bytes | None) -> None:
         self._objects = objects
-        self._data = data
+        self.data = data
         self.asked = 0
 
     async def snapshot(self, endpoint: str, model: str, since: object) -> Snapshot:
         self.asked += 1
-        if self._data is None:
+        if self.data is None:
             raise NoSnapshot("the recorder makes no snapshot: there are no rows")
-        return Snapshot(await self._objects.put(self._data), 1)
+        return Snapshot(await self._objects.put(self.data), 1)
+
+
+class House:
+    """A retrainer with its store, and the moves of a story."""
+
+    def __init__(self, db: Database, settings: RetrainerSettings, objects: Objects) -> None:
+        self.db = db
+        self.objects = objects
+        self.shelf = Shelf(objects, snapshot())
+        self.workshop = Workshop(settings, objects, self.shelf)
+        self.retrainer = self.another()
+
+    def another(self) -> Retrainer:
+        """Another process on the same database."""
+        return Retrainer(self.db, self.workshop)
+
+    async def hears(self, handle: Callable[[Any], Awaitable[None]], event: Event, unit: str = "retail") -> None:
+        with use(Context(system("retrainer", unit), **STORY)):
+            await handle(event)
+
+    async def knows(self, data: bytes | None = None, **about: Any) -> ModelRegistered:
+        """A version is registered."""
+        model = registered(await self.objects.put(data or package()), **about)
+        await self.hears(self.retrainer.learn_version, model)
+        return model
+
+    async def is_asked(self, **changes: Any) -> RetrainingRequested:
+        asked = requested(**changes)
+        await self.hears(self.retrainer.take_request, asked)
+        return asked
+
+    async def job(self, id: UUID, caller: Caller = ENGINEER) -> Job:
+        with use(Context(caller)):
+            return await self.retrainer.job(id, "retraining")
+
+    async def said(self) -> list[tuple[dict[str, str], RetrainingCompleted]]:
+        """What was said so far, with its headers."""
+        async with self.db.chassis() as session:
+            find = "SELECT headers, value FROM outbox WHERE topic = 'retraining.completed' ORDER BY number"
+            rows = (await session.execute(text(find))).all()
+        return [(dict(row.headers), RetrainingCompleted.from_json(row.value.encode())) for row in rows]
