@@ -13,7 +13,7 @@ from .secrets import CONTROLLER, LAUNCHER, read_client_properties
 CLUSTER_ID = "fairlead-embedded-node"  # any 22 characters: one installation is one cluster
 
 # Small machines start a broker with these in four seconds and 330 MB.
-_JVM = (
+JVM = (
     "-Xms256m",
     "-Xmx512m",
     "-XX:+UseSerialGC",
@@ -30,7 +30,7 @@ def part(home: Home) -> Part:
     """The broker, formatted if it is new. Raises Problem."""
     config = _write_config(home)
     jars, log4j = jvm.jars(), Path(__file__).with_name("log4j2.xml")
-    java = (str(jvm.java()), *_JVM, f"-Dlog4j2.configurationFile={log4j}", "-cp", f"{jars}/*")
+    java = (str(jvm.java()), *JVM, f"-Dlog4j2.configurationFile={log4j}", "-cp", f"{jars}/*")
     _format(home, java, config)
     return Part(
         name="kafka",
