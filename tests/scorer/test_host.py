@@ -1,0 +1,229 @@
+"""A scorer host: desired state in, log out, and nothing accepted is lost whatever is killed."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from uuid import uuid4
+
+import httpx
+import orjson
+import psutil
+import pytest
+
+from contracts import ReplicaReported, Service
+from deploy.embedded.home import Home
+from services.kit.context import Context, system, use
+from services.kit.objects import Objects
+from services.kit.testing import eventually, expect_events
+from services.scorer.settings import ScorerSettings
+
+from .hosting import Host, Log
+from .living import bearer, rows
+from .making import House, classifier
+
+MODEL, OTHER = classifier(), classifier(bias=1e6)
+
+
+@pytest.fixture
+def endpoint() -> str:
+    """A name of this test's own: the session's topics are shared."""
+    return f"credit-{uuid4().hex[:8]}"
+
+
+@pytest.fixture
+def clients(installation: Home, kafka: Path) -> dict[str, Path]:
+    return {name: installation.client_properties(name) for name in ("scorer", "deployer", "operator")}
+
+
+@pytest.fixture
+async def host(tmp_path: Path, clients: dict[str, Path], service_url: Callable[[Service], str]) -> AsyncIterator[Host]:
+    made = Host(House(tmp_path / "home"), clients, service_url("scorer"))
+    made.start()
+    yield made
+    print(made.log_text()[-5000:])  # shown with a failure
+    if made.process and made.process.poll() is None:
+        assert made.stop() == 0, made.log_text()[-3000:]
+
+
+class Load:
+    """Callers who score as fast as it goes; every 2xx is a promise."""
+
+    def __init__(self, host: Host, endpoint: str) -> None:
+        self._host = host
+        self._path = f"{host.url}/v2/models/{endpoint}/infer"
+        self._stop = asyncio.Event()
+        self._callers: list[asyncio.Task[None]] = []
+        self.accepted: list[str] = []
+        self.broken = 0
+        """Requests whose connection was lost: they may be logged or not."""
+        self.strange: list[str] = []
+        """Neither 2xx nor 503 nor a lost connection."""
+
+    async def __aenter__(self) -> "Load":
+        self._callers = [asyncio.create_task(self._call()) for _ in range(4)]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._stop.set()
+        await asyncio.gather(*self._callers)
+
+    async def more(self, count: int) -> None:
+        """Wait for further answers."""
+        wanted = len(self.accepted) + count
+        await eventually(lambda: len(self.accepted) >= wanted, within=60)
+
+    async def _call(self) -> None:
+        async with httpx.AsyncClient(headers=bearer(self._host.house.token()), timeout=20) as client:
+            while not self._stop.is_set():
+                try:
+                    got = await client.post(self._path, content=orjson.dumps(rows([1, 2, 3])))
+                except httpx.TransportError:
+                    self.broken += 1
+                    await asyncio.sleep(0.05)
+                    continue
+                if got.status_code == 200:
+                    self.accepted.append(got.json()["parameters"]["inference_id"])
+                elif got.status_code != 503:
+                    self.strange.append(got.text)
+
+
+async def test_an_endpoint_serves_what_was_deployed_and_says_so(
+    host: Host, endpoint: str, clients: dict[str, Path]
+) -> None:
+    listening = ScorerSettings(home=host.house.home, kafka_properties=clients["operator"])
+    async with expect_events(listening, ReplicaReported, within=30) as seen:
+        await host.deploy(endpoint, MODEL)
+        await host.serves(endpoint)
+        await eventually(lambda: host.child("streams"))
+    ready = lambda: [r for r in seen.of(ReplicaReported) if r.endpoint == endpoint and r.state == "ready"]  # noqa: E731
+    async with expect_events(listening, ReplicaReported, within=30) as later:
+        await host.deploy(endpoint, OTHER, version=2, revision=2)
+        await host.serves(endpoint, "2")
+    reports = [r for r in (*ready(), *later.of(ReplicaReported)) if r.endpoint == endpoint]
+    assert reports[0].slots == 1
+    assert any(r.revision == 2 or r.loaded == (1,) for r in reports)
+
+
+async def test_what_was_answered_is_on_the_topic_as_a_cloudevent(
+    host: Host, endpoint: str, clients: dict[str, Path]
+) -> None:
+    await host.deploy(endpoint, MODEL)
+    await host.serves(endpoint)
+    body = rows([1, 2, 3], parameters={"entity": "c-9", "correlation_id": "story-1"}, id="same")
+    answer = (await host.infer(endpoint, body)).json()
+
+    async def arrived() -> bool:
+        return answer["parameters"]["inference_id"] in (await Log(clients["operator"], endpoint).read()).ids
+
+    await eventually(arrived, within=10)
+    log = await Log(clients["operator"], endpoint).read()
+    said, event = next(one for one in log.distinct if one[1].request_id == "same")
+    assert (said["ce_id"], said["ce_subject"]) == (event.inference_id, endpoint)
+    assert (said["ce_correlationid"], said["ce_unit"], said["ce_actor"]) == ("story-1", "retail", "application")
+    assert said["ce_type"] == "inference.logged"
+    assert said["traceparent"] == said["ce_traceparent"]
+    assert event.response == answer
+
+
+@pytest.mark.parametrize("victim", ["worker", "forwarder"])
+async def test_every_accepted_inference_is_logged_once_through_kills(
+    host: Host, endpoint: str, clients: dict[str, Path], victim: str
+) -> None:
+    await host.deploy(endpoint, MODEL)
+    await host.serves(endpoint)
+    before = set((await Log(clients["operator"], endpoint).read()).ids)
+    async with Load(host, endpoint) as load:
+        for _ in range(3):
+            await load.more(40)
+            await host.kill(victim)
+        await load.more(40)
+    assert load.strange == []
+
+    async def complete() -> bool:
+        return set(load.accepted) <= set((await Log(clients["operator"], endpoint).read()).ids)
+
+    await eventually(complete, within=30)
+    ids = (await Log(clients["operator"], endpoint).read()).ids
+    assert len(ids) == len(set(ids))
+    # Logged, and killed before the reply: only requests whose connection broke.
+    assert len(set(ids) - set(load.accepted) - before) <= load.broken
+
+
+async def test_a_large_payload_goes_to_the_object_store(host: Host, endpoint: str, clients: dict[str, Path]) -> None:
+    await host.deploy(endpoint, MODEL)
+    await host.serves(endpoint)
+    body = rows(*[[0.123456, 2.0, 3.0]] * 40_000)
+    id = (await host.infer(endpoint, body)).json()["parameters"]["inference_id"]
+
+    async def found() -> object:
+        log = await Log(clients["operator"], endpoint).read()
+        return next((event for _, event in log.distinct if event.inference_id == id), None)
+
+    event = await eventually(found, within=10)
+    reference = event.request["reference"]  # type: ignore[attr-defined]
+    assert reference["rows"] == 40_000
+    with use(Context(system("recorder"))):
+        kept = orjson.loads(await Objects(host.house.settings).get(reference["digest"]))
+    assert kept == orjson.loads(orjson.dumps(body))
+
+
+async def test_a_lower_revision_and_a_stranger_s_signature_change_nothing(
+    host: Host, endpoint: str, clients: dict[str, Path], tmp_path: Path
+) -> None:
+    await host.deploy(endpoint, OTHER, version=2, revision=5)
+    await host.serves(endpoint, "2")
+    old = host.house.change(endpoint, host.house.variant(endpoint, "sha256:" + "0" * 64), revision=4)
+    forged = House(tmp_path / "stranger").change(endpoint, *old.variants, revision=9)
+    listening = ScorerSettings(home=host.house.home, kafka_properties=clients["operator"])
+    async with expect_events(listening, ReplicaReported, within=20) as seen:
+        await host.say(old)
+        await host.say(forged)
+        await eventually(lambda: "a desired state is refused" in host.log_text(), within=10)
+    told = [report for report in seen.of(ReplicaReported) if report.endpoint == endpoint]
+    assert [(report.revision, report.state, report.loaded) for report in told] == [(9, "failed", (2,))]
+    assert told[0].reason and "not trusted" in told[0].reason
+    await host.serves(endpoint, "2")
+
+
+async def test_a_killed_host_leaves_nobody_and_comes_back_serving(host: Host, endpoint: str) -> None:
+    await host.deploy(endpoint, MODEL)
+    await host.serves(endpoint)
+    assert host.process
+    family = psutil.Process(host.process.pid).children(recursive=True)
+    host.process.kill()
+    host.process.wait()
+    await eventually(lambda: not psutil.wait_procs(family, 0)[1], within=15)
+    host.start()
+    await host.serves(endpoint)
+
+
+async def test_the_host_is_ready_and_shows_all_processes_metrics(host: Host, endpoint: str) -> None:
+    await host.deploy(endpoint, MODEL)
+    await host.serves(endpoint)
+    async with httpx.AsyncClient(base_url=host.url) as client:
+
+        async def ready() -> bool:
+            return (await client.get("/readyz")).status_code == 200
+
+        await eventually(ready, within=10)
+
+        async def logged() -> bool:
+            page = (await client.get("/metrics")).text
+            return 'fairlead_scorer_logged_total{slot="0",process="forwarder"}' in page
+
+        await eventually(logged, within=10)
+        page = (await client.get("/metrics")).text
+    assert 'process="agent"' in page
+    names = [line.split()[2] for line in page.splitlines() if line.startswith("# TYPE ")]
+    assert len(names) == len(set(names))
+
+
+async def test_a_stopped_host_leaves_an_empty_spool(host: Host, endpoint: str, clients: dict[str, Path]) -> None:
+    await host.deploy(endpoint, MODEL)
+    await host.serves(endpoint)
+    async with Load(host, endpoint) as load:
+        await load.more(40)
+        assert await asyncio.to_thread(host.stop) == 0
+    assert load.strange == []
+    log = await Log(clients["operator"], endpoint).read()
+    assert set(load.accepted) <= set(log.ids)
