@@ -228,10 +228,10 @@ class _Story:
 _NOBODY = Caller("nobody", "person")
 
 
-def _story_of(headers: dict[bytes, str]) -> dict[str, str]:
+def _story_of(headers: dict[bytes, str]) -> dict[str, Any]:
     correlation = headers.get(b"fairlead-correlation-id", "")
     usable = 8 <= len(correlation) <= 64 and correlation.replace("-", "").isalnum() and correlation.isascii()
-    story = {"correlation_id": correlation if usable else str(uuid7())}
+    story: dict[str, Any] = {"correlation_id": correlation if usable else str(uuid7())}
     parent = headers.get(b"traceparent", "")
     if len(parent) == 55 and parent.count("-") == 3:
         story["traceparent"] = parent

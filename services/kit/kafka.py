@@ -80,5 +80,5 @@ class Connection:
 async def partitions_of(consumer: AIOKafkaConsumer, *topics: str) -> list[TopicPartition]:
     """The partitions of topics, for a consumer without a group: empty for a topic that is not there."""
     # partitions_for_topic() knows only topics that were assigned before, and topics() keeps what it learns to itself.
-    cluster = await consumer._client.fetch_all_metadata()
+    cluster = await consumer._client.fetch_all_metadata()  # pyright: ignore[reportPrivateUsage]
     return [TopicPartition(topic, p) for topic in topics for p in sorted(cluster.partitions_for_topic(topic) or ())]

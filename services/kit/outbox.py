@@ -104,7 +104,7 @@ class Relay:
 def _record(row: Any) -> dict[str, Any]:
     value = row.value.encode() if row.value is not None else None
     if row.audit is not None:  # the number exists only since the commit
-        value = orjson.dumps(orjson.loads(row.value) | {"number": row.audit})
+        value = orjson.dumps(orjson.loads(value or b"{}") | {"number": row.audit})
     headers = [(name, content.encode()) for name, content in row.headers]
     return {"topic": row.topic, "key": row.key.encode(), "value": value, "headers": headers}
 

@@ -19,7 +19,7 @@ class Producer:
 
     def __init__(self, settings: Settings, *, linger_ms: int = 5, **options: Any) -> None:
         self._settings = settings
-        self._options = {"enable_idempotence": True, "acks": "all", "linger_ms": linger_ms} | options
+        self._options: dict[str, Any] = {"enable_idempotence": True, "acks": "all", "linger_ms": linger_ms} | options
         self._producer: AIOKafkaProducer | None = None
 
     async def __aenter__(self) -> Self:

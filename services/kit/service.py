@@ -77,7 +77,7 @@ def application(parts: Parts) -> FastAPI:
 
 def run(build: Callable[[S], Parts], settings: type[S]) -> None:
     """Run a service until SIGTERM; exits 0 after what was in hand is finished."""
-    given = settings()
+    given = settings()  # pyright: ignore[reportCallIssue]  # pydantic-settings fills it from the environment
     parts = build(given)
     configure_logging(parts.service, given.log_level)
     uvloop.run(_serve(parts))
@@ -102,7 +102,7 @@ async def _serve(parts: Parts) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop, number)
     log.info("starting", port=config.port)
     try:
-        await server._serve()  # uvicorn's serve() would take the signal handlers for itself
+        await server._serve()  # pyright: ignore[reportPrivateUsage]  # uvicorn's serve() would take the signal handlers for itself
     finally:
         for task in work:
             task.cancel()

@@ -189,10 +189,10 @@ class _SeekOnAssignment(ConsumerRebalanceListener):
         self._positions = positions
         self.next: dict[TopicPartition, int] = {}
 
-    async def on_partitions_revoked(self, revoked: Any) -> None:
+    async def on_partitions_revoked(self, revoked: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Nothing to flush: state and offsets committed together."""
 
-    async def on_partitions_assigned(self, assigned: Any) -> None:
+    async def on_partitions_assigned(self, assigned: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         self.next = await self._positions(sorted(assigned))
         for tp, position in self.next.items():
             self._consumer.seek(tp, position)

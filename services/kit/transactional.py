@@ -16,7 +16,6 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 
 from .health import Progress
 from .kafka import Connection
-from .stream import Record
 from .telemetry import STREAM_LAG, STREAM_RECORDS, get_logger
 
 Headers = list[tuple[str, bytes]]
@@ -35,6 +34,19 @@ class Placed:
     count: int
 
 
+class Incoming(Protocol):
+    """A record as the client read it: making another object of each would cost more than reading it."""
+
+    @property
+    def offset(self) -> int: ...
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None: ...
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes]]: ...
+
+
 class Work(Protocol):
     """What is done with the records of one partition after the other."""
 
@@ -42,11 +54,11 @@ class Work(Protocol):
         """The partition is fenced: nobody else can write its results. Bring state up to date."""
         ...
 
-    async def handle(self, partition: int, records: list[Record], out: "Output") -> None:
+    async def handle(self, partition: int, records: Sequence[Incoming], out: "Output") -> None:
         """Put the results of all records into `out`. Nothing is visible before the transaction commits."""
         ...
 
-    def reject(self, partition: int, record: Record, error: Exception, out: "Output") -> None:
+    def reject(self, partition: int, record: Incoming, error: Exception, out: "Output") -> None:
         """A record that `handle` cannot survive, even alone: say so in `out`."""
         ...
 
@@ -59,37 +71,53 @@ class Work(Protocol):
         ...
 
 
+class Target:
+    """The records of one transaction for one partition, written into prebuilt batches as they come."""
+
+    def __init__(self, producer: AIOKafkaProducer) -> None:
+        self._producer = producer
+        self.batches: list[BatchBuilder] = [producer.create_batch()]
+        self._append = self.batches[0].append
+        self.count = 0
+
+    def add(self, key: bytes | None, value: bytes | None, headers: Headers) -> int:
+        """Append a record; answers its place among this transaction's records of the partition."""
+        if self._append(timestamp=None, key=key, value=value, headers=headers) is None:
+            self.batches.append(self._producer.create_batch())
+            self._append = self.batches[-1].append
+            self._append(timestamp=None, key=key, value=value, headers=headers)
+        self.count += 1
+        return self.count - 1
+
+
 class Output:
-    """The records of one transaction, written into prebuilt batches as they come."""
+    """What one transaction writes."""
 
     def __init__(self, producer: AIOKafkaProducer, partitions: dict[str, int]) -> None:
         self._producer = producer
         self._partitions = partitions
-        self._batches: dict[tuple[str, int], list[BatchBuilder]] = {}
-        self._counts: dict[tuple[str, int], int] = {}
+        self._targets: dict[tuple[str, int], Target] = {}
 
     def partitions(self, topic: str) -> int:
         """How many partitions a topic has; the stream was told its name at the start."""
         return self._partitions[topic]
 
+    def to(self, topic: str, partition: int) -> Target:
+        """Where records of this partition go."""
+        where = (topic, partition)
+        if where not in self._targets:
+            self._targets[where] = Target(self._producer)
+        return self._targets[where]
+
     def add(self, topic: str, partition: int, key: bytes | None, value: bytes | None, headers: Headers) -> int:
         """Append a record; answers its place among this transaction's records of that partition."""
-        where = (topic, partition)
-        batches = self._batches.get(where)
-        if batches is None:
-            batches = self._batches[where] = [self._producer.create_batch()]
-            self._counts[where] = 0
-        if batches[-1].append(timestamp=None, key=key, value=value, headers=headers) is None:
-            batches.append(self._producer.create_batch())
-            batches[-1].append(timestamp=None, key=key, value=value, headers=headers)
-        place = self._counts[where]
-        self._counts[where] = place + 1
-        return place
+        return self.to(topic, partition).add(key, value, headers)
 
     async def send(self) -> dict[tuple[str, int], list[Placed]]:
         """Write everything and wait for the broker. Raises the first failure: then the transaction must not commit."""
-        results = await asyncio.gather(*(self._send_to(where, batches) for where, batches in self._batches.items()))
-        return dict(zip(self._batches, results, strict=True))
+        written = {where: target.batches for where, target in self._targets.items() if target.count}
+        results = await asyncio.gather(*(self._send_to(where, batches) for where, batches in written.items()))
+        return dict(zip(written, results, strict=True))
 
     async def _send_to(self, where: tuple[str, int], batches: list[BatchBuilder]) -> list[Placed]:
         topic, partition = where
@@ -155,7 +183,7 @@ class Lane:
         self._consumer.resume(self._tp)
 
     async def _pump(self, producer: AIOKafkaProducer) -> None:
-        pending: list[Record] = []
+        pending: list[Incoming] = []
         while not self._stopping.is_set():
             pending = pending or await self._read()
             if not pending:
@@ -164,7 +192,7 @@ class Lane:
                 pending = pending[taken:]
                 self._limit = min(self._limit * 2, self._stream.max_records)
 
-    async def _read(self) -> list[Record]:
+    async def _read(self) -> list[Incoming]:
         try:
             found = await self._consumer.getmany(self._tp, timeout_ms=300, max_records=self._limit)
         except KafkaError as error:
@@ -173,9 +201,9 @@ class Lane:
         if end := self._consumer.highwater(self._tp):
             position = await self._consumer.position(self._tp)
             STREAM_LAG.labels(self._tp.topic, str(self._tp.partition)).set(max(0, end - position))
-        return [Record(r.offset, r.timestamp, r.key, r.value, r.headers) for r in found.get(self._tp, ())]
+        return found.get(self._tp, [])
 
-    async def _turn(self, producer: AIOKafkaProducer, records: list[Record]) -> int:
+    async def _turn(self, producer: AIOKafkaProducer, records: Sequence[Incoming]) -> int:
         """One transaction over these records; answers how many are done, 0 to try again with fewer."""
         out = Output(producer, self._stream.partitions)
         partition = self._tp.partition
@@ -198,7 +226,7 @@ class Lane:
         self._failures = 0
         return len(records)
 
-    async def _commit(self, producer: AIOKafkaProducer, records: list[Record], out: Output) -> None:
+    async def _commit(self, producer: AIOKafkaProducer, records: Sequence[Incoming], out: Output) -> None:
         await producer.begin_transaction()
         placed = await out.send()
         await producer.send_offsets_to_transaction({self._tp: records[-1].offset + 1}, self._stream.group)

@@ -1,12 +1,13 @@
 """Looking into topics from outside, without a group: events as they happen, the latest records, chosen records."""
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import anyio
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from .errors import NotFound
@@ -45,8 +46,10 @@ class Follower:
         self.positions: Positions = {}
         """The next offset of every partition, behind what was given out last."""
 
-    async def follow(self, positions: Mapping[tuple[str, int], int], *, from_start: bool) -> AsyncIterator[Seen | None]:
-        """Records from the positions on (elsewhere from now, or from the start); None when nothing came for a while.
+    async def follow(
+        self, positions: Mapping[tuple[str, int], int], *, from_start: bool
+    ) -> AsyncGenerator[Seen | None]:
+        """Records from the positions on (elsewhere from now, or from the start); None when nothing came for a second.
 
         Raises NotFound for a topic that does not exist.
         """
@@ -61,7 +64,7 @@ class Follower:
                 consumer.seek(tp, start)
             yield None
             while True:
-                found = await consumer.getmany(timeout_ms=10_000, max_records=200)
+                found = await consumer.getmany(timeout_ms=1_000, max_records=200)
                 for tp, records in found.items():
                     for record in records:
                         self.positions[tp.topic, tp.partition] = record.offset + 1
@@ -105,7 +108,9 @@ async def _consumer(connection: Connection) -> AsyncGenerator[AIOKafkaConsumer]:
     try:
         yield consumer
     finally:
-        await consumer.stop()
+        # Whoever goes away while a stream is read cancels it, and the connections have to be closed all the same.
+        with anyio.move_on_after(_READ_S, shield=True):
+            await consumer.stop()
 
 
 async def _assign(consumer: AIOKafkaConsumer, topics: Sequence[str]) -> list[TopicPartition]:

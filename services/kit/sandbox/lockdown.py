@@ -38,7 +38,7 @@ def layers() -> dict[str, bool]:
         "landlock": landlock.abi() >= 1,
         "seccomp": seccomp.available(),
         "no_new_privs": _has_no_new_privs(),
-        "rlimits": resource.getrlimit(resource.RLIMIT_AS) is not None,
+        "rlimits": hasattr(resource, "prlimit"),
         "unprivileged": os.geteuid() != 0 or _may_drop(),
     }
 

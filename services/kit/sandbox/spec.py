@@ -4,6 +4,7 @@ import json
 import struct
 from dataclasses import asdict, dataclass
 from enum import IntEnum
+from typing import Any
 
 HEADER = struct.Struct("<BII")
 """Kind, number of the call, length of what follows."""
@@ -46,5 +47,6 @@ class Spec:
 
     @classmethod
     def from_json(cls, data: bytes) -> "Spec":
-        fields = json.loads(data)
-        return cls(**{**fields, "readable": tuple(fields["readable"]), "writable": tuple(fields["writable"])})
+        fields: dict[str, Any] = json.loads(data)
+        folders: dict[str, Any] = {name: tuple(fields[name]) for name in ("readable", "writable")}
+        return cls(**(fields | folders))
