@@ -1,6 +1,6 @@
 """`inference.imported` to `inference.logged`, exactly once per inference id."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import orjson
 from sqlalchemy.exc import DBAPIError, InterfaceError
@@ -11,8 +11,7 @@ from services.kit.context import Context, system, use
 from services.kit.db import Database
 from services.kit.errors import Invalid, Refusal
 from services.kit.objects import Objects
-from services.kit.stream import Record
-from services.kit.transactional import Output, Placed
+from services.kit.transactional import Incoming, Output, Placed
 
 from ..logrecord import HeaderMaker, LogRecord, offload
 from ..streams.work import WITHHELD
@@ -47,8 +46,8 @@ class ImportWork:
             async with self._db.transaction() as tx:
                 await store.forget(tx.session)
 
-    async def handle(self, partition: int, records: list[Record], out: Output) -> None:
-        made: list[tuple[Record, LogRecord]] = []
+    async def handle(self, partition: int, records: Sequence[Incoming], out: Output) -> None:
+        made: list[tuple[Incoming, LogRecord]] = []
         for record in records:
             if deadletters.addressed_to_another(record.headers, "scorer"):
                 continue
@@ -63,7 +62,7 @@ class ImportWork:
             if record.offset in first:
                 await self._say(partition, record, log, out)
 
-    def reject(self, partition: int, record: Record, error: Exception, out: Output) -> None:
+    def reject(self, partition: int, record: Incoming, error: Exception, out: Output) -> None:
         reason = deadletters.headers(record.headers, "scorer", self.imported, partition, record.offset, error)
         value = WITHHELD if self._is_private(record) else record.value
         out.add(self.dead, partition % out.partitions(self.dead), record.key, value, reason)
@@ -74,7 +73,7 @@ class ImportWork:
     def dropped(self, partition: int) -> None:
         """Nothing is kept here."""
 
-    def _record(self, record: Record) -> LogRecord:
+    def _record(self, record: Incoming) -> LogRecord:
         said = dict(record.headers)
         if said.get("ce_type") != InferenceImported.type().encode():
             raise Invalid("the header ce_type must be inference.imported", "ce_type")
@@ -84,7 +83,7 @@ class ImportWork:
             raise Invalid(f"there is no endpoint {event.endpoint}", "endpoint")
         return log_record(event, endpoint, self._codec(endpoint))
 
-    def _is_private(self, record: Record) -> bool:
+    def _is_private(self, record: Incoming) -> bool:
         """Whether the record names an endpoint with sensitive columns."""
         try:
             said = orjson.loads(record.value or b"")
@@ -110,7 +109,7 @@ class ImportWork:
         except (DBAPIError, InterfaceError, OSError) as error:
             raise TimeoutError(f"PostgreSQL is away: {error!r}"[:200]) from error
 
-    async def _say(self, partition: int, record: Record, log: LogRecord, out: Output) -> None:
+    async def _say(self, partition: int, record: Incoming, log: LogRecord, out: Output) -> None:
         kept = await offload(log, self._objects)
         value = kept.value(f"import.{partition}", record.offset + 1)
         target = partition % out.partitions(self.logged)

@@ -1,6 +1,7 @@
 """`python -m services.scorer.streams`: the streaming endpoints of a scorer host."""
 
 import asyncio
+import gc
 
 from ..dataplane import DataPlane
 from ..process import run_child
@@ -9,6 +10,10 @@ from .manager import StreamFollower, Streams
 
 
 async def main(settings: ScorerSettings, stop: asyncio.Event) -> None:
+    # A micro-batch makes tens of thousands of objects that live as long as it does, and no cycles: looking through
+    # them again and again is a good part of the work.
+    gc.freeze()
+    gc.set_threshold(200_000, 20, 50)
     plane = DataPlane(settings)
     await Streams(settings, plane, StreamFollower(plane, settings)).run(stop)
 

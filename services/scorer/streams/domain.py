@@ -16,11 +16,25 @@ _OFFSET_BITS = 48
 
 def inference_id(endpoint: str, source: str, id: str) -> str:
     """The id of the inference that a producer's event causes: UUIDv5 over endpoint, `ce_source` and `ce_id`."""
-    digest = bytearray(sha1(INFERENCES.bytes + f"{endpoint}\n{source}\n{id}".encode(), usedforsecurity=False).digest())
-    digest[6] = digest[6] & 0x0F | 0x50
-    digest[8] = digest[8] & 0x3F | 0x80
-    text = digest[:16].hex()
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    return Identities(endpoint).of(source, id)[0]
+
+
+class Identities:
+    """The ids of one endpoint's inferences, and their keys."""
+
+    def __init__(self, endpoint: str) -> None:
+        self._begun = sha1(INFERENCES.bytes + f"{endpoint}\n".encode(), usedforsecurity=False)
+
+    def of(self, source: str, id: str) -> tuple[str, int]:
+        """The inference's id, and `key_of` it."""
+        begun = self._begun.copy()
+        begun.update(f"{source}\n{id}".encode())
+        digest = bytearray(begun.digest())
+        digest[6] = digest[6] & 0x0F | 0x50
+        digest[8] = digest[8] & 0x3F | 0x80
+        text = digest.hex()
+        key = int.from_bytes(digest[:6] + digest[14:16])
+        return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:32]}", key
 
 
 def key_of(inference_id: str) -> int:

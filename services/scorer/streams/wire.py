@@ -1,6 +1,5 @@
 """What stands in Kafka's headers: a producer's request as it is read, our answers and log records as they are written."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -26,37 +25,28 @@ class Envelope:
     traceparent: str | None
 
 
-def read(headers: Sequence[tuple[str, bytes]]) -> Envelope:
+def read(said: dict[str, bytes]) -> Envelope:
     """The envelope of a request. Raises Invalid where it is not a CloudEvent of the right type."""
-    said = dict(headers)
     if said.get("ce_specversion") != b"1.0":
         raise Invalid("not a CloudEvent: the header ce_specversion must be 1.0", "ce_specversion")
     if said.get("ce_type") != _REQUESTED:
         raise Invalid("the header ce_type must be inference.requested", "ce_type")
-    return Envelope(
-        _text(said, "ce_id"), _text(said, "ce_source"), _optional(said, "ce_correlationid"),
-        _optional(said, "ce_traceparent") or _optional(said, "traceparent"),
-    )  # fmt: skip
-
-
-def _text(said: dict[str, bytes], name: str) -> str:
-    value = _optional(said, name)
-    if value is None:
+    id, source = _text(said.get("ce_id")), _text(said.get("ce_source"))
+    if id is None or source is None:
+        name = "ce_id" if id is None else "ce_source"
         raise Invalid(f"not a CloudEvent: the header {name} is missing, too long or not printable text", name)
-    return value
+    parent = said.get("ce_traceparent") or said.get("traceparent")
+    return Envelope(id, source, _text(said.get("ce_correlationid")), _text(parent))
 
 
-def _optional(said: dict[str, bytes], name: str) -> str | None:
-    raw = said.get(name)
+def _text(raw: bytes | None) -> str | None:
+    """Short printable text; None for anything else."""
     if not raw or len(raw) > _LONGEST:
         return None
-    if raw.isascii():
+    try:
         value = raw.decode()
-    else:
-        try:
-            value = raw.decode()
-        except UnicodeDecodeError:
-            return None
+    except UnicodeDecodeError:
+        return None
     return value if value.isprintable() else None
 
 
@@ -74,7 +64,8 @@ class Stamps:
         own: Headers = [("ce_type", type_), ("ce_id", id.encode()), ("ce_time", at)]
         if envelope:
             own.append(("ce_requestid", envelope.id.encode()))
-            own += _story(envelope, inference_id or id)
+            if envelope.correlation_id or envelope.traceparent:
+                own += _story(envelope)
         if inference_id:
             own.append(("ce_inferenceid", inference_id.encode()))
         return own + self._answer
@@ -101,8 +92,10 @@ class Stamps:
         return [(name, value) for name, value in made if name not in skip and value]
 
 
-def _story(envelope: Envelope, otherwise: str) -> Headers:
-    story: Headers = [("ce_correlationid", (envelope.correlation_id or otherwise).encode())]
+def _story(envelope: Envelope) -> Headers:
+    story: Headers = []
+    if envelope.correlation_id:
+        story.append(("ce_correlationid", envelope.correlation_id.encode()))
     if envelope.traceparent:
         parent = envelope.traceparent.encode()
         story += [("ce_traceparent", parent), ("traceparent", parent)]

@@ -3,59 +3,29 @@
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
-import numpy as np
 import orjson
 
 from contracts import InferenceCompleted, InferenceLogged, InferenceRequested
 from services.kit import deadletters
-from services.kit.errors import Busy, Invalid, Refusal, TooLarge, Unavailable
+from services.kit.errors import Busy, Invalid, Refusal, Unavailable
 from services.kit.ids import now
 from services.kit.objects import Objects
-from services.kit.stream import Record
-from services.kit.transactional import Headers, Output, Placed
+from services.kit.transactional import Incoming, Output, Placed, Target
 
-from ..dataplane import Endpoint, Served
+from ..dataplane import Endpoint
 from ..logrecord import INLINE_LIMIT, offload
-from ..runtimes import Arrays
-from ..v2 import Request
-from ..warmup import joinable
 from . import wire
-from .domain import inference_id, key_of
+from .domain import Identities
 from .history import History, header
+from .items import Item, Turn
+from .records import BatchRecords
+from .scoring import Scoring
 
-_LARGEST_ANSWER = 880_000
 WITHHELD = b'{"withheld":"this endpoint has sensitive columns: the record is where the headers say, for 24 hours"}'
-
-
-@dataclass(slots=True)
-class Item:
-    """One input record on its way. In the end it has an answer or a refusal."""
-
-    record: Record
-    envelope: wire.Envelope | None = None
-    inference_id: str = ""
-    request: Request | None = None
-    refusal: Refusal | None = None
-    answer: bytes | None = None
-    repeats: "Item | None" = None
-    """An earlier record of the same batch that says the same event."""
-    told: bool = False
-    """It was answered in an earlier transaction: say the same again, log nothing."""
-
-
-@dataclass
-class Turn:
-    """What one lane is doing, until its transaction is known to be durable or given up."""
-
-    keys: set[int] = field(default_factory=set[int])
-    answered: list[int] = field(default_factory=list[int])
-    """The keys of new answers, in the order of their places."""
-    places: list[int] = field(default_factory=list[int])
-    over: asyncio.Event = field(default_factory=asyncio.Event)
+_OURS = b"scorer"
 
 
 class Endpoints(Protocol):
@@ -76,13 +46,15 @@ class EndpointWork:
         self._endpoints = endpoints
         self._history = history
         self._objects = objects
+        self._identities = Identities(endpoint)
         self._turns: dict[int, Turn] = {}
         self._rotation = 0
+        self._scoring: Scoring | None = None
+        self._stamps: wire.Stamps | None = None
         self.requested = InferenceRequested.topic.of(endpoint)
         self.completed = InferenceCompleted.topic.of(endpoint)
         self.logged = InferenceLogged.topic.name
         self.dead = deadletters.topic_of(self.requested)
-        self._stamps: wire.Stamps | None = None
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -93,18 +65,18 @@ class EndpointWork:
     async def opened(self, partition: int) -> None:
         await self._history.catch_up(partition)
 
-    async def handle(self, partition: int, records: list[Record], out: Output) -> None:
+    async def handle(self, partition: int, records: Sequence[Incoming], out: Output) -> None:
         moment, started = now(), time.perf_counter()
-        items = [self._read(Item(record)) for record in records if not _for_another(record)]
+        items = [item for record in records if (item := self._read(record))]
         await self._recognise(partition, [item for item in items if item.refusal is None])
-        served = await self._score([item for item in items if item.answer is None and item.refusal is None])
-        await self._say(partition, items, served, moment, (time.perf_counter() - started) * 1000, out)
+        scoring = await self._score([i for i in items if i.answer is None and i.refusal is None and i.repeats is None])
+        await self._say(partition, items, scoring, moment, (time.perf_counter() - started) * 1000, out)
 
-    def reject(self, partition: int, record: Record, error: Exception, out: Output) -> None:
+    def reject(self, partition: int, record: Incoming, error: Exception, out: Output) -> None:
         self.dropped(partition)
-        item = self._read(Item(record))
-        item.refusal = item.refusal or Refusal(f"the record could not be handled: {type(error).__name__}")
-        self._fail(partition, item, wire.stamp(now()), out, error)
+        if item := self._read(record):
+            item.refusal = item.refusal or Refusal(f"the record could not be handled: {type(error).__name__}")
+            self._fail(partition, item, wire.stamp(now()), out, error)
 
     async def committed(self, partition: int, placed: dict[tuple[str, int], list[Placed]]) -> None:
         turn = self._turns.pop(partition, None)
@@ -121,11 +93,15 @@ class EndpointWork:
 
     # Steps
 
-    def _read(self, item: Item) -> Item:
+    def _read(self, record: Incoming) -> Item | None:
+        """None for a replay that is addressed to another service."""
+        said, item = dict(record.headers), Item(record)
+        if said.get(deadletters.FOR, _OURS) != _OURS:
+            return None
         try:
-            item.envelope = envelope = wire.read(item.record.headers)
-            item.inference_id = inference_id(self._name, envelope.source, envelope.id)
-            if item.record.value is None:
+            item.envelope = envelope = wire.read(said)
+            item.inference_id, item.key = self._identities.of(envelope.source, envelope.id)
+            if record.value is None:
                 raise Invalid("the record has no value: a V2 infer request is needed")
         except Refusal as refusal:
             item.refusal = refusal
@@ -137,12 +113,12 @@ class EndpointWork:
         for item in items:
             if (earlier := first.setdefault(item.inference_id, item)) is not item:
                 item.repeats = earlier
-        keys = [key_of(id) for id in first]
+        distinct = list(first.values())
+        keys = [item.key for item in distinct]
         await self._claim(partition, set(keys))
         found = self._history.answered.find(keys)
         if not found:
             return
-        distinct = list(first.values())
         for i, told in (await self._history.answers(found)).items():
             # Two ids may share a key: only the record itself says which inference it answered.
             if header(told.headers, "ce_inferenceid") == distinct[i].inference_id.encode():
@@ -151,105 +127,64 @@ class EndpointWork:
     async def _claim(self, partition: int, keys: set[int]) -> None:
         """Take these ids for this lane; where another lane of this process is at one of them, wait for its end."""
         self.dropped(partition)
-        while rival := next((t for p, t in self._turns.items() if p != partition and t.keys & keys), None):
+        while rival := next(
+            (t for p, t in self._turns.items() if p != partition and not t.keys.isdisjoint(keys)), None
+        ):
             await rival.over.wait()
         self._turns[partition] = Turn(keys)
 
-    async def _score(self, items: list[Item]) -> Served:
-        """Decode and score what is new, with one version for the whole batch. Waits while none is loaded."""
+    async def _score(self, items: list[Item]) -> Scoring:
+        """Score what is new, with one version for the whole batch. Waits while none is loaded."""
         while True:
-            served = await self._served()
-            self._decode([item for item in items if item.repeats is None], served)
+            scoring = await self._current()
             try:
-                await self._run([item for item in items if item.request], served)
+                await scoring.score(items)
             except (Busy, Unavailable):
-                await asyncio.sleep(0.1)  # the version is being replaced, or its sandbox starts again
+                # The version is being replaced, or its sandbox starts again: all of the batch goes to the next one.
+                for item in items:
+                    item.answer = item.refusal = None
+                await asyncio.sleep(0.1)
                 continue
-            return served
+            return scoring
 
-    async def _served(self) -> Served:
+    async def _current(self) -> Scoring:
         endpoint = await self._endpoints.wait(self._name)
         if self._stamps is None:
             self._stamps = wire.Stamps(self._name, endpoint.unit)
-        return endpoint.champion
-
-    def _decode(self, items: list[Item], served: Served) -> None:
-        for item in items:
-            try:
-                item.request = served.codec.decode(item.record.value or b"")
-            except Refusal as refusal:
-                item.refusal = refusal
-
-    async def _run(self, items: list[Item], served: Served) -> None:
-        """One call of the model for all; where it refuses, halves, so that none suffers for another."""
-        requests = [item.request for item in items if item.request]
-        if not requests:
-            return
-        if len(items) > 1 and not joinable(served.schema):
-            for item in items:
-                await self._run([item], served)
-            return
-        try:
-            outputs = await served.lane.run(_joined(requests), sum(request.rows for request in requests))
-        except (Busy, Unavailable):
-            raise
-        except Refusal as refusal:
-            if len(items) == 1:
-                items[0].refusal = refusal
-                return
-            half = len(items) // 2
-            await self._run(items[:half], served)
-            await self._run(items[half:], served)
-            return
-        _encode(items, requests, outputs, served)
+        if self._scoring is None or self._scoring.served is not endpoint.champion:
+            self._scoring = Scoring(endpoint.champion)
+        return self._scoring
 
     async def _say(
-        self, partition: int, items: list[Item], served: Served, moment: datetime, latency_ms: float, out: Output
+        self, partition: int, items: list[Item], scoring: Scoring, moment: datetime, latency_ms: float, out: Output
     ) -> None:
-        at = wire.stamp(moment)
-        turn = self._turns[partition]
-        target = partition % out.partitions(self.completed)
+        assert self._stamps
+        at, turn, stamps = wire.stamp(moment), self._turns[partition], self._stamps
+        answers = out.to(self.completed, partition % out.partitions(self.completed))
         self._rotation += 1
-        log_to = self._rotation % out.partitions(self.logged)
+        logs = out.to(self.logged, self._rotation % out.partitions(self.logged))
+        records = BatchRecords(scoring.served, stamps, moment, latency_ms)
         for item in items:
             if item.repeats is not None:
                 item.answer, item.refusal, item.told = item.repeats.answer, item.repeats.refusal, True
             if item.answer is None:
                 self._fail(partition, item, at, out)
                 continue
-            place = out.add(self.completed, target, item.record.key, item.answer, self._completed(item, at))
+            id = f"{item.inference_id}.completed"
+            said = stamps.answer(wire.COMPLETED, id, at, item.envelope, item.inference_id)
+            place = answers.add(item.record.key, item.answer, said)
             if not item.told:
-                turn.answered.append(key_of(item.inference_id))
+                turn.answered.append(item.key)
                 turn.places.append(place)
-                await self._log(partition, item, served, moment, at, latency_ms, log_to, out)
+                await self._log(item, records, f"stream.{self._name}.{partition}", logs)
+        self._count(scoring, items)
 
-    async def _log(
-        self, partition: int, item: Item, served: Served, moment: datetime, at: bytes, latency_ms: float, to: int,
-        out: Output,
-    ) -> None:  # fmt: skip
-        request, envelope = item.request, item.envelope
-        assert request and envelope and item.answer and self._stamps
-        record = served.records.record(
-            inference_id=item.inference_id, mode="stream", application=envelope.source, received_at=moment,
-            latency_ms=latency_ms, rows=request.rows, request=request.logged, response=item.answer,
-            entity=request.entity, request_id=request.id,
-            correlation_id=request.correlation_id or envelope.correlation_id, traceparent=envelope.traceparent,
-        )  # fmt: skip
+    async def _log(self, item: Item, records: BatchRecords, writer: str, logs: Target) -> None:
+        record = records.record(item)
+        headers = records.headers(record, item)
         if len(record.request) + len(record.response) > INLINE_LIMIT:
             record = await offload(record, self._objects)
-        value = record.value(f"stream.{self._name}.{partition}", item.record.offset + 1)
-        headers = self._stamps.log(
-            item.inference_id, at, record.correlation_id, record.traceparent, envelope.source
-        )  # fmt: skip
-        out.add(self.logged, to, item.inference_id.encode(), value, headers)
-        served.counts.inferences += 1
-        served.counts.rows += request.rows
-
-    def _completed(self, item: Item, at: bytes) -> Headers:
-        assert self._stamps
-        return self._stamps.answer(
-            wire.COMPLETED, f"{item.inference_id}.completed", at, item.envelope, item.inference_id
-        )  # fmt: skip
+        logs.add(item.inference_id.encode(), record.value(writer, item.record.offset + 1), headers)
 
     def _fail(self, partition: int, item: Item, at: bytes, out: Output, error: Exception | None = None) -> None:
         """An error event for the producer and a dead letter for the operator."""
@@ -263,12 +198,18 @@ class EndpointWork:
             record.headers, "scorer", self.requested, partition, record.offset, error or refusal
         )  # fmt: skip
         out.add(self.dead, partition % out.partitions(self.dead), record.key, self._dead_value(record), reason)
-        if endpoint := self._endpoints.find(self._name):
-            endpoint.champion.counts.refused += 1
 
-    def _dead_value(self, record: Record) -> bytes | None:
+    def _dead_value(self, record: Incoming) -> bytes | None:
         endpoint = self._endpoints.find(self._name)
         return WITHHELD if endpoint is None or endpoint.champion.codec.sensitive else record.value
+
+    @staticmethod
+    def _count(scoring: Scoring, items: list[Item]) -> None:
+        counts = scoring.served.counts
+        new = [item for item in items if item.answer is not None and not item.told]
+        counts.inferences += len(new)
+        counts.rows += sum(item.rows for item in new)
+        counts.refused += sum(item.answer is None for item in items)
 
     async def _remember(self, partition: int, turn: Turn, placed: dict[tuple[str, int], list[Placed]]) -> None:
         for (topic, target), batches in placed.items():
@@ -279,32 +220,7 @@ class EndpointWork:
                 await self._history.catch_up(target)
             else:
                 places = [offsets[place] for place in turn.places]
-                self._history.committed(target, turn.answered, places, int(offsets[-1]) + 1)
-
-
-def _for_another(record: Record) -> bool:
-    return bool(record.headers) and deadletters.addressed_to_another(record.headers, "scorer")
-
-
-def _joined(requests: Sequence[Request]) -> Arrays:
-    if len(requests) == 1:
-        return requests[0].arrays
-    return {name: np.concatenate([request.arrays[name] for request in requests]) for name in requests[0].arrays}
-
-
-def _encode(items: list[Item], requests: Sequence[Request], outputs: Arrays, served: Served) -> None:
-    first = 0
-    for item, request in zip(items, requests, strict=True):
-        # A model that is not joinable is called with one request: its outputs are that request's, whatever their shape.
-        own = outputs
-        if len(requests) > 1:
-            own = {name: values[first : first + request.rows] for name, values in outputs.items()}
-            first += request.rows
-        answer = served.codec.encode(request, own, item.inference_id).logged
-        if len(answer) > _LARGEST_ANSWER:
-            item.refusal = TooLarge(f"the answer has {len(answer)} bytes, more than a record can hold: send fewer rows")
-        else:
-            item.answer = answer
+                self._history.committed(target, turn.answered, places, offsets[-1] + 1)
 
 
 def _offsets(batches: list[Placed]) -> list[int] | None:

@@ -1,0 +1,53 @@
+"""One input record on its way to an answer or a refusal."""
+
+import asyncio
+from dataclasses import dataclass, field
+
+from services.kit.errors import Refusal
+from services.kit.transactional import Incoming
+
+from ..v2 import Request
+from ..v2.rows import Row
+from .wire import Envelope
+
+
+@dataclass(slots=True)
+class Item:
+    """In the end it has an answer or a refusal."""
+
+    record: Incoming
+    envelope: Envelope | None = None
+    inference_id: str = ""
+    key: int = 0
+    """See `domain.key_of`."""
+    asked: Request | Row | None = None
+    refusal: Refusal | None = None
+    answer: bytes | None = None
+    repeats: "Item | None" = None
+    """An earlier record of the same batch that says the same event."""
+    told: bool = False
+    """It was answered in an earlier transaction: say the same again, log nothing."""
+
+    @property
+    def body(self) -> bytes:
+        return self.record.value or b""
+
+    @property
+    def logged(self) -> bytes:
+        """The request as the log says it."""
+        return self.asked.logged if isinstance(self.asked, Request) else self.body
+
+    @property
+    def rows(self) -> int:
+        return self.asked.rows if isinstance(self.asked, Request) else 1
+
+
+@dataclass
+class Turn:
+    """What one lane is doing, until its transaction is known to be durable or given up."""
+
+    keys: set[int] = field(default_factory=set[int])
+    answered: list[int] = field(default_factory=list[int])
+    """The keys of new answers, in the order of their places."""
+    places: list[int] = field(default_factory=list[int])
+    over: asyncio.Event = field(default_factory=asyncio.Event)

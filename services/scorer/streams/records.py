@@ -1,0 +1,64 @@
+"""Log records of one micro-batch: what all of them say is written once."""
+
+from datetime import datetime
+
+from services.kit.transactional import Headers
+
+from ..dataplane import Served
+from ..logrecord import LogRecord, traceparent_of
+from . import wire
+from .items import Item
+
+_PLACEHOLDER = "00000000-0000-0000-0000-000000000000"
+
+
+class BatchRecords:
+    """The records of one version, received at one moment."""
+
+    def __init__(self, served: Served, stamps: wire.Stamps, moment: datetime, latency_ms: float) -> None:
+        self._served = served
+        self._stamps = stamps
+        self._moment = moment
+        self._latency_ms = latency_ms
+        self._at = wire.stamp(moment)
+        self._heads: dict[str, tuple[bytes, bytes]] = {}
+
+    def record(self, item: Item) -> LogRecord:
+        """The log of one answered item."""
+        asked, envelope = item.asked, item.envelope
+        assert asked and envelope and item.answer
+        if asked.entity is not None or asked.id is not None or item.rows != 1:
+            return self._built(item, envelope, item.answer)
+        before, after = self._head(envelope.source)
+        id = item.inference_id
+        return LogRecord(
+            id, before + id.encode() + after, item.logged, item.answer,
+            asked.correlation_id or envelope.correlation_id or id, envelope.traceparent or traceparent_of(id),
+        )  # fmt: skip
+
+    def headers(self, record: LogRecord, item: Item) -> Headers:
+        assert item.envelope
+        return self._stamps.log(
+            item.inference_id, self._at, record.correlation_id, record.traceparent, item.envelope.source
+        )  # fmt: skip
+
+    def _head(self, application: str) -> tuple[bytes, bytes]:
+        """Everything before and after the inference id of a record with nothing of its own."""
+        if application not in self._heads:
+            made = self._served.records.record(
+                inference_id=_PLACEHOLDER, mode="stream", application=application, received_at=self._moment,
+                latency_ms=self._latency_ms, rows=1, request=b"", response=b"",
+            )  # fmt: skip
+            before, _, after = made.head.partition(_PLACEHOLDER.encode())
+            self._heads[application] = before, after
+        return self._heads[application]
+
+    def _built(self, item: Item, envelope: wire.Envelope, answer: bytes) -> LogRecord:
+        asked = item.asked
+        assert asked
+        return self._served.records.record(
+            inference_id=item.inference_id, mode="stream", application=envelope.source, received_at=self._moment,
+            latency_ms=self._latency_ms, rows=item.rows, request=item.logged, response=answer, entity=asked.entity,
+            request_id=asked.id, correlation_id=asked.correlation_id or envelope.correlation_id,
+            traceparent=envelope.traceparent,
+        )  # fmt: skip

@@ -1,0 +1,114 @@
+"""A micro-batch through the model: plain one-row requests as one matrix, all others by the codec."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from services.kit.errors import Busy, Refusal, TooLarge, Unavailable
+
+from ..dataplane import Served
+from ..runtimes import Arrays
+from ..v2 import Request
+from ..v2.rows import Row, Rows
+from ..warmup import joinable
+from .items import Item
+
+_LARGEST_ANSWER = 880_000
+"""Below the broker's largest message, which the producer's batches respect."""
+_PLAIN_BYTES = 64 * 1024
+
+
+class Scoring:
+    """One version's way of reading, scoring and answering."""
+
+    def __init__(self, served: Served) -> None:
+        self.served = served
+        said = {"model_name": served.origin.endpoint, "model_version": str(served.origin.version)}
+        self._rows = Rows.of(served.schema, served.codec.matrix_name, said) if joinable(served.schema) else None
+
+    async def score(self, items: Sequence[Item]) -> None:
+        """Give each item an answer or a refusal. Raises Busy or Unavailable: then ask again."""
+        rows, plain = self._rows, []
+        if rows is not None:
+            for item in items:
+                body = item.body
+                if len(body) < _PLAIN_BYTES and (row := rows.read(body)):
+                    item.asked = row
+                    plain.append(item)
+            await self._plain(plain, rows)
+        await self._others([item for item in items if item.answer is None])
+
+    async def _plain(self, items: list[Item], rows: Rows) -> None:
+        """What stays without an answer is left to the codec, which finds and names what is wrong."""
+        asked = [item.asked for item in items if isinstance(item.asked, Row)]
+        if not asked:
+            return
+        matrix, beyond = rows.matrix(asked)
+        if beyond.any():
+            items = [item for item, wrong in zip(items, beyond.tolist(), strict=True) if not wrong]
+            asked, matrix = [a for a, wrong in zip(asked, beyond.tolist(), strict=True) if not wrong], matrix[~beyond]
+        try:
+            outputs = await self.served.lane.run({rows.name: matrix}, len(items)) if items else {}
+        except (Busy, Unavailable):
+            raise
+        except Refusal:
+            return
+        ids = [item.inference_id for item in items]
+        answers = rows.answers(ids, asked, outputs, self.served.origin.variant) if items else None
+        for item, answer in zip(items, answers or (), strict=answers is not None):
+            item.answer = answer
+
+    async def _others(self, items: list[Item]) -> None:
+        good: list[Item] = []
+        for item in items:
+            try:
+                item.asked = self.served.codec.decode(item.body)
+                good.append(item)
+            except Refusal as refusal:
+                item.refusal = refusal
+        await self._run(good)
+
+    async def _run(self, items: list[Item]) -> None:
+        """One call of the model for all; where it refuses, halves, so that none suffers for another."""
+        asked = [item.asked for item in items if isinstance(item.asked, Request)]
+        if not asked:
+            return
+        if len(items) > 1 and not joinable(self.served.schema):
+            for item in items:
+                await self._run([item])
+            return
+        try:
+            outputs = await self.served.lane.run(_joined(asked), sum(request.rows for request in asked))
+        except (Busy, Unavailable):
+            raise
+        except Refusal as refusal:
+            if len(items) == 1:
+                items[0].refusal = refusal
+                return
+            half = len(items) // 2
+            await self._run(items[:half])
+            await self._run(items[half:])
+            return
+        self._encode(items, asked, outputs)
+
+    def _encode(self, items: list[Item], asked: Sequence[Request], outputs: Arrays) -> None:
+        first = 0
+        for item, request in zip(items, asked, strict=True):
+            # Alone, a request has all outputs, whatever their shape: such a model may not have a row dimension.
+            own = outputs
+            if len(asked) > 1:
+                own = {name: values[first : first + request.rows] for name, values in outputs.items()}
+                first += request.rows
+            answer = self.served.codec.encode(request, own, item.inference_id).logged
+            if len(answer) > _LARGEST_ANSWER:
+                item.refusal = TooLarge(
+                    f"the answer has {len(answer)} bytes, more than a record holds: send fewer rows"
+                )
+            else:
+                item.answer = answer
+
+
+def _joined(requests: Sequence[Request]) -> Arrays:
+    if len(requests) == 1:
+        return requests[0].arrays
+    return {name: np.concatenate([request.arrays[name] for request in requests]) for name in requests[0].arrays}
