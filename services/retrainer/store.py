@@ -1,6 +1,6 @@
 """All SQL of the retrainer."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
@@ -66,7 +66,7 @@ async def is_work(session: AsyncSession) -> bool:
 
 
 @asynccontextmanager
-async def turn(db: Database) -> AsyncIterator[bool]:
+async def turn(db: Database) -> AsyncGenerator[bool]:
     """Whether it is this process's turn to work, until the block ends. The kernel of a dead process lets go at once."""
     async with db.engine.connect() as connection:
         await connection.execution_options(isolation_level="AUTOCOMMIT")

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,7 +115,7 @@ class Workshop:
         )  # fmt: skip
 
     @asynccontextmanager
-    async def _folder(self) -> AsyncIterator[Path]:
+    async def _folder(self) -> AsyncGenerator[Path]:
         run = self._settings.home.absolute() / "run"
         run.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="retraining-", dir=run) as folder:

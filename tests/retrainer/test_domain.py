@@ -109,6 +109,29 @@ def test_a_label_of_an_outcome_is_the_class_of_a_model() -> None:
     assert measure(np.array(["yes", "no"]), Answers(np.array(["yes", "yes"])), regression=False)["accuracy"] == 0.5
 
 
+def test_probabilities_are_judged_by_the_brier_score() -> None:
+    random = np.random.default_rng(3)
+    truth = random.random(600)
+    labels = (random.random(600) < truth).astype(float)
+    classes = (truth > 0.5).astype(float)
+    honest, sure = np.column_stack([1 - truth, truth]), np.column_stack([1 - classes, classes])
+    compared = compare(
+        labels, Answers(classes, sure), Answers(classes, honest), regression=False, confidence=0.95, seed="s"
+    )
+    assert compared.candidate["accuracy"] == compared.champion["accuracy"]
+    assert compared.candidate["brier_score"] == pytest.approx(((truth - labels) ** 2).mean(), abs=1e-4)
+    assert judge(compared).outcome == "candidate_won"
+    assert "brier score" in judge(compared).reason
+
+
+@pytest.mark.parametrize(
+    "scores", [[[0.2, 0.9]], [[np.nan, 1.0]], [[-0.5, 1.5]], [[0.5, 0.2, 0.3], [0, 0, 1]], [[1.0]]]
+)
+def test_what_are_no_probabilities_of_these_classes_do_not_judge(scores: list[list[float]]) -> None:
+    measured = measure(np.array([1.0]), Answers(np.array([1.0]), np.array(scores)), regression=False)
+    assert measured == {"accuracy": 1.0}
+
+
 def test_numbers_are_judged_by_their_distance() -> None:
     measured = measure(np.array([1.0, 2.0]), Answers(np.array([2.0, 2.0])), regression=True)
     assert measured == {"mean_absolute_error": 0.5, "root_mean_squared_error": 0.7071}
