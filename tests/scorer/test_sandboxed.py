@@ -1,0 +1,75 @@
+"""A scikit-learn model behind an endpoint: its code runs in a sandbox, its death costs no answer."""
+
+import io
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import psutil
+import skops.io
+from sklearn.linear_model import LogisticRegression
+
+from .living import Worker, rows
+from .making import House, package
+
+
+@cache
+def skops_classifier() -> bytes:
+    x = np.random.default_rng(7).normal(size=(400, 3)).astype(np.float32)
+    out = io.BytesIO()
+    skops.io.dump(LogisticRegression().fit(x, (x.sum(axis=1) > 0).astype(np.int64)), out)
+    return out.getvalue()
+
+
+def deploy(house: House, worker: Worker) -> None:
+    digest = house.keep(package(skops_classifier(), "model.skops", format="sklearn"))
+    worker.deploy(house.change("credit", house.variant("credit", digest, format="sklearn")))
+    assert worker.loaded()["credit"]["reason"] is None
+
+
+def test_it_answers_like_any_endpoint(tmp_path: Path) -> None:
+    house = House(tmp_path / "home")
+    with Worker(house) as worker:
+        deploy(house, worker)
+        answer = worker.infer("credit", rows([1, 1, 1], [-1, -1, -1]), house.token()).json()
+        assert [output["name"] for output in answer["outputs"]] == ["label", "probabilities"]
+        assert answer["outputs"][0]["data"] == [1, 0]
+        assert answer["outputs"][1]["shape"] == [2, 2]
+        assert len(worker.spooled()) == 1
+
+
+def test_callers_at_once_share_calls_and_each_gets_its_own_rows(tmp_path: Path) -> None:
+    house = House(tmp_path / "home")
+    with Worker(house) as worker:
+        deploy(house, worker)
+        token = house.token()
+
+        def ask(sign: int) -> list[int]:
+            values = [float(sign)] * 3
+            return worker.infer("credit", rows(*[values] * 3), token).json()["outputs"][0]["data"]
+
+        signs = [1, -1] * 30
+        with ThreadPoolExecutor(12) as callers:
+            assert list(callers.map(ask, signs)) == [[1] * 3 if sign > 0 else [0] * 3 for sign in signs]
+
+
+def test_a_killed_sandbox_is_there_again_before_the_caller_notices(tmp_path: Path) -> None:
+    house = House(tmp_path / "home")
+    with Worker(house) as worker:
+        deploy(house, worker)
+        token = house.token()
+        assert worker.infer("credit", rows([1, 1, 1]), token).status_code == 200
+        for child in psutil.Process(worker.pid).children(recursive=True):
+            child.kill()
+        assert worker.infer("credit", rows([1, 1, 1]), token).status_code == 200
+
+
+def test_a_stopped_worker_leaves_no_sandbox(tmp_path: Path) -> None:
+    house = House(tmp_path / "home")
+    with Worker(house) as worker:
+        deploy(house, worker)
+        family = psutil.Process(worker.pid).children(recursive=True)
+        assert family
+        worker.stop()
+        assert psutil.wait_procs(family, 5)[1] == []
