@@ -12,6 +12,8 @@ from .where import find
 from .wire import Flow, R, drive, drive_async
 
 _TIMEOUT = httpx.Timeout(30.0, connect=5.0)
+_CONNECTING = 2
+"""A connection that was refused had no effect: it is tried again, so that a restart behind the address goes unnoticed."""
 
 
 class _Client(Operations):
@@ -53,7 +55,7 @@ class Fairlead(_Client):
 
     def __init__(self, *args: Any, transport: httpx.BaseTransport | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._http = httpx.Client(timeout=_TIMEOUT, transport=transport)
+        self._http = httpx.Client(timeout=_TIMEOUT, transport=transport or httpx.HTTPTransport(retries=_CONNECTING))
 
     def perform(self, flow: Flow[R], /) -> R:
         """Run an operation's steps to their end."""
@@ -79,7 +81,9 @@ class AsyncFairlead(_Client):
 
     def __init__(self, *args: Any, transport: httpx.AsyncBaseTransport | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._http = httpx.AsyncClient(timeout=_TIMEOUT, transport=transport)
+        self._http = httpx.AsyncClient(
+            timeout=_TIMEOUT, transport=transport or httpx.AsyncHTTPTransport(retries=_CONNECTING)
+        )
 
     async def perform(self, flow: Flow[R], /) -> R:
         """Run an operation's steps to their end."""

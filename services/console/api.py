@@ -1,9 +1,10 @@
 """HTTP in: the console's own paths, and everything else passed on to its service."""
 
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import orjson
 from fastapi import APIRouter, Header, Query, Request, Response
@@ -16,11 +17,12 @@ from services.kit.letters import Letter
 
 from .gateway import Gateway
 from .routing import service_of
-from .usecases import Console, preview
+from .usecases import Console, Told, preview
 
 Limit = Annotated[int, Query(ge=1, le=500)]
 _METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD"]
 _TOPICS_LIMIT = 40
+_SILENCE_S = 10.0
 
 
 class ServiceView(BaseModel):
@@ -154,15 +156,19 @@ def router(console: Console, gateway: Gateway) -> APIRouter:
     return api
 
 
-async def _messages(first: Any, told: AsyncIterator[Any]) -> AsyncIterator[bytes]:
+async def _messages(first: Told, told: AsyncGenerator[Told]) -> AsyncIterator[bytes]:
     """Server-sent events; a comment says that the stream lives."""
     yield b"id: %b\n\n" % first.position.encode()
-    async with aclosing(told) as rest:  # pyright: ignore
+    said = time.monotonic()
+    async with aclosing(told) as rest:
         async for one in rest:
-            if one.document is None:
+            if one.document is not None:
+                yield b"id: %b\ndata: %b\n\n" % (one.position.encode(), orjson.dumps(one.document))
+            elif time.monotonic() - said > _SILENCE_S:
                 yield b": still here\n\n"
             else:
-                yield b"id: %b\ndata: %b\n\n" % (one.position.encode(), orjson.dumps(one.document))
+                continue
+            said = time.monotonic()
 
 
 def passing(gateway: Gateway) -> APIRouter:
@@ -170,7 +176,7 @@ def passing(gateway: Gateway) -> APIRouter:
     api = APIRouter(include_in_schema=False)
 
     async def pass_on(request: Request) -> Response:
-        service = service_of(request.method, request.scope["path"])
+        service = service_of(request.scope["path"])
         if service is None:
             raise NotFound("no service of this platform answers here")
         return await gateway.pass_on(request, service)

@@ -34,13 +34,8 @@ _PREFIXES: dict[str, Service] = {
 }
 
 
-def service_of(method: str, path: str) -> Service | None:
-    """The service behind a path, by its first parts; None for a path that no service answers.
-
-    A retraining that a person asks for goes through the governor, as those do that a drift causes.
-    """
-    if method == "POST" and path == "/v1/retrainings":
-        return "governor"
+def service_of(path: str) -> Service | None:
+    """The service behind a path, by its first parts; None for a path that no service answers."""
     parts = path.split("/")
     if any(part in (".", "..") for part in parts):
         return None

@@ -2,10 +2,10 @@
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
 import orjson
 from starlette.requests import Request
@@ -22,7 +22,6 @@ from .gateway import Gateway
 
 _VALUE_LIMIT = 4000
 _AUDIT = "audit.recorded"
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -56,10 +55,11 @@ class Console:
         seen = {endpoint["endpoint"] for endpoint in answer.items}
         return [_trimmed(s, seen) for s in states if endpoint_of(s.topic) in {None, *seen}]
 
-    async def latest(self, caller: Caller, topic: str, limit: int) -> list[dict[str, Any]]:
-        """The last events of a topic, newest first. Raises NotFound, Forbidden."""
-        _may_read(caller, topic)
-        found = await latest(self._connection, [topic], limit)
+    async def latest(self, caller: Caller, topics: Sequence[str], limit: int) -> list[dict[str, Any]]:
+        """The last events of some topics, newest first. Raises NotFound, Forbidden."""
+        for topic in topics:
+            _may_read(caller, topic)
+        found = await latest(self._connection, topics, limit)
         return [document(record) for record in found if caller.sees(_unit(record))][:limit]
 
     async def dead_letters(self, caller: Caller, topic: str | None, limit: int) -> list[Letter]:
@@ -84,7 +84,7 @@ class Console:
 
     async def events(
         self, caller: Caller, topics: Sequence[str], position: str | None, *, from_start: bool
-    ) -> AsyncIterator[Told]:
+    ) -> AsyncGenerator[Told]:
         """Events of some topics as they happen, of the units that the caller sees; a sign of life between them."""
         for topic in topics:
             _may_read(caller, topic)
@@ -94,7 +94,9 @@ class Console:
         try:
             follower = Follower(self._connection, topics)
             async with aclosing(follower.follow(_positions(position), from_start=from_start)) as records:
-                async for record in _until(self._stopping, records):
+                async for record in records:
+                    if self._stopping.is_set():
+                        return
                     shown = record is not None and caller.sees(_unit(record))
                     yield Told(document(record) if record and shown else None, _position(follower.positions))
         finally:
@@ -102,23 +104,6 @@ class Console:
 
     async def _with_letters(self) -> list[str]:
         return [s.topic for s in await self._topics.states() if s.topic.startswith("dlq.") and s.records]
-
-
-async def _until(stopping: asyncio.Event, records: AsyncIterator[T]) -> AsyncIterator[T]:
-    """Records until the process shall end: an open stream must not hold it up."""
-    stop = asyncio.ensure_future(stopping.wait())
-    following: asyncio.Future[T] | None = None
-    try:
-        while not stop.done():
-            following = asyncio.ensure_future(anext(records))
-            await asyncio.wait({following, stop}, return_when=asyncio.FIRST_COMPLETED)
-            if following.done():
-                yield following.result()
-    finally:
-        stop.cancel()
-        if following and not following.done():
-            following.cancel()
-            await asyncio.wait({following})
 
 
 def document(record: Seen) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """How values read on a page: pure functions, used as filters of the templates."""
 
+import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,6 +12,7 @@ _TONES = {
     "bad": ("failed", "rejected", "revoked", "retired", "not ready", "critical", "malicious", "drifting", "raised"),
 }  # fmt: skip
 _TONE_OF = {state: tone for tone, states in _TONES.items() for state in states}
+_LONG = re.compile(r"(?:sha256:)?\b([0-9a-f]{64}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\b")
 _STEPS = ((60, "s"), (60, "min"), (24, "h"), (365, "d"))
 
 
@@ -90,6 +92,12 @@ def short(value: Any, length: int = 12) -> str:
     return str(value or "–").removeprefix("sha256:")[:length]
 
 
+def brief(value: Any) -> str:
+    """A value of an audit row's detail: digests and ids by their beginning, as everywhere."""
+    text = f"{value:g}" if isinstance(value, float) else str(value)
+    return _LONG.sub(lambda found: found.group(1)[:10] + "…", text)
+
+
 def words(value: Any) -> str:
     """A state or a field's name as words."""
     return str(value or "–").replace("_", " ")
@@ -97,5 +105,5 @@ def words(value: Any) -> str:
 
 FILTERS = {
     "tone": tone, "ago": ago, "clock": clock, "number": number, "short_number": short_number, "signed": signed,
-    "size": size, "short": short, "words": words,
+    "size": size, "short": short, "words": words, "brief": brief,
 }  # fmt: skip

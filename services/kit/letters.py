@@ -2,20 +2,16 @@
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.structs import OffsetAndMetadata
-from confluent_kafka import ConsumerGroupTopicPartitions
-from confluent_kafka.admin import AdminClient
 
 from . import deadletters
 from .errors import Conflict, Invalid
 from .kafka import Connection
-from .topics import REPLAYED, scattered
-from .watch import Seen, at, latest
+from .topics import REPLAYED, administering, committed, scattered
+from .watch import Seen, answering, at, latest
 
 _LARGEST = 8 * 1024 * 1024
 _NOTED_LIMIT = 3500
@@ -96,10 +92,13 @@ class DeadLetters:
         for letter in chosen:
             if deadletters.topic_of(letter.source) != letter.record.topic or not letter.service:
                 raise Invalid(f"{letter.record.topic} {letter.record.partition}:{letter.record.offset} names no source")
+        if not chosen:
+            return 0
         async with self._lock:
             marks = _marked(await self._marks(), chosen)
-            await self._write(chosen)
-            await self._save(marks)
+            with answering():
+                await self._write(chosen)
+                await self._save(marks)
         return len(chosen)
 
     async def _write(self, letters: list[Letter]) -> None:
@@ -115,16 +114,10 @@ class DeadLetters:
             await producer.stop()
 
     async def _marks(self) -> dict[tuple[str, int], Mark]:
-        return await asyncio.to_thread(self._read_marks)
-
-    def _read_marks(self) -> dict[tuple[str, int], Mark]:
-        admin = AdminClient({"log_level": 0, "socket.timeout.ms": 10_000, **self._connection.properties})
-        asked: Future[Any] = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(REPLAYED)])[REPLAYED]
-        return {
-            (tp.topic, tp.partition): Mark(tp.offset, frozenset(scattered(tp.metadata or "")))
-            for tp in asked.result(timeout=10).topic_partitions
-            if tp.offset >= 0
-        }
+        with answering():
+            async with administering(self._connection) as admin:
+                found = await committed(admin, REPLAYED)
+        return {place: Mark(offset, frozenset(scattered(noted))) for place, (offset, noted) in found.items()}
 
     async def _save(self, marks: Mapping[tuple[str, int], Mark]) -> None:
         consumer = AIOKafkaConsumer(**self._connection.aiokafka(), group_id=REPLAYED, enable_auto_commit=False)

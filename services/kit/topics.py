@@ -4,29 +4,31 @@ import asyncio
 import re
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
-from aiokafka.client import AIOKafkaClient
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError, for_code
 from aiokafka.protocol.api import Request, RequestStruct, Response
+from aiokafka.protocol.commit import OffsetFetchRequest
 from aiokafka.protocol.types import Array, Boolean, Int16, Int32, Int64, Schema, String
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient
-from confluent_kafka.admin._listoffsets import OffsetSpec
 
 from contracts import EVENTS
 
-from .errors import Unavailable
-from .kafka import Connection
+from .kafka import Connection, partitions_of
+from .watch import answering, reading
 
-_TIMEOUT_S = 10.0
+_TIMEOUT_MS = 10_000
+_ATTEMPTS = 6
 _RATE_OVER_S = 60
 REPLAYED = "console.replayed"
 """The console's group: what of the dead letters has been dealt with, as committed offsets."""
 
 Partition = tuple[str, int]
+Committed = Mapping[str, Mapping[Partition, tuple[int, str]]]
+"""By group: the committed offset of each partition, and what was noted with it."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,6 @@ class Topics:
     def __init__(self, connection: Connection, keep_s: float = 1.0) -> None:
         self._connection = connection
         self._keep_s = keep_s
-        self._admin: AdminClient | None = None
         self._lock = asyncio.Lock()
         self._seen: tuple[float, list[TopicState]] = (0.0, [])
 
@@ -79,41 +80,76 @@ class Topics:
         """Every topic, by name. Raises Unavailable while Kafka is away."""
         async with self._lock:
             if time.monotonic() - self._seen[0] > self._keep_s:
-                sizes, states = await asyncio.gather(self._sizes(), asyncio.to_thread(self._ask))
-                self._seen = (time.monotonic(), [replace(s, bytes=sizes.get(s.topic)) for s in states])
+                with answering():
+                    found = await asyncio.gather(self._offsets(), self._groups_and_sizes())
+                self._seen = (time.monotonic(), _pictures(found[0], *found[1]))
             return self._seen[1]
 
-    def _ask(self) -> list[TopicState]:
-        try:
-            admin = self._connected()
-            names = {name: len(t.partitions) for name, t in admin.list_topics(timeout=_TIMEOUT_S).topics.items()}
-            partitions = [(n, p) for n, count in names.items() if not n.startswith("__") for p in range(count)]
-            offsets = _offsets(admin, partitions)
-            return _pictures(offsets, _committed(admin))
-        except KafkaException as error:
-            raise Unavailable(f"Kafka does not answer: {error.args[0].str()}") from None
+    async def _offsets(self) -> dict[Partition, Offsets]:
+        minute_ago_ms = int((time.time() - _RATE_OVER_S) * 1000)
+        async with reading(self._connection) as consumer:
+            names = sorted(name for name in await consumer.topics() if not name.startswith("__"))
+            places = await partitions_of(consumer, *names)
+            starts, ends = await consumer.beginning_offsets(places), await consumer.end_offsets(places)
+            then = await consumer.offsets_for_times(dict.fromkeys(places, minute_ago_ms))
+        return {(tp.topic, tp.partition): _offset(starts[tp], ends[tp], then[tp]) for tp in places}
 
-    def _connected(self) -> AdminClient:
-        if self._admin is None:
-            self._admin = AdminClient({"log_level": 0, "socket.timeout.ms": 10_000, **self._connection.properties})
-        return self._admin
+    async def _groups_and_sizes(self) -> tuple[Committed, dict[str, int]]:
+        async with administering(self._connection) as admin:
+            groups = [group[0] for group in await admin.list_consumer_groups()]
+            return {group: await committed(admin, group) for group in groups}, await _sizes(admin)
 
-    async def _sizes(self) -> dict[str, int]:
-        """Bytes on disk by topic, from every broker; librdkafka's client cannot ask for them."""
-        client = AIOKafkaClient(**self._connection.aiokafka(), request_timeout_ms=10_000)
+
+@asynccontextmanager
+async def administering(connection: Connection) -> AsyncGenerator[AIOKafkaAdminClient]:
+    """A client for questions about groups and brokers."""
+    # librdkafka's crashes its process when a group's coordinator moves while its offsets are listed.
+    admin = AIOKafkaAdminClient(**connection.aiokafka(), request_timeout_ms=_TIMEOUT_MS)
+    await admin.start()
+    try:
+        yield admin
+    finally:
+        await admin.close()
+
+
+async def committed(admin: AIOKafkaAdminClient, group: str) -> dict[Partition, tuple[int, str]]:
+    """What a group has committed, with what it noted beside each offset. Raises KafkaError."""
+    answer = await _offsets_of(admin, group)
+    return {
+        (topic, partition): (offset, noted or "")
+        for topic, partitions in answer.topics
+        for partition, offset, noted, _ in partitions
+        if offset >= 0
+    }
+
+
+async def _offsets_of(admin: AIOKafkaAdminClient, group: str) -> Any:
+    """The broker's answer. Coordinators move, and the first question of all makes the topic that they keep."""
+    client: Any = admin
+    for attempt in range(_ATTEMPTS):
         try:
-            await client.bootstrap()
-            found: dict[str, int] = defaultdict(int)
-            for broker in client.cluster.brokers():
-                answer: Any = await client.send(broker.nodeId, DescribeLogDirs())
-                for _, _, topics in answer.results:
-                    for name, parts in topics:
-                        found[name] += sum(size for _, size, _, _ in parts)
-            return found
-        except (OSError, TimeoutError) as error:
-            raise Unavailable(f"Kafka does not answer: {error}") from None
-        finally:
-            await client.close()
+            answer = await client._send_request(OffsetFetchRequest(group, None), await admin.find_coordinator(group))
+            if not answer.error_code:
+                return answer
+            raise for_code(answer.error_code)(f"the offsets of {group} cannot be read")
+        except KafkaError as error:
+            if attempt == _ATTEMPTS - 1 or not error.retriable:
+                raise
+        await asyncio.sleep(0.1 * 2**attempt)
+    raise AssertionError("the last attempt raises")
+
+
+async def _sizes(admin: AIOKafkaAdminClient) -> dict[str, int]:
+    """Bytes on disk by topic, replicas included."""
+    # aiokafka has no question for it.
+    client: Any = admin._client  # pyright: ignore[reportPrivateUsage]
+    found: dict[str, int] = defaultdict(int)
+    for broker in client.cluster.brokers():
+        answer = await client.send(broker.nodeId, DescribeLogDirs())
+        for _, _, topics in answer.results:
+            for name, parts in topics:
+                found[name] += sum(size for _, size, _, _ in parts)
+    return found
 
 
 def contract_of(topic: str) -> type | None:
@@ -130,58 +166,36 @@ def endpoint_of(topic: str) -> str | None:
     return found.group(1) if found else None
 
 
-def _offsets(admin: AdminClient, partitions: Sequence[Partition]) -> dict[Partition, Offsets]:
-    minute_ago_ms = int((time.time() - _RATE_OVER_S) * 1000)
-    specs: tuple[Any, ...] = (OffsetSpec.earliest(), OffsetSpec.latest(), OffsetSpec.for_timestamp(minute_ago_ms))
-    asked = [admin.list_offsets({TopicPartition(t, p): spec for t, p in partitions}) for spec in specs]
-    starts, ends, then = ({(tp.topic, tp.partition): _offset(f) for tp, f in answers.items()} for answers in asked)
-    # No record since then: the broker says -1, and the minute's first offset is the end.
-    return {key: Offsets(starts[key], ends[key], then[key] if then[key] >= 0 else ends[key]) for key in partitions}
+def _offset(start: int, end: int, then: Any) -> Offsets:
+    """No record since the minute began: then the minute begins at the end."""
+    return Offsets(start, end, min(then.offset, end) if then else end)
 
 
-def _offset(answer: "Future[Any]") -> int:
-    return int(answer.result(timeout=_TIMEOUT_S).offset)
-
-
-def _committed(admin: AdminClient) -> dict[str, dict[Partition, tuple[int, str]]]:
-    """Committed offsets (and what was noted with them) of every group."""
-    groups = [g.group_id for g in admin.list_consumer_groups().result(timeout=_TIMEOUT_S).valid]
-    asked = {g: admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(g)])[g] for g in groups}
-    return {
-        group: {
-            (tp.topic, tp.partition): (tp.offset, tp.metadata or "")
-            for tp in answer.result(timeout=_TIMEOUT_S).topic_partitions
-            if tp.offset >= 0
-        }
-        for group, answer in asked.items()
-    }
-
-
-def _pictures(
-    offsets: Mapping[Partition, Offsets], committed: Mapping[str, Mapping[Partition, tuple[int, str]]]
-) -> list[TopicState]:
+def _pictures(offsets: Mapping[Partition, Offsets], groups: Committed, sizes: Mapping[str, int]) -> list[TopicState]:
     by_topic: dict[str, dict[int, Offsets]] = defaultdict(dict)
     for (topic, partition), found in offsets.items():
         by_topic[topic][partition] = found
+    marks = groups.get(REPLAYED, {})
     waiting = {
-        topic: sum(_waiting(parts[p], committed.get(REPLAYED, {}).get((topic, p))) for p in parts)
+        topic: sum(_waiting(parts[p], marks.get((topic, p))) for p in parts)
         for topic, parts in by_topic.items()
         if topic.startswith("dlq.")
     }
-    return [_picture(topic, by_topic[topic], committed, waiting) for topic in sorted(by_topic)]
+    return [_picture(topic, by_topic[topic], groups, waiting, sizes.get(topic)) for topic in sorted(by_topic)]
 
 
 def _picture(
     topic: str,
     parts: Mapping[int, Offsets],
-    committed: Mapping[str, Mapping[Partition, tuple[int, str]]],
+    groups: Committed,
     waiting: Mapping[str, int],
+    size: int | None,
 ) -> TopicState:
     event = contract_of(topic)
     contract = getattr(event, "topic", None)
-    groups = (
+    lags = (
         GroupLag(group, sum(max(0, parts[p].end - at[topic, p][0]) for p in parts if (topic, p) in at))
-        for group, at in committed.items()
+        for group, at in groups.items()
         if group != REPLAYED and any((topic, p) in at for p in parts)
     )
     return TopicState(
@@ -192,9 +206,9 @@ def _picture(
         partitions=len(parts),
         records=sum(o.end - o.start for o in parts.values()),
         rate=round(sum(o.end - o.minute_ago for o in parts.values()) / _RATE_OVER_S, 2),
-        bytes=None,
+        bytes=size,
         dead_letters=waiting.get(topic, waiting.get(f"dlq.{topic}", 0)),
-        groups=tuple(sorted(groups, key=lambda g: g.group)),
+        groups=tuple(sorted(lags, key=lambda g: g.group)),
     )
 
 

@@ -1,17 +1,18 @@
 """Looking into topics from outside, without a group: events as they happen, the latest records, chosen records."""
 
 import time
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Generator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import anyio
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
 
-from .errors import NotFound
-from .kafka import Connection, partitions_of
+from .errors import NotFound, Unavailable
+from .kafka import Connection, is_away, partitions_of
 
 _READ_S = 5.0
 
@@ -53,7 +54,7 @@ class Follower:
 
         Raises NotFound for a topic that does not exist.
         """
-        async with _consumer(self._connection) as consumer:
+        async with reading(self._connection) as consumer:
             places = await _assign(consumer, self._topics)
             ends, starts = await consumer.end_offsets(places), await consumer.beginning_offsets(places)
             for tp in places:
@@ -75,7 +76,12 @@ class Follower:
 
 async def latest(connection: Connection, topics: Sequence[str], limit: int) -> list[Seen]:
     """The last records of some topics, newest first, at most `limit` of each partition. Raises NotFound."""
-    async with _consumer(connection) as consumer:
+    with answering():
+        return await _latest(connection, topics, limit)
+
+
+async def _latest(connection: Connection, topics: Sequence[str], limit: int) -> list[Seen]:
+    async with reading(connection) as consumer:
         places = await _assign(consumer, topics)
         ends, starts = await consumer.end_offsets(places), await consumer.beginning_offsets(places)
         first = {tp: max(starts[tp], ends[tp] - limit) for tp in places}
@@ -86,7 +92,7 @@ async def latest(connection: Connection, topics: Sequence[str], limit: int) -> l
 async def at(connection: Connection, topic: str, places: Iterable[tuple[int, int]]) -> list[Seen]:
     """The records at these (partition, offset). Raises NotFound when one of them is not there."""
     wanted = sorted(set(places))
-    async with _consumer(connection) as consumer:
+    async with reading(connection) as consumer:
         there = await _assign(consumer, [topic])
         ends, starts = await consumer.end_offsets(there), await consumer.beginning_offsets(there)
         found: list[Seen] = []
@@ -98,8 +104,20 @@ async def at(connection: Connection, topic: str, places: Iterable[tuple[int, int
     return found
 
 
+@contextmanager
+def answering() -> Generator[None]:
+    """Raise Unavailable where the broker is away: nobody has to wait for it here."""
+    try:
+        yield
+    except (KafkaError, OSError, TimeoutError) as error:
+        if not is_away(error):
+            raise
+        raise Unavailable("Kafka does not answer at the moment") from None
+
+
 @asynccontextmanager
-async def _consumer(connection: Connection) -> AsyncGenerator[AIOKafkaConsumer]:
+async def reading(connection: Connection) -> AsyncGenerator[AIOKafkaConsumer]:
+    """A consumer without a group, of committed records only."""
     consumer = AIOKafkaConsumer(
         **connection.aiokafka(), group_id=None, enable_auto_commit=False, isolation_level="read_committed",
         auto_offset_reset="earliest", fetch_max_wait_ms=5_000, max_partition_fetch_bytes=1024 * 1024,

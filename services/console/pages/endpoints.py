@@ -53,7 +53,7 @@ def router(shell: Shell) -> APIRouter:
     @api.post("/endpoints/{endpoint}/retrain")
     async def retrain(request: Request, me: Person, endpoint: Name) -> HTMLResponse:
         body = {"endpoint": endpoint, "reason": f"asked for by {me.actor} in the console"}
-        answer = await shell.gateway.tell(request, "governor", "/v1/retrainings", body)
+        answer = await shell.gateway.tell(request, "retrainer", "/v1/retrainings", body)
         return shell.page(request, "said.html", answer=answer, done="A retraining was asked for.")
 
     return api

@@ -18,6 +18,7 @@ TICKER = (
     "approval.requested", "approval.granted", "approval.rejected", "drift.detected", "retraining.requested",
     "retraining.completed", "alert.raised", "alert.resolved",
 )  # fmt: skip
+_RECENT = 12
 
 
 def router(shell: Shell) -> APIRouter:
@@ -25,8 +26,12 @@ def router(shell: Shell) -> APIRouter:
 
     @api.get("/")
     async def overview(request: Request, me: Person) -> HTMLResponse:
-        facts = await _facts(shell, request, me)
-        return shell.page(request, "overview.html", **facts, ticker=",".join(TICKER), title="Overview")
+        facts, recent = await asyncio.gather(
+            _facts(shell, request, me), tried(shell.console.latest(me, TICKER, _RECENT))
+        )
+        return shell.page(
+            request, "overview.html", **facts, recent=recent.data, ticker=",".join(TICKER), title="Overview"
+        )
 
     @api.get("/parts/overview")
     async def live(request: Request, me: Person) -> HTMLResponse:

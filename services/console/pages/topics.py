@@ -29,7 +29,7 @@ def router(shell: Shell) -> APIRouter:
     @api.get("/topics/{topic}")
     async def topic(request: Request, me: Person, topic: str) -> HTMLResponse:
         found, events = await asyncio.gather(
-            tried(console.topics(me, request)), tried(console.latest(me, topic, _PEEK))
+            tried(console.topics(me, request)), tried(console.latest(me, [topic], _PEEK))
         )
         state = next((t for t in found.data if t.topic == topic), None)
         return shell.page(request, "topic.html", 200 if events.ok else events.status, topic=state, events=events,

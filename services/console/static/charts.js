@@ -4,6 +4,7 @@
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
   const wash = (name, percent) => `color-mix(in srgb, ${colour(name)} ${percent}%, transparent)`;
   const seconds = (time) => Date.parse(time) / 1000;
+  const clock = (at) => new Date(at * 1000).toISOString().slice(11, 19);
   const rounded = (digits) => (_, value) => (value == null ? "–" : value.toLocaleString("en", { maximumFractionDigits: digits }));
 
   const kinds = {
@@ -47,6 +48,7 @@
         ctx.save();
         ctx.strokeStyle = colour("faint");
         ctx.fillStyle = colour("soft");
+        ctx.textAlign = "left";
         ctx.font = `${11 * devicePixelRatio}px Inter, sans-serif`;
         ctx.setLineDash([2 * devicePixelRatio, 3 * devicePixelRatio]);
         windows.forEach((window, n) => {
@@ -70,8 +72,8 @@
     box.plot = new uPlot({
       width: box.clientWidth, height: kind.height,
       scales: { y: { range: (_, low, high) => [Math.min(0, low ?? 0), Math.max(high ?? 1, 1e-3) * 1.12] } },
-      axes: [axis(), { ...axis(), size: 52 }],
-      series: [{ value: (_, at) => (at == null ? "–" : new Date(at * 1000).toLocaleTimeString("en", { hour12: false })) }, ...kind.series()],
+      axes: [{ ...axis(), space: 76, values: (_, splits) => splits.map((at) => clock(at)) }, { ...axis(), size: 52 }],
+      series: [{ label: "UTC", value: (_, at) => (at == null ? "–" : clock(at)) }, ...kind.series()],
       plugins: box.dataset.chart === "evidence" ? [versions(box)] : [],
     }, [box.windows.map((w) => seconds(w.to)), ...kind.rows(box.windows)], box);
   };

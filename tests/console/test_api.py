@@ -1,0 +1,345 @@
+"""The console's own API on a real broker: topics, events, dead letters, and the way on to the services."""
+
+import asyncio
+import gzip
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import orjson
+import pytest
+
+from services.kit.testing import eventually
+
+from .conftest import Client, Peer, Say
+
+RETIRED = orjson.dumps({"model": "credit", "version": 1, "retired_by": "engineer", "reason": "old"})
+
+
+def ce(unit: str, id: str = "") -> dict[str, str]:
+    return {"ce_id": id or str(uuid4()), "ce_type": "model.retired", "ce_source": "/fairlead/catalog", "ce_unit": unit}
+
+
+def dead(unit: str, reason: str) -> dict[str, str]:
+    return ce(unit) | {
+        "__connect.errors.topic": "model.retired", "__connect.errors.partition": "0", "__connect.errors.offset": "7",
+        "__connect.errors.exception.class.name": "Invalid", "__connect.errors.exception.message": reason,
+        "fairlead-service": "deployer",
+    }  # fmt: skip
+
+
+async def test_nobody_is_told_anything(as_: Client) -> None:
+    for path in ("/v1/topics", "/v1/platform", "/v1/dead-letters", "/v1/events?topic=model.retired"):
+        assert (await as_("").get(path)).status_code == 401
+
+
+async def test_the_platform_says_who_is_where_and_who_is_away(as_: Client, catalog: Peer, url: str) -> None:
+    platform = (await as_("engineer").get("/v1/platform")).json()
+    states = {service["service"]: service for service in platform["services"]}
+    assert states["console"]["ready"]
+    assert states["console"]["url"] == url
+    assert states["catalog"]["ready"]
+    assert "does not answer" in states["governor"]["problems"]["http"]
+    assert not platform["ready"]
+
+
+async def test_a_topic_tells_its_records_rate_size_and_speaker(as_: Client, say: Say) -> None:
+    before = await _topic(as_, "model.retired")
+    for _ in range(6):
+        await say("model.retired", RETIRED, **ce("retail"))
+    after = await eventually(lambda: _changed(as_, "model.retired", before["records"]), within=8)
+    assert after["records"] == before["records"] + 6
+    assert after["rate"] >= 0.1
+    assert after["bytes"] > before["bytes"]
+    assert (after["speaker"], after["open"], after["partitions"]) == ("catalog", False, 2)
+
+
+async def _topic(as_: Client, name: str) -> dict[str, Any]:
+    topics = (await as_("admin").get("/v1/topics")).json()["items"]
+    return next(topic for topic in topics if topic["topic"] == name)
+
+
+async def _changed(as_: Client, name: str, records: int) -> dict[str, Any] | None:
+    topic = await _topic(as_, name)
+    return topic if topic["records"] > records else None
+
+
+async def test_an_application_may_not_look_into_topics(as_: Client) -> None:
+    answer = await as_("application").get("/v1/topics")
+    assert answer.status_code == 403
+    assert "topic.read" in answer.json()["detail"]
+
+
+async def _stream(
+    client: httpx.AsyncClient, opened: asyncio.Event | None = None, **asked: Any
+) -> AsyncIterator[tuple[str, dict[str, Any]]]:
+    position = ""
+    async with client.stream("GET", "/v1/events", **asked) as response:
+        assert response.status_code == 200
+        async for line in response.aiter_lines():
+            if line.startswith("id: "):
+                position = line[4:]
+                if opened:
+                    opened.set()
+            elif line.startswith("data: "):
+                yield position, orjson.loads(line[6:])
+
+
+async def test_events_arrive_as_they_happen_for_who_may_see_their_unit(as_: Client, say: Say) -> None:
+    opened = asyncio.Event()
+
+    async def first(who: str) -> dict[str, Any]:
+        async for _, document in _stream(as_(who), opened, params={"topic": "model.retired"}):
+            return document
+        raise AssertionError("the stream ended")
+
+    waiting = asyncio.create_task(first("engineer"))
+    await asyncio.wait_for(opened.wait(), 10)
+    await say("model.retired", RETIRED, **ce("wealth", "theirs"))
+    await say("model.retired", RETIRED, **ce("", "nobodys"))
+    await say("model.retired", RETIRED, **ce("retail", "ours"))
+    told = await asyncio.wait_for(waiting, 10)
+    assert (told["id"], told["type"], told["unit"]) == ("ours", "model.retired", "retail")
+    assert told["data"]["model"] == "credit"
+
+
+async def test_a_stream_goes_on_behind_the_position_that_it_gave(as_: Client, say: Say) -> None:
+    ids = [str(uuid4()) for _ in range(3)]
+    for id in ids:
+        await say("model.retired", RETIRED, partition=1, **ce("retail", id))
+    params = {"topic": "model.retired", "since": "start"}
+    position = ""
+    async for at, document in _stream(as_("admin"), params=params):
+        position = at
+        if document["id"] == ids[1]:
+            break
+    async for _, document in _stream(as_("admin"), params=params, headers={"last-event-id": position}):
+        if document["partition"] == 1:
+            assert document["id"] == ids[2]
+            return
+
+
+@pytest.mark.parametrize(
+    ("params", "headers", "status"),
+    [
+        ({"topic": "strangers"}, {}, 404),
+        ({"topic": ""}, {}, 422),
+        ({"topic": "model.retired", "since": "yesterday"}, {}, 422),
+        ({"topic": "model.retired"}, {"last-event-id": "model.retired:x:1"}, 422),
+        ({"topic": "dlq.model.retired"}, {}, 403),
+        ({"topic": "audit.recorded"}, {}, 403),
+    ],
+)
+async def test_a_stream_that_cannot_be_is_refused_before_it_begins(
+    as_: Client, params: dict[str, str], headers: dict[str, str], status: int
+) -> None:
+    who = "data-scientist" if status == 403 else "admin"
+    answer = await as_(who).get("/v1/events", params=params, headers=headers)
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
+
+
+async def test_streams_are_bounded_and_given_back(as_: Client) -> None:
+    opened = [asyncio.Event() for _ in range(3)]
+
+    async def hold(event: asyncio.Event) -> None:
+        async for _ in _stream(as_("admin"), event, params={"topic": "model.registered"}):
+            pass
+
+    held = [asyncio.create_task(hold(event)) for event in opened]
+    await asyncio.wait_for(asyncio.gather(*(event.wait() for event in opened)), 15)
+    assert (await as_("admin").get("/v1/events", params={"topic": "model.registered"})).status_code == 429
+    for task in held:
+        task.cancel()
+    await asyncio.wait(held)
+    assert await eventually(lambda: _opens(as_("admin")), within=20, every=0.5)
+
+
+async def _opens(client: httpx.AsyncClient) -> bool:
+    async with client.stream("GET", "/v1/events", params={"topic": "model.registered"}) as response:
+        return response.status_code == 200
+
+
+async def test_a_dead_letter_is_listed_with_its_reason_and_replayed_to_its_service_alone(as_: Client, say: Say) -> None:
+    partition, offset = await say("dlq.model.retired", RETIRED, **dead("retail", "no such model"))
+    letters = (await as_("engineer").get("/v1/dead-letters", params={"topic": "model.retired"})).json()["items"]
+    letter = next(each for each in letters if each["offset"] == offset)
+    assert (letter["source"], letter["service"], letter["error"]) == ("model.retired", "deployer", "Invalid")
+    assert (letter["reason"], letter["replayed"], letter["unit"]) == ("no such model", False, "retail")
+
+    body = {"topic": "dlq.model.retired", "records": [{"partition": partition, "offset": offset}]}
+    done = await as_("engineer").post("/v1/dead-letters/replay", json=body)
+    assert done.json() == {"topic": "dlq.model.retired", "replayed": 1}
+    topic = await _latest_of(as_, "model.retired")
+    assert topic["key"] == "key"
+    letters = (await as_("engineer").get("/v1/dead-letters", params={"topic": "model.retired"})).json()["items"]
+    assert next(each for each in letters if each["offset"] == offset)["replayed"]
+    assert (await as_("engineer").post("/v1/dead-letters/replay", json=body)).json()["replayed"] == 1, (
+        "it may be repeated"
+    )
+
+
+async def _latest_of(as_: Client, topic: str) -> dict[str, Any]:
+    """The last record of a topic that is addressed to one service."""
+    last: dict[str, Any] = {}
+    async with asyncio.timeout(15):
+        state = await _topic(as_, topic)
+        count = 0
+        async for _, document in _stream(as_("admin"), params={"topic": topic, "since": "start"}):
+            last, count = document, count + 1
+            if count >= state["records"]:
+                return last
+    raise AssertionError("the stream ended")
+
+
+async def test_replaying_all_gives_out_each_waiting_letter_once(as_: Client, say: Say) -> None:
+    await as_("admin").post("/v1/dead-letters/replay", json={"topic": "dlq.usecase.registered"})
+    for number in range(3):
+        headers = dead("retail", f"reason {number}") | {"__connect.errors.topic": "usecase.registered"}
+        await say("dlq.usecase.registered", b"{}", **headers)
+    before = await _topic(as_, "usecase.registered")
+    assert await eventually(lambda: _waiting(as_, 3), within=8)
+    answer = await as_("engineer").post("/v1/dead-letters/replay", json={"topic": "dlq.usecase.registered"})
+    assert answer.json()["replayed"] == 3
+    assert (await as_("engineer").post("/v1/dead-letters/replay", json={"topic": "dlq.usecase.registered"})).json()[
+        "replayed"
+    ] == 0
+    after = await eventually(lambda: _changed(as_, "usecase.registered", before["records"]), within=8)
+    assert after["records"] == before["records"] + 3
+    assert after["dead_letters"] == 0
+
+
+async def _waiting(as_: Client, count: int) -> bool:
+    return (await _topic(as_, "dlq.usecase.registered"))["dead_letters"] == count
+
+
+async def test_dead_letters_of_another_unit_are_neither_shown_nor_replayed(as_: Client, say: Say) -> None:
+    partition, offset = await say("dlq.model.retired", RETIRED, **dead("retail", "private"))
+    shown = (await as_("other-unit").get("/v1/dead-letters", params={"topic": "dlq.model.retired"})).json()["items"]
+    assert not [letter for letter in shown if letter["unit"] != "wealth"]
+    body = {"topic": "dlq.model.retired", "records": [{"partition": partition, "offset": offset}]}
+    assert (await as_("other-unit").post("/v1/dead-letters/replay", json=body)).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "field"),
+    [
+        ({"topic": "model.retired", "records": [{"partition": 0, "offset": 0}]}, 422, "topic"),
+        ({"topic": "dlq.strangers"}, 404, None),
+        ({"topic": "dlq.model.retired", "records": [{"partition": 0, "offset": 10**9}]}, 404, None),
+        ({"topic": "dlq.model.retired", "records": [{"partition": -1, "offset": 0}]}, 422, "records.0.partition"),
+        ({"topic": "dlq.model.retired", "all": True}, 422, "all"),
+        ({}, 422, "topic"),
+    ],
+)
+async def test_a_replay_of_what_is_not_there_is_refused(
+    as_: Client, body: dict[str, Any], status: int, field: str | None
+) -> None:
+    answer = await as_("admin").post("/v1/dead-letters/replay", json=body)
+    assert (answer.status_code, answer.json().get("field")) == (status, field)
+
+
+async def test_a_record_that_names_no_source_is_not_replayed(as_: Client, say: Say) -> None:
+    forged = dead("retail", "x") | {"__connect.errors.topic": "approval.granted"}
+    partition, offset = await say("dlq.model.retired", RETIRED, **forged)
+    body = {"topic": "dlq.model.retired", "records": [{"partition": partition, "offset": offset}]}
+    answer = await as_("admin").post("/v1/dead-letters/replay", json=body)
+    assert (answer.status_code, "names no source" in answer.json()["detail"]) == (422, True)
+    headers = dead("retail", "x") | {"__connect.errors.topic": "model.retired"}
+    await say("dlq.model.retired", RETIRED, **headers)
+
+
+async def test_a_request_reaches_its_service_unchanged(as_: Client, catalog: Peer) -> None:
+    body = gzip.compress(b"model bytes" * 1000)
+    headers = {"content-encoding": "gzip", "idempotency-key": "k-1", "cookie": "fairlead_session=x"}
+    answer = await as_("engineer").post("/v1/models/a%2Fb?x=1&y=%20", content=body, headers=headers)
+    assert answer.text == "here"
+    assert "set-cookie" not in answer.headers
+    request, seen = catalog.seen[-1]
+    assert seen == body
+    assert (request.scope["raw_path"], request.scope["query_string"]) == (b"/v1/models/a%2Fb", b"x=1&y=%20")
+    assert (request.headers["idempotency-key"], request.headers["content-encoding"]) == ("k-1", "gzip")
+    assert request.headers["authorization"].startswith("Bearer ")
+    assert "cookie" not in request.headers
+
+
+async def test_an_upload_is_passed_on_in_pieces_not_gathered(as_: Client, catalog: Peer) -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        for _ in range(40):
+            yield b"x" * 1_000_000
+
+    assert (await as_("engineer").post("/v1/models", content=pieces())).status_code == 200
+    assert len(catalog.seen[-1][1]) == 40_000_000
+
+
+async def test_an_answer_comes_back_as_it_is_made(as_: Client, scorer: Peer) -> None:
+    times: list[float] = []
+    async with as_("engineer").stream("GET", "/v2/models/slow") as response:
+        async for _ in response.aiter_raw():
+            times.append(asyncio.get_running_loop().time())
+    assert times[-1] - times[0] > 0.2
+    assert "x-mine" not in response.headers
+    assert response.headers["x-yours"] == "2"
+
+
+async def test_a_refusal_of_a_service_is_handed_back(as_: Client, catalog: Peer) -> None:
+    answer = await as_("engineer").get("/v1/models/gone")
+    assert (answer.status_code, answer.json()["detail"]) == (404, "there is no model gone")
+
+
+async def test_a_service_that_is_away_is_named(as_: Client) -> None:
+    answer = await as_("engineer").get("/v1/approvals")
+    assert (answer.status_code, answer.headers["content-type"]) == (503, "application/problem+json")
+    assert "governor is away" in answer.json()["detail"]
+    assert (await as_("engineer").post("/v2/models/credit/infer", json={})).json() == {
+        "error": "the scorer is away; nothing was done, try again"
+    }
+
+
+async def test_what_no_service_answers_is_not_found(as_: Client) -> None:
+    assert (await as_("admin").get("/v1/secrets")).status_code == 404
+
+
+async def test_a_cookie_cannot_write_without_the_pages_own_token(as_: Client, catalog: Peer, home: Any) -> None:
+    browser = as_("")
+    token = (home / "tokens" / "engineer.jwt").read_text()
+    signed_in = await browser.get("/login", params={"token": token})
+    assert signed_in.status_code == 303
+    assert (await browser.get("/v1/models")).text == "here"
+    before = len(catalog.seen)
+    forged = await browser.post("/v1/models", content=b"x")
+    assert (forged.status_code, len(catalog.seen)) == (403, before)
+    page = (await browser.get("/topics")).text
+    csrf = page.partition('name="csrf" content="')[2].partition('"')[0]
+    assert (await browser.post("/v1/models", content=b"x", headers={"x-csrf-token": csrf})).status_code == 200
+    assert catalog.seen[-1][0].headers["authorization"] == f"Bearer {token}"
+
+
+async def test_a_wrong_token_is_refused_at_the_door(as_: Client) -> None:
+    answer = await as_("").post("/login", data={"token": "nonsense"})
+    assert answer.status_code == 401
+    assert "set-cookie" not in answer.headers
+    assert "That did not work" in answer.text
+
+
+async def test_a_page_sends_strangers_to_the_door_and_back(as_: Client) -> None:
+    answer = await as_("").get("/approvals")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/login?next=/approvals")
+
+
+async def test_pages_run_nothing_from_elsewhere(as_: Client, home: Any) -> None:
+    browser = as_("")
+    await browser.get("/login", params={"token": (home / "tokens" / "admin.jwt").read_text()})
+    answer = await browser.get("/models")
+    policy = answer.headers["content-security-policy"]
+    assert "script-src 'self';" in policy
+    assert "unsafe" not in policy
+    assert answer.headers["cache-control"] == "no-store"
+    assert "catalog does not answer" in answer.text, "a page says which part is away and shows the rest"
+
+
+async def test_every_page_stands_while_the_services_are_away(as_: Client, home: Any) -> None:
+    browser = as_("")
+    await browser.get("/login", params={"token": (home / "tokens" / "admin.jwt").read_text()})
+    for path in ("/", "/models", "/endpoints", "/topics", "/approvals", "/alerts", "/audit", "/dead-letters"):
+        assert (await browser.get(path)).status_code == 200, path

@@ -1,0 +1,135 @@
+"""What the console decides without asking anybody: routes, sessions, marks, and how values read."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from starlette.responses import Response
+
+from services.console import views
+from services.console.pages.shell import inside
+from services.console.routing import back, onward, service_of
+from services.console.session import COOKIE, Sessions, secret_of
+from services.kit.letters import Mark
+from services.kit.topics import contract_of, endpoint_of, scattered
+
+
+@pytest.mark.parametrize(
+    ("path", "service"),
+    [
+        ("/v1/models", "catalog"),
+        ("/v1/models/credit/versions/1/card", "catalog"),
+        ("/v1/use-cases/limits", "catalog"),
+        ("/v1/deployments", "deployer"),
+        ("/v1/endpoints/credit/rollback", "deployer"),
+        ("/v1/approvals", "governor"),
+        ("/v1/audit/verify", "governor"),
+        ("/.well-known/openid-configuration", "governor"),
+        ("/v2", "scorer"),
+        ("/v2/models/credit/infer", "scorer"),
+        ("/invocations/credit", "scorer"),
+        ("/v1/batches/7", "scorer"),
+        ("/v1/monitors/credit/drift", "monitor"),
+        ("/v1/retrainings", "retrainer"),
+        ("/v1/decisions/7", "recorder"),
+        ("/v1/modelsx", None),
+        ("/v1/secrets", None),
+        ("/v1/models/../../metrics", None),
+        ("/metrics", None),
+    ],
+)
+def test_each_path_belongs_to_one_service(path: str, service: str | None) -> None:
+    assert service_of(path) == service
+
+
+def test_headers_of_the_connection_and_of_the_console_are_not_passed_on() -> None:
+    given_ = [
+        (b"host", b"console"), (b"Cookie", b"fairlead_session=secret"), (b"connection", b"keep-alive, X-Mine"),
+        (b"x-mine", b"1"), (b"transfer-encoding", b"chunked"), (b"authorization", b"Bearer t"), (b"x-csrf-token", b"c"),
+    ]  # fmt: skip
+    assert onward(given_) == [(b"authorization", b"Bearer t"), (b"x-forwarded-for", b"console")]
+    assert back([(b"Set-Cookie", b"a=b"), (b"content-type", b"text/plain")]) == [(b"content-type", b"text/plain")]
+
+
+@pytest.mark.parametrize(
+    "target", ["//evil.example", "https://evil.example", "/\\evil.example", "javascript:alert(1)", ""]
+)
+def test_signing_in_never_leads_elsewhere(target: str) -> None:
+    assert inside(target) == "/"
+
+
+def test_signing_in_leads_back_to_the_page() -> None:
+    assert inside("/approvals?x=1") == "/approvals?x=1"
+
+
+def test_a_cookie_proves_its_token_and_a_changed_one_proves_nothing(tmp_path: Path) -> None:
+    sessions = Sessions(secret_of(tmp_path))
+    response = Response()
+    sessions.start(response, "the-token", secure=False)
+    header = response.headers["set-cookie"]
+    assert "HttpOnly" in header
+    assert "SameSite=lax" in header
+    cookie = header.partition(f"{COOKIE}=")[2].partition(";")[0]
+    assert sessions.token(cookie) == "the-token"
+    assert sessions.token(cookie[:-2] + "xx") is None
+    assert Sessions(b"another key").token(cookie) is None
+
+
+def test_the_key_of_sessions_is_kept_for_the_next_start_and_private(tmp_path: Path) -> None:
+    assert secret_of(tmp_path) == secret_of(tmp_path)
+    assert (tmp_path / "secrets" / "console-session.key").stat().st_mode & 0o077 == 0
+
+
+def test_the_write_token_belongs_to_one_session() -> None:
+    sessions = Sessions(b"key")
+    assert sessions.csrf("one") != sessions.csrf("two")
+
+
+@given(st.lists(st.integers(0, 60), max_size=60))
+def test_a_mark_covers_exactly_what_was_replayed(offsets: list[int]) -> None:
+    mark = Mark()
+    for offset in offsets:
+        mark = mark.with_([offset])
+    assert {n for n in range(70) if mark.covers(n)} == set(offsets)
+    assert all(n > mark.below for n in mark.single), "single ones that reach the mark are folded into it"
+    assert scattered(mark.noted) == mark.single
+
+
+def test_a_mark_follows_the_retention_of_its_topic() -> None:
+    assert Mark(2, frozenset({5, 6})).from_(5) == Mark(7)
+
+
+def test_topics_of_endpoints_are_recognised() -> None:
+    assert endpoint_of("inference.requested.credit") == "credit"
+    assert endpoint_of("dlq.inference.requested.credit") == "credit"
+    assert endpoint_of("inference.logged") is None
+    assert contract_of("inference.requested.credit") is contract_of("inference.requested")
+    assert contract_of("strangers") is None
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "now"),
+        (5, "5 s ago"),
+        (90, "2 min ago"),
+        (7200, "2 h ago"),
+        (86400 * 3, "3 d ago"),
+        (86400 * 800, "2 y ago"),
+    ],
+)
+def test_times_read_in_one_unit(seconds: int, text: str) -> None:
+    now = datetime(2026, 1, 2, tzinfo=UTC)
+    assert views.ago(now - timedelta(seconds=seconds), now) == text
+
+
+def test_values_read_short_and_never_break_a_page() -> None:
+    assert views.short_number(12_345) == "12.3\u202fk"
+    assert views.short_number(0.0) == "0"
+    assert views.number(1234567) == "1\u202f234\u202f567"
+    assert views.size(1536) == "1.5\u202fKiB"
+    assert views.signed(-0.5) == "−0.50"
+    assert views.brief("sha256:" + "ab" * 32) == "ababababab…"
+    assert [f(None) for f in (views.ago, views.number, views.short_number, views.size, views.signed)] == ["–"] * 5
