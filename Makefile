@@ -8,7 +8,7 @@ RUN := $(VENV)/bin/python
 JVM_LOCK := deploy/embedded/jvm.lock.toml
 SOURCES := bench contracts deploy examples fairlead services tests
 
-.PHONY: help demo test up down status check format set-up clean
+.PHONY: help demo test up down status bench check format set-up clean
 
 help: ## Show this
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ down: ## Stop the platform
 
 status: ## Show what runs, where, since when
 	@if [ -x $(RUN) ]; then $(RUN) -m deploy.embedded status; else echo "nothing runs: nothing is set up"; fi
+
+bench: set-up ## Measure beside the bare limits in one run (ARGS="rest --rounds 3")
+	@$(RUN) -m bench $(ARGS)
 
 check: set-up ## Check format, lint, types, import rules and contracts
 	@$(VENV)/bin/ruff format --check $(wildcard $(SOURCES))

@@ -4,9 +4,8 @@ from collections.abc import AsyncIterator
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from .kafka import Connection
+from .kafka import Connection, partitions_of
 from .stream import Record
-from .transactional import partition_counts
 
 
 class TopicReader:
@@ -24,8 +23,7 @@ class TopicReader:
             auto_offset_reset="earliest", max_partition_fetch_bytes=4 * 1024 * 1024, metadata_max_age_ms=30_000,
         )  # fmt: skip
         await consumer.start()
-        count = (await partition_counts(consumer, [self._topic]))[self._topic]
-        consumer.assign([TopicPartition(self._topic, partition) for partition in range(count)])
+        consumer.assign(await partitions_of(consumer, self._topic))
         consumer.pause(*consumer.assignment())
         self._consumer = consumer
 

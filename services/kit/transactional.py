@@ -8,14 +8,14 @@ fences its producer. A transaction therefore starts where the last committed one
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from .health import Progress
-from .kafka import Connection
+from .kafka import Connection, partitions_of
 from .telemetry import STREAM_LAG, STREAM_RECORDS, get_logger
 
 Headers = list[tuple[str, bytes]]
@@ -183,7 +183,7 @@ class Lane:
         self._consumer.resume(self._tp)
 
     async def _pump(self, producer: AIOKafkaProducer) -> None:
-        pending: list[Incoming] = []
+        pending: Sequence[Incoming] = ()
         while not self._stopping.is_set():
             pending = pending or await self._read()
             if not pending:
@@ -192,7 +192,7 @@ class Lane:
                 pending = pending[taken:]
                 self._limit = min(self._limit * 2, self._stream.max_records)
 
-    async def _read(self) -> list[Incoming]:
+    async def _read(self) -> Sequence[Incoming]:
         try:
             found = await self._consumer.getmany(self._tp, timeout_ms=300, max_records=self._limit)
         except KafkaError as error:
@@ -201,7 +201,7 @@ class Lane:
         if end := self._consumer.highwater(self._tp):
             position = await self._consumer.position(self._tp)
             STREAM_LAG.labels(self._tp.topic, str(self._tp.partition)).set(max(0, end - position))
-        return found.get(self._tp, [])
+        return found.get(self._tp, ())
 
     async def _turn(self, producer: AIOKafkaProducer, records: Sequence[Incoming]) -> int:
         """One transaction over these records; answers how many are done, 0 to try again with fewer."""
@@ -311,7 +311,8 @@ class TransactionalStream:
         later."""
         names = (self.topic, *self._outputs)
         while True:
-            counts = await partition_counts(consumer, names)
+            found = [tp.topic for tp in await partitions_of(consumer, *names)]
+            counts = {name: found.count(name) for name in names}
             missing = [name for name, count in counts.items() if not count]
             if not missing:
                 self.partitions = counts
@@ -352,17 +353,11 @@ class _Listener(ConsumerRebalanceListener):
         self._stream = stream
         self._consumer = consumer
 
-    async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
+    async def on_partitions_revoked(self, revoked: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         await self._stream.release()
 
-    async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
+    async def on_partitions_assigned(self, assigned: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         self._stream.take(self._consumer, assigned)
-
-
-async def partition_counts(consumer: AIOKafkaConsumer, topics: Sequence[str]) -> dict[str, int]:
-    """How many partitions each topic has, asked anew; 0 for one that does not exist."""
-    cluster = await consumer._client.fetch_all_metadata()  # the public `topics()` drops the partitions
-    return {topic: len(cluster.partitions_for_topic(topic) or ()) for topic in topics}
 
 
 async def _close(client: AIOKafkaConsumer | AIOKafkaProducer) -> None:

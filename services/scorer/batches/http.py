@@ -35,7 +35,8 @@ async def serve(settings: ScorerSettings, db: Database, inputs: Inputs, serving:
     listening = socket.create_server(("127.0.0.1", 0))
     write_atomically(settings.batches_port_path, b"%d" % listening.getsockname()[1])
     try:
-        await server._serve([listening])  # serve() would take the signal handlers for itself
+        # serve() would take the signal handlers for itself.
+        await server._serve([listening])  # pyright: ignore[reportPrivateUsage]
     finally:
         listening.close()
 

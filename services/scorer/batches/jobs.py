@@ -141,25 +141,24 @@ class Runner:
         record = None
         if len(scored.good):
             took = (time.perf_counter() - started) * 1000
+            request, response = self._payloads(job, number, columns, scored, served, result, rows, id)
             said = served.records.record(
                 inference_id=id, mode="batch", application=job.application, received_at=received, latency_ms=took,
-                rows=len(scored.good), **await self._payloads(job, number, columns, scored, served, result, rows, id),
+                rows=len(scored.good), request=request, response=response,
                 correlation_id=job.correlation_id, traceparent=job.traceparent,
             )  # fmt: skip
             record = await self._objects.put((await offload(said, self._objects)).to_spool())
         return Chunk(number, rows, rows - len(scored.good), result, record)
 
-    async def _payloads(
+    def _payloads(
         self, job: Job, number: int, columns: Columns, scored: Scored, served: Served, result: str, rows: int, id: str
-    ) -> dict[str, bytes]:
+    ) -> tuple[bytes, bytes]:
         """Request and response of the log: as they are, or where they can be read."""
         request, response = encode(columns, scored, served, id)
-        if len(request) + len(response) <= INLINE_LIMIT:
-            return {"request": request, "response": response}
-        if job.input_digest and len(scored.good) == rows:
+        if len(request) + len(response) > INLINE_LIMIT and job.input_digest and len(scored.good) == rows:
             request = reference(job.input_digest, _PARQUET, number * job.chunk_rows, rows)
             response = reference(result, _PARQUET, 0, rows)
-        return {"request": request, "response": response}
+        return request, response
 
     async def _say(self, job: Job, chunk: Chunk, producer: Producer) -> None:
         if chunk.logged:

@@ -92,7 +92,7 @@ class Rows:
     def matrix(self, rows: Sequence[Row]) -> tuple[Array, Array]:
         """The model's matrix, and which rows hold a number beyond its datatype."""
         wide = np.array([row.data for row in rows], np.float64)
-        beyond = (np.abs(wide) > self._bound).any(axis=1)
+        beyond: Array = np.asarray((np.abs(wide) > self._bound).any(axis=1))
         with np.errstate(over="ignore"):
             return wide.astype(self._dtype), beyond
 
