@@ -76,6 +76,7 @@ class BatchConsumer:
         progress: Progress | None = None,
         max_records: int = 2000,
         poll_ms: int = 500,
+        pause_ms: int = 0,
     ) -> None:
         self._settings = settings
         self._db = db
@@ -86,6 +87,7 @@ class BatchConsumer:
         self._progress = progress or Progress()
         self._max_records = max_records
         self._poll_ms = poll_ms
+        self._pause_s = pause_ms / 1000  # lets records collect, where a batch becomes a file
         self._name = f"stream {group}"
         self._progress.expect(self._name, grace_s=15.0)
 
@@ -115,13 +117,15 @@ class BatchConsumer:
         )  # fmt: skip
         listener = _SeekOnAssignment(consumer, self._positions)
         consumer.subscribe(self._topics, listener=listener)
-        await consumer.start()
         try:
+            await consumer.start()
             while True:
                 fetched = await consumer.getmany(timeout_ms=self._poll_ms, max_records=self._max_records)
                 for tp, records in fetched.items():
                     await self._fold(consumer, tp, records, listener)
                 await self._between_polls(consumer)
+                if fetched and self._pause_s:
+                    await asyncio.sleep(self._pause_s)
         finally:
             await consumer.stop()
 

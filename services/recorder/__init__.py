@@ -1,0 +1,1 @@
+"""Recorder: what was decided, and what followed."""

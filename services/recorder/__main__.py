@@ -1,0 +1,8 @@
+"""Run the recorder."""
+
+from services.kit.service import run
+
+from .app import build
+from .settings import RecorderSettings
+
+run(build, RecorderSettings)
