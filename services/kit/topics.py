@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError, for_code
 from aiokafka.protocol.api import Request, RequestStruct, Response
@@ -17,7 +18,7 @@ from aiokafka.protocol.types import Array, Boolean, Int16, Int32, Int64, Schema,
 
 from contracts import EVENTS
 
-from .kafka import Connection, partitions_of
+from .kafka import Connection
 from .watch import answering, reading
 
 _TIMEOUT_MS = 10_000
@@ -89,7 +90,11 @@ class Topics:
         minute_ago_ms = int((time.time() - _RATE_OVER_S) * 1000)
         async with reading(self._connection) as consumer:
             names = sorted(name for name in await consumer.topics() if not name.startswith("__"))
-            places = await partitions_of(consumer, *names)
+            # Without knowing the leaders beforehand, the first question waits five seconds for them.
+            await consumer._client.set_topics(names)  # pyright: ignore[reportPrivateUsage]
+            places = [
+                TopicPartition(name, p) for name in names for p in sorted(consumer.partitions_for_topic(name) or ())
+            ]
             starts, ends = await consumer.beginning_offsets(places), await consumer.end_offsets(places)
             then = await consumer.offsets_for_times(dict.fromkeys(places, minute_ago_ms))
         return {(tp.topic, tp.partition): _offset(starts[tp], ends[tp], then[tp]) for tp in places}

@@ -63,6 +63,7 @@ class Follower:
                 start = default if given is None else min(max(given, starts[tp]), ends[tp])
                 self.positions[tp.topic, tp.partition] = start
                 consumer.seek(tp, start)
+            consumer.resume(*places)
             yield None
             while True:
                 found = await consumer.getmany(timeout_ms=1_000, max_records=200)
@@ -137,13 +138,13 @@ async def _assign(consumer: AIOKafkaConsumer, topics: Sequence[str]) -> list[Top
         if not any(tp.topic == topic for tp in places):
             raise NotFound(f"there is no topic {topic}")
     consumer.assign(places)
+    consumer.pause(*places)  # nothing is fetched until it is known from where
     return places
 
 
 async def _read(consumer: AIOKafkaConsumer, ranges: Mapping[TopicPartition, tuple[int, int]]) -> list[Seen]:
     """Every committed record of the ranges [start, end); compaction and transactions leave gaps."""
     open_ = {tp: end for tp, (start, end) in ranges.items() if start < end}
-    consumer.pause(*(tp for tp in consumer.assignment() if tp not in open_))
     for tp in open_:
         consumer.resume(tp)
         consumer.seek(tp, ranges[tp][0])
