@@ -11,7 +11,7 @@ from .home import Home
 from .part import Part
 from .problem import Problem
 from .processes import Running, end, spawn, take_over
-from .state import PartRecord, timestamp
+from .state import PartRecord, PartState, timestamp
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0
 _STEADY_AFTER_S = 60.0
@@ -86,13 +86,14 @@ class Child:
 
     async def _spawn(self) -> None:
         with anyio.CancelScope(shield=True):  # a process that is started is known
-            self.process = await to_thread.run_sync(self._start, self._home, self.part)
-        self.record.pid, self.record.born, self.record.since = self.process.pid, self.process.born, timestamp()
+            self.process = started = await to_thread.run_sync(self._start, self._home, self.part)
+            self.record.pid, self.record.born, self.record.since = started.pid, started.born, timestamp()
         self._tell("starting")
 
     async def _watch(self) -> int | None:
         """Look for readiness until it is there, and wait for the end of the process."""
         assert self.process is not None
+        code: int | None = None
         async with anyio.create_task_group() as group:
             group.start_soon(self._await_ready, self.process.pid)
             code = await self.process.wait()
@@ -106,8 +107,8 @@ class Child:
             await anyio.sleep(0.1)
         self._tell("ready")
 
-    def _tell(self, state: str) -> None:
-        self.record.state = state  # type: ignore[assignment]
+    def _tell(self, state: PartState) -> None:
+        self.record.state = state
         self._news.set()
         self._news = anyio.Event()
         self._changed()

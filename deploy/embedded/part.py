@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,14 @@ def listening(port: int, host: str = "127.0.0.1") -> bool:
         return False
 
 
-def as_user(uid: int | None) -> dict[str, Any]:
+class UserArguments(TypedDict, total=False):
+    """Arguments of Popen."""
+
+    user: int
+    group: int
+    extra_groups: list[int]
+
+
+def as_user(uid: int | None) -> UserArguments:
     """Arguments of Popen for another user, without any group of ours: a group's rights would hide everybody's."""
     return {} if uid is None else {"user": uid, "group": uid, "extra_groups": []}

@@ -103,7 +103,7 @@ def tool_environment(home: Home, outside: Outside) -> dict[str, str]:
 
 def chosen_services(outside: Outside) -> list[Service]:
     """All services that exist, or those that `FAIRLEAD_SERVICES` names. Raises Problem for one that does not."""
-    existing = [name for name in PORT_ORDER if (ROOT / "services" / name / "__main__.py").exists()]
+    existing: list[Service] = [name for name in PORT_ORDER if (ROOT / "services" / name / "__main__.py").exists()]
     named = outside.environment.get("FAIRLEAD_SERVICES")
     if named is None:
         return existing

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 import anyio
 from anyio import to_thread
@@ -21,6 +22,8 @@ from .preflight import Port
 from .problem import Problem
 from .processes import MARK, Running, end, end_leftovers, mark, spawn, spawn_from, take_over
 from .state import PartRecord, Phase, State, launcher_lock, read, timestamp
+
+E = TypeVar("E", bound=Exception)
 
 _BACKBONE_WITHIN_S, _SERVICE_WITHIN_S = 60.0, 90.0
 _LOG_BYTES = 20 * 1024 * 1024
@@ -49,9 +52,9 @@ class Supervisor:
                 group.start_soon(self._housekeeping)
             self._step("stopping", "ending everything")
         except* Problem as problems:
-            self._fail(_first(problems))
+            self._fail(_first(problems, Problem))
         except* OSError as errors:
-            self._fail(_of_system(_first(errors), self.home))
+            self._fail(_of_system(_first(errors, OSError), self.home))
         finally:
             with anyio.CancelScope(shield=True):
                 await self._take_down()
@@ -218,15 +221,15 @@ class Supervisor:
             print(f"{timestamp()} cannot write the state: {error}", flush=True)
 
 
-def _first(group: BaseExceptionGroup) -> Exception:
+def _first(group: BaseExceptionGroup[E], kind: type[E]) -> E:
     error: BaseException = group
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    assert isinstance(error, Exception)
+    assert isinstance(error, kind)
     return error
 
 
-def _of_system(error: Exception, home: Home) -> Problem:
+def _of_system(error: OSError, home: Home) -> Problem:
     return Problem(f"the operating system refuses: {error}", f"Look for a full disk or missing rights at {home.path}.")
 
 

@@ -93,7 +93,7 @@ def read_properties(path: Path) -> dict[str, str]:
 def connect(properties: Properties, within_s: float = 10) -> AdminClient:
     """An administrator's client that has reached the cluster. Raises ProvisionError."""
     said: list[KafkaError] = []
-    quiet = {"log_level": 0, "error_cb": said.append, "reconnect.backoff.max.ms": 250}
+    quiet: dict[str, Any] = {"log_level": 0, "error_cb": said.append, "reconnect.backoff.max.ms": 250}
     try:
         admin = AdminClient({**quiet, **properties})
     except (KafkaException, ValueError) as error:
@@ -176,8 +176,14 @@ def ensure_acls(properties: Properties | AdminClient, rights: Iterable[Right]) -
 
 def _standing_acls(admin: AdminClient) -> list[AclBinding]:
     every = AclBindingFilter(
-        ResourceType.ANY, None, ResourcePatternType.ANY, None, None, AclOperation.ANY, AclPermissionType.ANY
-    )
+        ResourceType.ANY,
+        cast(str, None),
+        ResourcePatternType.ANY,
+        cast(str, None),
+        cast(str, None),
+        AclOperation.ANY,
+        AclPermissionType.ANY,
+    )  # None: any, which the client's types do not say
     return list(admin.describe_acls(every, request_timeout=_REQUEST_S).result())
 
 
