@@ -8,7 +8,7 @@ RUN := $(VENV)/bin/python
 JVM_LOCK := deploy/embedded/jvm.lock.toml
 SOURCES := bench contracts deploy examples fairlead services tests
 
-.PHONY: help demo test up down status bench check bench format set-up clean
+.PHONY: help demo test up down status check bench format set-up clean
 
 help: ## Show this
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
