@@ -47,7 +47,7 @@ def kafka(installation: Home) -> Iterator[Path]:
     with running(embedded_kafka.part(installation)):
         path = installation.client_properties(secrets.LAUNCHER)
         clients = {name: secrets.read_client_properties(installation, name) for name in PRINCIPALS}
-        provision(read_properties(path), {name: client["sasl.password"] for name, client in clients.items()}, 60)
+        provision(read_properties(path), {name: client["sasl.password"] for name, client in clients.items()}, 120)
         yield path
 
 

@@ -96,7 +96,7 @@ def tool_environment(home: Home, outside: Outside) -> dict[str, str]:
         "PYTHONPATH": str(ROOT),
         "FAIRLEAD_HOME": str(home.path),
         "FAIRLEAD_KAFKA_PROPERTIES": str(administrator_properties(home, outside)),
-        "FAIRLEAD_KAFKA_WITHIN_S": "10" if outside.kafka else "60",
+        "FAIRLEAD_KAFKA_WITHIN_S": "10" if outside.kafka else "120",
         "FAIRLEAD_DATABASE": database_url(home, outside),
     }
 

@@ -27,7 +27,7 @@ def free_home(path: Path) -> Home:
 
 
 @contextmanager
-def running(part: Part, within_s: float = 60) -> Iterator[subprocess.Popen[bytes]]:
+def running(part: Part, within_s: float = 150) -> Iterator[subprocess.Popen[bytes]]:
     """A part that is ready; it ends with the block, and with this process however that ends."""
     with start(part) as process:
         try:
@@ -47,7 +47,7 @@ def start(part: Part) -> subprocess.Popen[bytes]:
         )  # fmt: skip
 
 
-def wait_ready(part: Part, process: subprocess.Popen[bytes], within_s: float = 60) -> None:
+def wait_ready(part: Part, process: subprocess.Popen[bytes], within_s: float = 150) -> None:
     """Wait until a started part is ready. Raises Problem."""
     deadline = time.monotonic() + within_s
     while not part.ready(process.pid):

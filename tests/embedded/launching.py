@@ -17,7 +17,7 @@ import psutil
 from deploy.embedded.home import ROOT, Home
 from deploy.embedded.processes import born, marked
 
-WITHIN_S = 120
+WITHIN_S = 240
 
 
 @dataclass
@@ -80,7 +80,7 @@ def place() -> Iterator[Path]:
         yield Path(made)
 
 
-def wait_until(check: Callable[[], bool], within_s: float = 60) -> None:
+def wait_until(check: Callable[[], bool], within_s: float = 120) -> None:
     deadline = time.monotonic() + within_s
     while not check():
         assert time.monotonic() < deadline, f"not within {within_s} s"
