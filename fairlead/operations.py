@@ -312,6 +312,13 @@ class Operations:
         """How far a retraining came."""
         return (yield from settled(Retraining, f"/v1/retrainings/{part(id)}", wait))
 
+    @operation
+    def retrainings(
+        self, *, model: str | None = None, limit: int | None = None, cursor: str | None = None
+    ) -> Flow[Page[Retraining]]:
+        """Retrainings, newest first."""
+        return (yield from read(Page[Retraining], "/v1/retrainings", model=model, limit=limit, cursor=cursor))
+
     # --- topics, audit, reports ----------------------------------------------------------------
 
     @operation
@@ -356,8 +363,9 @@ class Operations:
     @operation
     def export_audit(self) -> Flow[tuple[bytes, bytes]]:
         """The whole ledger and its checkpoints as JSON Lines, for `fairlead.audit` to verify offline."""
-        records = yield Request("GET", "/v1/audit/export", timeout_s=_UPLOAD_TIMEOUT_S)
+        # Checkpoints first: one that is made meanwhile would seal records that were not exported.
         checkpoints = yield Request("GET", "/v1/audit/checkpoints")
+        records = yield Request("GET", "/v1/audit/export", timeout_s=_UPLOAD_TIMEOUT_S)
         return records.content, checkpoints.content
 
     @operation

@@ -72,6 +72,9 @@ def rehashed(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return exported([r["record"].encode() for r in records])
 
 
+books_before = books()
+
+
 def first(report: audit.Report) -> tuple[int, str]:
     assert report.first
     return report.first.position, report.first.kind
@@ -211,6 +214,13 @@ def test_no_input_breaks_the_verifier(data: st.DataObject) -> None:
         st.one_of(st.none(), st.integers(), st.text(max_size=9), st.lists(st.integers(), max_size=2)),
     )
     audit.verify(data.draw(st.lists(odd, max_size=3)), data.draw(st.lists(odd, max_size=3)), KEYS)
+
+
+def test_without_its_package_it_says_what_to_install_and_calls_nothing_forged(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith("cryptography")]:
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(audit.CannotVerify, match=r"fairlead\[audit\]"):
+        books_before.report()
 
 
 def test_both_verifiers_agree_with_the_governor_on_the_chain() -> None:

@@ -1,5 +1,6 @@
 """A BPMN process, run by SpiffWorkflow with CEL as its only language; the host does the work of its service tasks."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -28,6 +29,9 @@ from SpiffWorkflow.bpmn.workflow import BpmnWorkflow
 from SpiffWorkflow.util.task import TaskState
 
 from . import cel
+
+# Every change of every task's state would be a line in the service's log.
+logging.getLogger("spiff").setLevel(logging.WARNING)
 
 
 class CelEnvironment(BasePythonScriptEngineEnvironment):
