@@ -21,6 +21,7 @@ from services.kit.sandbox import (
     lockdown,
     run_sandboxed,
 )
+from services.kit.sandbox.scratch import Scratch
 from services.kit.testing import eventually
 
 ENTRY = "tests.kit.sandboxed:python"
@@ -267,6 +268,22 @@ async def test_nothing_is_left_after_close(tmp_path: Path, monkeypatch: pytest.M
     assert len(list(Path("/proc/self/fd").iterdir())) <= before
     with pytest.raises(SandboxDied, match="closed"):
         await sandbox.call(b"")
+
+
+async def test_what_a_killed_parent_left_goes_with_the_next_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("services.kit.sandbox.scratch._YOUNG_S", 0)
+    left, living = tmp_path / "fairlead-sandbox-left", Scratch.make()
+    (left / "deep").mkdir(parents=True)
+    time.sleep(0.02)
+    sandbox = await _started(ECHO)
+    assert not left.exists()
+    assert living.path.exists()
+    await sandbox.close()
+    living.remove()
+    assert list(tmp_path.iterdir()) == []
 
 
 async def test_a_missing_layer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,11 +3,9 @@
 import asyncio
 import itertools
 import os
-import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +13,7 @@ from typing import cast
 
 from .errors import SandboxDeadline, SandboxDied, SandboxError
 from .lockdown import PROJECT
+from .scratch import Scratch, sweep
 from .spec import HEADER, MAX_ERROR, MAX_PAYLOAD, Kind, Spec
 
 _IMPORTS_S = 90.0
@@ -50,7 +49,7 @@ class Process(asyncio.Protocol):
         self.gone: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         """Done, with the reason, when the process has ended. Wait with `asyncio.wait`: it is shared."""
         self._job = job
-        self._tmp: Path | None = None
+        self._scratch: Scratch | None = None
         self._popen: subprocess.Popen[bytes] | None = None
         self._transport: asyncio.Transport | None = None
         self._errors: asyncio.ReadTransport | None = None
@@ -97,8 +96,9 @@ class Process(asyncio.Protocol):
             await asyncio.to_thread(self._popen.wait)
         if self._errors:
             self._errors.close()
-        if self._tmp:
-            await asyncio.to_thread(shutil.rmtree, self._tmp, ignore_errors=True)
+        if self._scratch:
+            scratch, self._scratch = self._scratch, None
+            await asyncio.to_thread(scratch.remove)
 
     @property
     def listens(self) -> bool:
@@ -123,14 +123,16 @@ class Process(asyncio.Protocol):
         self._cpu_s, self._busy_seen_s = cpu, self._busy_s
         if self._burnt_s > self._job.deadline_s and self._waiting is None:
             self.kill("used processor time between calls")
-        elif await asyncio.to_thread(_too_much, [*self._job.writable, self._tmp], self._job.disk_mb):
+        elif await asyncio.to_thread(_too_much, self._folders(), self._job.disk_mb):
             self.kill(f"wrote more than {self._job.disk_mb} MB or {_MOST_FILES} files")
 
     async def _start(self) -> None:
-        job, uid = self._job, _uid()
-        self._tmp = Path(tempfile.mkdtemp(prefix="fairlead-sandbox-"))
+        uid = _uid()
+        await asyncio.to_thread(sweep)
+        self._scratch = Scratch.make()
+        tmp = self._scratch.path
         if uid is not None:
-            for folder in (self._tmp, *job.writable):
+            for folder in self._folders():
                 os.chown(folder, uid, uid)
         ours, theirs = socket.socketpair()
         out, err = os.pipe()
@@ -138,8 +140,8 @@ class Process(asyncio.Protocol):
         try:
             self._popen = subprocess.Popen(  # noqa: ASYNC220 - a few milliseconds
                 [sys.executable, "-P", "-m", "services.kit.sandbox.worker", str(theirs.fileno())],
-                stdin=subprocess.DEVNULL, stdout=err, stderr=err, pass_fds=[theirs.fileno()], cwd=self._tmp,
-                env=_environment(self._tmp), start_new_session=True,
+                stdin=subprocess.DEVNULL, stdout=err, stderr=err, pass_fds=[theirs.fileno()], cwd=tmp,
+                env=_environment(tmp), start_new_session=True,
             )  # fmt: skip
         finally:
             theirs.close()
@@ -147,16 +149,20 @@ class Process(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         self._transport, _ = await loop.create_unix_connection(lambda: self, sock=ours)
         self._errors, _ = await loop.connect_read_pipe(lambda: self._stderr, os.fdopen(out, "rb", 0))
-        self._send(Kind.SPEC, 0, self._spec(uid).to_json())
+        self._send(Kind.SPEC, 0, self._spec(uid, tmp).to_json())
 
-    def _spec(self, uid: int | None) -> Spec:
+    def _spec(self, uid: int | None, tmp: Path) -> Spec:
         job = self._job
         return Spec(
-            entry=job.entry, readable=_texts(job.readable), writable=_texts(job.writable), tmp=str(self._tmp),
+            entry=job.entry, readable=_texts(job.readable), writable=_texts(job.writable), tmp=str(tmp),
             memory_mb=job.memory_mb, file_mb=job.disk_mb, uid=uid, parent=os.getpid(),
             # A warm worker lives as long as it is asked; `look` bounds what it uses between calls.
             cpu_s=int(2 * job.deadline_s * _CORES) + 1 if job.once else None,
         )  # fmt: skip
+
+    def _folders(self) -> list[Path]:
+        """Where the worker may write."""
+        return [*self._job.writable, *([self._scratch.path] if self._scratch else [])]
 
     def _send(self, kind: Kind, number: int, payload: bytes) -> None:
         assert self._transport is not None
@@ -291,9 +297,9 @@ def _texts(paths: Sequence[Path]) -> tuple[str, ...]:
     return tuple(str(path.resolve()) for path in paths)
 
 
-def _too_much(folders: Sequence[Path | None], most_mb: int) -> bool:
+def _too_much(folders: Sequence[Path], most_mb: int) -> bool:
     left, files = most_mb * 1024 * 1024, _MOST_FILES
-    for folder in filter(None, folders):
+    for folder in folders:
         for at, _, names in os.walk(folder):
             for name in names:
                 try:
