@@ -27,12 +27,14 @@ from .answers import (
     UseCase,
     Verification,
 )
+from .errors import NotFound
 from .flows import Document, parse, part, read, send, settled, text
 from .rows import InputSpec, Signature, have_names, tensors
 from .scoring import catalog_columns, columns, model_path, scores
-from .wire import Flow, Request, operation
+from .wire import Flow, Pause, Request, operation
 
 _SIGNATURE_AGE_S = 30.0
+_SPREADS_S = 10.0
 _UPLOAD_TIMEOUT_S = 600.0
 
 
@@ -134,7 +136,7 @@ class Operations:
         """
         asked = {"endpoint": endpoint, "use_case": use_case, "model": model, "version": version}
         asked |= {"strategy": strategy, "streaming": streaming}
-        deployment = yield from send(Deployment, "POST", "/v1/deployments", asked)
+        deployment = yield from _ask_when_known(asked)
         if wait is None:
             return deployment
         return (yield from settled(Deployment, f"/v1/deployments/{deployment.id}", wait))
@@ -392,3 +394,18 @@ class Operations:
 def decide(approval_id: str, decision: str, reason: str) -> Flow[Document]:
     body = {"decision": decision, "reason": reason}
     return (yield from send(Document, "POST", f"/v1/approvals/{part(approval_id)}/decision", body))
+
+
+def _ask_when_known(asked: Document) -> Flow[Deployment]:
+    """Ask for a deployment. What the catalog registered a moment ago may not have reached the deployer yet."""
+    deadline = time.monotonic() + _SPREADS_S
+    while True:
+        try:
+            return (yield from send(Deployment, "POST", "/v1/deployments", asked))
+        except NotFound:
+            if time.monotonic() > deadline:
+                raise
+            # Where the catalog does not know it either, that refusal is the answer.
+            yield Request("GET", f"/v1/models/{part(asked['model'])}/versions/{asked['version']}")
+            yield Request("GET", f"/v1/use-cases/{part(asked['use_case'])}")
+            yield Pause(0.2)

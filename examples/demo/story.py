@@ -166,10 +166,10 @@ class Story:
 
     async def _drift(self) -> dict[str, Any] | None:
         found = (await self.cast["engineer"].drift(self.cast.endpoint)).model_dump()
-        return next(iter(found.get("items") or found.get("detected") or []), None)
+        return next((alarm["event"] for alarm in found["alarms"]), None)
 
     async def _retraining(self) -> dict[str, Any] | None:
-        page = await self.cast["data-scientist"].retrainings(endpoint=self.cast.endpoint)
+        page = await self.cast["data-scientist"].retrainings(limit=50)
         mine = [r.model_dump() for r in page if r.model_dump().get("endpoint") == self.cast.endpoint]
         return next((r for r in mine if r["state"] not in ("queued", "requested", "running")), None)
 
