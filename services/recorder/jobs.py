@@ -29,6 +29,7 @@ class Streams:
     def __init__(
         self, settings: RecorderSettings, db: Database, recording: Recording, following: Following, progress: Progress
     ) -> None:
+        self._recording = recording
         self._caught_up = following.topic.caught_up
         self._inferences = BatchConsumer(
             settings, db, [InferenceLogged.topic.name], "recorder", recording.record, progress=progress,
@@ -40,7 +41,10 @@ class Streams:
 
     async def inferences(self) -> None:
         await self._caught_up.wait()
-        await self._inferences.run()
+        try:
+            await self._inferences.run()
+        finally:
+            await self._recording.close()
 
     async def outcomes(self) -> None:
         await self._caught_up.wait()

@@ -98,6 +98,12 @@ class Outcomes:
             self._producer = await Producer(self._settings).__aenter__()
         return self._producer
 
+    async def close(self) -> None:
+        """Close the connection to Kafka; the next outcome opens it again."""
+        if self._producer:
+            producer, self._producer = self._producer, None
+            await producer.__aexit__(None, None, None)
+
 
 def _said(event: OutcomeObserved, outcome: Outcome, decision: Mapping[str, Any]) -> Outgoing:
     story = Context(system("recorder", decision["unit"]), correlation_id=decision["correlation_id"])
@@ -146,6 +152,11 @@ class Recording:
         if outcomes:
             await self._outcomes.join(tx, outcomes)
         await self._burial.bury(batch, letters)
+
+    async def close(self) -> None:
+        """Close the connections to Kafka."""
+        await self._burial.close()
+        await self._outcomes.close()
 
     def _read(self, batch: PartitionBatch, letters: Letters) -> Iterator[tuple[Record, dict[str, Any]]]:
         for record in batch.records:
