@@ -12,6 +12,8 @@ INFERENCES = uuid5(NAMESPACE_URL, "urn:fairlead:inference")
 """The namespace of inference ids that can be computed again."""
 
 _OFFSET_BITS = 48
+_BEGIN = np.uint64(44)
+"""A key's beginning is what is left of it after so many bits are shifted out."""
 
 
 def inference_id(endpoint: str, source: str, id: str) -> str:
@@ -58,24 +60,32 @@ class Segment:
 
     keys: npt.NDArray[np.uint64]
     places: npt.NDArray[np.int64]
+    begins: npt.NDArray[np.bool_]
+    """Which beginnings a key here has: most strangers are turned away by them."""
     newest_ms: int
 
     @classmethod
     def of(cls, answers: dict[int, int], newest_ms: int) -> "Segment":
         keys = np.fromiter(answers.keys(), np.uint64, len(answers))
         order = np.argsort(keys)
-        return cls(keys[order], np.fromiter(answers.values(), np.int64, len(answers))[order], newest_ms)
+        begins = np.zeros(1 << 64 - int(_BEGIN), np.bool_)
+        begins[keys >> _BEGIN] = True
+        return cls(keys[order], np.fromiter(answers.values(), np.int64, len(answers))[order], begins, newest_ms)
 
-    def find(self, keys: npt.NDArray[np.uint64]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.int64]]:
+    def find(
+        self, keys: npt.NDArray[np.uint64], beginnings: npt.NDArray[np.intp]
+    ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.int64]]:
         """Which of `keys` (their positions) are here, and where their answers stand."""
-        slots = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
-        hits = np.nonzero(self.keys[slots] == keys)[0]
-        return hits, self.places[slots[hits]]
+        maybe = np.nonzero(self.begins[beginnings])[0]
+        wanted = keys[maybe]
+        slots = np.minimum(np.searchsorted(self.keys, wanted), len(self.keys) - 1)
+        hits = np.nonzero(self.keys[slots] == wanted)[0]
+        return maybe[hits], self.places[slots[hits]]
 
 
 @dataclass
 class Answered:
-    """The answers of the last 24 hours, at most `limit` of them, at 16 bytes each; the oldest go first."""
+    """The answers of the last 24 hours, at most `limit` of them, at 24 bytes each; the oldest go first."""
 
     limit: int = 2_000_000
     keep_ms: int = 24 * 3600 * 1000
@@ -106,9 +116,12 @@ class Answered:
         found: dict[int, int] = {}
         if self._segments:
             wanted = np.array(keys, np.uint64)
+            order = np.argsort(wanted)  # sorted, they walk through a segment instead of jumping in it
+            wanted = wanted[order]
+            beginnings = (wanted >> _BEGIN).astype(np.intp)
             for segment in self._segments:
-                hits, places = segment.find(wanted)
-                found.update(zip(hits.tolist(), places.tolist(), strict=True))
+                hits, places = segment.find(wanted, beginnings)
+                found.update(zip(order[hits].tolist(), places.tolist(), strict=True))
         recent = self._recent
         if not recent.keys().isdisjoint(keys):
             found.update((i, recent[key]) for i, key in enumerate(keys) if key in recent)
