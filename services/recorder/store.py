@@ -10,7 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from contracts import DeploymentChanged, ModelSchema
 
-from .domain import Inference, Outcome, Place
+from .domain import Outcome, Place
+from .rows import Inference
 
 _INSERT_DECISIONS = text("""
     INSERT INTO decision (inference_id, unit, endpoint, use_case, model, version, variant, mode, application, entity,

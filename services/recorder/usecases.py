@@ -28,8 +28,9 @@ from services.kit.settings import Settings
 from services.kit.stream import PartitionBatch, Record
 
 from . import store
-from .domain import Inference, Outcome, Place, facts_of, observed, outcome_id, table_of
+from .domain import Outcome, Place, facts_of, observed, outcome_id
 from .files import Files
+from .rows import Inference, table_of
 
 Letters = list[tuple[Record, BaseException | str]]
 
