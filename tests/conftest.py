@@ -1,7 +1,10 @@
 """One real Kafka and one real PostgreSQL for a whole test session, on free ports; a fresh database for each test."""
 
 import asyncio
+import os
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -15,7 +18,7 @@ from contracts import Service
 from deploy.embedded import kafka as embedded_kafka
 from deploy.embedded import postgres as embedded_postgres
 from deploy.embedded import secrets
-from deploy.embedded.home import Home
+from deploy.embedded.home import ROOT, Home
 from deploy.embedded.standalone import free_home, running
 from services.kit.db import Database
 from services.kit.migrate import migrate, store_urls, stored_passwords
@@ -66,6 +69,20 @@ def _templates(installation: Home) -> Iterator[str]:
 def postgres(_templates: str) -> str:
     """The administrator's URL of a running PostgreSQL, migrated; all tests of the session share this database."""
     return f"{_templates}/fairlead"
+
+
+@pytest.fixture(scope="session")
+def house() -> Iterator[Path]:
+    """The home of a whole platform of its own, started as a user starts it."""
+    with tempfile.TemporaryDirectory(prefix="fairlead-house-", ignore_cleanup_errors=True) as folder:
+        home = free_home(Path(folder))
+        environment = os.environ | {"FAIRLEAD_HOME": folder, "FAIRLEAD_PORT": str(home.port)}
+        launcher = [sys.executable, "-m", "deploy.embedded"]
+        try:
+            subprocess.run([*launcher, "up"], env=environment, cwd=ROOT, check=True, timeout=170)
+            yield Path(folder)
+        finally:
+            subprocess.run([*launcher, "down"], env=environment, cwd=ROOT, check=False, timeout=120)
 
 
 @pytest.fixture

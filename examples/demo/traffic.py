@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
@@ -103,7 +103,7 @@ async def stream(cast: Cast, endpoint: str, table: pa.Table) -> Tally:
         tally, started = Tally(), time.perf_counter()
         consumer.assign([TopicPartition(f"inference.completed.{endpoint}", p) for p in range(2)])
         await consumer.seek_to_beginning()
-        labels = {str(id): label for id, label in await _produce(connection, endpoint, table)}
+        labels = {str(id): label for id, label in await produce(cast, endpoint, table)}
         while tally.requests + len(tally.failed) < len(labels):
             for records in (await consumer.getmany(timeout_ms=1000)).values():
                 for record in records:
@@ -125,20 +125,25 @@ def _take(tally: Tally, record: Any, labels: dict[str, int]) -> None:
     tally.count(body, (labels[record.key.decode()],))
 
 
-async def _produce(connection: dict[str, Any], endpoint: str, table: pa.Table) -> list[tuple[int, int]]:
-    async with AIOKafkaProducer(**connection, enable_idempotence=True, linger_ms=10) as producer:
-        sent, known = [], []
+async def produce(cast: Cast, endpoint: str, table: pa.Table, *, poison: Iterable[bytes] = ()) -> list[tuple[int, int]]:
+    """Write each row as an event; answers ids and labels. `poison` are values that are no requests."""
+    topic = f"inference.requested.{endpoint}"
+    async with AIOKafkaProducer(**_connection(cast), enable_idempotence=True, linger_ms=10) as producer:
+        sent = [await producer.send(topic, value, b"poison", headers=_headers()) for value in poison]
+        known: list[tuple[int, int]] = []
         for request in census.requests(table):
-            key = str(request.ids[0])
-            headers = [
-                ("ce_specversion", b"1.0"), ("ce_id", str(uuid4()).encode()), ("ce_source", b"/demo/producer"),
-                ("ce_type", b"inference.requested"), ("content-type", b"application/json"),
-            ]  # fmt: skip
-            topic, value = f"inference.requested.{endpoint}", orjson.dumps(request.body)
-            sent.append(await producer.send(topic, value, key.encode(), headers=headers))
+            key = str(request.ids[0]).encode()
+            sent.append(await producer.send(topic, orjson.dumps(request.body), key, headers=_headers()))
             known.append((request.ids[0], request.labels[0]))
         await asyncio.gather(*sent)
         return known
+
+
+def _headers() -> list[tuple[str, bytes]]:
+    return [
+        ("ce_specversion", b"1.0"), ("ce_id", str(uuid4()).encode()), ("ce_source", b"/demo/producer"),
+        ("ce_type", b"inference.requested"), ("content-type", b"application/json"),
+    ]  # fmt: skip
 
 
 def _connection(cast: Cast) -> dict[str, Any]:

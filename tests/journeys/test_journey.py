@@ -1,0 +1,76 @@
+"""The journey of a model, told in the sentences of the demo, against real Kafka and PostgreSQL."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from examples.demo import story as told
+from examples.demo.cast import Cast
+from examples.demo.story import Story
+
+from .topics import read_topic
+
+pytestmark = pytest.mark.timeout(600)
+
+
+async def logged(home: Path, endpoint: str) -> list[dict[str, Any]]:
+    """What `inference.logged` holds of an endpoint."""
+    records = [orjson.loads(record.value) for record in await read_topic(home, "inference.logged")]
+    return [record for record in records if record["endpoint"] == endpoint]
+
+
+async def test_a_model_goes_from_a_file_to_business_and_is_made_right_again(
+    house: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(told, "ASKED_BY_REST", 400)
+    monkeypatch.setattr(told, "PREDICTED_BY_STREAM", 500)
+    monkeypatch.setattr(told, "DRIFTING", 6_000)
+    cast = Cast.of(house)
+    story = Story(cast)
+    try:
+        await story.register()
+        assert story.seen.version == 1
+
+        await story.deploy()
+        assert "engineer" in story.seen.refused
+
+        await story.deploy_sklearn()
+
+        await story.score()
+        assert story.seen.rest.failed == []
+        assert story.seen.rest.accuracy > 0.75
+        assert story.seen.streamed.requests == 500
+        assert story.seen.batch["state"] == "done"
+        assert story.seen.batch["rows_done"] == told.PREDICTED_BY_BATCH
+
+        await story.look_up()
+        assert story.seen.decision["inference_id"] == story.seen.rest.last_id
+        assert story.seen.decision["version"] == 1
+
+        await story.drift()
+        assert "SCHL" in {feature["name"] for feature in story.seen.drift["features"]}
+
+        await story.retrain()
+        assert story.seen.retraining["state"] == "candidate_won", story.seen.retraining["reason"]
+
+        await story.promote()
+        assert story.seen.promoted == 2
+        assert story.seen.trickle.failed == []
+        assert set(story.seen.trickle.by_version) == {"1", "2"}
+        assert story.seen.after.accuracy > story.seen.drifted.accuracy
+
+        await story.prove()
+        assert story.seen.audit["ok"] is True
+
+        everything = await logged(house, cast.endpoint)
+        answered = story.seen.rest.requests + story.seen.drifted.requests + story.seen.trickle.requests
+        modes = Counter(record["mode"] for record in everything)
+        assert modes["rest"] == answered + story.seen.after.requests
+        assert modes["stream"] == 500
+        assert len({record["inference_id"] for record in everything}) == len(everything)
+    finally:
+        await story.application.close()
+        await cast.close()
