@@ -11,7 +11,7 @@ from contracts import DeploymentChanged, Mode, Variant
 from services.kit.auth import allow
 from services.kit.context import Caller
 from services.kit.errors import Forbidden, NotFound, Refusal
-from services.kit.ids import now, uuid7
+from services.kit.ids import now, uuid7_text
 from services.kit.signing import KeyRing
 
 from . import mlflow
@@ -116,7 +116,7 @@ class Served:
         return [results[position] for position in range(len(asks))]
 
     def _answer(self, ask: Ask, request: Request, outputs: Arrays, mode: Mode, application: str) -> Answer:
-        inference_id = ask.inference_id or str(uuid7())
+        inference_id = ask.inference_id or uuid7_text()
         encoded: Encoded = self.codec.encode(request, outputs, inference_id)
         took = time.perf_counter() - ask.started
         record = self.records.record(

@@ -80,7 +80,11 @@ class RecordBuilder:
     """Makes the records of one version behind one endpoint."""
 
     def __init__(self, origin: Origin) -> None:
-        self._origin = b'",' + origin.json() + b',"mode":"'
+        # Names are of [a-z0-9-] and versions numbers: nothing in them looks like a place to fill in.
+        self._template = (
+            b'{"inference_id":"%b",' + origin.json() + b',"mode":"%b","application":%b,"entity":%b,"request_id":%b,'
+            b'"received_at":"%b","latency_ms":%.3f,"rows":%d'
+        )
         self._quoted: dict[str, bytes] = {}
 
     def record(
@@ -100,14 +104,12 @@ class RecordBuilder:
         traceparent: str | None = None,
     ) -> LogRecord:
         """A record; without a story of the caller's the inference begins its own."""
-        head = b"".join((
-            b'{"inference_id":"', inference_id.encode(), self._origin, mode.encode(),
-            b'","application":', self._quote(application),
-            b',"entity":', b"null" if entity is None else orjson.dumps(entity),
-            b',"request_id":', b"null" if request_id is None else orjson.dumps(request_id),
-            b',"received_at":"', received_at.isoformat().encode(),
-            b'","latency_ms":%.3f,"rows":%d' % (latency_ms, rows),
-        ))  # fmt: skip
+        head = self._template % (
+            inference_id.encode(), mode.encode(), self._quote(application),
+            b"null" if entity is None else orjson.dumps(entity),
+            b"null" if request_id is None else orjson.dumps(request_id),
+            received_at.isoformat().encode(), latency_ms, rows,
+        )  # fmt: skip
         return LogRecord(
             inference_id, head, request, response, correlation_id or inference_id,
             traceparent or traceparent_of(inference_id),

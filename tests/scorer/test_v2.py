@@ -365,3 +365,50 @@ def test_tokens_are_stable_keyed_and_per_column() -> None:
     assert TOKENS.token("a", 34) != TOKENS.token("b", 34)
     assert Tokeniser(b"other" * 7).token("a", 34) != TOKENS.token("a", 34)
     assert TOKENS.token("a", math.nan) is None
+
+
+# The quick way
+
+_VALUE = st.floats(allow_nan=False, allow_infinity=False, width=32) | st.integers(-(2**53), 2**53)
+_ODD = _VALUE | st.none() | st.booleans() | st.text(max_size=2) | st.just(1e39) | st.just([1.0])
+
+
+@given(
+    data=st.lists(_VALUE, min_size=3, max_size=3)
+    | st.lists(_ODD, max_size=7)
+    | st.lists(_ODD, min_size=99, max_size=99),
+    shape=st.sampled_from([[1, 3], [2, 3], [33, 3], [1, 4], [3], [True, 3], ["1", 3], [0, 3], [-1, 3], None]),
+    more=st.fixed_dictionaries(
+        {},
+        optional={"id": st.none() | st.text(max_size=3) | st.just(5), "parameters": JSON, "outputs": JSON, "x": JSON},
+    ),
+    extra=st.fixed_dictionaries({}, optional={"parameters": JSON, "datatype": st.just("FP64"), "name": st.just("Y")}),
+)
+def test_the_quick_way_says_what_the_long_way_says(data: Any, shape: Any, more: Any, extra: Any) -> None:
+    body = orjson.dumps({"inputs": [{"name": "X", "shape": shape, "datatype": "FP32", "data": data} | extra]} | more)
+    long = codec(NUMBERS)
+    long._quick = None  # pyright: ignore[reportPrivateUsage]
+
+    def said(one: Codec) -> Any:
+        try:
+            read = one.decode(body)
+        except BadInput as refusal:
+            return refusal.message
+        return (
+            read.arrays["X"].tolist(),
+            read.arrays["X"].dtype,
+            read.rows,
+            read.id,
+            read.entity,
+            read.logged,
+            read.wanted,
+        )
+
+    assert said(NUMBERS_CODEC) == said(long)
+
+
+@pytest.mark.parametrize("rows", [1, 10, 100])
+def test_plain_requests_are_read_the_quick_way(rows: int) -> None:
+    one = codec(NUMBERS)
+    one._read = None  # type: ignore[assignment, method-assign]  # the long way would call it
+    assert one.decode(numbers([1.5, 2, 3] * rows, (rows, 3))).rows == rows

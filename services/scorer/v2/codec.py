@@ -11,6 +11,7 @@ from contracts import ModelSchema, TensorSpec
 
 from .document import Document, Wanted, name_in, parameters_of, parse, wanted_of
 from .errors import BadInput, called
+from .quick import Quick
 from .tensors import (
     NUMPY,
     Array,
@@ -72,10 +73,18 @@ class Codec:
         self._nullable = np.array([c.nullable for c in schema.columns], bool)
         self._nulls = {s.name: s.datatype.startswith("FP") and self._may_be_null(s) for s in self._inputs.values()}
         self.sensitive = any(column.sensitive for column in schema.columns)
+        self._quick = Quick(self._inputs[schema.inputs[0].name]) if self._plain(schema) else None
         said = {"model_name": model_name, "model_version": model_version}
         self._head = orjson.dumps(said)[:-1]
         self._parameters = b',"parameters":{"variant":' + orjson.dumps(variant) + b',"inference_id":"'
-        self._parts = {spec.name: _prefix(spec) for spec in schema.outputs}
+        self._parts = [(spec.name, _prefix(spec)) for spec in schema.outputs]
+
+    def _plain(self, schema: ModelSchema) -> bool:
+        """Whether most requests can be read the quick way: a matrix of floats, nothing to hide."""
+        matrix = self._matrix or (schema.inputs[0] if len(schema.inputs) == 1 else None)
+        if matrix is None or self.sensitive or matrix.datatype not in ("FP32", "FP64"):
+            return False
+        return len(matrix.shape) == 2 and matrix.shape[0] == -1 and matrix.shape[1] > 0
 
     def _refuse_unplaced_secrets(self) -> None:
         """A sensitive column that no tensor carries could not be tokenised: such a schema does not serve."""
@@ -87,6 +96,9 @@ class Codec:
 
     def decode(self, body: bytes, json_length: int | None = None) -> Request:
         """Read a request; `json_length` is the header of the binary extension. Raises BadInput."""
+        if self._quick is not None and json_length is None and (read := self._quick.read(body)):
+            values, rows, id, entity, correlation_id = read
+            return Request({self._quick.name: values}, rows, body, id, entity, correlation_id)
         raw, tail = _split(body, json_length)
         document = parse(raw)
         arrays, plain = self._arrays(document, tail)
@@ -294,15 +306,14 @@ class Codec:
 
     def encode(self, request: Request, outputs: Mapping[str, Array], inference_id: str) -> Encoded:
         """The response to a request."""
-        head = self._head
-        if request.id is not None:
-            head += b',"id":' + orjson.dumps(request.id)
-        head += self._parameters + inference_id.encode() + b'"},"outputs":['
-        parts = {name: _part(prefix, outputs[name]) for name, prefix in self._parts.items()}
-        logged = head + b",".join(parts.values()) + b"]}"
+        head = self._head if request.id is None else b'%b,"id":%b' % (self._head, orjson.dumps(request.id))
+        head = b'%b%b%b"},"outputs":[' % (head, self._parameters, inference_id.encode())
+        parts = [_part(prefix, outputs[name]) for name, prefix in self._parts]
+        logged = b"%b%b]}" % (head, b",".join(parts))
         if request.wanted is None:
             return Encoded(logged, None, logged)
-        return self._selected(request.wanted, head, parts, outputs, logged)
+        said = {name: part for (name, _), part in zip(self._parts, parts, strict=True)}
+        return self._selected(request.wanted, head, said, outputs, logged)
 
     def _selected(
         self, wanted: tuple[Wanted, ...], head: bytes, parts: dict[str, bytes], outputs: Mapping[str, Array],
@@ -316,7 +327,7 @@ class Codec:
                 continue
             tails.append(to_binary(outputs[one.name], self._outputs[one.name].datatype))
             size = b',"parameters":{"binary_data_size":%d}}' % len(tails[-1])
-            said.append(self._parts[one.name] + _shape(outputs[one.name].shape) + size)
+            said.append(_prefix(self._outputs[one.name]) + _shape(outputs[one.name].shape) + size)
         json = head + b",".join(said) + b"]}"
         return Encoded(b"".join((json, *tails)), len(json) if tails else None, logged)
 
@@ -327,14 +338,16 @@ def _prefix(spec: TensorSpec) -> bytes:
 
 def _part(prefix: bytes, values: Array) -> bytes:
     """A tensor as JSON; BYTES that are no text as base64, and it says so."""
+    note = b""
     if values.dtype == object and not textual(values):
-        note = b',"parameters":{"content_type":"base64"}'
-        return prefix + _shape(values.shape) + note + b',"data":' + to_json(to_base64(values)) + b"}"
-    return prefix + _shape(values.shape) + b',"data":' + to_json(values) + b"}"
+        values, note = to_base64(values), b',"parameters":{"content_type":"base64"}'
+    return b'%b%b%b,"data":%b}' % (prefix, _shape(values.shape), note, to_json(values))
 
 
 def _shape(shape: tuple[int, ...]) -> bytes:
-    return b"[%d]" % shape if len(shape) == 1 else orjson.dumps(shape)
+    if len(shape) == 1:
+        return b"[%d]" % shape
+    return b"[%d,%d]" % shape if len(shape) == 2 else orjson.dumps(shape)
 
 
 def _split(body: bytes, json_length: int | None) -> tuple[bytes, memoryview | None]:

@@ -30,9 +30,9 @@ _EXPECTED: dict[str, frozenset[type]] = {
     name: frozenset({bool}) if name == "BOOL" else frozenset({str}) if name == "BYTES" else frozenset({int})
     for name in NUMPY
 } | dict.fromkeys(_FLOATS, _NUMBERS)
-_BOUNDS = {name: float(np.finfo(NUMPY[name]).max) for name in ("FP16", "FP32", "FP64")}
+BOUNDS = {name: float(np.finfo(NUMPY[name]).max) for name in ("FP16", "FP32", "FP64")}
 _WORDS = {bool: "a boolean", str: "a string", int: "an integer", float: "a decimal number", type(None): "null"}
-_SHORT = 64
+SHORT = 64
 _LENGTH = struct.Struct("<I")
 
 
@@ -95,11 +95,11 @@ def _flat(spec: TensorSpec, shape: tuple[int, ...], data: object) -> list[Any]:
 
 
 def _floats(spec: TensorSpec, flat: list[Any], place: Place, nulls: bool, literals: bool) -> Array:
-    dtype, bound = NUMPY[spec.datatype], _BOUNDS[spec.datatype]
-    if len(flat) > _SHORT and not literals and (doubles := _doubles(flat)) is not None:
-        if np.abs(doubles).max() > bound:
-            raise _beyond(spec, place, int(np.argmax(np.abs(doubles))))
-        return doubles.astype(dtype)
+    dtype, bound = NUMPY[spec.datatype], BOUNDS[spec.datatype]
+    if len(flat) > SHORT and not literals and (wide := doubles(flat)) is not None:
+        if np.abs(wide).max() > bound:
+            raise _beyond(spec, place, int(np.argmax(np.abs(wide))))
+        return wide.astype(dtype)
     _check_types(spec, flat, place, nulls)
     present = flat if not nulls else [value for value in flat if value is not None]
     if present and (max(present) > bound or min(present) < -bound):
@@ -111,7 +111,7 @@ def _beyond(spec: TensorSpec, place: Place, position: int) -> BadInput:
     return BadInput(f"{place.at(position)} holds a number beyond {spec.datatype}", spec.name)
 
 
-def _doubles(flat: list[Any]) -> Array | None:
+def doubles(flat: list[Any]) -> Array | None:
     """The quick way for long lists: it refuses all but numbers and booleans; the caller knows there are none."""
     try:
         return np.frombuffer(array("d", flat), np.float64)
@@ -170,7 +170,7 @@ def to_json(values: Array) -> bytes:
         return orjson.dumps([_text(value) for value in values.ravel().tolist()])
     if values.dtype == np.float16:
         values = values.astype(np.float32)
-    return orjson.dumps(np.ascontiguousarray(values).ravel(), option=orjson.OPT_SERIALIZE_NUMPY)
+    return orjson.dumps(values.ravel(), option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def textual(values: Array) -> bool:
@@ -186,7 +186,7 @@ def textual(values: Array) -> bool:
 
 def to_base64(values: Array) -> Array:
     """BYTES that are no text, as JSON can carry them."""
-    return _objects([base64.b64encode(_octets(value)) for value in values.ravel().tolist()])
+    return _objects([base64.b64encode(_octets(value)) for value in values.ravel().tolist()]).reshape(values.shape)
 
 
 def to_binary(values: Array, datatype: Datatype) -> bytes:
