@@ -73,7 +73,10 @@ class Workshop:
                 digest = snapshot.digest
                 split = await self._split(snapshot.digest, str(job.id), model, package, at)
                 return await self._contest(model, package, split, digest, str(job.id), at)
-        except (CannotTrain, BadPackage, NoSnapshot, Incomparable) as error:
+        except NoSnapshot as error:
+            needed = f"a retraining needs {self._settings.retraining_rows} labelled rows"
+            return Retrained(Verdict("failed", f"{error}; {needed}"))
+        except (CannotTrain, BadPackage, Incomparable) as error:
             return Retrained(Verdict("failed", str(error)), snapshot_digest=digest)
 
     async def reproduce(self, model: ModelRegistered) -> Reproduced:

@@ -126,7 +126,7 @@ async def test_the_pauses_between_restarts_grow() -> None:
             at = time.monotonic()
             assert await sandbox.call(b"") == b"done"
             pauses.append(time.monotonic() - at)
-        assert pauses[2] > pauses[0] + 0.3
+        assert all(pause >= least for pause, least in zip(pauses, (0.2, 0.4, 0.8), strict=True)), pauses
         assert sandbox.restarts == 3
     finally:
         await sandbox.close()

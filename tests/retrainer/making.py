@@ -74,17 +74,17 @@ def package(recipe: str | None = RECIPE, threshold: float = 0.2, **manifest: obj
     return packed.getvalue()
 
 
-def snapshot(rows: int = 800, threshold: float = 0.6, labelled: int | None = None) -> bytes:
-    """Recorded rows in which the truth is `size > threshold`."""
+def snapshot(rows: int = 800, threshold: float = 0.6, labelled: int | None = None, without: str = "") -> bytes:
+    """Recorded rows as the recorder freezes them, in which the truth is `size > threshold`."""
     random = np.random.default_rng(rows)
     size, noise = random.random(rows), random.random(rows)
     truth = [float(value > threshold) if labelled is None or n < labelled else None for n, value in enumerate(size)]
     table = pa.table({
-        "size": size, "noise": noise, "truth": pa.array(truth, pa.float64()),
+        "size": size, "noise": noise, "label": pa.array(truth, pa.float64()), "row": [0] * rows,
         "inference_id": [f"inference-{n}" for n in range(rows)], "received_at": [now()] * rows,
     })  # fmt: skip
     packed = io.BytesIO()
-    pq.write_table(table, packed)
+    pq.write_table(table.select([name for name in table.column_names if name != without]), packed)
     return packed.getvalue()
 
 

@@ -13,6 +13,9 @@ from services.retrainer.domain.split import held_out
 
 PRELOAD = ("pyarrow.parquet", "pyarrow.compute")
 
+_LABEL = "label"
+"""What the recorder calls the truth, whatever the model."""
+
 _DTYPES = {
     "BOOL": np.bool_, "UINT8": np.uint8, "UINT16": np.uint16, "UINT32": np.uint32, "UINT64": np.uint64,
     "INT8": np.int8, "INT16": np.int16, "INT32": np.int32, "INT64": np.int64,
@@ -33,11 +36,13 @@ def splitter(argument: bytes) -> Callable[[bytes], bytes]:
 def _split(job: dict[str, Any], out: Path) -> dict[str, Any]:
     pq, pc = importlib.import_module("pyarrow.parquet"), importlib.import_module("pyarrow.compute")
     table = pq.read_table(job["snapshot"])
-    wanted = [*job["columns"], job["label"], "inference_id"]
+    wanted = [*job["columns"], _LABEL, "inference_id"]
     if missing := [name for name in wanted if name not in table.column_names]:
         return {"refused": f"the snapshot has no column {', '.join(missing)[:300]}"}
     recorded = table.num_rows
-    table = table.select(wanted).filter(pc.is_valid(table[job["label"]]))
+    table = table.select(wanted).filter(pc.is_valid(table[_LABEL]))
+    # The recipe knows the label by the name that its package gave it.
+    table = table.rename_columns([job["label"] if name == _LABEL else name for name in wanted])
     counts = {"recorded": recorded, "labelled": table.num_rows}
     if refused := too_few(table.num_rows, recorded, job["needed"]):
         return counts | {"refused": refused}
