@@ -113,7 +113,7 @@ class BatchConsumer:
         connection = kafka.Connection.read(self._settings.kafka_properties)
         consumer = AIOKafkaConsumer(
             **connection.aiokafka(), group_id=self._group, enable_auto_commit=False, auto_offset_reset="earliest",
-            isolation_level="read_committed", fetch_max_wait_ms=200, max_partition_fetch_bytes=4 * 1024 * 1024,
+            isolation_level="read_committed", fetch_max_wait_ms=500, max_partition_fetch_bytes=4 * 1024 * 1024,
         )  # fmt: skip
         listener = _SeekOnAssignment(consumer, self._positions)
         consumer.subscribe(self._topics, listener=listener)

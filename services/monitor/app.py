@@ -22,8 +22,8 @@ def build(settings: MonitorSettings) -> Parts:
     objects, progress = Objects(settings), Progress()
     versions = Versions(db, objects)
     desired = Desired(db, versions)
-    counting = Counting(settings, versions, Payloads(objects), Burial(settings, "monitor"))
-    stream = Stream(settings, db, counting, progress)
+    burial = Burial(settings, "monitor")
+    stream = Stream(settings, db, Counting(settings, versions, Payloads(objects), burial), burial, progress)
     rounds = Rounds(settings, db, Closing(settings, db, versions), versions, stream, progress)
     return Parts(
         service="monitor",

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 
 from contracts import DeploymentChanged, InferenceLogged
+from services.kit.burial import Burial
 from services.kit.compacted import CompactedTopic
 from services.kit.context import Context, system, use
 from services.kit.db import Database
@@ -52,8 +53,11 @@ class Following:
 class Stream:
     """Counts the inference log; between polls it says which partitions are read to their end."""
 
-    def __init__(self, settings: MonitorSettings, db: Database, counting: Counting, progress: Progress) -> None:
+    def __init__(
+        self, settings: MonitorSettings, db: Database, counting: Counting, burial: Burial, progress: Progress
+    ) -> None:
         self._db = db
+        self._burial = burial
         self._told = 0.0
         self._consumer = BatchConsumer(
             settings, db, [InferenceLogged.topic.name], "monitor", counting.fold, tick=self._tick, progress=progress,
@@ -62,7 +66,10 @@ class Stream:
         self.something_open = True
 
     async def run(self) -> None:
-        await self._consumer.run()
+        try:
+            await self._consumer.run()
+        finally:
+            await self._burial.close()
 
     async def _tick(self, partitions: Mapping[Partition, bool]) -> None:
         """Only while windows wait for it: an idle platform writes nothing."""

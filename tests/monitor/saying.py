@@ -1,0 +1,103 @@
+"""What the deployer and the scorer would say, for tests of those who listen."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+import orjson
+
+from contracts import DeploymentChanged, InferenceLogged, ModelSchema, MonitorSettings
+from services.kit.cloudevents import headers
+from services.kit.context import Context, system
+from services.kit.ids import uuid7
+from services.kit.producer import Outgoing, Producer
+from services.kit.settings import Settings
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "contracts" / "examples"
+
+
+def fresh(kind: str = "endpoint") -> str:
+    return f"{kind}-{uuid4().hex[:12]}"
+
+
+def deployment(
+    endpoint: str,
+    schema: ModelSchema,
+    baseline: str | None,
+    *,
+    version: int = 1,
+    revision: int = 1,
+    unit: str = "retail",
+    monitor: MonitorSettings | None = None,
+    state: str = "serving",
+) -> DeploymentChanged:
+    said: dict[str, Any] = orjson.loads((EXAMPLES / "deployment.changed.json").read_bytes())["data"]
+    said["variants"][0] |= {
+        "version": version, "model_schema": schema.model_dump(mode="json"), "baseline_digest": baseline,
+    }  # fmt: skip
+    settings = (monitor or MonitorSettings(window_s=10.0, budget_rows=100_000)).model_dump(mode="json")
+    said |= {"endpoint": endpoint, "unit": unit, "revision": revision, "monitor": settings, "state": state}
+    return DeploymentChanged.model_validate(said)
+
+
+def logged(
+    endpoint: str,
+    rows: np.ndarray,
+    seq: int,
+    at: datetime,
+    *,
+    version: int = 1,
+    writer: str | None = None,
+    unit: str = "retail",
+    entity: str | None = None,
+    width: int = 5,
+    mode: str = "rest",
+) -> dict[str, Any]:
+    """A record of some rows: features, then the prediction."""
+    data = [None if value != value else value for value in rows[:, :width].ravel().tolist()]
+    labels = rows[:, width].astype(int).tolist()
+    scores = [share for label in labels for share in ((0.9, 0.1) if label == 0 else (0.2, 0.8))]
+    return {
+        "inference_id": str(uuid7()), "endpoint": endpoint, "unit": unit, "use_case": "benefits",
+        "model": "census-employment", "version": version, "variant": "champion", "mode": mode,
+        "application": "application", "entity": entity, "request_id": None, "writer": writer or f"of-{endpoint}", "seq": seq,
+        "received_at": at.isoformat(), "latency_ms": 0.8, "rows": len(rows),
+        "request": {"inputs": [{"name": "X", "datatype": "FP32", "shape": [len(rows), width], "data": data}]},
+        "response": {
+            "model_name": endpoint, "model_version": str(version), "outputs": [
+                {"name": "label", "datatype": "INT64", "shape": [len(rows)], "data": labels},
+                {"name": "probabilities", "datatype": "FP32", "shape": [len(rows), 2], "data": scores},
+            ],
+        },
+    }  # fmt: skip
+
+
+def outgoing(record: dict[str, Any]) -> Outgoing:
+    context = Context(system("scorer", record["unit"]))
+    about = headers(InferenceLogged, "scorer", record["endpoint"], context, record["unit"], id=record["inference_id"])
+    return InferenceLogged.topic.name, record["inference_id"].encode(), orjson.dumps(record), about
+
+
+async def say_deployment(settings: Settings, event: DeploymentChanged) -> None:
+    about = headers(DeploymentChanged, "deployer", event.endpoint, Context(system("deployer")), event.unit)
+    async with Producer(settings) as producer:
+        await producer.send_all([(DeploymentChanged.topic.name, event.endpoint.encode(), event.to_json(), about)])
+
+
+async def say_logged(settings: Settings, records: list[dict[str, Any]]) -> None:
+    async with Producer(settings) as producer:
+        await producer.send_all([outgoing(record) for record in records])
+
+
+def spread(rows: np.ndarray, size: int, start: datetime, seconds: float) -> list[tuple[np.ndarray, datetime]]:
+    """Rows in requests of `size`, evenly over some seconds from `start`."""
+    parts = np.split(rows, range(size, len(rows), size))
+    return [(part, start + timedelta(seconds=seconds * place / len(parts))) for place, part in enumerate(parts)]
+
+
+def aligned(seconds_ago: float, window_s: float = 10.0) -> datetime:
+    """The start of a window that began at least so long ago."""
+    at = datetime.now(UTC).timestamp() - seconds_ago
+    return datetime.fromtimestamp(at // window_s * window_s, UTC)
