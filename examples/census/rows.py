@@ -61,6 +61,12 @@ def schooling_in_years(table: pa.Table) -> pa.Table:
     return table.set_column(table.schema.get_field_index("SCHL"), "SCHL", recoded)
 
 
+def age_in_decades(table: pa.Table) -> pa.Table:
+    """The pipeline breaks badly: AGEP arrives in decades; every value is a valid age, and everybody looks like a child."""
+    decades = pa.array(table["AGEP"].to_numpy() // 10)
+    return table.set_column(table.schema.get_field_index("AGEP"), "AGEP", decades)
+
+
 def matrix(table: pa.Table) -> np.ndarray:
     """The model's input X: float32 [rows, 16]."""
     return np.column_stack([table[name].to_numpy() for name in COLUMNS]).astype(np.float32)

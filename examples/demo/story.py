@@ -114,10 +114,10 @@ class Story:
         return f"decision {id}"
 
     async def drift(self) -> str:
-        """A pipeline breaks quietly: schooling arrives re-coded. The monitor tells, with evidence and effect."""
+        """A pipeline breaks: ages arrive in decades, each of them a valid age. The monitor tells, with evidence and effect."""
         self._since = datetime.now(UTC)
         started = asyncio.get_running_loop().time()
-        broken = rows.schooling_in_years(rows.shuffled(rows.year(2017), seed=11))
+        broken = rows.age_in_decades(rows.shuffled(rows.year(2017), seed=11))
         self.seen.drifted = await self.application.score(
             self.cast.endpoint, broken.slice(0, DRIFTING), 20, at_once=4, outcomes=True
         )
@@ -136,7 +136,7 @@ class Story:
     async def promote(self) -> str:
         """The candidate asks for its own promotion; compliance grants; it takes over while requests go on."""
         endpoint, stop = self.cast.endpoint, asyncio.Event()
-        broken = rows.schooling_in_years(rows.shuffled(rows.year(2017), seed=13))
+        broken = rows.age_in_decades(rows.shuffled(rows.year(2017), seed=13))
         trickle = asyncio.create_task(
             self.application.keep_scoring(endpoint, broken.slice(0, 4000), self.seen.trickle, stop)
         )

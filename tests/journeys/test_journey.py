@@ -51,7 +51,7 @@ async def test_a_model_goes_from_a_file_to_business_and_is_made_right_again(
         assert story.seen.decision["version"] == 1
 
         await story.drift()
-        assert "SCHL" in {feature["name"] for feature in story.seen.drift["features"]}
+        assert "AGEP" in {feature["name"] for feature in story.seen.drift["features"]}
 
         await story.retrain()
         assert story.seen.retraining["state"] == "candidate_won", story.seen.retraining["reason"]
