@@ -75,6 +75,17 @@ def test_a_write_carries_the_token_and_a_key_that_makes_its_repeat_harmless() ->
     }  # fmt: skip
 
 
+def test_a_deployment_of_what_was_registered_a_moment_ago_is_asked_for_again() -> None:
+    early = httpx.Response(404, json={"detail": "there is no model credit version 2"})
+    known = {"v1__models__credit__versions__2": {}, "v1__use_cases__limits": {}}
+    asked = Asked(v1__deployments=[early, early, DEPLOYMENT], **known)
+    assert client(asked).deploy("credit", use_case="limits", model="credit", version=2).id == "d1"
+    unknown = httpx.Response(404, json={"detail": "the catalog has no model credit version 2"})
+    asked = Asked(v1__deployments=early, v1__models__credit__versions__2=unknown)
+    with pytest.raises(NotFound, match="the catalog has no"):
+        client(asked).deploy("credit", use_case="limits", model="credit", version=2)
+
+
 def test_waiting_for_a_deployment_ends_when_it_serves() -> None:
     states = [DEPLOYMENT | {"state": state} for state in ("waiting", "rolling_out", "serving")]
     asked = Asked(v1__deployments=DEPLOYMENT, v1__deployments__d1=states)

@@ -1,0 +1,143 @@
+"""A real browser before a real console, with the services that its pages show, on the session's platform."""
+
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+
+from contracts import Service
+from deploy.embedded.home import Home
+from deploy.embedded.plan import Outside, service_part
+from deploy.embedded.standalone import running
+from fairlead import Fairlead
+
+from .making import package
+
+_SERVICES: tuple[Service, ...] = ("catalog", "deployer", "governor", "console")
+_BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+# Root has no sandbox; the rest keeps a browser without a network from looking for one.
+_FLAGS = (
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Platform:
+    """A platform as far as the pages need it."""
+
+    home: Home
+    kafka: Path
+    """An administrator's client properties: what may write any topic."""
+    clients: dict[str, Fairlead] = field(default_factory=dict[str, Fairlead])
+
+    @property
+    def url(self) -> str:
+        return self.home.url("console")
+
+    def token(self, who: str) -> str:
+        return (self.home.path / "tokens" / f"{who}.jwt").read_text().strip()
+
+    def as_(self, who: str) -> Fairlead:
+        if who not in self.clients:
+            self.clients[who] = Fairlead(self.url, self.token(who))
+        return self.clients[who]
+
+
+@pytest.fixture(scope="session")
+def platform(installation: Home, kafka: Path, postgres: str) -> Iterator[Platform]:
+    """The catalog, the deployer, the governor and the console as processes."""
+    with ExitStack() as stack:
+        for service in _SERVICES:
+            stack.enter_context(running(service_part(installation, Outside(environment=os.environ), service)))
+        made = Platform(installation, kafka)
+        yield made
+        for client in made.clients.values():
+            client.close()
+
+
+@pytest.fixture(scope="module")
+def browser(platform: Platform) -> Iterator[Browser]:
+    """One browser for a file: while it is open, its event loop stands in the way of asynchronous tests."""
+    found = next(filter(None, map(shutil.which, _BROWSERS)), None)
+    if found is None:
+        pytest.skip(f"no browser is installed: looked for {', '.join(_BROWSERS)}")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found, args=list(_FLAGS))
+        yield browser
+        browser.close()
+
+
+class People:
+    """Browser windows by who sits before them; whatever a page complains of fails the test."""
+
+    def __init__(self, browser: Browser, platform: Platform) -> None:
+        self._browser = browser
+        self._platform = platform
+        self.complaints: list[str] = []
+        self._windows: list[Page] = []
+
+    def __call__(self, who: str) -> Page:
+        window = self._browser.new_context(viewport={"width": 1440, "height": 900}).new_page()
+        window.set_default_timeout(15_000)
+        window.on("console", self._hear)
+        window.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self._windows.append(window)
+        if who:
+            window.goto(f"{self._platform.url}/login?token={self._platform.token(who)}")
+        return window
+
+    def _hear(self, message: ConsoleMessage) -> None:
+        if message.type == "error":
+            self.complaints.append(f"{message.text} ({message.location.get('url', '')})")
+
+    def close(self) -> None:
+        for window in self._windows:
+            window.context.close()
+
+
+@pytest.fixture
+def as_(browser: Browser, platform: Platform) -> Iterator[People]:
+    """`as_("engineer")`: a window in which that person is signed in."""
+    people = People(browser, platform)
+    yield people
+    people.close()
+    assert people.complaints == []
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A deployment that waits for a person."""
+
+    model: str
+    endpoint: str
+    approval: str
+
+
+@pytest.fixture
+def asked(platform: Platform, tmp_path: Path) -> Asked:
+    """A model of this test's own that the administrator asked to deploy."""
+    name = f"older-{uuid4().hex[:8]}"
+    fl = platform.as_("admin")
+    fl.register_use_case(name, title="Who works?", owner="Labour", unit="retail", risk_tier=2, protected=[])
+    fl.register(package(tmp_path, name, 40), unit="retail")
+    endpoint = f"{name}-live"
+    fl.deploy(endpoint, use_case=name, model=name, version=1)
+    return Asked(name, endpoint, _waiting(fl, endpoint))
+
+
+def _waiting(fl: Fairlead, endpoint: str) -> str:
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        for approval in fl.approvals():
+            if approval.endpoint == endpoint:
+                return approval.id
+        time.sleep(0.2)
+    raise AssertionError(f"no approval for {endpoint}: {[d.model_dump() for d in fl.deployments(endpoint=endpoint)]}")

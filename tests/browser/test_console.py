@@ -1,0 +1,167 @@
+"""What people do before the console, in a real browser."""
+
+import re
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from confluent_kafka import Producer
+from playwright.sync_api import Browser, Page, expect
+
+from services.kit.kafka import Connection
+
+from .conftest import Asked, People, Platform
+from .making import package
+
+PAGES = {
+    "/": "Overview", "/models": "Models", "/endpoints": "Endpoints", "/topics": "Topics", "/approvals": "Approvals",
+    "/alerts": "Alerts and drift", "/audit": "Audit", "/dead-letters": "Dead letters",
+}  # fmt: skip
+
+
+def test_a_stranger_is_asked_for_a_token_and_led_back_to_the_page(platform: Platform, as_: People) -> None:
+    page = as_("")
+    page.goto(f"{platform.url}/approvals")
+    expect(page).to_have_url(re.compile(r"/login\?next=/approvals"))
+    page.get_by_label("Token").fill(platform.token("compliance"))
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("heading", level=1, name="Approvals")).to_be_visible()
+    expect(page.locator(".me b")).to_have_text("compliance")
+
+
+def test_signing_out_ends_the_session(platform: Platform, as_: People) -> None:
+    page = as_("engineer")
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+    page.goto(f"{platform.url}/models")
+    expect(page).to_have_url(re.compile("/login"))
+
+
+def test_the_session_is_out_of_reach_of_scripts_and_writes_need_the_pages_token(
+    platform: Platform, browser: Browser
+) -> None:
+    page = browser.new_context().new_page()
+    page.goto(f"{platform.url}/login?token={platform.token('admin')}")
+    assert page.evaluate("document.cookie") == ""
+    forged = "fetch('/v1/dead-letters/replay', {method: 'POST', body: '{}'}).then((answer) => answer.status)"
+    assert page.evaluate(forged) == 403
+    page.context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_page_stands_without_a_complaint(
+    platform: Platform, as_: People, asked: Asked, scheme: str, tmp_path: Path
+) -> None:
+    page = as_("compliance")
+    page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+    more = {
+        f"/models/{asked.model}": asked.model,
+        f"/models/{asked.model}/versions/1": f"{asked.model} v1",
+        "/topics/model.registered": "model.registered",
+    }
+    for path, heading in {**PAGES, **more}.items():
+        page.goto(platform.url + path)
+        expect(page.get_by_role("heading", level=1)).to_have_text(heading)
+        expect(page.get_by_text("This part cannot be shown")).to_have_count(0)
+        page.screenshot(path=tmp_path / f"{scheme}-{heading}.png", full_page=True)
+
+
+def test_a_person_grants_what_another_asked_for(platform: Platform, as_: People, asked: Asked) -> None:
+    page = as_("compliance")
+    page.goto(f"{platform.url}/approvals")
+    card = page.locator(f"#approval-{asked.approval}")
+    expect(card.get_by_text("security scan clean")).to_be_visible()
+    card.get_by_text("security scan clean").click()
+    expect(card.get_by_text('model.scan.verdict == "clean"')).to_be_visible()
+    card.get_by_label("Reason").fill("read the evidence")
+    card.get_by_role("button", name="Grant").click()
+    expect(card.get_by_text("Granted.")).to_be_visible()
+    deployment = next(iter(platform.as_("admin").deployments(endpoint=asked.endpoint)))
+    assert deployment.state in ("in_review", "rolling_out", "serving")
+    page.goto(f"{platform.url}/approvals")
+    row = page.get_by_role("row").filter(has_text=asked.endpoint)
+    expect(row.get_by_text("granted")).to_be_visible()
+    expect(row.get_by_text("read the evidence")).to_be_visible()
+
+
+def test_nobody_grants_their_own_request_and_is_told_so(platform: Platform, as_: People, asked: Asked) -> None:
+    page = as_("admin")
+    page.goto(f"{platform.url}/approvals")
+    card = page.locator(f"#approval-{asked.approval}")
+    card.get_by_label("Reason").fill("trust me")
+    card.get_by_role("button", name="Grant").click()
+    expect(card.get_by_role("alert")).to_contain_text("admin asked for this and cannot grant it")
+    expect(card.get_by_label("Reason")).to_have_value("trust me")
+    card.get_by_role("button", name="Reject").click()
+    expect(page.locator(f"#approval-{asked.approval}").get_by_text("Rejected.")).to_be_visible()
+
+
+def test_a_new_request_appears_before_whoever_waits(platform: Platform, as_: People, tmp_path: Path) -> None:
+    page = as_("compliance")
+    page.goto(f"{platform.url}/topics/model.registered")
+    expect(page.locator("#live")).to_have_text("live")
+    name = "appears-live"
+    platform.as_("data-scientist").register(package(tmp_path, name, 30), unit="retail")
+    event = page.locator(".event").filter(has_text=name).first
+    expect(event).to_be_visible()
+    event.locator("summary").click()
+    expect(event.locator("pre")).to_contain_text('"verdict": "clean"')
+
+
+def test_the_overview_tells_the_loop_and_what_waits(platform: Platform, as_: People, asked: Asked) -> None:
+    page = as_("executive")
+    page.goto(platform.url)
+    expect(page.locator(".loop .node")).to_have_count(6)
+    expect(page.get_by_role("link", name=f"{asked.model} v1 for {asked.endpoint}")).to_be_visible()
+    expect(page.locator("#live")).to_have_text("live")
+    expect(page.locator(".ticker .type").first).to_be_visible()
+
+
+def test_a_dead_letter_is_read_and_given_out_again(platform: Platform, as_: People) -> None:
+    _say(platform, "model.retired", b"this is no JSON")
+    page = as_("admin")
+    page.goto(f"{platform.url}/dead-letters?topic=model.retired")
+    row = page.get_by_role("row").filter(has_text="deployer").first
+    expect(row).to_be_visible()
+    expect(row.get_by_text("waiting")).to_be_visible()
+    row.get_by_role("button", name="Replay").click()
+    expect(page.get_by_text("1 of dlq.model.retired given out again")).to_be_visible()
+
+
+def _say(platform: Platform, topic: str, value: bytes) -> None:
+    producer = Producer(dict(Connection.read(platform.kafka).properties))
+    said = {"ce_id": str(uuid4()), "ce_source": "/test", "ce_type": topic, "ce_unit": "retail", "ce_specversion": "1.0"}
+    producer.produce(topic, value, b"x", headers=[(name, text.encode()) for name, text in said.items()])
+    assert producer.flush(10) == 0
+
+
+def test_the_ledger_is_verified_at_a_click(platform: Platform, as_: People, asked: Asked) -> None:
+    page = as_("compliance")
+    page.goto(f"{platform.url}/audit")
+    page.get_by_role("button", name="Verify the ledger").click()
+    expect(page.get_by_text("The ledger is whole.")).to_be_visible()
+    page.get_by_label("Subject").fill(asked.endpoint)
+    rows = page.locator("#rows tbody tr")
+    expect(rows.filter(has_text="deployment.requested").first).to_be_visible()
+
+
+def test_another_units_people_see_none_of_it(platform: Platform, as_: People, asked: Asked) -> None:
+    page = as_("other-unit")
+    for path in ("/models", "/approvals", "/endpoints", "/"):
+        page.goto(platform.url + path)
+        expect(page.get_by_role("heading", level=1)).to_be_visible()
+        expect(page.get_by_text(asked.model)).to_have_count(0)
+
+
+def test_models_are_found_as_one_types(platform: Platform, as_: People, asked: Asked) -> None:
+    page = as_("data-scientist")
+    page.goto(f"{platform.url}/models")
+    page.get_by_label("Search models").press_sequentially(asked.model)
+    _only(page, asked.model)
+    page.get_by_label("Search models").fill("there-is-none-of-it")
+    expect(page.get_by_text("No model matches")).to_be_visible()
+
+
+def _only(page: Page, name: str) -> None:
+    expect(page.locator("#model-list tbody tr")).to_have_count(1)
+    expect(page.get_by_role("link", name=name)).to_be_visible()
