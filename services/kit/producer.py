@@ -1,10 +1,13 @@
 """A plain idempotent producer for records that do not come from a transaction of ours: inference and outcome data."""
 
+import asyncio
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
+from zlib import crc32
 
 from aiokafka import AIOKafkaProducer
+from aiokafka.producer.message_accumulator import BatchBuilder
 
 from .cloudevents import Headers
 from .kafka import Connection
@@ -49,3 +52,26 @@ class Producer:
         ]
         for future in futures:
             await future
+
+    async def write(self, topic: str, records: Sequence[tuple[bytes, bytes, Headers]]) -> None:
+        """Write many keyed records in few prebuilt batches and wait until all are acknowledged.
+
+        Within a partition a batch is sent only after the one before was acknowledged: where this raises, no record is
+        there whose predecessor is not. The same key always goes to the same partition.
+        """
+        count = len(await self.aiokafka.partitions_for(topic))
+        batches: dict[int, list[BatchBuilder]] = {}
+        for key, value, headers in records:
+            own = batches.setdefault(crc32(key) % count, [])
+            if not own or own[-1].append(timestamp=None, key=key, value=value, headers=headers) is None:
+                own.append(self.aiokafka.create_batch())
+                if own[-1].append(timestamp=None, key=key, value=value, headers=headers) is None:
+                    raise ValueError(f"a record of {len(value)} bytes for {topic} is larger than a batch")
+        work = [self._in_order(topic, partition, own) for partition, own in batches.items()]
+        for result in await asyncio.gather(*work, return_exceptions=True):
+            if isinstance(result, BaseException):
+                raise result
+
+    async def _in_order(self, topic: str, partition: int, batches: list[BatchBuilder]) -> None:
+        for batch in batches:
+            await (await self.aiokafka.send_batch(batch, topic, partition=partition))

@@ -11,10 +11,11 @@ import orjson
 from prometheus_client import Counter, Gauge
 
 from contracts import InferenceLogged
+from services.kit.cloudevents import Headers
 from services.kit.errors import Refusal
 from services.kit.kafka import is_away
 from services.kit.objects import Objects
-from services.kit.producer import Outgoing, Producer
+from services.kit.producer import Producer
 from services.kit.telemetry import get_logger
 
 from .files import write_atomically
@@ -31,6 +32,8 @@ DAMAGED = Counter("fairlead_scorer_spool_damaged_total", "Spool records that the
 BACKLOG = Gauge("fairlead_scorer_spool_backlog_bytes", "Spooled and not yet acknowledged by Kafka", ["slot"])
 
 _PIECE = 1024 * 1024
+_BATCH_BYTES = 900_000
+"""Below the broker's largest message set (1 MiB), above the largest record."""
 _LINGER_S = 0.03
 _IDLE_S = 0.06
 _LOOK_FOR_SLOTS_S = 1.0
@@ -130,7 +133,7 @@ class Forwarder:
         delay = 0.2
         while not stop.is_set():
             try:
-                async with Producer(self._settings, linger_ms=0, max_batch_size=512 * 1024) as producer:
+                async with Producer(self._settings, linger_ms=0, max_batch_size=_BATCH_BYTES) as producer:
                     while not stop.is_set():
                         busy = await self._round(producer)
                         delay = 0.2
@@ -165,15 +168,16 @@ class Forwarder:
             if slot.finished:
                 slot.acknowledged(slot.seq)
             return 0
-        await producer.send_all([await self._outgoing(r, writer, seq) for r, seq in zip(records, numbers, strict=True)])
+        outgoing = [await self._outgoing(r, writer, seq) for r, seq in zip(records, numbers, strict=True)]
+        await producer.write(InferenceLogged.topic.name, outgoing)
         slot.acknowledged(numbers[-1])
         LOGGED.labels(slot.name).inc(len(records))
         return len(records)
 
-    async def _outgoing(self, record: LogRecord, writer: str, seq: int) -> Outgoing:
+    async def _outgoing(self, record: LogRecord, writer: str, seq: int) -> tuple[bytes, bytes, Headers]:
         record = await offload(record, self._objects)
         key, headers = record.inference_id.encode(), self._headers.headers(record)
-        return InferenceLogged.topic.name, key, record.value(writer, seq), headers
+        return key, record.value(writer, seq), headers
 
     def _look_for_slots(self) -> None:
         if time.monotonic() - self._looked < _LOOK_FOR_SLOTS_S:

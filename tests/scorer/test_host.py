@@ -167,6 +167,22 @@ async def test_a_large_payload_goes_to_the_object_store(host: Host, endpoint: st
     assert kept == orjson.loads(orjson.dumps(body))
 
 
+async def test_a_payload_just_below_the_bound_travels_in_the_record(
+    host: Host, endpoint: str, clients: dict[str, Path]
+) -> None:
+    await host.deploy(endpoint, MODEL)
+    await host.serves(endpoint)
+    body = rows(*[[0.1234567, 2.125, 3.125]] * 14_000)
+    ids = [(await host.infer(endpoint, body)).json()["parameters"]["inference_id"] for _ in range(5)]
+
+    async def found() -> list[int]:
+        log = await Log(clients["operator"], endpoint).read()
+        sizes = [len(e.to_json()) for _, e in log.distinct if e.inference_id in ids and "inputs" in e.request]
+        return sizes if len(sizes) == len(ids) else []
+
+    assert min(await eventually(found, within=10)) > 256 * 1024
+
+
 async def test_a_lower_revision_and_a_stranger_s_signature_change_nothing(
     host: Host, endpoint: str, clients: dict[str, Path], tmp_path: Path
 ) -> None:
