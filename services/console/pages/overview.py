@@ -50,15 +50,18 @@ def router(shell: Shell) -> APIRouter:
 
 async def _facts(shell: Shell, request: Request, me: Caller) -> dict[str, Any]:
     ask = shell.gateway.ask
-    models, endpoints, approvals, alerts, retrainings, topics, services = await asyncio.gather(
-        ask(request, "catalog", "/v1/models", limit=200),
-        ask(request, "deployer", "/v1/endpoints", limit=200),
-        ask(request, "governor", "/v1/approvals", state="pending", limit=100),
-        ask(request, "governor", "/v1/alerts", state="open", limit=50),
-        ask(request, "retrainer", "/v1/retrainings", limit=100),
-        _topics(shell.console, me, request),
+    answers, services = await asyncio.gather(
+        asyncio.gather(
+            ask(request, "catalog", "/v1/models", limit=200),
+            ask(request, "deployer", "/v1/endpoints", limit=200),
+            ask(request, "governor", "/v1/approvals", state="pending", limit=100),
+            ask(request, "governor", "/v1/alerts", state="open", limit=50),
+            ask(request, "retrainer", "/v1/retrainings", limit=100),
+            _topics(shell.console, me, request),
+        ),
         shell.gateway.states(),
     )
+    models, endpoints, approvals, alerts, retrainings, topics = answers
     by_name = {state.topic: state for state in topics.data} if topics.ok else {}
     return {
         "models": models, "endpoints": endpoints, "approvals": approvals, "alerts": alerts, "services": services,
