@@ -18,7 +18,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="FAIRLEAD_", extra="ignore")
 
     home: Path = Path(".fairlead")
-    port: int = Field(8080, ge=1, le=65500)
+    port: int = Field(default=8080, ge=1, le=65500)
     host: str = "127.0.0.1"
     kafka_properties: Path = Path("/nonexistent")
     """Client properties of this service's own principal, as librdkafka and Java take them."""

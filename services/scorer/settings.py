@@ -11,7 +11,7 @@ from services.kit.settings import Settings
 class ScorerSettings(Settings):
     """Every knob, as `FAIRLEAD_<NAME>`."""
 
-    workers: int = Field(1, ge=1, le=64)
+    workers: int = Field(default=1, ge=1, le=64)
     """Worker processes that answer HTTP on one inherited socket; each is a slot with its own spool."""
     replica: str = ""
     """This host's name in `replica.reported`; empty: kept in the home, made at the first start."""

@@ -117,7 +117,7 @@ async def reply(send: Send, status: int, body: bytes, headers: Headers = (JSON,)
 
 async def refuse(send: Send, refusal: Refusal, *, plain: bool) -> None:
     """An error: `{"error": …}` where the protocol has its own shape, else RFC 9457 problem details."""
-    headers = [JSON] if plain else [(b"content-type", b"application/problem+json")]
+    headers: list[tuple[bytes, bytes]] = [JSON] if plain else [(b"content-type", b"application/problem+json")]
     if isinstance(refusal, (Busy, Unavailable)):
         headers.append((b"retry-after", b"1"))
     if isinstance(refusal, Unauthorized):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
-from onnxruntime.capi import onnxruntime_pybind11_state as state
+from onnxruntime.capi import onnxruntime_pybind11_state as state  # pyright: ignore[reportAttributeAccessIssue]
 
 from contracts import ModelSchema
 
@@ -41,7 +41,7 @@ class OnnxRuntime:
             answers = self._session.run(self._outputs, inputs)
         except _ERRORS as error:
             raise ModelFailed(f"the model does not take this input ({type(error).__name__})") from None
-        return dict(zip(self._outputs, answers, strict=True))
+        return {name: np.asarray(answer) for name, answer in zip(self._outputs, answers, strict=True)}
 
     def close(self) -> None:
         """The session goes with its last reference."""

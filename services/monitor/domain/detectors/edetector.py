@@ -147,7 +147,8 @@ class EDetector:
         shapes = [(tracks, bins)] * 2 + [(tracks, head["bettors"])] * 3
         cuts = np.cumsum([a * b for a, b in shapes])[:-1]
         arrays = [part.reshape(shape) for part, shape in zip(np.split(values, cuts), shapes, strict=True)]
-        return cls(*arrays, head["rows"])
+        bag, recent, log_m, gain, began = arrays
+        return cls(bag, recent, log_m, gain, began, head["rows"])
 
 
 def _scores(shares: Array) -> Array:
