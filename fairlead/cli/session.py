@@ -20,4 +20,4 @@ class Options:
 def client(context: typer.Context) -> Fairlead:
     """The client for this command. Raises `Misconfigured` when no platform is named."""
     options = context.find_object(Options) or Options()
-    return Fairlead(options.url, home=options.home, acting_as=options.acting_as)
+    return context.with_resource(Fairlead(options.url, home=options.home, acting_as=options.acting_as))
