@@ -1,6 +1,7 @@
 """The scorer's HTTP: as thin as ASGI allows, because every microsecond here is paid for every inference."""
 
 import ipaddress
+import time
 from typing import Any
 
 import orjson
@@ -36,6 +37,9 @@ _BINARY = (b"content-type", b"application/octet-stream")
 _NAME = "fairlead"
 _VERSION = "0.1.0"
 _EXTENSIONS = ["binary_tensor_data"]
+_TRUSTED_S = 1.0
+"""How long a header that was verified is taken as it is; a token may outlive its end by that."""
+_CALLERS = 1024
 _INTERESTING = frozenset({
     b"authorization", b"content-encoding", b"accept-encoding", b"inference-header-content-length",
     b"traceparent", b"fairlead-correlation-id", b"x-forwarded-for", b"forwarded", b"content-type",
@@ -53,6 +57,7 @@ class ScorerApp:
         self._plane = plane
         self._spool = spool
         self._verifier = Verifier(settings)
+        self._callers: dict[bytes, tuple[Caller, float]] = {}
         self._health = Health(settings, plane, follower, spool)
         self._counters = Counters(plane, spool)
         self._batches = Proxy(settings.batches_port_path)
@@ -125,7 +130,15 @@ class ScorerApp:
             await self._spool.durable(seq)
 
     def _caller(self, headers: dict[bytes, bytes]) -> Caller:
-        return self._verifier.bearer(headers.get(b"authorization", b"").decode("latin-1"))
+        header = headers.get(b"authorization", b"")
+        known = self._callers.get(header)
+        if known is not None and known[1] > time.monotonic():
+            return known[0]
+        caller = self._verifier.bearer(header.decode("latin-1"))
+        if len(self._callers) >= _CALLERS:
+            self._callers.clear()
+        self._callers[header] = caller, time.monotonic() + _TRUSTED_S
+        return caller
 
     async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
         body = await read_body(receive, self._limit)
