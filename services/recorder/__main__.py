@@ -1,4 +1,4 @@
-"""Run the recorder."""
+"""python -m services.recorder"""
 
 from services.kit.service import run
 

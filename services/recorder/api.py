@@ -1,10 +1,10 @@
-"""HTTP in: decisions, outcomes, snapshots."""
+"""HTTP in: decisions found again, outcomes, snapshots."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, Field
 
 from contracts import Name, OutcomeReported
 from services.kit.auth import allow
@@ -13,140 +13,177 @@ from services.kit.errors import Invalid
 from services.kit.http import Body, Page, Who, page
 from services.kit.service import router as new_router
 
-from .usecases import Reading
+from .store import DecisionRow, OutcomeRow, Wanted
+from .usecases.joining import Joining
+from .usecases.reading import Decision, Reading
+from .usecases.snapshots import Snapshots
 
-Limit = Annotated[int, Query(ge=1, le=500)]
-Id = Annotated[str, Path(max_length=200)]
-Word = Annotated[str | None, Query(max_length=200)]
+Limit = Annotated[int, Query(ge=1, le=1000)]
+Said = Annotated[str | None, Query(max_length=200)]
 
 
 class OutcomeBody(Body):
     """What became true of one decided row."""
 
-    inference_id: Annotated[str, Field(min_length=1, max_length=200)]
-    row: Annotated[int, Field(ge=0)] = 0
-    label: float | int | str | None = None
-    value: float | int | None = None
+    inference_id: str = Field(min_length=1, max_length=100)
+    row: int = Field(0, ge=0, lt=2**31)
+    label: float | str | None = None
+    value: float | None = None
 
 
 class OutcomesBody(Body):
-    """Many outcomes at once."""
+    """One or many."""
 
-    outcomes: Annotated[list[OutcomeBody], Field(min_length=1, max_length=10_000)]
-
-
-class SnapshotBody(BaseModel):
-    """Which rows to freeze."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    endpoint: Name
-    model: Name
-    since: AwareDatetime | None = None
+    outcomes: list[OutcomeBody] = Field(min_length=1, max_length=10_000)
 
 
-class SnapshotView(BaseModel):
-    """A snapshot in the object store: the model's columns, `label`, `inference_id`, `row`, `received_at`."""
-
-    digest: str
-    rows: int
-
-
-class OutcomeView(BaseModel):
-    """What followed from one row."""
-
-    row: int
-    label: Any
-    value: float | None
-    observed_at: datetime
-
-
-class RowView(BaseModel):
-    """One decided row."""
-
-    row: int
-    features: dict[str, Any] | None
-    prediction: Any
-    score: float | None
-
-
-class DecisionItem(BaseModel):
-    """Which version decided, when, for whom."""
-
-    inference_id: str
-    endpoint: str
-    use_case: str
-    unit: str
-    model: str
-    version: int
-    variant: str
-    mode: str
-    application: str
-    entity: str | None
-    request_id: str | None
-    correlation_id: str
-    received_at: datetime
-    latency_ms: float
-    rows: int
-
-
-class DecisionView(DecisionItem):
-    """A decision with its rows (the first 1,000 of a batch's) and what followed from them."""
-
-    decided: list[RowView]
-    outcomes: list[OutcomeView]
-
-
-class Reported(BaseModel):
-    """How many outcomes were new, and how many wait for their inference."""
+class Accepted(BaseModel):
+    """How many were taken, and how many of them say something that was not known."""
 
     accepted: int
     new: int
-    waiting: int
 
 
-def router(reading: Reading) -> APIRouter:
+class SnapshotBody(Body):
+    """Which rows to freeze."""
+
+    endpoint: Name
+    model: Name
+    since: str | None = Field(None, max_length=64)
+
+
+class SnapshotView(BaseModel):
+    """A Parquet object in the object store."""
+
+    digest: str
+    rows: int
+    labelled: int
+
+
+class DecisionView(BaseModel):
+    """A decision in a list."""
+
+    inference_id: str
+    endpoint: str
+    unit: str
+    use_case: str
+    model: str
+    version: int
+    mode: str
+    application: str
+    entity: str | None
+    rows: int
+    received_at: datetime
+
+    @classmethod
+    def of(cls, row: DecisionRow) -> "DecisionView":
+        return cls.model_validate(row, from_attributes=True)
+
+
+class RowView(BaseModel):
+    """One decided row: what the model saw and said."""
+
+    row: int
+    features: dict[str, float | str | None]
+    prediction: float | str | None
+    score: float | None
+    unread: Any = None
+
+
+class OutcomeView(BaseModel):
+    """What followed."""
+
+    row: int
+    label: float | str | None
+    value: float | None
+    reported_by: str
+    reported_at: datetime
+    observed_at: datetime | None
+
+    @classmethod
+    def of(cls, outcome: OutcomeRow) -> "OutcomeView":
+        return cls.model_validate(outcome, from_attributes=True)
+
+
+class WholeDecision(DecisionView):
+    """A decision with all that is known of it; at most its first 1,000 rows."""
+
+    variant: str
+    request_id: str | None
+    correlation_id: str | None
+    latency_ms: float
+    decided: list[RowView]
+    outcomes: list[OutcomeView]
+
+    @classmethod
+    def whole(cls, decision: Decision) -> "WholeDecision":
+        first = decision.rows[0]
+        common = {name: first[name] for name in ("variant", "request_id", "correlation_id", "latency_ms")}
+        return cls(
+            **DecisionView.of(decision.index).model_dump(), **common,
+            decided=[RowView.model_validate(row) for row in decision.rows],
+            outcomes=[OutcomeView.of(outcome) for outcome in decision.outcomes],
+        )  # fmt: skip
+
+
+def router(reading: Reading, joining: Joining, snapshots: Snapshots) -> APIRouter:
     api = new_router(prefix="/v1", tags=["decisions"])
 
     @api.get("/decisions/{inference_id}")
-    async def decision(inference_id: Id, caller: Who) -> DecisionView:
+    async def decision(inference_id: Annotated[str, Field(max_length=100)], caller: Who) -> WholeDecision:
         allow(caller, "decision.read")
-        return DecisionView.model_validate(await reading.decision(inference_id))
+        return WholeDecision.whole(await reading.decision(inference_id))
 
     @api.get("/decisions")
     async def decisions(
-        caller: Who, use_case: Word = None, application: Word = None, entity: Word = None, endpoint: Word = None,
-        start: Annotated[AwareDatetime | None, Query(alias="from")] = None,
-        end: Annotated[AwareDatetime | None, Query(alias="to")] = None,
-        limit: Limit = 50, cursor: Annotated[str | None, Query(max_length=500)] = None,
-    ) -> Page[DecisionItem]:  # fmt: skip
+        caller: Who,
+        use_case: Said = None,
+        application: Said = None,
+        entity: Said = None,
+        endpoint: Said = None,
+        start: Annotated[str | None, Query(alias="from", max_length=64)] = None,
+        end: Annotated[str | None, Query(alias="to", max_length=64)] = None,
+        limit: Limit = 50,
+        cursor: Annotated[str | None, Query(max_length=400)] = None,
+    ) -> Page[DecisionView]:
         allow(caller, "decision.read")
-        filters = {"use_case": use_case, "application": application, "entity": entity, "endpoint": endpoint}
-        found = await reading.search(filters | {"start": start, "end": end} | _place(cursor), limit + 1)
+        wanted = Wanted(use_case, application, entity, endpoint, _moment(start, "from"), _moment(end, "to"))
+        found = await reading.decisions(wanted, _place(cursor), limit + 1)
         last = found[limit - 1] if len(found) > limit else None
-        following = as_cursor(last["received_at"].isoformat(), last["inference_id"]) if last else None
-        return page([DecisionItem.model_validate(each) for each in found], limit, following)
+        following = as_cursor(last.received_at.isoformat(), last.inference_id) if last else None
+        return page([DecisionView.of(row) for row in found], limit, following)
 
     @api.post("/outcomes", status_code=202)
-    async def outcomes(body: OutcomesBody, caller: Who) -> Reported:
+    async def outcomes(body: OutcomesBody, caller: Who) -> Accepted:
         allow(caller, "outcome.report")
-        given = [OutcomeReported(**each.model_dump()) for each in body.outcomes]
-        new, waiting = await reading.report(caller, given)
-        return Reported(accepted=len(given), new=new, waiting=waiting)
+        events = [OutcomeReported(**outcome.model_dump()) for outcome in body.outcomes]
+        return Accepted(accepted=len(events), new=await joining.report(caller, events))
 
     @api.post("/snapshots", status_code=201)
     async def snapshot(body: SnapshotBody, caller: Who) -> SnapshotView:
-        made = await reading.snapshot(caller, body.endpoint, body.model, body.since)
-        return SnapshotView(digest=made.digest, rows=made.rows)
+        allow(caller, "snapshot.make")
+        made = await snapshots.make(body.endpoint, body.model, _moment(body.since, "since"))
+        return SnapshotView.model_validate(made, from_attributes=True)
 
     return api
 
 
-def _place(cursor: str | None) -> dict[str, Any]:
+def _moment(text: str | None, field: str) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        # A plus sign in a query string arrives as a space.
+        at = datetime.fromisoformat(text.replace(" 0", "+0") if text.count(" ") == 1 and "T" in text else text)
+    except ValueError:
+        raise Invalid(f"{field}: it is not an ISO 8601 time such as 2026-03-02T09:30:00Z", field) from None
+    return at if at.tzinfo else at.replace(tzinfo=UTC)
+
+
+def _place(cursor: str | None) -> tuple[datetime, str] | None:
     values = from_cursor(cursor, 2)
     if values is None:
-        return {}
+        return None
     try:
-        return {"before": datetime.fromisoformat(values[0]), "before_id": str(values[1])}
+        return datetime.fromisoformat(values[0]), str(values[1])
     except (TypeError, ValueError):
         raise Invalid("this cursor was not made by this list", "cursor") from None

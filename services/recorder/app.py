@@ -1,4 +1,4 @@
-"""Wires the recorder."""
+"""The recorder, put together."""
 
 from services.kit.burial import Burial
 from services.kit.db import Database
@@ -9,23 +9,31 @@ from services.kit.service import Parts
 
 from . import api
 from .files import Files
-from .jobs import Following, Streams
+from .jobs import Following, Inferences, Joins, Outcomes
 from .settings import RecorderSettings
-from .usecases import Outcomes, Reading, Recording, Schemas
+from .usecases.joining import Joining
+from .usecases.reading import Reading
+from .usecases.recording import Recording
+from .usecases.schemas import Schemas
+from .usecases.snapshots import Snapshots
 
 
 def build(settings: RecorderSettings) -> Parts:
-    db, objects, progress = Database(settings.service_database, "recorder"), Objects(settings), Progress()
-    schemas, files = Schemas(db), Files(settings)
-    outcomes = Outcomes(settings, files, schemas)
-    recording = Recording(schemas, files, Payloads(objects), outcomes, Burial(settings, "recorder"))
-    following = Following(settings, schemas)
-    streams = Streams(settings, db, recording, following, progress)
+    db = Database(settings.service_database, "recorder")
+    objects, files, progress = Objects(settings), Files(settings.inferences), Progress()
+    schemas, burial = Schemas(db), Burial(settings, "recorder")
+    recording = Recording(db, files, schemas, Payloads(objects), burial)
+    joining = Joining(db, files, schemas, burial)
     return Parts(
         service="recorder",
         settings=settings,
         db=db,
-        routers=[api.router(Reading(db, files, objects, outcomes))],
-        jobs=[following.run, streams.inferences, streams.outcomes],
+        routers=[api.router(Reading(db, files), joining, Snapshots(db, files, objects, settings.snapshot_rows))],
+        jobs=[
+            Following(settings, schemas, progress).run,
+            Inferences(settings, db, recording, burial, progress).run,
+            Outcomes(settings, db, joining, progress).run,
+            Joins(settings, db, joining, recording, files, progress).run,
+        ],
         progress=progress,
     )

@@ -1,51 +1,66 @@
-"""The recorded rows as Parquet files: named by the offsets that they hold, so that writing again changes nothing."""
+"""The folder of Parquet files: written beside, named after the commit, removed when they are too old."""
 
-import asyncio
-from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+import os
+import time
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from services.kit.settings import Settings
+_OLD_S = 600.0
+_PENDING = "_pending"
+"""Readers of the folder skip names that begin with an underscore."""
 
 
 class Files:
-    """`data/recorder/inferences/endpoint=…/version=…/date=…/…` below the home: partitions that DuckDB and Spark know."""
+    """Blocking; call it in a thread."""
 
-    _KEPT = 16
+    def __init__(self, root: Path) -> None:
+        self._root = root
 
-    def __init__(self, settings: Settings) -> None:
-        self._root = settings.home / "data" / "recorder" / "inferences"
-        self._open: OrderedDict[str, pa.Table] = OrderedDict()
+    def write(self, path: str, table: pa.Table) -> None:
+        """Write a file where readers do not look yet; a leftover of a batch that was rolled back is overwritten."""
+        pending = self._pending(path)
+        pending.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(table, pending, compression="zstd", compression_level=1, row_group_size=50_000)
+        with pending.open("rb") as file:
+            os.fsync(file.fileno())
 
-    async def write(self, facts: Mapping[str, Any], partition: int, first: int, last: int, table: pa.Table) -> str:
-        """Write the rows of one endpoint and version; answers the file's path below the root."""
-        folder = f"endpoint={facts['endpoint']}/version={facts['version']}/date={facts['received_at']:%Y-%m-%d}"
-        name = f"{folder}/p{partition}-{first:012d}-{last:012d}.parquet"
-        await asyncio.to_thread(self._write, self._root / name, table)
-        self._open.pop(name, None)
-        return name
+    def place(self, path: str) -> None:
+        """Give a committed file its name. Again: no harm."""
+        final, pending = self._root / path, self._pending(path)
+        if pending.exists():
+            final.parent.mkdir(parents=True, exist_ok=True)
+            pending.replace(final)
 
-    @staticmethod
-    def _write(path: Path, table: pa.Table) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part")
-        pq.write_table(table, part, compression="zstd")
-        part.replace(path)
+    def read(self, path: str, **options: Any) -> pa.Table:
+        """A file's rows, whether it has its name already or not."""
+        try:
+            return self._read(self._root / path, options)
+        except FileNotFoundError:
+            pass
+        try:
+            return self._read(self._pending(path), options)
+        except FileNotFoundError:  # it was given its name in this very moment
+            return self._read(self._root / path, options)
 
-    async def rows(self, path: str, numbers: Sequence[int]) -> list[dict[str, Any]]:
-        """Some rows of a file, as dictionaries, in the order asked for."""
-        return (await self.table(path)).take(pa.array(numbers, pa.int64())).to_pylist()
+    def _read(self, path: Path, options: dict[str, Any]) -> pa.Table:
+        # A file object: pyarrow would take the folders' names for columns of the file.
+        with path.open("rb") as file:
+            return pq.read_table(file, **options)
 
-    async def table(self, path: str) -> pa.Table:
-        """All rows of a file; the last few files stay in memory."""
-        if path not in self._open:
-            table = await asyncio.to_thread(pq.read_table, self._root / path, partitioning=None)
-            self._open[path] = table
-            while len(self._open) > self._KEPT:
-                self._open.popitem(last=False)
-        self._open.move_to_end(path)
-        return self._open[path]
+    def remove(self, path: str) -> None:
+        for place in (self._root / path, self._pending(path)):
+            place.unlink(missing_ok=True)
+
+    def sweep(self, partition: int, known: set[str]) -> None:
+        """Remove what rolled-back batches of a partition left behind."""
+        for pending in (self._root / _PENDING).glob(f"*~p{partition}-*.parquet"):
+            # A worker that was just stalled may still be about to commit a young one.
+            old = time.time() - pending.stat().st_mtime > _OLD_S
+            if old and pending.name.replace("~", "/") not in known:
+                pending.unlink(missing_ok=True)
+
+    def _pending(self, path: str) -> Path:
+        return self._root / _PENDING / path.replace("/", "~")

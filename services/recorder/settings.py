@@ -1,10 +1,25 @@
-"""What the recorder can be told."""
+"""What the recorder needs to know."""
+
+from pathlib import Path
+
+from pydantic import Field
 
 from services.kit.settings import Settings
 
 
 class RecorderSettings(Settings):
-    """Environment variables, with `FAIRLEAD_` before their names."""
+    """`FAIRLEAD_FLUSH_S` and the like override these."""
 
-    record_every_ms: int = 500
-    """How long inferences collect before they become a file: fewer files against fresher look-ups."""
+    flush_s: float = Field(1.5, ge=0)
+    """How long records are gathered for a file while nothing is behind: a decision can be looked up soon after."""
+    batch_records: int = Field(10_000, ge=1)
+    kept_days: int = Field(365, ge=1)
+    """Decisions and their files older than this are removed."""
+    patience_days: int = Field(30, ge=1)
+    """An outcome waits so long for its inference."""
+    snapshot_rows: int = Field(500_000, ge=1)
+    """A snapshot holds the newest so many rows."""
+
+    @property
+    def inferences(self) -> Path:
+        return self.home.absolute() / "data" / "recorder" / "inferences"

@@ -1,7 +1,8 @@
 """All SQL of the recorder."""
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
@@ -9,141 +10,300 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from contracts import DeploymentChanged, ModelSchema
+from services.kit.errors import NotFound
 
-from .domain import Outcome, Place
-from .rows import Inference
+from .domain.layout import Head
+from .domain.outcomes import Known, Report
 
-_INSERT_DECISIONS = text("""
-    INSERT INTO decision (inference_id, unit, endpoint, use_case, model, version, variant, mode, application, entity,
-                          request_id, correlation_id, received_at, latency_ms, rows, path, first_row)
-    SELECT inference_id, unit, endpoint, use_case, model, version, variant, mode, application, entity,
-           request_id, correlation_id, received_at, latency_ms, rows, path, first_row
-    FROM jsonb_populate_recordset(NULL::decision, CAST(:rows AS jsonb))
-    ON CONFLICT (inference_id) DO NOTHING
-""")
-_INSERT_OUTCOMES = text("""
-    INSERT INTO outcome (inference_id, row, unit, label, value, observed_at)
-    SELECT inference_id, row, unit, label, value, observed_at
-    FROM jsonb_populate_recordset(NULL::outcome, CAST(:rows AS jsonb))
-    ON CONFLICT (inference_id, row) DO NOTHING RETURNING inference_id, row
-""")
-_INSERT_EARLY = text("""
-    INSERT INTO early_outcome (inference_id, row, label, value)
-    SELECT inference_id, row, label, value
-    FROM jsonb_populate_recordset(NULL::early_outcome, CAST(:rows AS jsonb))
-    ON CONFLICT (inference_id, row) DO NOTHING
-""")
-_TAKE_EARLY = text("""
-    DELETE FROM early_outcome WHERE inference_id = ANY(:ids) RETURNING inference_id, row, label, value
-""")
+# Schemas
 
 
-async def save_served(session: AsyncSession, event: DeploymentChanged) -> None:
+async def save_versions(session: AsyncSession, event: DeploymentChanged) -> None:
     insert = """
-        INSERT INTO served (endpoint, version, model_schema) VALUES (:endpoint, :version, CAST(:schema AS jsonb))
-        ON CONFLICT (endpoint, version) DO NOTHING
+        INSERT INTO version (endpoint, version, unit, model, model_schema)
+        VALUES (:endpoint, :version, :unit, :model, CAST(:schema AS jsonb))
+        ON CONFLICT (endpoint, version) DO UPDATE SET unit = excluded.unit, model = excluded.model,
+            model_schema = excluded.model_schema
     """
     for variant in event.variants:
-        values = {"endpoint": event.endpoint, "version": variant.version}
-        await session.execute(text(insert), values | {"schema": variant.model_schema.model_dump_json()})
+        row = {"endpoint": event.endpoint, "version": variant.version, "unit": event.unit, "model": variant.model}
+        await session.execute(text(insert), row | {"schema": variant.model_schema.model_dump_json()})
 
 
-async def schema_of(session: AsyncSession, endpoint: str, version: int) -> ModelSchema | None:
-    find = "SELECT model_schema FROM served WHERE endpoint = :endpoint AND version = :version"
-    found = (await session.execute(text(find), {"endpoint": endpoint, "version": version})).scalar()
-    return ModelSchema.model_validate(found) if found else None
+async def schema(session: AsyncSession, endpoint: str, version: int) -> ModelSchema | None:
+    select = "SELECT model_schema FROM version WHERE endpoint = :e AND version = :v"
+    row = (await session.execute(text(select), {"e": endpoint, "v": version})).first()
+    return ModelSchema.model_validate(row.model_schema) if row else None
 
 
-async def save_decisions(session: AsyncSession, recorded: Sequence[tuple[Inference, Place]]) -> None:
-    rows = [
-        {
-            **inference.facts,
-            "correlation_id": inference.correlation_id,
-            "path": place.path,
-            "first_row": place.first_row,
-        }
-        for inference, place in recorded
-    ]
-    await session.execute(_INSERT_DECISIONS, {"rows": orjson.dumps(rows).decode()})
+async def newest_schema(session: AsyncSession, endpoint: str, model: str) -> ModelSchema:
+    """Of the newest version of a model behind an endpoint. Raises NotFound."""
+    select = """
+        SELECT model_schema FROM version WHERE endpoint = :e AND model = :m ORDER BY version DESC LIMIT 1
+    """
+    row = (await session.execute(text(select), {"e": endpoint, "m": model})).first()
+    if row is None:
+        raise NotFound(f"no version of the model {model} serves or served behind the endpoint {endpoint}")
+    return ModelSchema.model_validate(row.model_schema)
 
 
-async def known_ids(session: AsyncSession, ids: Sequence[str]) -> set[str]:
-    found = await session.execute(
-        text("SELECT inference_id FROM decision WHERE inference_id = ANY(:ids)"), {"ids": ids}
+# Files
+
+
+@dataclass(frozen=True)
+class NewFile:
+    """A file of one batch: its place and what is in it."""
+
+    path: str
+    endpoint: str
+    unit: str
+    partition: int
+    first: int
+    last: int
+    rows: int
+    heads: tuple[Head, ...]
+
+
+_ADD_FILE = text("""
+    INSERT INTO file (path, endpoint, unit, partition, first_offset, last_offset, rows, earliest, latest)
+    VALUES (:path, :endpoint, :unit, :partition, :first, :last, :rows, :earliest, :latest) RETURNING id
+""")
+_ADD_DECISIONS = text("""
+    INSERT INTO decision (inference_id, unit, endpoint, use_case, model, version, mode, application, entity, rows,
+                          received_at, file)
+    SELECT *, :file FROM unnest(
+        CAST(:inference_id AS text[]), CAST(:unit AS text[]), CAST(:endpoint AS text[]), CAST(:use_case AS text[]),
+        CAST(:model AS text[]), CAST(:version AS int[]), CAST(:mode AS text[]), CAST(:application AS text[]),
+        CAST(:entity AS text[]), CAST(:rows AS int[]), CAST(:received_at AS timestamptz[]))
+    ON CONFLICT (inference_id) DO NOTHING
+""")
+_INDEXED = (
+    "inference_id", "unit", "endpoint", "use_case", "model", "version", "mode", "application", "entity", "rows",
+    "received_at",
+)  # fmt: skip
+
+
+async def add_file(session: AsyncSession, new: NewFile) -> None:
+    """A file's row and the index of its decisions."""
+    times = [head.received_at for head in new.heads]
+    values = {
+        "path": new.path, "endpoint": new.endpoint, "unit": new.unit, "partition": new.partition, "first": new.first,
+        "last": new.last, "rows": new.rows, "earliest": min(times), "latest": max(times),
+    }  # fmt: skip
+    file = await session.scalar(_ADD_FILE, values)
+    columns = {name: [getattr(head, name) for head in new.heads] for name in _INDEXED}
+    await session.execute(_ADD_DECISIONS, columns | {"file": file})
+
+
+async def already_there(session: AsyncSession, ids: Sequence[str]) -> set[str]:
+    """Which of these inferences were recorded before."""
+    select = "SELECT inference_id FROM decision WHERE inference_id = ANY (CAST(:ids AS text[]))"
+    return set(await session.scalars(text(select), {"ids": list(ids)}))
+
+
+async def unplaced(session: AsyncSession) -> list[tuple[int, str]]:
+    rows = await session.execute(text("SELECT id, path FROM file WHERE NOT placed ORDER BY id"))
+    return [(row.id, row.path) for row in rows]
+
+
+async def mark_placed(session: AsyncSession, ids: Sequence[int]) -> None:
+    await session.execute(
+        text("UPDATE file SET placed = true WHERE id = ANY (CAST(:ids AS bigint[]))"), {"ids": list(ids)}
     )
-    return set(found.scalars())
 
 
-async def decisions(session: AsyncSession, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """The decisions of these ids that are recorded and visible."""
-    found = await session.execute(text("SELECT * FROM decision WHERE inference_id = ANY(:ids)"), {"ids": list(ids)})
-    return {row["inference_id"]: dict(row) for row in found.mappings()}
+async def paths(session: AsyncSession, files: Sequence[int]) -> dict[int, str]:
+    select = "SELECT id, path FROM file WHERE id = ANY (CAST(:ids AS bigint[]))"
+    return {row.id: row.path for row in await session.execute(text(select), {"ids": list(files)})}
 
 
-_FILTERS = {
-    "use_case": "use_case = :use_case", "application": "application = :application", "entity": "entity = :entity",
-    "endpoint": "endpoint = :endpoint", "start": "received_at >= :start", "end": "received_at < :end",
-    "before": "(received_at, inference_id) < (:before, :before_id)",
-}  # fmt: skip
-
-
-async def search(session: AsyncSession, filters: Mapping[str, Any], limit: int) -> list[dict[str, Any]]:
-    """Decisions, newest first, by any of the filters."""
-    given = {name: value for name, value in filters.items() if value is not None}
-    where = " AND ".join(_FILTERS[name] for name in given if name in _FILTERS) or "true"
-    find = f"SELECT * FROM decision WHERE {where} ORDER BY received_at DESC, inference_id DESC LIMIT :limit"
-    return [dict(row) for row in (await session.execute(text(find), given | {"limit": limit})).mappings()]
-
-
-async def save_outcomes(
-    session: AsyncSession, outcomes: Sequence[tuple[Outcome, str]], at: datetime
-) -> set[tuple[str, int]]:
-    """Store outcomes with their units; answers which of them are new."""
-    rows = [
-        {
-            "inference_id": o.inference_id,
-            "row": o.row,
-            "unit": unit,
-            "label": o.label,
-            "value": o.value,
-            "observed_at": at,
-        }
-        for o, unit in outcomes
-    ]
-    made = await session.execute(_INSERT_OUTCOMES, {"rows": orjson.dumps(rows).decode()})
-    return {(row.inference_id, row.row) for row in made}
-
-
-async def park(session: AsyncSession, outcomes: Sequence[Outcome]) -> None:
-    """Keep outcomes whose inference has not arrived."""
-    rows = [{"inference_id": o.inference_id, "row": o.row, "label": o.label, "value": o.value} for o in outcomes]
-    await session.execute(_INSERT_EARLY, {"rows": orjson.dumps(rows).decode()})
-
-
-async def take_early(session: AsyncSession, ids: Sequence[str]) -> list[Outcome]:
-    """The outcomes that waited for these inferences; they no longer wait."""
-    rows = await session.execute(_TAKE_EARLY, {"ids": list(ids)})
-    return [Outcome(row.inference_id, row.row, row.label, row.value) for row in rows]
-
-
-async def outcomes_of(session: AsyncSession, ids: Sequence[str]) -> list[dict[str, Any]]:
-    find = """
-        SELECT inference_id, row, label, value, observed_at FROM outcome
-        WHERE inference_id = ANY(:ids) ORDER BY inference_id, row
+async def files_of(session: AsyncSession, endpoint: str, since: datetime | None) -> list[tuple[str, int]]:
+    """Path and rows of an endpoint's files that reach beyond `since`, newest first."""
+    select = """
+        SELECT path, rows FROM file
+        WHERE endpoint = :e AND (CAST(:since AS timestamptz) IS NULL OR latest >= :since) ORDER BY latest DESC, id DESC
     """
-    return [dict(row) for row in (await session.execute(text(find), {"ids": list(ids)})).mappings()]
+    rows = await session.execute(text(select), {"e": endpoint, "since": since})
+    return [(row.path, row.rows) for row in rows]
 
 
-async def labelled(
-    session: AsyncSession, endpoint: str, model: str, since: datetime | None
-) -> list[tuple[str, int, Any]]:
-    """Path, row in the file and label of every labelled row of an endpoint's model, by file and row."""
-    find = """
-        SELECT d.path, d.first_row + o.row AS place, o.label
-        FROM decision AS d JOIN outcome AS o USING (inference_id)
-        WHERE d.endpoint = :endpoint AND d.model = :model AND o.label IS NOT NULL AND o.row < d.rows
-          AND (CAST(:since AS timestamptz) IS NULL OR d.received_at >= :since)
-        ORDER BY d.path, place
+async def forget(session: AsyncSession, kept: timedelta, limit: int = 1_000) -> list[str]:
+    """Take files that are too old out of the books, with their decisions and outcomes; answers their paths."""
+    take = """
+        DELETE FROM file WHERE id IN (SELECT id FROM file WHERE latest < now() - :kept ORDER BY latest LIMIT :limit)
+        RETURNING id, path
     """
-    rows = await session.execute(text(find), {"endpoint": endpoint, "model": model, "since": since})
-    return [(row.path, row.place, row.label) for row in rows]
+    gone = list(await session.execute(text(take), {"kept": kept, "limit": limit}))
+    decisions = """
+        WITH gone AS (DELETE FROM decision WHERE file = ANY (CAST(:ids AS bigint[])) RETURNING inference_id)
+        DELETE FROM outcome USING gone WHERE outcome.inference_id = gone.inference_id
+    """
+    if gone:
+        await session.execute(text(decisions), {"ids": [row.id for row in gone]})
+    return [row.path for row in gone]
+
+
+# Decisions
+
+
+@dataclass(frozen=True)
+class DecisionRow:
+    """A decision as the index has it."""
+
+    inference_id: str
+    unit: str
+    endpoint: str
+    use_case: str
+    model: str
+    version: int
+    mode: str
+    application: str
+    entity: str | None
+    rows: int
+    received_at: datetime
+    file: int
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which decisions a caller asks for."""
+
+    use_case: str | None = None
+    application: str | None = None
+    entity: str | None = None
+    endpoint: str | None = None
+    start: datetime | None = None
+    end: datetime | None = None
+
+
+def _decision(row: Any) -> DecisionRow:
+    return DecisionRow(**{name: getattr(row, name) for name in (*_INDEXED, "file")})
+
+
+async def decision(session: AsyncSession, inference_id: str) -> DecisionRow:
+    """Raises NotFound."""
+    select = "SELECT * FROM decision WHERE inference_id = :id"
+    row = (await session.execute(text(select), {"id": inference_id})).first()
+    if row is None:
+        raise NotFound("there is no recorded decision with this id")
+    return _decision(row)
+
+
+async def decisions(
+    session: AsyncSession, wanted: Wanted, before: tuple[datetime, str] | None, limit: int
+) -> list[DecisionRow]:
+    """Newest first."""
+    conditions = [f"{name} = :{name}" for name in ("use_case", "application", "entity", "endpoint")
+                  if getattr(wanted, name) is not None]  # fmt: skip
+    if wanted.start:
+        conditions.append("received_at >= :start")
+    if wanted.end:
+        conditions.append("received_at < :end")
+    values = {name: value for name, value in vars(wanted).items() if value is not None} | {"limit": limit}
+    if before:
+        conditions.append("(received_at, inference_id) < (:before_at, :before_id)")
+        values |= {"before_at": before[0], "before_id": before[1]}
+    where = " AND ".join(conditions) or "true"
+    select = f"SELECT * FROM decision WHERE {where} ORDER BY received_at DESC, inference_id DESC LIMIT :limit"
+    return [_decision(row) for row in await session.execute(text(select), values)]
+
+
+# Outcomes
+
+_REPORT = text("""
+    INSERT INTO outcome AS known (inference_id, "row", label, value, units, reported_by, state, partition, "offset")
+    VALUES (:inference_id, :row, CAST(:label AS jsonb), :value, CAST(:units AS text[]), :by, 'waiting', :partition,
+            :offset)
+    ON CONFLICT (inference_id, "row") DO UPDATE SET label = excluded.label, value = excluded.value,
+        units = excluded.units, reported_by = excluded.reported_by, state = 'waiting', unit = '*', reason = NULL,
+        partition = excluded.partition, "offset" = excluded."offset", reported_at = now()
+    WHERE (known.label, known.value) IS DISTINCT FROM (excluded.label, excluded.value)
+        AND (known.unit = '*' OR excluded.units IS NULL OR excluded.units && ARRAY['*', known.unit])
+    RETURNING 1
+""")
+
+
+async def report(session: AsyncSession, outcome: Report) -> bool:
+    """Keep an outcome until it meets its inference; False for a repeat."""
+    values = {
+        "inference_id": outcome.inference_id, "row": outcome.row, "value": outcome.value, "by": outcome.reported_by,
+        "label": None if outcome.label is None else orjson.dumps(outcome.label).decode(),
+        "units": None if outcome.units is None else sorted(outcome.units), "partition": outcome.partition,
+        "offset": outcome.offset,
+    }  # fmt: skip
+    return (await session.execute(_REPORT, values)).first() is not None
+
+
+async def met(session: AsyncSession, limit: int) -> list[Known]:
+    """Waiting outcomes whose inference is recorded; they are locked."""
+    select = """
+        SELECT o.inference_id, o."row", o.label, o.value, o.units, o.reported_by, o.partition, o."offset",
+               o.reported_at, d.unit, d.endpoint, d.rows, d.file
+        FROM outcome AS o JOIN decision AS d USING (inference_id) WHERE o.state = 'waiting'
+        ORDER BY d.file LIMIT :limit FOR UPDATE OF o SKIP LOCKED
+    """
+    return [
+        Known(
+            Report(r.inference_id, r.row, r.label, r.value, r.reported_by,
+                   None if r.units is None else frozenset(r.units), r.partition, r.offset),
+            r.unit, r.endpoint, r.rows, r.file, r.reported_at,
+        )
+        for r in await session.execute(text(select), {"limit": limit})
+    ]  # fmt: skip
+
+
+async def settle(session: AsyncSession, known: Sequence[Known], refusals: Sequence[str | None], at: datetime) -> None:
+    """Observed outcomes get their inference's unit and endpoint; refused ones their reason."""
+    update = """
+        UPDATE outcome SET unit = given.unit, endpoint = given.endpoint, reason = given.reason, observed_at = :at,
+            state = CASE WHEN given.reason IS NULL THEN 'observed' ELSE 'refused' END
+        FROM unnest(CAST(:ids AS text[]), CAST(:rows AS int[]), CAST(:units AS text[]), CAST(:endpoints AS text[]),
+                    CAST(:reasons AS text[])) AS given(id, "row", unit, endpoint, reason)
+        WHERE outcome.inference_id = given.id AND outcome."row" = given."row"
+    """
+    values = {
+        "at": at, "ids": [k.report.inference_id for k in known], "rows": [k.report.row for k in known],
+        # Nobody but those who see every unit learns that a refused one concerned somebody else's inference.
+        "units": ["*" if reason else k.unit for k, reason in zip(known, refusals, strict=True)],
+        "endpoints": [k.endpoint for k in known], "reasons": list(refusals),
+    }  # fmt: skip
+    await session.execute(text(update), values)
+
+
+async def expired(session: AsyncSession, patience: timedelta, limit: int = 1_000) -> list[Report]:
+    """Outcomes whose inference never came; they are gone then."""
+    take = """
+        DELETE FROM outcome WHERE (inference_id, "row") IN (
+            SELECT inference_id, "row" FROM outcome WHERE state = 'waiting' AND reported_at < now() - :patience
+            LIMIT :limit)
+        RETURNING *
+    """
+    rows = await session.execute(text(take), {"patience": patience, "limit": limit})
+    return [Report(r.inference_id, r.row, r.label, r.value, r.reported_by, None, r.partition, r.offset) for r in rows]
+
+
+@dataclass(frozen=True)
+class OutcomeRow:
+    """What became true of one row."""
+
+    row: int
+    label: float | str | None
+    value: float | None
+    reported_by: str
+    reported_at: datetime
+    observed_at: datetime | None
+
+
+async def outcomes(session: AsyncSession, inference_id: str) -> list[OutcomeRow]:
+    select = "SELECT * FROM outcome WHERE inference_id = :id AND state = 'observed' ORDER BY \"row\""
+    rows = await session.execute(text(select), {"id": inference_id})
+    return [OutcomeRow(r.row, r.label, r.value, r.reported_by, r.reported_at, r.observed_at) for r in rows]
+
+
+async def labels(session: AsyncSession, endpoint: str) -> list[tuple[str, int, float | str]]:
+    """The known truth of an endpoint's rows: inference, row, label."""
+    select = """
+        SELECT inference_id, "row", label FROM outcome WHERE endpoint = :e AND state = 'observed' AND label IS NOT NULL
+    """
+    rows = await session.execute(text(select), {"e": endpoint})
+    return [(r.inference_id, r.row, r.label) for r in rows]

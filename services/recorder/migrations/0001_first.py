@@ -1,4 +1,4 @@
-"""Where each decision lies, and what followed from it."""
+"""Files, the index of decisions, outcomes, and the schemas to read the log with."""
 
 from alembic import op
 
@@ -7,13 +7,34 @@ down_revision = None
 
 _STATEMENTS = (
     """
-    CREATE TABLE served (
+    CREATE TABLE version (
         endpoint text NOT NULL,
         version integer NOT NULL,
+        unit text NOT NULL,
+        model text NOT NULL,
         model_schema jsonb NOT NULL,
         PRIMARY KEY (endpoint, version)
     )
     """,
+    # What is on disk. A file is written before its row commits and gets its name after that: `placed`.
+    """
+    CREATE TABLE file (
+        id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        path text NOT NULL UNIQUE,
+        endpoint text NOT NULL,
+        unit text NOT NULL,
+        partition integer NOT NULL,
+        first_offset bigint NOT NULL,
+        last_offset bigint NOT NULL,
+        rows bigint NOT NULL,
+        earliest timestamptz NOT NULL,
+        latest timestamptz NOT NULL,
+        placed boolean NOT NULL DEFAULT false
+    )
+    """,
+    "CREATE INDEX ON file (endpoint, latest)",
+    "CREATE INDEX ON file (latest)",
+    "CREATE INDEX ON file (id) WHERE NOT placed",
     """
     CREATE TABLE decision (
         inference_id text PRIMARY KEY,
@@ -22,44 +43,39 @@ _STATEMENTS = (
         use_case text NOT NULL,
         model text NOT NULL,
         version integer NOT NULL,
-        variant text NOT NULL,
         mode text NOT NULL,
         application text NOT NULL,
         entity text,
-        request_id text,
-        correlation_id text NOT NULL,
-        received_at timestamptz NOT NULL,
-        latency_ms double precision NOT NULL,
         rows integer NOT NULL,
-        path text NOT NULL,
-        first_row integer NOT NULL
+        received_at timestamptz NOT NULL,
+        file bigint NOT NULL
     )
     """,
-    "CREATE INDEX ON decision (endpoint, received_at DESC, inference_id)",
-    "CREATE INDEX ON decision (received_at DESC, inference_id)",
+    "CREATE INDEX ON decision (received_at DESC, inference_id DESC)",
+    "CREATE INDEX ON decision (endpoint, received_at DESC, inference_id DESC)",
     "CREATE INDEX ON decision (entity, received_at DESC) WHERE entity IS NOT NULL",
+    # An outcome that waits for its inference has no unit yet (`*`); `units` are those of the one who reported it.
     """
     CREATE TABLE outcome (
         inference_id text NOT NULL,
-        row integer NOT NULL,
-        unit text NOT NULL,
+        "row" integer NOT NULL,
+        unit text NOT NULL DEFAULT '*',
+        endpoint text,
         label jsonb,
         value double precision,
-        observed_at timestamptz NOT NULL,
-        PRIMARY KEY (inference_id, row)
-    )
-    """,
-    # Outcomes whose inference has not arrived; nobody reads them, so they have no unit.
-    """
-    CREATE TABLE early_outcome (
-        inference_id text NOT NULL,
-        row integer NOT NULL,
-        label jsonb,
-        value double precision,
+        units text[],
+        reported_by text NOT NULL,
+        state text NOT NULL CHECK (state IN ('waiting', 'observed', 'refused')),
+        reason text,
+        partition integer,
+        "offset" bigint,
         reported_at timestamptz NOT NULL DEFAULT now(),
-        PRIMARY KEY (inference_id, row)
+        observed_at timestamptz,
+        PRIMARY KEY (inference_id, "row")
     )
     """,
+    "CREATE INDEX ON outcome (reported_at) WHERE state = 'waiting'",
+    "CREATE INDEX ON outcome (endpoint) WHERE state = 'observed'",
     """
     CREATE TABLE writer (
         partition integer NOT NULL,
@@ -69,8 +85,7 @@ _STATEMENTS = (
         PRIMARY KEY (partition, writer)
     )
     """,
-    "SELECT public.fairlead_secure('recorder.decision')",
-    "SELECT public.fairlead_secure('recorder.outcome')",
+    *(f"SELECT public.fairlead_secure('recorder.{table}')" for table in ("version", "file", "decision", "outcome")),
 )
 
 

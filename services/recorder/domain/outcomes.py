@@ -1,0 +1,74 @@
+"""What became true of a decided row: which reports stand."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from math import isfinite
+from uuid import NAMESPACE_URL, uuid5
+
+import orjson
+
+from contracts import OutcomeReported
+from services.kit.errors import Invalid
+
+_ID_AT_MOST = 100
+_TEXT_AT_MOST = 200
+
+
+@dataclass(frozen=True)
+class Report:
+    """One outcome as somebody reported it, and in which units that somebody is at home (None: over the open topic)."""
+
+    inference_id: str
+    row: int
+    label: float | str | None
+    value: float | None
+    reported_by: str
+    units: frozenset[str] | None
+    partition: int | None = None
+    offset: int | None = None
+
+    @property
+    def event_id(self) -> str:
+        """The same for a repeat, another one for a correction."""
+        said = orjson.dumps([self.inference_id, self.row, self.label, self.value]).decode()
+        return str(uuid5(NAMESPACE_URL, f"fairlead:outcome:{said}"))
+
+    def may_concern(self, unit: str) -> bool:
+        return self.units is None or "*" in self.units or unit in self.units
+
+
+def checked(event: OutcomeReported) -> OutcomeReported:
+    """The event, if it says something that can be kept. Raises Invalid naming the field."""
+    if not event.inference_id or len(event.inference_id) > _ID_AT_MOST:
+        raise Invalid("inference_id: it is empty or longer than 100 characters", "inference_id")
+    if not 0 <= event.row < 2**31:
+        raise Invalid("row: rows count from 0", "row")
+    if event.label is None and event.value is None:
+        raise Invalid("label: an outcome has a label, a value or both", "label")
+    if isinstance(event.label, str) and len(event.label) > _TEXT_AT_MOST:
+        raise Invalid("label: it is longer than 200 characters", "label")
+    for name in ("label", "value"):
+        number = getattr(event, name)
+        if isinstance(number, float) and not isfinite(number):
+            raise Invalid(f"{name}: it is not a finite number", name)
+    return event
+
+
+@dataclass(frozen=True)
+class Known:
+    """The decision that a waiting outcome refers to."""
+
+    report: Report
+    unit: str
+    endpoint: str
+    rows: int
+    file: int
+    reported_at: datetime
+
+    def refusal(self) -> str | None:
+        """Why this outcome does not stand, if it does not."""
+        if not self.report.may_concern(self.unit):
+            return "no such inference in the business units of the one who reported it"
+        if self.report.row >= self.rows:
+            return f"row: the inference has {self.rows} rows, counted from 0"
+        return None

@@ -1,0 +1,10 @@
+"""What Prometheus reads of the recorder."""
+
+from prometheus_client import Counter, Histogram
+
+INFERENCES = Counter("fairlead_recorder_inferences_total", "Distinct inferences recorded", ["endpoint"])
+ROWS = Counter("fairlead_recorder_rows_total", "Rows recorded", ["endpoint"])
+REPEATS = Counter("fairlead_recorder_repeats_total", "Repeated log records that were left out")
+FILES = Counter("fairlead_recorder_files_total", "Parquet files written")
+OUTCOMES = Counter("fairlead_recorder_outcomes_total", "Outcomes", ["what"])
+BEHIND = Histogram("fairlead_recorder_behind_seconds", "Age of an inference when it is recorded")

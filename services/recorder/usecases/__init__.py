@@ -1,0 +1,1 @@
+"""What the recorder does: it records, joins outcomes, answers, and freezes rows."""

@@ -1,0 +1,180 @@
+"""Outcomes meet their inferences, however early or late, and are said as `outcome.observed`."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import ValidationError
+
+from contracts import OutcomeObserved, OutcomeReported
+from services.kit.burial import Burial
+from services.kit.cloudevents import headers
+from services.kit.context import Caller, Context, system, use
+from services.kit.db import Database, Tx
+from services.kit.errors import Invalid
+from services.kit.ids import now
+from services.kit.producer import Outgoing, Producer
+from services.kit.stream import PartitionBatch, Record
+
+from .. import metrics, store
+from ..domain.outcomes import Known, Report, checked
+from ..files import Files
+from .schemas import Schemas
+
+_AT_ONCE = 2_000
+_TOPIC = OutcomeReported.topic.name
+
+
+class Joining:
+    """The handler of `outcome.reported`, the API's intake, and the join."""
+
+    def __init__(self, db: Database, files: Files, schemas: Schemas, burial: Burial) -> None:
+        self._db = db
+        self._files = files
+        self._schemas = schemas
+        self._burial = burial
+        self.reported = asyncio.Event()
+
+    async def fold(self, tx: Tx, batch: PartitionBatch) -> None:
+        """Keep what outsiders report; what is no outcome is a dead letter."""
+        letters: list[tuple[Record, BaseException | str]] = []
+        for record in batch.records:
+            if record.value is None or self._burial.for_another(record):
+                continue
+            try:
+                event = _event(record)
+            except Invalid as reason:
+                letters.append((record, reason))
+                continue
+            outcome = Report(
+                event.inference_id, event.row, event.label, event.value, _actor(record), None, batch.partition,
+                record.offset,
+            )  # fmt: skip
+            await self._keep(tx, outcome)
+        await self._burial.bury(batch, letters)
+        metrics.OUTCOMES.labels("invalid").inc(len(letters))
+        self.reported.set()
+
+    async def report(self, caller: Caller, events: Sequence[OutcomeReported]) -> int:
+        """Keep outcomes that a caller gives; all of them or, where one is invalid, none. Answers how many are new."""
+        for place, event in enumerate(events):
+            try:
+                checked(event)
+            except Invalid as reason:
+                raise Invalid(f"outcomes.{place}.{reason.message}", f"outcomes.{place}.{reason.field}") from None
+        async with self._db.transaction(unit="*") as tx:
+            kept = [
+                await self._keep(tx, Report(e.inference_id, e.row, e.label, e.value, caller.actor, caller.units))
+                for e in events
+            ]
+            unit = next(iter(caller.units)) if len(caller.units) == 1 else None
+            tx.record("outcomes.reported", caller.actor, unit=unit, outcomes=len(events), new=sum(kept))
+        self.reported.set()
+        return sum(kept)
+
+    async def _keep(self, tx: Tx, outcome: Report) -> bool:
+        new = await store.report(tx.session, outcome)
+        metrics.OUTCOMES.labels("reported" if new else "repeated").inc()
+        return new
+
+    async def join(self, producer: Producer) -> int:
+        """Say what has met; said again under the same id where a crash came between saying and noting."""
+        async with self._db.transaction() as tx:
+            known = await store.met(tx.session, _AT_ONCE)
+            if not known:
+                return 0
+            refusals = [each.refusal() for each in known]
+            standing = [each for each, refusal in zip(known, refusals, strict=True) if refusal is None]
+            at = now()
+            said = await self._observed(tx, standing, at)
+            for each, refusal in zip(known, refusals, strict=True):
+                if refusal:
+                    await self._bury(each.report, refusal)
+            await producer.send_all(said)
+            await store.settle(tx.session, known, refusals, at)
+        metrics.OUTCOMES.labels("observed").inc(len(standing))
+        metrics.OUTCOMES.labels("refused").inc(len(known) - len(standing))
+        return len(known)
+
+    async def expire(self, patience: timedelta) -> None:
+        """Outcomes whose inference never came are dead letters."""
+        async with self._db.transaction() as tx:
+            for outcome in await store.expired(tx.session, patience):
+                await self._bury(outcome, f"no inference {outcome.inference_id} within {patience.days} days")
+
+    async def _bury(self, outcome: Report, reason: str) -> None:
+        """Where it came over the topic; who reported by HTTP is not told, since ids of others are not to be probed."""
+        if outcome.partition is None or outcome.offset is None:
+            return
+        value = OutcomeReported(
+            inference_id=outcome.inference_id, row=outcome.row, label=outcome.label, value=outcome.value
+        )
+        key, place = outcome.inference_id.encode(), outcome.offset
+        record = Record(place, 0, key, value.to_json(), ())
+        batch = PartitionBatch(_TOPIC, outcome.partition, place, place + 1, place + 1, [record])
+        await self._burial.bury(batch, [(record, Invalid(reason))])
+
+    async def _observed(self, tx: Tx, known: Sequence[Known], at: datetime) -> list[Outgoing]:
+        paths = await store.paths(tx.session, list({each.file for each in known}))
+        by_file: dict[int, list[Known]] = defaultdict(list)
+        for each in known:
+            by_file[each.file].append(each)
+        said: list[Outgoing] = []
+        for file, members in by_file.items():
+            ids = pa.array(sorted({each.report.inference_id for each in members}))
+            rows = await asyncio.to_thread(self._rows, paths[file], ids)
+            for each in members:
+                row = rows[each.report.inference_id, each.report.row]
+                said.append(_outgoing(each, await self._event(each, row, at)))
+        return said
+
+    def _rows(self, path: str, ids: pa.Array) -> dict[tuple[str, int], dict[str, Any]]:
+        rows = self._files.read(path)
+        rows = rows.filter(pc.is_in(rows["inference_id"], value_set=ids))
+        return {(row["inference_id"], row["row"]): row for row in rows.to_pylist()}
+
+    async def _event(self, known: Known, row: dict[str, Any], at: datetime) -> OutcomeObserved:
+        schema = await self._schemas.find(known.endpoint, row["version"])
+        protected = {column.name for column in schema.columns if column.protected} if schema else set()
+        values = [*(row["features"] or ()), *(row["texts"] or ())]
+        prediction = row["prediction"] if row["prediction_text"] is None else row["prediction_text"]
+        return OutcomeObserved(
+            inference_id=known.report.inference_id, row=known.report.row, label=known.report.label,
+            value=known.report.value, endpoint=known.endpoint, use_case=row["use_case"], model=row["model"],
+            version=row["version"], variant=row["variant"], prediction="" if prediction is None else prediction,
+            score=row["score"], entity=row["entity"],
+            segments={name: value for name, value in values if name in protected and value is not None},
+            received_at=row["received_at"], observed_at=at,
+        )  # fmt: skip
+
+
+def _event(record: Record) -> OutcomeReported:
+    kind = next((v for n, v in record.headers if n == "ce_type"), b"outcome.reported")
+    if kind != b"outcome.reported":
+        raise Invalid(f"{_TOPIC} carries outcome.reported, not {kind[:80].decode(errors='replace')}")
+    try:
+        body = orjson.loads(record.value or b"")
+        return checked(OutcomeReported.model_validate(body, strict=True))
+    except orjson.JSONDecodeError as error:
+        raise Invalid(f"the value is not JSON: {error}") from None
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"])) or "the value"
+        raise Invalid(f"{where}: {first['msg'][:300]}", where) from None
+
+
+def _actor(record: Record) -> str:
+    """Who says so, by its own word: Kafka tells a consumer no principal."""
+    said: Iterable[bytes] = (value for name, value in record.headers if name == "ce_source")
+    return "topic:" + next(iter(said), b"").decode(errors="replace")[:200]
+
+
+def _outgoing(known: Known, event: OutcomeObserved) -> Outgoing:
+    with use(Context(system("recorder", known.unit))) as context:
+        about = headers(OutcomeObserved, "recorder", event.key, context, known.unit, id=known.report.event_id)
+    return OutcomeObserved.topic.name, event.key.encode(), event.to_json(), about

@@ -1,0 +1,185 @@
+"""Writes the inference log to Parquet: files named by offsets, their rows and the offset in one transaction."""
+
+import asyncio
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import orjson
+import pyarrow as pa
+
+from contracts import ModelSchema
+from services.kit.burial import Burial
+from services.kit.db import Database, Tx
+from services.kit.errors import Invalid, NotFound
+from services.kit.ids import now
+from services.kit.payloads import Payload, Payloads, decisions, features
+from services.kit.repeats import Repeats, Seen
+from services.kit.stream import PartitionBatch, Record
+
+from .. import metrics, store
+from ..domain.layout import SCHEMA, Body, Head, file_name, folder, table
+from ..files import Files
+from .schemas import Schemas
+
+Letters = list[tuple[Record, BaseException | str]]
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+_SKEW = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Inference:
+    """One record, read."""
+
+    head: Head
+    payload: Payload
+    offset: int
+
+
+class Recording:
+    """The handler of `inference.logged`."""
+
+    def __init__(self, db: Database, files: Files, schemas: Schemas, payloads: Payloads, burial: Burial) -> None:
+        self._db = db
+        self._files = files
+        self._schemas = schemas
+        self._payloads = payloads
+        self._burial = burial
+        self._repeats = Repeats()
+        self.arrived = asyncio.Event()
+        """Set when inferences were recorded: outcomes may have waited for them."""
+
+    async def fold(self, tx: Tx, batch: PartitionBatch) -> None:
+        """Record a batch's new inferences."""
+        seen = await self._repeats.open(tx.session, batch.partition, batch.first)
+        letters: Letters = []
+        folders: dict[tuple[str, str], list[Inference]] = defaultdict(list)
+        for inference in await self._new(tx, batch, seen, letters):
+            head = inference.head
+            folders[folder(head.endpoint, head.received_at), head.unit].append(inference)
+        for (place, unit), inferences in folders.items():
+            await self._write(tx, batch, place, unit, inferences)
+        await seen.save(tx.session, batch.next)
+        await self._burial.bury(batch, letters)
+        self.arrived.set()
+
+    async def _new(self, tx: Tx, batch: PartitionBatch, seen: Seen, letters: Letters) -> list[Inference]:
+        """The inferences that were never recorded, by writer and number, and by id."""
+        fresh: dict[str, Inference] = {}
+        for record, logged in self._read(batch, letters):
+            if not seen.is_new(logged["writer"], logged["seq"]):
+                metrics.REPEATS.inc()
+            elif inference := await self._inference(record, logged, letters):
+                fresh.setdefault(inference.head.inference_id, inference)
+        if not fresh:
+            return []
+        # A stream's producer that repeats an event after a takeover has another writer, but the same id.
+        there = await store.already_there(tx.session, list(fresh))
+        metrics.REPEATS.inc(len(there))
+        return [inference for id, inference in fresh.items() if id not in there]
+
+    def _read(self, batch: PartitionBatch, letters: Letters) -> Iterator[tuple[Record, dict[str, Any]]]:
+        for record in batch.records:
+            if record.value is None or self._burial.for_another(record):
+                continue
+            try:
+                logged = orjson.loads(record.value)
+                _ = logged["writer"], logged["seq"] + 0
+            except (orjson.JSONDecodeError, KeyError, TypeError) as error:
+                letters.append((record, Invalid(f"not an inference.logged: {type(error).__name__} {error}")))
+                continue
+            yield record, logged
+
+    async def _inference(self, record: Record, logged: dict[str, Any], letters: Letters) -> Inference | None:
+        try:
+            head = _head(logged, record)
+            return Inference(head, await self._payloads.open(logged), record.offset)
+        except (Invalid, NotFound, KeyError, TypeError, ValueError) as error:
+            letters.append((record, error))
+            return None
+
+    async def _write(self, tx: Tx, batch: PartitionBatch, place: str, unit: str, found: list[Inference]) -> None:
+        first, last = found[0].offset, found[-1].offset
+        path = f"{place}/{file_name(batch.partition, first, last)}"
+        versions = {i.head.version: await self._schemas.find(i.head.endpoint, i.head.version) for i in found}
+        rows = await asyncio.to_thread(_table, found, versions)
+        await asyncio.to_thread(self._files.write, path, rows)
+        heads = tuple(inference.head for inference in found)
+        endpoint = heads[0].endpoint
+        new = store.NewFile(path, endpoint, unit, batch.partition, first, last, rows.num_rows, heads)
+        await store.add_file(tx.session, new)
+        metrics.FILES.inc()
+        metrics.INFERENCES.labels(endpoint).inc(len(heads))
+        metrics.ROWS.labels(endpoint).inc(rows.num_rows)
+        metrics.BEHIND.observe(max(0.0, (now() - heads[-1].received_at).total_seconds()))
+
+    async def place(self) -> None:
+        """Give committed files their names."""
+        async with self._db.reading() as session:
+            waiting = await store.unplaced(session)
+        if not waiting:
+            return
+        for _, path in waiting:
+            await asyncio.to_thread(self._files.place, path)
+        async with self._db.transaction() as tx:
+            await store.mark_placed(tx.session, [id for id, _ in waiting])
+
+    async def sweep(self, partition: int) -> None:
+        """Remove what a batch of this partition left that was rolled back; asked when the partition is quiet."""
+        async with self._db.reading() as session:
+            known = {path for _, path in await store.unplaced(session)}
+        await asyncio.to_thread(self._files.sweep, partition, known)
+
+
+def _head(logged: dict[str, Any], record: Record) -> Head:
+    at = datetime.fromisoformat(logged["received_at"])
+    at = at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
+    if at > now() + _SKEW:
+        raise Invalid("received_at: it lies more than a day in the future", "received_at")
+    if not _NAME.fullmatch(logged["endpoint"]):
+        raise Invalid("endpoint: it is no name", "endpoint")
+    correlation = next((v.decode(errors="replace") for n, v in record.headers if n == "ce_correlationid"), None)
+    return Head(
+        str(logged["inference_id"]), logged["endpoint"], str(logged["unit"]), str(logged["use_case"]),
+        str(logged["model"]), int(logged["version"]), str(logged["variant"]), str(logged["mode"]),
+        str(logged["application"]), logged["entity"], logged["request_id"], correlation, at,
+        float(logged["latency_ms"]), int(logged["rows"]),
+    )  # fmt: skip
+
+
+def _table(found: Sequence[Inference], schemas: dict[int, ModelSchema | None]) -> pa.Table:
+    """The rows of one file, in the order of the log."""
+    parts: list[pa.Table] = []
+    start = 0
+    for at in range(1, len(found) + 1):
+        if at == len(found) or found[at].head.version != found[start].head.version:
+            parts.append(_rows(found[start:at], schemas[found[start].head.version]))
+            start = at
+    return pa.concat_tables(parts) if parts else SCHEMA.empty_table()
+
+
+def _rows(found: Sequence[Inference], schema: ModelSchema | None) -> pa.Table:
+    heads, payloads = [i.head for i in found], [i.payload for i in found]
+    if schema is None:
+        return table(heads, _unread(payloads))
+    try:
+        said = decisions(schema, payloads)
+        return table(heads, Body(features(schema, payloads), said.prediction, said.score))
+    except Invalid:
+        if len(found) == 1:
+            return table(heads, _unread(payloads))
+        return pa.concat_tables([_rows([each], schema) for each in found])
+
+
+def _unread(payloads: Sequence[Payload]) -> Body:
+    """Payloads as they are, for rows that no schema explains."""
+    kept = [orjson.dumps({"request": _plain(p.request), "response": _plain(p.response)}).decode() for p in payloads]
+    return Body({}, None, None, tuple(kept))
+
+
+def _plain(payload: Any) -> Any:
+    return payload.to_pylist() if isinstance(payload, pa.Table) else payload

@@ -1,0 +1,256 @@
+"""The recorder on real Kafka and PostgreSQL: every decision once, found again, joined to what followed."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+import pytest
+
+from contracts import OutcomeObserved, OutcomeReported, Service
+from services.kit.kafka import Connection
+from services.kit.objects import Objects
+from services.kit.outbox import Relay
+from services.kit.producer import Producer
+from services.kit.service import Parts
+from services.kit.service import application as http_application
+from services.kit.settings import Settings
+from services.kit.testing import Seen, eventually, expect_events
+from services.kit.watch import latest
+from services.recorder.app import build
+from services.recorder.settings import RecorderSettings
+from tests.monitor import streams
+from tests.monitor.saying import deployment, fresh, logged, say_deployment, say_logged
+
+Speaker = Callable[[Service], Settings]
+
+
+class Client:
+    """The recorder's API as one of the installation's people."""
+
+    def __init__(self, parts: Parts, settings: Settings) -> None:
+        self._app = http_application(parts)
+        self._tokens = settings.home / "tokens"
+
+    async def ask(self, method: str, path: str, who: str = "engineer", **options: Any) -> httpx.Response:
+        token = (self._tokens / f"{who}.jwt").read_text().strip()
+        transport = httpx.ASGITransport(app=self._app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://recorder") as client:
+            return await client.request(method, path, headers={"authorization": f"Bearer {token}"}, **options)
+
+    async def get(self, path: str, who: str = "engineer") -> httpx.Response:
+        return await self.ask("GET", path, who)
+
+
+@asynccontextmanager
+async def running(settings: RecorderSettings) -> AsyncIterator[Client]:
+    parts = build(settings)
+    assert parts.db
+    tasks = [asyncio.create_task(job()) for job in (*parts.jobs, Relay(settings, parts.db, parts.progress).run)]
+    try:
+        yield Client(parts, settings)
+        for task in tasks:
+            if task.done():
+                task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await parts.db.close()
+
+
+def files(settings: RecorderSettings, endpoint: str) -> pa.Table:
+    """What a stranger reads from the folder as it lies."""
+    found = ds.dataset(settings.inferences, partitioning="hive")
+    return found.to_table(filter=ds.field("endpoint") == endpoint) if "endpoint" in found.schema.names else pa.table({})
+
+
+async def found(client: Client, id: str, who: str = "engineer") -> dict[str, Any] | None:
+    answer = await client.get(f"/v1/decisions/{id}", who)
+    return answer.json() if answer.status_code == 200 else None
+
+
+async def report(settings: Settings, *outcomes: dict[str, Any] | bytes) -> None:
+    values = [outcome if isinstance(outcome, bytes) else orjson.dumps(outcome) for outcome in outcomes]
+    async with Producer(settings) as producer:
+        await producer.send_all([(OutcomeReported.topic.name, b"key", value, []) for value in values])
+
+
+def records(endpoint: str, count: int, rows: int = 1, **options: Any) -> list[dict[str, Any]]:
+    world = streams.World(np.random.default_rng(1))
+    at = datetime.now(UTC) - timedelta(seconds=5)
+    return [
+        logged(endpoint, world.rows(rows), n, at + timedelta(milliseconds=n), entity=f"person-{n % 3}", **options)
+        for n in range(1, count + 1)
+    ]
+
+
+async def served(speaker: Speaker, **options: Any) -> str:
+    endpoint = fresh()
+    await say_deployment(speaker("deployer"), deployment(endpoint, streams.schema(), None, **options))
+    return endpoint
+
+
+async def test_every_inference_is_recorded_once_and_found_by_its_id(
+    recorder_settings: RecorderSettings, speaker: Speaker
+) -> None:
+    endpoint = await served(speaker)
+    said = records(endpoint, 60, rows=3)
+    async with running(recorder_settings) as client:
+        await say_logged(speaker("scorer"), said)
+        await say_logged(speaker("scorer"), said[10:40])
+        assert await eventually(lambda: files(recorder_settings, endpoint).num_rows == 180, within=30)
+        whole = await found(client, said[20]["inference_id"])
+    assert whole is not None and whole["endpoint"] == endpoint and whole["rows"] == 3
+    assert whole["entity"] == said[20]["entity"] and whole["variant"] == "champion"
+    data = said[20]["request"]["inputs"][0]["data"]
+    assert [row["features"]["a"] for row in whole["decided"]] == data[::5]
+    assert [row["prediction"] for row in whole["decided"]] == said[20]["response"]["outputs"][0]["data"]
+    rows = files(recorder_settings, endpoint)
+    keys = set(zip(rows["inference_id"].to_pylist(), rows["row"].to_pylist(), strict=True))
+    assert len(keys) == 180
+
+
+async def test_decisions_are_listed_by_whom_they_concern_and_only_in_the_callers_units(
+    recorder_settings: RecorderSettings, speaker: Speaker
+) -> None:
+    endpoint = await served(speaker)
+    said = records(endpoint, 9)
+    async with running(recorder_settings) as client:
+        await say_logged(speaker("scorer"), said)
+        assert await eventually(lambda: found(client, said[-1]["inference_id"]), within=30)
+        assert await eventually(lambda: found(client, said[0]["inference_id"]), within=5)
+        path = f"/v1/decisions?endpoint={endpoint}&entity=person-1&limit=2"
+        first = (await client.get(path)).json()
+        second = (await client.get(f"{path}&cursor={first['next']}")).json()
+        listed = [item["inference_id"] for item in first["items"] + second["items"]]
+        assert listed == [r["inference_id"] for r in reversed(said) if r["entity"] == "person-1"]
+        assert second["next"] is None
+        assert (await client.get(f"/v1/decisions?endpoint={endpoint}", "other-unit")).json()["items"] == []
+        assert await found(client, said[0]["inference_id"], "other-unit") is None
+        assert (await client.get("/v1/decisions?from=yesterday")).status_code == 422
+
+
+async def of_endpoint(seen: Seen, endpoint: str) -> list[OutcomeObserved]:
+    return [event for event in seen.of(OutcomeObserved) if event.endpoint == endpoint]
+
+
+async def test_outcomes_are_joined_however_early_and_a_repeat_has_one_effect(
+    recorder_settings: RecorderSettings, speaker: Speaker, application: Settings, operator: Settings
+) -> None:
+    endpoint = await served(speaker)
+    said = records(endpoint, 4, rows=2)
+    ids = [record["inference_id"] for record in said]
+    early = [{"inference_id": ids[0], "row": 1, "label": 1}, {"inference_id": ids[1], "label": "yes", "value": 2.5}]
+    async with running(recorder_settings) as client:
+        async with expect_events(operator, OutcomeObserved, within=30) as seen:
+            await report(application, *early, *early)
+            await say_logged(speaker("scorer"), said)
+            assert await eventually(lambda: found(client, ids[3]), within=30)
+            body = {"outcomes": [{"inference_id": ids[2], "row": 0, "label": 0.0}]}
+            assert (await client.ask("POST", "/v1/outcomes", json=body)).json() == {"accepted": 1, "new": 1}
+            assert (await client.ask("POST", "/v1/outcomes", json=body)).json() == {"accepted": 1, "new": 0}
+
+            async def followed() -> int:
+                each = [await found(client, id) for id in ids]
+                return sum(len(decision["outcomes"]) for decision in each if decision) == 3
+
+            assert await eventually(followed, within=15)
+        second = await found(client, ids[1])
+    mine = [(event.inference_id, event.row, event.label) for event in await of_endpoint(seen, endpoint)]
+    assert len(mine) == len(set(mine)) and set(mine) <= {(ids[0], 1, 1.0), (ids[1], 0, "yes"), (ids[2], 0, 0.0)}
+    assert mine and all(event.prediction in (0.0, 1.0) for event in await of_endpoint(seen, endpoint))
+    assert second is not None and second["outcomes"][0]["value"] == 2.5
+
+
+async def test_what_is_no_outcome_is_a_dead_letter_with_its_reason(
+    recorder_settings: RecorderSettings, speaker: Speaker, application: Settings, operator: Settings
+) -> None:
+    endpoint = await served(speaker)
+    (said,) = records(endpoint, 1)
+    good = {"inference_id": said["inference_id"], "label": 1}
+    wrong: list[dict[str, Any] | bytes] = [
+        b"no json", {"row": 0}, {"inference_id": "a", "row": "7"}, good | {"row": 5}, {"inference_id": "b"},
+    ]  # fmt: skip
+    async with running(recorder_settings) as client:
+        await say_logged(speaker("scorer"), [said])
+        await report(application, *wrong, good)
+
+        async def followed() -> bool:
+            decision = await found(client, said["inference_id"])
+            return bool(decision and decision["outcomes"])
+
+        assert await eventually(followed, within=30)
+
+        async def reasons() -> list[str] | None:
+            letters = await latest(Connection.read(operator.kafka_properties), [OutcomeReported.topic.dead_letters], 50)
+            told = [letter.header("__connect.errors.exception.message") for letter in letters]
+            return told if len(told) >= len(wrong) else None
+
+        told = await eventually(reasons, within=15)
+    for part in ("not JSON", "inference_id", "row: Input should be a valid integer", "has 1 rows", "label"):
+        assert any(part in reason for reason in told), (part, told)
+
+
+async def test_nobody_reports_outcomes_for_another_units_decisions(
+    recorder_settings: RecorderSettings, speaker: Speaker
+) -> None:
+    endpoint = await served(speaker)
+    (said,) = records(endpoint, 1)
+    async with running(recorder_settings) as client:
+        await say_logged(speaker("scorer"), [said])
+        assert await eventually(lambda: found(client, said["inference_id"]), within=30)
+        body = {"outcomes": [{"inference_id": said["inference_id"], "label": 1.0}]}
+        foreign = await client.ask("POST", "/v1/outcomes", "other-unit", json=body)
+        assert foreign.json() == {"accepted": 1, "new": 1}, "it is not told whether the id exists"
+        own = body["outcomes"][0] | {"label": 0.0}
+        await asyncio.sleep(0.5)
+        await client.ask("POST", "/v1/outcomes", json={"outcomes": [own]})
+
+        async def followed() -> bool:
+            decision = await found(client, said["inference_id"])
+            return bool(decision and [o["label"] for o in decision["outcomes"]] == [0.0])
+
+        assert await eventually(followed, within=15)
+        await client.ask("POST", "/v1/outcomes", "other-unit", json=body)
+        await asyncio.sleep(0.5)
+        assert await followed(), "an outcome that stands is not overwritten from outside"
+        invalid = {"outcomes": [{"inference_id": "a", "label": 1.0}, {"inference_id": "b"}]}
+        refused = await client.ask("POST", "/v1/outcomes", json=invalid)
+        assert refused.status_code == 422 and refused.json()["field"] == "outcomes.1.label"
+
+
+async def test_a_snapshot_holds_the_models_columns_and_the_labels_that_are_known(
+    recorder_settings: RecorderSettings, speaker: Speaker
+) -> None:
+    endpoint = await served(speaker)
+    said = records(endpoint, 30, rows=2)
+    async with running(recorder_settings) as client:
+        await say_logged(speaker("scorer"), said)
+        assert await eventually(lambda: files(recorder_settings, endpoint).num_rows == 60, within=30)
+        outcomes = [{"inference_id": record["inference_id"], "row": 1, "label": 1.0} for record in said[:20]]
+        await client.ask("POST", "/v1/outcomes", json={"outcomes": outcomes})
+
+        async def made() -> dict[str, Any] | None:
+            body = {"endpoint": endpoint, "model": "census-employment"}
+            answer = await client.ask("POST", "/v1/snapshots", "data-scientist", json=body)
+            return answer.json() if answer.status_code == 201 and answer.json()["labelled"] == 20 else None
+
+        snapshot = await eventually(made, within=15, every=0.5)
+        none = {"endpoint": endpoint, "model": "census-employment", "since": "2099-01-01T00:00:00+00:00"}
+        assert (await client.ask("POST", "/v1/snapshots", "data-scientist", json=none)).status_code == 404
+        elsewhere = {"endpoint": fresh(), "model": "census-employment"}
+        assert (await client.ask("POST", "/v1/snapshots", "data-scientist", json=elsewhere)).status_code == 404
+    assert snapshot["rows"] == 60
+    table = pq.read_table(pa.BufferReader(await Objects(recorder_settings).get(snapshot["digest"])))
+    assert {*streams.NAMES, "label", "inference_id", "row", "received_at"} <= set(table.column_names)
+    row = next(r for r in table.to_pylist() if (r["inference_id"], r["row"]) == (said[3]["inference_id"], 1))
+    assert row["label"] == 1.0 and row["a"] == pytest.approx(said[3]["request"]["inputs"][0]["data"][5])
+    assert table["label"].null_count == 40
