@@ -135,7 +135,7 @@ class Joining:
 
     def _rows(self, path: str, ids: pa.Array) -> dict[tuple[str, int], dict[str, Any]]:
         rows = self._files.read(path)
-        rows = rows.filter(pc.is_in(rows["inference_id"], value_set=ids))
+        rows = rows.filter(pc.is_in(rows["inference_id"], value_set=ids))  # pyright: ignore[reportAttributeAccessIssue]
         return {(row["inference_id"], row["row"]): row for row in rows.to_pylist()}
 
     async def _event(self, known: Known, row: dict[str, Any], at: datetime) -> OutcomeObserved:

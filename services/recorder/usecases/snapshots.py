@@ -68,9 +68,9 @@ class Snapshots:
             if rows + count > self._rows_at_most and parts:
                 break
             part = self._files.read(place, columns=_READ)
-            kept = pc.equal(part["model"], model)
+            kept = pc.equal(part["model"], model)  # pyright: ignore[reportAttributeAccessIssue]
             if since is not None:
-                kept = pc.and_(kept, pc.greater_equal(part["received_at"], pa.scalar(since, part["received_at"].type)))
+                kept = pc.and_(kept, pc.greater_equal(part["received_at"], pa.scalar(since, part["received_at"].type)))  # pyright: ignore[reportAttributeAccessIssue]
             parts.append(_widened(part.filter(kept), schema))
             rows += parts[-1].num_rows
         if rows == 0:
@@ -100,7 +100,7 @@ def _by_name(maps: pa.ChunkedArray, names: Sequence[str]) -> dict[str, pa.Array]
     rows = np.repeat(np.arange(len(given)), np.diff(offsets))
     found: dict[str, pa.Array] = {}
     for name in names:
-        places = np.flatnonzero(pc.equal(keys, name).to_numpy(zero_copy_only=False))
+        places = np.flatnonzero(pc.equal(keys, name).to_numpy(zero_copy_only=False))  # pyright: ignore[reportAttributeAccessIssue]
         if not len(places) or items.take(pa.array(places)).null_count == len(places):
             continue
         place_of = np.full(len(given), -1)
