@@ -165,3 +165,40 @@ def test_models_are_found_as_one_types(platform: Platform, as_: People, asked: A
 def _only(page: Page, name: str) -> None:
     expect(page.locator("#model-list tbody tr")).to_have_count(1)
     expect(page.get_by_role("link", name=name)).to_be_visible()
+
+
+def test_the_drift_chart_draws_the_windows_that_the_monitor_closed(
+    platform: Platform, as_: People, asked: Asked
+) -> None:
+    platform.as_("compliance").approve(asked.approval, "for the chart")
+    page = as_("engineer")
+    page.route("**/series", lambda route: route.fulfill(json={"problem": None, "windows": _windows()}))
+    _open_endpoint(page, f"{platform.url}/endpoints/{asked.endpoint}")
+    chart = page.locator('[data-chart="evidence"]')
+    expect(chart).to_have_attribute("data-windows", "12")
+    expect(page.locator("[data-chart] canvas")).to_have_count(3)
+    chart.locator(".u-over").hover(position={"x": 5, "y": 40})
+    expect(chart.locator(".u-legend")).to_contain_text("Evidence")
+    expect(chart.locator(".u-legend .u-value").nth(1)).not_to_have_text("–")
+
+
+def _open_endpoint(page: Page, address: str) -> None:
+    """The endpoint is there as soon as the deployer has heard of the grant."""
+    for _ in range(50):
+        page.goto(address)
+        if page.locator('[data-chart="evidence"]').count():
+            return
+        page.wait_for_timeout(200)
+    raise AssertionError("the endpoint did not appear")
+
+
+def _windows() -> list[dict[str, object]]:
+    """Ten calm windows, then two beyond the alarm line, the last of another version."""
+    evidence = [*range(1, 11), 90, 240]
+    return [
+        {
+            "to": f"2026-01-01T10:{n:02}:00Z", "rows": 100 * n, "version": 1 + (n == 11), "statistic": value,
+            "threshold": 13.8, "latency": {"p50_ms": 1.0, "p95_ms": 2.0, "p99_ms": 3.0},
+        }
+        for n, value in enumerate(evidence)
+    ]  # fmt: skip

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from starlette.responses import Response
 
 from services.console import views
+from services.console.pages.endpoints import points_of
 from services.console.pages.shell import inside
 from services.console.routing import back, onward, service_of
 from services.console.session import COOKIE, Sessions, secret_of
@@ -133,3 +134,14 @@ def test_values_read_short_and_never_break_a_page() -> None:
     assert views.signed(-0.5) == "−0.50"
     assert views.brief("sha256:" + "ab" * 32) == "ababababab…"
     assert [f(None) for f in (views.ago, views.number, views.short_number, views.size, views.signed)] == ["–"] * 5
+
+
+def test_two_versions_in_one_window_are_one_point_of_the_chart() -> None:
+    def window(to: str, version: int, rows: int) -> dict[str, object]:
+        told = {"statistic": float(version), "threshold": 13.8, "latency": None, "columns": []}
+        return {"window": {"from": "", "to": to, "rows": rows}, "version": version, **told}
+
+    points = points_of([window("10:20", 2, 5), window("10:20", 1, 3), window("10:10", 1, 7)])
+    assert [(p["to"], p["version"], p["rows"], p["statistic"]) for p in points] == [
+        ("10:10", 1, 7, 1.0), ("10:20", 2, 8, 2.0),
+    ]  # fmt: skip

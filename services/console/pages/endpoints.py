@@ -42,7 +42,7 @@ def router(shell: Shell) -> APIRouter:
     @api.get("/endpoints/{endpoint}/series")
     async def series(request: Request, me: Person, endpoint: Name) -> JSONResponse:
         windows = await ask(request, "monitor", f"/v1/monitors/{endpoint}/windows", limit=_WINDOWS)
-        return JSONResponse({"problem": windows.problem, "windows": _series(windows.items)})
+        return JSONResponse({"problem": windows.problem, "windows": points_of(windows.items)})
 
     @api.post("/endpoints/{endpoint}/rollback")
     async def rollback(request: Request, me: Person, endpoint: Name) -> HTMLResponse:
@@ -71,15 +71,12 @@ async def _facts(shell: Shell, request: Request, endpoint: str) -> dict[str, Any
     return {"found": found, "deployments": deployments, "drift": drift, "latest": latest, "name": endpoint}
 
 
-def _series(windows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The windows as the chart takes them, the oldest first."""
-    points = [
-        {
-            "from": window["window"]["from"], "to": window["window"]["to"], "rows": window["window"]["rows"],
-            "version": window.get("version"), "statistic": window.get("statistic"), "threshold": window.get("threshold"),
-            "latency": window.get("latency"),
-            "columns": {c["name"]: c["effect"] for c in window.get("columns", [])},
-        }
-        for window in windows
-    ]  # fmt: skip
-    return sorted(points, key=lambda point: point["from"])
+def points_of(windows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The windows as the chart takes them, the oldest first; where two versions share one, the newer one speaks."""
+    points: dict[str, dict[str, Any]] = {}
+    for window in sorted(windows, key=lambda w: (w["window"]["to"], w["version"])):
+        to = window["window"]["to"]
+        rows = points[to]["rows"] if to in points else 0
+        told = {name: window[name] for name in ("version", "statistic", "threshold", "latency")}
+        points[to] = {"to": to, "rows": rows + window["window"]["rows"], **told}
+    return list(points.values())

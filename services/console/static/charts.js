@@ -20,6 +20,13 @@
         { label: "Alarm", stroke: colour("bad"), width: 0, paths: () => null, points: { show: true, size: 9, fill: colour("bad") }, value: rounded(1) },
       ],
       height: 250,
+      // Evidence grows without bound, and the line that it has to cross is low: both stay readable.
+      scale: { distr: 4, asinh: 12 },
+      axis: {
+        splits: (chart) => [0, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000].filter((at) => at <= chart.scales.y.max),
+        filter: (_, splits) => splits,
+        values: (_, splits) => splits.map((at) => at.toLocaleString("en")),
+      },
     },
     latency: {
       rows: (windows) => ["p50_ms", "p95_ms", "p99_ms"].map((q) => windows.map((w) => w.latency?.[q] ?? null)),
@@ -71,8 +78,8 @@
     box.plot?.destroy();
     box.plot = new uPlot({
       width: box.clientWidth, height: kind.height,
-      scales: { y: { range: (_, low, high) => [Math.min(0, low ?? 0), Math.max(high ?? 1, 1e-3) * 1.12] } },
-      axes: [{ ...axis(), space: 76, values: (_, splits) => splits.map((at) => clock(at)) }, { ...axis(), size: 52 }],
+      scales: { y: { ...kind.scale, range: (_, low, high) => [Math.min(0, low ?? 0), Math.max(high ?? 1, 1e-3) * 1.12] } },
+      axes: [{ ...axis(), space: 76, values: (_, splits) => splits.map((at) => clock(at)) }, { ...axis(), size: 52, ...kind.axis }],
       series: [{ label: "UTC", value: (_, at) => (at == null ? "–" : clock(at)) }, ...kind.series()],
       plugins: box.dataset.chart === "evidence" ? [versions(box)] : [],
     }, [box.windows.map((w) => seconds(w.to)), ...kind.rows(box.windows)], box);
