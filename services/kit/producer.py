@@ -28,7 +28,11 @@ class Producer:
     async def __aenter__(self) -> Self:
         connection = Connection.read(self._settings.kafka_properties)
         self._producer = AIOKafkaProducer(**connection.aiokafka(), **self._options)
-        await self._producer.start()
+        try:
+            await self._producer.start()
+        except BaseException:
+            await self._producer.stop()
+            raise
         return self
 
     async def __aexit__(

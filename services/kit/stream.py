@@ -123,7 +123,7 @@ class BatchConsumer:
                 fetched = await consumer.getmany(timeout_ms=self._poll_ms, max_records=self._max_records)
                 for tp, records in fetched.items():
                     await self._fold(consumer, tp, records, listener)
-                await self._between_polls(consumer)
+                await self._between_polls(consumer, listener)
                 if fetched and self._pause_s:
                     await asyncio.sleep(self._pause_s)
         finally:
@@ -132,9 +132,10 @@ class BatchConsumer:
     async def _fold(
         self, consumer: AIOKafkaConsumer, tp: TopicPartition, records: Sequence[Any], listener: "_SeekOnAssignment"
     ) -> None:
-        if tp not in consumer.assignment() or not records:
+        # Between an assignment and its seek aiokafka already fetches, from what the group committed: not our place.
+        first = listener.sought(consumer).get(tp)
+        if first is None or not records or records[0].offset < first:
             return
-        first = listener.next[tp]
         highwater = consumer.highwater(tp) or records[-1].offset + 1
         batch = PartitionBatch(
             tp.topic, tp.partition, first, records[-1].offset + 1, highwater,
@@ -148,9 +149,9 @@ class BatchConsumer:
         STREAM_RECORDS.labels(tp.topic).inc(len(records))
         STREAM_LAG.labels(tp.topic, tp.partition).set(max(0, highwater - batch.next))
 
-    async def _between_polls(self, consumer: AIOKafkaConsumer) -> None:
+    async def _between_polls(self, consumer: AIOKafkaConsumer, listener: "_SeekOnAssignment") -> None:
         self._progress.beat(self._name)
-        assigned = consumer.assignment()
+        assigned = listener.sought(consumer)
         if self._tick:
             await self._tick({(tp.topic, tp.partition): await _at_end(consumer, tp) for tp in assigned})
         # For onlookers only: dashboards read the group's lag from Kafka.
@@ -192,14 +193,28 @@ class _SeekOnAssignment(ConsumerRebalanceListener):
         self._consumer = consumer
         self._positions = positions
         self.next: dict[TopicPartition, int] = {}
+        self._failed: Exception | None = None
+
+    def sought(self, consumer: AIOKafkaConsumer) -> dict[TopicPartition, int]:
+        """The next offsets of the partitions that this worker has, once they were sought. Raises what prevented it."""
+        if self._failed:
+            raise self._failed
+        assigned = consumer.assignment()
+        return {tp: position for tp, position in self.next.items() if tp in assigned}
 
     async def on_partitions_revoked(self, revoked: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Nothing to flush: state and offsets committed together."""
+        self.next = {}
 
     async def on_partitions_assigned(self, assigned: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        self.next = await self._positions(sorted(assigned))
-        for tp, position in self.next.items():
+        try:
+            positions = await self._positions(sorted(assigned))
+        except Exception as error:  # noqa: BLE001 - aiokafka would log it and read on from another place
+            self._failed = error
+            return
+        for tp, position in positions.items():
             self._consumer.seek(tp, position)
+        self.next = positions
 
 
 async def _at_end(consumer: AIOKafkaConsumer, tp: TopicPartition) -> bool:
