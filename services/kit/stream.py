@@ -20,6 +20,7 @@ from .telemetry import STREAM_LAG, STREAM_RECORDS, get_logger
 log = get_logger(__name__)
 
 Partition = tuple[str, int]
+Places = dict[TopicPartition, int]
 
 
 @dataclass(frozen=True)
@@ -120,22 +121,31 @@ class BatchConsumer:
         try:
             await consumer.start()
             while True:
-                fetched = await consumer.getmany(timeout_ms=self._poll_ms, max_records=self._max_records)
-                for tp, records in fetched.items():
-                    await self._fold(consumer, tp, records, listener)
+                fetched = await self._poll(consumer, listener)
                 await self._between_polls(consumer, listener)
                 if fetched and self._pause_s:
                     await asyncio.sleep(self._pause_s)
         finally:
             await consumer.stop()
 
+    async def _poll(self, consumer: AIOKafkaConsumer, listener: "_SeekOnAssignment") -> bool:
+        """Fold what there is; answers whether there was something."""
+        places = listener.sought()
+        fetched = await consumer.getmany(timeout_ms=self._poll_ms, max_records=self._max_records)
+        for tp, records in fetched.items():
+            if listener.places is places and tp in places and records:
+                await self._fold(consumer, tp, records, places)
+        if listener.places is not places:
+            # Assigned anew meanwhile: what was read may be from what the group committed, not from our place.
+            listener.seek()
+        return bool(fetched)
+
     async def _fold(
-        self, consumer: AIOKafkaConsumer, tp: TopicPartition, records: Sequence[Any], listener: "_SeekOnAssignment"
+        self, consumer: AIOKafkaConsumer, tp: TopicPartition, records: Sequence[Any], places: Places
     ) -> None:
-        # Between an assignment and its seek aiokafka already fetches, from what the group committed: not our place.
-        first = listener.sought(consumer).get(tp)
-        if first is None or not records or records[0].offset < first:
-            return
+        first = places[tp]
+        if records[0].offset < first:
+            raise Moved(f"{tp.topic}[{tp.partition}] was read from {records[0].offset}, not from {first}")
         highwater = consumer.highwater(tp) or records[-1].offset + 1
         batch = PartitionBatch(
             tp.topic, tp.partition, first, records[-1].offset + 1, highwater,
@@ -145,19 +155,21 @@ class BatchConsumer:
             async with self._db.transaction() as tx:
                 await self._advance(tx.session, batch)
                 await self._handle(tx, batch)
-        listener.next[tp] = batch.next
+        places[tp] = batch.next
         STREAM_RECORDS.labels(tp.topic).inc(len(records))
         STREAM_LAG.labels(tp.topic, tp.partition).set(max(0, highwater - batch.next))
 
     async def _between_polls(self, consumer: AIOKafkaConsumer, listener: "_SeekOnAssignment") -> None:
         self._progress.beat(self._name)
-        assigned = listener.sought(consumer)
+        # aiokafka's positions, not ours: they also pass the markers that end transactions.
+        read = {tp: await consumer.position(tp) for tp in listener.sought()}
         if self._tick:
-            await self._tick({(tp.topic, tp.partition): await _at_end(consumer, tp) for tp in assigned})
+            await self._tick(
+                {(tp.topic, tp.partition): at >= (consumer.highwater(tp) or at + 1) for tp, at in read.items()}
+            )
         # For onlookers only: dashboards read the group's lag from Kafka.
-        committed = {tp: await consumer.position(tp) for tp in assigned}
-        if committed:
-            await _tell_group(consumer, committed)
+        if read:
+            await _tell_group(consumer, read)
 
     async def _positions(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
         select = "SELECT topic, partition, next FROM stream_offset WHERE name = :name"
@@ -188,23 +200,28 @@ class _SeekOnAssignment(ConsumerRebalanceListener):
     def __init__(
         self,
         consumer: AIOKafkaConsumer,
-        positions: Callable[[Sequence[TopicPartition]], Awaitable[dict[TopicPartition, int]]],
+        positions: Callable[[Sequence[TopicPartition]], Awaitable[Places]],
     ) -> None:
         self._consumer = consumer
         self._positions = positions
-        self.next: dict[TopicPartition, int] = {}
         self._failed: Exception | None = None
+        self.places: Places = {}
+        """Another mapping after each assignment: what was read under one says nothing under the next."""
 
-    def sought(self, consumer: AIOKafkaConsumer) -> dict[TopicPartition, int]:
-        """The next offsets of the partitions that this worker has, once they were sought. Raises what prevented it."""
+    def sought(self) -> Places:
+        """The next offsets of this worker's partitions, empty until they were sought. Raises what prevented it."""
         if self._failed:
             raise self._failed
-        assigned = consumer.assignment()
-        return {tp: position for tp, position in self.next.items() if tp in assigned}
+        return self.places
+
+    def seek(self) -> None:
+        """Read on from our own places, whatever was read since they were assigned."""
+        for tp, offset in self.places.items():
+            self._consumer.seek(tp, offset)
 
     async def on_partitions_revoked(self, revoked: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Nothing to flush: state and offsets committed together."""
-        self.next = {}
+        self.places = {}
 
     async def on_partitions_assigned(self, assigned: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         try:
@@ -212,14 +229,8 @@ class _SeekOnAssignment(ConsumerRebalanceListener):
         except Exception as error:  # noqa: BLE001 - aiokafka would log it and read on from another place
             self._failed = error
             return
-        for tp, position in positions.items():
-            self._consumer.seek(tp, position)
-        self.next = positions
-
-
-async def _at_end(consumer: AIOKafkaConsumer, tp: TopicPartition) -> bool:
-    highwater = consumer.highwater(tp)
-    return highwater is not None and await consumer.position(tp) >= highwater
+        self.places = positions
+        self.seek()
 
 
 async def _tell_group(consumer: AIOKafkaConsumer, positions: dict[TopicPartition, int]) -> None:

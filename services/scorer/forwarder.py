@@ -128,7 +128,7 @@ class Forwarder:
         self._looked = 0.0
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Forward until told to stop; then once more, so that a stopped scorer leaves an empty spool."""
+        """Forward until told to stop; then to the end, so that a stopped scorer leaves an empty spool."""
         lock = await self._sole(stop)
         delay = 0.2
         while not stop.is_set():
@@ -138,7 +138,9 @@ class Forwarder:
                         busy = await self._round(producer)
                         delay = 0.2
                         await _pause(stop, _LINGER_S if busy else _IDLE_S)
-                    await self._round(producer)
+                    self._look_for_slots()
+                    while await self._round(producer):
+                        pass
             except Exception as error:
                 if not (is_away(error) or isinstance(error, (Refusal, OSError))):
                     raise
@@ -156,7 +158,8 @@ class Forwarder:
 
     async def _round(self, producer: Producer) -> bool:
         """One piece of every slot."""
-        self._look_for_slots()
+        if time.monotonic() - self._looked > _LOOK_FOR_SLOTS_S:
+            self._look_for_slots()
         sent = [await self._forward(slot, producer) for slot in self._slots.values()]
         return any(sent)
 
@@ -180,8 +183,6 @@ class Forwarder:
         return key, record.value(writer, seq), headers
 
     def _look_for_slots(self) -> None:
-        if time.monotonic() - self._looked < _LOOK_FOR_SLOTS_S:
-            return
         self._looked = time.monotonic()
         for folder in sorted(self._settings.spool_folder.glob("*/")):
             self._slots.setdefault(folder.name, Slot(folder))

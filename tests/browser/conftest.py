@@ -51,9 +51,12 @@ class Platform:
         return self.clients[who]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def platform(installation: Home, kafka: Path, postgres: str) -> Iterator[Platform]:
-    """The catalog, the deployer, the governor and the console as processes."""
+    """The catalog, the deployer, the governor and the console as processes.
+
+    They end with this folder: a service that runs on takes the events of every later test that joins its group.
+    """
     with ExitStack() as stack:
         for service in _SERVICES:
             stack.enter_context(running(service_part(installation, Outside(environment=os.environ), service)))

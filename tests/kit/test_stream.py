@@ -5,6 +5,7 @@ from collections.abc import Callable
 from uuid import uuid4
 
 import pytest
+from aiokafka import AIOKafkaConsumer
 from sqlalchemy import text
 
 from contracts import OutcomeReported, ReplicaReported, Service
@@ -13,6 +14,7 @@ from services.kit.compacted import CompactedTopic
 from services.kit.context import Context, system, use
 from services.kit.db import Database, Tx
 from services.kit.ids import now
+from services.kit.kafka import Connection
 from services.kit.producer import Producer
 from services.kit.settings import Settings
 from services.kit.stream import BatchConsumer, Moved, PartitionBatch
@@ -96,6 +98,45 @@ async def test_two_workers_share_the_partitions_and_count_once(
             await eventually(lambda: _is(db, 400), within=40)
         await produce(outsider, run, 100)
         await eventually(lambda: _is(db, 500), within=40)
+
+
+async def test_workers_that_come_and_go_skip_nothing(
+    service_db: ServiceDb, settings_of: ServiceSettings, outsider: Settings
+) -> None:
+    settings, db, run = settings_of("recorder"), service_db("recorder"), uuid4().hex
+    group = f"recorder.{run}"
+    async with running(consumer(settings, db, Counter(run), group).run()):
+        for turn in range(1, 5):
+            await produce(outsider, run, 150)
+            async with running(consumer(settings, db, Counter(run), group).run()):
+                await produce(outsider, run, 150)
+                await eventually(lambda: _more_than(db, turn * 300 - 150), within=40)
+        await eventually(lambda: _is(db, 1200), within=40)
+
+
+async def _more_than(db: Database, expected: int) -> bool:
+    return await counted(db) > expected
+
+
+async def test_the_stored_place_counts_whatever_the_group_committed(
+    service_db: ServiceDb, settings_of: ServiceSettings, outsider: Settings
+) -> None:
+    """As after a database was restored from its backup: Kafka's group is further on than the state."""
+    settings, db, run = settings_of("recorder"), service_db("recorder"), uuid4().hex
+    group = f"recorder.{run}"
+    await produce(outsider, run, 200)
+    ahead = AIOKafkaConsumer(
+        "outcome.reported", **Connection.read(settings.kafka_properties).aiokafka(), group_id=group,
+        enable_auto_commit=False,
+    )  # fmt: skip
+    await ahead.start()
+    try:
+        await eventually(ahead.assignment, within=20)
+        await ahead.commit(await ahead.end_offsets(list(ahead.assignment())))
+    finally:
+        await ahead.stop()
+    async with running(consumer(settings, db, Counter(run), group).run()):
+        await eventually(lambda: _is(db, 200), within=30)
 
 
 async def test_a_worker_that_lost_its_partition_cannot_write(

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from aiokafka import TopicPartition
 
-from services.kit.stream import _SeekOnAssignment
+from services.kit.stream import BatchConsumer, _SeekOnAssignment
 
 ONE, TWO = TopicPartition("inference.logged", 0), TopicPartition("inference.logged", 1)
 
@@ -15,9 +15,6 @@ class Consumer:
 
     def __init__(self) -> None:
         self.sought: dict[TopicPartition, int] = {}
-
-    def assignment(self) -> set[TopicPartition]:
-        return {ONE, TWO}
 
     def seek(self, tp: TopicPartition, offset: int) -> None:
         self.sought[tp] = offset
@@ -35,12 +32,12 @@ async def test_a_partition_has_no_place_until_its_stored_offset_was_sought() -> 
     listener = _SeekOnAssignment(consumer, positions)  # type: ignore[arg-type]
     assigning = asyncio.create_task(listener.on_partitions_assigned({ONE, TWO}))
     await asked.wait()
-    assert listener.sought(consumer) == {}  # type: ignore[arg-type]
+    assert listener.sought() == {}
     told.set()
     await assigning
-    assert listener.sought(consumer) == consumer.sought == {ONE: 7, TWO: 0}  # type: ignore[arg-type]
+    assert listener.sought() == consumer.sought == {ONE: 7, TWO: 0}
     await listener.on_partitions_revoked({ONE, TWO})
-    assert listener.sought(consumer) == {}  # type: ignore[arg-type]
+    assert listener.sought() == {}
 
 
 async def test_stored_offsets_that_cannot_be_read_stop_the_stream_instead_of_moving_it() -> None:
@@ -51,5 +48,43 @@ async def test_stored_offsets_that_cannot_be_read_stop_the_stream_instead_of_mov
     listener = _SeekOnAssignment(consumer, positions)  # type: ignore[arg-type]
     await listener.on_partitions_assigned({ONE})
     with pytest.raises(ConnectionError):
-        listener.sought(consumer)  # type: ignore[arg-type]
+        listener.sought()
     assert consumer.sought == {}
+
+
+class Rebalanced(Consumer):
+    """Assigned while it was reading: the records are from before the seek, and the position is behind them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.listener: _SeekOnAssignment
+
+    async def getmany(self, **_: object) -> dict[TopicPartition, list[object]]:
+        await self.listener.on_partitions_revoked({ONE, TWO})
+        await self.listener.on_partitions_assigned({ONE})
+        self.sought.clear()
+        return {ONE: [object()], TWO: [object()]}
+
+
+class Folding(BatchConsumer):
+    """The poll alone: what would be folded is remembered."""
+
+    _poll_ms = _max_records = 1
+
+    def __init__(self) -> None:
+        self.folded: list[TopicPartition] = []
+
+    async def _fold(self, consumer: object, tp: TopicPartition, *_: object) -> None:
+        self.folded.append(tp)
+
+
+async def test_what_was_read_across_an_assignment_is_read_again_from_the_stored_place() -> None:
+    async def positions(partitions: object) -> dict[TopicPartition, int]:
+        return {ONE: 7}
+
+    consumer, folding = Rebalanced(), Folding()
+    consumer.listener = _SeekOnAssignment(consumer, positions)  # type: ignore[arg-type]
+    consumer.listener.places = {ONE: 3, TWO: 5}
+    await folding._poll(consumer, consumer.listener)  # type: ignore[arg-type]
+    assert folding.folded == []
+    assert consumer.sought == {ONE: 7}
