@@ -5,7 +5,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
@@ -46,8 +46,13 @@ class Seen:
 
 
 @asynccontextmanager
-async def expect_events(settings: Settings, *kinds: type[Event], within: float = 10.0) -> AsyncIterator[Seen]:
-    """Run a block and wait until each of `kinds` was said at least once since it began."""
+async def expect_events(
+    settings: Settings, *kinds: type[Event], within: float = 10.0, where: Callable[[Any], bool] = lambda _: True
+) -> AsyncIterator[Seen]:
+    """Run a block and wait until each of `kinds` was said at least once since it began.
+
+    Events for which `where` does not hold are passed over: topics are shared with whoever else is at work.
+    """
     consumer = AIOKafkaConsumer(
         **Connection.read(settings.kafka_properties).aiokafka(),
         enable_auto_commit=False, isolation_level="read_committed",
@@ -62,7 +67,7 @@ async def expect_events(settings: Settings, *kinds: type[Event], within: float =
         while missing := [k.type() for k in kinds if not seen.of(k)]:
             if time.monotonic() > deadline:
                 raise AssertionError(f"not said within {within} s: {', '.join(missing)}")
-            await _read(consumer, by_topic, seen)
+            await _read(consumer, by_topic, seen, where)
         assert tops
     finally:
         await consumer.stop()
@@ -77,9 +82,12 @@ async def _assign_at_end(consumer: AIOKafkaConsumer, topics: list[str]) -> list[
     return tops
 
 
-async def _read(consumer: AIOKafkaConsumer, by_topic: dict[str, type[Event]], seen: Seen) -> None:
+async def _read(
+    consumer: AIOKafkaConsumer, by_topic: dict[str, type[Event]], seen: Seen, where: Callable[[Any], bool]
+) -> None:
     for tp, records in (await consumer.getmany(timeout_ms=200)).items():
         for record in records:
             if record.value is not None:
-                about = envelope(record.headers)
-                seen.events.append((about, by_topic[tp.topic].from_json(record.value)))
+                event = by_topic[tp.topic].from_json(record.value)
+                if where(event):
+                    seen.events.append((envelope(record.headers), event))

@@ -1,26 +1,23 @@
-"""A real browser before a real console, with the services that its pages show, on the session's platform."""
+"""A real browser before the console of a whole platform."""
 
-import os
+import json
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 
-from contracts import Service
 from deploy.embedded.home import Home
-from deploy.embedded.plan import Outside, service_part
-from deploy.embedded.standalone import running
+from deploy.embedded.secrets import LAUNCHER
 from fairlead import Fairlead
 
 from .making import package
 
-_SERVICES: tuple[Service, ...] = ("catalog", "deployer", "governor", "console")
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 # Root has no sandbox; the rest keeps a browser without a network from looking for one.
 _FLAGS = (
@@ -31,12 +28,15 @@ _FLAGS = (
 
 @dataclass(frozen=True)
 class Platform:
-    """A platform as far as the pages need it."""
+    """A running platform and the people who use it."""
 
     home: Home
-    kafka: Path
-    """An administrator's client properties: what may write any topic."""
     clients: dict[str, Fairlead] = field(default_factory=dict[str, Fairlead])
+
+    @property
+    def kafka(self) -> Path:
+        """An administrator's client properties: what may write any topic."""
+        return self.home.client_properties(LAUNCHER)
 
     @property
     def url(self) -> str:
@@ -51,19 +51,14 @@ class Platform:
         return self.clients[who]
 
 
-@pytest.fixture(scope="package")
-def platform(installation: Home, kafka: Path, postgres: str) -> Iterator[Platform]:
-    """The catalog, the deployer, the governor and the console as processes.
-
-    They end with this folder: a service that runs on takes the events of every later test that joins its group.
-    """
-    with ExitStack() as stack:
-        for service in _SERVICES:
-            stack.enter_context(running(service_part(installation, Outside(environment=os.environ), service)))
-        made = Platform(installation, kafka)
-        yield made
-        for client in made.clients.values():
-            client.close()
+@pytest.fixture(scope="module")
+def platform(house: Path) -> Iterator[Platform]:
+    """The whole platform, as a user starts it."""
+    port = urlsplit(json.loads((house / "endpoints.json").read_text())["console"]).port
+    made = Platform(Home.of({"FAIRLEAD_HOME": str(house), "FAIRLEAD_PORT": str(port)}))
+    yield made
+    for client in made.clients.values():
+        client.close()
 
 
 @pytest.fixture(scope="module")

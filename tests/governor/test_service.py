@@ -7,13 +7,23 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
 import httpx
 import orjson
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from contracts import ApprovalGranted, ApprovalRequested, AuditRecorded, AuditSealed, Event, Service
+from contracts import (
+    ApprovalGranted,
+    ApprovalRequested,
+    AuditRecorded,
+    AuditSealed,
+    DeploymentRequested,
+    Event,
+    Service,
+)
 from fairlead import audit
 from services.kit import cloudevents
 from services.kit.context import Context, system
@@ -103,21 +113,32 @@ async def dead_letters(settings: Settings, topic: str) -> list[bytes | None]:
 
 
 def row(number: int) -> AuditRecorded:
+    """Of the console, which says none itself: the numbers of a service that other tests run are taken."""
     return AuditRecorded(
-        service="catalog", number=number, action="model.registered", subject="credit", actor="engineer",
+        service="console", number=number, action="model.registered", subject="credit", actor="engineer",
         unit="retail", at=builders.NOW, correlation_id="one-story", event_id=None, detail={},
     )  # fmt: skip
 
 
+def about(asked: DeploymentRequested) -> Callable[[Any], bool]:
+    return lambda event: event.deployment_id == asked.deployment_id
+
+
 async def test_a_request_becomes_a_signed_grant_and_every_fact_a_sealed_record(running: Settings) -> None:
-    asked = builders.deployment()
-    async with expect_events(onlooker(running), ApprovalRequested, within=20) as seen:
+    own = uuid4().hex[:8]  # the session's topics are shared, and other tests register models too
+    names = {"use_case": f"lending-{own}", "model": f"credit-{own}"}
+    asked = builders.deployment(endpoint=f"credit-live-{own}", **names)
+    async with expect_events(onlooker(running), ApprovalRequested, within=20, where=about(asked)) as seen:
         await say(running, "deployer", asked)  # before what it refers to
-        await say(running, "catalog", builders.use_case(), builders.model(), row(1), row(2))
+        await say(
+            running, "catalog", builders.use_case(use_case=names["use_case"]), builders.model(model=names["model"])
+        )
+        await say(running, "console", row(1), row(2))
     (approval,) = seen.of(ApprovalRequested)
     async with (
         client(running, "compliance") as http,
-        expect_events(onlooker(running), ApprovalGranted, AuditSealed) as said,
+        expect_events(onlooker(running), ApprovalGranted, where=about(asked)) as said,
+        expect_events(onlooker(running), AuditSealed),
     ):
         path = f"/v1/approvals/{approval.approval_id}/decision"
         assert (await http.post(path, json={"decision": "grant", "reason": "sound"})).status_code == 200
@@ -126,14 +147,14 @@ async def test_a_request_becomes_a_signed_grant_and_every_fact_a_sealed_record(r
     poison = (AuditRecorded.topic.name, b"catalog", b"not an audit row", [("ce_source", b"/fairlead/catalog")])
     async with Producer(running) as producer:
         await producer.send_all([poison])
-    await say(running, "catalog", row(3))
+    await say(running, "console", row(3))
 
     async with client(running, "compliance") as http:
 
         async def complete() -> bool:
             items = (await http.get("/v1/audit", params={"limit": 1000})).json()["items"]
             told = {(item["service"], item["action"]) for item in items}
-            numbers = {item["number"] for item in items if item["service"] == "catalog"}
+            numbers = {item["number"] for item in items if item["service"] == "console"}
             return {("governor", "approval.granted"), ("governor", "audit.sealed")} <= told and numbers == {1, 2, 3}
 
         await eventually(complete, within=20)

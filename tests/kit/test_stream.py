@@ -110,7 +110,7 @@ async def test_workers_that_come_and_go_skip_nothing(
             await produce(outsider, run, 150)
             async with running(consumer(settings, db, Counter(run), group).run()):
                 await produce(outsider, run, 150)
-                await eventually(lambda: _more_than(db, turn * 300 - 150), within=40)
+                await eventually(lambda before=turn * 300 - 150: _more_than(db, before), within=40)
         await eventually(lambda: _is(db, 1200), within=40)
 
 

@@ -22,7 +22,7 @@ from services.kit.producer import Producer
 from services.kit.service import Parts
 from services.kit.service import application as http_application
 from services.kit.settings import Settings
-from services.kit.testing import Seen, eventually, expect_events
+from services.kit.testing import eventually, expect_events
 from services.kit.watch import latest
 from services.recorder.app import build
 from services.recorder.settings import RecorderSettings
@@ -138,10 +138,6 @@ async def test_decisions_are_listed_by_whom_they_concern_and_only_in_the_callers
         assert (await client.get("/v1/decisions?from=yesterday")).status_code == 422
 
 
-async def of_endpoint(seen: Seen, endpoint: str) -> list[OutcomeObserved]:
-    return [event for event in seen.of(OutcomeObserved) if event.endpoint == endpoint]
-
-
 async def test_outcomes_are_joined_however_early_and_a_repeat_has_one_effect(
     recorder_settings: RecorderSettings, speaker: Speaker, application: Settings, operator: Settings
 ) -> None:
@@ -150,7 +146,8 @@ async def test_outcomes_are_joined_however_early_and_a_repeat_has_one_effect(
     ids = [record["inference_id"] for record in said]
     early = [{"inference_id": ids[0], "row": 1, "label": 1}, {"inference_id": ids[1], "label": "yes", "value": 2.5}]
     async with running(recorder_settings) as client:
-        async with expect_events(operator, OutcomeObserved, within=30) as seen:
+        mine = lambda event: event.endpoint == endpoint  # noqa: E731
+        async with expect_events(operator, OutcomeObserved, within=30, where=mine) as seen:
             await report(application, *early, *early)
             await say_logged(speaker("scorer"), said)
             assert await eventually(lambda: found(client, ids[3]), within=30)
@@ -164,9 +161,9 @@ async def test_outcomes_are_joined_however_early_and_a_repeat_has_one_effect(
 
             assert await eventually(followed, within=15)
         second = await found(client, ids[1])
-    mine = [(event.inference_id, event.row, event.label) for event in await of_endpoint(seen, endpoint)]
-    assert len(mine) == len(set(mine)) and set(mine) <= {(ids[0], 1, 1.0), (ids[1], 0, "yes"), (ids[2], 0, 0.0)}
-    assert mine and all(event.prediction in (0.0, 1.0) for event in await of_endpoint(seen, endpoint))
+    told = [(event.inference_id, event.row, event.label) for event in seen.of(OutcomeObserved)]
+    assert len(told) == len(set(told)) and set(told) <= {(ids[0], 1, 1.0), (ids[1], 0, "yes"), (ids[2], 0, 0.0)}
+    assert all(event.prediction in (0.0, 1.0) for event in seen.of(OutcomeObserved))
     assert second is not None and second["outcomes"][0]["value"] == 2.5
 
 
