@@ -25,7 +25,7 @@ def build(settings: GovernorSettings) -> Parts:
         jobs=[
             governor.life_cycle.wake_due,
             governor.ledger.watch,
-            Bookkeeper(settings, governor.ledger, progress).consumer().run,
+            Bookkeeper(settings, governor.ledger, progress).run,
         ],
         progress=progress,
     )

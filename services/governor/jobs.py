@@ -1,18 +1,14 @@
 """What runs beside requests and events: the ledger's stream of audit rows."""
 
 from contracts import AuditRecorded
-from services.kit import deadletters
+from services.kit.burial import Burial
 from services.kit.db import Tx
 from services.kit.health import Progress
-from services.kit.producer import Producer
 from services.kit.settings import Settings
 from services.kit.stream import BatchConsumer, PartitionBatch, Record
-from services.kit.telemetry import get_logger
 
 from .usecases import Ledger
 from .usecases.ledger import Unreadable, read_row
-
-log = get_logger(__name__)
 
 _TOPIC = AuditRecorded.topic.name
 _ROWS = 200
@@ -26,32 +22,28 @@ class Bookkeeper:
         self._settings = settings
         self._ledger = ledger
         self._progress = progress
+        self._burial = Burial(settings, "governor")
 
-    def consumer(self) -> BatchConsumer:
-        return BatchConsumer(
-            self._settings, self._ledger.db, [_TOPIC], "governor.ledger", self.handle,
+    async def run(self) -> None:
+        consumer = BatchConsumer(
+            self._settings, self._ledger.db, [_TOPIC], "governor.ledger", self.handle, self._burial,
             progress=self._progress, max_records=_ROWS,
         )  # fmt: skip
+        try:
+            await consumer.run()
+        finally:
+            await self._burial.close()
 
     async def handle(self, tx: Tx, batch: PartitionBatch) -> None:
-        rows, unreadable = [], []
+        rows: list[tuple[AuditRecorded, bytes]] = []
+        unreadable: list[tuple[Record, BaseException | str]] = []
         for record in batch.records:
-            if deadletters.addressed_to_another(record.headers, "governor"):
+            if self._burial.for_another(record):
                 continue
             try:
                 rows.append(read_row(record))
             except Unreadable as reason:
                 unreadable.append((record, reason))
-        if unreadable:
-            await self._bury(batch, unreadable)
+        await self._burial.bury(batch, unreadable)
         if rows:
             await self._ledger.append(tx, rows)
-
-    async def _bury(self, batch: PartitionBatch, records: list[tuple[Record, Unreadable]]) -> None:
-        async with Producer(self._settings) as producer:
-            await producer.send_all([
-                (deadletters.topic_of(_TOPIC), record.key, record.value,
-                 deadletters.headers(record.headers, "governor", _TOPIC, batch.partition, record.offset, reason))
-                for record, reason in records
-            ])  # fmt: skip
-        log.error("audit rows that no service wrote", rows=len(records), reason=str(records[0][1]))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contracts import Service
 
 from . import deadletters
-from .producer import Producer
+from .producer import Outgoing, Producer
 from .settings import Settings
 from .stream import PartitionBatch, Record
 from .telemetry import EVENTS_HANDLED, get_logger
@@ -31,12 +31,13 @@ class Burial:
             log.error("dead letter", topic=batch.topic, offset=record.offset, reason=str(reason)[:500])
         async with self._lock:
             producer = await self._open()
-            await producer.send_all([
-                (deadletters.topic_of(batch.topic), record.key, record.value, deadletters.headers(
-                    record.headers, self._service, batch.topic, batch.partition, record.offset, reason))
-                for record, reason in letters
-            ])  # fmt: skip
+            await producer.send_all([self._letter(batch, record, reason) for record, reason in letters])
         EVENTS_HANDLED.labels(batch.topic, "dead").inc(len(letters))
+
+    def _letter(self, batch: PartitionBatch, record: Record, reason: BaseException | str) -> Outgoing:
+        place = (self._service, batch.topic, batch.partition, record.offset)
+        value, headers = deadletters.letter(record.value, record.headers, *place, reason)
+        return deadletters.topic_of(batch.topic), record.key, value, headers
 
     def for_another(self, record: Record) -> bool:
         """Whether this is a replayed dead letter of another service."""
@@ -44,7 +45,7 @@ class Burial:
 
     async def _open(self) -> Producer:
         if self._producer is None:
-            self._producer = await Producer(self._settings).__aenter__()
+            self._producer = await Producer(self._settings, max_request_size=deadletters.LARGEST_LETTER).__aenter__()
         return self._producer
 
     async def close(self) -> None:

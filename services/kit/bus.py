@@ -17,7 +17,7 @@ from . import deadletters, kafka
 from .cloudevents import envelope, major_of
 from .context import Claim, Context, system, use
 from .db import AlreadyHandled, Database
-from .errors import Invalid, NotYet, Refusal
+from .errors import Invalid, NotYet, Refusal, Unavailable
 from .health import Progress
 from .parked import Parking
 from .settings import Settings
@@ -84,6 +84,7 @@ class Bus:
         self._broker = KafkaBroker(
             connection.bootstrap,
             security=connection.faststream(), enable_idempotence=True, acks="all", logger=None, client_id=service,
+            max_request_size=deadletters.LARGEST_LETTER,
         )  # fmt: skip
         if self._table:
             # One consumer over all control topics: thirty idle consumers cost twice what eight do.
@@ -118,6 +119,7 @@ class Bus:
         delivery = Delivery(
             record.topic, record.partition, record.offset, record.key or b"", record.value, tuple(record.headers)
         )
+        self._progress.work("bus")
         try:
             await self._settle(delivery)
         except Exception as error:
@@ -196,14 +198,13 @@ class Bus:
     async def _bury(self, delivery: Delivery, error: BaseException) -> None:
         """Into the dead-letter topic, with the reason."""
         log.error("dead letter", topic=delivery.topic, offset=delivery.offset, reason=str(error)[:500], exc_info=error)
-        headers = deadletters.headers(
-            delivery.headers, self._service, delivery.topic, delivery.partition, delivery.offset, error
-        )
+        place = (self._service, delivery.topic, delivery.partition, delivery.offset)
+        value, headers = deadletters.letter(delivery.value, delivery.headers, *place, error)
         await self._broker.publish(
-            delivery.value,
+            value,
             deadletters.topic_of(delivery.topic),
             key=delivery.key,
-            headers={name: value.decode(errors="replace") for name, value in headers},
+            headers={name: content.decode(errors="replace") for name, content in headers},
         )
         EVENTS_HANDLED.labels(delivery.topic, "dead").inc()
 
@@ -214,4 +215,4 @@ async def _undecoded(message: KafkaMessage) -> Any:
 
 
 def _is_away(error: BaseException) -> bool:
-    return kafka.is_away(error) or database.is_away(error)
+    return isinstance(error, Unavailable) or kafka.is_away(error) or database.is_away(error)

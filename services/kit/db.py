@@ -10,16 +10,22 @@ from uuid import UUID
 import orjson
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
 from contracts import AuditRecorded, Event, Service
 
 from . import cloudevents
 from .context import EVERY_UNIT, Claim, Context, current
-from .errors import Conflict, Invalid
+from .errors import Conflict, Invalid, TooLarge
 from .ids import now, uuid7
 
+_LARGEST_EVENT = 900_000
+"""Below what Kafka takes (1 MiB with headers): one larger row would hold up all that was said after it."""
+
 Scalar = str | int | float | bool | None
+
+_FILES = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError)
 
 _WRITE_OUTBOX = text("""
     WITH taken AS (
@@ -42,11 +48,13 @@ def is_away(error: BaseException) -> bool:
     """Whether this error says that PostgreSQL is away, not that the statement is wrong."""
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return True
-    if isinstance(error, (OperationalError, InterfaceError)):
+    if isinstance(error, (OperationalError, InterfaceError, PoolTimeout)):
         return True
+    if isinstance(error, OSError):  # no such host, no route, no room; but a file that is not there is a fault of ours
+        return not isinstance(error, _FILES)
     sqlstate = getattr(getattr(error, "orig", error), "sqlstate", None) or ""
     # 08: connection; 53: out of resources, a full disk too; 57P: shutting down; 40: serialization or deadlock.
-    return sqlstate[:2] in ("08", "53", "40") or sqlstate.startswith("57P") or isinstance(error, ConnectionError)
+    return sqlstate[:2] in ("08", "53", "40") or sqlstate.startswith("57P")
 
 
 class Tx:
@@ -100,6 +108,8 @@ class Tx:
     def _add(
         self, kind: type[Event], key: str, value: bytes | None, unit: str | None, id: str, audit: int | None = None
     ) -> None:
+        if value is not None and len(value) > _LARGEST_EVENT:
+            raise TooLarge(f"{kind.type()} of {key[:80]} has {len(value)} bytes; {_LARGEST_EVENT} travel at most")
         headers = cloudevents.headers(kind, self._service, key, self._context, unit or self._unit, id=id)
         self._drafts.append({
             "place": len(self._drafts) + 1,

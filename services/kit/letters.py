@@ -92,6 +92,11 @@ class DeadLetters:
         for letter in chosen:
             if deadletters.topic_of(letter.source) != letter.record.topic or not letter.service:
                 raise Invalid(f"{letter.record.topic} {letter.record.partition}:{letter.record.offset} names no source")
+            if letter.record.header(deadletters.LEFT_OUT):
+                raise Invalid(
+                    f"{letter.source} {letter.record.header('__connect.errors.partition')}:"
+                    f"{letter.record.header('__connect.errors.offset')} is too large to be replayed from here"
+                )
         if not chosen:
             return 0
         async with self._lock:

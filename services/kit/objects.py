@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import obstore
-from obstore.exceptions import AlreadyExistsError
+from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import ObjectStore, from_url
 
 from .errors import Invalid, NotFound, Unavailable
@@ -43,6 +43,8 @@ class Objects:
             data = bytes(await (await obstore.get_async(self._store, _path(digest))).bytes_async())
         except FileNotFoundError:
             raise NotFound(f"no object {digest}") from None
+        except (BaseError, OSError) as error:
+            raise _away(digest, error) from error
         if digest_of(data) != digest:
             raise Invalid(f"the stored object {digest} was altered: its bytes have another digest")
         return data
@@ -52,6 +54,8 @@ class Objects:
             await obstore.head_async(self._store, _path(digest))
         except FileNotFoundError:
             return False
+        except (BaseError, OSError) as error:
+            raise _away(digest, error) from error
         return True
 
     async def stream(self, digest: str) -> AsyncIterator[bytes]:
@@ -60,6 +64,8 @@ class Objects:
             result = await obstore.get_async(self._store, _path(digest))
         except FileNotFoundError:
             raise NotFound(f"no object {digest}") from None
+        except (BaseError, OSError) as error:
+            raise _away(digest, error) from error
         async for chunk in result.stream(min_chunk_size=_CHUNK):
             yield bytes(chunk)
 
@@ -76,8 +82,12 @@ class Objects:
             await obstore.put_async(self._store, _path(digest), data, mode="create")
         except AlreadyExistsError:
             return
-        except OSError as error:
+        except (BaseError, OSError) as error:
             raise Unavailable(f"the object store does not take {digest}: {error}") from error
+
+
+def _away(digest: str, error: Exception) -> Unavailable:
+    return Unavailable(f"the object store does not give {digest}: {error}")
 
 
 def _path(digest: str) -> str:

@@ -63,6 +63,7 @@ class Relay:
                 **self._connection.aiokafka(), enable_idempotence=True, acks="all", linger_ms=0
             ) as producer:
                 while True:
+                    self._progress.work("outbox")
                     await self._drain(producer)
                     self._progress.beat("outbox")
                     await self._await_work()

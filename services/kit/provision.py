@@ -33,6 +33,8 @@ from confluent_kafka.admin import (
 
 from contracts import EVENTS, Topic
 
+from .deadletters import LARGEST_LETTER
+from .errors import Unavailable
 from .rights import DEAD_LETTERS_KEPT, PRINCIPALS, Right, all_rights
 
 _REQUEST_S = 30.0
@@ -46,7 +48,7 @@ _MECHANISMS = {
 Properties = Mapping[str, str]
 
 
-class ProvisionError(Exception):
+class ProvisionError(Unavailable):
     """Kafka cannot be provisioned; the message says why and what to do."""
 
 
@@ -58,6 +60,8 @@ class TopicSpec:
     partitions: int
     keep_ms: int | None
     compacted: bool = False
+    largest: int | None = None
+    """Bytes of the largest record; None: the cluster's own bound."""
 
     @classmethod
     def of(cls, topic: Topic, endpoint: str | None = None) -> "TopicSpec":
@@ -67,14 +71,15 @@ class TopicSpec:
 
     @classmethod
     def dead_letters(cls, topic: str) -> "TopicSpec":
-        return cls(f"dlq.{topic}", 1, int(DEAD_LETTERS_KEPT.total_seconds() * 1000))
+        return cls(f"dlq.{topic}", 1, int(DEAD_LETTERS_KEPT.total_seconds() * 1000), largest=LARGEST_LETTER)
 
     @property
     def config(self) -> dict[str, str]:
         if self.compacted:
             # Small states that a restart reads from the start: clean often.
             return {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.1", "segment.ms": "3600000"}
-        return {"cleanup.policy": "delete", "retention.ms": str(-1 if self.keep_ms is None else self.keep_ms)}
+        largest = {} if self.largest is None else {"max.message.bytes": str(self.largest)}
+        return {"cleanup.policy": "delete", "retention.ms": str(-1 if self.keep_ms is None else self.keep_ms)} | largest
 
 
 def read_properties(path: Path) -> dict[str, str]:
@@ -143,7 +148,7 @@ def _bring_to_contract(admin: AdminClient, topics: Sequence[TopicSpec]) -> None:
         return
     differing: list[ConfigResource] = []
     for resource, future in admin.describe_configs(list(wanted), request_timeout=_REQUEST_S).items():
-        found = future.result()
+        found = _answer(future)
         changes = [
             ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
             for name, value in wanted[resource].items()
@@ -184,7 +189,7 @@ def _standing_acls(admin: AdminClient) -> list[AclBinding]:
         AclOperation.ANY,
         AclPermissionType.ANY,
     )  # None: any, which the client's types do not say
-    return list(admin.describe_acls(every, request_timeout=_REQUEST_S).result())
+    return list(_answer(admin.describe_acls(every, request_timeout=_REQUEST_S)))
 
 
 def delete_acls(properties: Properties | AdminClient, rights: Iterable[Right]) -> None:
@@ -209,6 +214,13 @@ def _plain(error: KafkaError) -> str:
 
 def _admin(given: Properties | AdminClient) -> AdminClient:
     return given if isinstance(given, AdminClient) else connect(given)
+
+
+def _answer(future: "Future[Any]") -> Any:
+    try:
+        return future.result()
+    except KafkaException as failure:
+        raise ProvisionError(f"Kafka does not answer: {_plain(failure.args[0])}") from None
 
 
 def _settle(futures: Mapping[Any, "Future[Any]"], pardon: int = _ALREADY_THERE) -> list[tuple[Any, KafkaError | None]]:

@@ -15,6 +15,7 @@ from fastapi import APIRouter, FastAPI
 
 from contracts import Service
 
+from .again import again
 from .auth import Verifier
 from .bus import Bus, Subscription
 from .db import Database
@@ -92,7 +93,7 @@ async def _serve(parts: Parts) -> None:
         loop="none", log_config=None, access_log=False, timeout_graceful_shutdown=15, lifespan="off", server_header=False,
     )  # fmt: skip
     server = uvicorn.Server(config)
-    work = [asyncio.create_task(_forever(name, job), name=name) for name, job in _work(parts)]
+    work = [asyncio.create_task(again(name, job, parts.progress), name=name) for name, job in _work(parts)]
 
     def stop(number: signal.Signals) -> None:
         parts.stopping.set()
@@ -121,17 +122,3 @@ def _work(parts: Parts) -> list[tuple[str, Job]]:
     if parts.subscriptions:
         jobs.append(("bus", lambda: Bus(parts.settings, parts.service, db, parts.subscriptions, parts.progress).run()))
     return jobs
-
-
-async def _forever(name: str, job: Job) -> None:
-    """Keep a job running: one that fails is started again, with growing pauses."""
-    delay, loop = 0.2, asyncio.get_running_loop()
-    while True:
-        started = loop.time()
-        try:
-            await job()
-            return
-        except Exception as error:
-            log.error("a job failed and is started again", job=name, exc_info=error)
-        delay = 0.2 if loop.time() - started > 60 else min(delay * 2, 10.0)
-        await asyncio.sleep(delay)

@@ -2,23 +2,27 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from . import db as database
-from . import kafka
+from . import kafka, poison
 from .context import Context, system, use
 from .db import Database, Tx
 from .health import Progress
 from .settings import Settings
 from .telemetry import STREAM_LAG, STREAM_RECORDS, get_logger
 
+if TYPE_CHECKING:
+    from .burial import Burial
+
 log = get_logger(__name__)
 
+_ATTEMPTS = 3
 Partition = tuple[str, int]
 Places = dict[TopicPartition, int]
 
@@ -48,6 +52,12 @@ class PartitionBatch:
     """The partition's end when the batch was read: `next >= end` says that it is read to its end."""
     records: Sequence[Record]
 
+    def halves(self) -> "tuple[PartitionBatch, PartitionBatch]":
+        """The same records as two batches, one after the other."""
+        left, right = self.records[: len(self.records) // 2], self.records[len(self.records) // 2 :]
+        middle = left[-1].offset + 1
+        return replace(self, records=left, next=middle), replace(self, records=right, first=middle)
+
 
 class Moved(Exception):
     """Another worker advanced this partition: this one lost it and must not write."""
@@ -62,7 +72,8 @@ class BatchConsumer:
     """Exactly-once folding: `handle` writes state in the transaction that also moves the offset.
 
     Kafka's group only assigns partitions. The truth about positions is in PostgreSQL, advanced by compare-and-set,
-    so a worker that was stalled past its session cannot write over its successor.
+    so a worker that was stalled past its session cannot write over its successor. A record that makes `handle` fail
+    whatever its company is a dead letter: it stops nobody.
     """
 
     def __init__(
@@ -72,6 +83,7 @@ class BatchConsumer:
         topics: Sequence[str],
         group: str,
         handle: Handler,
+        burial: "Burial",
         *,
         tick: Tick | None = None,
         progress: Progress | None = None,
@@ -84,6 +96,7 @@ class BatchConsumer:
         self._topics = list(topics)
         self._group = group
         self._handle = handle
+        self._burial = burial
         self._tick = tick
         self._progress = progress or Progress()
         self._max_records = max_records
@@ -93,22 +106,18 @@ class BatchConsumer:
         self._progress.expect(self._name, grace_s=15.0)
 
     async def run(self) -> None:
-        """Consume until cancelled; Kafka or PostgreSQL being away only delays."""
+        """Consume until cancelled; Kafka or PostgreSQL being away, or a partition that moved, only delays."""
         delay = 0.2
         while True:
             try:
                 await self._consume()
-            except Moved as moved:
-                log.info("a partition moved to another worker", detail=str(moved))
             except Exception as error:
-                if not (kafka.is_away(error) or database.is_away(error)):
+                if not (isinstance(error, Moved) or _is_away(error)):
                     raise
                 self._progress.fail(self._name, f"{type(error).__name__}: {error}")
                 log.warning("a stream is delayed", group=self._group, error=str(error)[:200])
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, 5.0)
-            else:
-                delay = 0.2
 
     async def _consume(self) -> None:
         connection = kafka.Connection.read(self._settings.kafka_properties)
@@ -131,7 +140,8 @@ class BatchConsumer:
     async def _poll(self, consumer: AIOKafkaConsumer, listener: "_SeekOnAssignment") -> bool:
         """Fold what there is; answers whether there was something."""
         places = listener.sought()
-        fetched = await consumer.getmany(timeout_ms=self._poll_ms, max_records=self._max_records)
+        self._progress.work(self._name)
+        fetched = await self._fetch(consumer, listener)
         for tp, records in fetched.items():
             if listener.places is places and tp in places and records:
                 await self._fold(consumer, tp, records, places)
@@ -140,24 +150,81 @@ class BatchConsumer:
             listener.seek()
         return bool(fetched)
 
+    async def _fetch(
+        self, consumer: AIOKafkaConsumer, listener: "_SeekOnAssignment"
+    ) -> Mapping[TopicPartition, Sequence[Any]]:
+        try:
+            return await consumer.getmany(timeout_ms=self._poll_ms, max_records=self._max_records)
+        except UnicodeDecodeError:
+            listener.seek()  # what other partitions had given is lost with the failed call
+            limit, wait_ms = self._max_records, self._poll_ms
+            return {tp: await poison.read(consumer, tp, limit, wait_ms) for tp in list(listener.sought())}
+
     async def _fold(
         self, consumer: AIOKafkaConsumer, tp: TopicPartition, records: Sequence[Any], places: Places
     ) -> None:
         first = places[tp]
         if records[0].offset < first:
-            raise Moved(f"{tp.topic}[{tp.partition}] was read from {records[0].offset}, not from {first}")
+            await self._start_over(tp, first, records[0].offset)
         highwater = consumer.highwater(tp) or records[-1].offset + 1
         batch = PartitionBatch(
             tp.topic, tp.partition, first, records[-1].offset + 1, highwater,
             [Record(r.offset, r.timestamp, r.key, r.value, r.headers) for r in records],
         )  # fmt: skip
         with use(Context(system(self._db.service))):
-            async with self._db.transaction() as tx:
-                await self._advance(tx.session, batch)
-                await self._handle(tx, batch)
+            await self._settle(batch)
         places[tp] = batch.next
         STREAM_RECORDS.labels(tp.topic).inc(len(records))
         STREAM_LAG.labels(tp.topic, tp.partition).set(max(0, highwater - batch.next))
+
+    async def _settle(self, batch: PartitionBatch) -> None:
+        """Fold a batch; where that fails, its halves, down to the record that cannot be folded."""
+        try:
+            await self._commit(batch, self._handle)
+        except Exception as error:
+            if isinstance(error, Moved) or _is_away(error):
+                raise
+            if len(batch.records) == 1:
+                await self._settle_one(batch, error)
+                return
+            log.warning(
+                "a batch failed and is halved", topic=batch.topic, records=len(batch.records), error=repr(error)
+            )
+            for half in batch.halves():
+                await self._settle(half)
+
+    async def _settle_one(self, batch: PartitionBatch, error: Exception) -> None:
+        """A few tries, then a dead letter."""
+        for attempt in range(1, _ATTEMPTS):
+            await asyncio.sleep(0.1 * 4**attempt)
+            try:
+                await self._commit(batch, self._handle)
+                return
+            except Exception as again:
+                if isinstance(again, Moved) or _is_away(again):
+                    raise
+                error = again
+
+        async def give_up(_: Tx, batch: PartitionBatch) -> None:
+            await self._burial.bury(batch, [(batch.records[0], error)])
+
+        await self._commit(batch, give_up)
+
+    async def _commit(self, batch: PartitionBatch, handle: Handler) -> None:
+        async with self._db.transaction() as tx:
+            await self._advance(tx.session, batch)
+            await handle(tx, batch)
+
+    async def _start_over(self, tp: TopicPartition, stored: int, found: int) -> None:
+        """The topic is younger than what is stored of it (it was made anew): read it from its beginning."""
+        log.error("a topic is shorter than what was read of it", topic=tp.topic, partition=tp.partition, stored=stored)
+        moved = (
+            "UPDATE stream_offset SET next = :found WHERE name = :name AND topic = :topic AND partition = :partition"
+        )
+        place = {"name": self._group, "topic": tp.topic, "partition": tp.partition, "found": found}
+        async with self._db.chassis() as session:
+            await session.execute(text(moved + " AND next = :stored"), place | {"stored": stored})
+        raise Moved(f"{tp.topic}[{tp.partition}] begins again at {found}")
 
     async def _between_polls(self, consumer: AIOKafkaConsumer, listener: "_SeekOnAssignment") -> None:
         self._progress.beat(self._name)
@@ -231,6 +298,10 @@ class _SeekOnAssignment(ConsumerRebalanceListener):
             return
         self.places = positions
         self.seek()
+
+
+def _is_away(error: BaseException) -> bool:
+    return kafka.is_away(error) or database.is_away(error)
 
 
 async def _tell_group(consumer: AIOKafkaConsumer, positions: dict[TopicPartition, int]) -> None:

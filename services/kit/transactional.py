@@ -14,6 +14,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListen
 from aiokafka.errors import KafkaError
 from aiokafka.producer.message_accumulator import BatchBuilder
 
+from . import poison
+from .errors import Unavailable
 from .health import Progress
 from .kafka import Connection, partitions_of
 from .telemetry import STREAM_LAG, STREAM_RECORDS, get_logger
@@ -161,7 +163,7 @@ class Lane:
                 await self._pump(producer)
             except ConsumerBroken:
                 raise
-            except (KafkaError, OSError, TimeoutError, AssertionError) as error:
+            except (KafkaError, OSError, TimeoutError, AssertionError, Unavailable) as error:
                 # aiokafka asserts the states of its transactions: a fatal producer shows as AssertionError.
                 self._stream.trouble(self._tp.partition, error)
             finally:
@@ -194,14 +196,14 @@ class Lane:
 
     async def _read(self) -> Sequence[Incoming]:
         try:
-            found = await self._consumer.getmany(self._tp, timeout_ms=300, max_records=self._limit)
+            found = await poison.read(self._consumer, self._tp, self._limit, timeout_ms=300)
         except KafkaError as error:
             raise ConsumerBroken(repr(error)) from error
         self._stream.progress.beat(self._stream.part)
         if end := self._consumer.highwater(self._tp):
             position = await self._consumer.position(self._tp)
             STREAM_LAG.labels(self._tp.topic, str(self._tp.partition)).set(max(0, end - position))
-        return found.get(self._tp, ())
+        return found
 
     async def _turn(self, producer: AIOKafkaProducer, records: Sequence[Incoming]) -> int:
         """One transaction over these records; answers how many are done, 0 to try again with fewer."""
@@ -209,8 +211,8 @@ class Lane:
         partition = self._tp.partition
         try:
             await self._stream.work.handle(partition, records, out)
-        except (KafkaError, OSError, TimeoutError):
-            raise
+        except (KafkaError, OSError, TimeoutError, Unavailable):
+            raise  # something that the work needs is away: no record's fault
         except Exception as error:  # whatever a record does to the work, the stream goes on
             self._failures += 1
             log.exception("a micro-batch failed", topic=self._tp.topic, records=len(records), offset=records[0].offset)
@@ -273,9 +275,11 @@ class TransactionalStream:
         while True:
             try:
                 await self._live()
-            except (KafkaError, OSError, ConsumerBroken) as error:
+            except Exception as error:
                 self.progress.fail(self.part, repr(error))
-                log.warning("the stream starts again", topic=self.topic, error=repr(error)[:300])
+                expected = isinstance(error, (KafkaError, OSError, ConsumerBroken))
+                log.warning("the stream starts again", topic=self.topic, exc_info=None if expected else error,
+                            error=repr(error)[:300])  # fmt: skip
             await asyncio.sleep(delay)
             delay = min(delay * 2, 5.0)
 

@@ -60,8 +60,8 @@ class Stream:
         self._burial = burial
         self._told = 0.0
         self._consumer = BatchConsumer(
-            settings, db, [InferenceLogged.topic.name], "monitor", counting.fold, tick=self._tick, progress=progress,
-            max_records=settings.batch_records, poll_ms=200,
+            settings, db, [InferenceLogged.topic.name], "monitor", counting.fold, burial, tick=self._tick,
+            progress=progress, max_records=settings.batch_records, poll_ms=200,
         )  # fmt: skip
         self.something_open = True
 

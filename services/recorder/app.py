@@ -32,7 +32,7 @@ def build(settings: RecorderSettings) -> Parts:
         jobs=[
             Following(settings, schemas, progress).run,
             Inferences(settings, db, recording, burial, progress).run,
-            Outcomes(settings, db, joining, progress).run,
+            Outcomes(settings, db, joining, burial, progress).run,
             Joins(settings, db, joining, recording, files, progress).run,
         ],
         progress=progress,

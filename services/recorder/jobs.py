@@ -57,8 +57,8 @@ class Inferences:
         self._burial = burial
         self._assigned: set[int] = set()
         self._consumer = BatchConsumer(
-            settings, db, [InferenceLogged.topic.name], "recorder", recording.fold, tick=self._tick, progress=progress,
-            max_records=settings.batch_records,
+            settings, db, [InferenceLogged.topic.name], "recorder", recording.fold, burial, tick=self._tick,
+            progress=progress, max_records=settings.batch_records,
         )  # fmt: skip
 
     async def run(self) -> None:
@@ -81,9 +81,11 @@ class Inferences:
 class Outcomes:
     """Takes outcomes from the open topic."""
 
-    def __init__(self, settings: RecorderSettings, db: Database, joining: Joining, progress: Progress) -> None:
+    def __init__(
+        self, settings: RecorderSettings, db: Database, joining: Joining, burial: Burial, progress: Progress
+    ) -> None:
         self._consumer = BatchConsumer(
-            settings, db, [OutcomeReported.topic.name], "recorder.outcomes", joining.fold, progress=progress
+            settings, db, [OutcomeReported.topic.name], "recorder.outcomes", joining.fold, burial, progress=progress
         )
 
     async def run(self) -> None:

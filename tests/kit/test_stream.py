@@ -5,10 +5,13 @@ from collections.abc import Callable
 from uuid import uuid4
 
 import pytest
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.record.util import calc_crc32c
 from sqlalchemy import text
 
 from contracts import OutcomeReported, ReplicaReported, Service
+from services.kit import deadletters
+from services.kit.burial import Burial
 from services.kit.cloudevents import headers
 from services.kit.compacted import CompactedTopic
 from services.kit.context import Context, system, use
@@ -39,22 +42,31 @@ async def produce(settings: Settings, run: str, count: int) -> None:
         ])  # fmt: skip
 
 
+class Killed(BaseException):
+    """What a kill does to a handler, as far as one process can do it to itself."""
+
+
 class Counter:
     """Counts the records of one run in a table, in the transaction that moves the offset."""
 
-    def __init__(self, run: str) -> None:
+    def __init__(self, run: str, *, poison: bytes = b"") -> None:
         self.run = run.encode()
+        self.poison = poison
         self.calls = 0
         self.stop_after: int | None = None
 
     async def handle(self, tx: Tx, batch: PartitionBatch) -> None:
         self.calls += 1
         mine = [r for r in batch.records if (r.key or b"").startswith(self.run)]
+        if any(r.value == b"" for r in batch.records):
+            raise ValueError("there is nothing in this record")
         for record in mine:
+            if self.poison and self.poison in (record.value or b""):
+                raise ZeroDivisionError("no handler survives this record")
             insert = "INSERT INTO inbox (event) VALUES (:event)"  # a repeat would break the primary key
             await tx.session.execute(text(insert), {"event": f"{batch.partition}/{record.offset}"})
         if self.stop_after is not None and self.calls > self.stop_after:
-            raise ZeroDivisionError("killed before the commit")
+            raise Killed("killed before the commit")
 
 
 async def counted(db: Database) -> int:
@@ -63,7 +75,9 @@ async def counted(db: Database) -> int:
 
 
 def consumer(settings: Settings, db: Database, counter: Counter, group: str) -> BatchConsumer:
-    return BatchConsumer(settings, db, ["outcome.reported"], group, counter.handle, max_records=50)
+    return BatchConsumer(
+        settings, db, ["outcome.reported"], group, counter.handle, Burial(settings, "recorder"), max_records=50
+    )
 
 
 async def test_every_record_is_counted_once_through_crashes(
@@ -75,7 +89,7 @@ async def test_every_record_is_counted_once_through_crashes(
     for stop_after in (1, 3, 5):
         counter = Counter(run)
         counter.stop_after = stop_after
-        with pytest.raises(ZeroDivisionError):
+        with pytest.raises(Killed):
             await asyncio.wait_for(consumer(settings, db, counter, group).run(), 30)
     async with running(consumer(settings, db, Counter(run), group).run()):
         await eventually(lambda: _is(db, 400), within=30)
@@ -137,6 +151,109 @@ async def test_the_stored_place_counts_whatever_the_group_committed(
         await ahead.stop()
     async with running(consumer(settings, db, Counter(run), group).run()):
         await eventually(lambda: _is(db, 200), within=30)
+
+
+async def dead_letters(settings: Settings, run: str) -> dict[str, tuple[bytes | None, dict[str, bytes]]]:
+    """Value and headers of this run's dead letters, by key."""
+    reader = AIOKafkaConsumer(**Connection.read(settings.kafka_properties).aiokafka(), enable_auto_commit=False)
+    await reader.start()
+    try:
+        tp = TopicPartition("dlq.outcome.reported", 0)
+        reader.assign([tp])
+        await reader.seek_to_beginning(tp)
+        end, found = (await reader.end_offsets([tp]))[tp], {}
+        while await reader.position(tp) < end:
+            for records in (await reader.getmany(timeout_ms=500)).values():
+                found |= {(r.key or b"").decode(): (r.value, dict(r.headers)) for r in records}
+        return {key: letter for key, letter in found.items() if key.startswith(run)}
+    finally:
+        await reader.stop()
+
+
+async def test_a_record_that_no_handler_survives_is_a_dead_letter_and_stops_nobody(
+    service_db: ServiceDb, settings_of: ServiceSettings, outsider: Settings
+) -> None:
+    settings, db, run = settings_of("recorder"), service_db("recorder"), uuid4().hex
+    await produce(outsider, run, 60)
+    await produce(outsider, f"{run}-bad", 1)
+    await produce(outsider, f"{run}-good", 60)
+    counter = Counter(run, poison=f"{run}-bad".encode())
+    async with running(consumer(settings, db, counter, f"recorder.{run}").run()):
+        await eventually(lambda: _is(db, 120), within=40)
+        letters = await eventually(lambda: dead_letters(settings_of("console"), f"{run}-bad"), within=20)
+    assert list(letters) == [f"{run}-bad-0"]
+    assert b"no handler survives" in letters[f"{run}-bad-0"][1]["__connect.errors.exception.message"]
+
+
+async def test_a_value_that_is_too_large_for_a_dead_letter_stays_at_its_source(
+    service_db: ServiceDb, settings_of: ServiceSettings, outsider: Settings
+) -> None:
+    settings, db, run = settings_of("recorder"), service_db("recorder"), uuid4().hex
+    said = headers(OutcomeReported, "recorder", run, Context(system("recorder", "retail")), "retail")
+    almost, beyond = b"x" * 1_040_000, b"x" * 1_500_000
+    async with Producer(outsider, compression_type="gzip", max_request_size=2_000_000) as producer:
+        for name, value in (("almost", almost), ("beyond", beyond)):
+            await producer.send_all([("outcome.reported", f"{run}-{name}".encode(), value, said)])
+    await produce(outsider, run, 5)
+    counter = Counter(run, poison=b"xxx")
+    async with running(consumer(settings, db, counter, f"recorder.{run}").run()):
+        await eventually(lambda: _is(db, 5), within=40)
+        letters = await dead_letters(settings_of("console"), run)
+    assert letters[f"{run}-almost"][0] == almost
+    value, about = letters[f"{run}-beyond"]
+    assert (value, about[deadletters.LEFT_OUT]) == (None, b"1500000")
+    assert about["__connect.errors.topic"] == b"outcome.reported"
+
+
+async def produce_unreadable(settings: Settings, key: str) -> None:
+    """One record whose header name is no text; clients refuse to write such, so the finished batch is changed."""
+    async with Producer(settings) as producer:
+        batch = producer.aiokafka.create_batch()
+        batch.append(timestamp=None, key=key.encode(), value=b"{}", headers=[("header-name", b"1")])
+        finished = batch._build
+
+        def changed() -> bytearray:
+            data = bytearray(finished())
+            data[data.index(b"header-name")] = 0xFF
+            data[17:21] = calc_crc32c(bytes(data[21:])).to_bytes(4, "big")
+            return data
+
+        batch._build = changed
+        await (await producer.aiokafka.send_batch(batch, "outcome.reported", partition=0))
+
+
+async def _unreadable(settings: Settings) -> bool:
+    return any(value == b"" for value, _ in (await dead_letters(settings_of("console"), "")).values())
+
+
+async def test_a_record_that_the_client_cannot_read_is_stepped_over(
+    service_db: ServiceDb, settings_of: ServiceSettings, outsider: Settings
+) -> None:
+    """A header's name that is no UTF-8 makes aiokafka fail at each try."""
+    settings, db, run = settings_of("recorder"), service_db("recorder"), uuid4().hex
+    await produce(outsider, run, 30)
+    await produce_unreadable(outsider, run)
+    await produce(outsider, run + "-later", 30)
+    async with running(consumer(settings, db, Counter(run), f"recorder.{run}").run()):
+        await eventually(lambda: _is(db, 60), within=40)
+        assert await eventually(lambda: _unreadable(settings_of("console")), within=20)
+
+
+async def test_a_topic_that_was_made_anew_is_read_from_its_beginning(
+    service_db: ServiceDb, settings_of: ServiceSettings, outsider: Settings
+) -> None:
+    """As after a database was restored beside an empty cluster: stored offsets are beyond what there is."""
+    settings, db, run = settings_of("recorder"), service_db("recorder"), uuid4().hex
+    group = f"recorder.{run}"
+    await produce(outsider, run, 50)
+    ahead = (
+        "INSERT INTO stream_offset (name, topic, partition, next) VALUES (:name, 'outcome.reported', :n, 1000000000)"
+    )
+    async with db.chassis() as session:
+        for number in range(OutcomeReported.topic.partitions):
+            await session.execute(text(ahead), {"name": group, "n": number})
+    async with running(consumer(settings, db, Counter(run), group).run()):
+        await eventually(lambda: _is(db, 50), within=60)
 
 
 async def test_a_worker_that_lost_its_partition_cannot_write(

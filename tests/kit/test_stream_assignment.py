@@ -5,6 +5,7 @@ import asyncio
 import pytest
 from aiokafka import TopicPartition
 
+from services.kit.health import Progress
 from services.kit.stream import BatchConsumer, _SeekOnAssignment
 
 ONE, TWO = TopicPartition("inference.logged", 0), TopicPartition("inference.logged", 1)
@@ -73,6 +74,7 @@ class Folding(BatchConsumer):
 
     def __init__(self) -> None:
         self.folded: list[TopicPartition] = []
+        self._progress, self._name = Progress(), "stream"
 
     async def _fold(self, consumer: object, tp: TopicPartition, *_: object) -> None:
         self.folded.append(tp)

@@ -63,8 +63,9 @@ class ImportWork:
                 await self._say(partition, record, log, out)
 
     def reject(self, partition: int, record: Incoming, error: Exception, out: Output) -> None:
-        reason = deadletters.headers(record.headers, "scorer", self.imported, partition, record.offset, error)
         value = WITHHELD if self._is_private(record) else record.value
+        place = ("scorer", self.imported, partition, record.offset)
+        value, reason = deadletters.letter(value, record.headers, *place, error)
         out.add(self.dead, partition % out.partitions(self.dead), record.key, value, reason)
 
     async def committed(self, partition: int, placed: dict[tuple[str, int], list[Placed]]) -> None:

@@ -194,10 +194,9 @@ class EndpointWork:
         id = f"{self.requested}/{partition}/{record.offset}"
         headers = stamps.answer(wire.FAILED, id, at, item.envelope, item.inference_id or None)
         out.add(self.completed, partition % out.partitions(self.completed), record.key, said, headers)
-        reason = deadletters.headers(
-            record.headers, "scorer", self.requested, partition, record.offset, error or refusal
-        )  # fmt: skip
-        out.add(self.dead, partition % out.partitions(self.dead), record.key, self._dead_value(record), reason)
+        place = ("scorer", self.requested, partition, record.offset)
+        value, reason = deadletters.letter(self._dead_value(record), record.headers, *place, error or refusal)
+        out.add(self.dead, partition % out.partitions(self.dead), record.key, value, reason)
 
     def _dead_value(self, record: Incoming) -> bytes | None:
         endpoint = self._endpoints.find(self._name)

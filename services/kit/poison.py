@@ -1,0 +1,38 @@
+"""Records that the Kafka client itself cannot read: a header whose name is no text makes it fail at each try."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from .telemetry import get_logger
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """Stands for such a record: nothing of it is known but its place, so its reader finds nothing it could accept."""
+
+    offset: int
+    timestamp: int = 0
+    key: bytes | None = None
+    value: bytes | None = b""
+    headers: Sequence[tuple[str, bytes]] = ()
+
+
+async def read(consumer: AIOKafkaConsumer, tp: TopicPartition, limit: int, timeout_ms: int) -> Sequence[Any]:
+    """The next records of a partition, at most `limit`; an unreadable one is stood in for and stepped over."""
+    at = await consumer.position(tp)
+    while True:
+        try:
+            found = await consumer.getmany(tp, timeout_ms=timeout_ms, max_records=limit)
+            return found.get(tp, ())
+        except UnicodeDecodeError:
+            if limit == 1:
+                log.error("a record cannot be read", topic=tp.topic, partition=tp.partition, offset=at)
+                consumer.seek(tp, at + 1)
+                return (Unreadable(at),)
+            consumer.seek(tp, at)
+            limit = max(1, limit // 4)
