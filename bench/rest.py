@@ -70,6 +70,8 @@ def _load(url: str, token: str, asked: list[bytes], folder: Path, connections: i
     result: dict[str, float] = json.loads(run.stdout[run.stdout.rindex("{") :])
     if result["errors"]:
         raise SystemExit(f"{url} answered {result['errors']:.0f} requests with an error: this run measures nothing")
+    if not result["per_second"]:
+        raise SystemExit(f"{url} answered nothing: {run.stderr[-500:]}")
     return result
 
 

@@ -90,7 +90,7 @@ class Bus:
             # One consumer over all control topics: thirty idle consumers cost twice what eight do.
             subscriber = self._broker.subscriber(
                 *self._table, group_id=service, auto_offset_reset="earliest", isolation_level="read_committed",
-                ack_policy=AckPolicy.MANUAL, no_reply=True, decoder=_undecoded,
+                ack_policy=AckPolicy.MANUAL, no_reply=True, decoder=_undecoded, fetch_max_wait_ms=kafka.IDLE_FETCH_MS,
             )  # fmt: skip
             subscriber(self._receive)
         progress.expect("bus", grace_s=10.0)

@@ -12,7 +12,7 @@ from contracts import Envelope, Event
 
 from .cloudevents import envelope
 from .errors import Invalid
-from .kafka import Connection, is_away, partitions_of
+from .kafka import IDLE_FETCH_MS, Connection, is_away, partitions_of
 from .settings import Settings
 from .telemetry import get_logger
 
@@ -59,7 +59,7 @@ class CompactedTopic(Generic[E]):
         connection = Connection.read(self._settings.kafka_properties)
         consumer = AIOKafkaConsumer(
             **connection.aiokafka(), enable_auto_commit=False, auto_offset_reset="earliest",
-            isolation_level="read_committed",
+            isolation_level="read_committed", fetch_max_wait_ms=IDLE_FETCH_MS,
         )  # fmt: skip
         await consumer.start()
         try:

@@ -11,6 +11,8 @@ from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLS
 
 AWAY = (KafkaConnectionError, KafkaTimeoutError, RequestTimedOutError, ConnectionError, TimeoutError)
 """What Kafka's absence looks like: never a reason for a dead letter."""
+IDLE_FETCH_MS = 1000
+"""How long a broker may wait for the first byte: what comes is sent at once; an idle consumer asks only so often."""
 
 
 def is_away(error: BaseException) -> bool:

@@ -22,17 +22,32 @@ class Unreadable:
     headers: Sequence[tuple[str, bytes]] = ()
 
 
+_PATIENCE_MS = 5_000
+"""A fetch for other partitions may lie at the broker meanwhile: ours is only sent when that is answered."""
+
+
 async def read(consumer: AIOKafkaConsumer, tp: TopicPartition, limit: int, timeout_ms: int) -> Sequence[Any]:
     """The next records of a partition, at most `limit`; an unreadable one is stood in for and stepped over."""
     at = await consumer.position(tp)
+    try:
+        return (await consumer.getmany(tp, timeout_ms=timeout_ms, max_records=limit)).get(tp, ())
+    except UnicodeDecodeError:
+        consumer.seek(tp, at)
+        return await narrow(consumer, tp, limit)
+
+
+async def narrow(consumer: AIOKafkaConsumer, tp: TopicPartition, limit: int) -> Sequence[Any]:
+    """The same where a record of some partition is known to be unreadable: fewer and fewer, down to that one."""
+    at = await consumer.position(tp)
+    if at >= (await consumer.end_offsets([tp]))[tp]:
+        return ()
     while True:
         try:
-            found = await consumer.getmany(tp, timeout_ms=timeout_ms, max_records=limit)
-            return found.get(tp, ())
+            return (await consumer.getmany(tp, timeout_ms=_PATIENCE_MS, max_records=limit)).get(tp, ())
         except UnicodeDecodeError:
+            consumer.seek(tp, at)
             if limit == 1:
                 log.error("a record cannot be read", topic=tp.topic, partition=tp.partition, offset=at)
                 consumer.seek(tp, at + 1)
                 return (Unreadable(at),)
-            consumer.seek(tp, at)
             limit = max(1, limit // 4)

@@ -123,7 +123,7 @@ class BatchConsumer:
         connection = kafka.Connection.read(self._settings.kafka_properties)
         consumer = AIOKafkaConsumer(
             **connection.aiokafka(), group_id=self._group, enable_auto_commit=False, auto_offset_reset="earliest",
-            isolation_level="read_committed", fetch_max_wait_ms=500, max_partition_fetch_bytes=4 * 1024 * 1024,
+            isolation_level="read_committed", fetch_max_wait_ms=kafka.IDLE_FETCH_MS, max_partition_fetch_bytes=4 * 1024 * 1024,
         )  # fmt: skip
         listener = _SeekOnAssignment(consumer, self._positions)
         consumer.subscribe(self._topics, listener=listener)
@@ -157,8 +157,7 @@ class BatchConsumer:
             return await consumer.getmany(timeout_ms=self._poll_ms, max_records=self._max_records)
         except UnicodeDecodeError:
             listener.seek()  # what other partitions had given is lost with the failed call
-            limit, wait_ms = self._max_records, self._poll_ms
-            return {tp: await poison.read(consumer, tp, limit, wait_ms) for tp in list(listener.sought())}
+            return {tp: await poison.narrow(consumer, tp, self._max_records) for tp in list(listener.sought())}
 
     async def _fold(
         self, consumer: AIOKafkaConsumer, tp: TopicPartition, records: Sequence[Any], places: Places
@@ -235,7 +234,8 @@ class BatchConsumer:
                 {(tp.topic, tp.partition): at >= (consumer.highwater(tp) or at + 1) for tp, at in read.items()}
             )
         # For onlookers only: dashboards read the group's lag from Kafka.
-        if read:
+        if read and read != listener.told:
+            listener.told = read
             await _tell_group(consumer, read)
 
     async def _positions(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
@@ -274,6 +274,8 @@ class _SeekOnAssignment(ConsumerRebalanceListener):
         self._failed: Exception | None = None
         self.places: Places = {}
         """Another mapping after each assignment: what was read under one says nothing under the next."""
+        self.told: Places = {}
+        """What the group was told last: an idle stream need not say it again at each poll."""
 
     def sought(self) -> Places:
         """The next offsets of this worker's partitions, empty until they were sought. Raises what prevented it."""

@@ -17,7 +17,7 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 from . import poison
 from .errors import Unavailable
 from .health import Progress
-from .kafka import Connection, partitions_of
+from .kafka import IDLE_FETCH_MS, Connection, partitions_of
 from .telemetry import STREAM_LAG, STREAM_RECORDS, get_logger
 
 Headers = list[tuple[str, bytes]]
@@ -300,6 +300,7 @@ class TransactionalStream:
             **self._connection.aiokafka(), group_id=self.group, enable_auto_commit=False, auto_offset_reset="earliest",
             isolation_level="read_committed", session_timeout_ms=self._session_timeout_ms, heartbeat_interval_ms=1_500,
             max_partition_fetch_bytes=4 * 1024 * 1024, metadata_max_age_ms=30_000, client_id=self.group,
+            fetch_max_wait_ms=IDLE_FETCH_MS,
         )  # fmt: skip
         await consumer.start()
         try:

@@ -170,6 +170,11 @@ async def dead_letters(settings: Settings, run: str) -> dict[str, tuple[bytes | 
         await reader.stop()
 
 
+async def _letters(settings: Settings, run: str, count: int) -> dict[str, tuple[bytes | None, dict[str, bytes]]] | None:
+    found = await dead_letters(settings, run)
+    return found if len(found) >= count else None
+
+
 async def test_a_record_that_no_handler_survives_is_a_dead_letter_and_stops_nobody(
     service_db: ServiceDb, settings_of: ServiceSettings, outsider: Settings
 ) -> None:
@@ -198,7 +203,7 @@ async def test_a_value_that_is_too_large_for_a_dead_letter_stays_at_its_source(
     counter = Counter(run, poison=b"xxx")
     async with running(consumer(settings, db, counter, f"recorder.{run}").run()):
         await eventually(lambda: _is(db, 5), within=40)
-        letters = await dead_letters(settings_of("console"), run)
+        letters = await eventually(lambda: _letters(settings_of("console"), run, 2), within=40)
     assert letters[f"{run}-almost"][0] == almost
     value, about = letters[f"{run}-beyond"]
     assert (value, about[deadletters.LEFT_OUT]) == (None, b"1500000")
@@ -223,7 +228,7 @@ async def produce_unreadable(settings: Settings, key: str) -> None:
 
 
 async def _unreadable(settings: Settings) -> bool:
-    return any(value == b"" for value, _ in (await dead_letters(settings_of("console"), "")).values())
+    return any(value == b"" for value, _ in (await dead_letters(settings, "")).values())
 
 
 async def test_a_record_that_the_client_cannot_read_is_stepped_over(
