@@ -288,7 +288,9 @@ async def tidy(session: AsyncSession, kept_counts: int, kept: timedelta) -> None
         ) AS edge WHERE w.endpoint = edge.endpoint AND w.start < edge.start AND w.data IS NOT NULL
     """
     await session.execute(text(counts), {"kept": kept_counts})
-    await session.execute(text("DELETE FROM closed_window WHERE start < now() - :kept"), {"kept": kept})
+    # Without the cast PostgreSQL takes what is subtracted from a moment for a moment, and compares one with an interval.
+    old = "DELETE FROM closed_window WHERE start < now() - CAST(:kept AS interval)"
+    await session.execute(text(old), {"kept": kept})
 
 
 # Watching

@@ -135,9 +135,16 @@ class Joins:
     async def _tidy(self) -> None:
         await self._joining.expire(timedelta(days=self._settings.patience_days))
         async with self._db.transaction() as tx:
-            gone = await store.forget(tx.session, timedelta(days=self._settings.kept_days))
             await forget_old_writers(tx.session)
+        while await self._forget():
+            self._progress.beat("join")
+
+    async def _forget(self) -> bool:
+        """Remove some of what is too old; answers whether there was any."""
+        async with self._db.transaction() as tx:
+            gone = await store.forget(tx.session, timedelta(days=self._settings.kept_days))
             if gone:
                 tx.record("inferences.removed", "retention", files=len(gone), days=self._settings.kept_days)
         for path in gone:
             await asyncio.to_thread(self._files.remove, path)
+        return bool(gone)
