@@ -137,6 +137,7 @@ class Joins:
             gone = await store.forget(tx.session, timedelta(days=self._settings.kept_days))
             if gone:
                 tx.record("inferences.removed", "retention", files=len(gone), days=self._settings.kept_days)
-        for path in gone:
-            await asyncio.to_thread(self._files.remove, path)
+            # Before the commit: a file that nothing refers to any more would lie there for ever.
+            for path in gone:
+                await asyncio.to_thread(self._files.remove, path)
         return bool(gone)

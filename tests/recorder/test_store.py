@@ -9,9 +9,13 @@ from sqlalchemy import text
 from contracts import Service
 from services.kit.context import Context, system, use
 from services.kit.db import Database
+from services.kit.health import Progress
 from services.recorder import store
 from services.recorder.domain.layout import Head
 from services.recorder.domain.outcomes import Report
+from services.recorder.files import Files
+from services.recorder.jobs import Joins
+from services.recorder.settings import RecorderSettings
 
 Databases = Callable[[Service], Database]
 KEPT = timedelta(days=30)
@@ -58,6 +62,27 @@ async def test_what_is_older_than_the_limit_goes_in_every_unit_and_nothing_young
         assert await store.forget(tx.session, KEPT) == [old]
     assert await remaining(db, "decision") == {"young", "in-young-file", "mate", "elsewhere"}
     assert await remaining(db, "outcome") == {"young", "unmet"}
+
+
+async def test_a_file_that_cannot_be_removed_is_not_forgotten(
+    service_db: Databases, recorder_settings: RecorderSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    db, files = service_db("recorder"), Files(recorder_settings.inferences)
+    joins = Joins(recorder_settings, db, None, None, files, Progress())  # type: ignore[arg-type]
+    path = await add(db, decision("old", "employment", "retail", timedelta(days=recorder_settings.kept_days + 1)))
+    place = recorder_settings.inferences / path
+    place.parent.mkdir(parents=True)
+    place.touch()
+
+    def refuse(_: str) -> None:
+        raise PermissionError(place)
+
+    with monkeypatch.context() as patched, pytest.raises(PermissionError):
+        patched.setattr(files, "remove", refuse)
+        await joins._forget()
+    assert await remaining(db, "decision") == {"old"}
+    assert await joins._forget() and not await joins._forget()
+    assert await remaining(db, "decision") == set() and not place.exists()
 
 
 async def test_an_outcome_waits_for_its_inference_as_long_as_the_limit_and_no_longer(service_db: Databases) -> None:
