@@ -154,8 +154,10 @@ async def add_part(session: AsyncSession, key: WindowKey, partition: int, first_
 
 
 async def note_event_time(session: AsyncSession, partition: int, event_time: datetime) -> None:
+    """How far event time has come in a partition. A clock that is ahead must not tell what is yet to come: rows that
+    wait behind such a record would be late."""
     insert = """
-        INSERT INTO progress AS known (partition, event_time) VALUES (:p, :at)
+        INSERT INTO progress AS known (partition, event_time) VALUES (:p, least(CAST(:at AS timestamptz), now()))
         ON CONFLICT (partition) DO UPDATE SET event_time = greatest(known.event_time, excluded.event_time)
     """
     await session.execute(text(insert), {"p": partition, "at": event_time})

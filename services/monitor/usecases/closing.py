@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import timedelta
+from functools import partial
 from itertools import groupby
 from math import log
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contracts import DriftDetected, FeatureEvidence, InferenceLogged, MonitorReported, Window
+from services.kit.again import each
 from services.kit.context import Context, system, use
 from services.kit.db import Database, Tx
 from services.kit.errors import NotFound
@@ -43,8 +45,8 @@ class Closing:
                 reached = await store.watermark(session, InferenceLogged.topic.partitions, self._lateness)
                 due = await store.windows_to_close(session, reached) if reached else []
                 still_open = bool(due) or await store.anything_open(session)
-        for endpoint, keys in groupby(due, key=lambda key: (key.endpoint, key.unit)):
-            await self._close(*endpoint, list(keys))
+        by_endpoint = [(of, list(keys)) for of, keys in groupby(due, key=lambda key: (key.endpoint, key.unit))]
+        await each(partial(self._close, *of, keys) for of, keys in by_endpoint)
         return still_open
 
     async def _close(self, endpoint: str, unit: str, keys: list[WindowKey]) -> None:
