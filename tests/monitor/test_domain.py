@@ -278,7 +278,7 @@ def test_the_state_survives_a_restart_to_the_last_bit() -> None:
     assert len(watch.to_bytes()) < 100_000
 
 
-# The detector's promise, small; bench/detection.py shows it at length
+# The detector's promise, small
 
 
 @pytest.mark.parametrize("seed", range(3))
