@@ -33,6 +33,7 @@ SAYS: dict[Service, tuple[type[Event], ...]] = {
     for service in SERVICES
 }
 
+# What a service reads, no more: it becomes its right to read, and its AsyncAPI document.
 HEARS: dict[Service, tuple[type[Event], ...]] = {
     "catalog": (RetrainingCompleted, ApprovalGranted, DeploymentChanged),
     "deployer": (
@@ -40,11 +41,10 @@ HEARS: dict[Service, tuple[type[Event], ...]] = {
         ApprovalRevoked, RetrainingCompleted, ReplicaReported,
     ),
     "scorer": (DeploymentChanged, InferenceRequested, InferenceCompleted, InferenceImported),
-    "monitor": (DeploymentChanged, InferenceLogged, OutcomeObserved),
-    "governor": tuple(
-        e for e in EVENTS
-        if e not in (InferenceRequested, InferenceCompleted, InferenceImported, InferenceLogged, OutcomeReported,
-                     OutcomeObserved, AuditSealed)
+    "monitor": (DeploymentChanged, InferenceLogged),
+    "governor": (
+        UseCaseRegistered, ModelRegistered, ModelRetired, DeploymentRequested, DeploymentChanged, ReplicaReported,
+        DriftDetected, RetrainingCompleted, AlertRaised, AlertResolved, AuditRecorded,
     ),
     "retrainer": (ModelRegistered, RetrainingRequested),
     "recorder": (DeploymentChanged, InferenceLogged, OutcomeReported),

@@ -1,8 +1,9 @@
 """Jobs that go on: one that fails is started again."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 
+from .db import is_away
 from .health import Progress
 from .telemetry import get_logger
 
@@ -10,6 +11,25 @@ log = get_logger(__name__)
 
 _LONGEST_S = 10.0
 _STEADY_S = 15.0
+
+
+async def each(work: Iterable[Callable[[], Awaitable[None]]]) -> None:
+    """Do all of some work: what fails holds up nothing after it. Raises the first failure, at the end.
+
+    Where PostgreSQL is away, the rest waits: that is raised at once.
+    """
+    failed: Exception | None = None
+    for one in work:
+        try:
+            await one()
+        except Exception as error:
+            if is_away(error):
+                raise  # the rest would only wait for it, too
+            if failed:
+                log.error("one more part of the work failed", exc_info=error)
+            failed = failed or error
+    if failed:
+        raise failed
 
 
 async def again(name: str, job: Callable[[], Awaitable[None]], progress: Progress) -> None:

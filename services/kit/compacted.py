@@ -12,9 +12,10 @@ from contracts import Envelope, Event
 
 from .cloudevents import envelope
 from .errors import Invalid
+from .health import Progress
 from .kafka import IDLE_FETCH_MS, Connection, is_away, partitions_of
 from .settings import Settings
-from .telemetry import get_logger
+from .telemetry import COMPACTED_UNREAD, get_logger
 
 log = get_logger(__name__)
 
@@ -32,12 +33,22 @@ class Change(Generic[E]):
 
 
 class CompactedTopic(Generic[E]):
-    """Follows a compacted topic for ever; `caught_up` is set once everything that was there has been seen."""
+    """Follows a compacted topic for ever; `caught_up` is set once everything that was there has been seen.
 
-    def __init__(self, settings: Settings, event: type[E]) -> None:
+    A newest state that is not understood changes nothing: what was known of its key before still holds. It is told
+    until a later record of the key is understood: by a metric, in `unread`, and to `progress` where there is one.
+    """
+
+    def __init__(self, settings: Settings, event: type[E], progress: Progress | None = None) -> None:
         self._settings = settings
         self._event = event
+        self._progress = progress
+        self._name = f"state {event.topic.name}"
         self.caught_up = asyncio.Event()
+        self.unread: dict[str, str] = {}
+        """By key, why its newest state is not understood."""
+        if progress:
+            progress.expect(self._name, grace_s=15.0)
 
     async def changes(self) -> AsyncIterator[Change[E]]:
         """Every change, from the topic's start; after an interruption from where it was."""
@@ -51,6 +62,8 @@ class CompactedTopic(Generic[E]):
             except Exception as error:
                 if not is_away(error):
                     raise
+                if self._progress:
+                    self._progress.fail(self._name, f"{type(error).__name__}: {error}")
                 log.warning("a compacted topic is away", topic=self._event.topic.name, error=str(error)[:200])
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, 5.0)
@@ -75,6 +88,7 @@ class CompactedTopic(Generic[E]):
                 # The position moves over compacted records and transaction markers; the last record's offset does not.
                 if not self.caught_up.is_set() and all([await consumer.position(tp) >= ends[tp] for tp in tops]):
                     self.caught_up.set()
+                self._tell()
                 for tp, records in (await consumer.getmany(timeout_ms=1000)).items():
                     for record in records:
                         if change := self._change(record):
@@ -86,11 +100,13 @@ class CompactedTopic(Generic[E]):
     def _change(self, record: object) -> Change[E] | None:
         key = (getattr(record, "key", None) or b"").decode(errors="replace")
         value, offset = getattr(record, "value", None), getattr(record, "offset", 0)
-        if value is None:
-            return Change(key, None, None, offset)
         try:
-            return Change(key, self._event.from_json(value), envelope(getattr(record, "headers", ())), offset)
+            event = None if value is None else self._event.from_json(value)
+            about = None if value is None else envelope(getattr(record, "headers", ()))
+            self.unread.pop(key, None)
+            return Change(key, event, about, offset)
         except (ValidationError, Invalid) as error:
+            self.unread[key] = f"at offset {offset}: {str(error)[:200]}"
             log.error(
                 "a compacted record is not understood",
                 topic=self._event.topic.name,
@@ -98,3 +114,13 @@ class CompactedTopic(Generic[E]):
                 reason=str(error)[:500],
             )
             return None
+
+    def _tell(self) -> None:
+        COMPACTED_UNREAD.labels(self._event.topic.name).set(len(self.unread))
+        if self._progress is None:
+            return
+        if self.unread:
+            key, reason = next(iter(self.unread.items()))
+            self._progress.fail(self._name, f"the newest state of {key[:80]} is not understood {reason}")
+        elif self.caught_up.is_set():
+            self._progress.beat(self._name)

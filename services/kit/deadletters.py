@@ -53,6 +53,11 @@ def source_headers(raw: Raw, service: str) -> list[tuple[str, bytes]]:
     return [(name, value) for name, value in raw if not name.startswith(_OWN)] + [(FOR, service.encode())]
 
 
+def is_replay(raw: Raw) -> bool:
+    """Whether this record was a dead letter and is given to its service again."""
+    return any(name == FOR for name, _ in raw)
+
+
 def addressed_to_another(raw: Raw, service: Service) -> bool:
     """Whether this record is a replay for somebody else."""
     return any(name == FOR and value != service.encode() for name, value in raw)

@@ -17,6 +17,9 @@ OUTBOX_AGE = Gauge("fairlead_outbox_age_seconds", "Age of the oldest event that 
 OUTBOX_PUBLISHED = Counter("fairlead_outbox_published_total", "Outbox rows written to Kafka")
 STREAM_RECORDS = Counter("fairlead_stream_records_total", "Records handled from batch streams", ["topic"])
 STREAM_LAG = Gauge("fairlead_stream_lag_records", "Records not yet handled", ["topic", "partition"])
+COMPACTED_UNREAD = Gauge(
+    "fairlead_compacted_unread_keys", "Keys whose newest state in a compacted topic is not understood here", ["topic"]
+)
 PARKED = Gauge("fairlead_parked_events", "Events that refer to something that has not arrived")
 
 

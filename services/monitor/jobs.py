@@ -34,20 +34,12 @@ class Following:
     """Follows `deployment.changed` from its start."""
 
     def __init__(self, settings: MonitorSettings, desired: Desired, progress: Progress) -> None:
-        self._topic = CompactedTopic(settings, DeploymentChanged)
+        self._topic = CompactedTopic(settings, DeploymentChanged, progress)
         self._desired = desired
-        self._progress = progress
-        progress.expect("deployments", grace_s=15.0)
 
     async def run(self) -> None:
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._ready())
-            async for change in self._topic.changes():
-                await self._desired.learn(change)
-
-    async def _ready(self) -> None:
-        await self._topic.caught_up.wait()
-        self._progress.beat("deployments")
+        async for change in self._topic.changes():
+            await self._desired.learn(change)
 
 
 class Stream:

@@ -12,6 +12,5 @@ STATISTIC = Gauge("fairlead_monitor_statistic", "Logarithm of the evidence of a 
 THRESHOLD = Gauge(
     "fairlead_monitor_threshold", "What the statistic must pass: the logarithm of the budget", ["endpoint"]
 )
-ALARM = Gauge("fairlead_monitor_alarm", "1 while an alarm is open", ["endpoint"])
 FOUND = Counter("fairlead_monitor_findings_total", "Alarms and notes", ["endpoint", "kind"])
 LATENCY = Gauge("fairlead_monitor_latency_ms", "Latency in the last closed window", ["endpoint", "quantile"])

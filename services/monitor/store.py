@@ -1,11 +1,12 @@
 """All SQL of the monitor."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import orjson
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -106,9 +107,13 @@ async def endpoints(session: AsyncSession, after: str = "", limit: int = 100_000
     return [Endpoint.of(row) for row in await session.execute(text(select), {"after": after, "limit": limit})]
 
 
-async def override(session: AsyncSession, name: str, settings: MonitorSettings) -> None:
-    update = "UPDATE endpoint SET override = CAST(:s AS jsonb), changed_at = now() WHERE endpoint = :e"
-    await session.execute(text(update), {"e": name, "s": settings.model_dump_json()})
+async def override(session: AsyncSession, name: str, changed: Mapping[str, float | int | bool]) -> None:
+    """Settings that hold from now on whatever is deployed; those that are not named go on following the deployments."""
+    update = """
+        UPDATE endpoint SET override = coalesce(override, '{}') || CAST(:s AS jsonb), changed_at = now()
+        WHERE endpoint = :e
+    """
+    await session.execute(text(update), {"e": name, "s": orjson.dumps(changed).decode()})
 
 
 async def version(session: AsyncSession, name: str, number: int) -> VersionRow | None:
@@ -149,8 +154,10 @@ async def add_part(session: AsyncSession, key: WindowKey, partition: int, first_
 
 
 async def note_event_time(session: AsyncSession, partition: int, event_time: datetime) -> None:
+    """How far event time has come in a partition. A clock that is ahead must not tell what is yet to come: rows that
+    wait behind such a record would be late."""
     insert = """
-        INSERT INTO progress AS known (partition, event_time) VALUES (:p, :at)
+        INSERT INTO progress AS known (partition, event_time) VALUES (:p, least(CAST(:at AS timestamptz), now()))
         ON CONFLICT (partition) DO UPDATE SET event_time = greatest(known.event_time, excluded.event_time)
     """
     await session.execute(text(insert), {"p": partition, "at": event_time})
@@ -214,10 +221,11 @@ async def lock(session: AsyncSession, name: str) -> None:
     await session.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:e, 5))"), {"e": name})
 
 
-async def serving_version(session: AsyncSession, name: str) -> int | None:
-    """The version that serves, 0 for an endpoint that no longer does; None for one that is not known."""
-    select = "SELECT CASE WHEN serving THEN version ELSE 0 END FROM endpoint WHERE endpoint = :e"
-    return await session.scalar(text(select), {"e": name})
+async def serving(session: AsyncSession, name: str) -> tuple[str, int] | None:
+    """Model and version that serve, version 0 for an endpoint that no longer does; None for one that is not known."""
+    select = "SELECT model, CASE WHEN serving THEN version ELSE 0 END AS version FROM endpoint WHERE endpoint = :e"
+    row = (await session.execute(text(select), {"e": name})).first()
+    return (row.model, row.version) if row else None
 
 
 async def take_parts(session: AsyncSession, key: WindowKey) -> list[Part]:
@@ -288,7 +296,9 @@ async def tidy(session: AsyncSession, kept_counts: int, kept: timedelta) -> None
         ) AS edge WHERE w.endpoint = edge.endpoint AND w.start < edge.start AND w.data IS NOT NULL
     """
     await session.execute(text(counts), {"kept": kept_counts})
-    await session.execute(text("DELETE FROM closed_window WHERE start < now() - :kept"), {"kept": kept})
+    # Without the cast PostgreSQL takes what is subtracted from a moment for a moment, and compares one with an interval.
+    old = "DELETE FROM closed_window WHERE start < now() - CAST(:kept AS interval)"
+    await session.execute(text(old), {"kept": kept})
 
 
 # Watching

@@ -50,6 +50,8 @@ class SnapshotBody(Body):
     endpoint: Name
     model: Name
     since: str | None = Field(None, max_length=64)
+    unit: Name | None = None
+    """Only what this business unit may see; otherwise what the caller may."""
 
 
 class SnapshotView(BaseModel):
@@ -161,8 +163,8 @@ def router(reading: Reading, joining: Joining, snapshots: Snapshots) -> APIRoute
 
     @api.post("/snapshots", status_code=201)
     async def snapshot(body: SnapshotBody, caller: Who) -> SnapshotView:
-        allow(caller, "snapshot.make")
-        made = await snapshots.make(body.endpoint, body.model, _moment(body.since, "since"))
+        allow(caller, "snapshot.make", body.unit)
+        made = await snapshots.make(body.endpoint, body.model, _moment(body.since, "since"), body.unit)
         return SnapshotView.model_validate(made, from_attributes=True)
 
     return api

@@ -30,20 +30,12 @@ class Following:
     """Follows `deployment.changed` from its start."""
 
     def __init__(self, settings: RecorderSettings, schemas: Schemas, progress: Progress) -> None:
-        self._topic = CompactedTopic(settings, DeploymentChanged)
+        self._topic = CompactedTopic(settings, DeploymentChanged, progress)
         self._schemas = schemas
-        self._progress = progress
-        progress.expect("deployments", grace_s=15.0)
 
     async def run(self) -> None:
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._ready())
-            async for change in self._topic.changes():
-                await self._schemas.learn(change)
-
-    async def _ready(self) -> None:
-        await self._topic.caught_up.wait()
-        self._progress.beat("deployments")
+        async for change in self._topic.changes():
+            await self._schemas.learn(change)
 
 
 class Inferences:
@@ -135,9 +127,17 @@ class Joins:
     async def _tidy(self) -> None:
         await self._joining.expire(timedelta(days=self._settings.patience_days))
         async with self._db.transaction() as tx:
-            gone = await store.forget(tx.session, timedelta(days=self._settings.kept_days))
             await forget_old_writers(tx.session)
+        while await self._forget():
+            self._progress.beat("join")
+
+    async def _forget(self) -> bool:
+        """Remove some of what is too old; answers whether there was any."""
+        async with self._db.transaction() as tx:
+            gone = await store.forget(tx.session, timedelta(days=self._settings.kept_days))
             if gone:
                 tx.record("inferences.removed", "retention", files=len(gone), days=self._settings.kept_days)
-        for path in gone:
-            await asyncio.to_thread(self._files.remove, path)
+            # Before the commit: a file that nothing refers to any more would lie there for ever.
+            for path in gone:
+                await asyncio.to_thread(self._files.remove, path)
+        return bool(gone)

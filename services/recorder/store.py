@@ -129,8 +129,9 @@ async def files_of(session: AsyncSession, endpoint: str, since: datetime | None)
 
 async def forget(session: AsyncSession, kept: timedelta, limit: int = 1_000) -> list[str]:
     """Take files that are too old out of the books, with their decisions and outcomes; answers their paths."""
+    # Without the cast PostgreSQL takes what is subtracted from a moment for a moment, and compares one with an interval.
     take = """
-        DELETE FROM file WHERE id IN (SELECT id FROM file WHERE latest < now() - :kept ORDER BY latest LIMIT :limit)
+        DELETE FROM file WHERE id IN (SELECT id FROM file WHERE latest < now() - CAST(:kept AS interval) ORDER BY latest LIMIT :limit)
         RETURNING id, path
     """
     gone = list(await session.execute(text(take), {"kept": kept, "limit": limit}))
@@ -274,7 +275,7 @@ async def expired(session: AsyncSession, patience: timedelta, limit: int = 1_000
     """Outcomes whose inference never came; they are gone then."""
     take = """
         DELETE FROM outcome WHERE (inference_id, "row") IN (
-            SELECT inference_id, "row" FROM outcome WHERE state = 'waiting' AND reported_at < now() - :patience
+            SELECT inference_id, "row" FROM outcome WHERE state = 'waiting' AND reported_at < now() - CAST(:patience AS interval)
             LIMIT :limit)
         RETURNING *
     """

@@ -28,7 +28,7 @@ class Snapshot:
 
 
 class Recorder:
-    """Makes snapshots of what was recorded, under the retrainer's own identity."""
+    """Makes snapshots of what was recorded, under the retrainer's own identity, narrowed to the unit of the job."""
 
     def __init__(self, settings: Settings) -> None:
         self._url = settings.url("recorder")
@@ -36,7 +36,8 @@ class Recorder:
 
     async def snapshot(self, endpoint: str, model: str, since: datetime | None) -> Snapshot:
         """Freeze the rows of an endpoint. Raises Unavailable, or NoSnapshot where asking again does not help."""
-        body = {"endpoint": endpoint, "model": model, "since": since.isoformat() if since else None}
+        (unit,) = current().caller.units
+        body = {"endpoint": endpoint, "model": model, "since": since.isoformat() if since else None, "unit": unit}
         headers = {**self._identity.headers(), "fairlead-correlation-id": current().correlation_id}
         try:
             async with httpx.AsyncClient(base_url=self._url, timeout=_TIMEOUT_S) as client:

@@ -79,13 +79,17 @@ async def turn(db: Database) -> AsyncGenerator[bool]:
 
 
 async def claim(session: AsyncSession, holder: str, now: datetime) -> Job | None:
-    """Start the job that waits longest. One that another process left running is started again, and counted."""
+    """Start the job that waits longest since it was asked for or last tried: one that cannot go on holds up no other.
+
+    One that is still running, while it is nobody's turn, was left by a process that died or failed: that is counted.
+    """
     update = """
         UPDATE job SET
-            orphaned = orphaned + CASE WHEN state = 'running' AND holder IS DISTINCT FROM :holder THEN 1 ELSE 0 END,
+            orphaned = orphaned + CASE WHEN state = 'running' THEN 1 ELSE 0 END,
             state = 'running', attempt = attempt + 1, holder = :holder, started_at = :now, reason = NULL
         WHERE id = (
-            SELECT id FROM job WHERE state IN ('requested', 'running') ORDER BY requested_at, id LIMIT 1 FOR UPDATE
+            SELECT id FROM job WHERE state IN ('requested', 'running')
+            ORDER BY coalesce(started_at, requested_at), id LIMIT 1 FOR UPDATE
         )
         RETURNING id
     """

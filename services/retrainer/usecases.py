@@ -1,5 +1,6 @@
 """What the retrainer can do: take requests, tell how they stand, do them one at a time."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import datetime
@@ -111,9 +112,16 @@ class Retrainer:
             else:
                 await self._end_reproduction(job, await self._reproduced(job, model))
         except Unavailable as away:
-            async with self._db.transaction() as tx:
-                await store.put_back(tx.session, job, f"waits: {away.message}")
+            await self._put_back(job, f"waits: {away.message}")
             raise
+        except asyncio.CancelledError:
+            # A restart of the service says nothing against the job.
+            await self._put_back(job, "waits: the service was stopped")
+            raise
+
+    async def _put_back(self, job: Job, reason: str) -> None:
+        async with self._db.transaction() as tx:
+            await store.put_back(tx.session, job, reason)
 
     async def _retrained(self, job: Job, model: ModelRegistered) -> Retrained:
         return Retrained(Verdict("failed", _killed(job))) if job.kills else await self._workshop.retrain(job, model)
@@ -156,7 +164,7 @@ class Retrainer:
 
 
 def _killed(job: Job) -> str:
-    return f"it ended the retrainer's process {job.orphaned} times and is not tried again"
+    return f"it ended the retrainer's process {job.orphaned} times and is not tried again; ask for another retraining"
 
 
 def _result(end: Retrained) -> dict[str, Any]:

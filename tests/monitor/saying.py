@@ -1,5 +1,6 @@
 """What the deployer and the scorer would say, for tests of those who listen."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from contracts import DeploymentChanged, InferenceLogged, ModelSchema, MonitorSe
 from services.kit.cloudevents import headers
 from services.kit.context import Context, system
 from services.kit.ids import uuid7
+from services.kit.kafka import Connection
+from services.kit.letters import DeadLetters, Letter
 from services.kit.producer import Outgoing, Producer
 from services.kit.settings import Settings
 
@@ -32,10 +35,11 @@ def deployment(
     unit: str = "retail",
     monitor: MonitorSettings | None = None,
     state: str = "serving",
+    model: str = "census-employment",
 ) -> DeploymentChanged:
     said: dict[str, Any] = orjson.loads((EXAMPLES / "deployment.changed.json").read_bytes())["data"]
     said["variants"][0] |= {
-        "version": version, "model_schema": schema.model_dump(mode="json"), "baseline_digest": baseline,
+        "model": model, "version": version, "model_schema": schema.model_dump(mode="json"), "baseline_digest": baseline,
     }  # fmt: skip
     settings = (monitor or MonitorSettings(window_s=10.0, budget_rows=100_000)).model_dump(mode="json")
     said |= {"endpoint": endpoint, "unit": unit, "revision": revision, "monitor": settings, "state": state}
@@ -89,6 +93,25 @@ async def say_deployment(settings: Settings, event: DeploymentChanged) -> None:
 async def say_logged(settings: Settings, records: list[dict[str, Any]]) -> None:
     async with Producer(settings) as producer:
         await producer.send_all([outgoing(record) for record in records])
+
+
+def referring(record: dict[str, Any], digest: str) -> dict[str, Any]:
+    """The record with its request in the object store."""
+    reference = {"digest": digest, "media_type": "application/json", "first_row": 0, "rows": record["rows"]}
+    return record | {"request": {"reference": reference}}
+
+
+async def buried(settings: Settings, service: str, topic: str, ids: Iterable[str]) -> list[Letter]:
+    """A service's dead letters of some records, by their keys, as the console reads them."""
+    console = Connection.read(settings.home / "secrets" / "kafka" / "console.properties")
+    keys = {id.encode() for id in ids}
+    waiting = await DeadLetters(console).waiting([f"dlq.{topic}"], 1_000)
+    return [letter for letter in waiting if letter.service == service and letter.record.key in keys]
+
+
+async def replay(settings: Settings, letters: Iterable[Letter]) -> None:
+    """Give dead letters to their service again, as the console does."""
+    await DeadLetters(Connection.read(settings.home / "secrets" / "kafka" / "console.properties")).replay(letters)
 
 
 def spread(rows: np.ndarray, size: int, start: datetime, seconds: float) -> list[tuple[np.ndarray, datetime]]:

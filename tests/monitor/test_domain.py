@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 
 from services.kit.payloads import Payload
 from services.monitor.domain.detectors.edetector import EDetector
-from services.monitor.domain.effects import effects, stability_index
+from services.monitor.domain.effects import all_effects, effects, stability_index
 from services.monitor.domain.latency import LatencyCounts
+from services.monitor.domain.reference import Kind, Reference, Track
+from services.monitor.domain.report import column_reports
 from services.monitor.domain.watch import Finding, Watch
 from services.monitor.domain.windows import Part, block_cuts, coalesced, merged, window_start
 from services.monitor.usecases.summary import Counted, summary
@@ -58,6 +60,23 @@ def test_parts_of_a_window_merge_to_what_one_worker_would_have_counted(members: 
     assert again.latency == whole.latency
     assert np.array_equal(again.sums.count, whole.sums.count)
     assert np.allclose(again.sums.first, whole.sums.first) and np.allclose(again.sums.second, whole.sums.second)
+
+
+def test_rows_that_came_before_their_baseline_was_known_join_those_that_came_after() -> None:
+    early, late = (inference(streams.World(np.random.default_rng(s)).rows(4), 1.0, 1.0) for s in (1, 2))
+    unknown, _ = summary(Watched.of(None, None, None), [early], 100, 8)
+    for parts in ([unknown, a_part([late])], [a_part([late]), unknown]):
+        whole = merged(parts)
+        assert (whole.rows, whole.inferences) == (8, 2)
+        assert len(column_reports(REFERENCE, ONE.numeric, ONE.centres, whole)) == len(REFERENCE.tracks) - 5
+
+
+def test_a_part_that_was_counted_against_another_baseline_gives_its_rows_alone() -> None:
+    part = a_part([inference(streams.World(np.random.default_rng(1)).rows(4), 1.0, 1.0)])
+    assert ONE.fitting(part) is part
+    narrower = Watched.of("other", streams.schema(), streams.profile(np.random.default_rng(3), rows=30))
+    stripped = narrower.fitting(part)
+    assert (stripped.rows, stripped.inferences, stripped.blocks) == (4, 1, ())
 
 
 @settings(deadline=None)
@@ -134,6 +153,35 @@ def test_equal_shares_have_no_stability_index(counts: list[int], times: int) -> 
     assert 0 <= low <= size <= high and size < 0.05
 
 
+STREAMS, LOOKS, ROWS = 200, 50, 400
+
+
+@pytest.mark.parametrize(
+    ("kind", "measure"), [("numeric", "location"), ("numeric", "spread"), ("categorical", "distribution")]
+)
+def test_an_interval_that_is_looked_at_after_every_window_holds_at_all_looks(kind: Kind, measure: str) -> None:
+    """Of streams without a change at most one in a hundred ever seems to have one."""
+    assert fooled(kind, measure) <= STREAMS * 0.01
+
+
+def test_an_interval_for_one_look_does_not_hold_at_all_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.monitor.domain.effects.z_ever", lambda _: 2.576)
+    assert fooled("numeric", "location") >= STREAMS * 0.03
+
+
+def fooled(kind: Kind, measure: str) -> int:
+    """How many streams without a change seem to have one at any look."""
+    random, shares = np.random.default_rng(31), np.full(100, 0.01) if kind == "numeric" else np.array(streams.SHARES)
+    track, nothing = Track("x", kind, len(shares)), [0, 0]
+    wrong = 0
+    for _ in range(STREAMS):
+        reference = Reference.of((track,), np.array([[*random.multinomial(200_000, shares), *nothing]]))
+        live = np.cumsum([[*random.multinomial(ROWS, shares), *nothing] for _ in range(LOOKS)], axis=0)
+        looks = (e for counts in live for e in all_effects(reference, counts[None])[0] if e.measure == measure)
+        wrong += any(effect.least > 0 for effect in looks)
+    return wrong
+
+
 # Watching
 
 BUDGET = 1_000_000
@@ -151,6 +199,22 @@ def watch_over(
             found.append(finding)
             return watch, found, at + window
     return watch, found, len(rows)
+
+
+@pytest.mark.parametrize(
+    ("change", "within"), [("shift", 400), ("spread", 300), ("classes", 300), ("correlation", 1_000)]
+)
+def test_delays_from_change_to_alarm_are_those_of_the_readme(change: str, within: int) -> None:
+    """From six streams, in windows of 100 rows, with a budget of a million rows and a tolerance of 0.1."""
+    delays = []
+    for seed in range(8, 14):
+        world = streams.World(np.random.default_rng(seed))
+        watch, found, _ = watch_over(world.rows(5_000), Watch.start(REFERENCE), 0.0, window=100)
+        assert not found
+        _, found, took = watch_over(world.rows(3_000, change), watch, 5_000.0, window=100)
+        assert [finding.kind for finding in found] == ["alarm"]
+        delays.append(took)
+    assert max(delays) <= within
 
 
 @pytest.mark.parametrize(
@@ -214,7 +278,7 @@ def test_the_state_survives_a_restart_to_the_last_bit() -> None:
     assert len(watch.to_bytes()) < 100_000
 
 
-# The detector's promise, small; bench/detection.py shows it at length
+# The detector's promise, small
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -13,21 +13,22 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
+from prometheus_client import REGISTRY
 
 from contracts import OutcomeObserved, OutcomeReported, Service
-from services.kit.kafka import Connection
+from services.kit.letters import Letter
 from services.kit.objects import Objects
 from services.kit.outbox import Relay
 from services.kit.producer import Producer
 from services.kit.service import Parts
 from services.kit.service import application as http_application
 from services.kit.settings import Settings
+from services.kit.signing import digest_of
 from services.kit.testing import eventually, expect_events
-from services.kit.watch import latest
 from services.recorder.app import build
 from services.recorder.settings import RecorderSettings
 from tests.monitor import streams
-from tests.monitor.saying import deployment, fresh, logged, say_deployment, say_logged
+from tests.monitor.saying import buried, deployment, fresh, logged, referring, replay, say_deployment, say_logged
 
 Speaker = Callable[[Service], Settings]
 
@@ -39,8 +40,10 @@ class Client:
         self._app = http_application(parts)
         self._tokens = settings.home / "tokens"
 
-    async def ask(self, method: str, path: str, who: str = "engineer", **options: Any) -> httpx.Response:
-        token = (self._tokens / f"{who}.jwt").read_text().strip()
+    async def ask(
+        self, method: str, path: str, who: str = "engineer", token: str = "", **options: Any
+    ) -> httpx.Response:
+        token = token or (self._tokens / f"{who}.jwt").read_text().strip()
         transport = httpx.ASGITransport(app=self._app)
         async with httpx.AsyncClient(transport=transport, base_url="http://recorder") as client:
             return await client.request(method, path, headers={"authorization": f"Bearer {token}"}, **options)
@@ -77,10 +80,10 @@ async def found(client: Client, id: str, who: str = "engineer") -> dict[str, Any
     return answer.json() if answer.status_code == 200 else None
 
 
-async def report(settings: Settings, *outcomes: dict[str, Any] | bytes) -> None:
+async def report(settings: Settings, *outcomes: dict[str, Any] | bytes, key: str = "key") -> None:
     values = [outcome if isinstance(outcome, bytes) else orjson.dumps(outcome) for outcome in outcomes]
     async with Producer(settings) as producer:
-        await producer.send_all([(OutcomeReported.topic.name, b"key", value, []) for value in values])
+        await producer.send_all([(OutcomeReported.topic.name, key.encode(), value, []) for value in values])
 
 
 def records(endpoint: str, count: int, rows: int = 1, **options: Any) -> list[dict[str, Any]]:
@@ -116,6 +119,37 @@ async def test_every_inference_is_recorded_once_and_found_by_its_id(
     rows = files(recorder_settings, endpoint)
     keys = set(zip(rows["inference_id"].to_pylist(), rows["row"].to_pylist(), strict=True))
     assert len(keys) == 180
+
+
+async def test_a_dead_letter_that_is_replayed_after_its_cause_is_mended_is_recorded_once(
+    recorder_settings: RecorderSettings, speaker: Speaker
+) -> None:
+    endpoint = await served(speaker)
+    whole, last = records(endpoint, 2, rows=3)
+    request = orjson.dumps(whole["request"])
+    early = referring(whole, digest_of(request))
+
+    async def letters() -> list[Letter]:
+        ids = [early["inference_id"], last["inference_id"]]
+        return await buried(recorder_settings, "recorder", "inference.logged", ids)
+
+    async with running(recorder_settings) as client:
+        # A later number of the same writer is seen before the replay.
+        await say_logged(speaker("scorer"), [early, last | {"inference_id": early["inference_id"] + "-2"}])
+        (letter,) = await eventually(letters, within=30)
+        await Objects(recorder_settings).put(request)
+        await replay(recorder_settings, [letter])
+        assert await eventually(lambda: found(client, early["inference_id"]), within=30)
+        before = _repeats()
+        await replay(recorder_settings, [letter])
+        assert await eventually(lambda: _repeats() > before, within=30)
+        await eventually(lambda: files(recorder_settings, endpoint).num_rows >= 6, within=10)
+    ids = files(recorder_settings, endpoint)["inference_id"].to_pylist()
+    assert len(ids) == 6 and ids.count(early["inference_id"]) == 3
+
+
+def _repeats() -> float:
+    return REGISTRY.get_sample_value("fairlead_recorder_repeats_total") or 0.0
 
 
 async def test_decisions_are_listed_by_whom_they_concern_and_only_in_the_callers_units(
@@ -168,7 +202,7 @@ async def test_outcomes_are_joined_however_early_and_a_repeat_has_one_effect(
 
 
 async def test_what_is_no_outcome_is_a_dead_letter_with_its_reason(
-    recorder_settings: RecorderSettings, speaker: Speaker, application: Settings, operator: Settings
+    recorder_settings: RecorderSettings, speaker: Speaker, application: Settings
 ) -> None:
     endpoint = await served(speaker)
     (said,) = records(endpoint, 1)
@@ -178,7 +212,7 @@ async def test_what_is_no_outcome_is_a_dead_letter_with_its_reason(
     ]  # fmt: skip
     async with running(recorder_settings) as client:
         await say_logged(speaker("scorer"), [said])
-        await report(application, *wrong, good)
+        await report(application, *wrong, good, key=said["inference_id"])
 
         async def followed() -> bool:
             decision = await found(client, said["inference_id"])
@@ -187,11 +221,12 @@ async def test_what_is_no_outcome_is_a_dead_letter_with_its_reason(
         assert await eventually(followed, within=30)
 
         async def reasons() -> list[str] | None:
-            letters = await latest(Connection.read(operator.kafka_properties), [OutcomeReported.topic.dead_letters], 50)
-            told = [letter.header("__connect.errors.exception.message") for letter in letters]
+            letters = await buried(recorder_settings, "recorder", "outcome.reported", [said["inference_id"]])
+            told = [letter.record.header("__connect.errors.exception.message") for letter in letters]
             return told if len(told) >= len(wrong) else None
 
         told = await eventually(reasons, within=15)
+    assert len(told) == len(wrong)
     for part in ("not JSON", "inference_id", "row: Input should be a valid integer", "has 1 rows", "label"):
         assert any(part in reason for reason in told), (part, told)
 
@@ -208,7 +243,6 @@ async def test_nobody_reports_outcomes_for_another_units_decisions(
         foreign = await client.ask("POST", "/v1/outcomes", "other-unit", json=body)
         assert foreign.json() == {"accepted": 1, "new": 1}, "it is not told whether the id exists"
         own = body["outcomes"][0] | {"label": 0.0}
-        await asyncio.sleep(0.5)
         await client.ask("POST", "/v1/outcomes", json={"outcomes": [own]})
 
         async def followed() -> bool:
@@ -216,8 +250,8 @@ async def test_nobody_reports_outcomes_for_another_units_decisions(
             return bool(decision and [o["label"] for o in decision["outcomes"]] == [0.0])
 
         assert await eventually(followed, within=15)
-        await client.ask("POST", "/v1/outcomes", "other-unit", json=body)
-        await asyncio.sleep(0.5)
+        again = await client.ask("POST", "/v1/outcomes", "other-unit", json=body)
+        assert again.json()["new"] == 0
         assert await followed(), "an outcome that stands is not overwritten from outside"
         invalid = {"outcomes": [{"inference_id": "a", "label": 1.0}, {"inference_id": "b"}]}
         refused = await client.ask("POST", "/v1/outcomes", json=invalid)
@@ -243,6 +277,12 @@ async def test_a_snapshot_holds_the_models_columns_and_the_labels_that_are_known
         snapshot = await eventually(made, within=15, every=0.5)
         none = {"endpoint": endpoint, "model": "census-employment", "since": "2099-01-01T00:00:00+00:00"}
         assert (await client.ask("POST", "/v1/snapshots", "data-scientist", json=none)).status_code == 404
+        narrowed = {"endpoint": endpoint, "model": "census-employment", "unit": "wealth"}
+        retrainer = (recorder_settings.home / "secrets" / "tokens" / "retrainer.jwt").read_text().strip()
+        assert (await client.ask("POST", "/v1/snapshots", token=retrainer, json=narrowed)).status_code == 404
+        own = narrowed | {"unit": "retail"}
+        assert (await client.ask("POST", "/v1/snapshots", token=retrainer, json=own)).json()["rows"] == 60
+        assert (await client.ask("POST", "/v1/snapshots", "data-scientist", json=narrowed)).status_code == 403
         elsewhere = {"endpoint": fresh(), "model": "census-employment"}
         assert (await client.ask("POST", "/v1/snapshots", "data-scientist", json=elsewhere)).status_code == 404
     assert snapshot["rows"] == 60

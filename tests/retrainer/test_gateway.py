@@ -51,7 +51,9 @@ async def test_a_snapshot_is_asked_for_under_the_service_s_own_identity(settings
     token = (settings.home / "secrets" / "tokens" / "retrainer.jwt").read_text().strip()
     assert seen[0].headers["authorization"] == f"Bearer {token}"
     assert seen[0].headers["fairlead-correlation-id"] == STORY["correlation_id"]
-    assert set(await seen[0].json()) == {"endpoint", "model", "since"}
+    asked = await seen[0].json()
+    assert set(asked) == {"endpoint", "model", "since", "unit"}
+    assert asked["unit"] == "retail", "its identity sees every unit; the job is of one"
 
 
 @pytest.mark.parametrize("status", [500, 503, 429, 401])

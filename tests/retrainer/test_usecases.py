@@ -4,11 +4,12 @@ import asyncio
 
 import pytest
 
-from contracts import Training
+from contracts import ModelRegistered, Training
 from services.kit.context import Context, system, use
 from services.kit.errors import Conflict, NotFound, NotYet, Unavailable
 from services.retrainer import store
-from services.retrainer.domain import Job
+from services.retrainer.domain import Job, Retrained
+from services.retrainer.gateway import Snapshot
 
 from . import making
 from .making import ENGINEER, OTHER_UNIT, STORY, House
@@ -100,6 +101,57 @@ async def test_a_recorder_that_is_away_lets_the_job_wait(house: House) -> None:
     house.shelf.snapshot = there
     assert await house.retrainer.work()
     assert (await house.job(asked.retraining_id)).state == "candidate_won"
+
+
+async def test_a_job_that_fails_in_a_way_nobody_foresaw_ends_with_a_reason_and_holds_up_no_other(house: House) -> None:
+    await house.knows()
+    bad = await house.is_asked()
+    good = await house.is_asked()
+    there = house.workshop.retrain
+
+    async def broken(job: Job, model: ModelRegistered) -> Retrained:
+        if job.id == bad.retraining_id:
+            raise RuntimeError("a fault of ours")
+        return await there(job, model)
+
+    house.workshop.retrain = broken  # type: ignore[method-assign]
+    for _ in range(3):
+        with pytest.raises(RuntimeError):
+            await house.retrainer.work()
+        if (await house.job(good.retraining_id)).state == "requested":
+            assert await house.retrainer.work()
+    assert (await house.job(good.retraining_id)).state == "candidate_won"
+    assert await house.retrainer.work()
+    job = await house.job(bad.retraining_id)
+    assert job.state == "failed" and "ask for another" in str(job.reason)
+    house.workshop.retrain = there  # type: ignore[method-assign]
+    again = await house.is_asked()
+    assert await house.retrainer.work()
+    assert (await house.job(again.retraining_id)).state == "candidate_won"
+
+
+async def test_a_restart_of_the_service_in_the_middle_of_a_job_is_no_fault_of_the_job(house: House) -> None:
+    await house.knows()
+    asked, begun = await house.is_asked(), asyncio.Event()
+    there = house.shelf.snapshot
+
+    async def slow(*_: object) -> Snapshot:
+        begun.set()
+        await asyncio.sleep(60)
+        raise AssertionError
+
+    house.shelf.snapshot = slow
+    for _ in range(4):
+        begun.clear()
+        work = asyncio.create_task(house.another().work())
+        await begun.wait()
+        work.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await work
+    house.shelf.snapshot = there
+    assert await house.retrainer.work()
+    job = await house.job(asked.retraining_id)
+    assert (job.state, job.orphaned) == ("candidate_won", 0)
 
 
 async def test_too_few_labels_fail_with_how_many_there_are(house: House) -> None:

@@ -1,7 +1,14 @@
-"""How much a column moved, with an interval: evidence says that something changed, an effect says whether it matters."""
+"""How much a column moved, with an interval: evidence says that something changed, an effect says whether it matters.
+
+While a change is in doubt its effect is looked at after every window, so the interval is a confidence sequence: it holds
+at all looks together. Waudby-Smith, Arbour, Sinha, Kennedy, Ramdas: *Time-uniform central limit theory and asymptotic
+confidence sequences* (Annals of Statistics 52, 2024), with the boundary of a normal mixture. The reference is drawn once:
+its own error has the usual normal interval, and both errors are added, half of the doubt to each.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import log, sqrt
 from typing import Any, Literal
 
 import numpy as np
@@ -12,8 +19,20 @@ from .reference import Reference, Track
 Array = NDArray[Any]
 Measure = Literal["location", "spread", "distribution", "missing"]
 
-Z = 2.5758
-"""Intervals hold with 99 %."""
+ALPHA = 0.01
+"""Intervals hold with 99 %, at all looks together."""
+_Z_ONCE = 2.807
+"""Normal quantile of half of ALPHA, for both sides: of the reference, which is drawn once."""
+_TIGHT_AT = 1_000
+"""The sequence is tightest after about so many rows; elsewhere it is valid, too."""
+_SPENT = -2 * log(ALPHA / 2)
+_MIXTURE = (_SPENT + log(_SPENT) + 1) / _TIGHT_AT
+
+
+def z_ever(rows: int) -> float:
+    """How many standard errors a mean of `rows` rows may be away, at any look from the first row on."""
+    grown = rows * _MIXTURE
+    return sqrt(2 * (grown + 1) / grown * log(sqrt(grown + 1) * 2 / ALPHA))
 
 
 @dataclass(frozen=True)
@@ -108,16 +127,17 @@ def _spread_of(counts: Array, scores: Array) -> _Scores:
 
 def _shift(before: _Scores, live: _Scores) -> tuple[float, float, float]:
     size = (live.mean - before.mean) / before.sd
-    error = Z * ((live.sd / before.sd) ** 2 / live.rows + 1 / before.rows) ** 0.5
+    error = z_ever(live.rows) * live.sd / before.sd / sqrt(live.rows) + _Z_ONCE / sqrt(before.rows)
     return size, size - error, size + error
 
 
 def _ratio(before: _Scores, live: _Scores) -> tuple[float, float, float]:
     if live.sd == 0:
         return (-1.0, -1.0, -1.0) if live.rows > 30 else (0.0, -1.0, 1.0)
-    log = np.log(live.sd / before.sd)
-    error = Z * sum(max(s.kurtosis - 1, 0.1) / (4 * s.rows) for s in (before, live)) ** 0.5
-    return float(np.exp(log) - 1), float(np.exp(log - error) - 1), float(np.exp(min(log + error, 50.0)) - 1)
+    ratio = np.log(live.sd / before.sd)
+    was, now = (sqrt(max(s.kurtosis - 1, 0.1) / (4 * s.rows)) for s in (before, live))
+    error = z_ever(live.rows) * now + _Z_ONCE * was
+    return float(np.exp(ratio) - 1), float(np.exp(ratio - error) - 1), float(np.exp(min(ratio + error, 50.0)) - 1)
 
 
 def stability_index(before: Array, live: Array) -> tuple[float, float, float]:
@@ -126,11 +146,12 @@ def stability_index(before: Array, live: Array) -> tuple[float, float, float]:
     if here.sum() < 2 or live.sum() == 0 or before.sum() == 0:
         return 0.0, 0.0, 0.0
     q, p = (_shares(counts[here]) for counts in (before, live))
-    log = np.log(p / q)
+    logs = np.log(p / q)
     doubt = (len(p) - 1) * (1 / live.sum() + 1 / before.sum())
-    size = max(0.0, float((p - q) @ log) - doubt)
-    variance = _variance(p, log + 1 - q / p) / live.sum() + _variance(q, 1 - log - p / q) / before.sum()
-    error = Z * (variance + 2 * doubt**2 / (len(p) - 1)) ** 0.5
+    size = max(0.0, float((p - q) @ logs) - doubt)
+    now = _variance(p, logs + 1 - q / p) / live.sum() + 2 * doubt**2 / (len(p) - 1)
+    was = max(0.0, _variance(q, 1 - logs - p / q)) / before.sum()
+    error = z_ever(int(live.sum())) * sqrt(max(0.0, now)) + _Z_ONCE * sqrt(was)
     return size, max(0.0, size - error), size + error
 
 

@@ -61,6 +61,9 @@ class Sums:
         return cls(there.sum(axis=0), moved.sum(axis=0), (moved**2).sum(axis=0))
 
     def merge(self, other: "Sums") -> "Sums":
+        """Sums of no columns (rows that came before their baseline was known) add nothing."""
+        if not len(self.count) or not len(other.count):
+            return self if len(self.count) else other
         return Sums(self.count + other.count, self.first + other.first, self.second + other.second)
 
     def means(self, centres: Array) -> list[float | None]:
@@ -86,6 +89,10 @@ class Part:
             self.inferences + other.inferences, self.rows + other.rows, self.blocks + other.blocks,
             self.sums.merge(other.sums), self.latency.merge(other.latency),
         )  # fmt: skip
+
+    def without_columns(self) -> "Part":
+        """Its rows and latencies alone."""
+        return Part(self.inferences, self.rows, (), Sums.zero(0), self.latency)
 
     def counts(self) -> Array | None:
         """Of all rows; None where nothing is watched."""

@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import timedelta
+from functools import partial
 from itertools import groupby
 from math import log
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contracts import DriftDetected, FeatureEvidence, InferenceLogged, MonitorReported, Window
+from services.kit.again import each
 from services.kit.context import Context, system, use
 from services.kit.db import Database, Tx
 from services.kit.errors import NotFound
@@ -43,8 +45,8 @@ class Closing:
                 reached = await store.watermark(session, InferenceLogged.topic.partitions, self._lateness)
                 due = await store.windows_to_close(session, reached) if reached else []
                 still_open = bool(due) or await store.anything_open(session)
-        for endpoint, keys in groupby(due, key=lambda key: (key.endpoint, key.unit)):
-            await self._close(*endpoint, list(keys))
+        by_endpoint = [(of, list(keys)) for of, keys in groupby(due, key=lambda key: (key.endpoint, key.unit))]
+        await each(partial(self._close, *of, keys) for of, keys in by_endpoint)
         return still_open
 
     async def _close(self, endpoint: str, unit: str, keys: list[WindowKey]) -> None:
@@ -59,11 +61,11 @@ class Closing:
         parts = await store.take_parts(tx.session, key)
         if not parts:
             return
-        fresh = merged(parts)
+        fresh = merged([watched.fitting(part) for part in parts])
         before = await store.closed(tx.session, key)
         statistic, threshold = await self._watch(tx, key, watched, fresh) if before is None else (
             before[2].statistic, before[2].threshold)  # fmt: skip
-        whole = fresh if before is None else _revised(before[1], fresh)
+        whole = fresh if before is None else _revised(watched, before[1], fresh)
         report = self._report(key, watched, whole, fresh, before, statistic, threshold)
         await store.save_closed(tx.session, key, _as_one(whole) if whole else None, report)
         tx.emit(report)
@@ -112,7 +114,7 @@ class Closing:
         """What earlier windows counted since the change began."""
         assert watch.since_s is not None and watch.recent is not None
         parts = await store.parts_since(tx.session, key, moment(watch.since_s))
-        counts = [each for part in parts if (each := part.counts()) is not None]
+        counts = [c for part in parts if (c := part.counts()) is not None and c.shape == watch.recent.shape]
         return np.sum([np.zeros_like(watch.recent), *counts], axis=0)
 
     async def _say(self, tx: Tx, key: WindowKey, endpoint: Endpoint, part: Part, finding: Finding) -> None:
@@ -140,8 +142,8 @@ def _drift(key: WindowKey, endpoint: Endpoint, part: Part, finding: Finding) -> 
     )  # fmt: skip
 
 
-def _revised(before: Part | None, fresh: Part) -> Part | None:
-    return before.merge(fresh) if before else None
+def _revised(watched: Watched, before: Part | None, fresh: Part) -> Part | None:
+    return watched.fitting(before).merge(fresh) if before else None
 
 
 def _as_one(part: Part) -> Part:

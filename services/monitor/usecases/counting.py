@@ -2,24 +2,21 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any
-
-import orjson
+from dataclasses import dataclass, replace
 
 from services.kit.burial import Burial
 from services.kit.db import Tx
 from services.kit.errors import Invalid, NotFound
 from services.kit.ids import now
+from services.kit.logged import Head, Logged, note, noted, recognised
 from services.kit.payloads import Payload, Payloads
-from services.kit.repeats import Repeats
+from services.kit.repeats import Repeats, Seen
 from services.kit.stream import PartitionBatch, Record
 
 from .. import metrics, store
 from ..domain.windows import Part, moment, window_start
 from ..settings import MonitorSettings
-from .summary import Counted, summary
+from .summary import Counted, Unfit, summary
 from .versions import Versions, Watched
 
 
@@ -28,15 +25,22 @@ class Inference:
     """One record, as far as counting needs it."""
 
     record: Record
-    endpoint: str
-    version: int
-    unit: str
+    head: Head
     at_s: float
-    latency_ms: float
     payload: Payload
+    replayed: bool = False
+    counted: bool = False
+    """Its rows are in a window since it became a dead letter: only its columns are missing there."""
+
+    @property
+    def id(self) -> str:
+        return self.head.inference_id
 
 
 Letters = list[tuple[Record, BaseException | str]]
+
+_COUNTED = "counted"
+_REPLAYED = "replayed"
 
 
 class Counting:
@@ -55,13 +59,10 @@ class Counting:
         letters: Letters = []
         latest = 0.0
         groups: dict[tuple[str, int, str], list[Inference]] = defaultdict(list)
-        for record, logged in self._read(batch, letters):
-            if not seen.is_new(logged["writer"], logged["seq"]):
-                metrics.REPEATS.inc()
-                continue
-            if inference := await self._inference(record, logged, letters):
-                groups[inference.endpoint, inference.version, inference.unit].append(inference)
-                latest = max(latest, inference.at_s)
+        for inference in await self._new(tx, batch, seen, letters):
+            head = inference.head
+            groups[head.endpoint, head.version, head.unit].append(inference)
+            latest = max(latest, inference.at_s)
         for (endpoint, version, unit), inferences in groups.items():
             await self._count(tx, batch, endpoint, version, unit, inferences, letters)
         if latest:
@@ -69,29 +70,39 @@ class Counting:
         await seen.save(tx.session, batch.next)
         await self._burial.bury(batch, letters)
 
-    def _read(self, batch: PartitionBatch, letters: Letters) -> Iterator[tuple[Record, dict[str, Any]]]:
+    async def _new(self, tx: Tx, batch: PartitionBatch, seen: Seen, letters: Letters) -> list[Inference]:
+        """What was never counted: by writer and number, and a replayed dead letter by its id."""
+        fresh: list[Inference] = []
+        replays: dict[str, Inference] = {}
+        for logged in self._read(batch, letters):
+            if not logged.replayed and not seen.is_new(logged.writer, logged.seq):
+                metrics.REPEATS.inc()
+            elif inference := await self._inference(logged, letters):
+                if logged.replayed:
+                    replays.setdefault(inference.id, inference)
+                else:
+                    fresh.append(inference)
+        done = await noted(tx.session, _REPLAYED, list(replays))
+        counted = await noted(tx.session, _COUNTED, list(replays))
+        metrics.REPEATS.inc(len(done))
+        return fresh + [replace(each, counted=id in counted) for id, each in replays.items() if id not in done]
+
+    def _read(self, batch: PartitionBatch, letters: Letters) -> Iterator[Logged]:
         for record in batch.records:
             if record.value is None or self._burial.for_another(record):
                 continue
             try:
-                logged = orjson.loads(record.value)
-                _ = logged["writer"], logged["seq"] + 0
-            except (orjson.JSONDecodeError, KeyError, TypeError) as error:
-                letters.append((record, Invalid(f"not an inference.logged: {type(error).__name__} {error}")))
-                continue
-            yield record, logged
+                yield recognised(record)
+            except Invalid as reason:
+                letters.append((record, reason))
 
-    async def _inference(self, record: Record, logged: dict[str, Any], letters: Letters) -> Inference | None:
+    async def _inference(self, logged: Logged, letters: Letters) -> Inference | None:
         try:
-            at = datetime.fromisoformat(logged["received_at"])
-            if at.tzinfo is None:
-                at = at.replace(tzinfo=UTC)
-            return Inference(
-                record, str(logged["endpoint"]), int(logged["version"]), str(logged["unit"]), at.timestamp(),
-                float(logged["latency_ms"]), await self._payloads.open(logged),
-            )  # fmt: skip
+            head, record = logged.head(), logged.record
+            payload = await self._payloads.open(logged.body)
+            return Inference(record, head, head.received_at.timestamp(), payload, logged.replayed)
         except (Invalid, NotFound, KeyError, TypeError, ValueError) as error:
-            letters.append((record, error))
+            letters.append((logged.record, error))
             return None
 
     async def _count(
@@ -105,15 +116,21 @@ class Counting:
             windows[window_start(inference.at_s, length)].append(inference)
         for start, members in sorted(windows.items()):
             part, unfit = self._summarise(watched, members)
-            letters.extend(unfit)
+            await self._note(tx, members, unfit, letters)
             key = store.WindowKey(endpoint, version, unit, moment(start), moment(start + length))
             await store.add_part(tx.session, key, batch.partition, batch.first, part)
             metrics.ROWS.labels(endpoint).inc(part.rows)
             metrics.BEHIND.observe(max(0.0, now().timestamp() - members[-1].at_s))
 
-    def _summarise(self, watched: Watched, members: Sequence[Inference]) -> tuple[Part, Letters]:
+    async def _note(self, tx: Tx, members: Sequence[Inference], unfit: Unfit, letters: Letters) -> None:
+        """A dead letter whose rows were counted is known by its id, and so is a replayed one that was understood."""
+        strange = {place for place, _ in unfit}
+        letters.extend((members[place].record, reason) for place, reason in unfit)
+        await note(tx.session, _COUNTED, [members[place].id for place in strange])
+        understood = [m.id for place, m in enumerate(members) if m.replayed and place not in strange]
+        await note(tx.session, _REPLAYED, understood)
+
+    def _summarise(self, watched: Watched, members: Sequence[Inference]) -> tuple[Part, Unfit]:
         """All rows are counted; those that do not fit their model's schema are counted, but not looked into."""
-        counted = [Counted(m.payload, m.at_s, m.latency_ms) for m in members]
-        cuts = (self._settings.block_rows, self._settings.blocks_per_batch)
-        part, unfit = summary(watched, counted, *cuts)
-        return part, [(members[place].record, reason) for place, reason in unfit]
+        counted = [Counted(m.payload, m.at_s, m.head.latency_ms, m.counted) for m in members]
+        return summary(watched, counted, self._settings.block_rows, self._settings.blocks_per_batch)

@@ -1,6 +1,6 @@
 """What is watched: follows `deployment.changed`, and the settings that people give."""
 
-from contracts import DeploymentChanged, MonitorSettings
+from contracts import DeploymentChanged
 from services.kit.compacted import Change
 from services.kit.context import Context, system, use
 from services.kit.db import Database
@@ -29,13 +29,13 @@ class Desired:
         with use(Context(system("monitor", event.unit))):
             async with self._db.transaction() as tx:
                 await store.lock(tx.session, event.endpoint)
-                before = await store.serving_version(tx.session, event.endpoint)
+                before = await store.serving(tx.session, event.endpoint)
                 if not await store.save_desired(tx.session, event):
                     return
-                after = await store.serving_version(tx.session, event.endpoint)
+                after = await store.serving(tx.session, event.endpoint)
                 if before is not None and before != after:
                     await store.drop_watch(tx.session, event.endpoint)
-                    serves = f"version {after} serves" if after else "the endpoint is removed"
+                    serves = f"version {after[1]} serves" if after and after[1] else "the endpoint is removed"
                     await store.close_alarm(tx.session, event.endpoint, serves)
 
     async def _forget(self, name: str) -> None:
@@ -48,8 +48,7 @@ class Desired:
         async with self._db.transaction() as tx:
             await store.lock(tx.session, name)
             found = await store.endpoint(tx.session, name)
-            settings = MonitorSettings.model_validate(found.settings.model_dump() | changed)
-            await store.override(tx.session, name, settings)
+            await store.override(tx.session, name, changed)
             tx.record("monitor.configured", name, unit=found.unit, **changed)
             found = await store.endpoint(tx.session, name)
         await self._versions.refresh()

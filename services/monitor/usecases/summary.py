@@ -25,15 +25,18 @@ class Counted:
     payload: Payload
     at_s: float
     latency_ms: float
+    known: bool = False
+    """Its rows and its latency were counted before: only its columns are new."""
 
 
 def summary(watched: Watched, members: Sequence[Counted], block_rows: int, blocks_at_most: int) -> tuple[Part, Unfit]:
     """The part, and the places of inferences whose rows are not those of their model's schema."""
-    latency = LatencyCounts.of([member.latency_ms for member in members])
-    rows = sum(member.payload.rows for member in members)
+    new = [member for member in members if not member.known]
+    latency = LatencyCounts.of([member.latency_ms for member in new])
+    rows = sum(member.payload.rows for member in new)
     unfit: Unfit = []
     if watched.binner is None:
-        return Part(len(members), rows, (), Sums.zero(0), latency), unfit
+        return Part(len(new), rows, (), Sums.zero(0), latency), unfit
     try:
         columns = _columns(watched, members)
     except Invalid:

@@ -19,6 +19,7 @@ from services.kit.telemetry import get_logger
 
 from .. import store
 from ..domain.reference import Reference, Track
+from ..domain.windows import Part
 
 log = get_logger(__name__)
 
@@ -51,6 +52,12 @@ class Watched:
             tuple(c.name for c in numbers), np.array([c.mean for c in numbers]),
         )  # fmt: skip
 
+    def fitting(self, part: Part) -> Part:
+        """The part as it is, or without its columns where it was counted against another baseline."""
+        shape = self.reference.counts.shape if self.reference else None
+        alike = all(block.counts.shape == shape for block in part.blocks)
+        return part if alike and len(part.sums.count) in (0, len(self.numeric)) else part.without_columns()
+
 
 def _tracks(profile: Profile, binner: Binner) -> tuple[Track, ...]:
     columns = [Track(c.name, c.kind, int(n)) for c, n in zip(profile.columns, binner.sizes, strict=False)]
@@ -78,7 +85,12 @@ class Versions:
         """Read the endpoints' settings; another process may have changed them."""
         with use(Context(system("monitor"))):
             async with self._db.reading() as session:
-                self._settings = {e.endpoint: e.settings for e in await store.endpoints(session)}
+                endpoints = await store.endpoints(session)
+        self._settings = {e.endpoint: e.settings for e in endpoints}
+        for each in endpoints:
+            known = self._known.get((each.endpoint, each.version))
+            if known and known[0].model != each.model:  # another model may come with the same number
+                del self._known[each.endpoint, each.version]
         self._changed.set()
         self._changed = asyncio.Event()
 

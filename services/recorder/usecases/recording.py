@@ -1,11 +1,9 @@
 """Writes the inference log to Parquet: files named by offsets, their rows and the offset in one transaction."""
 
 import asyncio
-import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, fields
 from typing import Any
 
 import orjson
@@ -16,6 +14,7 @@ from services.kit.burial import Burial
 from services.kit.db import Database, Tx
 from services.kit.errors import Invalid, NotFound
 from services.kit.ids import now
+from services.kit.logged import Logged, recognised
 from services.kit.payloads import Payload, Payloads, decisions, features
 from services.kit.repeats import Repeats, Seen
 from services.kit.stream import PartitionBatch, Record
@@ -26,9 +25,6 @@ from ..files import Files
 from .schemas import Schemas
 
 Letters = list[tuple[Record, BaseException | str]]
-
-_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
-_SKEW = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +66,10 @@ class Recording:
     async def _new(self, tx: Tx, batch: PartitionBatch, seen: Seen, letters: Letters) -> list[Inference]:
         """The inferences that were never recorded, by writer and number, and by id."""
         fresh: dict[str, Inference] = {}
-        for record, logged in self._read(batch, letters):
-            if not seen.is_new(logged["writer"], logged["seq"]):
+        for logged in self._read(batch, letters):
+            if not logged.replayed and not seen.is_new(logged.writer, logged.seq):
                 metrics.REPEATS.inc()
-            elif inference := await self._inference(record, logged, letters):
+            elif inference := await self._inference(logged, letters):
                 fresh.setdefault(inference.head.inference_id, inference)
         if not fresh:
             return []
@@ -82,24 +78,20 @@ class Recording:
         metrics.REPEATS.inc(len(there))
         return [inference for id, inference in fresh.items() if id not in there]
 
-    def _read(self, batch: PartitionBatch, letters: Letters) -> Iterator[tuple[Record, dict[str, Any]]]:
+    def _read(self, batch: PartitionBatch, letters: Letters) -> Iterator[Logged]:
         for record in batch.records:
             if record.value is None or self._burial.for_another(record):
                 continue
             try:
-                logged = orjson.loads(record.value)
-                _ = logged["writer"], logged["seq"] + 0
-            except (orjson.JSONDecodeError, KeyError, TypeError) as error:
-                letters.append((record, Invalid(f"not an inference.logged: {type(error).__name__} {error}")))
-                continue
-            yield record, logged
+                yield recognised(record)
+            except Invalid as reason:
+                letters.append((record, reason))
 
-    async def _inference(self, record: Record, logged: dict[str, Any], letters: Letters) -> Inference | None:
+    async def _inference(self, logged: Logged, letters: Letters) -> Inference | None:
         try:
-            head = _head(logged, record)
-            return Inference(head, await self._payloads.open(logged), record.offset)
+            return Inference(_head(logged), await self._payloads.open(logged.body), logged.record.offset)
         except (Invalid, NotFound, KeyError, TypeError, ValueError) as error:
-            letters.append((record, error))
+            letters.append((logged.record, error))
             return None
 
     async def _write(self, tx: Tx, batch: PartitionBatch, place: str, unit: str, found: list[Inference]) -> None:
@@ -135,20 +127,11 @@ class Recording:
         await asyncio.to_thread(self._files.sweep, partition, known)
 
 
-def _head(logged: dict[str, Any], record: Record) -> Head:
-    at = datetime.fromisoformat(logged["received_at"])
-    at = at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
-    if at > now() + _SKEW:
-        raise Invalid("received_at: it lies more than a day in the future", "received_at")
-    if not _NAME.fullmatch(logged["endpoint"]):
-        raise Invalid("endpoint: it is no name", "endpoint")
-    correlation = next((v.decode(errors="replace") for n, v in record.headers if n == "ce_correlationid"), None)
-    return Head(
-        str(logged["inference_id"]), logged["endpoint"], str(logged["unit"]), str(logged["use_case"]),
-        str(logged["model"]), int(logged["version"]), str(logged["variant"]), str(logged["mode"]),
-        str(logged["application"]), logged["entity"], logged["request_id"], correlation, at,
-        float(logged["latency_ms"]), int(logged["rows"]),
-    )  # fmt: skip
+def _head(logged: Logged) -> Head:
+    headers = logged.record.headers
+    correlation = next((v.decode(errors="replace") for n, v in headers if n == "ce_correlationid"), None)
+    head = logged.head()
+    return Head(**{f.name: getattr(head, f.name) for f in fields(head)}, correlation_id=correlation)
 
 
 def _table(found: Sequence[Inference], schemas: dict[int, ModelSchema | None]) -> pa.Table:

@@ -34,7 +34,7 @@ class Snapshot:
 
 
 class Snapshots:
-    """Makes snapshots under the caller's units."""
+    """Makes snapshots under the caller's units, or under one of them."""
 
     def __init__(self, db: Database, files: Files, objects: Objects, rows_at_most: int) -> None:
         self._db = db
@@ -42,9 +42,9 @@ class Snapshots:
         self._objects = objects
         self._rows_at_most = rows_at_most
 
-    async def make(self, endpoint: str, model: str, since: datetime | None) -> Snapshot:
+    async def make(self, endpoint: str, model: str, since: datetime | None, unit: str | None = None) -> Snapshot:
         """Freeze the newest rows of a model behind an endpoint. Raises NotFound where there are none."""
-        async with self._db.reading() as session:
+        async with self._db.reading(unit) as session:
             schema = await store.newest_schema(session, endpoint, model)
             files = await store.files_of(session, endpoint, since)
             labels = await store.labels(session, endpoint)
@@ -54,7 +54,7 @@ class Snapshots:
             if rows == 0:
                 raise NotFound(f"no rows of {model} behind {endpoint} are recorded{f' since {since}' if since else ''}")
             digest = await self._objects.put_file(path)
-        async with self._db.transaction() as tx:
+        async with self._db.transaction(unit) as tx:
             tx.record("snapshot.made", f"{endpoint}/{model}", digest=digest, rows=rows, labelled=labelled)
         return Snapshot(digest, rows, labelled)
 

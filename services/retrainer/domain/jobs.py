@@ -34,7 +34,7 @@ class Job:
     reason: str | None
     attempt: int
     orphaned: int
-    """How often a process died over it."""
+    """How often a process died over it, or failed in a way that nobody foresaw."""
     correlation_id: str
     traceparent: str
     requested_at: datetime

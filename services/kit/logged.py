@@ -1,0 +1,138 @@
+"""Records of `inference.logged` as its readers need them: recognised, then their heads checked, in one place for all."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from math import isfinite
+from typing import Any
+
+import orjson
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from . import deadletters
+from .errors import Invalid
+from .ids import now
+from .stream import Record
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+_SKEW = timedelta(days=1)
+_ID_AT_MOST = 100
+_LARGEST = 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What all rows of one inference have in common."""
+
+    inference_id: str
+    endpoint: str
+    unit: str
+    use_case: str
+    model: str
+    version: int
+    variant: str
+    mode: str
+    application: str
+    entity: str | None
+    request_id: str | None
+    received_at: datetime
+    latency_ms: float
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """One record of the log, as far as recognising a repeat needs it."""
+
+    record: Record
+    body: Mapping[str, Any]
+    writer: str
+    seq: int
+    replayed: bool
+    """A dead letter that was given to its service again: its number was seen when it failed, so its id must tell."""
+
+    def head(self) -> Head:
+        """Raises Invalid naming the field."""
+        body = self.body
+        endpoint, id = _text(body, "endpoint"), _text(body, "inference_id")
+        if not _NAME.fullmatch(endpoint):
+            raise Invalid("endpoint: it is no name", "endpoint")
+        if not 0 < len(id) <= _ID_AT_MOST:
+            raise Invalid(f"inference_id: it is empty or longer than {_ID_AT_MOST} characters", "inference_id")
+        return Head(
+            id, endpoint, _text(body, "unit"), _text(body, "use_case"), _text(body, "model"),
+            _count(body, "version"), _text(body, "variant"), _text(body, "mode"), _text(body, "application"),
+            _text_or_none(body, "entity"), _text_or_none(body, "request_id"), _moment(body), _latency(body),
+            _count(body, "rows"),
+        )  # fmt: skip
+
+
+def recognised(record: Record) -> Logged:
+    """The record with what tells it from a repeat. Raises Invalid."""
+    try:
+        body = orjson.loads(record.value or b"")
+    except orjson.JSONDecodeError as error:
+        raise Invalid(f"not an inference.logged: {error}") from None
+    if not isinstance(body, dict):
+        raise Invalid("not an inference.logged: the value is no JSON object")
+    writer, seq = _text(body, "writer"), body.get("seq")
+    if type(seq) is not int or not 0 <= seq < 2**63:
+        raise Invalid("seq: it is not a whole number from 0", "seq")
+    return Logged(record, body, writer, seq, deadletters.is_replay(record.headers))
+
+
+def _text(body: Mapping[str, Any], name: str) -> str:
+    value = body.get(name)
+    if not isinstance(value, str) or "\0" in value:
+        raise Invalid(f"{name}: it is missing or no text", name)
+    return value
+
+
+def _text_or_none(body: Mapping[str, Any], name: str) -> str | None:
+    return None if body.get(name) is None else _text(body, name)
+
+
+def _count(body: Mapping[str, Any], name: str) -> int:
+    value = body.get(name)
+    if type(value) is not int or not 0 <= value <= _LARGEST:
+        raise Invalid(f"{name}: it is not a whole number from 0 to {_LARGEST}", name)
+    return value
+
+
+def _latency(body: Mapping[str, Any]) -> float:
+    value = body.get("latency_ms")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+        raise Invalid("latency_ms: it is not a finite number", "latency_ms")
+    return float(value)
+
+
+def _moment(body: Mapping[str, Any]) -> datetime:
+    try:
+        at = datetime.fromisoformat(_text(body, "received_at"))
+        at = at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        raise Invalid("received_at: it is not an ISO 8601 time", "received_at") from None
+    if at > now() + _SKEW:
+        raise Invalid("received_at: it lies more than a day in the future", "received_at")
+    return at
+
+
+# What a reader that keeps no ids notes of the few inferences that were dead letters, in its inbox.
+
+
+async def noted(session: AsyncSession, what: str, ids: list[str]) -> set[str]:
+    """Which of these inferences `note` was told of."""
+    if not ids:
+        return set()
+    select = "SELECT event FROM inbox WHERE event = ANY (CAST(:keys AS text[]))"
+    found = await session.scalars(text(select), {"keys": [f"{what} {id}" for id in ids]})
+    return {key.removeprefix(f"{what} ") for key in found}
+
+
+async def note(session: AsyncSession, what: str, ids: list[str]) -> None:
+    """Remember this of some inferences, for longer than their dead letters are kept."""
+    if ids:
+        insert = "INSERT INTO inbox (event) SELECT unnest(CAST(:keys AS text[])) ON CONFLICT DO NOTHING"
+        await session.execute(text(insert), {"keys": [f"{what} {id}" for id in ids]})

@@ -1,0 +1,52 @@
+"""Compacted state that cannot be read is told, and what was known before still holds."""
+
+from collections.abc import Callable
+from uuid import uuid4
+
+from contracts import ReplicaReported, Service
+from services.kit.cloudevents import headers
+from services.kit.compacted import CompactedTopic
+from services.kit.context import Context, system
+from services.kit.health import Progress
+from services.kit.ids import now
+from services.kit.producer import Outgoing, Producer
+from services.kit.settings import Settings
+from services.kit.testing import eventually
+
+from .test_bus import running
+
+PART = "state replica.reported"
+
+
+def report(endpoint: str, revision: int) -> Outgoing:
+    event = ReplicaReported(
+        endpoint=endpoint, replica="r", revision=revision, state="ready", slots=1, reported_at=now()
+    )
+    about = headers(ReplicaReported, "scorer", event.key, Context(system("scorer", "retail")), "retail")
+    return ReplicaReported.topic.name, event.key.encode(), event.to_json(), about
+
+
+async def test_a_newest_state_that_is_not_understood_is_told_until_a_later_one_is(
+    settings_of: Callable[[Service], Settings],
+) -> None:
+    endpoint, progress = f"e-{uuid4().hex[:8]}", Progress()
+    topic = CompactedTopic(settings_of("deployer"), ReplicaReported, progress)
+    key, seen = f"{endpoint}/r", list[int]()
+
+    async def follow() -> None:
+        async for change in topic.changes():
+            if change.event and change.event.endpoint == endpoint:
+                seen.append(change.event.revision)
+
+    def told() -> str | None:
+        part = progress.parts[PART]
+        return part.reason if part.failing_since is not None else None
+
+    async with Producer(settings_of("scorer")) as producer, running(follow()):
+        name, id, _, about = report(endpoint, 2)
+        await producer.send_all([report(endpoint, 1), (name, id, b'{"endpoint": "of another version"}', about)])
+        reason = await eventually(told, within=20)
+        assert key in str(reason) and key in topic.unread and seen == [1]
+        await producer.send_all([report(endpoint, 3)])
+        await eventually(lambda: seen == [1, 3] and told() is None, within=20)
+    assert not topic.unread
