@@ -1,12 +1,18 @@
 """Jobs that go on: one that fails is started again."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TypeVar
 
+from . import db as database
+from . import kafka
+from .errors import Unavailable
 from .health import Progress
 from .telemetry import get_logger
 
 log = get_logger(__name__)
+
+T = TypeVar("T")
 
 _LONGEST_S = 10.0
 _STEADY_S = 15.0
@@ -33,3 +39,20 @@ async def again(name: str, job: Callable[[], Awaitable[None]], progress: Progres
         delay = 0.2 if loop.time() - started > 60 else min(delay * 2, _LONGEST_S)
         await asyncio.sleep(delay)
         steady = loop.call_later(_STEADY_S, progress.beat, name)
+
+
+async def each(name: str, items: Iterable[T], work: Callable[[T], Awaitable[None]]) -> list[tuple[T, Exception]]:
+    """Do the work for every item: one that fails stops no other. Answers those that failed, with the reason.
+
+    Where infrastructure is away all would fail: that is raised.
+    """
+    failed: list[tuple[T, Exception]] = []
+    for item in items:
+        try:
+            await work(item)
+        except Exception as error:
+            if isinstance(error, Unavailable) or kafka.is_away(error) or database.is_away(error):
+                raise
+            log.error("one of many failed", job=name, item=str(item), exc_info=error)
+            failed.append((item, error))
+    return failed
