@@ -2,7 +2,7 @@
 
 from .base import SERVICES, Digest, Envelope, Event, Name, Service, Topic, Value, Version, by_type
 from .catalog import ModelRegistered, ModelRetired, ServiceLevel, UseCaseRegistered
-from .deployer import DeploymentChanged, DeploymentRequested, MonitorSettings, Variant
+from .deployer import DeploymentChanged, DeploymentRequested, DeploymentSettled, MonitorSettings, Variant
 from .every import AlertRaised, AlertResolved, AuditRecorded
 from .governor import (
     ApprovalGranted,
@@ -37,7 +37,7 @@ __all__ = [
     "AxisProfile", "CategoricalProfile", "ColumnProfile", "NumericProfile", "Profile", "Rotation",
     "AlertRaised", "AlertResolved", "ApprovalGranted", "ApprovalRejected", "ApprovalRequested", "ApprovalRevoked",
     "AuditRecorded", "AuditSealed", "Column", "ColumnReport", "Datatype", "DeploymentChanged", "DeploymentRequested",
-    "Digest", "DriftDetected", "Envelope", "Event", "FeatureEvidence", "Format", "Gate", "Grant",
+    "DeploymentSettled", "Digest", "DriftDetected", "Envelope", "Event", "FeatureEvidence", "Format", "Gate", "Grant",
     "InferenceCompleted", "InferenceImported", "InferenceLogged", "InferenceRequested", "Latency", "Mode",
     "ModelRegistered", "ModelRetired", "ModelSchema", "MonitorReported", "MonitorSettings", "Name",
     "OutcomeObserved", "OutcomeReported", "PayloadReference", "ReplicaReported", "RetrainingCompleted",

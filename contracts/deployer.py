@@ -29,6 +29,20 @@ class DeploymentRequested(Event):
     """Set when the life-cycle template asked, after a retraining whose candidate won."""
 
 
+class DeploymentSettled(Event):
+    """It is decided what became of a deployment: it serves, or it never will, and why."""
+
+    topic: ClassVar[Topic] = Topic("deployment.settled", speaker="deployer", keep=timedelta(days=365))
+    key_field: ClassVar[str] = "endpoint"
+
+    deployment_id: UUID
+    endpoint: Name
+    model: Name
+    version: Version
+    state: Literal["serving", "failed"]
+    reason: str | None = None
+
+
 class MonitorSettings(Value):
     """How an endpoint is watched."""
 

@@ -2,7 +2,7 @@
 
 from .base import SERVICES, Event, Service, by_type
 from .catalog import ModelRegistered, ModelRetired, UseCaseRegistered
-from .deployer import DeploymentChanged, DeploymentRequested
+from .deployer import DeploymentChanged, DeploymentRequested, DeploymentSettled
 from .every import AlertRaised, AlertResolved, AuditRecorded
 from .governor import (
     ApprovalGranted,
@@ -19,7 +19,7 @@ from .scorer import InferenceCompleted, InferenceImported, InferenceLogged, Infe
 
 EVENTS: tuple[type[Event], ...] = (
     UseCaseRegistered, ModelRegistered, ModelRetired,
-    DeploymentRequested, DeploymentChanged,
+    DeploymentRequested, DeploymentChanged, DeploymentSettled,
     ApprovalRequested, ApprovalGranted, ApprovalRejected, ApprovalRevoked, RetrainingRequested, AuditSealed,
     ReplicaReported, InferenceRequested, InferenceCompleted, InferenceImported, InferenceLogged,
     DriftDetected, MonitorReported,

@@ -1,13 +1,13 @@
 """HTTP in: deployments and endpoints."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Response
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
-from contracts import ModelSchema, MonitorSettings, Name, Version
+from contracts import ModelSchema, MonitorSettings, Name
 from services.kit.auth import allow
 from services.kit.db import as_cursor, from_cursor
 from services.kit.errors import Invalid
@@ -26,7 +26,7 @@ class DeploymentAsk(Body):
     endpoint: Name
     use_case: Name
     model: Name
-    version: Version
+    version: Annotated[int, Field(ge=1, lt=2**31)]
     strategy: Literal["direct"] = "direct"
     streaming: bool = False
 
@@ -126,8 +126,7 @@ def router(deployer: Deployer) -> APIRouter:
     @api.get("/endpoints")
     async def endpoints(caller: Who, limit: Limit = 50, cursor: str | None = None) -> Page[EndpointView]:
         allow(caller, "deployment.read")
-        place = from_cursor(cursor, 1)
-        found = await deployer.endpoints(str(place[0]) if place else "", limit + 1)
+        found = await deployer.endpoints(_name(cursor), limit + 1)
         following = as_cursor(found[limit - 1].endpoint) if len(found) > limit else None
         return page([EndpointView.of(e) for e in found], limit, following)
 
@@ -151,11 +150,25 @@ def router(deployer: Deployer) -> APIRouter:
     return api
 
 
+_FOREIGN = "this cursor was not made by this list"
+
+
 def _place(cursor: str | None) -> tuple[datetime, UUID] | None:
+    """Raises Invalid for a cursor that was not made here, also for a moment that the database cannot take."""
     values = from_cursor(cursor, 2)
     if values is None:
         return None
     try:
-        return datetime.fromisoformat(values[0]), UUID(values[1])
-    except (TypeError, ValueError):
-        raise Invalid("this cursor was not made by this list", "cursor") from None
+        at, id = datetime.fromisoformat(values[0]), UUID(values[1])
+        if at.tzinfo is None:
+            raise ValueError("a moment without a zone")
+        return at.astimezone(UTC), id
+    except (TypeError, ValueError, AttributeError, OverflowError):
+        raise Invalid(_FOREIGN, "cursor") from None
+
+
+def _name(cursor: str | None) -> str:
+    values = from_cursor(cursor, 1)
+    if values is not None and (not isinstance(values[0], str) or "\x00" in values[0]):
+        raise Invalid(_FOREIGN, "cursor")
+    return values[0] if values else ""

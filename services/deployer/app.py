@@ -1,5 +1,7 @@
 """Wires the deployer."""
 
+from datetime import timedelta
+
 from services.kit.db import Database
 from services.kit.service import Parts
 from services.kit.signing import KeyRing, Signer
@@ -7,7 +9,7 @@ from services.kit.signing import KeyRing, Signer
 from . import api
 from .gateway import KafkaStreams
 from .handlers import subscriptions
-from .jobs import FollowReplicas
+from .jobs import ClearAway, FollowReplicas
 from .settings import DeployerSettings
 from .usecases import Deployer
 
@@ -20,6 +22,7 @@ def build(settings: DeployerSettings) -> Parts:
         KeyRing(settings.keys / "public"),
         KafkaStreams(settings),
         replicas_needed=settings.replicas_needed,
+        removed_kept=timedelta(hours=settings.removed_kept_h),
     )
     return Parts(
         service="deployer",
@@ -27,5 +30,5 @@ def build(settings: DeployerSettings) -> Parts:
         db=db,
         routers=[api.router(deployer)],
         subscriptions=subscriptions(deployer),
-        jobs=[FollowReplicas(settings, deployer).run],
+        jobs=[FollowReplicas(settings, deployer).run, ClearAway(deployer).run],
     )

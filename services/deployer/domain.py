@@ -1,5 +1,6 @@
 """Decisions about deployments: what may be asked, what a grant must say, what an endpoint shall look like."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Literal
@@ -8,6 +9,7 @@ from uuid import UUID
 from contracts import (
     DeploymentChanged,
     DeploymentRequested,
+    DeploymentSettled,
     Grant,
     ModelRegistered,
     MonitorSettings,
@@ -46,6 +48,8 @@ class Deployment:
     approval_id: UUID | None = None
     grant: Grant | None = None
     revision: int | None = None
+    correlation_id: str = ""
+    """The story of the ask: whatever is said of this deployment later belongs to it."""
 
     @property
     def open(self) -> bool:
@@ -67,9 +71,7 @@ class Deployment:
         """Start the rollout under a grant. Raises Conflict for a state or a grant that does not allow it."""
         if not self.open:
             raise Conflict(f"deployment {self.id} is {self.state}: it cannot start again")
-        check_grant(self, grant)
-        if grant.statement.expires_at <= now:
-            raise Conflict(f"the grant {grant.statement.approval_id} ended at {grant.statement.expires_at:%F %T}")
+        check_grant(self, grant, now)
         return replace(
             self, state="rolling_out", grant=grant, approval_id=grant.statement.approval_id, revision=revision,
             changed_at=now,
@@ -78,6 +80,15 @@ class Deployment:
     def brought_back(self, revision: int, now: datetime) -> "Deployment":
         """Roll out again under the grant that it had: a rollback, or a version after it failed."""
         return replace(self, state="rolling_out", reason=None, revision=revision, changed_at=now)
+
+    def settled(self) -> DeploymentSettled:
+        """The event that says what became of it. Raises Conflict while that is open."""
+        if self.open or self.state == "rolling_out":
+            raise Conflict(f"deployment {self.id} is {self.state}: nothing is decided yet")
+        return DeploymentSettled(
+            deployment_id=self.id, endpoint=self.endpoint, model=self.model, version=self.version,
+            state="serving" if self.state == "serving" else "failed", reason=self.reason,
+        )  # fmt: skip
 
     def asked(self) -> DeploymentRequested:
         """The event that asks for it."""
@@ -88,8 +99,11 @@ class Deployment:
         )  # fmt: skip
 
 
-def check_grant(deployment: Deployment, grant: Grant) -> None:
-    """A grant is bound to bytes, endpoint and use case. Raises Forbidden naming the first thing that differs."""
+def check_grant(deployment: Deployment, grant: Grant, now: datetime) -> None:
+    """A grant is bound to bytes, endpoint and use case, and must start in time.
+
+    Raises Forbidden naming the first thing that differs, Conflict for one that ended.
+    """
     says = grant.statement
     for name in ("endpoint", "use_case", "model", "version", "digest"):
         if getattr(says, name) != getattr(deployment, name):
@@ -100,6 +114,44 @@ def check_grant(deployment: Deployment, grant: Grant) -> None:
         raise Forbidden("the grant is for another deployment")
     if says.granted_by == deployment.requested_by:
         raise Forbidden("the requester granted it")
+    if says.expires_at <= now:
+        raise Conflict(f"the grant {says.approval_id} ended at {says.expires_at:%F %T}")
+
+
+def take_over(starting: Deployment, others: Iterable[Deployment], now: datetime) -> tuple[Deployment, ...]:
+    """Who leaves when this deployment starts: every rollout of its endpoint that is still in flight.
+
+    Rollouts of one endpoint start in the order in which they were asked for. One asked for earlier that is granted
+    late does not push out a later one. What serves goes on serving until this one does, or takes over again when it
+    fails. Raises Conflict for a deployment that is too late.
+    """
+    before = [other for other in others if other.id != starting.id and other.endpoint == starting.endpoint]
+    placed = [other for other in before if other.state in ("rolling_out", "serving")]
+    if later := next((other for other in placed if _asked(other) > _asked(starting)), None):
+        raise Conflict(
+            f"version {later.version}, which was asked for later, is {later.state.replace('_', ' ')} already"
+        )
+    return _left(placed, "rolling_out", f"overtaken by version {starting.version}", now)
+
+
+def replaced_by(champion: Deployment, others: Iterable[Deployment], now: datetime) -> tuple[Deployment, ...]:
+    """Who leaves when this deployment serves: whatever else served its endpoint."""
+    before = [other for other in others if other.id != champion.id and other.endpoint == champion.endpoint]
+    return _left(before, "serving", f"by version {champion.version}", now)
+
+
+def interrupted(by: Deployment, others: Iterable[Deployment], now: datetime) -> tuple[Deployment, ...]:
+    """Who leaves when an earlier version is brought back: rollouts in flight, whenever they were asked for."""
+    before = [other for other in others if other.id != by.id and other.endpoint == by.endpoint]
+    return _left(before, "rolling_out", f"version {by.version} was brought back", now)
+
+
+def _asked(deployment: Deployment) -> tuple[datetime, UUID]:
+    return deployment.requested_at, deployment.id
+
+
+def _left(among: Iterable[Deployment], state: State, reason: str, now: datetime) -> tuple[Deployment, ...]:
+    return tuple(other.ended("replaced", reason, now) for other in among if other.state == state)
 
 
 @dataclass(frozen=True)
@@ -138,14 +190,30 @@ def next_endpoint(
     return Endpoint(
         endpoint=deployment.endpoint, unit=deployment.unit, use_case=deployment.use_case,
         revision=before.revision + 1 if before else 1, state="serving",
-        streaming=deployment.streaming or (before is not None and before.streaming), variant=variant,
+        streaming=deployment.streaming or streams(before), variant=variant,
         deployment_id=deployment.id, changed_at=now, monitor=before.monitor if before else MonitorSettings(),
     )  # fmt: skip
+
+
+def serves(endpoint: Endpoint, model: str, version: int) -> bool:
+    """Whether this version is what the endpoint shall serve now."""
+    return endpoint.state == "serving" and (endpoint.variant.model, endpoint.variant.version) == (model, version)
+
+
+def streams(endpoint: Endpoint | None) -> bool:
+    """Whether topics stand open for an endpoint: one that is removed has none any more."""
+    return endpoint is not None and endpoint.state == "serving" and endpoint.streaming
 
 
 def removed(before: Endpoint, now: datetime) -> Endpoint:
     """The endpoint without anything behind it: a state first, a tombstone later."""
     return replace(before, revision=before.revision + 1, state="removed", changed_at=now)
+
+
+def check_name(endpoint: str, unit: str, owner: str | None) -> None:
+    """A name belongs to the business unit that first served under it. Raises Conflict."""
+    if owner not in (None, unit):
+        raise Conflict(f"the name {endpoint} is taken: take another name")
 
 
 def check_request(
@@ -168,7 +236,12 @@ def verdict(revision: int, reports: list[ReplicaReported], needed: int) -> tuple
     """Whether a rollout is done: enough replicas serve the revision, or one cannot. None while it goes on."""
     mine = [report for report in reports if report.revision == revision]
     if failed := next((report for report in mine if report.state == "failed"), None):
-        return "failed", f"{failed.replica}: {failed.reason or 'could not load the model'}"
+        return "failed", readable(f"{failed.replica}: {failed.reason or 'could not load the model'}")
     if sum(report.state == "ready" for report in mine) >= needed:
         return "serving", None
     return None
+
+
+def readable(reason: str) -> str:
+    """A reason as it can be kept: what a model says when it fails to load may hold any character."""
+    return reason.replace("\x00", "\ufffd")[:2000]

@@ -4,16 +4,26 @@ import asyncio
 from typing import Protocol
 
 from services.kit.kafka import Connection
-from services.kit.provision import connect, endpoint_topics, ensure_acls, ensure_topics
+from services.kit.provision import (
+    AdminClient,
+    connect,
+    delete_acls,
+    delete_topic_acls,
+    endpoint_topics,
+    ensure_acls,
+    ensure_topics,
+)
 from services.kit.rights import endpoint_rights
 
 from .settings import DeployerSettings
 
 
 class Streams(Protocol):
-    """Makes a streaming endpoint's topics; asking again changes nothing."""
+    """Makes a streaming endpoint's topics and lets its unit in; asking again changes nothing."""
 
     async def open(self, endpoint: str, unit: str) -> None: ...
+
+    async def close(self, endpoint: str) -> None: ...
 
 
 class KafkaStreams:
@@ -23,10 +33,23 @@ class KafkaStreams:
         self._settings = settings
 
     async def open(self, endpoint: str, unit: str) -> None:
-        """Create the endpoint's topics and let the unit's applications in. Raises ProvisionError."""
-        await asyncio.to_thread(self._open, endpoint, self._settings.stream_principals.get(unit, ()))
+        """Create the endpoint's topics; let this unit's applications in, and no other unit's. Raises ProvisionError."""
+        await asyncio.to_thread(self._open, endpoint, unit)
 
-    def _open(self, endpoint: str, principals: tuple[str, ...]) -> None:
-        admin = connect(Connection.read(self._settings.kafka_properties).properties)
+    async def close(self, endpoint: str) -> None:
+        """Nobody but services and the operator may use the endpoint's topics any more. Raises ProvisionError."""
+        await asyncio.to_thread(self._close, endpoint)
+
+    def _open(self, endpoint: str, unit: str) -> None:
+        admin, principals = self._admin(), self._settings.stream_principals
+        friends = principals.get(unit, ())
+        strangers = {name for names in principals.values() for name in names} - set(friends)
         ensure_topics(admin, endpoint_topics(endpoint))
-        ensure_acls(admin, [right for principal in principals for right in endpoint_rights(principal, endpoint)])
+        delete_acls(admin, [right for name in sorted(strangers) for right in endpoint_rights(name, endpoint)])
+        ensure_acls(admin, [right for name in friends for right in endpoint_rights(name, endpoint)])
+
+    def _close(self, endpoint: str) -> None:
+        delete_topic_acls(self._admin(), [topic.name for topic in endpoint_topics(endpoint)])
+
+    def _admin(self) -> AdminClient:
+        return connect(Connection.read(self._settings.kafka_properties).properties)

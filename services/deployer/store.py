@@ -14,7 +14,7 @@ from sqlmodel import Field, SQLModel, col, select
 from contracts import DeploymentChanged, ModelRegistered, ReplicaReported, UseCaseRegistered
 from services.kit.errors import NotFound
 
-from .domain import Deployment, Endpoint
+from .domain import Deployment, Endpoint, readable
 
 _DEPLOYMENT = TypeAdapter(Deployment)
 
@@ -44,6 +44,7 @@ class DeploymentRow(SQLModel, table=True):
     approval_id: UUID | None = None
     grant: dict[str, Any] | None = Field(default=None, sa_column=Column(JSONB(none_as_null=True)))
     revision: int | None = None
+    correlation_id: str = ""
     requested_at: datetime = Field(sa_column=_moment())
     changed_at: datetime = Field(sa_column=_moment())
 
@@ -102,11 +103,10 @@ async def version_of_retraining(session: AsyncSession, retraining_id: UUID) -> M
     return ModelRegistered.model_validate(row.registration) if row else None
 
 
-async def retire(session: AsyncSession, model: str, number: int) -> None:
-    """Raises NotFound."""
+async def retire(session: AsyncSession, model: str, number: int) -> bool:
+    """A version must not serve any more; answers whether it is known."""
     update = "UPDATE model_version SET retired = true WHERE model = :model AND version = :version RETURNING 1"
-    if (await session.execute(text(update), {"model": model, "version": number})).first() is None:
-        raise NotFound(f"there is no model {model} version {number}")
+    return (await session.execute(text(update), {"model": model, "version": number})).first() is not None
 
 
 async def save(session: AsyncSession, deployment: Deployment) -> Deployment:
@@ -135,6 +135,14 @@ async def of_retraining(session: AsyncSession, retraining_id: UUID) -> Deploymen
     find = select(DeploymentRow).where(DeploymentRow.retraining_id == retraining_id)
     row = (await session.execute(find)).scalar()
     return row.value() if row else None
+
+
+async def placed(session: AsyncSession, endpoint: str) -> list[Deployment]:
+    """The deployments of an endpoint that roll out or serve."""
+    find = select(DeploymentRow).where(
+        DeploymentRow.endpoint == endpoint, col(DeploymentRow.state).in_(("rolling_out", "serving"))
+    )
+    return [row.value() for row in (await session.execute(find)).scalars()]
 
 
 async def deployments(
@@ -170,10 +178,13 @@ async def endpoints(session: AsyncSession, after: str, limit: int) -> list[Endpo
     return [_endpoint(row) for row in await session.execute(text(find), {"after": after, "limit": limit})]
 
 
-async def serving_version(session: AsyncSession, model: str, number: int) -> list[Endpoint]:
-    """The endpoints whose champion is this version."""
-    find = "SELECT * FROM endpoint WHERE model = :model AND version = :version AND state = 'serving' ORDER BY endpoint"
-    return [_endpoint(row) for row in await session.execute(text(find), {"model": model, "version": number})]
+async def serving_version(session: AsyncSession, model: str, number: int) -> list[str]:
+    """The endpoints whose champion is this version, in the order in which they are locked."""
+    find = """
+        SELECT endpoint FROM endpoint WHERE model = :model AND version = :version AND state = 'serving'
+        ORDER BY endpoint
+    """
+    return list((await session.execute(text(find), {"model": model, "version": number})).scalars())
 
 
 async def save_endpoint(session: AsyncSession, endpoint: Endpoint, desired: DeploymentChanged) -> None:
@@ -209,6 +220,48 @@ def _endpoint(row: Any) -> Endpoint:
     )  # fmt: skip
 
 
+async def owner(session: AsyncSession, name: str) -> str | None:
+    """The business unit whose name this is, whoever asks."""
+    find = "SELECT unit FROM endpoint_name WHERE endpoint = :name"
+    return (await session.execute(text(find), {"name": name})).scalar()
+
+
+async def keep_name(session: AsyncSession, endpoint: Endpoint) -> None:
+    """An endpoint is there under its name: the name is its unit's, and its streams are open where it has some."""
+    upsert = """
+        INSERT INTO endpoint_name AS known (endpoint, unit, streams_open) VALUES (:endpoint, :unit, :streaming)
+        ON CONFLICT (endpoint) DO UPDATE SET
+            streams_open = known.streams_open OR excluded.streams_open, forgotten = false
+    """
+    streaming = endpoint.streaming and endpoint.state == "serving"
+    row = {"endpoint": endpoint.endpoint, "unit": endpoint.unit, "streaming": streaming}
+    await session.execute(text(upsert), row)
+
+
+async def left_behind(session: AsyncSession, removed_before: datetime) -> list[str]:
+    """Removed endpoints whose streams are still open, or whose state is still in the topic since before that moment."""
+    find = """
+        SELECT endpoint FROM endpoint_name JOIN endpoint USING (endpoint)
+        WHERE state = 'removed' AND (streams_open OR (NOT forgotten AND changed_at <= :before)) ORDER BY endpoint
+    """
+    return list((await session.execute(text(find), {"before": removed_before})).scalars())
+
+
+async def streams_open(session: AsyncSession, name: str) -> bool:
+    find = "SELECT streams_open FROM endpoint_name WHERE endpoint = :name"
+    return bool((await session.execute(text(find), {"name": name})).scalar())
+
+
+async def streams_closed(session: AsyncSession, name: str) -> None:
+    await session.execute(text("UPDATE endpoint_name SET streams_open = false WHERE endpoint = :name"), {"name": name})
+
+
+async def forget(session: AsyncSession, name: str) -> bool:
+    """The endpoint's state leaves the topic; answers whether it was there."""
+    update = "UPDATE endpoint_name SET forgotten = true WHERE endpoint = :name AND NOT forgotten RETURNING 1"
+    return (await session.execute(text(update), {"name": name})).first() is not None
+
+
 async def crown(session: AsyncSession, deployment: Deployment, now: datetime) -> None:
     """Make a deployment the one champion of its endpoint."""
     place = {"endpoint": deployment.endpoint, "id": deployment.id, "unit": deployment.unit, "now": now}
@@ -227,25 +280,6 @@ async def served(session: AsyncSession, endpoint: str) -> Sequence[UUID]:
     return list((await session.execute(text(find), {"endpoint": endpoint})).scalars())
 
 
-async def replace_others(session: AsyncSession, champion: Deployment, now: datetime) -> None:
-    """Whatever else served this endpoint is replaced."""
-    await _end(session, champion, "serving", f"by version {champion.version}", now)
-
-
-async def overtake(session: AsyncSession, starting: Deployment, now: datetime) -> None:
-    """A rollout that had not ended when this one started never will."""
-    await _end(session, starting, "rolling_out", f"overtaken by version {starting.version}", now)
-
-
-async def _end(session: AsyncSession, kept: Deployment, state: str, reason: str, now: datetime) -> None:
-    update = """
-        UPDATE deployment SET state = 'replaced', reason = :reason, changed_at = :now
-        WHERE endpoint = :endpoint AND id <> :id AND state = :state
-    """
-    values = {"endpoint": kept.endpoint, "id": kept.id, "state": state, "reason": reason, "now": now}
-    await session.execute(text(update), values)
-
-
 async def save_report(session: AsyncSession, report: ReplicaReported, unit: str) -> None:
     """Keep what a replica last said; an older word never replaces a newer one."""
     upsert = """
@@ -258,7 +292,7 @@ async def save_report(session: AsyncSession, report: ReplicaReported, unit: str)
     """
     values = {
         "endpoint": report.endpoint, "replica": report.replica, "unit": unit, "revision": report.revision,
-        "state": report.state, "reason": report.reason, "at": report.reported_at,
+        "state": report.state, "reason": readable(report.reason) if report.reason else None, "at": report.reported_at,
     }  # fmt: skip
     await session.execute(text(upsert), values)
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Literal
+from datetime import datetime, timedelta
+from typing import Literal, TypeVar
 from uuid import UUID
 
 from contracts import (
@@ -21,14 +21,16 @@ from contracts import (
 )
 from services.kit.auth import allow
 from services.kit.context import Caller, current
-from services.kit.db import Database, Tx
-from services.kit.errors import Conflict, NotFound, NotYet
+from services.kit.db import Database, Scalar, Tx
+from services.kit.errors import Conflict, Forbidden, Invalid, NotFound, NotYet
 from services.kit.ids import now, uuid7
 from services.kit.signing import KeyRing, Signer, canonical
 
 from . import domain, store
 from .domain import Deployment, Endpoint
 from .gateway import Streams
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,15 @@ class Ask:
     streaming: bool
 
 
+@dataclass(frozen=True)
+class Start:
+    """A rollout about to start: the endpoint as it shall be, its deployment, and those that leave for it."""
+
+    endpoint: Endpoint
+    deployment: Deployment
+    leaving: tuple[Deployment, ...]
+
+
 class Deployer:
     """Turns approved requests into desired state, and follows what the replicas make of it."""
 
@@ -54,6 +65,7 @@ class Deployer:
         streams: Streams,
         *,
         replicas_needed: int = 1,
+        removed_kept: timedelta = timedelta(days=1),
         clock: Callable[[], datetime] = now,
     ) -> None:
         self._db = db
@@ -61,6 +73,7 @@ class Deployer:
         self._keys = keys
         self._streams = streams
         self._replicas_needed = replicas_needed
+        self._removed_kept = removed_kept
         self._now = clock
 
     # What exists, as the catalog says it
@@ -76,9 +89,13 @@ class Deployer:
     async def forget_version(self, event: ModelRetired) -> None:
         """A retired version must not serve: its endpoints stop."""
         async with self._db.transaction() as tx:
-            await store.retire(tx.session, event.model, event.version)
-            for endpoint in await store.serving_version(tx.session, event.model, event.version):
-                await self._take_down(tx, endpoint, f"{event.model} version {event.version} is retired: {event.reason}")
+            if not await store.retire(tx.session, event.model, event.version):
+                raise NotYet(f"{event.model} version {event.version} is not known here yet")
+            for name in await store.serving_version(tx.session, event.model, event.version):
+                endpoint = await store.lock_endpoint(tx.session, name)
+                if endpoint and domain.serves(endpoint, event.model, event.version):
+                    reason = f"{event.model} version {event.version} is retired: {event.reason}"
+                    await self._take_down(tx, endpoint, reason)
 
     # Asking
 
@@ -99,7 +116,7 @@ class Deployer:
                 raise NotYet(f"the candidate of retraining {event.retraining_id} is not registered yet")
             if await store.of_retraining(tx.session, event.retraining_id):
                 return
-            unit = await store.unit_of_use_case(tx.session, event.use_case)
+            unit = await _or_not_yet(store.unit_of_use_case(tx.session, event.use_case))
             ask = Ask(event.endpoint, event.use_case, version.model, version.version, "direct", streaming=False)
             await self._ask(tx, ask, unit, current().caller.actor, event.retraining_id)
 
@@ -107,12 +124,13 @@ class Deployer:
         registration, retired = await store.version(tx.session, ask.model, ask.version)
         before = await store.lock_endpoint(tx.session, ask.endpoint)
         domain.check_request(registration, retired, unit, before, ask.use_case)
+        domain.check_name(ask.endpoint, unit, await store.owner(tx.session, ask.endpoint))
         at = self._now()
         deployment = Deployment(
             id=uuid7(), endpoint=ask.endpoint, use_case=ask.use_case, unit=unit, model=ask.model,
             version=ask.version, digest=registration.digest, strategy=ask.strategy,
-            streaming=ask.streaming or (before is not None and before.streaming), requested_by=actor,
-            requested_at=at, changed_at=at, retraining_id=retraining_id,
+            streaming=ask.streaming or domain.streams(before), requested_by=actor, requested_at=at, changed_at=at,
+            retraining_id=retraining_id, correlation_id=current().correlation_id,
         )  # fmt: skip
         await store.save(tx.session, deployment)
         tx.emit(deployment.asked(), unit=unit, detail={"model": ask.model, "version": ask.version})
@@ -131,24 +149,49 @@ class Deployer:
             await store.save(tx.session, deployment.refused(f"{event.rejected_by}: {event.reason}", self._now()))
 
     async def roll_out(self, event: ApprovalGranted) -> None:
-        """Start a granted rollout. The grant is verified here, whoever wrote to the topic."""
-        self._keys.verify(canonical(event.grant.statement), event.grant.signature, owner="governor")
-        async with self._db.reading() as session:
-            deployment = await _or_not_yet(store.get(session, event.deployment_id))
-        if deployment.streaming:
-            await self._streams.open(deployment.endpoint, deployment.unit)
+        """Start a granted rollout. The grant is verified here, whoever wrote to the topic.
+
+        A grant that does not hold ends its deployment, with the reason; a deployment that is over stays as it is.
+        """
         async with self._db.transaction() as tx:
-            deployment = await self._known(tx, event.deployment_id)
-            await self._start(tx, deployment, event.grant)
+            deployment, before = await self._hold(tx, event.deployment_id)
+            with tx.story(deployment.correlation_id):
+                if not deployment.open:
+                    tx.record("grant.ignored", deployment.endpoint, unit=deployment.unit,
+                              deployment_id=str(deployment.id), reason=f"the deployment is {deployment.state}")  # fmt: skip
+                    return
+                try:
+                    start = await self._admit(tx, deployment, event.grant, before)
+                except (Forbidden, Conflict, Invalid, NotFound) as refusal:
+                    reason = f"the grant does not hold: {refusal.message}"
+                    await self._end(tx, deployment, deployment.ended("failed", reason, self._now()))
+                    return
+                if start.endpoint.streaming:
+                    await self._streams.open(deployment.endpoint, deployment.unit)
+                await self._roll(tx, start)
+
+    async def _admit(self, tx: Tx, deployment: Deployment, grant: Grant, before: Endpoint | None) -> Start:
+        """All that must hold before a rollout starts. Raises Forbidden, Conflict, Invalid or NotFound."""
+        self._keys.verify(canonical(grant.statement), grant.signature, owner="governor")
+        domain.check_grant(deployment, grant, self._now())
+        registration, retired = await store.version(tx.session, deployment.model, deployment.version)
+        domain.check_request(registration, retired, deployment.unit, before, deployment.use_case)
+        domain.check_name(deployment.endpoint, deployment.unit, await store.owner(tx.session, deployment.endpoint))
+        at = self._now()
+        placed = await store.placed(tx.session, deployment.endpoint)
+        endpoint = domain.next_endpoint(deployment, registration, grant, before, at)
+        return Start(
+            endpoint, deployment.started(grant, endpoint.revision, at), domain.take_over(deployment, placed, at)
+        )
 
     async def revoke(self, event: ApprovalRevoked) -> None:
         """What serves under a revoked grant stops; the version before it takes over where there is one."""
         async with self._db.transaction() as tx:
-            deployment = await self._known(tx, event.deployment_id)
-            endpoint = await store.lock_endpoint(tx.session, deployment.endpoint)
-            await store.save(tx.session, deployment.ended("revoked", event.reason, self._now()))
-            if endpoint and endpoint.deployment_id == deployment.id and endpoint.state == "serving":
-                await self._fall_back(tx, endpoint, f"the approval was revoked: {event.reason}")
+            deployment, endpoint = await self._hold(tx, event.deployment_id)
+            with tx.story(deployment.correlation_id):
+                await self._end(tx, deployment, deployment.ended("revoked", event.reason, self._now()))
+                if endpoint and endpoint.deployment_id == deployment.id and endpoint.state == "serving":
+                    await self._fall_back(tx, endpoint, f"the approval was revoked: {event.reason}")
 
     # What the replicas make of it
 
@@ -164,19 +207,19 @@ class Deployer:
                 return
             reports = await store.reports(tx.session, endpoint.endpoint)
             if found := domain.verdict(endpoint.revision, reports, self._replicas_needed):
-                await self._conclude(tx, deployment, endpoint, *found)
+                with tx.story(deployment.correlation_id):
+                    await self._conclude(tx, deployment, endpoint, *found)
 
     async def _conclude(
         self, tx: Tx, deployment: Deployment, endpoint: Endpoint, state: domain.Verdict, reason: str | None
     ) -> None:
         at = self._now()
-        await store.save(tx.session, deployment.ended(state, reason, at))
-        tx.record(f"deployment.{state}", deployment.endpoint, unit=deployment.unit, deployment_id=str(deployment.id),
-                  model=deployment.model, version=deployment.version, reason=reason)  # fmt: skip
+        await self._end(tx, deployment, deployment.ended(state, reason, at))
         if state == "failed":
             await self._fall_back(tx, endpoint, f"the rollout failed: {reason}")
             return
-        await store.replace_others(tx.session, deployment, at)
+        for other in domain.replaced_by(deployment, await store.placed(tx.session, deployment.endpoint), at):
+            await store.save(tx.session, other)
         await store.crown(tx.session, deployment, at)
 
     # People
@@ -189,7 +232,7 @@ class Deployer:
             before = await self._version_before(tx, endpoint)
             if before is None:
                 raise Conflict(f"{name} has no earlier version to go back to")
-            await store.save(tx.session, deployment.ended("replaced", f"rolled back by {caller.actor}", self._now()))
+            await self._end(tx, deployment, deployment.ended("replaced", f"rolled back by {caller.actor}", self._now()))
             tx.record("endpoint.rolled_back", name, unit=endpoint.unit, to_version=before.version)
             return await self._restart(tx, before)
 
@@ -222,10 +265,41 @@ class Deployer:
         async with self._db.reading() as session:
             return await store.endpoints(session, after, limit)
 
+    # What removed endpoints leave behind
+
+    async def left_behind(self) -> list[str]:
+        """Removed endpoints whose streams are still open, or whose state waits long enough in the topic."""
+        async with self._db.reading() as session:
+            return await store.left_behind(session, self._now() - self._removed_kept)
+
+    async def clear_away(self, name: str) -> None:
+        """End the rights on a removed endpoint's streams; later its state leaves the compacted topic."""
+        async with self._db.transaction() as tx:
+            endpoint = await store.lock_endpoint(tx.session, name)
+            if endpoint is None or endpoint.state != "removed":
+                return
+            deployment = await store.lock(tx.session, endpoint.deployment_id)
+            with tx.story(deployment.correlation_id):
+                if await store.streams_open(tx.session, name):
+                    await self._streams.close(name)
+                    await store.streams_closed(tx.session, name)
+                    tx.record("endpoint.streams_closed", name, unit=endpoint.unit)
+                # Who was away for a while must still hear of the removal: compaction leaves the tombstone alone.
+                due = endpoint.changed_at <= self._now() - self._removed_kept
+                if due and await store.forget(tx.session, name):
+                    tx.tombstone(DeploymentChanged, name, unit=endpoint.unit)
+                    tx.record("endpoint.forgotten", name, unit=endpoint.unit, revision=endpoint.revision)
+
     # Moves that several of them make
 
     async def _known(self, tx: Tx, id: UUID) -> Deployment:
         return await _or_not_yet(store.lock(tx.session, id))
+
+    async def _hold(self, tx: Tx, id: UUID) -> tuple[Deployment, Endpoint | None]:
+        """A deployment and its endpoint, both locked: the endpoint first, as everybody does. Raises NotYet."""
+        seen = await _or_not_yet(store.get(tx.session, id))
+        endpoint = await store.lock_endpoint(tx.session, seen.endpoint)
+        return await store.lock(tx.session, id), endpoint
 
     async def _serving(self, tx: Tx, caller: Caller, name: str) -> Endpoint:
         endpoint = await store.lock_endpoint(tx.session, name)
@@ -234,17 +308,23 @@ class Deployer:
         allow(caller, "endpoint.rollback", endpoint.unit)
         return endpoint
 
-    async def _start(self, tx: Tx, deployment: Deployment, grant: Grant) -> Endpoint:
+    async def _end(self, tx: Tx, before: Deployment, after: Deployment) -> None:
+        """Keep what became of a deployment, and say it where that was still open."""
+        await store.save(tx.session, after)
+        if before.open or before.state == "rolling_out":
+            detail: dict[str, Scalar] = {"deployment_id": str(after.id), "model": after.model, "version": after.version,
+                      "state": after.state, "reason": after.reason}  # fmt: skip
+            with tx.story(after.correlation_id):
+                tx.emit(after.settled(), unit=after.unit, detail=detail)
+
+    async def _roll(self, tx: Tx, start: Start) -> Endpoint:
         """Publish the endpoint with this deployment as champion."""
-        at = self._now()
-        before = await store.lock_endpoint(tx.session, deployment.endpoint)
-        registration, retired = await store.version(tx.session, deployment.model, deployment.version)
-        domain.check_request(registration, retired, deployment.unit, before, deployment.use_case)
-        endpoint = domain.next_endpoint(deployment, registration, grant, before, at)
-        await store.save(tx.session, deployment.started(grant, endpoint.revision, at))
-        await store.overtake(tx.session, deployment, at)
-        await self._publish(tx, endpoint)
-        return endpoint
+        placed = {other.id: other for other in await store.placed(tx.session, start.endpoint.endpoint)}
+        for other in start.leaving:
+            await self._end(tx, placed[other.id], other)
+        await store.save(tx.session, start.deployment)
+        await self._publish(tx, start.endpoint)
+        return start.endpoint
 
     async def _restart(self, tx: Tx, deployment: Deployment) -> Endpoint:
         """Bring an earlier version back: a grant's expiry bounds its first start only."""
@@ -253,10 +333,9 @@ class Deployer:
         before = await store.lock_endpoint(tx.session, deployment.endpoint)
         registration, _ = await store.version(tx.session, deployment.model, deployment.version)
         endpoint = domain.next_endpoint(deployment, registration, deployment.grant, before, at)
-        await store.save(tx.session, deployment.brought_back(endpoint.revision, at))
-        await store.overtake(tx.session, deployment, at)
-        await self._publish(tx, endpoint)
-        return endpoint
+        placed = await store.placed(tx.session, deployment.endpoint)
+        back = deployment.brought_back(endpoint.revision, at)
+        return await self._roll(tx, Start(endpoint, back, domain.interrupted(back, placed, at)))
 
     async def _fall_back(self, tx: Tx, endpoint: Endpoint, reason: str) -> None:
         """The version before takes over; without one the endpoint is taken down."""
@@ -281,7 +360,7 @@ class Deployer:
         gone = domain.removed(endpoint, self._now())
         deployment = await store.lock(tx.session, endpoint.deployment_id)
         if deployment.state in ("serving", "rolling_out"):
-            await store.save(tx.session, deployment.ended("removed", reason, self._now()))
+            await self._end(tx, deployment, deployment.ended("removed", reason, self._now()))
         tx.record("endpoint.removed", endpoint.endpoint, unit=endpoint.unit, reason=reason)
         await self._publish(tx, gone)
         return gone
@@ -291,11 +370,12 @@ class Deployer:
         signature = self._signer.sign(canonical(desired, without=frozenset({"signature"})))
         signed = DeploymentChanged.model_validate({**desired.model_dump(), "signature": signature})
         await store.save_endpoint(tx.session, endpoint, signed)
+        await store.keep_name(tx.session, endpoint)
         tx.emit(signed, unit=endpoint.unit, detail={"revision": endpoint.revision, "state": endpoint.state})
 
 
-async def _or_not_yet(found: Awaitable[Deployment]) -> Deployment:
-    """Events of one deployment come from several topics: an answer may arrive before its question."""
+async def _or_not_yet(found: Awaitable[T]) -> T:
+    """Events of one story come from several topics: an answer may arrive before its question."""
     try:
         return await found
     except NotFound as error:

@@ -40,6 +40,7 @@ def compose(settings: GovernorSettings, db: Database) -> Governor:
     runner.serve(
         operations={"grant": approvals.grant, "reject": approvals.reject, "request": retrainings.request},
         asks={"approve": approvals.ask},
+        endings=[retrainings.free_alarm],
     )
     ledger = Ledger(
         db, signer, KeyRing(settings.keys / "public"), settings.checkpoints, seal_rows=settings.seal_rows,

@@ -2,34 +2,18 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
+from typing import TypeVar
 
-from .db import is_away
+from .away import is_away
 from .health import Progress
 from .telemetry import get_logger
 
 log = get_logger(__name__)
 
+T = TypeVar("T")
+
 _LONGEST_S = 10.0
 _STEADY_S = 15.0
-
-
-async def each(work: Iterable[Callable[[], Awaitable[None]]]) -> None:
-    """Do all of some work: what fails holds up nothing after it. Raises the first failure, at the end.
-
-    Where PostgreSQL is away, the rest waits: that is raised at once.
-    """
-    failed: Exception | None = None
-    for one in work:
-        try:
-            await one()
-        except Exception as error:
-            if is_away(error):
-                raise  # the rest would only wait for it, too
-            if failed:
-                log.error("one more part of the work failed", exc_info=error)
-            failed = failed or error
-    if failed:
-        raise failed
 
 
 async def again(name: str, job: Callable[[], Awaitable[None]], progress: Progress) -> None:
@@ -53,3 +37,20 @@ async def again(name: str, job: Callable[[], Awaitable[None]], progress: Progres
         delay = 0.2 if loop.time() - started > 60 else min(delay * 2, _LONGEST_S)
         await asyncio.sleep(delay)
         steady = loop.call_later(_STEADY_S, progress.beat, name)
+
+
+async def each(name: str, items: Iterable[T], work: Callable[[T], Awaitable[None]]) -> list[tuple[T, Exception]]:
+    """Do the work for every item: one that fails stops no other. Answers those that failed, with the reason.
+
+    Where infrastructure is away all would fail: that is raised.
+    """
+    failed: list[tuple[T, Exception]] = []
+    for item in items:
+        try:
+            await work(item)
+        except Exception as error:
+            if is_away(error):
+                raise
+            log.error("one of many failed", job=name, item=str(item), exc_info=error)
+            failed.append((item, error))
+    return failed

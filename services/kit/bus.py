@@ -12,12 +12,12 @@ from pydantic import ValidationError
 
 from contracts import Envelope, Event, Service
 
-from . import db as database
 from . import deadletters, kafka
+from .away import is_away
 from .cloudevents import envelope, major_of
 from .context import Claim, Context, system, use
 from .db import AlreadyHandled, Database
-from .errors import Invalid, NotYet, Refusal, Unavailable
+from .errors import Invalid, NotYet, Refusal
 from .health import Progress
 from .parked import Parking
 from .settings import Settings
@@ -123,7 +123,7 @@ class Bus:
         try:
             await self._settle(delivery)
         except Exception as error:
-            if not _is_away(error):
+            if not is_away(error):
                 log.error("a delivery failed outside its handler", exc_info=error)
             # Infrastructure is away: the record is not acknowledged and comes again, for as long as it takes.
             self._progress.fail("bus", f"{type(error).__name__}: {error}")
@@ -146,7 +146,7 @@ class Bus:
             await self._parking.park(delivery, str(reason))
             EVENTS_HANDLED.labels(delivery.topic, "parked").inc()
         except Exception as error:
-            if _is_away(error):
+            if is_away(error):
                 raise
             await self._bury(delivery, error)
         else:
@@ -171,7 +171,7 @@ class Bus:
             except (NotYet, Refusal):
                 raise
             except Exception as error:
-                if _is_away(error) or attempt == _ATTEMPTS:
+                if is_away(error) or attempt == _ATTEMPTS:
                     raise
                 log.warning(
                     "a handler failed and is tried again", topic=delivery.topic, attempt=attempt, exc_info=error
@@ -212,7 +212,3 @@ class Bus:
 async def _undecoded(message: KafkaMessage) -> Any:
     """FastStream would decode by content type and fail before our middleware: we validate the body ourselves."""
     return message
-
-
-def _is_away(error: BaseException) -> bool:
-    return isinstance(error, Unavailable) or kafka.is_away(error) or database.is_away(error)

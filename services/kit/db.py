@@ -1,8 +1,9 @@
 """One use case is one transaction: claim, effect, audit rows and outbox rows commit together or not at all."""
 
 import base64
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -71,6 +72,16 @@ class Tx:
     @property
     def outgoing(self) -> bool:
         return bool(self._drafts)
+
+    @contextmanager
+    def story(self, correlation_id: str) -> Iterator[None]:
+        """What is said within belongs to this story, whatever call or timer led to it; an empty id changes nothing."""
+        outer = self._context
+        self._context = replace(outer, correlation_id=correlation_id or outer.correlation_id)
+        try:
+            yield
+        finally:
+            self._context = outer
 
     def emit(
         self,

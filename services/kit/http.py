@@ -16,9 +16,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from contracts import Service
 
-from . import asyncapi, kafka
-from . import db as database
+from . import asyncapi
 from .auth import Verifier
+from .away import is_away
 from .context import Caller, Context, use
 from .errors import Busy, Invalid, Refusal, TooLarge, Unauthorized, Unavailable
 from .health import Progress
@@ -131,7 +131,7 @@ async def _http(_: Request, error: Exception) -> Response:
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:
-    if kafka.is_away(error) or database.is_away(error):
+    if is_away(error):
         return problem(Unavailable("a part that this needs is away; nothing was done, try again"))
     log.error("a request failed", path=request.url.path, exc_info=error)
     refusal = Refusal("this should not have happened; it is in the log under the request's correlation id")

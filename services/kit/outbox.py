@@ -7,8 +7,8 @@ import orjson
 from aiokafka import AIOKafkaProducer
 from sqlalchemy import text
 
-from . import db as database
 from . import kafka
+from .away import is_away
 from .db import Database
 from .health import Progress
 from .settings import Settings
@@ -44,7 +44,7 @@ class Relay:
             try:
                 await self._lead()
             except Exception as error:
-                if not (kafka.is_away(error) or database.is_away(error)):
+                if not is_away(error):
                     raise
                 self._progress.fail("outbox", f"{type(error).__name__}: {error}")
                 log.warning("outbox is delayed", error=str(error)[:200])

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from sqlalchemy import text
 
-from . import db as database
-from . import kafka
+from .away import is_away
 from .db import Database
 from .errors import NotYet
 from .telemetry import PARKED, get_logger
@@ -69,7 +68,7 @@ class Parking:
             try:
                 await self._retry_all()
             except Exception as error:
-                if not (database.is_away(error) or kafka.is_away(error)):
+                if not is_away(error):
                     raise
                 log.warning("parked events wait", error=str(error)[:200])
             try:
@@ -105,7 +104,7 @@ class Parking:
                 return False
             await self._bury(delivery, reason)
         except Exception as error:
-            if database.is_away(error) or kafka.is_away(error):
+            if is_away(error):
                 raise
             await self._bury(delivery, error)
         else:

@@ -199,6 +199,24 @@ def delete_acls(properties: Properties | AdminClient, rights: Iterable[Right]) -
         _settle(_admin(properties).delete_acls(filters, request_timeout=_REQUEST_S))
 
 
+def delete_topic_acls(properties: Properties | AdminClient, topics: Iterable[str]) -> None:
+    """Take back every right that was given on exactly these topics, to whomever; those on prefixes stay."""
+    filters = [
+        AclBindingFilter(
+            ResourceType.TOPIC,
+            topic,
+            ResourcePatternType.LITERAL,
+            cast(str, None),
+            cast(str, None),
+            AclOperation.ANY,
+            AclPermissionType.ANY,
+        )
+        for topic in topics
+    ]  # None: any, which the client's types do not say
+    if filters:
+        _settle(_admin(properties).delete_acls(filters, request_timeout=_REQUEST_S))
+
+
 def ensure_users(admin: AdminClient, mechanism: str, passwords: Mapping[str, str]) -> None:
     """Give principals their passwords, where the cluster keeps them (SCRAM)."""
     credential = ScramCredentialInfo(_MECHANISMS[mechanism], 4096)

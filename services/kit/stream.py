@@ -9,8 +9,8 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from . import db as database
 from . import kafka, poison
+from .away import is_away
 from .context import Context, system, use
 from .db import Database, Tx
 from .health import Progress
@@ -112,7 +112,7 @@ class BatchConsumer:
             try:
                 await self._consume()
             except Exception as error:
-                if not (isinstance(error, Moved) or _is_away(error)):
+                if not (isinstance(error, Moved) or is_away(error)):
                     raise
                 self._progress.fail(self._name, f"{type(error).__name__}: {error}")
                 log.warning("a stream is delayed", group=self._group, error=str(error)[:200])
@@ -181,7 +181,7 @@ class BatchConsumer:
         try:
             await self._commit(batch, self._handle)
         except Exception as error:
-            if isinstance(error, Moved) or _is_away(error):
+            if isinstance(error, Moved) or is_away(error):
                 raise
             if len(batch.records) == 1:
                 await self._settle_one(batch, error)
@@ -200,7 +200,7 @@ class BatchConsumer:
                 await self._commit(batch, self._handle)
                 return
             except Exception as again:
-                if isinstance(again, Moved) or _is_away(again):
+                if isinstance(again, Moved) or is_away(again):
                     raise
                 error = again
 
@@ -300,10 +300,6 @@ class _SeekOnAssignment(ConsumerRebalanceListener):
             return
         self.places = positions
         self.seek()
-
-
-def _is_away(error: BaseException) -> bool:
-    return kafka.is_away(error) or database.is_away(error)
 
 
 async def _tell_group(consumer: AIOKafkaConsumer, positions: dict[TopicPartition, int]) -> None:

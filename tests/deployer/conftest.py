@@ -25,6 +25,7 @@ from services.deployer.domain import Deployment
 from services.deployer.usecases import Ask, Deployer
 from services.kit.context import Caller, Context, system, use
 from services.kit.db import Database
+from services.kit.ids import uuid7
 from services.kit.signing import KeyRing, Signer, canonical
 
 NOW = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
@@ -60,9 +61,13 @@ class OpenedStreams:
 
     def __init__(self) -> None:
         self.opened: list[tuple[str, str]] = []
+        self.closed: list[str] = []
 
     async def open(self, endpoint: str, unit: str) -> None:
         self.opened.append((endpoint, unit))
+
+    async def close(self, endpoint: str) -> None:
+        self.closed.append(endpoint)
 
 
 class House:
@@ -77,8 +82,8 @@ class House:
         signer = Signer(home / "keys" / "deployer.key", "deployer")
         self.deployer = Deployer(db, signer, self.keys, self.streams, clock=lambda: self.now)
 
-    async def hears(self, handle: Callable[[Any], Any], event: Any, unit: str = "retail") -> None:
-        with use(Context(system("deployer", unit))):
+    async def hears(self, handle: Callable[[Any], Any], event: Any, unit: str = "retail", story: str = "") -> None:
+        with use(Context(system("deployer", unit), story or str(uuid7()))):
             await handle(event)
 
     async def knows(self, *versions: ModelRegistered) -> None:
@@ -104,13 +109,13 @@ class House:
         statement = Statement(**(values | other))
         return Grant(statement=statement, signature=self.governor.sign(canonical(statement)))
 
-    async def is_granted(self, deployment: Deployment, grant: Grant | None = None) -> None:
+    async def is_granted(self, deployment: Deployment, grant: Grant | None = None, story: str = "") -> None:
         grant = grant or self.grant(deployment)
         event = ApprovalGranted(
             approval_id=grant.statement.approval_id, deployment_id=deployment.id, endpoint=deployment.endpoint,
             grant=grant, reason="fine",
         )  # fmt: skip
-        await self.hears(self.deployer.roll_out, event)
+        await self.hears(self.deployer.roll_out, event, deployment.unit, story)
 
     async def serves(self, version: int = 1, endpoint: str = "credit") -> Deployment:
         """Ask, grant, and let the replica say that it is ready."""

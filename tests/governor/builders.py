@@ -8,6 +8,7 @@ from contracts import (
     Column,
     DeploymentChanged,
     DeploymentRequested,
+    DeploymentSettled,
     DriftDetected,
     FeatureEvidence,
     Gate,
@@ -86,6 +87,14 @@ def changed(grant: Grant, **changes: Any) -> DeploymentChanged:
         "signature": Signature(key_id="deployer-000000000000", value="AA=="),
     }  # fmt: skip
     return DeploymentChanged(**facts | changes)
+
+
+def settled(asked: DeploymentRequested, **changes: Any) -> DeploymentSettled:
+    facts: dict[str, Any] = {
+        "deployment_id": asked.deployment_id, "endpoint": asked.endpoint, "model": asked.model,
+        "version": asked.version, "state": "serving",
+    }  # fmt: skip
+    return DeploymentSettled(**facts | changes)
 
 
 def facts_of(

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -10,7 +11,7 @@ import httpx
 import pytest
 from sqlalchemy import text
 
-from contracts import DeploymentRequested, Envelope, Event, Service, event_of
+from contracts import AuditRecorded, DeploymentRequested, Envelope, Event, Service, event_of
 from services.governor import api
 from services.governor.app import compose
 from services.governor.handlers import subscriptions
@@ -34,11 +35,15 @@ class House:
     db: Database
     app: Any = field(default=None)
 
-    async def hear(self, event: Event, unit: str = "retail", id: str | None = None) -> str:
+    async def hear(
+        self, event: Event, unit: str = "retail", id: str | None = None, *, said_at: datetime | None = None,
+        story: str | None = None,
+    ) -> str:  # fmt: skip
         """Deliver an event as the bus does; answers its id. A repeat has no effect."""
         about = Envelope(
-            id=id or str(uuid7()), source="/fairlead/test", type=event.type(), subject=event.key, time=now(),
-            dataschema=event.schema_id(), unit=unit, actor="test", correlation_id=str(uuid7()), traceparent="",
+            id=id or str(uuid7()), source="/fairlead/test", type=event.type(), subject=event.key,
+            time=said_at or now(), dataschema=event.schema_id(), unit=unit, actor="test",
+            correlation_id=story or str(uuid7()), traceparent="",
         )  # fmt: skip
         (subscription,) = [s for s in subscriptions(self.governor) if s.event is type(event)]
         token = bus._envelope.set(about)
@@ -73,6 +78,7 @@ class House:
             granted = await self.governor.approvals.decide(approval, person("compliance", "*"), "grant", "fine")
         assert granted.grant
         await self.hear(builders.changed(granted.grant, revision=revision))
+        await self.hear(builders.settled(event))
 
     async def approval_of(self, event: DeploymentRequested) -> UUID:
         found = await self.rows(f"SELECT id FROM approval WHERE deployment_id = '{event.deployment_id}'")
@@ -84,6 +90,16 @@ class House:
         events = [(event_of(row["topic"]), row["value"]) for row in rows]
         told = [kind.from_json(value.encode()) for kind, value in events if kind and kind.type() != "audit.recorded"]
         return [event for event in told if not kinds or isinstance(event, kinds)]
+
+    async def audit(self) -> list[AuditRecorded]:
+        """The audit rows of what was done, in order."""
+        rows = await self.rows("SELECT value FROM outbox WHERE audit IS NOT NULL ORDER BY number")
+        return [AuditRecorded.from_json(row["value"].encode()) for row in rows]
+
+    async def execute(self, statement: str, **values: Any) -> None:
+        with use(Context(system("governor"))):
+            async with self.db.reading() as session:
+                await session.execute(text(statement), values)
 
     async def rows(self, select: str) -> list[dict[str, Any]]:
         with use(Context(system("governor"))):

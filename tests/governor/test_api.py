@@ -1,10 +1,12 @@
 """The governor over HTTP, as people with their tokens see it."""
 
+import base64
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 from xml.etree import ElementTree
 
+import orjson
 import pytest
 
 from contracts import AlertRaised, RetrainingRequested
@@ -80,6 +82,17 @@ async def test_no_text_breaks_a_list(house: House, odd: str) -> None:
             answer = await http.get(f"/v1/{path}{odd}")
             assert answer.status_code < 500, path
             assert len(answer.content) < 2048
+
+
+@pytest.mark.parametrize("moment", [
+    "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "2026-01-01T00:00:00", 7, None, "x",
+])  # fmt: skip
+async def test_a_cursor_with_an_impossible_moment_is_refused(house: House, moment: Any) -> None:
+    cursor = base64.urlsafe_b64encode(orjson.dumps([moment, str(uuid4())])).decode().rstrip("=")
+    async with house.client("admin", "*") as http:
+        for path in ("approvals", "alerts", "processes"):
+            answer = await http.get(f"/v1/{path}", params={"cursor": cursor})
+            assert (answer.status_code, answer.json()["field"]) == (422, "cursor"), path
 
 
 @pytest.mark.parametrize("odd", ["0001-01-01T00:00:00%2B14:00", "9999-12-31T23:59:59-14:00", "1e400", "NaN", ""])

@@ -1,5 +1,6 @@
 """Approvals, retrainings and the chain: what is decided, without any part running."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -111,3 +112,24 @@ def test_appending_in_two_batches_makes_the_same_chain_as_in_one(contents: list[
     first = chain.extend(0, chain.GENESIS, contents[:cut])
     at = (first[-1].position, first[-1].hash) if first else (0, chain.GENESIS)
     assert first + chain.extend(*at, contents[cut:]) == whole
+
+
+@pytest.mark.parametrize(("template", "outcome", "free"), [
+    ("retraining", "candidate_proposed", False), ("retraining", "failed", True), ("retraining", "gave_up", True),
+    ("retraining", "candidate_lost", True), ("standard", "in_business", False), ("standard", "rejected", True),
+    ("standard", "expired", True), ("standard", "failed", True), ("standard", "withdrawn", True),
+])  # fmt: skip
+def test_an_alarm_is_free_again_when_its_retraining_brought_nothing(template: str, outcome: str, free: bool) -> None:
+    assert retraining.brought_nothing(template, outcome) is free
+
+
+def test_a_drift_is_over_with_the_version_or_the_endpoint_it_is_about() -> None:
+    assert retraining.drift_is_over(LIVE, LIVE) is None
+    assert "removed" in (retraining.drift_is_over(LIVE, None) or "")
+    assert "version 2" in (retraining.drift_is_over(LIVE, replace(LIVE, version=2)) or "")
+
+
+def test_a_verification_says_what_it_proves() -> None:
+    assert "none is under a checkpoint" in chain.conclusion(3, 0)
+    assert chain.conclusion(3, 3) == "records 1 to 3 are as they were sealed"
+    assert "the 1 after them" in chain.conclusion(3, 2)

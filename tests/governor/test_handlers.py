@@ -1,10 +1,12 @@
 """The life cycle as events tell it, on a real database."""
 
 import asyncio
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import orjson
 import pytest
 
 from contracts import (
@@ -22,10 +24,11 @@ from contracts import (
     Training,
 )
 from services.governor.usecases.approvals import evidence_digest
-from services.kit.context import Context, use
+from services.kit.context import Context, system, use
 from services.kit.errors import Conflict, NotYet
+from services.kit.ids import now
 from services.kit.signing import KeyRing, canonical
-from tests.governor.builders import NOW, deployment, drift, model, use_case
+from tests.governor.builders import NOW, changed, deployment, drift, model, settled, use_case
 from tests.governor.conftest import House, person
 
 
@@ -74,7 +77,8 @@ async def test_the_same_model_in_a_regulated_use_case_follows_stricter_gates(hou
     ]
 
 
-async def test_a_grant_is_signed_over_what_was_asked(house: House) -> None:
+async def test_a_grant_is_signed_over_what_was_asked_and_awaited_as_long_as_it_lasts(house: House) -> None:
+    house.governor.approvals._lasts = timedelta(hours=48)
     asked = await house.asked()
     approval = await house.approval_of(asked)
     with use(Context(person("compliance"))):
@@ -85,8 +89,8 @@ async def test_a_grant_is_signed_over_what_was_asked(house: House) -> None:
     KeyRing(house.settings.keys / "public").verify(canonical(statement), event.grant.signature, owner="governor")
     assert (statement.digest, statement.endpoint, statement.granted_by) == (asked.digest, "credit-live", "compliance")
     (row,) = await house.rows("SELECT awaits, due FROM process")
-    assert row["awaits"] == ["approval.revoked", "deployment.changed"]
-    assert row["due"] > statement.granted_at
+    assert row["awaits"] == ["approval.revoked", "deployment.changed", "deployment.settled"]
+    assert abs(row["due"] - statement.expires_at) < timedelta(minutes=1)
 
 
 async def test_of_fifty_decisions_at_once_one_wins(house: House) -> None:
@@ -180,14 +184,126 @@ async def test_a_drift_and_a_person_at_once_make_one_retraining(house: House) ->
     assert all(isinstance(result, (str, Conflict, RetrainingRequested)) for result in results)
 
 
-@pytest.mark.parametrize("reason", ["not asked for", "no recipe", "old version"])
+@pytest.mark.parametrize("reason", ["not asked for", "no recipe"])
 async def test_not_every_drift_leads_to_a_retraining(house: House, reason: str) -> None:
     await house.hear(model(retrainable=reason != "no recipe"))
     await house.in_business()
-    told = {"not asked for": {"retrain": False}, "old version": {"version": 2}}.get(reason, {})
-    await house.hear(drift(**told))
+    await house.hear(drift(retrain=reason != "not asked for"))
     assert await house.said(RetrainingRequested) == []
     assert len(await house.rows("SELECT 1 FROM alert")) == 1
+
+
+async def test_a_drift_of_a_version_that_does_not_serve_waits_a_while_and_raises_no_alarm(house: House) -> None:
+    await house.in_business()
+    with pytest.raises(NotYet, match="version 2"):
+        await house.hear(drift(version=2))
+    await house.hear(drift(version=2), said_at=now() - timedelta(minutes=2))
+    assert await house.said(RetrainingRequested) == []
+    assert await house.rows("SELECT 1 FROM alert") == []
+
+
+async def test_a_removed_endpoint_leaves_no_alarm_and_its_late_drifts_raise_none(house: House) -> None:
+    event = await house.in_business()
+    await house.hear(drift())
+    (granted,) = await house.said(ApprovalGranted)
+    assert isinstance(granted, ApprovalGranted)
+    await house.hear(changed(granted.grant, revision=2, state="removed", variants=()))
+    (alert,) = await house.rows("SELECT state, resolution FROM alert")
+    assert alert == {"state": "resolved", "resolution": f"{event.endpoint} was removed"}
+    await house.hear(drift())
+    assert [row["state"] for row in await house.rows("SELECT state FROM alert")] == ["resolved"]
+
+
+async def test_a_promotion_that_is_refused_frees_the_alarm(house: House) -> None:
+    await house.in_business()
+    await house.hear(drift())
+    asked = await retraining(house)
+    await house.hear(completed(asked, "candidate_won"))
+    await house.hear(model(version=2))
+    request = deployment(version=2, requested_by="service:deployer", retraining_id=asked.retraining_id)
+    await house.hear(request)
+    await house.hear(drift())
+    assert len(await house.said(RetrainingRequested)) == 1
+    approval = await house.approval_of(request)
+    with use(Context(person("compliance", "*"))):
+        await house.governor.approvals.decide(approval, person("compliance", "*"), "reject", "not this one")
+    await house.hear(drift())
+    assert len(await house.said(RetrainingRequested)) == 2
+
+
+async def test_a_refused_grant_ends_the_life_cycle_with_its_reason(house: House) -> None:
+    asked = await house.asked()
+    with use(Context(person("compliance"))):
+        await house.governor.approvals.decide(await house.approval_of(asked), person("compliance"), "grant", "fine")
+    await house.hear(settled(asked, state="failed", reason="the grant does not hold: another digest"))
+    assert await house.rows("SELECT state, outcome FROM process") == [{"state": "ended", "outcome": "failed"}]
+    (recorded,) = [row for row in await house.audit() if row.action == "process.ended"]
+    assert recorded.detail["reason"] == "the grant does not hold: another digest"
+
+
+async def test_what_a_rollout_came_to_is_not_heard_before_its_request(house: House) -> None:
+    with pytest.raises(NotYet):
+        await house.hear(settled(deployment()))
+
+
+async def test_a_replica_is_not_heard_before_what_it_serves(house: House) -> None:
+    with pytest.raises(NotYet):
+        await house.hear(serving())
+
+
+async def test_one_story_runs_through_a_whole_life_cycle(house: House) -> None:
+    await house.hear(use_case())
+    await house.hear(model())
+    asked = deployment()
+    await house.hear(asked, story="the-story")
+    approval = await house.approval_of(asked)
+    with use(Context(person("compliance"), "a person's own request")):
+        await house.governor.approvals.decide(approval, person("compliance"), "grant", "fine")
+        await house.governor.approvals.revoke(approval, person("compliance"), "flaw")
+    told = await house.rows("SELECT topic, headers FROM outbox ORDER BY number")
+    assert {row["topic"] for row in told} > {"approval.requested", "approval.granted", "approval.revoked"}
+    assert {dict(row["headers"])["ce_correlationid"] for row in told} == {"the-story"}
+    assert {row.correlation_id for row in await house.audit()} == {"the-story"}
+
+
+async def test_what_a_timer_or_a_retirement_moves_belongs_to_the_story_too(house: House) -> None:
+    await house.hear(use_case())
+    await house.hear(model())
+    await house.hear(deployment(), story="the-story")
+    retired = ModelRetired(model="credit", version=1, retired_by="compliance", reason="flaw")
+    await house.hear(retired, story="the retirement")
+    assert {row.correlation_id for row in await house.audit()} == {"the-story"}
+
+
+async def test_a_life_cycle_that_cannot_go_on_stops_no_other_and_is_told(house: House) -> None:
+    await house.hear(use_case())
+    await house.hear(model())
+    broken, sound = deployment(endpoint="broken"), deployment(endpoint="sound")
+    await house.hear(broken)
+    await house.hear(sound)
+    spoil = (
+        "UPDATE process SET workflow = workflow || '{\"kept\": 1, \"spec\": 1}' WHERE endpoint = 'broken' RETURNING 1"
+    )
+    before = await house.rows("SELECT workflow FROM process WHERE endpoint = 'broken'")
+    await house.rows(spoil)
+    await house.hear(ModelRetired(model="credit", version=1, retired_by="compliance", reason="flaw"))
+    states = {row["endpoint"]: row["state"] for row in await house.rows("SELECT endpoint, state FROM process")}
+    assert states == {"broken": "running", "sound": "ended"}
+    (alert,) = await house.said(AlertRaised)
+    assert isinstance(alert, AlertRaised)
+    assert alert.kind == "process-stuck"
+    (row,) = await house.rows("SELECT due > now() + interval '1 min' AS later FROM process WHERE state = 'running'")
+    assert row["later"]
+    await house.execute(
+        "UPDATE process SET due = now(), workflow = CAST(:workflow AS jsonb) WHERE endpoint = 'broken'",
+        workflow=orjson.dumps(before[0]["workflow"]).decode(),
+    )
+    with use(Context(system("governor"))):
+        await house.governor.life_cycle.wake_all()
+    assert await house.rows("SELECT 1 FROM process WHERE state = 'running'") == []
+    (over,) = await house.said(AlertResolved)
+    assert isinstance(over, AlertResolved)
+    assert over.alert_id == alert.alert_id
 
 
 async def test_a_drift_of_an_endpoint_that_is_not_known_yet_waits(house: House) -> None:
@@ -308,11 +424,14 @@ async def test_a_resolution_before_its_alert_waits(house: House) -> None:
         await house.hear(AlertResolved(alert_id=uuid4(), subject="x", reason="over"))
 
 
-async def test_the_time_to_business_ends_when_a_replica_serves(house: House) -> None:
-    await house.in_business()
-    report = ReplicaReported(
+def serving() -> ReplicaReported:
+    return ReplicaReported(
         endpoint="credit-live", replica="one", revision=1, state="ready", loaded=(1,), slots=1, reported_at=NOW
     )
+
+
+async def test_the_time_to_business_ends_when_a_replica_serves(house: House) -> None:
+    await house.in_business()
     assert await house.rows("SELECT serving_at FROM model_version") == [{"serving_at": None}]
-    await house.hear(report)
+    await house.hear(serving())
     assert await house.rows("SELECT serving_at FROM model_version") == [{"serving_at": NOW}]

@@ -12,7 +12,9 @@ from sqlalchemy.exc import DBAPIError
 from contracts import AlertRaised, AlertResolved, AuditRecorded, AuditSealed
 from fairlead import audit
 from services.governor.app import compose
+from services.governor.gateway import CheckpointFile
 from services.governor.jobs import Bookkeeper
+from services.governor.usecases import ledger
 from services.governor.usecases.ledger import Unreadable, read_row
 from services.kit.context import Context, system, use
 from services.kit.health import Progress
@@ -49,7 +51,8 @@ async def verdict(house: House) -> dict[str, Any]:
 
 async def offline(house: House) -> audit.Report:
     with use(Context(system("governor"))):
-        records = [orjson.loads(line) async for line in house.governor.ledger.export()]
+        exported = b"".join([chunk async for chunk in house.governor.ledger.export()])
+    records = [orjson.loads(line) for line in exported.splitlines()]
     return audit.verify(records, audit.lines(house.settings.checkpoints), audit.keys_in(house.settings.keys / "public"))
 
 
@@ -222,11 +225,106 @@ async def test_an_attack_as_superuser_is_found_online_and_offline(
     assert report.first.position == first
 
 
+@pytest.mark.parametrize("edit", [
+    "unit = 'wealth'", "actor = 'nobody'", "subject = 'other'", "action = 'x'", "correlation_id = 'other'",
+    "at = at + interval '1 s'", "service = 'deployer', number = 1",
+])  # fmt: skip
+async def test_a_copied_column_that_was_edited_is_found(house: House, database: str, edit: str) -> None:
+    await filled(house)
+    await attack(database, f"UPDATE governor.ledger_record SET {edit} WHERE position = 5")
+    found = await verdict(house)
+    assert found["first_bad"]["position"] == 5
+    assert "column" in found["first_bad"]["reason"]
+
+
+_CUT = "DELETE FROM governor.ledger_record WHERE position > 9"
+_HEAD = """UPDATE governor.ledger_head SET position = 9,
+    hash = (SELECT hash FROM governor.ledger_record WHERE position = 9)"""
+
+
+@pytest.mark.parametrize(
+    ("statements", "told"),
+    [((_CUT,), "unsealed records were cut"), ((_CUT, _HEAD), "numbers 10 to 12 were cut"),
+     (("UPDATE governor.ledger_head SET sealed = 99",), "marked as sealed"),
+     (("UPDATE governor.ledger_checkpoint SET head = 'sha256:' || repeat('0', 64) WHERE position = 9",), "forged")],
+    ids=["rows", "rows and head", "seal mark", "checkpoint column"],
+)  # fmt: skip
+async def test_a_cut_of_the_unsealed_tail_is_found_where_anything_still_tells(
+    house: House, database: str, statements: tuple[str, ...], told: str
+) -> None:
+    await filled(house)
+    await record(house, *(row(number) for number in range(10, 13)))
+    await attack(database, *statements)
+    assert told in (await verdict(house))["first_bad"]["reason"]
+
+
+async def test_a_verification_says_up_to_where_it_proves(house: House) -> None:
+    assert "empty" in (await verdict(house))["says"]
+    await filled(house)
+    assert "records 1 to 9 are as they were sealed" in (await verdict(house))["says"]
+    await record(house, row(10))
+    found = await verdict(house)
+    assert (found["sealed_to"], found["records"]) == (9, 10)
+    assert "the 1 after them are chained" in found["says"]
+
+
+@pytest.mark.parametrize(
+    "odd", [b"not json\n", b"[]\n", b'{"position": 99, "head": "x"}\n', b'{"position": 0, "head": "x"}\n']
+)
+async def test_an_odd_line_in_the_checkpoint_file_is_a_forgery_and_breaks_nothing(house: House, odd: bytes) -> None:
+    await filled(house)
+    with house.settings.checkpoints.open("ab") as file:
+        file.write(odd)
+    assert "forged" in (await verdict(house))["first_bad"]["reason"]
+    await record(house, row(10))
+    assert await seal(house)
+    with use(Context(system("governor"))):
+        await house.governor.ledger._compare_with_file()
+
+
+def test_the_checkpoint_file_is_read_from_both_ends(tmp_path: Path) -> None:
+    file = CheckpointFile(tmp_path / "deep" / "checkpoints.jsonl")
+    assert (file.last(), file.after(0), list(file.lines()), list(file.chunks())) == (None, [], [], [])
+    told = [{"position": n, "leaves": ["a" * 64] * 300} for n in range(1, 41)]
+    file.append(told[:39])
+    with file.path.open("ab") as torn:
+        torn.write(b'{"torn": ' + b"x" * 200_000)
+    assert file.last() == told[38]
+    file.append(told[39:])
+    assert list(file.lines()) == told
+    assert file.after(35) == told[35:]
+    assert b"".join(file.chunks()) == file.path.read_bytes()
+    assert max(map(len, file.chunks())) <= 64 * 1024
+
+
+async def test_an_export_takes_a_bounded_number_of_records_at_a_time(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger, "_CHUNK", 2)
+    await filled(house)
+    with use(Context(system("governor"))):
+        chunks = [chunk async for chunk in house.governor.ledger.export()]
+    assert [chunk.count(b"\n") for chunk in chunks] == [2, 2, 2, 2, 1]
+    assert (await verdict(house))["ok"]
+
+
+async def test_an_alarm_about_the_file_ends_when_file_and_database_agree(house: House) -> None:
+    await filled(house)
+    Path(house.settings.checkpoints).unlink()
+    with use(Context(system("governor"))):
+        await house.governor.ledger._compare_with_file()
+        (alert,) = await house.said(AlertRaised)
+        await house.hear(alert, unit="*")
+        await house.governor.ledger._compare_with_file()
+    (over,) = await house.said(AlertResolved)
+    assert isinstance(over, AlertResolved)
+
+
 async def test_a_rewritten_chain_is_found_and_the_record_named_offline(house: House, database: str) -> None:
     from services.governor.domain import chain
 
     await filled(house)
-    await attack(database, _EDIT)
+    await attack(database, _EDIT, "UPDATE governor.ledger_record SET actor = 'nobody' WHERE position = 5")
     contents = await house.rows("SELECT position, content FROM ledger_record ORDER BY position")
     links = chain.extend(0, chain.GENESIS, [r["content"] for r in contents])
     await attack(
@@ -263,6 +361,18 @@ async def test_a_lost_checkpoint_file_is_told_and_written_again(house: House) ->
         orjson.loads(line) for line in before.splitlines()
     ]
     assert (await offline(house)).ok
+
+
+async def test_sealing_goes_on_where_telling_of_gaps_fails(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken() -> None:
+        raise ZeroDivisionError
+
+    house.governor.ledger._seal_after_s = 0.0
+    monkeypatch.setattr(house.governor.ledger, "tell_gaps", broken)
+    await record(house, row(1))
+    with pytest.raises(ZeroDivisionError):
+        await house.governor.ledger.watch()
+    assert house.settings.checkpoints.exists()
 
 
 async def test_the_watch_seals_by_itself(house: House) -> None:

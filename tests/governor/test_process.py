@@ -135,12 +135,40 @@ def test_a_request_whose_gates_pass_waits_for_a_person_and_then_for_its_rollout(
     instance.complete(instance.work[0], {"decision": "grant"})
     instance = kept(instance)
     assert only_work(instance) == "grant"
-    instance.complete(instance.work[0], {})
+    instance.complete(instance.work[0], {"grant_lasts": "PT24H"})
     instance = kept(instance)
-    assert instance.awaits == {"deployment.changed", "approval.revoked"}
+    assert instance.awaits == {"deployment.changed", "approval.revoked", "deployment.settled"}
     assert instance.due is not None
     instance.deliver("deployment.changed", {"revision": 1})
+    instance = kept(instance)
+    assert instance.awaits == {"approval.revoked", "deployment.settled"}
+    assert instance.due is None
+    instance.deliver("deployment.settled", {"state": "serving"})
     assert instance.outcome == "in_business"
+
+
+def granted() -> Instance:
+    instance = judged(passed=True)
+    instance.complete(instance.work[0], {"decision": "grant"})
+    instance.complete(instance.work[0], {"grant_lasts": "PT24H"})
+    return kept(instance)
+
+
+@pytest.mark.parametrize("begun", [True, False], ids=["in flight", "grant refused"])
+def test_a_rollout_that_will_never_serve_ends_as_failed(begun: bool) -> None:
+    instance = granted()
+    if begun:
+        instance.deliver("deployment.changed", {"revision": 1})
+        instance = kept(instance)
+    instance.deliver("deployment.settled", {"state": "failed", "reason": "the grant does not hold"})
+    assert instance.outcome == "failed"
+
+
+def test_a_grant_revoked_while_its_rollout_is_in_flight_ends_as_withdrawn() -> None:
+    instance = granted()
+    instance.deliver("deployment.changed", {"revision": 1})
+    instance.deliver("approval.revoked", {})
+    assert instance.outcome == "withdrawn"
 
 
 def test_a_failed_gate_and_a_person_lead_to_the_same_rejection() -> None:

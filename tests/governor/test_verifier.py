@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,11 @@ class Books:
 
 
 def content(service: str, number: int, action: str = "x") -> bytes:
-    return canonical({"service": service, "number": number, "action": action, "detail": {"n": number}})
+    return canonical({
+        "service": service, "number": number, "action": action, "subject": "credit", "actor": "engineer",
+        "unit": "retail", "at": "2026-03-01T12:00:00Z", "correlation_id": "story", "event_id": None,
+        "detail": {"n": number},
+    })  # fmt: skip
 
 
 def exported(contents: list[bytes]) -> list[dict[str, Any]]:
@@ -230,7 +235,7 @@ def test_both_verifiers_agree_with_the_governor_on_the_chain() -> None:
     for record in held.records:
         told = json.loads(record["record"])
         link = chain.Link(record["position"], record["hash"], record["record"].encode())
-        online.see(link, told["service"], told["number"])
+        online.see(link, told | {"at": datetime.fromisoformat(told["at"])})
     assert online.finish() is None
 
 

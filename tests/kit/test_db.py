@@ -184,3 +184,17 @@ def test_a_cursor_from_elsewhere_is_refused(cursor: str) -> None:
 
 def test_a_cursor_holds_a_place() -> None:
     assert from_cursor(as_cursor("a", 7), 2) == ["a", 7]
+
+
+async def test_what_is_said_within_a_story_belongs_to_it_and_what_follows_does_not(service_db: ServiceDb) -> None:
+    db = service_db("catalog")
+    with use(Context(RETAIL, "the call")):
+        async with db.transaction() as tx:
+            with tx.story("the case"):
+                tx.emit(retired())
+            with tx.story(""):
+                tx.record("model.looked_at", "credit")
+    told = [
+        dict(headers)["ce_correlationid"] for (headers,) in await rows(db, "SELECT headers FROM outbox ORDER BY number")
+    ]
+    assert told == ["the case", "the case", "the call"]

@@ -1,10 +1,9 @@
 """The audit ledger over HTTP."""
 
-import asyncio
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
@@ -49,6 +48,9 @@ class Verdict(BaseModel):
     records: int
     head: str
     checkpoints: int
+    sealed_to: int
+    """Records up to here are proved by a signed checkpoint; later ones are only chained and counted."""
+    says: str
     first_bad: BadRecord | None
 
 
@@ -85,9 +87,9 @@ def router(ledger: Ledger) -> APIRouter:
         allow(caller, "audit.read", EVERY_UNIT)
         return StreamingResponse(ledger.export(), media_type=_LINES)
 
-    @routes.get("/checkpoints", response_class=Response)
-    async def checkpoints(caller: Who) -> Response:
+    @routes.get("/checkpoints", response_class=StreamingResponse)
+    async def checkpoints(caller: Who) -> StreamingResponse:
         allow(caller, "audit.read", EVERY_UNIT)
-        return Response(await asyncio.to_thread(ledger.checkpoint_file), media_type=_LINES)
+        return StreamingResponse(ledger.checkpoint_file(), media_type=_LINES)
 
     return routes

@@ -9,7 +9,6 @@ from contracts import Gate, Grant, Signature, Statement
 from services.kit.errors import Conflict, Forbidden, Invalid
 
 State = Literal["pending", "granted", "rejected", "revoked"]
-STATES: tuple[State, ...] = ("pending", "granted", "rejected", "revoked")
 
 _REASON_LIMIT = 2000
 

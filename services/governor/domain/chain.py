@@ -6,7 +6,12 @@ position and head; signed and kept outside the database, it shows every later ch
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import ValidationError
+
+from contracts import AuditRecorded
 
 LEDGER = "fairlead"
 GENESIS = "sha256:" + hashlib.sha256(b"fairlead ledger 1").hexdigest()
@@ -53,6 +58,10 @@ def in_order(last: int, rows: Mapping[int, bytes]) -> tuple[list[int], list[int]
     return ready, sorted(n for n in rows if n > last)
 
 
+COLUMNS = ("service", "number", "unit", "action", "subject", "actor", "at", "correlation_id")
+"""What is copied out of a record's bytes into columns, for lists and for row-level security."""
+
+
 @dataclass(frozen=True)
 class Sealed:
     """A checkpoint as the verification needs it."""
@@ -63,21 +72,36 @@ class Sealed:
     """Its signature fits, by a key of the governor."""
 
 
+@dataclass(frozen=True)
+class End:
+    """Where the database itself says that the ledger ends. Unsigned: it shows a cut by whoever forgot to change it."""
+
+    position: int = 0
+    hash: str = GENESIS
+    numbers: Mapping[str, int] = field(default_factory=dict[str, int])
+    """The last number of each service."""
+
+
 @dataclass
 class Verification:
-    """Walks the ledger in order of position and remembers the first thing that is wrong."""
+    """Walks the ledger in order of position and remembers the first thing that is wrong.
+
+    Signed checkpoints prove the records up to the last of them; later ones are only chained and counted.
+    """
 
     seals: Mapping[int, list[Sealed]]
+    end: End = field(default_factory=End)
     position: int = 0
     head: str = GENESIS
+    proved: int = 0
+    """Up to here a trusted checkpoint says that nothing was changed."""
     fault: tuple[int, str] | None = None
 
     def __post_init__(self) -> None:
         self._numbers: dict[str, int] = {}
-        self._good = 0
 
-    def see(self, record: Link, service: str, number: int) -> None:
-        """The next record; faults after the first are not looked for."""
+    def see(self, record: Link, columns: Mapping[str, Any]) -> None:
+        """The next record with its copied columns; faults after the first are not looked for."""
         if self.fault:
             return
         if record.position != self.position + 1:
@@ -88,22 +112,42 @@ class Verification:
         if self.head != record.hash:
             self._wrong(record.position, f"record {record.position} was altered, dropped or reordered")
             return
-        if number != self._numbers.get(service, 0) + 1:
-            missing = self._numbers.get(service, 0) + 1
-            self._wrong(record.position, f"{service}'s number {missing} is missing before record {record.position}")
+        if altered := altered_column(record.content, columns):
+            self._wrong(record.position, f"the column {altered} of record {record.position} is not what was recorded")
             return
-        self._numbers[service] = number
-        self._check_seals()
+        self._count(record, str(columns["service"]), int(columns["number"]))
+        if not self.fault:
+            self._check_seals()
 
     def finish(self) -> tuple[int, str] | None:
-        """The first fault, checkpoints beyond the end included."""
-        beyond = sorted(position for position in self.seals if position > self.position)
-        if not self.fault and beyond:
+        """The first fault, checkpoints beyond the end and a cut tail included."""
+        beyond = sorted(position for position in self.seals if position > self.position or position < 1)
+        for position in beyond:
+            if not any(seal.trusted for seal in self.seals[position]):
+                self._wrong(self.position + 1, f"a checkpoint at {position} is forged: its signature does not fit")
+            else:
+                self._wrong(
+                    self.position + 1,
+                    f"the ledger ends at {self.position} and a checkpoint seals {position}: it was cut, or an old copy "
+                    "is back",
+                )
+        if self.end.position > self.position:
             self._wrong(
                 self.position + 1,
-                f"the ledger ends at {self.position} and a checkpoint seals {beyond[0]}: it was cut, or an old copy is back",
+                f"the ledger ends at {self.position} and once ended at {self.end.position}: unsealed records were cut",
             )
+        for service, number in sorted(self.end.numbers.items()):
+            if number > (seen := self._numbers.get(service, 0)):
+                self._wrong(self.position + 1, f"{service}'s numbers {seen + 1} to {number} were cut off the end")
         return self.fault
+
+    def _count(self, record: Link, service: str, number: int) -> None:
+        expected = self._numbers.get(service, 0) + 1
+        if number != expected:
+            self._wrong(record.position, f"{service}'s number {expected} is missing before record {record.position}")
+        elif self.end.position == record.position and self.end.hash != record.hash:
+            self._wrong(record.position, f"the ledger's own head at {record.position} is another")
+        self._numbers[service] = number
 
     def _check_seals(self) -> None:
         for seal in self.seals.get(self.position, ()):
@@ -111,10 +155,34 @@ class Verification:
                 self._wrong(self.position, f"the checkpoint at {self.position} is forged: its signature does not fit")
             elif seal.head != self.head:
                 self._wrong(
-                    self._good + 1, f"records {self._good + 1} to {self.position} are not what the checkpoint sealed"
+                    self.proved + 1, f"records {self.proved + 1} to {self.position} are not what the checkpoint sealed"
                 )
             else:
-                self._good = self.position
+                self.proved = self.position
 
     def _wrong(self, position: int, what: str) -> None:
         self.fault = self.fault or (position, what)
+
+
+def altered_column(content: bytes, columns: Mapping[str, Any]) -> str | None:
+    """The first column that does not say what the record's bytes say; `content` for bytes that cannot be read."""
+    try:
+        told = AuditRecorded.model_validate_json(content)
+    except ValidationError:
+        return "content"
+    return next((name for name in COLUMNS if columns[name] != getattr(told, name)), None)
+
+
+def conclusion(records: int, proved: int) -> str:
+    """What a verification without a fault proves, and up to where, for a person."""
+    if records == 0:
+        return "the ledger is empty"
+    if proved == 0:
+        return f"{records} records are chained, none is under a checkpoint yet: a cut of the end could not be told"
+    sealed = f"records 1 to {proved} are as they were sealed"
+    if records == proved:
+        return sealed
+    return (
+        f"{sealed}; the {records - proved} after them are chained and counted, but not under a checkpoint yet: whoever "
+        "rules the database could still cut them"
+    )

@@ -12,6 +12,7 @@ _REPORTED = {
     "approval.rejected": "rejected",
     "approval.revoked": "the grant was revoked",
     "deployment.changed": "the endpoint's desired state changed",
+    "deployment.settled": "a rollout ended",
     "drift.detected": "drift detected",
     "retraining.requested": "a retraining was requested",
     "retraining.withheld": "no retraining was requested",

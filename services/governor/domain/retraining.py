@@ -1,7 +1,7 @@
 """Whether a drift or a person leads to a retraining: one at a time for an endpoint, one for an open alarm."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from contracts import RetrainingRequested
@@ -18,6 +18,28 @@ class Live:
     model: str
     version: int
     retrainable: bool
+
+
+_ON_ITS_WAY = timedelta(minutes=1)
+
+
+def may_be_early(said_at: datetime, now: datetime) -> bool:
+    """Whether a drift of a version that does not serve here yet may have overtaken the news that it does."""
+    return now - said_at < _ON_ITS_WAY
+
+
+def drift_is_over(before: Live, after: Live | None) -> str | None:
+    """Why a drift of what served is over, for a person; None while the same version serves."""
+    if after is None:
+        return f"{before.endpoint} was removed"
+    if (before.model, before.version) != (after.model, after.version):
+        return f"{after.model} version {after.version} took the place of version {before.version}"
+    return None
+
+
+def brought_nothing(template: str, outcome: str | None) -> bool:
+    """Whether a retraining, or the promotion of what it brought, ended and left the endpoint as it was."""
+    return outcome != ("candidate_proposed" if template == "retraining" else "in_business")
 
 
 @dataclass(frozen=True)

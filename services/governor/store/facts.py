@@ -94,6 +94,12 @@ async def live(session: AsyncSession, endpoint: str) -> Live | None:
     return Live(**row) if row else None
 
 
+async def revision(session: AsyncSession, endpoint: str) -> int | None:
+    """The newest revision that was heard of an endpoint, a removed one too; None for one that is not known."""
+    select = "SELECT revision FROM endpoint WHERE endpoint = :endpoint"
+    return (await session.execute(text(select), {"endpoint": endpoint})).scalar()
+
+
 async def now_serving(session: AsyncSession, endpoint: str, versions: tuple[int, ...], at: datetime) -> None:
     """The first time that a replica served these versions."""
     update = """

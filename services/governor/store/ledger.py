@@ -1,6 +1,6 @@
 """The ledger's rows: appended in order under one lock, never changed."""
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -178,8 +178,29 @@ async def seal(session: AsyncSession, document: dict[str, Any], sealed_at: datet
     await session.execute(text("UPDATE ledger_head SET sealed = :position"), {"position": document["position"]})
 
 
-async def checkpoints(session: AsyncSession) -> list[dict[str, Any]]:
-    return list((await session.scalars(text("SELECT document FROM ledger_checkpoint ORDER BY position"))).all())
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint as the database keeps it: its signed document beside the columns that repeat it."""
+
+    position: int
+    head: str
+    sealed_at: datetime
+    document: dict[str, Any]
+
+
+async def checkpoints(session: AsyncSession, after: int, limit: int, *, leaves: bool = False) -> list[Checkpoint]:
+    """Checkpoints beyond a position, in order; without the hashes of what they seal unless they are asked for."""
+    document = "document" if leaves else "document - 'leaves'"
+    select = f"""
+        SELECT position, head, sealed_at, {document} AS document FROM ledger_checkpoint
+        WHERE position > :after ORDER BY position LIMIT :limit
+    """
+    found = await session.execute(text(select), {"after": after, "limit": limit})
+    return [Checkpoint(**row) for row in found.mappings()]
+
+
+async def last_checkpoint(session: AsyncSession) -> int:
+    return (await session.scalars(text("SELECT coalesce(max(position), 0) FROM ledger_checkpoint"))).one()
 
 
 async def hash_at(session: AsyncSession, position: int) -> str | None:
@@ -187,14 +208,10 @@ async def hash_at(session: AsyncSession, position: int) -> str | None:
     return (await session.scalars(text(select), {"position": position})).first()
 
 
-async def walk(session: AsyncSession, chunk: int = 1000) -> AsyncIterator[Entry]:
-    """Every record in order of position."""
-    select = f"SELECT {_LISTED} FROM ledger_record WHERE position > :after ORDER BY position LIMIT :chunk"
-    after = -(2**62)
-    while rows := (await session.execute(text(select), {"after": after, "chunk": chunk})).mappings().all():
-        for row in rows:
-            yield Entry(**row)
-        after = rows[-1]["position"]
+async def chunk(session: AsyncSession, after: int, limit: int) -> list[Entry]:
+    """The next records in order of position."""
+    select = f"SELECT {_LISTED} FROM ledger_record WHERE position > :after ORDER BY position LIMIT :limit"
+    return [Entry(**r) for r in (await session.execute(text(select), {"after": after, "limit": limit})).mappings()]
 
 
 async def page(

@@ -110,6 +110,24 @@ async def due(session: AsyncSession) -> list[UUID]:
     return list((await session.scalars(text(select))).all())
 
 
+async def due_now(session: AsyncSession, id: UUID) -> None:
+    """The timers' job shall look at this process next."""
+    await session.execute(text("UPDATE process SET due = now() WHERE id = :id AND state = 'running'"), {"id": id})
+
+
+async def postpone(session: AsyncSession, id: UUID, until: datetime) -> Process | None:
+    """Look at a process that could not be moved on later: what lies behind it must not wait for it."""
+    update = "UPDATE process SET due = :until, stuck = true WHERE id = :id AND state = 'running'"
+    await session.execute(text(update), {"id": id, "until": until})
+    return await get(session, id)
+
+
+async def freed(session: AsyncSession, id: UUID) -> bool:
+    """A process was moved on; answers whether it was stuck before."""
+    update = "UPDATE process SET stuck = false WHERE id = :id AND stuck RETURNING 1"
+    return (await session.execute(text(update), {"id": id})).first() is not None
+
+
 async def post(session: AsyncSession, process_id: UUID, message: str, payload: dict[str, Any]) -> None:
     """Put a message into a process's mailbox."""
     insert = "INSERT INTO mailbox (process_id, message, payload) VALUES (:process, :message, CAST(:payload AS jsonb))"

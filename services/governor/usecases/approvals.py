@@ -79,7 +79,8 @@ class Approvals:
                 approval_id=id, deployment_id=approval.deployment_id, endpoint=approval.endpoint,
                 revoked_by=by.actor, reason=reason,
             )  # fmt: skip
-            tx.emit(event, unit=approval.unit, detail=_detail(approval) | {"reason": reason})
+            with tx.story(process.correlation_id):
+                tx.emit(event, unit=approval.unit, detail=_detail(approval) | {"reason": reason})
             await self._runner.post(tx, process.id, "approval.revoked", {"reason": reason})
             return approval
 
@@ -96,7 +97,7 @@ class Approvals:
         )  # fmt: skip
         detail = {"granted_by": approval.decided_by, "evidence_digest": approval.evidence_digest}
         tx.emit(event, unit=approval.unit, detail=_detail(approval) | detail)
-        return {"approval_id": str(approval.id)}
+        return {"approval_id": str(approval.id), "grant_lasts": f"PT{int(self._lasts.total_seconds())}S"}
 
     async def reject(self, tx: Tx, process: Process, data: Mapping[str, Any]) -> Mapping[str, Any]:
         """Say that a person, a gate or a retirement refused it."""

@@ -1,10 +1,10 @@
 """The audit ledger: hears the rows of all services, chains them, seals the chain, and checks it."""
 
 import asyncio
-import os
 from collections import defaultdict
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,13 @@ from pydantic import ValidationError
 
 from contracts import AuditRecorded, AuditSealed, Signature
 from services.governor.domain import chain
-from services.governor.domain.chain import Link, Sealed, Verification
+from services.governor.domain.chain import End, Link, Sealed, Verification
+from services.governor.gateway import CheckpointFile
+from services.governor.store import alerts
 from services.governor.store import ledger as store
-from services.governor.store.ledger import Entry, Head
-from services.kit.alerts import raise_alert, resolve_alert
+from services.governor.store.ledger import Checkpoint, Entry, Head
+from services.kit.again import each
+from services.kit.alerts import alert_id, raise_alert, resolve_alert
 from services.kit.cloudevents import source
 from services.kit.context import Context, system, use
 from services.kit.db import Database, Tx, as_cursor
@@ -32,6 +35,9 @@ from .places import position
 log = get_logger(__name__)
 
 _LOOK_S = 1.0
+_CHUNK = 500
+"""Records or checkpoints in memory at a time."""
+_SET_BACK = "ledger-set-back"
 _OWN_SEAL = frozenset({"signature", "from", "leaves"})
 
 
@@ -62,7 +68,7 @@ class Ledger:
         self.db = db
         self._signer = signer
         self._keys = keys
-        self.checkpoints = checkpoints
+        self.checkpoints = CheckpointFile(checkpoints)
         self._seal_rows = seal_rows
         self._seal_after_s = seal_after_s
         self._gap_alert_s = gap_alert_s
@@ -111,11 +117,11 @@ class Ledger:
 
     async def watch(self) -> None:
         """Seal, and tell of gaps, for as long as the service runs."""
+        duties: list[Callable[[], Awaitable[object]]] = [self.tell_gaps, self.seal_when_due]
         with use(Context(system("governor"))):
-            await self._compare_with_file()
+            await self._attend([self._compare_with_file, *duties])
             while True:
-                await self.tell_gaps()
-                await self.seal_when_due()
+                await self._attend(duties)
                 try:
                     async with asyncio.timeout(_LOOK_S * 5):
                         await self._appended.wait()
@@ -123,6 +129,16 @@ class Ledger:
                     continue
                 self._appended.clear()
                 await asyncio.sleep(min(_LOOK_S, self._seal_after_s))
+
+    @staticmethod
+    async def _attend(duties: list[Callable[[], Awaitable[object]]]) -> None:
+        """Every duty has its turn, whatever becomes of the one before. Raises the first failure after that."""
+
+        async def do(duty: Callable[[], Awaitable[object]]) -> None:
+            await duty()
+
+        for _, failure in await each("ledger", duties, do):
+            raise failure
 
     async def seal_when_due(self) -> AuditSealed | None:
         """Seal once enough rows, or old enough ones, wait for it. A seal's own audit row needs no seal."""
@@ -151,15 +167,15 @@ class Ledger:
             line = event.model_dump(mode="json") | {
                 "from": head.sealed, "leaves": [chain.leaf(content) for content in contents]
             }  # fmt: skip
-            await asyncio.to_thread(_write_lines, self.checkpoints, [line])
+            await asyncio.to_thread(self.checkpoints.append, [line])
             await store.seal(tx.session, line, event.sealed_at)
             tx.emit(event, unit="*", detail={"position": event.position, "head": event.head})
         return event
 
     async def _adopted(self, tx: Tx, head: Head) -> Head:
         """Take over checkpoints of the file that a crash kept out of the database."""
-        for line in await asyncio.to_thread(_read_lines, self.checkpoints):
-            fits = line["from"] == head.sealed and line["position"] <= head.position
+        for line in await asyncio.to_thread(self.checkpoints.after, head.sealed):
+            fits = line.get("from") == head.sealed and line["position"] <= head.position and self._is_trusted(line)
             if fits and await store.hash_at(tx.session, line["position"]) == line["head"]:
                 event = AuditSealed.model_validate(line)
                 await store.seal(tx.session, line, event.sealed_at)
@@ -183,15 +199,23 @@ class Ledger:
                 resolve_alert(tx, "ledger-gap", service, "the missing rows came", unit="*")
 
     async def verify(self) -> dict[str, Any]:
-        """Walk the whole ledger against its checkpoints, those in the file included."""
+        """Walk the whole ledger against its checkpoints, those in the file included, and its copied columns."""
         async with self.db.reading() as session:
-            lines = [*await store.checkpoints(session), *await asyncio.to_thread(_read_lines, self.checkpoints)]
-            walk = Verification(self._seals(lines))
-            async for entry in store.walk(session):
-                walk.see(Link(entry.position, entry.hash, entry.content), entry.service, entry.number)
+            head = await store.head(session)
+            last, numbers = await store.last_checkpoint(session), await store.last_numbers(session)
+        seals: dict[int, list[Sealed]] = defaultdict(list)
+        async for seal in self._sealed():
+            seals[seal.position].append(seal)
+        walk = Verification(seals, End(head.position, head.hash, numbers))
+        async for entries in self._chunks():
+            for entry in entries:
+                walk.see(Link(entry.position, entry.hash, entry.content), vars(entry))
         fault = walk.finish()
+        if fault is None and head.sealed > last:
+            fault = (last + 1, f"the ledger is marked as sealed to {head.sealed}, its last checkpoint is at {last}")
         return {
             "ok": fault is None, "records": walk.position, "head": walk.head, "checkpoints": len(walk.seals),
+            "sealed_to": walk.proved, "says": fault[1] if fault else chain.conclusion(walk.position, walk.proved),
             "first_bad": {"position": fault[0], "reason": fault[1]} if fault else None,
         }  # fmt: skip
 
@@ -203,37 +227,71 @@ class Ledger:
 
     async def export(self) -> AsyncIterator[bytes]:
         """Every record as a JSON line, for the offline verifier: its bytes as they were chained."""
-        async with self.db.reading() as session:
-            async for entry in store.walk(session):
-                line = {"position": entry.position, "hash": entry.hash, "record": entry.content.decode()}
-                yield orjson.dumps(line) + b"\n"
+        async for entries in self._chunks():
+            yield b"".join(
+                orjson.dumps({"position": entry.position, "hash": entry.hash, "record": entry.content.decode()}) + b"\n"
+                for entry in entries
+            )
 
-    def checkpoint_file(self) -> bytes:
+    def checkpoint_file(self) -> Iterator[bytes]:
         """The signed checkpoints as they lie outside the database."""
-        return b"".join(orjson.dumps(line) + b"\n" for line in _read_lines(self.checkpoints))
+        return self.checkpoints.chunks()
+
+    async def _chunks(self) -> AsyncIterator[list[Entry]]:
+        """All records, a bounded number at a time. No transaction is open while a slow reader takes them."""
+        after = -(2**62)
+        while True:
+            async with self.db.reading() as session:
+                entries = await store.chunk(session, after, _CHUNK)
+            if not entries:
+                return
+            yield entries
+            after = entries[-1].position
+
+    async def _sealed(self) -> AsyncIterator[Sealed]:
+        """All checkpoints, of the database and of the file."""
+        after = -(2**62)
+        while True:
+            async with self.db.reading() as session:
+                kept = await store.checkpoints(session, after, _CHUNK)
+            if not kept:
+                break
+            for checkpoint in kept:
+                yield self._kept(checkpoint)
+            after = kept[-1].position
+        lines = self.checkpoints.lines()
+        while some := await asyncio.to_thread(lambda: list(islice(lines, _CHUNK))):
+            for line in some:
+                yield self._seal(line)
+
+    def _kept(self, checkpoint: Checkpoint) -> Sealed:
+        """A checkpoint whose columns say something else than its document is not trusted."""
+        told = self._seal(checkpoint.document)
+        same = (told.position, told.head) == (checkpoint.position, checkpoint.head)
+        return Sealed(checkpoint.position, checkpoint.head, told.trusted and same)
+
+    def _seal(self, line: dict[str, Any]) -> Sealed:
+        position, head = line.get("position"), line.get("head")
+        if type(position) is int and isinstance(head, str):
+            return Sealed(position, head, position > 0 and self._is_trusted(line))
+        return Sealed(1, "", False)
 
     async def _compare_with_file(self) -> None:
         """At start: a file that seals something else than the database holds says that one of them was set back."""
-        lines = await asyncio.to_thread(_read_lines, self.checkpoints)
+        last = await asyncio.to_thread(self.checkpoints.last)
+        position = last.get("position") if last else 0
         async with self.db.transaction() as tx:
-            sealed = await store.checkpoints(tx.session)
-            if lines and await store.hash_at(tx.session, lines[-1]["position"]) != lines[-1]["head"]:
-                _tell_set_back(tx, f"the last checkpoint in {self.checkpoints.name} seals record "
-                                   f"{lines[-1]['position']}, which is another or missing in the database")  # fmt: skip
-            elif len(sealed) > len(lines):
-                _tell_set_back(tx, f"{self.checkpoints.name} holds {len(lines)} of {len(sealed)} checkpoints")
-                await asyncio.to_thread(_write_lines, self.checkpoints, sealed[len(lines) :])
-
-    def _seals(self, lines: list[dict[str, Any]]) -> Mapping[int, list[Sealed]]:
-        seals: dict[int, list[Sealed]] = defaultdict(list)
-        for line in lines:
-            position, head = line.get("position"), line.get("head")
-            if isinstance(position, int) and isinstance(head, str):
-                seal = Sealed(position, head, self._is_trusted(line))
-            else:
-                seal = Sealed(1, "", False)
-            seals[seal.position].append(seal)
-        return seals
+            if type(position) is not int or (last and await store.hash_at(tx.session, position) != last.get("head")):
+                _tell_set_back(tx, f"the last checkpoint in {self.checkpoints.path.name} seals record "
+                                   f"{position}, which is another or missing in the database")  # fmt: skip
+                return
+            if missing := await store.checkpoints(tx.session, position, _CHUNK, leaves=True):
+                _tell_set_back(tx, f"{self.checkpoints.path.name} ends at {position} and lacks later checkpoints")
+            elif await _is_raised(tx):
+                resolve_alert(tx, _SET_BACK, chain.LEDGER, "file and database agree again", unit="*")
+            while missing:
+                await asyncio.to_thread(self.checkpoints.append, [checkpoint.document for checkpoint in missing])
+                missing = await store.checkpoints(tx.session, missing[-1].position, _CHUNK, leaves=True)
 
     def _is_trusted(self, line: dict[str, Any]) -> bool:
         try:
@@ -244,29 +302,14 @@ class Ledger:
         return True
 
 
+async def _is_raised(tx: Tx) -> bool:
+    known = await alerts.get(tx.session, alert_id(_SET_BACK, chain.LEDGER))
+    return known is not None and known.state != "resolved"
+
+
 def _tell_set_back(tx: Tx, detail: str) -> None:
     raise_alert(
-        tx, "ledger-set-back", chain.LEDGER, "critical", "the audit ledger is not what was sealed", detail,
+        tx, _SET_BACK, chain.LEDGER, "critical", "the audit ledger is not what was sealed", detail,
         "Verify the ledger (fairlead audit verify) and find out who restored or changed the database or the file.",
         unit="*",
     )  # fmt: skip
-
-
-def _write_lines(path: Path, lines: list[dict[str, Any]]) -> None:
-    """Append lines and see them on the disk before anything relies on them."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab+") as file:
-        file.seek(0)
-        whole = file.read().rfind(b"\n") + 1
-        file.truncate(whole)  # a line torn by a crash while writing was never relied on
-        file.write(b"".join(orjson.dumps(line) + b"\n" for line in lines))
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _read_lines(path: Path) -> list[dict[str, Any]]:
-    """The checkpoints of the file, without a line that a crash tore."""
-    if not path.exists():
-        return []
-    lines = path.read_bytes().split(b"\n")
-    return [orjson.loads(line) for line in lines[:-1] if line.strip()]

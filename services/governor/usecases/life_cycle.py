@@ -1,21 +1,26 @@
 """The life cycle: what is heard of use cases, versions and deployments moves the processes."""
 
 import asyncio
+from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 from contracts import (
     DeploymentChanged,
     DeploymentRequested,
+    DeploymentSettled,
     ModelRegistered,
     ModelRetired,
     ReplicaReported,
     UseCaseRegistered,
 )
+from services.governor.domain import retraining
 from services.governor.store import alerts, facts, processes
 from services.governor.store.processes import Process
-from services.kit.alerts import alert_id
+from services.kit.again import each
+from services.kit.alerts import alert_id, raise_alert, resolve_alert
 from services.kit.bus import current_envelope
-from services.kit.context import Context, current, system, use
+from services.kit.context import EVERY_UNIT, Context, as_caller, current, system, use
 from services.kit.db import Database, Tx
 from services.kit.errors import NotYet
 from services.kit.ids import now, uuid7
@@ -23,6 +28,8 @@ from services.kit.ids import now, uuid7
 from .runner import Runner
 
 _TIMER_S = 15.0
+_STUCK = "process-stuck"
+_STUCK_PAUSE = timedelta(minutes=5)
 
 
 class LifeCycle:
@@ -62,7 +69,9 @@ class LifeCycle:
             if not await facts.retire(tx.session, event.model, event.version, current_envelope().time):
                 raise NotYet(f"{event.model} version {event.version} is not known here yet")
             for process_id in await processes.about(tx.session, event.model, event.version):
-                await self._runner.post(tx, process_id, "model.retired", event.model_dump(mode="json"))
+                await self._runner.leave(tx, process_id, "model.retired", event.model_dump(mode="json"))
+        with use(as_caller(system("governor"))):
+            await self.wake_all()
 
     async def follow(self, event: DeploymentChanged) -> None:
         """What an endpoint shall serve changed: processes that wait for their rollout go on."""
@@ -71,31 +80,60 @@ class LifeCycle:
             if not await facts.save_endpoint(tx.session, event, current_envelope().time):
                 return
             after = await facts.live(tx.session, event.endpoint)
-            if before and after and (before.model, before.version) != (after.model, after.version):
-                reason = f"{after.model} version {after.version} took the place of version {before.version}"
-                await alerts.resolved(tx.session, alert_id("drift", event.endpoint), reason, now())
+            if before and (over := retraining.drift_is_over(before, after)):
+                await alerts.resolved(tx.session, alert_id("drift", event.endpoint), over, now())
             for variant in event.variants:
                 process = await processes.of_deployment(tx.session, variant.grant.statement.deployment_id)
                 if process:
                     payload = {"revision": event.revision, "state": event.state}
                     await self._runner.post(tx, process.id, "deployment.changed", payload)
 
+    async def settle(self, event: DeploymentSettled) -> None:
+        """It is decided what became of a rollout: its process ends."""
+        async with self._db.transaction() as tx:
+            process = await processes.of_deployment(tx.session, event.deployment_id)
+            if process is None:
+                raise NotYet(f"deployment {event.deployment_id} is not known here yet")
+            payload = event.model_dump(mode="json", include={"state", "reason"})
+            await self._runner.post(tx, process.id, "deployment.settled", payload)
+
     async def note_serving(self, event: ReplicaReported) -> None:
         """A replica serves: from ready to in business it took until now."""
         async with self._db.transaction() as tx:
             if event.state == "ready" and event.loaded:
+                if (await facts.revision(tx.session, event.endpoint) or 0) < event.revision:
+                    raise NotYet(f"revision {event.revision} of {event.endpoint} is not known here yet")
                 await facts.now_serving(tx.session, event.endpoint, event.loaded, event.reported_at)
 
     async def wake_due(self) -> None:
         """Fire the timers of processes, for as long as the service runs."""
         with use(Context(system("governor"))):
             while True:
-                async with self._db.reading() as session:
-                    due = await processes.due(session)
-                for process_id in due:
-                    async with self._db.transaction() as tx:
-                        await self._runner.wake(tx, process_id)
+                await self.wake_all()
                 await asyncio.sleep(_TIMER_S)
+
+    async def wake_all(self) -> None:
+        """Move on every process that is due. One that cannot be moved on stops no other: it is told and tried later."""
+        async with self._db.reading() as session:
+            due = await processes.due(session)
+        for process_id, error in await each("timers", due, self._wake):
+            await self._tell_stuck(process_id, error)
+
+    async def _wake(self, process_id: UUID) -> None:
+        async with self._db.transaction() as tx:
+            await self._runner.wake(tx, process_id)
+            if await processes.freed(tx.session, process_id):
+                resolve_alert(tx, _STUCK, str(process_id), "the process moved on", unit=EVERY_UNIT)
+
+    async def _tell_stuck(self, process_id: UUID, error: Exception) -> None:
+        async with self._db.transaction() as tx:
+            process = await processes.postpone(tx.session, process_id, now() + _STUCK_PAUSE)
+            if process and process.state == "running":
+                detail = f"version {process.version} of {process.model} for {process.endpoint}: {type(error).__name__}"
+                raise_alert(
+                    tx, _STUCK, str(process_id), "critical", f"a life cycle of {process.endpoint} cannot go on", detail,
+                    "Look at the governor's log; the process is tried again every few minutes.", unit=EVERY_UNIT,
+                )  # fmt: skip
 
     async def _facts(self, tx: Tx, event: DeploymentRequested) -> dict[str, Any]:
         use_case = await facts.use_case(tx.session, event.use_case)
@@ -113,13 +151,13 @@ class LifeCycle:
         """A template asks in the name of a person, where a person asked for the retraining."""
         if event.retraining_id is None:
             return []
-        retraining = await processes.of_retraining(tx.session, event.retraining_id)
-        asked_by = retraining.requested_by if retraining else ""
+        behind = await processes.of_retraining(tx.session, event.retraining_id)
+        asked_by = behind.requested_by if behind else ""
         return [asked_by] if asked_by and not asked_by.startswith("service:") else []
 
     async def _tell_retraining(self, tx: Tx, event: DeploymentRequested) -> None:
         if event.retraining_id is None:
             return
-        if retraining := await processes.of_retraining(tx.session, event.retraining_id):
+        if behind := await processes.of_retraining(tx.session, event.retraining_id):
             payload = {"deployment_id": str(event.deployment_id), "version": event.version}
-            await self._runner.post(tx, retraining.id, "deployment.requested", payload)
+            await self._runner.post(tx, behind.id, "deployment.requested", payload)

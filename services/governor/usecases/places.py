@@ -1,6 +1,6 @@
 """Places in lists that are ordered by moment and id, as opaque cursors."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from uuid import UUID
 
 from services.kit.db import as_cursor, from_cursor
@@ -20,11 +20,12 @@ def moment_and_id(cursor: str | None) -> tuple[datetime, UUID] | None:
         return None
     try:
         moment, id = datetime.fromisoformat(values[0]), UUID(values[1])
-    except (TypeError, ValueError, AttributeError):
+        if moment.tzinfo is None:
+            raise ValueError("a moment without a zone")
+        # A zone can carry a moment out of the calendar: only what is a moment in UTC too can be looked for.
+        return moment.astimezone(UTC), id
+    except (TypeError, ValueError, AttributeError, OverflowError):
         raise Invalid(_FOREIGN, "cursor") from None
-    if moment.tzinfo is None:
-        raise Invalid(_FOREIGN, "cursor")
-    return moment, id
 
 
 def position(cursor: str | None) -> int | None:

@@ -34,8 +34,10 @@ class Retrainings:
         async with self._db.transaction() as tx:
             await processes.hold_endpoint(tx.session, event.endpoint)
             live = await facts.live(tx.session, event.endpoint)
-            if live is None:
-                raise NotYet(f"endpoint {event.endpoint} is not known here yet")
+            if over := await self._no_longer(tx, event, live, about.time):
+                tx.record("retraining.withheld", event.endpoint, unit=about.unit, model=event.model, reason=over)
+                return
+            assert live
             alarm = await alerts.raised(tx.session, _alarm(event), live.unit, about.source, about.time)
             reason = await self._against(tx, event, live, alarm.retraining_id)
             if reason:
@@ -76,17 +78,33 @@ class Retrainings:
                 mode="json", include={"outcome", "reason", "champion_metrics", "candidate_metrics"}
             )
             await self._runner.post(tx, process.id, "retraining.completed", payload)
-            if event.outcome == "failed":
-                await alerts.release(tx.session, event.retraining_id)
             if event.outcome == "champion_kept":
                 reason = f"a retraining found nothing better: {event.reason}"
                 await alerts.resolved(tx.session, alert_id("drift", event.endpoint), reason, now())
 
+    async def free_alarm(self, tx: Tx, process: Process) -> None:
+        """A retraining or its promotion ended and nothing is better: the next drift may ask for another."""
+        if process.retraining_id and retraining.brought_nothing(process.template, process.outcome):
+            await alerts.release(tx.session, process.retraining_id)
+
+    async def _no_longer(self, tx: Tx, event: DriftDetected, live: Live | None, said_at: datetime) -> str | None:
+        """Why a drift is nobody's concern any more: an alarm about what does not serve would never end.
+
+        Raises NotYet for what may not have been heard yet.
+        """
+        if live is None:
+            if await facts.revision(tx.session, event.endpoint) is None:
+                raise NotYet(f"endpoint {event.endpoint} is not known here yet")
+            return "the endpoint was removed"
+        if (event.model, event.version) == (live.model, live.version):
+            return None
+        if retraining.may_be_early(said_at, now()):
+            raise NotYet(f"version {event.version} of {event.endpoint} is not known to serve here")
+        return f"version {event.version} no longer serves"
+
     async def _against(self, tx: Tx, event: DriftDetected, live: Live, bound: UUID | None) -> str | None:
         if not event.retrain:
             return "the endpoint's settings do not ask for it"
-        if (event.model, event.version) != (live.model, live.version):
-            return f"version {event.version} no longer serves"
         if bound:
             return f"this alarm led to retraining {bound} already"
         return retraining.why_not(live, await processes.under_way(tx.session, event.endpoint))

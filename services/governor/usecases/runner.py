@@ -1,6 +1,6 @@
 """Runs process instances: does the work they wait for, and hands them their mail when they wait for it."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -16,6 +16,9 @@ Operation = Callable[[Tx, Process, Mapping[str, Any]], Awaitable[Mapping[str, An
 """Work of a process: gets the process's data, answers what is added to them."""
 
 
+Ending = Callable[[Tx, Process], Awaitable[None]]
+
+
 class Runner:
     """All templates, their gates and the operations behind their tasks.
 
@@ -27,11 +30,15 @@ class Runner:
         self.policies = policies
         self._operations: dict[str, Operation] = {}
         self._asks: dict[str, Operation] = {}
+        self._endings: list[Ending] = []
 
-    def serve(self, operations: Mapping[str, Operation], asks: Mapping[str, Operation]) -> None:
-        """Say who does the work. Raises BadTemplate for a task or a policy that nobody would look at."""
+    def serve(
+        self, operations: Mapping[str, Operation], asks: Mapping[str, Operation], endings: Sequence[Ending] = ()
+    ) -> None:
+        """Say who does the work, and who is told of each process that ended. Raises BadTemplate for a task or a policy that nobody would look at."""
         self._operations |= operations
         self._asks |= asks
+        self._endings += endings
         drawn = {task for template in self.templates.values() for task in template.host_tasks}
         if unknown := sorted(drawn - self._operations.keys()):
             raise engine.BadTemplate(f"no service does the tasks {', '.join(unknown)}")
@@ -44,8 +51,9 @@ class Runner:
         instance = self.templates[process.template].start({})
         _note(process, instance)
         await store.insert(tx.session, process)
-        tx.record("process.started", process.endpoint, unit=process.unit, process_id=str(process.id),
-                  template=process.template, model=process.model, version=process.version)  # fmt: skip
+        with tx.story(process.correlation_id):
+            tx.record("process.started", process.endpoint, unit=process.unit, process_id=str(process.id),
+                      template=process.template, model=process.model, version=process.version)  # fmt: skip
         await self._go_on(tx, process, instance)
 
     async def post(self, tx: Tx, process_id: UUID, message: str, payload: dict[str, Any]) -> None:
@@ -54,6 +62,13 @@ class Runner:
         if process and process.state == "running":
             await store.post(tx.session, process_id, message, payload)
             await self._go_on(tx, process, Instance.restored(process.workflow))
+
+    async def leave(self, tx: Tx, process_id: UUID, message: str, payload: dict[str, Any]) -> None:
+        """Put a message into the mailbox of a process and let the timers' job move it on: one that fails stops no other."""
+        process = await store.lock(tx.session, process_id)
+        if process and process.state == "running":
+            await store.post(tx.session, process_id, message, payload)
+            await store.due_now(tx.session, process_id)
 
     async def decided(self, tx: Tx, process: Process, task: str, result: Mapping[str, Any]) -> None:
         """A person did their task. The process is locked by the caller. Raises LookupError when it is not there."""
@@ -73,6 +88,11 @@ class Runner:
             await self._go_on(tx, process, instance)
 
     async def _go_on(self, tx: Tx, process: Process, instance: Instance) -> None:
+        """Whoever moves a process on, what it says belongs to its own story."""
+        with tx.story(process.correlation_id):
+            await self._advance(tx, process, instance)
+
+    async def _advance(self, tx: Tx, process: Process, instance: Instance) -> None:
         await self._do_work(tx, process, instance)
         while mail := await store.take(tx.session, process.id, instance.awaits):
             instance.deliver(*mail)
@@ -82,7 +102,9 @@ class Runner:
             await store.empty(tx.session, process.id)
             tx.record("process.ended", process.endpoint, unit=process.unit, process_id=str(process.id),
                       template=process.template, model=process.model, version=process.version,
-                      outcome=process.outcome)  # fmt: skip
+                      outcome=process.outcome, reason=_reason(instance))  # fmt: skip
+            for ending in self._endings:
+                await ending(tx, process)
         await store.save(tx.session, process)
 
     async def _do_work(self, tx: Tx, process: Process, instance: Instance) -> None:
@@ -105,3 +127,12 @@ def _note(process: Process, instance: Instance) -> None:
     process.due = instance.due
     if instance.ended:
         process.state, process.outcome, process.ended_at = "ended", instance.outcome, now()
+
+
+def _reason(instance: Instance) -> str | None:
+    """Why the deployer could not roll out, or somebody took the grant back, in their words."""
+    for message in ("deployment_settled", "approval_revoked", "model_retired", "retraining_completed"):
+        told = instance.data.get(message)
+        if isinstance(told, Mapping) and told.get("reason"):
+            return str(told["reason"])
+    return None

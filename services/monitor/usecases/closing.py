@@ -2,7 +2,6 @@
 
 import asyncio
 from datetime import timedelta
-from functools import partial
 from itertools import groupby
 from math import log
 from typing import Any
@@ -46,10 +45,12 @@ class Closing:
                 due = await store.windows_to_close(session, reached) if reached else []
                 still_open = bool(due) or await store.anything_open(session)
         by_endpoint = [(of, list(keys)) for of, keys in groupby(due, key=lambda key: (key.endpoint, key.unit))]
-        await each(partial(self._close, *of, keys) for of, keys in by_endpoint)
+        for _, failure in await each("windows", by_endpoint, self._close):
+            raise failure  # after all others had their turn; it is told and tried again
         return still_open
 
-    async def _close(self, endpoint: str, unit: str, keys: list[WindowKey]) -> None:
+    async def _close(self, one: tuple[tuple[str, str], list[WindowKey]]) -> None:
+        (endpoint, unit), keys = one
         watched = {key.version: await self._versions.find(endpoint, key.version) for key in keys}
         with use(Context(system("monitor", unit))):
             async with self._db.transaction() as tx:

@@ -1,0 +1,9 @@
+"""Away: a part that a service needs does not answer now. It delays work, and is never a record's or a caller's fault."""
+
+from . import db, kafka
+from .errors import Unavailable
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether Kafka, PostgreSQL, the object store or another service is away; what failed of it is tried again."""
+    return isinstance(error, Unavailable) or kafka.is_away(error) or db.is_away(error)
