@@ -8,8 +8,8 @@ from pydantic import AwareDatetime, StringConstraints
 
 from contracts import ModelSchema, Name, Scan, ServiceLevel, Training
 from services.kit.auth import allow
-from services.kit.db import as_cursor, from_cursor
 from services.kit.http import Body, Page, Who, page
+from services.kit.inputs import Version, as_cursor, from_cursor, name
 from services.kit.objects import Objects
 from services.kit.service import router as new_router
 
@@ -20,11 +20,11 @@ from .manifest import validated
 from .usecases import Catalog, acting_unit
 
 Model = Annotated[Name, Path()]
-Number = Annotated[int, Path(ge=1, le=2**31 - 1)]
+Number = Annotated[Version, Path()]
 Limit = Annotated[int, Query(ge=1, le=500)]
 Cursor = Annotated[str | None, Query(max_length=500)]
 AnyState = Literal["registered", "quarantined", "retired", "serving"]
-Words = Annotated[str, StringConstraints(max_length=200, pattern=r"^[^\x00]*$")]
+Words = Annotated[str, StringConstraints(max_length=200)]
 
 
 class UseCaseBody(Body):
@@ -243,8 +243,8 @@ def _versions(routes: APIRouter, catalog: Catalog, objects: Objects) -> None:
 
 
 def _after(cursor: str | None) -> str:
-    values = from_cursor(cursor, 1)
-    return str(values[0]) if values else ""
+    values = from_cursor(cursor, name)
+    return values[0] if values else ""
 
 
 _TEXT = {"type": "string"}

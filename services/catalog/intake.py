@@ -11,6 +11,7 @@ from typing import Any
 
 from contracts import Training
 from services.kit.errors import Invalid
+from services.kit.inputs import check_texts
 from services.kit.objects import Objects
 from services.kit.signing import canonical
 
@@ -70,7 +71,7 @@ class Intake:
         data = {each.name: each.digest for each in members}.get(pack.manifest.training or "")
         told = {"rows": training.rows or seen.training_rows, "data_digest": training.data_digest or data}
         metrics = training.metrics or pack.manifest.metrics
-        return Candidate(
+        made = Candidate(
             manifest=pack.manifest,
             digest=await self._objects.put_file(pack.file),
             members=tuple(members),
@@ -80,6 +81,8 @@ class Intake:
             environment=seen.environment,
             baseline_digest=await self._objects.put(canonical(seen.baseline)) if seen.baseline else None,
         )
+        check_texts(made.model_dump(mode="json"), "package")
+        return made
 
     def _pack(self, upload: Path, work: Path, overrides: dict[str, Any]) -> Pack:
         files, kind = work / "files", kind_of(upload)

@@ -5,7 +5,6 @@ import time
 from collections.abc import Sequence
 from typing import Annotated, Any, Generic, TypeVar
 
-import orjson
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -23,6 +22,7 @@ from .context import Caller, Context, use
 from .errors import Busy, Invalid, Refusal, TooLarge, Unauthorized, Unavailable
 from .health import Progress
 from .ids import uuid7
+from .inputs import check_target, check_texts
 from .telemetry import HTTP_REQUESTS, HTTP_SECONDS, get_logger
 
 log = get_logger(__name__)
@@ -42,12 +42,8 @@ class Body(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _is_text(cls, data: Any) -> Any:
-        """A lone surrogate parses as JSON and can be written nowhere."""
-        try:
-            orjson.dumps(data, default=str)
-        except orjson.JSONEncodeError:
-            raise ValueError("a text is not valid Unicode, or a number is out of range") from None
-        return data
+        """NUL characters and halves of surrogate pairs parse as JSON and can be stored nowhere."""
+        return check_texts(data)
 
 
 class Page(BaseModel, Generic[T]):
@@ -91,6 +87,7 @@ def make_app(
     for error, handler in _HANDLERS.items():
         app.add_exception_handler(error, handler)
     app.add_middleware(_Cap, limit=max_body_bytes, exceptions=large_bodies or {})
+    app.add_middleware(_Plain)
     app.add_middleware(_Story, verifier=verifier)
     return app
 
@@ -236,6 +233,22 @@ def _story_of(headers: dict[bytes, str]) -> dict[str, Any]:
     if len(parent) == 55 and parent.count("-") == 3:
         story["traceparent"] = parent
     return story
+
+
+class _Plain:
+    """Refuses a path or query that could be stored nowhere, before any route sees it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            try:
+                check_target(scope["path"], scope["query_string"])
+            except Invalid as refusal:
+                await problem(refusal)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
 
 
 class _Cap:

@@ -19,10 +19,11 @@ from services.governor.store.ledger import Entry, Head
 from services.kit.alerts import raise_alert, resolve_alert
 from services.kit.cloudevents import source
 from services.kit.context import Context, system, use
-from services.kit.db import Database, Tx, as_cursor
+from services.kit.db import Database, Tx
 from services.kit.errors import Forbidden, Invalid
 from services.kit.http import Page, page
 from services.kit.ids import now
+from services.kit.inputs import as_cursor
 from services.kit.signing import KeyRing, Signer, canonical
 from services.kit.stream import Record
 from services.kit.telemetry import get_logger
