@@ -19,6 +19,7 @@ from .again import again
 from .auth import Verifier
 from .bus import Bus, Subscription
 from .db import Database
+from .embedded import EmbeddedIssuer, check_embedded
 from .health import Progress
 from .http import make_app
 from .idempotency import IdempotentRoute
@@ -79,6 +80,10 @@ def application(parts: Parts) -> FastAPI:
 def run(build: Callable[[S], Parts], settings: type[S]) -> None:
     """Run a service until SIGTERM; exits 0 after what was in hand is finished."""
     given = settings()  # pyright: ignore[reportCallIssue]  # pydantic-settings fills it from the environment
+    try:
+        check_embedded(given)
+    except EmbeddedIssuer as error:
+        sys.exit(f"error: {error}")
     parts = build(given)
     configure_logging(parts.service, given.log_level)
     uvloop.run(_serve(parts))
