@@ -204,6 +204,6 @@ async def _take(session: AsyncSession, claim: Claim) -> None:
             raise AlreadyHandled(claim.key)
     elif not claim.taken:
         insert = "INSERT INTO idempotency (key, digest) VALUES (:key, :digest) ON CONFLICT DO NOTHING RETURNING 1"
-        if (await session.execute(text(insert), {"key": claim.key, "digest": claim.digest})).first() is None:
+        if (await session.execute(text(insert), {"key": claim.key, "digest": claim.digest()})).first() is None:
             raise Conflict("a request with this Idempotency-Key is being done or was done; its answer is not there")
     claim.taken = True

@@ -133,6 +133,12 @@ def _coded(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).decode()
 
 
+@pytest.mark.parametrize("cursor", ["", "x", "bm90IGpzb24", "WzFd", "e30", "é", "A" * 5000])
+def test_what_is_no_cursor_is_refused(cursor: str) -> None:
+    with pytest.raises(Invalid):
+        from_cursor(cursor, name)
+
+
 @pytest.mark.parametrize("text", ["\0", "a\ud800"])
 def test_a_text_of_a_cursor_can_be_stored(text: str) -> None:
     with pytest.raises(Invalid):
