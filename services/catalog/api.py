@@ -8,6 +8,7 @@ from pydantic import AwareDatetime, StringConstraints
 
 from contracts import ModelSchema, Name, Scan, ServiceLevel, Training
 from services.kit.auth import allow
+from services.kit.context import Caller
 from services.kit.http import Body, Page, Who, page
 from services.kit.inputs import Version, as_cursor, from_cursor, name
 from services.kit.objects import Objects
@@ -159,13 +160,17 @@ def _models(routes: APIRouter, catalog: Catalog, max_package_bytes: int) -> None
     async def register(request: Request, caller: Who, response: Response) -> VersionAnswer:
         """Register a model: one model file, or a zip or tar.gz of a folder with `fairlead.yaml`."""
         allow(caller, "model.register")
-        async with catalog.intake.folder() as work:
-            form = await upload.receive(request, work / "upload", max_package_bytes)
-            unit = acting_unit(caller, form.fields.pop("unit", None))
-            made, is_new = await catalog.register(form.path, work, unit, form.fields)
+        with catalog.intake.turn(caller.actor) as pace:
+            made, is_new = await taken(request, caller, pace)
         response.status_code = 201 if is_new else 200
         response.headers["location"] = f"/v1/models/{made.model}/versions/{made.version}"
         return VersionAnswer.of(made)
+
+    async def taken(request: Request, caller: Caller, pace: upload.Pace) -> tuple[ModelVersion, bool]:
+        async with catalog.intake.folder() as work:
+            form = await upload.receive(request, work / "upload", max_package_bytes, pace)
+            unit = acting_unit(caller, form.fields.pop("unit", None))
+            return await catalog.register(form.path, work, unit, form.fields)
 
     @routes.get("/models", tags=["models"])
     async def many(

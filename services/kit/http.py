@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, ConfigDict, model_validator
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from contracts import Service
@@ -19,7 +20,7 @@ from . import asyncapi, kafka
 from . import db as database
 from .auth import Verifier
 from .context import Caller, Context, use
-from .errors import Busy, Invalid, Refusal, TooLarge, Unauthorized, Unavailable
+from .errors import FULL, Busy, Invalid, NoRoom, Refusal, TooLarge, Unauthorized, Unavailable
 from .health import Progress
 from .ids import uuid7
 from .inputs import check_target, check_texts
@@ -127,6 +128,19 @@ async def _http(_: Request, error: Exception) -> Response:
     return problem(refusal)
 
 
+async def _gone(_: Request, error: Exception) -> Response:
+    """Whoever asked went away in the middle of the body: nobody reads this."""
+    assert isinstance(error, ClientDisconnect)
+    return Response(status_code=400)
+
+
+async def _system(request: Request, error: Exception) -> Response:
+    assert isinstance(error, OSError)
+    if error.errno in FULL:
+        return problem(NoRoom("a disk is full; nothing was done"))
+    return await _unexpected(request, error)
+
+
 async def _unexpected(request: Request, error: Exception) -> Response:
     if kafka.is_away(error) or database.is_away(error):
         return problem(Unavailable("a part that this needs is away; nothing was done, try again"))
@@ -140,6 +154,8 @@ _HANDLERS: dict[Any, Any] = {
     Refusal: _refused,
     RequestValidationError: _invalid,
     HTTPException: _http,
+    ClientDisconnect: _gone,
+    OSError: _system,
     Exception: _unexpected,
 }
 
