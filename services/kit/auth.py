@@ -23,7 +23,7 @@ from .tokens import ALGORITHM, AUDIENCE, ISSUER
 _EVERYONE = frozenset({"admin", "data-scientist", "engineer", "compliance", "executive", "service"})
 
 # One table, one function: Cedar takes its place later, behind the same `allow`.
-_ROLES: Mapping[str, frozenset[str]] = {
+ROLES: Mapping[str, frozenset[str]] = {
     "usecase.register": frozenset({"admin", "data-scientist", "engineer"}),
     "model.register": frozenset({"admin", "data-scientist", "engineer"}),
     "model.retire": frozenset({"admin", "data-scientist", "engineer", "compliance"}),
@@ -49,13 +49,12 @@ _ROLES: Mapping[str, frozenset[str]] = {
     "deadletter.read": frozenset({"admin", "engineer"}),
     "deadletter.replay": frozenset({"admin", "engineer"}),
 }
-ACTIONS = tuple(_ROLES)
 
 
 def allow(caller: Caller, action: str, unit: str | None = None) -> None:
     """Raise Forbidden unless one of the caller's roles may do this, in this business unit."""
-    if not caller.roles & _ROLES[action]:
-        may = ", ".join(sorted(_ROLES[action] - {"service"}))
+    if not caller.roles & ROLES[action]:
+        may = ", ".join(sorted(ROLES[action] - {"service"}))
         raise Forbidden(f"{caller.actor} may not do {action}: it takes one of the roles {may}")
     if unit is not None and not caller.sees(unit):
         raise Forbidden(f"{caller.actor} does not act for business unit {unit}")

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from joserfc import jwt
 from joserfc.jwk import OctKey
 
-from services.kit.auth import ACTIONS, Verifier, allow
+from services.kit.auth import ROLES, Verifier, allow
 from services.kit.context import Caller
 from services.kit.errors import Forbidden, Unauthorized
 from services.kit.settings import Settings
@@ -109,7 +109,7 @@ def test_a_role_ends_at_its_business_unit() -> None:
         allow(engineer, "deployment.request", "wealth")
 
 
-@pytest.mark.parametrize("action", ACTIONS)
+@pytest.mark.parametrize("action", ROLES)
 def test_a_caller_without_a_role_may_do_nothing(action: str) -> None:
     with pytest.raises(Forbidden):
         allow(Caller("stranger", "person", frozenset(), frozenset({"*"})), action)

@@ -25,7 +25,7 @@ async def administrator(_templates: str) -> AsyncIterator[AsyncConnection]:
 
 
 async def test_a_second_platform_on_a_server_takes_no_role_of_the_first(_templates: str, installation: Home) -> None:
-    strangers = dict.fromkeys(SERVICES, "another")
+    strangers: dict[str, str] = {service: "another" for service in SERVICES}
     name = f"second_{uuid4().hex}"
     with pytest.raises(MigrateError, match="of the platform in database fairlead_template"):
         await migrate(f"{_templates}/{name}", strangers)

@@ -15,6 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from contracts import OutcomeObserved, OutcomeReported, Service
+from services.kit.deadletters import topic_of
+from services.kit.deadletters import topic_of
 from services.kit.kafka import Connection
 from services.kit.objects import Objects
 from services.kit.outbox import Relay
@@ -187,7 +189,9 @@ async def test_what_is_no_outcome_is_a_dead_letter_with_its_reason(
         assert await eventually(followed, within=30)
 
         async def reasons() -> list[str] | None:
-            letters = await latest(Connection.read(operator.kafka_properties), [OutcomeReported.topic.dead_letters], 50)
+            letters = await latest(
+                Connection.read(operator.kafka_properties), [topic_of(OutcomeReported.topic.name)], 50
+            )
             told = [letter.header("__connect.errors.exception.message") for letter in letters]
             return told if len(told) >= len(wrong) else None
 
