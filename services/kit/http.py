@@ -80,7 +80,7 @@ def make_app(
     max_body_bytes: int,
     large_bodies: dict[str, int] | None = None,
 ) -> FastAPI:
-    """The service's HTTP application. `large_bodies` lifts the body cap of single paths."""
+    """The service's HTTP application. `large_bodies` sets the body cap of paths, and below those that end with /."""
     app = FastAPI(title=f"Fairlead {service}", version=version, redoc_url=None)
     for router in routers:
         app.include_router(router)
@@ -275,11 +275,17 @@ class _Cap:
         self._limit = limit
         self._exceptions = exceptions
 
+    def _limit_of(self, path: str) -> int:
+        if path in self._exceptions:
+            return self._exceptions[path]
+        below = [limit for prefix, limit in self._exceptions.items() if prefix[-1] == "/" and path.startswith(prefix)]
+        return max(below, default=self._limit)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        limit = self._exceptions.get(scope["path"], self._limit)
+        limit = self._limit_of(scope["path"])
         declared = dict(scope["headers"]).get(b"content-length", b"0")
         if declared.isdigit() and int(declared) > limit:
             await problem(TooLarge(f"the body is larger than {limit} bytes"))(scope, receive, send)

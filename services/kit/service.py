@@ -45,7 +45,7 @@ class Parts:
     jobs: Sequence[Job] = ()
     progress: Progress = field(default_factory=Progress)
     large_bodies: dict[str, int] = field(default_factory=dict[str, int])
-    """Paths that take larger bodies than the rest, with their caps in bytes."""
+    """Paths, and beginnings that end with /, whose caps in bytes are not that of the rest."""
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the process shall end: answers without an end (event streams) listen to it."""
     prepare: Callable[[FastAPI], None] | None = None

@@ -312,6 +312,15 @@ async def test_an_upload_is_passed_on_in_pieces_not_gathered(as_: Client, catalo
     assert len(catalog.seen[-1][1]) == 40_000_000
 
 
+@pytest.mark.parametrize(
+    "path", ["/login", "/approvals/x/decision", "/alerts/x/acknowledge", "/v1/dead-letters/replay"]
+)
+async def test_the_consoles_own_forms_are_small(as_: Client, path: str) -> None:
+    headers = {"content-type": "application/x-www-form-urlencoded"}
+    answer = await as_("").post(path, content=b"reason=" + b"x" * 1_000_000, headers=headers)
+    assert answer.status_code == 413, path
+
+
 async def test_an_answer_comes_back_as_it_is_made(as_: Client, scorer: Peer) -> None:
     times: list[float] = []
     async with as_("engineer").stream("GET", "/v2/models/slow") as response:
