@@ -164,6 +164,8 @@ def _caller(claims: dict[str, Any]) -> Caller:
     kind, roles, units = claims.get("kind", "person"), claims.get("roles", []), claims.get("units", [])
     if kind not in ("person", "application", "service") or not isinstance(roles, list) or not isinstance(units, list):
         raise Unauthorized("the token's kind, roles or units are not of the expected form")
+    if any("," in str(unit) for unit in units):  # PostgreSQL is told them as one list
+        raise Unauthorized("the token names a business unit with a comma")
     if not isinstance(claims["sub"], str):
         raise Unauthorized("the token's subject is not a text")
     try:

@@ -15,6 +15,7 @@ from starlette.types import Message
 from .context import Claim, current, use
 from .db import Database
 from .errors import Conflict, Invalid
+from .inputs import StrictRequest
 
 HEADER = "idempotency-key"
 _WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
@@ -31,7 +32,7 @@ class IdempotentRoute(APIRoute):
         async def once(request: Request) -> Response:
             key = request.headers.get(HEADER)
             if key is None or request.method not in _WRITES:
-                return await answer(request)
+                return await answer(StrictRequest(request.scope, request.receive))
             return await _once(request, key, answer)
 
         return once
@@ -69,7 +70,7 @@ class Asked:
         self._sum = hashlib.sha256(f"{request.method} {request.url.path}?{request.url.query}".encode() + b"\0")
         self._boundary = _boundary(request.headers.get("content-type", ""))
         self._held = b""
-        self.request = Request(request.scope, self._receiving)
+        self.request = StrictRequest(request.scope, self._receiving)
         """The request to hand on in place of the other."""
 
     async def read(self) -> None:

@@ -1,6 +1,7 @@
 """What strangers send: texts, numbers and moments that PostgreSQL can take, and cursors that were made here."""
 
 import base64
+import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar, overload
@@ -9,6 +10,7 @@ from uuid import UUID
 
 import orjson
 from pydantic import AwareDatetime, Field
+from starlette.requests import Request
 
 from .errors import Invalid
 
@@ -98,6 +100,25 @@ def check_target(path: str, query: bytes) -> None:
         for name, value in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
             check_text(value, _shown(name))
             check_text(name, "query")
+
+
+class StrictRequest(Request):
+    """A request whose JSON says everything once: of a repeated key, one reader takes the first and another the last."""
+
+    async def json(self) -> Any:
+        """Raises Invalid naming the key that is there twice."""
+        if not hasattr(self, "_json"):
+            self._json = json.loads(await self.body(), object_pairs_hook=_once_each)
+        return self._json
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        seen: set[str] = set()
+        key = next(key for key, _ in pairs if key in seen or seen.add(key))
+        raise Invalid(f"{_shown(key)}: this key is there twice", _shown(key))
+    return made
 
 
 # Moments and cursors

@@ -29,6 +29,7 @@ from services.kit.inputs import (
     uuid,
     version,
 )
+from services.kit.service import router
 from services.kit.settings import Settings
 
 
@@ -43,17 +44,17 @@ class Ask(Body):
 
 
 def routes() -> APIRouter:
-    router = APIRouter()
+    made = router()
 
-    @router.post("/v1/asks")
+    @made.post("/v1/asks")
     async def ask(body: Ask) -> str:
         return body.name
 
-    @router.get("/v1/things/{name}/{number}")
+    @made.get("/v1/things/{name}/{number}")
     async def thing(name: str, number: Version, query: Annotated[str | None, Query()] = None) -> str:
         return f"{name}{number}{query}"
 
-    return router
+    return made
 
 
 @pytest.fixture
@@ -74,6 +75,8 @@ async def http() -> AsyncIterator[httpx.AsyncClient]:
         (rb'{"name": "a", "lines": [{"text": "b", "tags": {"c\u0000": "d"}}]}', "lines.0.tags.c?"),
         (rb'{"name": "a", "\u0000": 1}', "?"),
         (b'{"name": ' + b"[" * 300 + b"]" * 300 + b"}", "body"),
+        (b'{"name": "a", "name": "b"}', "name"),
+        (b'{"name": "a", "lines": [{"text": "b", "text": "b"}]}', "text"),
         (b'{"name": 1' + b"0" * 30 + b"}", "body"),
     ],
 )

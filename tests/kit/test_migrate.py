@@ -25,7 +25,7 @@ async def administrator(_templates: str) -> AsyncIterator[AsyncConnection]:
 
 
 async def test_a_second_platform_on_a_server_takes_no_role_of_the_first(_templates: str, installation: Home) -> None:
-    strangers: dict[str, str] = {service: "another" for service in SERVICES}
+    strangers: dict[str, str] = dict.fromkeys(SERVICES, "another")
     name = f"second_{uuid4().hex}"
     with pytest.raises(MigrateError, match="of the platform in database fairlead_template"):
         await migrate(f"{_templates}/{name}", strangers)
