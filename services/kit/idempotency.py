@@ -31,7 +31,8 @@ class IdempotentRoute(APIRoute):
 
         async def once(request: Request) -> Response:
             key = request.headers.get(HEADER)
-            if key is None or request.method not in _WRITES:
+            # Without a proven caller nothing is done, so there is nothing to give again either.
+            if key is None or request.method not in _WRITES or "fairlead.caller" not in request.scope:
                 return await answer(StrictRequest(request.scope, request.receive))
             return await _once(request, key, answer)
 
@@ -43,7 +44,7 @@ async def _once(request: Request, key: str, answer: Handler) -> Response:
         raise Invalid("an Idempotency-Key has 1 to 200 printable characters", "Idempotency-Key")
     db: Database = request.app.state.db
     context, asked = current(), Asked(request)
-    claim = Claim("idempotency", f"{context.caller.actor} {key}", asked.digest)
+    claim = Claim("idempotency", spent(context.caller.actor, key), asked.digest)
     if not asked.is_upload:
         await asked.request.body()  # a route need not read it, and it counts all the same
     if earlier := await _earlier(db, claim.key):
@@ -54,6 +55,11 @@ async def _once(request: Request, key: str, answer: Handler) -> Response:
     if claim.taken:
         await _keep(db, claim, response)
     return response
+
+
+def spent(actor: str, key: str) -> str:
+    """The name of one caller's key; keys are printable, so no other pair has the same."""
+    return f"{actor}\n{key}"
 
 
 class Asked:

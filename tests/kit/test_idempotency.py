@@ -2,12 +2,18 @@
 
 from itertools import pairwise
 
+import httpx
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.requests import Request
 from starlette.types import Message
 
-from services.kit.idempotency import Asked
+from services.kit.auth import Verifier
+from services.kit.health import Progress
+from services.kit.http import Who, make_app
+from services.kit.idempotency import Asked, spent
+from services.kit.service import router
+from services.kit.settings import Settings
 
 
 async def digest(body: bytes, cuts: list[int], boundary: str = "", kind: str = "multipart/form-data") -> str:
@@ -24,6 +30,23 @@ async def digest(body: bytes, cuts: list[int], boundary: str = "", kind: str = "
     asked = Asked(Request(scope, receive))
     await asked.read()
     return asked.digest()
+
+
+def test_no_two_callers_share_a_key() -> None:
+    assert spent("ann", "x y") != spent("ann x", "y")
+
+
+async def test_a_key_of_nobody_is_looked_up_nowhere() -> None:
+    """There is no database here: a look-up would fail."""
+    routes = router()
+
+    @routes.post("/v1/asks")
+    async def ask(caller: Who) -> None: ...
+
+    app = make_app("catalog", "1", [routes], Verifier(Settings()), Progress(), max_body_bytes=1000)
+    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://catalog") as http:
+        assert (await http.post("/v1/asks", headers={"Idempotency-Key": "k"})).status_code == 401
 
 
 def form(boundary: str, content: bytes) -> bytes:
