@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from contracts import Service
-from services.kit import embedded
+from services.kit.tokens import ONLY_HERE, OTHERWISE
 
 from . import postgres, secrets
 from .home import PORT_ORDER, ROOT, Home, write_private
@@ -53,7 +53,7 @@ class Outside:
         """Raises Problem where the embedded issuer would vouch for people beyond this machine."""
         allowed = self.environment.get("FAIRLEAD_ALLOW_EMBEDDED_ISSUER", "").lower() in ("1", "true", "yes", "on")
         if (self.kafka or self.database) and not self.issuer and not allowed:
-            raise Problem(f"Kafka or PostgreSQL come from outside, tokens do not. {embedded.ONLY_HERE}", embedded.TODO)
+            raise Problem(f"Kafka or PostgreSQL come from outside, tokens do not. {ONLY_HERE}", OTHERWISE)
 
     @property
     def database_host(self) -> str:

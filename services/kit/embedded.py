@@ -5,12 +5,7 @@ from urllib.parse import urlsplit
 
 from .kafka import Connection
 from .settings import Settings
-
-ONLY_HERE = "The embedded issuer's key and tokens lie in FAIRLEAD_HOME and are meant for one machine"
-TODO = (
-    "Set FAIRLEAD_ISSUER to your OIDC issuer; for a trial, FAIRLEAD_ALLOW_EMBEDDED_ISSUER=1 lets the embedded one "
-    "vouch for everybody."
-)
+from .tokens import ONLY_HERE, OTHERWISE
 
 
 class EmbeddedIssuer(Exception):
@@ -26,7 +21,7 @@ def check_embedded(settings: Settings) -> None:
         servers = Connection.read(settings.kafka_properties).properties.get("bootstrap.servers", "")
         hosts += [server.rpartition(":")[0].strip("[]") for server in servers.split(",") if server]
     if beyond := sorted({host for host in hosts if not _is_this_machine(host)}):
-        raise EmbeddedIssuer(f"{', '.join(beyond)} is another machine. {ONLY_HERE}. {TODO}")
+        raise EmbeddedIssuer(f"{', '.join(beyond)} is another machine. {ONLY_HERE}. {OTHERWISE}")
 
 
 def _is_this_machine(host: str) -> bool:
