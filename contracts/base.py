@@ -40,10 +40,6 @@ class Topic:
         """The topic of one endpoint, for a topic that exists per endpoint."""
         return f"{self.name}.{endpoint}"
 
-    @property
-    def dead_letters(self) -> str:
-        return f"dlq.{self.name}"
-
 
 class Value(BaseModel):
     """A part of an event. Consumers ignore fields that they do not know; published schemas are closed."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from contracts import Service
+from services.kit.tokens import ONLY_HERE, OTHERWISE
 
 from . import postgres, secrets
 from .home import PORT_ORDER, ROOT, Home, write_private
@@ -42,6 +43,17 @@ class Outside:
                 "Give postgresql://administrator:password@host:5432/fairlead, or unset it for the embedded PostgreSQL.",
             )
         return cls(_kafka_properties(kafka) if kafka else None, database or None, environment)
+
+    @property
+    def issuer(self) -> str:
+        """The OIDC issuer that vouches for people; empty: the embedded one."""
+        return self.environment.get("FAIRLEAD_ISSUER", "")
+
+    def check_issuer(self) -> None:
+        """Raises Problem where the embedded issuer would vouch for people beyond this machine."""
+        allowed = self.environment.get("FAIRLEAD_ALLOW_EMBEDDED_ISSUER", "").lower() in ("1", "true", "yes", "on")
+        if (self.kafka or self.database) and not self.issuer and not allowed:
+            raise Problem(f"Kafka or PostgreSQL come from outside, tokens do not. {ONLY_HERE}", OTHERWISE)
 
     @property
     def database_host(self) -> str:

@@ -78,10 +78,13 @@ def _make_key(home: Home, owner: str) -> None:
         write_private(named, public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode())
 
 
-def write_tokens(home: Home) -> None:
-    """Fresh tokens for the people of the embedded issuer and for the services."""
+def write_tokens(home: Home, *, people: bool = True) -> None:
+    """Fresh tokens for the services, and for the people of the embedded issuer where no other vouches for them."""
     key = home.keys / "issuer.key"
     for who, identity in PEOPLE.items():
+        if not people:
+            (home.path / "tokens" / f"{who}.jwt").unlink(missing_ok=True)
+            continue
         token = mint(key, who, identity.roles, identity.units, identity.kind, TOKEN_TTL)
         write_private(home.path / "tokens" / f"{who}.jwt", token)
     for service in SERVICES:

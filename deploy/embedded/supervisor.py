@@ -77,9 +77,10 @@ class Supervisor:
 
     async def _bring_up(self, group: anyio.abc.TaskGroup) -> None:
         self._step("starting", "checking ports, disk and tools")
+        self.outside.check_issuer()
         preflight.check_tools(self.outside)
         secrets.make_secrets(self.home)
-        secrets.write_tokens(self.home)
+        secrets.write_tokens(self.home, people=not self.outside.issuer)
         plan.write_clients(self.home, self.outside)
         self._check_ports()
         if plan.chosen_services(self.outside):
@@ -186,7 +187,7 @@ class Supervisor:
             await anyio.sleep(_EVERY_S)
             try:
                 if time.time() - renewed > secrets.RENEWED_EVERY.total_seconds():
-                    secrets.write_tokens(self.home)
+                    secrets.write_tokens(self.home, people=not self.outside.issuer)
                     renewed = time.time()
                 self._trim_logs()
             except OSError as error:

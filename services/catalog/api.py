@@ -8,8 +8,9 @@ from pydantic import AwareDatetime, StringConstraints
 
 from contracts import ModelSchema, Name, Scan, ServiceLevel, Training
 from services.kit.auth import allow
-from services.kit.db import as_cursor, from_cursor
+from services.kit.context import Caller
 from services.kit.http import Body, Page, Who, page
+from services.kit.inputs import Version, as_cursor, from_cursor, name
 from services.kit.objects import Objects
 from services.kit.service import router as new_router
 
@@ -20,11 +21,11 @@ from .manifest import validated
 from .usecases import Catalog, acting_unit
 
 Model = Annotated[Name, Path()]
-Number = Annotated[int, Path(ge=1, le=2**31 - 1)]
+Number = Annotated[Version, Path()]
 Limit = Annotated[int, Query(ge=1, le=500)]
 Cursor = Annotated[str | None, Query(max_length=500)]
 AnyState = Literal["registered", "quarantined", "retired", "serving"]
-Words = Annotated[str, StringConstraints(max_length=200, pattern=r"^[^\x00]*$")]
+Words = Annotated[str, StringConstraints(max_length=200)]
 
 
 class UseCaseBody(Body):
@@ -159,13 +160,17 @@ def _models(routes: APIRouter, catalog: Catalog, max_package_bytes: int) -> None
     async def register(request: Request, caller: Who, response: Response) -> VersionAnswer:
         """Register a model: one model file, or a zip or tar.gz of a folder with `fairlead.yaml`."""
         allow(caller, "model.register")
-        async with catalog.intake.folder() as work:
-            form = await upload.receive(request, work / "upload", max_package_bytes)
-            unit = acting_unit(caller, form.fields.pop("unit", None))
-            made, is_new = await catalog.register(form.path, work, unit, form.fields)
+        with catalog.intake.turn(caller.actor) as pace:
+            made, is_new = await taken(request, caller, pace)
         response.status_code = 201 if is_new else 200
         response.headers["location"] = f"/v1/models/{made.model}/versions/{made.version}"
         return VersionAnswer.of(made)
+
+    async def taken(request: Request, caller: Caller, pace: upload.Pace) -> tuple[ModelVersion, bool]:
+        async with catalog.intake.folder() as work:
+            form = await upload.receive(request, work / "upload", max_package_bytes, pace)
+            unit = acting_unit(caller, form.fields.pop("unit", None))
+            return await catalog.register(form.path, work, unit, form.fields)
 
     @routes.get("/models", tags=["models"])
     async def many(
@@ -243,8 +248,8 @@ def _versions(routes: APIRouter, catalog: Catalog, objects: Objects) -> None:
 
 
 def _after(cursor: str | None) -> str:
-    values = from_cursor(cursor, 1)
-    return str(values[0]) if values else ""
+    values = from_cursor(cursor, name)
+    return values[0] if values else ""
 
 
 _TEXT = {"type": "string"}

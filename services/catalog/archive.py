@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, BinaryIO, Protocol, cast
 
-from services.kit.errors import Invalid, TooLarge, Unavailable
+from services.kit.errors import FULL, Invalid, NoRoom, TooLarge, Unavailable
 
 from . import tar
 
@@ -61,8 +61,10 @@ def unpack(archive: Path, folder: Path, caps: Caps) -> list[str]:
         try:
             return _write_all(entries, folder, archive.stat().st_size, caps)
         except _BROKEN as error:
-            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
-                raise Unavailable("there is no room to unpack the archive; nothing was registered") from error
+            if isinstance(error, OSError) and error.errno in FULL:
+                raise NoRoom("there is no room to unpack the archive; nothing was registered") from error
+            if isinstance(error, OSError) and error.errno == errno.EIO:
+                raise Unavailable("the disk does not take the archive; nothing was registered") from error
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             raise Invalid(f"the archive cannot be read: {reason}", "package") from None
 

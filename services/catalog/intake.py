@@ -1,16 +1,21 @@
 """The way of a package into the house: format by magic, unpacked by ourselves, inspected in the sandbox, stored."""
 
 import asyncio
+import fcntl
 import hashlib
+import os
+import shutil
 import tempfile
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections import Counter
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from contracts import Training
-from services.kit.errors import Invalid
+from services.kit.errors import Busy, Invalid
+from services.kit.inputs import check_texts
 from services.kit.objects import Objects
 from services.kit.signing import canonical
 
@@ -18,6 +23,7 @@ from . import archive, manifest, sandboxed
 from .domain import MANIFEST, MODEL_FILES, Candidate, Inspection, Manifest, Member
 from .magic import Kind, kind_of
 from .settings import CatalogSettings
+from .upload import Pace
 
 
 @dataclass(frozen=True)
@@ -39,13 +45,35 @@ class Intake:
         self._objects = objects
         self._room = settings.home.absolute() / "run" / "catalog"
         self._slots = asyncio.Semaphore(settings.inspections)
+        self._taking: Counter[str] = Counter()
+        self._tidy()
+
+    @contextmanager
+    def turn(self, caller: str) -> Iterator[Pace]:
+        """One of the few uploads at a time, and how fast it must come. Raises Busy."""
+        if self._taking.total() >= self._settings.uploads:
+            raise Busy("too many packages are being registered; try again")
+        if self._taking[caller] >= self._settings.uploads_each:
+            raise Busy(f"{caller} registers {self._taking[caller]} packages already; wait for one of them")
+        self._taking[caller] += 1
+        try:
+            yield Pace(self._settings.upload_grace_s, self._settings.upload_bytes_s)
+        finally:
+            self._taking[caller] -= 1
+            self._taking += Counter()  # drops those who have none
 
     @asynccontextmanager
     async def folder(self) -> AsyncGenerator[Path]:
         """A folder for one intake."""
         self._room.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=self._room) as made:
+        with tempfile.TemporaryDirectory(dir=self._room) as made, _held(Path(made)):
             yield Path(made)
+
+    def _tidy(self) -> None:
+        """Remove what killed processes left: folders that nobody holds."""
+        for folder in self._room.glob("*/"):
+            with suppress(OSError), _held(folder):
+                shutil.rmtree(folder)
 
     async def pack(self, upload: Path, work: Path, overrides: dict[str, Any]) -> Pack:
         """Read an upload and write the canonical package. Raises Invalid or TooLarge naming what is wrong."""
@@ -70,7 +98,7 @@ class Intake:
         data = {each.name: each.digest for each in members}.get(pack.manifest.training or "")
         told = {"rows": training.rows or seen.training_rows, "data_digest": training.data_digest or data}
         metrics = training.metrics or pack.manifest.metrics
-        return Candidate(
+        made = Candidate(
             manifest=pack.manifest,
             digest=await self._objects.put_file(pack.file),
             members=tuple(members),
@@ -80,6 +108,8 @@ class Intake:
             environment=seen.environment,
             baseline_digest=await self._objects.put(canonical(seen.baseline)) if seen.baseline else None,
         )
+        check_texts(made.model_dump(mode="json"), "package")
+        return made
 
     def _pack(self, upload: Path, work: Path, overrides: dict[str, Any]) -> Pack:
         files, kind = work / "files", kind_of(upload)
@@ -110,6 +140,17 @@ class Intake:
         if "MLmodel" in names:
             raise Invalid("this is an MLflow model: this version takes ONNX and skops packages", "package")
         raise Invalid(f"the archive holds no {MANIFEST} at its root", "package")
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Hold a folder as long as this process lives. Raises BlockingIOError where another one does."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _wrap(upload: Path, files: Path, kind: Kind, overrides: dict[str, Any]) -> tuple[Manifest, list[str]]:

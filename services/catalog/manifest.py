@@ -8,6 +8,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from services.kit.errors import Invalid
+from services.kit.inputs import check_texts
 
 from .domain import MANIFEST, Manifest
 
@@ -44,6 +45,7 @@ def dump(manifest: Manifest) -> bytes:
 
 def validated(model: type[M], data: dict[str, Any]) -> M:
     """A strict model of what somebody wrote. Raises Invalid with the first thing that is wrong."""
+    check_texts(data, MANIFEST)
     try:
         return model.model_validate(data)
     except ValidationError as error:

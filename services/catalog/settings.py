@@ -13,6 +13,15 @@ class CatalogSettings(Settings):
     max_package_bytes: int = Field(1024 * 1024 * 1024, ge=1024)
     max_members: int = Field(1_000, ge=1)
     max_unpacked_bytes: int = Field(2 * 1024 * 1024 * 1024, ge=1024)
+    max_body_bytes: int = 1024 * 1024
+    """Of everything but packages."""
+    uploads: int = Field(8, ge=1)
+    """Packages taken at a time, from their first byte to their number; each may fill what the caps above allow."""
+    uploads_each: int = Field(2, ge=1)
+    """Of these from one caller."""
+    upload_grace_s: float = Field(30.0, gt=0)
+    upload_bytes_s: int = Field(16 * 1024, ge=1)
+    """An upload may take the grace, and a second more for each so many bytes that came."""
     inspections: int = Field(2, ge=1)
     """Packages inspected at a time: each needs a sandbox of its own."""
     inspection_s: float = Field(120.0, gt=0)

@@ -1,5 +1,7 @@
 """A multipart upload, written to disk as it comes: the caps hold before the bytes are in memory."""
 
+import asyncio
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -10,7 +12,8 @@ from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import parse_options_header
 from starlette.requests import Request
 
-from services.kit.errors import Invalid, TooLarge
+from services.kit.errors import Invalid, TooLarge, TooSlow
+from services.kit.inputs import check_text
 
 FILE_FIELD = "package"
 _MAX_FIELD = 256 * 1024
@@ -26,8 +29,31 @@ class Upload:
     fields: dict[str, Any] = field(default_factory=dict[str, Any])
 
 
-async def receive(request: Request, path: Path, max_bytes: int) -> Upload:
-    """Read the body into `path`. Raises Invalid naming the field, TooLarge beyond `max_bytes`."""
+@dataclass(frozen=True)
+class Pace:
+    """How slow a body may come: some seconds, and one more for each so many bytes that came."""
+
+    grace_s: float = 30.0
+    bytes_s: int = 16 * 1024
+
+    async def pieces(self, request: Request) -> AsyncIterator[bytes]:
+        """The body as it comes. Raises TooSlow."""
+        loop, came = asyncio.get_running_loop(), 0
+        began, stream = loop.time(), aiter(request.stream())
+        while True:
+            try:
+                async with asyncio.timeout_at(began + self.grace_s + came / self.bytes_s):
+                    piece = await anext(stream, None)
+            except TimeoutError:
+                raise TooSlow(f"the upload came too slowly: {came} bytes in {loop.time() - began:.0f} s") from None
+            if piece is None:
+                return
+            came += len(piece)
+            yield piece
+
+
+async def receive(request: Request, path: Path, max_bytes: int, pace: Pace = Pace()) -> Upload:
+    """Read the body into `path`. Raises Invalid naming the field, TooLarge beyond `max_bytes`, TooSlow."""
     kind, options = parse_options_header(request.headers.get("content-type"))
     boundary = options.get(b"boundary")
     if kind != b"multipart/form-data" or not boundary:
@@ -36,7 +62,7 @@ async def receive(request: Request, path: Path, max_bytes: int) -> Upload:
         form = _Form(file, max_bytes)
         try:
             parser = MultipartParser(boundary, form.callbacks())  # pyright: ignore[reportArgumentType]
-            async for chunk in request.stream():
+            async for chunk in pace.pieces(request):
                 parser.write(chunk)
             parser.finalize()
         except MultipartParseError as error:
@@ -118,6 +144,7 @@ def _value(name: str, data: bytes) -> Any:
         text = data.decode()
     except UnicodeDecodeError:
         raise Invalid(f"{name}: this is not UTF-8 text", name) from None
+    check_text(text, name)
     if name not in _JSON_FIELDS:
         return text
     if name == "tags" and not text.startswith("["):

@@ -20,6 +20,7 @@ from .routing import service_of
 from .usecases import Console, Told, preview
 
 Limit = Annotated[int, Query(ge=1, le=500)]
+Topic = Annotated[str, Query(max_length=249)]
 _METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD"]
 _TOPICS_LIMIT = 40
 _SILENCE_S = 10.0
@@ -130,17 +131,21 @@ def router(console: Console, gateway: Gateway) -> APIRouter:
         return Page(items=[TopicView.model_validate(t, from_attributes=True) for t in found])
 
     @api.get("/dead-letters")
-    async def dead_letters(caller: Who, topic: str | None = None, limit: Limit = 50) -> Page[LetterView]:
-        return Page(items=[LetterView.of(letter) for letter in await console.dead_letters(caller, topic, limit)])
+    async def dead_letters(
+        caller: Who, request: Request, topic: Topic | None = None, limit: Limit = 50
+    ) -> Page[LetterView]:
+        found = await console.dead_letters(caller, request, topic, limit)
+        return Page(items=[LetterView.of(letter) for letter in found])
 
     @api.post("/dead-letters/replay")
-    async def replay(caller: Who, asked: Replay) -> Replayed:
+    async def replay(caller: Who, request: Request, asked: Replay) -> Replayed:
         places = None if asked.records is None else [(r.partition, r.offset) for r in asked.records]
-        return Replayed(topic=asked.topic, replayed=await console.replay(caller, asked.topic, places))
+        return Replayed(topic=asked.topic, replayed=await console.replay(caller, request, asked.topic, places))
 
     @api.get("/events")
     async def events(
         caller: Who,
+        request: Request,
         topic: Annotated[str, Query(max_length=2000)],
         since: Literal["now", "start"] = "now",
         last_event_id: Annotated[str | None, Header(max_length=16_000)] = None,
@@ -148,7 +153,7 @@ def router(console: Console, gateway: Gateway) -> APIRouter:
         names = [name for name in dict.fromkeys(topic.split(",")) if name]
         if not 0 < len(names) <= _TOPICS_LIMIT:
             raise Invalid(f"name between 1 and {_TOPICS_LIMIT} topics", "topic")
-        told = console.events(caller, names, last_event_id, from_start=since == "start")
+        told = console.events(caller, request, names, last_event_id, from_start=since == "start")
         first = await anext(told)  # what is refused is refused before the stream begins
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         return StreamingResponse(_messages(first, told), media_type="text/event-stream", headers=headers)

@@ -14,8 +14,8 @@ from .session import SessionMiddleware, Sessions, secret_of
 from .settings import ConsoleSettings
 from .usecases import Console
 
-_SMALL = 256 * 1024
-_OWN_WRITES = ("/login", "/v1/dead-letters/replay", "/dead-letters/replay")
+_PASSED_ON = ("/v1/", "/v2/", "/invocations/")
+_OWN_WRITE = "/v1/dead-letters/replay"
 
 
 def build(settings: ConsoleSettings) -> Parts:
@@ -26,7 +26,7 @@ def build(settings: ConsoleSettings) -> Parts:
     parts = Parts(
         service="console",
         settings=settings,
-        large_bodies=dict.fromkeys(_OWN_WRITES, _SMALL),
+        large_bodies={**dict.fromkeys(_PASSED_ON, settings.max_passed_bytes), _OWN_WRITE: settings.max_body_bytes},
     )
     console = Console(Connection.read(settings.kafka_properties), gateway, settings.streams, parts.stopping)
     window = shell.Shell(gateway, console, sessions, assets)

@@ -10,9 +10,12 @@ _HERE = Path(__file__).parent
 
 
 class ConsoleSettings(Settings):
-    """The console passes bodies on to other services, so its cap is the largest of theirs."""
+    """`FAIRLEAD_STREAMS` and the like override these."""
 
-    max_body_bytes: int = 2 * 1024 * 1024 * 1024
+    max_body_bytes: int = 256 * 1024
+    """Of the console's own paths; it reads them whole."""
+    max_passed_bytes: int = 2 * 1024 * 1024 * 1024
+    """Of what it passes on in pieces: the largest that a service takes."""
     assets: Path = _HERE / "node_modules"
     """Where the packages of `package-lock.json` are installed."""
     streams: int = Field(48, ge=1)

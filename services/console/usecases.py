@@ -6,13 +6,14 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 from starlette.requests import Request
 
 from services.kit.auth import allow
 from services.kit.context import Caller
-from services.kit.errors import Busy, Forbidden, Invalid
+from services.kit.errors import Busy, Forbidden, Invalid, NotFound, Unavailable
 from services.kit.kafka import Connection
 from services.kit.letters import DeadLetters, Letter
 from services.kit.topics import Topics, TopicState, endpoint_of
@@ -55,23 +56,31 @@ class Console:
         seen = {endpoint["endpoint"] for endpoint in answer.items}
         return [_trimmed(s, seen) for s in states if endpoint_of(s.topic) in {None, *seen}]
 
-    async def latest(self, caller: Caller, topics: Sequence[str], limit: int) -> list[dict[str, Any]]:
+    async def latest(self, caller: Caller, request: Request, topics: Sequence[str], limit: int) -> list[dict[str, Any]]:
         """The last events of some topics, newest first. Raises NotFound, Forbidden."""
-        for topic in topics:
-            _may_read(caller, topic)
+        await self._check_readable(caller, request, topics)
         found = await latest(self._connection, topics, limit)
         return [document(record) for record in found if caller.sees(_unit(record))][:limit]
 
-    async def dead_letters(self, caller: Caller, topic: str | None, limit: int) -> list[Letter]:
+    async def dead_letters(self, caller: Caller, request: Request, topic: str | None, limit: int) -> list[Letter]:
         """Dead letters of one topic or of all, newest first, of the units that the caller sees."""
         allow(caller, "deadletter.read")
-        topics = [topic if topic.startswith("dlq.") else f"dlq.{topic}"] if topic else await self._with_letters()
+        if topic:
+            await self._check_known(caller, request, topic)
+        topics = (
+            [topic if topic.startswith("dlq.") else f"dlq.{topic}"]
+            if topic
+            else await self._with_letters(caller, request)
+        )
         found = await self._letters.waiting(topics, limit)
         return [letter for letter in found if caller.sees(_unit(letter.record))][:limit]
 
-    async def replay(self, caller: Caller, topic: str, places: Sequence[tuple[int, int]] | None) -> int:
+    async def replay(
+        self, caller: Caller, request: Request, topic: str, places: Sequence[tuple[int, int]] | None
+    ) -> int:
         """Give dead letters to their service again: the named ones, or all that wait. Raises Forbidden, NotFound."""
         allow(caller, "deadletter.replay")
+        await self._check_known(caller, request, topic)
         if places is None:
             chosen = [x for x in await self._letters.waiting([topic], 1000) if not x.replayed]
             chosen = [letter for letter in reversed(chosen) if caller.sees(_unit(letter.record))]
@@ -83,11 +92,10 @@ class Console:
         return await self._letters.replay(chosen)
 
     async def events(
-        self, caller: Caller, topics: Sequence[str], position: str | None, *, from_start: bool
+        self, caller: Caller, request: Request, topics: Sequence[str], position: str | None, *, from_start: bool
     ) -> AsyncGenerator[Told]:
         """Events of some topics as they happen, of the units that the caller sees; a sign of life between them."""
-        for topic in topics:
-            _may_read(caller, topic)
+        await self._check_readable(caller, request, topics)
         if self._free_streams <= 0:
             raise Busy("too many event streams are open; close one and try again")
         self._free_streams -= 1
@@ -102,8 +110,26 @@ class Console:
         finally:
             self._free_streams += 1
 
-    async def _with_letters(self) -> list[str]:
-        return [s.topic for s in await self._topics.states() if s.topic.startswith("dlq.") and s.records]
+    async def _check_readable(self, caller: Caller, request: Request, topics: Sequence[str]) -> None:
+        """Raises Forbidden for what the caller's roles do not open, NotFound for another unit's endpoint."""
+        for topic in topics:
+            _may_read(caller, topic)
+        for topic in topics:
+            await self._check_known(caller, request, topic)
+
+    async def _check_known(self, caller: Caller, request: Request, topic: str) -> None:
+        """A topic of an endpoint is there only for who sees the endpoint: producers name units as they like."""
+        endpoint = endpoint_of(topic)
+        if endpoint is None or caller.sees("*"):
+            return
+        answer = await self._gateway.ask(request, "deployer", f"/v1/endpoints/{quote(endpoint, safe='')}")
+        if answer.status == 503:
+            raise Unavailable("who may see this endpoint cannot be asked: the deployer is away")
+        if not answer.ok:
+            raise NotFound(f"there is no topic {topic[:249]}")
+
+    async def _with_letters(self, caller: Caller, request: Request) -> list[str]:
+        return [s.topic for s in await self.topics(caller, request) if s.topic.startswith("dlq.") and s.records]
 
 
 def document(record: Seen) -> dict[str, Any]:
@@ -168,10 +194,15 @@ def _positions(text: str | None) -> dict[tuple[str, int], int]:
         topic, partition, offset = ([*part.split(":"), "", ""])[:3]
         if not part:
             continue
-        if not (partition.isdigit() and offset.isdigit()):
+        if not (_is_number(partition) and _is_number(offset)):
             raise Invalid("this position was not made by this stream", "Last-Event-ID")
         found[topic, int(partition)] = int(offset)
     return found
+
+
+def _is_number(text: str) -> bool:
+    """Whole, and one that a broker can be asked for."""
+    return text.isascii() and text.isdigit() and len(text) <= 18
 
 
 def _position(at: dict[tuple[str, int], int]) -> str:

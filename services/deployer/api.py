@@ -1,6 +1,6 @@
 """HTTP in: deployments and endpoints."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID
 
@@ -9,9 +9,8 @@ from pydantic import BaseModel, Field
 
 from contracts import ModelSchema, MonitorSettings, Name
 from services.kit.auth import allow
-from services.kit.db import as_cursor, from_cursor
-from services.kit.errors import Invalid
 from services.kit.http import Body, Page, Who, page
+from services.kit.inputs import as_cursor, from_cursor, moment, name, uuid
 from services.kit.service import router as new_router
 
 from .domain import Deployment, Endpoint
@@ -113,9 +112,9 @@ def router(deployer: Deployer) -> APIRouter:
         caller: Who, endpoint: Name | None = None, limit: Limit = 50, cursor: str | None = None
     ) -> Page[DeploymentView]:
         allow(caller, "deployment.read")
-        found = await deployer.deployments(endpoint, _place(cursor), limit + 1)
+        found = await deployer.deployments(endpoint, from_cursor(cursor, moment, uuid), limit + 1)
         last = found[limit - 1] if len(found) > limit else None
-        following = as_cursor(last.requested_at.isoformat(), str(last.id)) if last else None
+        following = as_cursor(last.requested_at, last.id) if last else None
         return page([DeploymentView.of(d) for d in found], limit, following)
 
     @api.get("/deployments/{id}")
@@ -126,7 +125,8 @@ def router(deployer: Deployer) -> APIRouter:
     @api.get("/endpoints")
     async def endpoints(caller: Who, limit: Limit = 50, cursor: str | None = None) -> Page[EndpointView]:
         allow(caller, "deployment.read")
-        found = await deployer.endpoints(_name(cursor), limit + 1)
+        place = from_cursor(cursor, name)
+        found = await deployer.endpoints(place[0] if place else "", limit + 1)
         following = as_cursor(found[limit - 1].endpoint) if len(found) > limit else None
         return page([EndpointView.of(e) for e in found], limit, following)
 
@@ -148,27 +148,3 @@ def router(deployer: Deployer) -> APIRouter:
         return EndpointView.of(await deployer.remove(caller, endpoint))
 
     return api
-
-
-_FOREIGN = "this cursor was not made by this list"
-
-
-def _place(cursor: str | None) -> tuple[datetime, UUID] | None:
-    """Raises Invalid for a cursor that was not made here, also for a moment that the database cannot take."""
-    values = from_cursor(cursor, 2)
-    if values is None:
-        return None
-    try:
-        at, id = datetime.fromisoformat(values[0]), UUID(values[1])
-        if at.tzinfo is None:
-            raise ValueError("a moment without a zone")
-        return at.astimezone(UTC), id
-    except (TypeError, ValueError, AttributeError, OverflowError):
-        raise Invalid(_FOREIGN, "cursor") from None
-
-
-def _name(cursor: str | None) -> str:
-    values = from_cursor(cursor, 1)
-    if values is not None and (not isinstance(values[0], str) or "\x00" in values[0]):
-        raise Invalid(_FOREIGN, "cursor")
-    return values[0] if values else ""

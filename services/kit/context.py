@@ -1,9 +1,9 @@
 """Who is asking, on whose behalf, and within which story: carried beside the call, not through it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from secrets import token_hex
 from typing import Literal
 
@@ -39,7 +39,8 @@ class Claim:
 
     kind: Literal["inbox", "idempotency"]
     key: str
-    digest: str = ""
+    digest: Callable[[], str] = str
+    """What was asked; known at the latest when the first transaction begins."""
     taken: bool = False
 
 
@@ -76,9 +77,3 @@ def use(context: Context) -> Iterator[Context]:
         yield context
     finally:
         _current.reset(token)
-
-
-def as_caller(caller: Caller) -> Context:
-    """The running story with another caller; a new story where none is running."""
-    context = _current.get()
-    return replace(context, caller=caller, claim=None) if context else Context(caller)

@@ -1,12 +1,9 @@
 """One use case is one transaction: claim, effect, audit rows and outbox rows commit together or not at all."""
 
-import base64
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
-from datetime import datetime
 from typing import Any
-from uuid import UUID
 
 import orjson
 from sqlalchemy import text
@@ -18,7 +15,7 @@ from contracts import AuditRecorded, Event, Service
 
 from . import cloudevents
 from .context import EVERY_UNIT, Claim, Context, current
-from .errors import Conflict, Invalid, TooLarge
+from .errors import Conflict, TooLarge
 from .ids import now, uuid7
 
 _LARGEST_EVENT = 900_000
@@ -218,24 +215,6 @@ async def _take(session: AsyncSession, claim: Claim) -> None:
             raise AlreadyHandled(claim.key)
     elif not claim.taken:
         insert = "INSERT INTO idempotency (key, digest) VALUES (:key, :digest) ON CONFLICT DO NOTHING RETURNING 1"
-        if (await session.execute(text(insert), {"key": claim.key, "digest": claim.digest})).first() is None:
+        if (await session.execute(text(insert), {"key": claim.key, "digest": claim.digest()})).first() is None:
             raise Conflict("a request with this Idempotency-Key is being done or was done; its answer is not there")
     claim.taken = True
-
-
-def as_cursor(*values: str | int | datetime | UUID) -> str:
-    """An opaque place in a list, to hand to a caller."""
-    return base64.urlsafe_b64encode(orjson.dumps(values, default=str)).decode().rstrip("=")
-
-
-def from_cursor(cursor: str | None, parts: int) -> list[Any] | None:
-    """The values of a cursor; None where there is none. Raises Invalid for one that was not made here."""
-    if cursor is None:
-        return None
-    try:
-        values = orjson.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-    except ValueError:
-        values = None
-    if not isinstance(values, list) or len(values) != parts:
-        raise Invalid("this cursor was not made by this list", "cursor")
-    return values

@@ -1,5 +1,10 @@
 """How the domain refuses: by name, with a sentence for the person who asked."""
 
+import errno
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""How the system says that a disk is full."""
+
 
 class Refusal(Exception):
     """A request that will not be done. Mapped to HTTP in one place, and to dead letters in handlers."""
@@ -70,6 +75,20 @@ class Unavailable(Refusal):
 
     status = 503
     title = "Unavailable"
+
+
+class NoRoom(Unavailable):
+    """A disk is full; nothing was kept."""
+
+    status = 507
+    title = "Insufficient storage"
+
+
+class TooSlow(Refusal):
+    """A body that does not come."""
+
+    status = 408
+    title = "Too slow"
 
 
 class NotYet(Exception):

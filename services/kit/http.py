@@ -5,13 +5,13 @@ import time
 from collections.abc import Sequence
 from typing import Annotated, Any, Generic, TypeVar
 
-import orjson
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, ConfigDict, model_validator
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from contracts import Service
@@ -20,9 +20,10 @@ from . import asyncapi
 from .auth import Verifier
 from .away import is_away
 from .context import Caller, Context, use
-from .errors import Busy, Invalid, Refusal, TooLarge, Unauthorized, Unavailable
+from .errors import FULL, Busy, Invalid, NoRoom, Refusal, TooLarge, Unauthorized, Unavailable
 from .health import Progress
 from .ids import uuid7
+from .inputs import check_target, check_texts
 from .telemetry import HTTP_REQUESTS, HTTP_SECONDS, get_logger
 
 log = get_logger(__name__)
@@ -42,12 +43,8 @@ class Body(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _is_text(cls, data: Any) -> Any:
-        """A lone surrogate parses as JSON and can be written nowhere."""
-        try:
-            orjson.dumps(data, default=str)
-        except orjson.JSONEncodeError:
-            raise ValueError("a text is not valid Unicode, or a number is out of range") from None
-        return data
+        """NUL characters and halves of surrogate pairs parse as JSON and can be stored nowhere."""
+        return check_texts(data)
 
 
 class Page(BaseModel, Generic[T]):
@@ -83,7 +80,7 @@ def make_app(
     max_body_bytes: int,
     large_bodies: dict[str, int] | None = None,
 ) -> FastAPI:
-    """The service's HTTP application. `large_bodies` lifts the body cap of single paths."""
+    """The service's HTTP application. `large_bodies` sets the body cap of paths, and below those that end with /."""
     app = FastAPI(title=f"Fairlead {service}", version=version, redoc_url=None)
     for router in routers:
         app.include_router(router)
@@ -91,6 +88,7 @@ def make_app(
     for error, handler in _HANDLERS.items():
         app.add_exception_handler(error, handler)
     app.add_middleware(_Cap, limit=max_body_bytes, exceptions=large_bodies or {})
+    app.add_middleware(_Plain)
     app.add_middleware(_Story, verifier=verifier)
     return app
 
@@ -130,6 +128,19 @@ async def _http(_: Request, error: Exception) -> Response:
     return problem(refusal)
 
 
+async def _gone(_: Request, error: Exception) -> Response:
+    """Whoever asked went away in the middle of the body: nobody reads this."""
+    assert isinstance(error, ClientDisconnect)
+    return Response(status_code=400)
+
+
+async def _system(request: Request, error: Exception) -> Response:
+    assert isinstance(error, OSError)
+    if error.errno in FULL:
+        return problem(NoRoom("a disk is full; nothing was done"))
+    return await _unexpected(request, error)
+
+
 async def _unexpected(request: Request, error: Exception) -> Response:
     if is_away(error):
         return problem(Unavailable("a part that this needs is away; nothing was done, try again"))
@@ -143,6 +154,8 @@ _HANDLERS: dict[Any, Any] = {
     Refusal: _refused,
     RequestValidationError: _invalid,
     HTTPException: _http,
+    ClientDisconnect: _gone,
+    OSError: _system,
     Exception: _unexpected,
 }
 
@@ -238,6 +251,22 @@ def _story_of(headers: dict[bytes, str]) -> dict[str, Any]:
     return story
 
 
+class _Plain:
+    """Refuses a path or query that could be stored nowhere, before any route sees it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            try:
+                check_target(scope["path"], scope["query_string"])
+            except Invalid as refusal:
+                await problem(refusal)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
 class _Cap:
     """Refuses bodies beyond the cap, chunked ones too, before they are in memory."""
 
@@ -246,11 +275,17 @@ class _Cap:
         self._limit = limit
         self._exceptions = exceptions
 
+    def _limit_of(self, path: str) -> int:
+        if path in self._exceptions:
+            return self._exceptions[path]
+        below = [limit for prefix, limit in self._exceptions.items() if prefix[-1] == "/" and path.startswith(prefix)]
+        return max(below, default=self._limit)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        limit = self._exceptions.get(scope["path"], self._limit)
+        limit = self._limit_of(scope["path"])
         declared = dict(scope["headers"]).get(b"content-length", b"0")
         if declared.isdigit() and int(declared) > limit:
             await problem(TooLarge(f"the body is larger than {limit} bytes"))(scope, receive, send)

@@ -1,6 +1,7 @@
 """`Idempotency-Key` on writes: the effect happens once, and its answer is given again."""
 
 import hashlib
+import re
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Any
@@ -8,11 +9,13 @@ from typing import Any
 import orjson
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
-from sqlalchemy import text
+from sqlalchemy import Row, text
+from starlette.types import Message
 
 from .context import Claim, current, use
 from .db import Database
 from .errors import Conflict, Invalid
+from .inputs import StrictRequest
 
 HEADER = "idempotency-key"
 _WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
@@ -28,8 +31,9 @@ class IdempotentRoute(APIRoute):
 
         async def once(request: Request) -> Response:
             key = request.headers.get(HEADER)
-            if key is None or request.method not in _WRITES:
-                return await answer(request)
+            # Without a proven caller nothing is done, so there is nothing to give again either.
+            if key is None or request.method not in _WRITES or "fairlead.caller" not in request.scope:
+                return await answer(StrictRequest(request.scope, request.receive))
             return await _once(request, key, answer)
 
         return once
@@ -39,38 +43,90 @@ async def _once(request: Request, key: str, answer: Handler) -> Response:
     if not 1 <= len(key) <= 200 or not key.isprintable():
         raise Invalid("an Idempotency-Key has 1 to 200 printable characters", "Idempotency-Key")
     db: Database = request.app.state.db
-    context = current()
-    claim = Claim("idempotency", f"{context.caller.actor} {key}", await _digest(request))
-    if earlier := await _earlier(db, claim):
-        return earlier
+    context, asked = current(), Asked(request)
+    claim = Claim("idempotency", spent(context.caller.actor, key), asked.digest)
+    if not asked.is_upload:
+        await asked.request.body()  # a route need not read it, and it counts all the same
+    if earlier := await _earlier(db, claim.key):
+        await asked.read()
+        return _again(earlier, asked.digest())
     with use(replace(context, claim=claim)):
-        response = await answer(request)
+        response = await answer(asked.request)
     if claim.taken:
         await _keep(db, claim, response)
     return response
 
 
-async def _digest(request: Request) -> str:
-    """What was asked: method, path, query and body. A file upload counts by its type and length."""
-    about = f"{request.method} {request.url.path}?{request.url.query}".encode()
-    if request.headers.get("content-type", "").startswith("multipart/"):
-        body = request.headers.get("content-length", "").encode()
-    else:
-        body = await request.body()
-    return hashlib.sha256(about + b"\0" + body).hexdigest()
+def spent(actor: str, key: str) -> str:
+    """The name of one caller's key; keys are printable, so no other pair has the same."""
+    return f"{actor}\n{key}"
 
 
-async def _earlier(db: Database, claim: Claim) -> Response | None:
+class Asked:
+    """What a request asks: method, path, query and body, digested while the body is read and never kept.
+
+    A form's boundary is left out: clients choose another one when they send the same form again.
+    """
+
+    def __init__(self, request: Request) -> None:
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        self.is_upload = bool(kind) and not kind.endswith("json")
+        """Too large to be kept: the route reads it as it comes."""
+        self._receive = request.receive
+        self._sum = hashlib.sha256(f"{request.method} {request.url.path}?{request.url.query}".encode() + b"\0")
+        self._boundary = _boundary(request.headers.get("content-type", ""))
+        self._held = b""
+        self.request = StrictRequest(request.scope, self._receiving)
+        """The request to hand on in place of the other."""
+
+    async def read(self) -> None:
+        """Read the body to its end, for the digest alone."""
+        async for _ in self.request.stream():
+            pass
+
+    def digest(self) -> str:
+        """Of what was read so far."""
+        whole = self._sum.copy()
+        whole.update(self._held)
+        return whole.hexdigest()
+
+    async def _receiving(self) -> Message:
+        message = await self._receive()
+        self._add(message.get("body", b""))
+        return message
+
+    def _add(self, data: bytes) -> None:
+        if not self._boundary:
+            self._sum.update(data)
+            return
+        *whole, rest = (self._held + data).split(self._boundary)
+        for piece in whole:
+            self._sum.update(piece + b"\0")
+        # A boundary may begin here and end in the next piece.
+        kept = min(len(rest), len(self._boundary) - 1)
+        self._sum.update(rest[: len(rest) - kept])
+        self._held = rest[len(rest) - kept :]
+
+
+def _boundary(content_type: str) -> bytes:
+    """What parts a form; empty for anything else."""
+    found = re.match(r'multipart/.*;\s*boundary="?([^"\s;]{1,200})', content_type, re.IGNORECASE)
+    return found.group(1).encode("latin-1", "replace") if found else b""
+
+
+async def _earlier(db: Database, key: str) -> Row[Any] | None:
     async with db.chassis() as session:
         select = text("SELECT digest, status, headers, body FROM idempotency WHERE key = :key")
-        row = (await session.execute(select, {"key": claim.key})).first()
-    if row is None:
-        return None
-    if row.digest != claim.digest:
+        return (await session.execute(select, {"key": key})).first()
+
+
+def _again(earlier: Row[Any], digest: str) -> Response:
+    """The answer of the first time. Raises Conflict where something else was asked then."""
+    if earlier.digest != digest:
         raise Conflict("this Idempotency-Key was used for another request")
-    if row.status is None:
+    if earlier.status is None:
         raise Conflict("this request was done before, but its answer was lost: look the result up")
-    return Response(row.body, row.status, dict(row.headers) | {"Idempotency-Replayed": "true"})
+    return Response(earlier.body, earlier.status, dict(earlier.headers) | {"Idempotency-Replayed": "true"})
 
 
 async def _keep(db: Database, claim: Claim, response: Response) -> None:

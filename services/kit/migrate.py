@@ -29,6 +29,19 @@ _ONE_AT_A_TIME = 7_304_613  # any number: an advisory lock, so that two launcher
 
 _NO_SUCH_DATABASE = "3D000"
 
+_MARK = "Fairlead: the platform in database "
+_TWO = (
+    "the roles of a server are shared by all its databases, so give each platform a PostgreSQL server of its own; "
+    "where the other platform is gone, drop its roles"
+)
+
+# A role without a mark is ours where the chassis' tables are open to it: earlier versions marked none.
+_ROLES = """
+    SELECT rolname, rolsuper, rolbypassrls, current_database() AS database, shobj_description(oid, 'pg_authid') AS mark,
+           coalesce(has_table_privilege(oid, to_regclass(rolname || '.outbox'), 'INSERT'), false) AS serves_here
+    FROM pg_roles WHERE rolname = ANY (:services)
+"""
+
 # A row is there for those whose units name its own; `*` names all. No setting, no rows.
 _SECURE = """
 CREATE OR REPLACE FUNCTION public.fairlead_secure(secured regclass) RETURNS void LANGUAGE plpgsql AS $body$
@@ -116,15 +129,35 @@ def _shown(url: URL) -> str:
 def _run(connection: Connection, passwords: dict[str, str]) -> None:
     connection.execute(text(_SECURE))
     connection.execute(text("REVOKE EXECUTE ON FUNCTION public.fairlead_secure(regclass) FROM PUBLIC"))
-    known = set(connection.scalars(text("SELECT rolname FROM pg_roles WHERE rolname = ANY (:s)"), {"s": [*SERVICES]}))
+    known = _own_roles(connection)
     for service in SERVICES:
         for statement in _role(service, passwords[service], new=service not in known):
             connection.execute(text(statement))
+        connection.execute(text(f"COMMENT ON ROLE {service} IS '{_mark(connection)}'".replace(":", "\\:")))
         connection.execute(text(f"SET LOCAL search_path = {service}"))
         _upgrade(connection, service, _CHASSIS, "chassis_revision")
         own = SERVICES_FOLDER / service / "migrations"
         if own.is_dir():
             _upgrade(connection, service, own, "service_revision")
+
+
+def _mark(connection: Connection) -> str:
+    """Whose a role is: the roles of a server are shared by all its databases."""
+    return f"{_MARK}{connection.scalar(text('SELECT current_database()'))}".replace("'", "''")
+
+
+def _own_roles(connection: Connection) -> set[str]:
+    """The services' roles that are there and are this platform's. Raises MigrateError for one of somebody else."""
+    found = connection.execute(text(_ROLES), {"services": [*SERVICES]}).all()
+    for role in found:
+        marked = (role.mark or "").removeprefix(_MARK) if (role.mark or "").startswith(_MARK) else None
+        if role.rolsuper or role.rolbypassrls:
+            raise MigrateError(f"the role {role.rolname} may pass over row-level security: take that right from it")
+        if marked is None and not role.serves_here:
+            raise MigrateError(f"a role {role.rolname} is there and is not Fairlead's: {_TWO}")
+        if marked is not None and marked != role.database:
+            raise MigrateError(f"the role {role.rolname} is of the platform in database {marked}: {_TWO}")
+    return {role.rolname for role in found}
 
 
 def _role(service: Service, password: str, *, new: bool) -> Iterator[str]:

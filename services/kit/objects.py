@@ -9,7 +9,7 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import ObjectStore, from_url
 
-from .errors import Invalid, NotFound, Unavailable
+from .errors import FULL, Invalid, NoRoom, NotFound, Unavailable
 from .settings import Settings
 from .signing import digest_of
 
@@ -83,6 +83,8 @@ class Objects:
         except AlreadyExistsError:
             return
         except (BaseError, OSError) as error:
+            if any(f"os error {number}" in str(error) for number in FULL) or getattr(error, "errno", None) in FULL:
+                raise NoRoom("the object store is full; nothing was kept") from error
             raise Unavailable(f"the object store does not take {digest}: {error}") from error
 
 

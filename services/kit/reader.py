@@ -33,10 +33,6 @@ class TopicReader:
             await consumer.stop()
 
     @property
-    def started(self) -> bool:
-        return self._consumer is not None
-
-    @property
     def _live(self) -> AIOKafkaConsumer:
         if self._consumer is None:
             raise RuntimeError("the reader is not started")

@@ -19,6 +19,7 @@ from .again import again
 from .auth import Verifier
 from .bus import Bus, Subscription
 from .db import Database
+from .embedded import EmbeddedIssuer, check_embedded
 from .health import Progress
 from .http import make_app
 from .idempotency import IdempotentRoute
@@ -44,7 +45,7 @@ class Parts:
     jobs: Sequence[Job] = ()
     progress: Progress = field(default_factory=Progress)
     large_bodies: dict[str, int] = field(default_factory=dict[str, int])
-    """Paths that take larger bodies than the rest, with their caps in bytes."""
+    """Paths, and beginnings that end with /, whose caps in bytes are not that of the rest."""
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the process shall end: answers without an end (event streams) listen to it."""
     prepare: Callable[[FastAPI], None] | None = None
@@ -79,6 +80,10 @@ def application(parts: Parts) -> FastAPI:
 def run(build: Callable[[S], Parts], settings: type[S]) -> None:
     """Run a service until SIGTERM; exits 0 after what was in hand is finished."""
     given = settings()  # pyright: ignore[reportCallIssue]  # pydantic-settings fills it from the environment
+    try:
+        check_embedded(given)
+    except EmbeddedIssuer as error:
+        sys.exit(f"error: {error}")
     parts = build(given)
     configure_logging(parts.service, given.log_level)
     uvloop.run(_serve(parts))

@@ -28,6 +28,8 @@ class Settings(BaseSettings):
     """Object store URL; empty: a folder in the home."""
     issuer: str = ""
     """OIDC issuer; empty: the embedded one, whose keys are in the home."""
+    allow_embedded_issuer: bool = False
+    """Let the embedded issuer vouch for people though Kafka or PostgreSQL are elsewhere: for trials."""
     log_level: str = "INFO"
     max_body_bytes: int = 16 * 1024 * 1024
 

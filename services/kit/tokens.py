@@ -17,6 +17,12 @@ ISSUER = "urn:fairlead:embedded"
 AUDIENCE = "fairlead"
 ALGORITHM = "Ed25519"
 
+ONLY_HERE = "The embedded issuer's key and tokens lie in FAIRLEAD_HOME and are meant for one machine"
+OTHERWISE = (
+    "Set FAIRLEAD_ISSUER to your OIDC issuer; for a trial, FAIRLEAD_ALLOW_EMBEDDED_ISSUER=1 lets the embedded one "
+    "vouch for everybody."
+)
+
 
 def key_of(path: Path) -> OKPKey:
     """The issuer's key with its thumbprint (RFC 7638) as key id."""

@@ -9,9 +9,8 @@ from pydantic import BaseModel, Field, model_validator
 
 from contracts import DriftDetected, FeatureEvidence, MonitorReported, MonitorSettings, Name
 from services.kit.auth import allow
-from services.kit.db import as_cursor, from_cursor
-from services.kit.errors import Invalid
 from services.kit.http import Body, Page, Who, page
+from services.kit.inputs import as_cursor, from_cursor, moment, name, version
 from services.kit.service import router as new_router
 
 from .store import Endpoint, FindingRow
@@ -130,8 +129,8 @@ def router(reading: Reading, desired: Desired) -> APIRouter:
     @api.get("")
     async def monitors(caller: Who, limit: Limit = 50, cursor: str | None = None) -> Page[MonitorView]:
         allow(caller, "monitor.read")
-        place = from_cursor(cursor, 1)
-        found = await reading.endpoints(str(place[0]) if place else "", limit + 1)
+        place = from_cursor(cursor, name)
+        found = await reading.endpoints(place[0] if place else "", limit + 1)
         following = as_cursor(found[limit - 1].endpoint) if len(found) > limit else None
         return page([MonitorView.of(endpoint) for endpoint in found], limit, following)
 
@@ -145,9 +144,9 @@ def router(reading: Reading, desired: Desired) -> APIRouter:
         endpoint: Name, caller: Who, limit: Limit = 50, cursor: str | None = None
     ) -> Page[MonitorReported]:
         allow(caller, "monitor.read")
-        found = await reading.windows(endpoint, _place(cursor), limit + 1)
+        found = await reading.windows(endpoint, from_cursor(cursor, moment, version), limit + 1)
         last = found[limit - 1] if len(found) > limit else None
-        return page(found, limit, as_cursor(last.window.start.isoformat(), last.version) if last else None)
+        return page(found, limit, as_cursor(last.window.start, last.version) if last else None)
 
     @api.get("/{endpoint}/drift")
     async def drift(endpoint: Name, caller: Who) -> DriftView:
@@ -165,13 +164,3 @@ def router(reading: Reading, desired: Desired) -> APIRouter:
         return MonitorView.of(await desired.accept(endpoint, body.reason))
 
     return api
-
-
-def _place(cursor: str | None) -> tuple[datetime, int] | None:
-    values = from_cursor(cursor, 2)
-    if values is None:
-        return None
-    try:
-        return datetime.fromisoformat(values[0]), int(values[1])
-    except (TypeError, ValueError):
-        raise Invalid("this cursor was not made by this list", "cursor") from None

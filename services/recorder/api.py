@@ -1,6 +1,6 @@
 """HTTP in: decisions found again, outcomes, snapshots."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
@@ -8,9 +8,8 @@ from pydantic import BaseModel, Field
 
 from contracts import Name, OutcomeReported
 from services.kit.auth import allow
-from services.kit.db import as_cursor, from_cursor
-from services.kit.errors import Invalid
 from services.kit.http import Body, Page, Who, page
+from services.kit.inputs import as_cursor, from_cursor, moment, moment_of, name
 from services.kit.service import router as new_router
 
 from .store import DecisionRow, OutcomeRow, Wanted
@@ -149,10 +148,10 @@ def router(reading: Reading, joining: Joining, snapshots: Snapshots) -> APIRoute
         cursor: Annotated[str | None, Query(max_length=400)] = None,
     ) -> Page[DecisionView]:
         allow(caller, "decision.read")
-        wanted = Wanted(use_case, application, entity, endpoint, _moment(start, "from"), _moment(end, "to"))
-        found = await reading.decisions(wanted, _place(cursor), limit + 1)
+        wanted = Wanted(use_case, application, entity, endpoint, moment_of(start, "from"), moment_of(end, "to"))
+        found = await reading.decisions(wanted, from_cursor(cursor, moment, name), limit + 1)
         last = found[limit - 1] if len(found) > limit else None
-        following = as_cursor(last.received_at.isoformat(), last.inference_id) if last else None
+        following = as_cursor(last.received_at, last.inference_id) if last else None
         return page([DecisionView.of(row) for row in found], limit, following)
 
     @api.post("/outcomes", status_code=202)
@@ -164,28 +163,7 @@ def router(reading: Reading, joining: Joining, snapshots: Snapshots) -> APIRoute
     @api.post("/snapshots", status_code=201)
     async def snapshot(body: SnapshotBody, caller: Who) -> SnapshotView:
         allow(caller, "snapshot.make", body.unit)
-        made = await snapshots.make(body.endpoint, body.model, _moment(body.since, "since"), body.unit)
+        made = await snapshots.make(body.endpoint, body.model, moment_of(body.since, "since"), body.unit)
         return SnapshotView.model_validate(made, from_attributes=True)
 
     return api
-
-
-def _moment(text: str | None, field: str) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        # A plus sign in a query string arrives as a space.
-        at = datetime.fromisoformat(text.replace(" 0", "+0") if text.count(" ") == 1 and "T" in text else text)
-    except ValueError:
-        raise Invalid(f"{field}: it is not an ISO 8601 time such as 2026-03-02T09:30:00Z", field) from None
-    return at if at.tzinfo else at.replace(tzinfo=UTC)
-
-
-def _place(cursor: str | None) -> tuple[datetime, str] | None:
-    values = from_cursor(cursor, 2)
-    if values is None:
-        return None
-    try:
-        return datetime.fromisoformat(values[0]), str(values[1])
-    except (TypeError, ValueError):
-        raise Invalid("this cursor was not made by this list", "cursor") from None

@@ -7,11 +7,10 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel
 
-from contracts import Name, Version
+from contracts import Name
 from services.kit.auth import allow
-from services.kit.db import as_cursor, from_cursor
-from services.kit.errors import Invalid
 from services.kit.http import Body, Page, Who, page
+from services.kit.inputs import Version, as_cursor, from_cursor, moment, uuid
 from services.kit.service import router as new_router
 
 from .domain import Job, Kind
@@ -99,21 +98,11 @@ def router(retrainer: Retrainer, governor: Governor) -> APIRouter:
 
 
 async def _page(retrainer: Retrainer, kind: Kind, limit: int, cursor: str | None) -> Page[JobView]:
-    found = await retrainer.jobs(kind, _place(cursor), limit + 1)
+    found = await retrainer.jobs(kind, from_cursor(cursor, moment, uuid), limit + 1)
     last = found[limit - 1] if len(found) > limit else None
-    following = as_cursor(last.requested_at.isoformat(), str(last.id)) if last else None
+    following = as_cursor(last.requested_at, last.id) if last else None
     return page([JobView.of(job) for job in found], limit, following)
 
 
 def _passed_on(content: bytes, status: int, media_type: str | None) -> Response:
     return Response(content, status, media_type=media_type or "application/json")
-
-
-def _place(cursor: str | None) -> tuple[datetime, UUID] | None:
-    values = from_cursor(cursor, 2)
-    if values is None:
-        return None
-    try:
-        return datetime.fromisoformat(values[0]), UUID(values[1])
-    except (TypeError, ValueError):
-        raise Invalid("this cursor was not made by this list", "cursor") from None

@@ -210,6 +210,21 @@ async def test_lists_are_paged(as_: Client) -> None:
     assert second["next"] is None
 
 
+async def test_an_idempotency_key_of_an_upload_stands_for_its_bytes(as_: Client) -> None:
+    client = as_("data-scientist")
+    data, headers = small(description="one"), {"Idempotency-Key": "upload-1"}
+
+    async def sent(data: bytes) -> httpx.Response:
+        return await client.post("/v1/models", files={"package": ("model.zip", data)}, headers=headers)
+
+    first, again = await sent(data), await sent(data)
+    assert (first.status_code, again.status_code) == (201, 201)
+    assert again.headers["idempotency-replayed"] == "true" and again.json() == first.json()
+    other = data[:-1] + bytes([data[-1] ^ 1])
+    assert len(other) == len(data)
+    problem(await sent(other), 409)
+
+
 async def test_an_idempotency_key_gives_the_first_answer_again(as_: Client) -> None:
     client = as_("data-scientist")
     answers = [await client.post("/v1/use-cases", json=USE_CASE, headers={"Idempotency-Key": "k1"}) for _ in range(2)]

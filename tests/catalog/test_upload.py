@@ -1,5 +1,6 @@
 """Uploads are written as they come, capped before they are in memory, and refused by name."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.requests import Request
 
-from services.catalog.upload import Upload, receive
-from services.kit.errors import Invalid, Refusal, TooLarge
+from services.catalog.upload import Pace, Upload, receive
+from services.kit.errors import Invalid, Refusal, TooLarge, TooSlow
 
 TYPE = "multipart/form-data; boundary=x"
 
@@ -99,3 +100,21 @@ async def test_no_body_crashes_the_reader(
     except Refusal:
         return
     assert got.path.is_file()
+
+
+async def test_a_body_that_drips_is_given_up(tmp_path: Path) -> None:
+    begin = iter([form(MODEL).partition(b"bytes")[0]])
+
+    async def drip() -> dict[str, Any]:
+        await asyncio.sleep(0.02)
+        return {"type": "http.request", "body": next(begin, b"y"), "more_body": True}
+
+    scope = {"type": "http", "method": "POST", "headers": [(b"content-type", TYPE.encode())]}
+    with pytest.raises(TooSlow, match="too slowly"):
+        await receive(Request(scope, drip), tmp_path / "upload", 10_000, Pace(grace_s=0.2, bytes_s=1_000_000))
+
+
+async def test_a_text_with_a_nul_is_refused_by_its_field(tmp_path: Path) -> None:
+    with pytest.raises(Invalid) as refused:
+        await sent(form(part("description", b"a\0b"), MODEL), tmp_path)
+    assert refused.value.field == "description"

@@ -81,6 +81,11 @@ class Peer:
     """What stands at a service's port: it notes what came and answers what it is told to."""
 
     seen: list[tuple[Request, bytes]] = field(default_factory=list[Any])
+    endpoints: dict[str, str] = field(default_factory=dict[str, str])
+    """As the deployer: which token's bearer sees which endpoint."""
+
+    def _endpoints(self, request: Request) -> list[str]:
+        return [e for e, token in self.endpoints.items() if request.headers["authorization"] == f"Bearer {token}"]
 
     async def answer(self, request: Request) -> Response:
         pieces = [piece async for piece in request.stream()]
@@ -90,6 +95,11 @@ class Peer:
                 return JSONResponse({"status": "ready", "problems": {}})
             case "/v2/models/slow":
                 return StreamingResponse(_slowly(), headers={"connection": "x-mine", "x-mine": "1", "x-yours": "2"})
+            case "/v1/endpoints":
+                return JSONResponse({"items": [{"endpoint": e} for e in self._endpoints(request)]})
+            case path if path.startswith("/v1/endpoints/"):
+                known = path.removeprefix("/v1/endpoints/") in self._endpoints(request)
+                return JSONResponse({} if known else {"detail": "there is no such endpoint"}, 200 if known else 404)
             case "/v1/models/gone":
                 return JSONResponse({"title": "Not found", "status": 404, "detail": "there is no model gone"}, 404)
             case _:
@@ -106,6 +116,13 @@ async def _slowly() -> AsyncIterator[bytes]:
 async def catalog(settings: ConsoleSettings) -> AsyncIterator[Peer]:
     peer = Peer()
     async with serving(_app(peer), settings.listen_port("catalog")):
+        yield peer
+
+
+@pytest.fixture
+async def deployer(settings: ConsoleSettings) -> AsyncIterator[Peer]:
+    peer = Peer()
+    async with serving(_app(peer), settings.listen_port("deployer")):
         yield peer
 
 

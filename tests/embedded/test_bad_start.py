@@ -10,6 +10,7 @@ import pytest
 
 from deploy.embedded import jvm
 from deploy.embedded.home import ROOT
+from deploy.embedded.plan import Outside
 from deploy.embedded.problem import Problem
 from deploy.embedded.standalone import free_home
 
@@ -29,16 +30,28 @@ def _refused(tmp_path: Path, **environment: str) -> str:
 
 
 def test_an_unreachable_kafka(tmp_path: Path) -> None:
-    said = _refused(tmp_path, FAIRLEAD_KAFKA="127.0.0.1:9")
+    said = _refused(tmp_path, FAIRLEAD_KAFKA="127.0.0.1:9", FAIRLEAD_ALLOW_EMBEDDED_ISSUER="1")
     assert "Kafka at 127.0.0.1:9 cannot be used" in said
     assert "Check FAIRLEAD_KAFKA" in said
 
 
 def test_an_unreachable_postgresql(tmp_path: Path) -> None:
-    said = _refused(tmp_path, FAIRLEAD_DATABASE="postgresql://postgres:secret@127.0.0.1:9/fairlead")
+    url = "postgresql://postgres:secret@127.0.0.1:9/fairlead"
+    said = _refused(tmp_path, FAIRLEAD_DATABASE=url, FAIRLEAD_ALLOW_EMBEDDED_ISSUER="1")
     assert "PostgreSQL at 127.0.0.1:9/fairlead cannot be used" in said
     assert "Check FAIRLEAD_DATABASE" in said
     assert "secret" not in said
+
+
+@pytest.mark.parametrize(
+    "given", [{"FAIRLEAD_KAFKA": "kafka:9092"}, {"FAIRLEAD_DATABASE": "postgresql://a:b@db:5432/fairlead"}]
+)
+def test_the_embedded_issuer_vouches_for_nobody_beyond_this_machine(given: dict[str, str]) -> None:
+    with pytest.raises(Problem, match="FAIRLEAD_ISSUER"):
+        Outside.of(given).check_issuer()
+    Outside.of({**given, "FAIRLEAD_ISSUER": "https://issuer.example"}).check_issuer()
+    Outside.of({**given, "FAIRLEAD_ALLOW_EMBEDDED_ISSUER": "1"}).check_issuer()
+    Outside.of({}).check_issuer()
 
 
 @pytest.mark.parametrize(

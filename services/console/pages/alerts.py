@@ -29,6 +29,6 @@ def router(shell: Shell) -> APIRouter:
 async def _facts(shell: Shell, request: Request, me: Any) -> dict[str, Any]:
     alerts, drifts = await asyncio.gather(
         shell.gateway.ask(request, "governor", "/v1/alerts", limit=100),
-        tried(shell.console.latest(me, ["drift.detected"], 30)),
+        tried(shell.console.latest(me, request, ["drift.detected"], 30)),
     )
     return {"alerts": alerts, "drifts": drifts}

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import RedirectResponse, Response
 
-from services.kit.errors import Unauthorized
+from services.kit.errors import Refusal
 
 from .shell import Shell, inside
 
@@ -38,8 +38,8 @@ def _sign_in(shell: Shell, request: Request, token: str, next: str) -> Response:
     """Take a token that the platform's issuer signed; the cookie carries it from now on."""
     try:
         request.app.state.verifier.verify(token.strip())
-    except Unauthorized as refusal:
-        return shell.page(request, "login.html", 401, next=inside(next), problem=refusal.message)
+    except Refusal as refusal:  # Unauthorized, or Unavailable while the issuer cannot be reached
+        return shell.page(request, "login.html", refusal.status, next=inside(next), problem=refusal.message)
     response = RedirectResponse(inside(next), 303, headers={"Cache-Control": "no-store"})
     shell.sessions.start(response, token.strip(), secure=request.url.scheme == "https")
     return response

@@ -27,7 +27,7 @@ def router(shell: Shell) -> APIRouter:
     @api.get("/")
     async def overview(request: Request, me: Person) -> HTMLResponse:
         facts, recent = await asyncio.gather(
-            _facts(shell, request, me), tried(shell.console.latest(me, TICKER, _RECENT))
+            _facts(shell, request, me), tried(shell.console.latest(me, request, TICKER, _RECENT))
         )
         return shell.page(
             request, "overview.html", **facts, recent=recent.data, ticker=",".join(TICKER), title="Overview"

@@ -29,7 +29,7 @@ def router(shell: Shell) -> APIRouter:
     @api.get("/topics/{topic}")
     async def topic(request: Request, me: Person, topic: str) -> HTMLResponse:
         found, events = await asyncio.gather(
-            tried(console.topics(me, request)), tried(console.latest(me, [topic], _PEEK))
+            tried(console.topics(me, request)), tried(console.latest(me, request, [topic], _PEEK))
         )
         state = next((t for t in found.data if t.topic == topic), None)
         return shell.page(request, "topic.html", 200 if events.ok else events.status, topic=state, events=events,
@@ -37,7 +37,7 @@ def router(shell: Shell) -> APIRouter:
 
     @api.get("/dead-letters")
     async def letters(request: Request, me: Person, topic: str = "") -> HTMLResponse:
-        return shell.page(request, "letters.html", **await _letters(shell, me, topic), title="Dead letters")
+        return shell.page(request, "letters.html", **await _letters(shell, request, me, topic), title="Dead letters")
 
     @api.post("/dead-letters/replay")
     async def replay(
@@ -49,15 +49,17 @@ def router(shell: Shell) -> APIRouter:
         shown: Annotated[str, Form(max_length=249)] = "",
     ) -> HTMLResponse:
         places = None if partition is None or offset is None else [(partition, offset)]
-        answer = await tried(console.replay(me, topic, places))
+        answer = await tried(console.replay(me, request, topic, places))
         done = f"{answer.data} of {topic} given out again." if answer.ok else ""
-        return shell.page(request, "letter_list.html", **await _letters(shell, me, shown), answer=answer, done=done)
+        return shell.page(
+            request, "letter_list.html", **await _letters(shell, request, me, shown), answer=answer, done=done
+        )
 
     return api
 
 
-async def _letters(shell: Shell, me: Caller, topic: str) -> dict[str, Any]:
-    found = await tried(shell.console.dead_letters(me, topic or None, 200))
+async def _letters(shell: Shell, request: Request, me: Caller, topic: str) -> dict[str, Any]:
+    found = await tried(shell.console.dead_letters(me, request, topic or None, 200))
     letters = Answer([LetterView.of(letter) for letter in found.data], found.status, found.problem)
     return {"letters": letters, "topic": topic, "waiting": sorted({x.topic for x in letters.data if not x.replayed})}
 

@@ -22,10 +22,11 @@ from services.kit.again import each
 from services.kit.alerts import alert_id, raise_alert, resolve_alert
 from services.kit.cloudevents import source
 from services.kit.context import Context, system, use
-from services.kit.db import Database, Tx, as_cursor
+from services.kit.db import Database, Tx
 from services.kit.errors import Forbidden, Invalid
 from services.kit.http import Page, page
 from services.kit.ids import now
+from services.kit.inputs import as_cursor
 from services.kit.signing import KeyRing, Signer, canonical
 from services.kit.stream import Record
 from services.kit.telemetry import get_logger

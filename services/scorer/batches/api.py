@@ -19,9 +19,9 @@ from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
 from services.kit.auth import allow
-from services.kit.db import as_cursor, from_cursor
 from services.kit.errors import Invalid, TooLarge
 from services.kit.http import Page, Who, page
+from services.kit.inputs import as_cursor, from_cursor, uuid
 from services.kit.objects import Objects
 from services.kit.service import router as new_router
 
@@ -78,8 +78,8 @@ def router(batches: Batches, objects: Objects) -> APIRouter:
         cursor: str | None = None,
     ) -> Page[BatchView]:  # fmt: skip
         allow(caller, "inference.score")
-        after = from_cursor(cursor, 1)
-        found = await batches.latest(endpoint, limit + 1, UUID(after[0]) if after else None)
+        after = from_cursor(cursor, uuid)
+        found = await batches.latest(endpoint, limit + 1, after[0] if after else None)
         return page([BatchView.of(j) for j in found], limit, as_cursor(found[limit - 1].id) if found[limit:] else None)
 
     @routes.get(PATH + "/{id}")
