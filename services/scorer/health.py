@@ -36,8 +36,16 @@ class Health:
         return found
 
     def delays(self) -> dict[str, str]:
-        """What does not get on, though answers do."""
+        """What does not get on, though answers do: the log, single models."""
+        found = self._models()
         self._said = self._forwarder.changed() or self._said
         if not self._said or time.time() - self._said["at"] > _QUIET_S:
-            return {"forwarder": "has not been heard of"}
-        return {"forwarder": self._said["failing"]} if self._said["failing"] else {}
+            found["forwarder"] = "has not been heard of"
+        elif self._said["failing"]:
+            found["forwarder"] = self._said["failing"]
+        return found
+
+    def _models(self) -> dict[str, str]:
+        """Told and no reason to get no traffic: whoever sends a bad input must not take the others' scorer away."""
+        served = [one for endpoint in self._plane.endpoints.values() for one in endpoint.by_version.values()]
+        return {f"model {s.origin.endpoint}/{s.origin.version}": s.lane.trouble for s in served if s.lane.trouble}

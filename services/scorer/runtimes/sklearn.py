@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from contracts import ModelSchema, TensorSpec
-from services.kit.sandbox import Sandbox, SandboxDeadline, SandboxDied, SandboxError
+from services.kit.errors import Unavailable
+from services.kit.sandbox import Sandbox, SandboxAway, SandboxDeadline, SandboxDied, SandboxError
 
 from ..settings import ScorerSettings
 from ..v2.tensors import NUMPY
@@ -59,12 +60,21 @@ class SklearnRuntime:
             raise ModelFailed("the model did not answer every row")
         return made
 
+    @property
+    def down(self) -> str:
+        return self._sandbox.down
+
     async def _ask(self, payload: bytes) -> bytes:
+        """Raises Unavailable where no worker could be asked: that is not the input's doing."""
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 return await self._sandbox.call(payload)
             except SandboxDeadline:
                 raise
+            except SandboxAway:
+                if attempt == 1:
+                    raise Unavailable("the model's process is away and is started again; try again") from None
+                raise  # the attempt before ended it
             except SandboxDied:
                 if attempt == _ATTEMPTS:
                     raise
