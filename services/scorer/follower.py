@@ -13,7 +13,7 @@ from services.kit.errors import Refusal
 from services.kit.telemetry import get_logger
 
 from .dataplane import DataPlane
-from .files import Watched, write_atomically
+from .files import Watched, tell
 from .runtimes.errors import CannotLoad
 from .settings import ScorerSettings
 
@@ -90,4 +90,4 @@ class Follower:
         return [name for name, at in self._failed_at.items() if time.monotonic() - at > _TRY_AGAIN_S]
 
     def _say(self) -> None:
-        write_atomically(self._loaded, orjson.dumps({"pid": os.getpid(), "endpoints": self._said}))
+        tell(self._loaded, orjson.dumps({"pid": os.getpid(), "endpoints": self._said}))

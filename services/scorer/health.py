@@ -31,7 +31,9 @@ class Health:
             found["agent"] = "deployment.changed has not been read yet"
         if behind := [name for name in self._follower.behind if name not in self._plane.endpoints]:
             found["models"] = f"still loading: {', '.join(behind[:10])}"
-        if self._spool.used > self._limit * _ALMOST_FULL:
+        if trouble := self._spool.trouble:
+            found["spool"] = trouble
+        elif self._spool.used > self._limit * _ALMOST_FULL:
             found["spool"] = "the log's spool is nearly full"
         return found
 
