@@ -10,7 +10,7 @@ from typing import Literal
 from contracts import DeploymentChanged, Mode, Variant
 from services.kit.auth import allow
 from services.kit.context import Caller
-from services.kit.errors import Forbidden, NotFound, Refusal
+from services.kit.errors import NotFound, Refusal
 from services.kit.ids import now, uuid7_text
 from services.kit.signing import KeyRing
 
@@ -181,13 +181,14 @@ class DataPlane:
         _close(self.endpoints.pop(endpoint, None), keep={})
 
     def find(self, endpoint: str, caller: Caller) -> Endpoint:
-        """An endpoint that the caller may use. Raises NotFound or Forbidden."""
-        found = self.endpoints.get(endpoint)
-        if found is None:
-            raise NotFound(f"there is no endpoint {endpoint[:80]!r}")
+        """An endpoint that the caller may use. Raises Forbidden for one who may use none, or NotFound.
+
+        Another business unit's endpoint is answered as one that is not there: nobody learns its name here.
+        """
         allow(caller, "inference.score")
-        if not caller.sees(found.unit):
-            raise Forbidden(f"endpoint {endpoint} belongs to another business unit than those of {caller.actor[:80]}")
+        found = self.endpoints.get(endpoint)
+        if found is None or not caller.sees(found.unit):
+            raise NotFound(f"there is no endpoint {endpoint[:80]!r}")
         return found
 
     def choose(self, endpoint: Endpoint, version: int | None) -> Served:
