@@ -18,6 +18,7 @@ from pydantic import BaseModel
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
+from contracts import Name
 from services.kit.auth import allow
 from services.kit.db import as_cursor, from_cursor
 from services.kit.errors import Invalid, TooLarge
@@ -74,12 +75,12 @@ def router(batches: Batches, objects: Objects) -> APIRouter:
 
     @routes.get(PATH)
     async def latest(
-        caller: Who, endpoint: str | None = None, limit: Annotated[int, Query(ge=1, le=200)] = 50,
+        caller: Who, endpoint: Name | None = None, limit: Annotated[int, Query(ge=1, le=200)] = 50,
         cursor: str | None = None,
     ) -> Page[BatchView]:  # fmt: skip
         allow(caller, "inference.score")
         after = from_cursor(cursor, 1)
-        found = await batches.latest(endpoint, limit + 1, UUID(after[0]) if after else None)
+        found = await batches.latest(endpoint, limit + 1, _id(after[0]) if after else None)
         return page([BatchView.of(j) for j in found], limit, as_cursor(found[limit - 1].id) if found[limit:] else None)
 
     @routes.get(PATH + "/{id}")
@@ -143,6 +144,13 @@ async def _json(request: Request, path: Path) -> tuple[str, Path, str, str]:
     except (pa.ArrowException, OverflowError, UnicodeEncodeError) as error:
         raise Invalid(f"`rows` are no table: {str(error).splitlines()[0][:300]}", "rows") from None
     return _endpoint(body.get("endpoint")), path, "rows.json", _PARQUET
+
+
+def _id(value: object) -> UUID:
+    try:
+        return UUID(str(value))
+    except ValueError:
+        raise Invalid("this cursor was not made by this list", "cursor") from None
 
 
 def _endpoint(value: object) -> str:
