@@ -13,6 +13,7 @@ from services.kit.context import Caller
 from services.kit.errors import NotFound, Refusal
 from services.kit.ids import now, uuid7_text
 from services.kit.signing import KeyRing
+from services.kit.telemetry import get_logger
 
 from . import mlflow
 from .admission import admit
@@ -26,6 +27,8 @@ from .settings import ScorerSettings
 from .tokenise import Tokeniser
 from .v2 import BadInput, Codec, Encoded, Request
 from .warmup import joinable, sample
+
+log = get_logger(__name__)
 
 _WARM_ROWS = 32
 
@@ -222,9 +225,15 @@ class DataPlane:
             raise CannotLoad(error.message) from None
 
     async def _load(self, variant: Variant) -> Lane:
-        """Check the package's bytes, open the model, warm it up."""
-        path = await asyncio.to_thread(self._packages.unpack, variant.digest)
-        runtime = await load(variant.format, path, variant.model_schema, self._settings)
+        """Check the package's bytes, open the model, warm it up. Raises Refusal or CannotLoad, whatever the bytes do."""
+        try:
+            model = await asyncio.to_thread(self._packages.unpack, variant.digest)
+            runtime = await load(variant.format, model, variant.model_schema, self._settings)
+        except (Refusal, CannotLoad):
+            raise
+        except Exception as error:
+            log.exception("a model could not be opened", model=variant.model, version=variant.version)
+            raise CannotLoad(f"the model cannot be opened ({type(error).__name__})") from None
         lane = Lane(runtime, self._limits, joinable=joinable(variant.model_schema))
         try:
             one, many = sample(variant.model_schema, 1), sample(variant.model_schema, _WARM_ROWS)
@@ -233,6 +242,10 @@ class DataPlane:
         except Refusal as refusal:
             lane.close()
             raise CannotLoad(f"the model fails at its first call: {refusal.message}") from None
+        except Exception as error:
+            log.exception("a model could not be warmed up", model=variant.model, version=variant.version)
+            lane.close()
+            raise CannotLoad(f"the model fails at its first calls ({type(error).__name__})") from None
         return lane
 
 

@@ -82,8 +82,11 @@ class Follower:
 
     def _note(self, name: str, wanted: dict[str, Any], state: str, reason: str | None) -> None:
         serving = self._plane.endpoints.get(name)
-        loaded = sorted(serving.by_version) if serving else []
-        self._said[name] = {"revision": wanted["revision"], "state": state, "loaded": loaded, "reason": reason}
+        served = serving.by_version if serving else {}
+        self._said[name] = {
+            "revision": wanted["revision"], "state": state, "loaded": sorted(served), "reason": reason,
+            "digests": sorted({one.variant.digest for one in served.values()}),
+        }  # fmt: skip
 
     def _due(self) -> list[str]:
         """What failed a while ago: the reason may have gone away."""

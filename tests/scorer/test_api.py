@@ -425,6 +425,35 @@ def test_bytes_that_no_grant_names_are_not_served(tmp_path: Path) -> None:
         assert "altered" in loaded["altered-file"]["reason"]
 
 
+def test_a_package_that_was_altered_is_refused_after_a_restart_too(tmp_path: Path) -> None:
+    house = House(tmp_path / "home")
+    with Worker(house) as worker:
+        worker.deploy(house.serving("credit", MODEL))
+        assert worker.infer("credit", rows([1, 1, 1]), house.token()).status_code == 200
+        worker.stop()
+        (path,) = (house.settings.run_folder / "packages").glob("*.zip")
+        path.write_bytes(package(OTHER))
+        worker.start()
+        assert worker.infer("credit", rows([1, 1, 1]), house.token()).status_code == 404
+        said = worker.loaded()["credit"]
+        assert said["state"] == "failed" and "altered" in said["reason"]
+
+
+def test_a_package_that_nothing_foresaw_fails_alone(tmp_path: Path) -> None:
+    house = House(tmp_path / "home")
+    hostile = {
+        "nul": package(MODEL, "a\0b"), "long": package(MODEL, "x" * 5000), "dots": package(MODEL, "model.onnx", model=".."),
+        "stamp": package(MODEL, created="2001-99-99"), "number": package(MODEL, "model.onnx", model=7), "junk": b"PK" * 50,
+        "cut": package(MODEL)[:200] + b"\xff" * 400 + package(MODEL)[600:],
+    }  # fmt: skip
+    with Worker(house) as worker:
+        changes = [house.change(name, house.variant(name, house.keep(data))) for name, data in hostile.items()]
+        worker.deploy(*changes, house.serving("credit", MODEL))
+        assert worker.infer("credit", rows([1, 1, 1]), house.token()).status_code == 200
+        loaded = worker.loaded()
+        assert {name for name in ("dots", "number", "junk", "cut") if loaded[name]["state"] != "failed"} == set()
+
+
 def test_a_bad_new_version_leaves_the_old_one_serving(tmp_path: Path) -> None:
     house = House(tmp_path / "home")
     with Worker(house) as worker:

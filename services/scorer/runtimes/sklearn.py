@@ -1,7 +1,6 @@
 """scikit-learn models (skops) in a sandboxed worker process: the format can run code when it is opened."""
 
 import asyncio
-from pathlib import Path
 
 import numpy as np
 
@@ -9,11 +8,12 @@ from contracts import ModelSchema, TensorSpec
 from services.kit.errors import Unavailable
 from services.kit.sandbox import Sandbox, SandboxAway, SandboxDeadline, SandboxDied, SandboxError
 
+from ..packages import ModelFile
 from ..settings import ScorerSettings
 from ..v2.tensors import NUMPY
 from . import Arrays
 from .errors import CannotLoad, ModelFailed
-from .sklearn_worker import WireError, read_answer, request
+from .sklearn_worker import WireError, argument, read_answer, request
 
 _ENTRY = "services.scorer.runtimes.sklearn_worker:sklearn_model"
 _ATTEMPTS = 2
@@ -31,13 +31,14 @@ class SklearnRuntime:
         self._score = by_name.get(schema.score) if schema.score else None
 
     @classmethod
-    async def start(cls, path: Path, schema: ModelSchema, settings: ScorerSettings) -> "SklearnRuntime":
-        """Load the file behind the sandbox's walls. Raises CannotLoad."""
+    async def start(cls, model: ModelFile, schema: ModelSchema, settings: ScorerSettings) -> "SklearnRuntime":
+        """Load the file behind the sandbox's walls, which check its bytes at each start. Raises CannotLoad."""
         if len(schema.inputs) != 1 or len(schema.inputs[0].shape) != 2 or len(schema.outputs) > 2:
             raise CannotLoad("a scikit-learn model takes one matrix and gives predictions and, perhaps, probabilities")
         sandbox = Sandbox(
-            _ENTRY, str(path).encode(), readable=[path],
-            deadline_s=settings.sandbox_deadline_s, memory_mb=settings.sandbox_memory_mb, name=path.parent.name[:12],
+            _ENTRY, argument(str(model.path), model.digest), readable=[model.path],
+            deadline_s=settings.sandbox_deadline_s, memory_mb=settings.sandbox_memory_mb,
+            name=model.path.parent.name[:12],
         )  # fmt: skip
         try:
             await sandbox.start()

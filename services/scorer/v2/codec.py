@@ -26,7 +26,7 @@ from .tensors import (
 )
 
 Token = Callable[[str, object], str | None]
-_NUMERIC = frozenset(name for name in NUMPY if name not in ("BOOL", "BYTES"))
+_NUMERIC = {name: name for name in NUMPY if name not in ("BOOL", "BYTES")}
 _OWN = frozenset({"binary_data_output"})
 
 
@@ -248,14 +248,15 @@ class Codec:
         column = next((c for c in self._columns if c.name == name), None)
         if column is None:
             raise BadInput(f"column {called(name)} is not one of this model: {self._takes()}", "inputs")
-        if type(datatype) is not str or datatype not in _NUMERIC:
+        kind = _NUMERIC.get(datatype) if isinstance(datatype, str) else None
+        if kind is None:
             raise BadInput(f"column {called(name)} has datatype {called(datatype)}; a number is needed", column.name)
         shape = one.get("shape")
         rank = 2 if type(shape) is list and len(shape) == 2 else 1
-        spec = TensorSpec(name=column.name, datatype=datatype, shape=(-1, 1)[:rank])
+        spec = TensorSpec(name=column.name, datatype=kind, shape=(-1, 1)[:rank])
         values = from_json(
             spec, read_shape(spec, shape), one.get("data"), Place(spec, [column.name]),
-            nulls=column.nullable and datatype.startswith("FP"), literals=literals,
+            nulls=column.nullable and kind.startswith("FP"), literals=literals,
         )  # fmt: skip
         return column.name, values.reshape(-1)
 
