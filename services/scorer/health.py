@@ -22,6 +22,8 @@ class Health:
         self._spool = spool
         self._limit = settings.spool_bytes // settings.workers
         self._forwarder = Watched(settings.run_folder / "forwarder.json")
+        self._children = Watched(settings.run_folder / "children.json")
+        self._failing: dict[str, str] = {}
         self._said: dict[str, Any] = {}
 
     def problems(self) -> dict[str, str]:
@@ -38,8 +40,10 @@ class Health:
         return found
 
     def delays(self) -> dict[str, str]:
-        """What does not get on, though answers do: the log, single models."""
-        found = self._models()
+        """What does not get on, though answers do: the log, single models, other processes of the host."""
+        if (failing := self._children.changed()) is not None:
+            self._failing = failing
+        found = self._models() | {f"process {name}": reason for name, reason in self._failing.items()}
         self._said = self._forwarder.changed() or self._said
         if not self._said or time.time() - self._said["at"] > _QUIET_S:
             found["forwarder"] = "has not been heard of"
