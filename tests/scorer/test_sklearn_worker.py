@@ -43,7 +43,9 @@ async def test_a_pipeline_answers_from_the_sandbox_as_outside_and_survives_bad_i
     path = tmp_path / "model.skops"
     estimator = make_pipeline(StandardScaler(), GradientBoostingClassifier(n_estimators=10)).fit(ROWS, TRUTH)
     skops.io.dump(estimator, path)
-    sandbox = Sandbox(ENTRY, str(path).encode(), readable=[path], deadline_s=60)
+    sandbox = Sandbox(
+        ENTRY, worker.argument(str(path), sha256(path.read_bytes()).hexdigest()), readable=[path], deadline_s=60
+    )
     await sandbox.start()
     try:
         with pytest.raises(SandboxError, match="features"):
