@@ -83,6 +83,11 @@ class Served:
         self.records = RecordBuilder(origin)
         self.counts = Counts()
 
+    async def prove(self) -> None:
+        """Write one answer to nobody: a model whose outputs cannot be written must not serve."""
+        if (one := sample(self.schema, 1)) is not None:
+            self.codec.encode(Request(one, 1, b"{}"), await self.lane.run(one, 1), "-")
+
     async def answer(self, ask: Ask, mode: Mode, application: str) -> Answer:
         """One request through the model."""
         if ask.protocol == "mlflow":
@@ -219,10 +224,16 @@ class DataPlane:
             return same
         lane = await self._load(variant)
         try:
-            return Served(origin, variant, lane, self._tokeniser)
-        except BadInput as error:
+            served = Served(origin, variant, lane, self._tokeniser)
+            await served.prove()
+        except Refusal as refusal:
             lane.close()
-            raise CannotLoad(error.message) from None
+            raise CannotLoad(refusal.message) from None
+        except Exception as error:
+            log.exception("a model's answers cannot be written", model=variant.model, version=variant.version)
+            lane.close()
+            raise CannotLoad(f"the model's outputs are not what its schema says ({type(error).__name__})") from None
+        return served
 
     async def _load(self, variant: Variant) -> Lane:
         """Check the package's bytes, open the model, warm it up. Raises Refusal or CannotLoad, whatever the bytes do."""

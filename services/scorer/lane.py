@@ -122,8 +122,9 @@ class Lane:
             yield group
 
     async def warm(self, one: Arrays, many: Arrays, rows: int) -> None:
-        """Call the model for the first time, and learn how many rows of it the event loop can bear."""
+        """Call the model for the first times, and learn how many rows of it the event loop can bear."""
         await self._call(one)
+        await self._call(many)
         if self._remote is None:
             self._inline_rows = await asyncio.to_thread(self._bearable, one, many, rows)
 
@@ -217,11 +218,10 @@ class Lane:
     async def _call(self, inputs: Arrays) -> Arrays:
         started = time.perf_counter()
         try:
-            if self._remote is not None:
-                return await self._remote.call(inputs)
-            loop = asyncio.get_running_loop()
-            self._thread = self._thread or ThreadPoolExecutor(1, "model")
-            return await loop.run_in_executor(self._thread, self._local.predict, inputs)
+            outputs = await self._outputs(inputs)
+            if self._joinable:
+                _refuse_other_rows(outputs, len(next(iter(inputs.values()))))
+            return outputs
         except Refusal:
             raise
         except Exception as error:
@@ -229,6 +229,12 @@ class Lane:
             raise self._failed(error) from None
         finally:
             self.busy_s += time.perf_counter() - started
+
+    async def _outputs(self, inputs: Arrays) -> Arrays:
+        if self._remote is not None:
+            return await self._remote.call(inputs)
+        self._thread = self._thread or ThreadPoolExecutor(1, "model")
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._local.predict, inputs)
 
     def _failed(self, error: Exception) -> ModelFailed:
         """What no runtime foresaw: it concerns the request in hand, and readiness tells of it."""
@@ -251,11 +257,15 @@ def _joined(inputs: Sequence[Arrays]) -> Arrays:
     return {name: np.concatenate([one[name] for one in inputs]) for name in inputs[0]}
 
 
-def _split(outputs: Arrays, sizes: Sequence[int]) -> list[Arrays]:
-    """Each request's own rows. Raises ModelFailed where the model did not answer every row: whose is which, then?"""
-    rows = sum(sizes)
+def _refuse_other_rows(outputs: Arrays, rows: int) -> None:
+    """Raise ModelFailed where the model did not answer every row: whose is which, then?"""
     if any(values.ndim == 0 or len(values) != rows for values in outputs.values()):
         raise ModelFailed("the model did not answer every row")
+
+
+def _split(outputs: Arrays, sizes: Sequence[int]) -> list[Arrays]:
+    """Each request's own rows."""
+    _refuse_other_rows(outputs, sum(sizes))
     pieces: list[Arrays] = []
     at = 0
     for size in sizes:

@@ -84,6 +84,8 @@ async def test_nobody_gets_another_s_rows_when_a_model_leaves_rows_out() -> None
     async with asyncio.timeout(10):
         assert await asyncio.gather(*asking) == [2, 4, 6]
     assert 3 in model.calls or 2 in model.calls
+    with pytest.raises(ModelFailed, match="every row"):
+        await lane.warm(one(1), {"x": np.ones(32)}, 32)
 
 
 async def test_a_lane_that_fails_itself_wakes_those_who_wait(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -107,6 +107,9 @@ async def test_what_cannot_be_imported_is_a_dead_letter_with_the_reason(
         await producer.send(TOPIC, value, key=b"k", headers=headers(f"{run}-{name}", type))
     await producer.flush()
     letters = await dead(stage, {f"{run}-{name}" for name in wrong})
+    values = {said["ce_id"]: r.value for said, r in zip(letters.headers(), letters.records, strict=True)}
+    assert b"withheld" in values[f"{run}-json"]  # what is no JSON may hold anything
+    assert values[f"{run}-unknown"] == wrong["unknown"][0]  # it only came too early, and can be replayed
     for said in letters.headers():
         named = wrong[said["ce_id"].removeprefix(f"{run}-")][2]
         assert named in said["__connect.errors.exception.message"], said

@@ -16,7 +16,6 @@ from services.kit.objects import Objects
 from services.kit.transactional import Incoming, Output, Placed
 
 from ..logrecord import HeaderMaker, LogRecord, offload
-from ..streams.work import WITHHELD
 from ..tokenise import Tokeniser
 from ..v2 import Codec
 from . import store
@@ -24,6 +23,7 @@ from .domain import check_headers, log_record, parse, variant_of
 
 IMPORTED = Counter("fairlead_scorer_imported_total", "Records of foreign inferences", ["result"])
 _CODECS = 256
+_WITHHELD = b'{"withheld":"the record may hold sensitive columns: it is where the headers say, for 7 days"}'
 
 
 class ImportWork:
@@ -78,7 +78,7 @@ class ImportWork:
 
     def reject(self, partition: int, record: Incoming, error: Exception, out: Output) -> None:
         IMPORTED.labels("refused").inc()
-        value = WITHHELD if self._is_private(record) else record.value
+        value = _WITHHELD if self._is_private(record) else record.value
         place = ("scorer", self.imported, partition, record.offset)
         value, reason = deadletters.letter(value, record.headers, *place, error)
         out.add(self.dead, partition % out.partitions(self.dead), record.key, value, reason)
@@ -100,11 +100,11 @@ class ImportWork:
         return log_record(event, endpoint, variant, self._codec(endpoint, variant)), endpoint.endpoint
 
     def _is_private(self, record: Incoming) -> bool:
-        """Whether the record names an endpoint with sensitive columns."""
+        """Whether the record names an endpoint with sensitive columns, or may: nobody can tell of what is no JSON."""
         try:
-            said = orjson.loads(record.value or b"")
+            said = orjson.loads(record.value or b"null")
         except orjson.JSONDecodeError:
-            return False
+            return True
         name = said.get("endpoint") if isinstance(said, dict) else None
         endpoint = self._wanted(name) if isinstance(name, str) else None
         return endpoint is not None and any(c.sensitive for v in endpoint.variants for c in v.model_schema.columns)
