@@ -263,7 +263,7 @@ def deep(levels: int) -> Any:
         matrix() | {"parameters": {"x": deep(300)}}, matrix(parameters={"x": deep(300)}), matrix(data="abc"),
         rows([1, 2, 3]) | {"parameters": {"binary_data_output": False, "x": deep(300)}},
         rows([1, 2, 3], outputs=[{"name": ["label"]}]), rows([1, 2, 3], outputs=[{"name": "label", "parameters": 5}]),
-        {"inputs": [[]]}, {"inputs": {"X": 1}}, [], None, "text", {"inputs": rows([1, 2, 3])["inputs"] * 2},
+        rows([1, 2, 3]) | {"parameters": {"x": deep(300)}}, {"inputs": [[]]}, {"inputs": {"X": 1}}, [], None, "text", {"inputs": rows([1, 2, 3])["inputs"] * 2},
     ],
     ids=lambda body: str(body)[:50],
 )  # fmt: skip
@@ -295,6 +295,16 @@ def test_another_unit_s_endpoint_cannot_be_told_from_one_that_is_not_there(worke
         assert foreign.text == unknown.text.replace("nobody", "wealth")
     outsider = worker.house.token("executive", ("*",))
     assert {worker.infer(name, rows([1, 2, 3]), outsider).status_code for name in ("credit", "nobody")} == {403}
+
+
+def test_what_v2_does_not_know_is_not_logged(worker: Worker, token: str) -> None:
+    body = rows([1, 2, 3])
+    body["inputs"][0]["x"] = deep(300)
+    answer = httpx.post(
+        f"{worker.url}/v2/models/credit/infer", content=json.dumps(body).encode(), headers=bearer(token)
+    )  # fmt: skip
+    assert answer.status_code == 200
+    assert records(worker)[-1].request == rows([1, 2, 3])
 
 
 def test_a_caller_s_reference_to_an_object_does_not_reach_the_log(worker: Worker, token: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from contracts import ModelSchema, TensorSpec
+from contracts import Datatype, ModelSchema, TensorSpec
 
 from .document import Document, Wanted, name_in, parameters_of, parse, wanted_of
 from .errors import BadInput, called
@@ -26,7 +26,7 @@ from .tensors import (
 )
 
 Token = Callable[[str, object], str | None]
-_NUMERIC = {name: name for name in NUMPY if name not in ("BOOL", "BYTES")}
+_NUMERIC: dict[str, Datatype] = {name: name for name in NUMPY if name not in ("BOOL", "BYTES")}
 _OWN = frozenset({"binary_data_output"})
 
 

@@ -10,6 +10,8 @@ import orjson
 from .errors import BadInput, called
 
 _MEMBERS = frozenset({"id", "parameters", "inputs", "outputs"})
+_TENSOR = frozenset({"name", "datatype", "shape", "parameters", "data"})
+_OUTPUT = frozenset({"name", "parameters"})
 _DEEPEST = 32
 _ID = 512
 _NAME = 256
@@ -56,7 +58,7 @@ def parse(raw: bytes) -> Document:
     _refuse_duplicates(raw, len(whole) + _members(inputs) + _members(outputs or ()) + len(parameters))
     return Document(
         raw, inputs, outputs, parameters, _string(whole, "id", _ID), b"true" in raw or b"false" in raw,
-        whole.keys() <= _MEMBERS,
+        whole.keys() <= _MEMBERS and _only(inputs, _TENSOR) and _only(outputs or (), _OUTPUT),
     )  # fmt: skip
 
 
@@ -123,6 +125,10 @@ def _parameters(member: dict[str, Any], owner: str) -> dict[str, Any]:
     if _too_deep(found):
         raise BadInput(f"`parameters` of {owner} are nested more than {_DEEPEST} deep", "parameters")
     return found
+
+
+def _only(objects: Iterable[dict[str, Any]], members: frozenset[str]) -> bool:
+    return all(one.keys() <= members for one in objects)
 
 
 def _too_deep(found: dict[str, Any]) -> bool:
