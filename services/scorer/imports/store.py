@@ -23,7 +23,7 @@ async def claim(session: AsyncSession, partition: int, records: Sequence[tuple[s
     """
     insert = """
         INSERT INTO imported (inference_id, partition, "offset", endpoint)
-        SELECT id, :partition, "offset", endpoint
+        SELECT id, CAST(:partition AS int), "offset", endpoint
         FROM unnest(CAST(:ids AS text[]), CAST(:offsets AS bigint[]), CAST(:endpoints AS text[]))
             AS said (id, "offset", endpoint)
         ON CONFLICT DO NOTHING
