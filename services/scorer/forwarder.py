@@ -69,12 +69,13 @@ class Slot:
         """Writer, records and numbers of the next piece; moves into the next segment where one is done."""
         assert self.reader is not None
         newer = [path for path in segments(self.folder) if path.name > self.reader.path.name]
-        parsed = self.reader.read(_PIECE)  # after looking for newer ones: what they seal is complete
-        if parsed.damaged:
-            self._damaged(parsed.damaged)
-        if not parsed.consumed and newer:
-            self._next(newer[0])
-            return self.take()
+        while True:
+            parsed = self.reader.read(_PIECE)  # after looking for newer ones: what they seal is complete
+            if parsed.damaged:
+                self._damaged(parsed.damaged)
+            if parsed.consumed or not newer:
+                break
+            self._next(newer.pop(0))
         records = [LogRecord.from_spool(entry.payload) for entry in parsed.entries]
         return self.reader.writer, records, [entry.seq for entry in parsed.entries]
 

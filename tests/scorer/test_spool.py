@@ -324,3 +324,13 @@ def test_a_segment_that_a_power_loss_left_empty_holds_nothing_and_stops_nobody(t
     spool.append(RECORD)
     spool.close()
     assert forward(tmp_path) == 1
+
+
+def test_a_worker_that_died_a_thousand_times_left_nothing_that_stops_the_forwarder(tmp_path: Path) -> None:
+    for i in range(1, 1_200):
+        segment_module.create(tmp_path, "scorer-0-x", i)
+    spool = opened(tmp_path)
+    spool.append(RECORD)
+    assert forward(tmp_path) == 1
+    assert len(segments(tmp_path)) == 1
+    spool.close()
