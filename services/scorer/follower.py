@@ -39,9 +39,13 @@ class Follower:
         """Set after the plane changed; who waits for it clears it."""
 
     async def run(self) -> None:
-        """Follow until cancelled."""
+        """Follow until cancelled. What cannot be read now (no descriptor is left, say) is read later: what serves goes
+        on serving."""
         while True:
-            await self.look()
+            try:
+                await self.look()
+            except OSError as error:
+                log.warning("the desired state could not be read", error=error.strerror)
             await asyncio.sleep(_LOOK_S)
 
     async def look(self) -> None:
