@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
@@ -177,16 +177,24 @@ class DataPlane:
         if change.state == "removed" or not change.variants:
             self.remove(change.endpoint)
             return
-        served = {v.version: await self._served(change, v, before) for v in change.variants}
+        old = before.by_version if before else {}
+        served: dict[int, Served] = {}
+        try:
+            for variant in change.variants:
+                served[variant.version] = await self._served(change, variant, before)
+        except (Refusal, CannotLoad):
+            _close(served, keep=old)  # it is tried again and again: each time a sandbox would stay
+            raise
         champion = max(change.variants, key=lambda variant: variant.weight)
         self.endpoints[change.endpoint] = Endpoint(
             change.endpoint, change.unit, change.use_case, change.revision, change, served[champion.version], served
         )
-        _close(before, keep=served)
+        _close(old, keep=served)
 
     def remove(self, endpoint: str) -> None:
         """Stop serving an endpoint; requests in hand are finished."""
-        _close(self.endpoints.pop(endpoint, None), keep={})
+        if found := self.endpoints.pop(endpoint, None):
+            _close(found.by_version, keep={})
 
     def find(self, endpoint: str, caller: Caller) -> Endpoint:
         """An endpoint that the caller may use. Raises Forbidden for one who may use none, or NotFound.
@@ -260,7 +268,7 @@ class DataPlane:
         return lane
 
 
-def _close(endpoint: Endpoint | None, keep: dict[int, Served]) -> None:
-    for version, served in (endpoint.by_version if endpoint else {}).items():
-        if keep.get(version) is not served:
-            served.lane.close()
+def _close(served: Mapping[int, Served], keep: Mapping[int, Served]) -> None:
+    for version, one in served.items():
+        if keep.get(version) is not one:
+            one.lane.close()
