@@ -206,7 +206,7 @@ def test_what_is_wrong_is_named(
     served: DeploymentChanged, more: dict[str, Any], said: dict[str, str], names: str
 ) -> None:
     with pytest.raises(Invalid) as refused:
-        taken(served, imported("legacy-01", "legacy", **more), **said)
+        taken(served, imported("legacy-01", **({"endpoint": "legacy"} | more)), **said)
     assert names in refused.value.message
 
 
