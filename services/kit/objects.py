@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from pathlib import Path
+from uuid import uuid4
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
@@ -72,10 +73,14 @@ class Objects:
     async def fetch(self, digest: str, to: Path) -> Path:
         """Copy an object into a file, checked, atomically."""
         data = await self.get(digest)
-        part = to.with_name(to.name + ".part")
+        part = to.with_name(f"{to.name}.{uuid4().hex[:8]}.part")  # another process may fetch it at the same time
         to.parent.mkdir(parents=True, exist_ok=True)
-        await asyncio.to_thread(part.write_bytes, data)
-        return part.replace(to)
+        try:
+            await asyncio.to_thread(part.write_bytes, data)
+            return part.replace(to)
+        except OSError:
+            part.unlink(missing_ok=True)
+            raise
 
     async def _create(self, digest: str, data: bytes | Path) -> None:
         try:

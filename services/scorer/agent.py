@@ -1,6 +1,7 @@
 """The control side of a scorer host: what `deployment.changed` asks for, verified, fetched and handed to the workers."""
 
 import asyncio
+import os
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -54,6 +55,7 @@ class Agent:
         self._caught_up = self._ever_caught_up = False
 
     async def run(self, stop: asyncio.Event) -> None:
+        self._packages.sweep()
         self._resume()
         async with asyncio.TaskGroup() as tasks:
             work = [tasks.create_task(one()) for one in (self._listen, self._work, self._report)]
@@ -93,7 +95,8 @@ class Agent:
         try:
             admit(event, self._keys)
             for variant in event.variants:
-                await self._objects.fetch(variant.digest, self._packages.path(variant.digest))
+                if not await asyncio.to_thread(self._packages.whole, variant.digest):
+                    await self._objects.fetch(variant.digest, self._packages.path(variant.digest))
         except (Refusal, OSError) as error:
             self._refuse(event, error, change)
             return
@@ -102,6 +105,14 @@ class Agent:
         self._wanted[event.endpoint] = orjson.loads(event.to_json())
         log.info("an endpoint has a new desired state", endpoint=event.endpoint, revision=event.revision)
         self._save()
+        self._prune()
+
+    def _prune(self) -> None:
+        """What a process serves stays, also while a newer state that cannot be loaded is wanted."""
+        wanted = {variant["digest"] for endpoint in self._wanted.values() for variant in endpoint["variants"]}
+        served = {digest for said in self._loaded().values() for one in said.values() for digest in one["digests"]}
+        for digest in self._packages.prune(wanted | served, self._settings.package_cache_bytes):
+            log.info("a package that nobody serves is gone", digest=digest)
 
     def _refuse(self, event: DeploymentChanged, error: Exception, change: Change[DeploymentChanged]) -> None:
         """What serves goes on serving. What may only be away is tried again."""
@@ -151,7 +162,8 @@ class Agent:
     def _news(self) -> dict[str, Report]:
         if not self._caught_up:
             return {}
-        slots = [self._slot(k) for k in range(self._settings.workers)]
+        loaded = self._loaded()
+        slots = [loaded.get(f"worker-{k}", {}) for k in range(self._settings.workers)]
         now_so = {name: report_of(name, wanted, slots) for name, wanted in self._wanted.items()}
         for name, (revision, reason) in self._refused.items():
             loaded = now_so[name].loaded if name in now_so else ()
@@ -161,12 +173,11 @@ class Agent:
             now_so[name] = Report(told.unit, told.revision, "removed", None, ())
         return {name: report for name, report in now_so.items() if self._told.get(name) != report}
 
-    def _slot(self, number: int) -> dict[str, Any]:
-        try:
-            said = orjson.loads((self._settings.run_folder / "loaded" / f"worker-{number}.json").read_bytes())
-        except FileNotFoundError:
-            return {}
-        return said["endpoints"]
+    def _loaded(self) -> dict[str, dict[str, Any]]:
+        """What each living process says that it serves: what a dead one said is over."""
+        paths = (self._settings.run_folder / "loaded").glob("*.json")
+        said = {path.stem: orjson.loads(path.read_bytes()) for path in paths if not path.name.startswith(".")}
+        return {name: one["endpoints"] for name, one in said.items() if _lives(one["pid"])}
 
     def _outgoing(self, endpoint: str, report: Report) -> Outgoing:
         event = ReplicaReported(
@@ -176,6 +187,16 @@ class Agent:
         story = Context(system("scorer"))
         said = headers(ReplicaReported, "scorer", event.key, story, report.unit)
         return ReplicaReported.topic.name, event.key.encode(), event.to_json(), said
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _replica_of(folder: Path) -> str:

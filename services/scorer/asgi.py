@@ -121,13 +121,12 @@ class ScorerApp:
     async def _log(self, answer: Answer) -> None:
         try:
             seq = self._spool.append(answer.record.to_spool())
+            if self._settings.fsync == "always":
+                await self._spool.durable(seq)
         except SpoolFull:
             if self._settings.spool_full == "refuse":
                 raise
             self._counters.dropped += 1
-            return
-        if self._settings.fsync == "always":
-            await self._spool.durable(seq)
 
     def _caller(self, headers: dict[bytes, bytes]) -> Caller:
         header = headers.get(b"authorization", b"")

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
@@ -10,9 +10,10 @@ from typing import Literal
 from contracts import DeploymentChanged, Mode, Variant
 from services.kit.auth import allow
 from services.kit.context import Caller
-from services.kit.errors import Forbidden, NotFound, Refusal
+from services.kit.errors import NotFound, Refusal
 from services.kit.ids import now, uuid7_text
 from services.kit.signing import KeyRing
+from services.kit.telemetry import get_logger
 
 from . import mlflow
 from .admission import admit
@@ -26,6 +27,8 @@ from .settings import ScorerSettings
 from .tokenise import Tokeniser
 from .v2 import BadInput, Codec, Encoded, Request
 from .warmup import joinable, sample
+
+log = get_logger(__name__)
 
 _WARM_ROWS = 32
 
@@ -79,6 +82,11 @@ class Served:
         self.codec = Codec(self.schema, origin.endpoint, str(origin.version), origin.variant, tokeniser.token)
         self.records = RecordBuilder(origin)
         self.counts = Counts()
+
+    async def prove(self) -> None:
+        """Write one answer to nobody: a model whose outputs cannot be written must not serve."""
+        if (one := sample(self.schema, 1)) is not None:
+            self.codec.encode(Request(one, 1, b"{}"), await self.lane.run(one, 1), "-")
 
     async def answer(self, ask: Ask, mode: Mode, application: str) -> Answer:
         """One request through the model."""
@@ -169,25 +177,34 @@ class DataPlane:
         if change.state == "removed" or not change.variants:
             self.remove(change.endpoint)
             return
-        served = {v.version: await self._served(change, v, before) for v in change.variants}
+        old = before.by_version if before else {}
+        served: dict[int, Served] = {}
+        try:
+            for variant in change.variants:
+                served[variant.version] = await self._served(change, variant, before)
+        except (Refusal, CannotLoad):
+            _close(served, keep=old)  # it is tried again and again: each time a sandbox would stay
+            raise
         champion = max(change.variants, key=lambda variant: variant.weight)
         self.endpoints[change.endpoint] = Endpoint(
             change.endpoint, change.unit, change.use_case, change.revision, change, served[champion.version], served
         )
-        _close(before, keep=served)
+        _close(old, keep=served)
 
     def remove(self, endpoint: str) -> None:
         """Stop serving an endpoint; requests in hand are finished."""
-        _close(self.endpoints.pop(endpoint, None), keep={})
+        if found := self.endpoints.pop(endpoint, None):
+            _close(found.by_version, keep={})
 
     def find(self, endpoint: str, caller: Caller) -> Endpoint:
-        """An endpoint that the caller may use. Raises NotFound or Forbidden."""
-        found = self.endpoints.get(endpoint)
-        if found is None:
-            raise NotFound(f"there is no endpoint {endpoint[:80]!r}")
+        """An endpoint that the caller may use. Raises Forbidden for one who may use none, or NotFound.
+
+        Another business unit's endpoint is answered as one that is not there: nobody learns its name here.
+        """
         allow(caller, "inference.score")
-        if not caller.sees(found.unit):
-            raise Forbidden(f"endpoint {endpoint} belongs to another business unit than those of {caller.actor[:80]}")
+        found = self.endpoints.get(endpoint)
+        if found is None or not caller.sees(found.unit):
+            raise NotFound(f"there is no endpoint {endpoint[:80]!r}")
         return found
 
     def choose(self, endpoint: Endpoint, version: int | None) -> Served:
@@ -215,15 +232,27 @@ class DataPlane:
             return same
         lane = await self._load(variant)
         try:
-            return Served(origin, variant, lane, self._tokeniser)
-        except BadInput as error:
+            served = Served(origin, variant, lane, self._tokeniser)
+            await served.prove()
+        except Refusal as refusal:
             lane.close()
-            raise CannotLoad(error.message) from None
+            raise CannotLoad(refusal.message) from None
+        except Exception as error:
+            log.exception("a model's answers cannot be written", model=variant.model, version=variant.version)
+            lane.close()
+            raise CannotLoad(f"the model's outputs are not what its schema says ({type(error).__name__})") from None
+        return served
 
     async def _load(self, variant: Variant) -> Lane:
-        """Check the package's bytes, open the model, warm it up."""
-        path = await asyncio.to_thread(self._packages.unpack, variant.digest)
-        runtime = await load(variant.format, path, variant.model_schema, self._settings)
+        """Check the package's bytes, open the model, warm it up. Raises Refusal or CannotLoad, whatever the bytes do."""
+        try:
+            model = await asyncio.to_thread(self._packages.unpack, variant.digest)
+            runtime = await load(variant.format, model, variant.model_schema, self._settings)
+        except (Refusal, CannotLoad):
+            raise
+        except Exception as error:
+            log.exception("a model could not be opened", model=variant.model, version=variant.version)
+            raise CannotLoad(f"the model cannot be opened ({type(error).__name__})") from None
         lane = Lane(runtime, self._limits, joinable=joinable(variant.model_schema))
         try:
             one, many = sample(variant.model_schema, 1), sample(variant.model_schema, _WARM_ROWS)
@@ -232,10 +261,14 @@ class DataPlane:
         except Refusal as refusal:
             lane.close()
             raise CannotLoad(f"the model fails at its first call: {refusal.message}") from None
+        except Exception as error:
+            log.exception("a model could not be warmed up", model=variant.model, version=variant.version)
+            lane.close()
+            raise CannotLoad(f"the model fails at its first calls ({type(error).__name__})") from None
         return lane
 
 
-def _close(endpoint: Endpoint | None, keep: dict[int, Served]) -> None:
-    for version, served in (endpoint.by_version if endpoint else {}).items():
-        if keep.get(version) is not served:
-            served.lane.close()
+def _close(served: Mapping[int, Served], keep: Mapping[int, Served]) -> None:
+    for version, one in served.items():
+        if keep.get(version) is not one:
+            one.lane.close()

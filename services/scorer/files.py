@@ -6,13 +6,31 @@ from typing import Any
 
 import orjson
 
+from services.kit.telemetry import get_logger
+
+log = get_logger(__name__)
+
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Replace a file, so that a reader sees the old content or the new."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}")
-    part.write_bytes(data)
-    part.replace(path)
+    try:
+        part.write_bytes(data)
+        part.replace(path)
+    except OSError:
+        part.unlink(missing_ok=True)  # half a file on a full disk
+        raise
+
+
+def tell(path: Path, data: bytes) -> bool:
+    """Write what is said anew again and again (health, metrics, progress): a full disk must not end who says it."""
+    try:
+        write_atomically(path, data)
+    except OSError as error:
+        log.warning("a file could not be written", file=path.name, error=error.strerror)
+        return False
+    return True
 
 
 class Watched:

@@ -13,7 +13,7 @@ from services.kit.errors import Refusal
 from services.kit.telemetry import get_logger
 
 from .dataplane import DataPlane
-from .files import Watched, write_atomically
+from .files import Watched, tell
 from .runtimes.errors import CannotLoad
 from .settings import ScorerSettings
 
@@ -39,9 +39,13 @@ class Follower:
         """Set after the plane changed; who waits for it clears it."""
 
     async def run(self) -> None:
-        """Follow until cancelled."""
+        """Follow until cancelled. What cannot be read now (no descriptor is left, say) is read later: what serves goes
+        on serving."""
         while True:
-            await self.look()
+            try:
+                await self.look()
+            except OSError as error:
+                log.warning("the desired state could not be read", error=error.strerror)
             await asyncio.sleep(_LOOK_S)
 
     async def look(self) -> None:
@@ -82,12 +86,15 @@ class Follower:
 
     def _note(self, name: str, wanted: dict[str, Any], state: str, reason: str | None) -> None:
         serving = self._plane.endpoints.get(name)
-        loaded = sorted(serving.by_version) if serving else []
-        self._said[name] = {"revision": wanted["revision"], "state": state, "loaded": loaded, "reason": reason}
+        served = serving.by_version if serving else {}
+        self._said[name] = {
+            "revision": wanted["revision"], "state": state, "loaded": sorted(served), "reason": reason,
+            "digests": sorted({one.variant.digest for one in served.values()}),
+        }  # fmt: skip
 
     def _due(self) -> list[str]:
         """What failed a while ago: the reason may have gone away."""
         return [name for name, at in self._failed_at.items() if time.monotonic() - at > _TRY_AGAIN_S]
 
     def _say(self) -> None:
-        write_atomically(self._loaded, orjson.dumps({"pid": os.getpid(), "endpoints": self._said}))
+        tell(self._loaded, orjson.dumps({"pid": os.getpid(), "endpoints": self._said}))

@@ -18,7 +18,7 @@ from services.kit.objects import Objects
 from services.kit.producer import Producer
 from services.kit.telemetry import get_logger
 
-from .files import write_atomically
+from .files import tell
 from .logrecord import HeaderMaker, LogRecord, offload
 from .process import run_child
 from .settings import ScorerSettings
@@ -69,21 +69,26 @@ class Slot:
         """Writer, records and numbers of the next piece; moves into the next segment where one is done."""
         assert self.reader is not None
         newer = [path for path in segments(self.folder) if path.name > self.reader.path.name]
-        parsed = self.reader.read(_PIECE)  # after looking for newer ones: what they seal is complete
-        if parsed.damaged:
-            self._damaged(parsed.damaged)
-        if not parsed.consumed and newer:
-            self._next(newer[0])
-            return self.take()
+        while True:
+            parsed = self.reader.read(_PIECE)  # after looking for newer ones: what they seal is complete
+            if parsed.damaged:
+                self._damaged(parsed.damaged)
+            if parsed.consumed or not newer:
+                break
+            self._next(newer.pop(0))
         records = [LogRecord.from_spool(entry.payload) for entry in parsed.entries]
         return self.reader.writer, records, [entry.seq for entry in parsed.entries]
 
     def acknowledged(self, seq: int) -> None:
-        """Kafka has everything up to here."""
+        """Kafka has everything up to here.
+
+        On a full disk the checkpoint stays where it was, and finished segments go all the same: they are what makes
+        room. After a kill then, what was sent since is sent again, under the same writer and numbers.
+        """
         assert self.reader is not None
         self.seq = max(self.seq, seq)
         at = {"segment": self.reader.path.name, "offset": self.reader.offset, "seq": self.seq}
-        write_atomically(self.folder / "forwarded.json", orjson.dumps(at))
+        tell(self.folder / "forwarded.json", orjson.dumps(at))
         for path in self.finished:
             path.unlink(missing_ok=True)
         self.finished = []
@@ -193,7 +198,7 @@ class Forwarder:
         for slot in self._slots.values():
             BACKLOG.labels(slot.name).set(slot.backlog)
         said = {"at": time.time(), "failing": failing}
-        write_atomically(self._settings.run_folder / "forwarder.json", orjson.dumps(said))
+        tell(self._settings.run_folder / "forwarder.json", orjson.dumps(said))
 
     async def _sole(self, stop: asyncio.Event) -> int:
         """Two forwarders of one host would send everything twice: wait until the other is gone."""

@@ -22,6 +22,8 @@ class Health:
         self._spool = spool
         self._limit = settings.spool_bytes // settings.workers
         self._forwarder = Watched(settings.run_folder / "forwarder.json")
+        self._children = Watched(settings.run_folder / "children.json")
+        self._failing: dict[str, str] = {}
         self._said: dict[str, Any] = {}
 
     def problems(self) -> dict[str, str]:
@@ -31,13 +33,25 @@ class Health:
             found["agent"] = "deployment.changed has not been read yet"
         if behind := [name for name in self._follower.behind if name not in self._plane.endpoints]:
             found["models"] = f"still loading: {', '.join(behind[:10])}"
-        if self._spool.used > self._limit * _ALMOST_FULL:
+        if trouble := self._spool.trouble:
+            found["spool"] = trouble
+        elif self._spool.used > self._limit * _ALMOST_FULL:
             found["spool"] = "the log's spool is nearly full"
         return found
 
     def delays(self) -> dict[str, str]:
-        """What does not get on, though answers do."""
+        """What does not get on, though answers do: the log, single models, other processes of the host."""
+        if (failing := self._children.changed()) is not None:
+            self._failing = failing
+        found = self._models() | {f"process {name}": reason for name, reason in self._failing.items()}
         self._said = self._forwarder.changed() or self._said
         if not self._said or time.time() - self._said["at"] > _QUIET_S:
-            return {"forwarder": "has not been heard of"}
-        return {"forwarder": self._said["failing"]} if self._said["failing"] else {}
+            found["forwarder"] = "has not been heard of"
+        elif self._said["failing"]:
+            found["forwarder"] = self._said["failing"]
+        return found
+
+    def _models(self) -> dict[str, str]:
+        """Told and no reason to get no traffic: whoever sends a bad input must not take the others' scorer away."""
+        served = [one for endpoint in self._plane.endpoints.values() for one in endpoint.by_version.values()]
+        return {f"model {s.origin.endpoint}/{s.origin.version}": s.lane.trouble for s in served if s.lane.trouble}

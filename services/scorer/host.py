@@ -7,9 +7,13 @@ import socket
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
+
+import orjson
 
 from services.kit.telemetry import get_logger
 
+from .files import tell
 from .settings import ScorerSettings
 
 log = get_logger(__name__)
@@ -18,6 +22,10 @@ _BIND_S = 20.0
 _GRACE_S = 12.0
 _LAST_GRACE_S = 5.0
 _FIRST_DELAY_S, _LAST_DELAY_S, _HEALTHY_S = 0.1, 5.0, 10.0
+_TELL_FROM = 2
+"""Short lives in a row of a child, before readiness tells of it: one may be a kill."""
+_STALE = ("metrics/*.json", "loaded/*.json", "health/*.json", "batches.port", "forwarder.json", "children.json")
+"""What the children of a host that was killed said of themselves. Another process may have their port by now."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +59,11 @@ def children(settings: ScorerSettings, listening: socket.socket) -> list[Child]:
 class Host:
     """Starts the children, restarts what dies, stops all on SIGTERM."""
 
-    def __init__(self, table: Iterable[Child]) -> None:
+    def __init__(self, table: Iterable[Child], run_folder: Path) -> None:
         self._table = list(table)
+        self._run_folder = run_folder
         self._running: dict[str, asyncio.subprocess.Process] = {}
+        self._short_lives: dict[str, int] = {}
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:
@@ -69,15 +79,35 @@ class Host:
         await self._stop([child.name for child in self._table if child.last], _LAST_GRACE_S)
 
     async def _keep(self, child: Child) -> None:
-        """A child that dies is there again within a moment; one that dies at once is tried less and less often."""
+        """A child that dies is there again within a moment; one that dies at once is tried less and less often, and
+        readiness tells of it."""
         delay, loop = _FIRST_DELAY_S, asyncio.get_running_loop()
         while True:
-            started = loop.time()
-            process = self._running[child.name] = await _start(child)
-            status = await process.wait()
-            delay = _FIRST_DELAY_S if loop.time() - started > _HEALTHY_S else min(delay * 2, _LAST_DELAY_S)
+            steady = loop.call_later(_HEALTHY_S, self._count, child, 0, "")
+            started, status = loop.time(), await self._live(child)
+            steady.cancel()
+            short = loop.time() - started < _HEALTHY_S
+            delay = min(delay * 2, _LAST_DELAY_S) if short else _FIRST_DELAY_S
             log.error("a child ended and is started again", child=child.name, status=status, after_s=delay)
+            self._count(child, self._short_lives.get(child.name, 0) + 1 if short else 0, status)
             await asyncio.sleep(delay)
+
+    async def _live(self, child: Child) -> str:
+        """One life of a child; answers how it ended."""
+        try:
+            process = self._running[child.name] = await _start(child)
+        except OSError as error:  # no memory, no process to be had
+            return f"not started: {error.strerror}"
+        return str(await process.wait())
+
+    def _count(self, child: Child, short_lives: int, status: str) -> None:
+        """For the workers' readiness."""
+        if self._short_lives.get(child.name, 0) == short_lives:
+            return
+        self._short_lives[child.name] = short_lives
+        failing = {name: count for name, count in self._short_lives.items() if count >= _TELL_FROM}
+        said = {name: f"ended {count} times in a row ({status})" for name, count in failing.items()}
+        tell(self._run_folder / "children.json", orjson.dumps(said))
 
     async def _stop(self, names: list[str], grace: float) -> None:
         alive = [p for name in names if (p := self._running.get(name)) and p.returncode is None]
@@ -121,9 +151,9 @@ async def listen(host: str, port: int) -> socket.socket:
 
 
 async def run(settings: ScorerSettings) -> None:
-    for stale in (settings.run_folder / "metrics").glob("*.json"):
-        stale.unlink(missing_ok=True)
     listening = await listen(settings.host, settings.listen_port("scorer"))
+    for stale in (path for pattern in _STALE for path in settings.run_folder.glob(pattern)):
+        stale.unlink(missing_ok=True)
     log.info("listening", port=settings.listen_port("scorer"), workers=settings.workers)
-    await Host(children(settings, listening)).run()
+    await Host(children(settings, listening), settings.run_folder).run()
     log.info("stopped")

@@ -11,11 +11,17 @@ from typing import cast
 import numpy as np
 
 from services.kit.errors import Busy, Invalid, Refusal, Unavailable
+from services.kit.telemetry import get_logger
 
 from .runtimes import Arrays, Remote, Runtime
+from .runtimes.errors import ModelFailed
+
+log = get_logger(__name__)
 
 _STRIKES = 8
 """Slow calls in a row, before fewer rows are taken on the event loop: one may be the operating system's doing."""
+_TROUBLED_S = 60.0
+"""How long readiness tells of a model that failed in a way that no runtime foresaw."""
 
 
 @dataclass(frozen=True)
@@ -54,10 +60,18 @@ class Lane:
         self._busy = self._closing = False
         self.busy_s = 0.0
         """Seconds that the model worked, for metering."""
+        self._failure, self._failed_at = "", 0.0
 
     @property
     def waiting(self) -> int:
         return len(self._waiting) + len(self._working)
+
+    @property
+    def trouble(self) -> str:
+        """Why this model does not work as it should; empty where it does."""
+        if self._remote is not None and self._remote.down:
+            return f"its process is away: {self._remote.down}"
+        return self._failure if time.monotonic() - self._failed_at < _TROUBLED_S else ""
 
     async def run(self, inputs: Arrays, rows: int) -> Arrays:
         """The model's outputs. Raises Busy when too much waits, ModelFailed when the model refuses the input."""
@@ -108,8 +122,9 @@ class Lane:
             yield group
 
     async def warm(self, one: Arrays, many: Arrays, rows: int) -> None:
-        """Call the model for the first time, and learn how many rows of it the event loop can bear."""
+        """Call the model for the first times, and learn how many rows of it the event loop can bear."""
         await self._call(one)
+        await self._call(many)
         if self._remote is None:
             self._inline_rows = await asyncio.to_thread(self._bearable, one, many, rows)
 
@@ -121,7 +136,13 @@ class Lane:
 
     def _inline(self, inputs: Arrays, rows: int) -> Arrays:
         started = time.perf_counter()
-        outputs = self._local.predict(inputs)
+        try:
+            outputs = self._local.predict(inputs)
+        except Refusal:
+            raise
+        except Exception as error:
+            log.exception("a model failed")
+            raise self._failed(error) from None
         took = time.perf_counter() - started
         self.busy_s += took
         self._strikes = self._strikes + 1 if took * 1000 > 4 * self._limits.inline_ms else 0
@@ -158,7 +179,7 @@ class Lane:
         """Call after call, as long as something waits."""
         while self._waiting:
             self._working = [job for job in self._take() if not job.future.done()]
-            for job, result in zip(self._working, await self._results(self._working), strict=True):
+            for job, result in zip(self._working, await self._settled(self._working), strict=True):
                 if job.future.done():
                     continue  # the caller went away
                 if isinstance(result, Refusal):
@@ -169,6 +190,14 @@ class Lane:
         self._busy = False
         if self._closing:
             self._end()
+
+    async def _settled(self, jobs: Sequence[_Job]) -> Sequence[Arrays | Refusal]:
+        """A result for each, whatever happens: nobody else would wake those who wait."""
+        try:
+            return await self._results(jobs)
+        except Exception as error:
+            log.exception("a lane failed and goes on", requests=len(jobs))
+            return [self._failed(error)] * len(jobs)
 
     async def _results(self, jobs: Sequence[_Job]) -> Sequence[Arrays | Refusal]:
         """One call for all; where it is refused, each alone, so that none suffers for another."""
@@ -189,13 +218,28 @@ class Lane:
     async def _call(self, inputs: Arrays) -> Arrays:
         started = time.perf_counter()
         try:
-            if self._remote is not None:
-                return await self._remote.call(inputs)
-            loop = asyncio.get_running_loop()
-            self._thread = self._thread or ThreadPoolExecutor(1, "model")
-            return await loop.run_in_executor(self._thread, self._local.predict, inputs)
+            outputs = await self._outputs(inputs)
+            if self._joinable:
+                _refuse_other_rows(outputs, len(next(iter(inputs.values()))))
+            return outputs
+        except Refusal:
+            raise
+        except Exception as error:
+            log.exception("a model failed")
+            raise self._failed(error) from None
         finally:
             self.busy_s += time.perf_counter() - started
+
+    async def _outputs(self, inputs: Arrays) -> Arrays:
+        if self._remote is not None:
+            return await self._remote.call(inputs)
+        self._thread = self._thread or ThreadPoolExecutor(1, "model")
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._local.predict, inputs)
+
+    def _failed(self, error: Exception) -> ModelFailed:
+        """What no runtime foresaw: it concerns the request in hand, and readiness tells of it."""
+        self._failure, self._failed_at = f"failed with {type(error).__name__}", time.monotonic()
+        return ModelFailed(f"the model failed over this input ({type(error).__name__})")
 
     def _end(self) -> None:
         self._runtime.close()
@@ -213,7 +257,15 @@ def _joined(inputs: Sequence[Arrays]) -> Arrays:
     return {name: np.concatenate([one[name] for one in inputs]) for name in inputs[0]}
 
 
+def _refuse_other_rows(outputs: Arrays, rows: int) -> None:
+    """Raise ModelFailed where the model did not answer every row: whose is which, then?"""
+    if any(values.ndim == 0 or len(values) != rows for values in outputs.values()):
+        raise ModelFailed("the model did not answer every row")
+
+
 def _split(outputs: Arrays, sizes: Sequence[int]) -> list[Arrays]:
+    """Each request's own rows."""
+    _refuse_other_rows(outputs, sum(sizes))
     pieces: list[Arrays] = []
     at = 0
     for size in sizes:

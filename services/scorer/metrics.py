@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 from prometheus_client import REGISTRY
 
-from .files import write_atomically
+from .files import tell
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 _EVERY_S = 2.0
@@ -30,7 +30,7 @@ def snapshot() -> list[dict[str, Any]]:
 async def publish(folder: Path, process: str) -> None:
     """Write them for the others, until cancelled."""
     while True:
-        write_atomically(folder / "metrics" / f"{process}.json", orjson.dumps(snapshot()))
+        tell(folder / "metrics" / f"{process}.json", orjson.dumps(snapshot()))
         await asyncio.sleep(_EVERY_S)
 
 

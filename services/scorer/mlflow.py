@@ -71,7 +71,7 @@ def _inputs(value: Any, codec: Codec, schema: ModelSchema) -> dict[str, Array]:
 
 def _columns(values: dict[str, Any], codec: Codec, schema: ModelSchema) -> dict[str, Array]:
     if codec.matrix_name is None:
-        return {name: codec.tensor(name, list(column)) for name, column in values.items()}
+        return {n: codec.tensor(n, list(c) if isinstance(c, tuple) else c) for n, c in values.items()}
     known = {column.name: column.nullable for column in schema.columns}
     made: dict[str, Array] = {}
     for name, column in values.items():

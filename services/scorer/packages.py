@@ -3,7 +3,10 @@
 import hashlib
 import io
 import os
+import shutil
 import zipfile
+import zlib
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -13,6 +16,26 @@ from .runtimes.errors import CannotLoad
 
 _MANIFEST = "fairlead.yaml"
 _MANIFEST_BYTES = 1024 * 1024
+_MODEL = "model"
+_UNREADABLE = (
+    zipfile.BadZipFile, yaml.YAMLError, NotImplementedError, RuntimeError, EOFError, ValueError, OSError, zlib.error,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A model file out of a checked package: whoever opens it checks it again, since it lies in a folder."""
+
+    path: Path
+    digest: str
+    """The hexadecimal sha256 of its bytes."""
+
+    def read(self) -> bytes:
+        """Its bytes. Raises CannotLoad where they are others than were taken out of the package."""
+        data = self.path.read_bytes()
+        if hashlib.sha256(data).hexdigest() != self.digest:
+            raise CannotLoad("the model file was altered: its bytes are not those of the package that was approved")
+        return data
 
 
 @dataclass(frozen=True)
@@ -26,13 +49,19 @@ class Packages:
     def path(self, digest: str) -> Path:
         return self.folder / "packages" / f"{_digits(digest)}.zip"
 
-    def has(self, digest: str) -> bool:
-        return self.path(digest).is_file()
+    def whole(self, digest: str) -> bool:
+        """Whether the package is here, its bytes those of the digest."""
+        try:
+            with self.path(digest).open("rb") as file:
+                return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest() == digest
+        except FileNotFoundError:
+            return False
 
-    def unpack(self, digest: str) -> Path:
+    def unpack(self, digest: str) -> ModelFile:
         """The model file of a package whose bytes are those of the digest, written anew. Raises CannotLoad.
 
-        It is taken from the very bytes that were checked: what lies in the folder is never trusted.
+        It is taken from the very bytes that were checked: what lies in the folder is never trusted. Several processes
+        may do this at once: each writes a file of its own and puts it in place as a whole.
         """
         try:
             data = self.path(digest).read_bytes()
@@ -40,24 +69,47 @@ class Packages:
             raise CannotLoad(f"the package {digest} is not here yet") from None
         if "sha256:" + hashlib.sha256(data).hexdigest() != digest:
             raise CannotLoad(f"the package was altered: its bytes are not those of {digest}, which was approved")
-        name, model = _model_of(data, self.largest)
-        to = self.folder / "models" / _digits(digest) / name
+        model = _model_of(data, self.largest)
+        to = self.folder / "models" / _digits(digest) / _MODEL
         to.parent.mkdir(parents=True, exist_ok=True)
-        part = to.with_name(f"{name}.{os.getpid()}")
+        part = to.with_name(f"{_MODEL}.{os.getpid()}")
         part.write_bytes(model)
-        return part.replace(to)
+        return ModelFile(part.replace(to), hashlib.sha256(model).hexdigest())
+
+    def prune(self, keep: Collection[str], most: int) -> list[str]:
+        """Delete packages that nobody needs, the oldest first, until they all take at most `most` bytes; answers which.
+
+        `keep`: the digests that are served or shall be.
+        """
+        needed = {_digits(digest) for digest in keep}
+        files = sorted((self.folder / "packages").glob("*.zip"), key=lambda path: path.stat().st_mtime)
+        size = sum(path.stat().st_size for path in files)
+        gone: list[str] = []
+        for path in (path for path in files if path.stem not in needed):
+            if size <= most:
+                break
+            size -= path.stat().st_size
+            path.unlink(missing_ok=True)
+            shutil.rmtree(self.folder / "models" / path.stem, ignore_errors=True)
+            gone.append(f"sha256:{path.stem}")
+        return gone
+
+    def sweep(self) -> None:
+        """Remove what a killed process left half-fetched or half-written."""
+        for path in [*(self.folder / "packages").glob("*.part"), *(self.folder / "models").glob(f"*/{_MODEL}.*")]:
+            path.unlink(missing_ok=True)
 
 
-def _model_of(data: bytes, largest: int) -> tuple[str, bytes]:
-    """Name and bytes of the model file."""
+def _model_of(data: bytes, largest: int) -> bytes:
+    """The bytes of the model file. Its name in the package names nothing outside of it."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as package:
             manifest = yaml.safe_load(_member(package, _MANIFEST, _MANIFEST_BYTES))
             name = manifest.get("model") if isinstance(manifest, dict) else None
             if not isinstance(name, str) or PurePosixPath(name).name != name or name in (".", "..", ""):
                 raise CannotLoad("the package's fairlead.yaml names no model file")
-            return name, _member(package, name, largest)
-    except (zipfile.BadZipFile, yaml.YAMLError, NotImplementedError, RuntimeError, EOFError) as error:
+            return _member(package, name, largest)
+    except _UNREADABLE as error:
         raise CannotLoad(f"the package cannot be read: {str(error)[:200]}") from None
 
 

@@ -5,11 +5,15 @@ from pathlib import Path
 
 import httpx
 
-from services.kit.errors import Unavailable
+from services.kit.errors import NotFound, Unavailable
 
+from .v2 import BadInput
 from .wire import Gone, Receive, Scope, Send
 
 _HOP = frozenset({b"connection", b"keep-alive", b"transfer-encoding", b"te", b"upgrade", b"host", b"trailer"})
+_FROM_OUTSIDE = (b"x-forwarded-for", b"worker")
+"""On loopback too, a request that was passed on is not one of this host's own."""
+_LONGEST_URL = 8192
 _TIMEOUT = httpx.Timeout(60.0, connect=2.0)
 
 
@@ -21,10 +25,15 @@ class Proxy:
         self._client = httpx.AsyncClient(timeout=_TIMEOUT, trust_env=False)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if {".", ".."} & set(scope["path"].split("/")):
+            # Clients and servers drop such segments at different times: it would lead to another path than was seen.
+            raise NotFound("there is nothing at this path")
+        if len(scope["raw_path"]) + len(scope["query_string"]) > _LONGEST_URL:
+            raise BadInput("the URL is too long")
         query = scope["query_string"].decode("latin-1")
         request = self._client.build_request(
             scope["method"], self._url() + scope["raw_path"].decode("latin-1") + (f"?{query}" if query else ""), content=_body(receive),
-            headers=[(name, value) for name, value in scope["headers"] if name not in _HOP],
+            headers=[*((name, value) for name, value in scope["headers"] if name not in _HOP), _FROM_OUTSIDE],
         )  # fmt: skip
         try:
             response = await self._client.send(request, stream=True)

@@ -35,6 +35,8 @@ class ScorerSettings(Settings):
 
     package_bytes: int = 2 * 1024**3
     """The largest model file that is taken out of a package."""
+    package_cache_bytes: int = 4 * 1024**3
+    """Packages of versions that are no longer served stay up to this, for a quick way back; the oldest go first."""
     sandbox_deadline_s: float = 10.0
     """How long one call of a sandboxed model may take."""
 

@@ -2,9 +2,7 @@
 
 import hmac
 import os
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import orjson
 
@@ -34,9 +32,6 @@ class Tokeniser:
             plain = int(plain)  # 34 and 34.0 are one value
         said = column.encode() + b"\0" + orjson.dumps(plain)
         return "tok_" + hmac.digest(self._key, said, "sha256").hex()[:24]
-
-    def tokens(self, column: str, values: Sequence[Any]) -> list[str | None]:
-        return [self.token(column, value) for value in values]
 
 
 def _create(path: Path) -> None:

@@ -1,6 +1,7 @@
 """HTTP as bare ASGI: a request's headers and body with their limits, and replies in one send."""
 
 import asyncio
+import re
 import zlib
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
@@ -22,6 +23,10 @@ _BODY_S = 30.0
 """How long a body may take to arrive."""
 _GZIP, _ZLIB, _RAW = 31, 15, -15
 _WORTH_COMPRESSING = 1024
+_NEVER = re.compile(rb";\s*q\s*=\s*0(\.0*)?\s*$")
+_PIECE = 64 * 1024
+_MEMBERS = 4096
+"""A gzip body may be of several members (RFC 1952); of very many it is an attack."""
 
 
 class Gone(Exception):
@@ -82,17 +87,24 @@ def inflate(body: bytes, encoding: bytes, limit: int) -> bytes:
 
 
 def _inflate(body: bytes, window: int, limit: int) -> bytes:
+    """Raises zlib.error for what is cut off or followed by something else."""
     pieces: list[bytes] = []
-    size = 0
-    while body:
-        stream = zlib.decompressobj(window)
-        pieces.append(stream.decompress(body, limit - size + 1))
+    size = members = at = 0
+    stream = zlib.decompressobj(window)
+    while at < len(body):
+        if stream.eof:
+            members += 1
+            if window != _GZIP or members >= _MEMBERS:
+                raise zlib.error("too much follows")
+            stream = zlib.decompressobj(window)
+        piece = body[at : at + _PIECE]  # what a member leaves of it is copied, so it must be small
+        pieces.append(stream.decompress(piece, limit - size + 1))
         size += len(pieces[-1])
-        if size > limit or stream.unconsumed_tail:
+        if size > limit:
             raise TooLarge(f"the inflated body is larger than {limit} bytes")
-        if not stream.eof:
-            raise zlib.error("cut off")
-        body = stream.unused_data if window == _GZIP else b""
+        at += len(piece) - len(stream.unused_data) - len(stream.unconsumed_tail)
+    if not stream.eof:
+        raise zlib.error("cut off")
     return b"".join(pieces)
 
 
@@ -100,7 +112,7 @@ def deflate(body: bytes, accepted: bytes) -> tuple[bytes, bytes | None]:
     """A body as the caller wants it, and the encoding's name; small ones are left alone."""
     if len(body) < _WORTH_COMPRESSING:
         return body, None
-    names = [one.split(b";")[0].strip() for one in accepted.lower().split(b",") if b"q=0" not in one.replace(b" ", b"")]
+    names = [one.split(b";")[0].strip() for one in accepted.lower().split(b",") if not _NEVER.search(one)]
     if b"gzip" in names:
         stream = zlib.compressobj(1, zlib.DEFLATED, _GZIP)
         return stream.compress(body) + stream.flush(), b"gzip"

@@ -16,7 +16,7 @@ from .dataplane import DataPlane
 from .follower import Follower
 from .process import follow_parent
 from .settings import ScorerSettings
-from .spool import Spool
+from .spool import Spool, SpoolFull
 
 log = get_logger(__name__)
 
@@ -68,9 +68,13 @@ def _settle() -> None:
 
 
 async def _sync(spool: Spool, settings: ScorerSettings) -> None:
-    while settings.fsync == "interval":
+    """With `always` each record has its own; here only a disk that failed is tried again."""
+    while settings.fsync != "none":
         await asyncio.sleep(settings.fsync_interval_ms / 1000)
-        await spool.sync()
+        try:
+            await spool.sync()
+        except SpoolFull as full:
+            log.error("the spool takes nothing", reason=full.message)
 
 
 def _fatal(task: asyncio.Task[None]) -> None:

@@ -1,6 +1,8 @@
 """The scorer over HTTP: a real worker, a real model, real tokens; every answer is in the spool."""
 
 import gzip
+import json
+import socket
 import threading
 import zlib
 from collections.abc import Iterator
@@ -131,9 +133,9 @@ def test_the_index_shows_what_the_caller_s_units_may_see(worker: Worker, token: 
     [
         ("/v2/models/nothing/infer", 404), ("/v2/models/credit/versions/9/infer", 404),
         ("/v2/models/credit/versions/x/infer", 404), ("/v2/models/credit/else/1/infer", 404),
-        ("/v2/models//infer", 404), ("/v2/models/wealth/infer", 403), ("/v2/nothing", 404),
+        ("/v2/models//infer", 404), ("/v2/models/wealth/infer", 404), ("/v2/nothing", 404),
         ("/v2/models/" + "x" * 3000 + "/infer", 404), ("/v2/models/..%2f..%2fetc/infer", 404),
-        ("/invocations/nothing", 404), ("/invocations/wealth", 403),
+        ("/invocations/nothing", 404), ("/invocations/wealth", 404),
     ],
 )  # fmt: skip
 def test_wrong_paths_are_refused_in_the_protocol_s_shape(worker: Worker, token: str, path: str, status: int) -> None:
@@ -240,6 +242,120 @@ def test_metrics_are_not_for_strangers_behind_a_proxy(worker: Worker, token: str
     assert httpx.get(f"{worker.url}/metrics", headers=behind | bearer(token)).status_code == 200
 
 
+# Hostile requests
+
+
+def matrix(**more: Any) -> dict[str, Any]:
+    """A request by named columns, which the log says anew; `more` is in the first tensor."""
+    names = ("age", "income", "debt")
+    tensors = [{"name": n, "shape": [1], "datatype": "FP32", "data": [1.0]} for n in names]
+    return {"inputs": [tensors[0] | more, *tensors[1:]]}
+
+
+def deep(levels: int) -> Any:
+    return [] if levels == 0 else [deep(levels - 1)]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        matrix(name=[]), matrix(name={}), matrix(datatype=[]), matrix(datatype={"a": 1}), matrix(shape=[2**62]),
+        matrix() | {"parameters": {"x": deep(300)}}, matrix(data="abc"),
+        rows([1, 2, 3]) | {"parameters": {"binary_data_output": False, "x": deep(300)}},
+        rows([1, 2, 3], outputs=[{"name": ["label"]}]), rows([1, 2, 3], outputs=[{"name": "label", "parameters": 5}]),
+        rows([1, 2, 3]) | {"parameters": {"x": deep(300)}}, {"inputs": [[]]}, {"inputs": {"X": 1}}, [], None, "text", {"inputs": rows([1, 2, 3])["inputs"] * 2},
+    ],
+    ids=lambda body: str(body)[:50],
+)  # fmt: skip
+def test_no_json_makes_a_5xx(worker: Worker, token: str, body: Any) -> None:
+    before = len(worker.spooled())
+    answer = worker.infer("credit", json.dumps(body).encode(), token)
+    assert (answer.status_code, list(answer.json())) == (400, ["error"])
+    assert len(worker.spooled()) == before
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"inputs": {"x": 5}}', b'{"inputs": {"x": null}}', b'{"dataframe_records": [{"x": [1]}]}', b'{"instances": [{"y": 1}]}']
+)  # fmt: skip
+def test_no_mlflow_json_makes_a_5xx(worker: Worker, token: str, body: bytes) -> None:
+    answer = worker.post("/invocations/texts", body, token)
+    assert (answer.status_code, list(answer.json())) == (400, ["error"])
+
+
+def test_another_unit_s_endpoint_cannot_be_told_from_one_that_is_not_there(worker: Worker, token: str) -> None:
+    paths = ("/v2/models/{}/infer", "/v2/models/{}/versions/1/infer", "/invocations/{}")
+    for path in paths:
+        foreign = worker.post(path.format("wealth"), rows([1, 2, 3]), token)
+        unknown = worker.post(path.format("nobody"), rows([1, 2, 3]), token)
+        assert foreign.status_code == unknown.status_code == 404
+        assert foreign.text == unknown.text.replace("nobody", "wealth")
+    for path in ("/v2/models/{}", "/v2/models/{}/ready", "/v2/models/{}/versions/1"):
+        foreign, unknown = worker.get(path.format("wealth"), token), worker.get(path.format("nobody"), token)
+        assert foreign.status_code == unknown.status_code == 404
+        assert foreign.text == unknown.text.replace("nobody", "wealth")
+    outsider = worker.house.token("executive", ("*",))
+    assert {worker.infer(name, rows([1, 2, 3]), outsider).status_code for name in ("credit", "nobody")} == {403}
+
+
+def test_what_v2_does_not_know_is_not_logged(worker: Worker, token: str) -> None:
+    body = rows([1, 2, 3])
+    body["inputs"][0]["x"] = deep(300)
+    answer = httpx.post(
+        f"{worker.url}/v2/models/credit/infer", content=json.dumps(body).encode(), headers=bearer(token)
+    )  # fmt: skip
+    assert answer.status_code == 200
+    assert records(worker)[-1].request == rows([1, 2, 3])
+
+
+def test_a_caller_s_reference_to_an_object_does_not_reach_the_log(worker: Worker, token: str) -> None:
+    stolen = {"digest": "sha256:" + "0" * 64, "media_type": "application/json", "first_row": 0, "rows": 1}
+    assert worker.infer("credit", rows([1, 2, 3], reference=stolen), token).status_code == 200
+    logged = records(worker)[-1]
+    assert set(logged.request) == {"inputs"} and logged.request["inputs"][0]["data"] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"".join(gzip.compress(part) for part in (b'{"inputs": ', orjson.dumps(rows([1, 2, 3])["inputs"]), b"}")),
+        gzip.compress(b"") * 50 + gzip.compress(orjson.dumps(rows([1, 2, 3]))),
+    ],
+)
+def test_a_gzip_body_may_have_several_members(worker: Worker, token: str, body: bytes) -> None:
+    assert worker.infer("credit", body, token, **{"Content-Encoding": "gzip"}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "encoding", "status"),
+    [
+        (gzip.compress(orjson.dumps(rows([1, 2, 3]))) + b"garbage", "gzip", 400),
+        (zlib.compress(orjson.dumps(rows([1, 2, 3]))) + b"garbage", "deflate", 400),
+        (gzip.compress(b"{}") + gzip.compress(b"{}")[:-4], "gzip", 400), (b"", "gzip", 400),
+        (gzip.compress(b"") * 45_000, "gzip", 400), (gzip.compress(b"0" * 400_000) * 100, "gzip", 413),
+        (gzip.compress(b"{}"), "gzip, gzip", 415), (b"{}", "zstd", 415),
+    ],
+    ids=range(8),
+)  # fmt: skip
+def test_compressed_bodies_that_are_not_what_they_say(
+    worker: Worker, token: str, body: bytes, encoding: str, status: int
+) -> None:
+    answer = worker.infer("credit", body, token, **{"Content-Encoding": encoding})
+    assert (answer.status_code, list(answer.json())) == (status, ["error"])
+
+
+@pytest.mark.parametrize(
+    "target", ["/v1/batches/../../metrics", "/v1/batches/%2e%2e/%2e%2e/metrics", "/v1/batches/./x"]
+)
+def test_dot_segments_lead_nowhere(worker: Worker, target: str) -> None:
+    """Written as they are: a client library would tidy them away."""
+    host, port = worker.listening.getsockname()
+    with socket.create_server(("127.0.0.1", 0)) as other, socket.create_connection((host, port)) as raw:
+        worker.house.settings.batches_port_path.write_text(str(other.getsockname()[1]))
+        raw.sendall(f"GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        raw.settimeout(10)
+        assert raw.recv(64).startswith(b"HTTP/1.1 404 ")
+
+
 # What is served
 
 
@@ -317,6 +433,35 @@ def test_bytes_that_no_grant_names_are_not_served(tmp_path: Path) -> None:
             assert loaded[name]["reason"], name
             assert worker.infer(name, rows([1, 1, 1]), house.token("admin", ("*",))).status_code == 404
         assert "altered" in loaded["altered-file"]["reason"]
+
+
+def test_a_package_that_was_altered_is_refused_after_a_restart_too(tmp_path: Path) -> None:
+    house = House(tmp_path / "home")
+    with Worker(house) as worker:
+        worker.deploy(house.serving("credit", MODEL))
+        assert worker.infer("credit", rows([1, 1, 1]), house.token()).status_code == 200
+        worker.stop()
+        (path,) = (house.settings.run_folder / "packages").glob("*.zip")
+        path.write_bytes(package(OTHER))
+        worker.start()
+        assert worker.infer("credit", rows([1, 1, 1]), house.token()).status_code == 404
+        said = worker.loaded()["credit"]
+        assert said["state"] == "failed" and "altered" in said["reason"]
+
+
+def test_a_package_that_nothing_foresaw_fails_alone(tmp_path: Path) -> None:
+    house = House(tmp_path / "home")
+    hostile = {
+        "nul": package(MODEL, "a\0b"), "long": package(MODEL, "x" * 5000), "dots": package(MODEL, ".."),
+        "stamp": package(MODEL, created="2001-99-99"), "junk": b"PK" * 50,
+        "cut": package(MODEL)[:200] + b"\xff" * 400 + package(MODEL)[600:],
+    }  # fmt: skip
+    with Worker(house) as worker:
+        changes = [house.change(name, house.variant(name, house.keep(data))) for name, data in hostile.items()]
+        worker.deploy(*changes, house.serving("credit", MODEL))
+        assert worker.infer("credit", rows([1, 1, 1]), house.token()).status_code == 200
+        loaded = worker.loaded()
+        assert {name for name in ("dots", "junk", "cut") if loaded[name]["state"] != "failed"} == set()
 
 
 def test_a_bad_new_version_leaves_the_old_one_serving(tmp_path: Path) -> None:

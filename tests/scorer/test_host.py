@@ -238,6 +238,31 @@ async def test_the_host_is_ready_and_shows_all_processes_metrics(host: Host, end
     assert len(names) == len(set(names))
 
 
+async def test_a_child_that_ends_again_and_again_is_told_and_what_a_killed_host_left_is_gone(host: Host) -> None:
+    settings = host.house.settings
+    stale = settings.run_folder / "loaded" / "worker-7.json"
+    stale.parent.mkdir(parents=True, exist_ok=True)
+    stale.write_bytes(orjson.dumps({"pid": 1, "endpoints": {}}))
+    assert host.process
+    host.process.kill()
+    host.process.wait()
+    host.start()
+    await eventually(lambda: not stale.exists(), within=30)
+    async with httpx.AsyncClient(base_url=host.url) as client:
+
+        async def told() -> bool:
+            try:
+                return "ended" in (await client.get("/readyz")).json()["delayed"].get("process agent", "")
+            except httpx.TransportError:
+                return False
+
+        for _ in range(3):
+            child = await eventually(lambda: host.child("agent"), within=20)
+            child.kill()
+            await asyncio.to_thread(child.wait, 10)
+        await eventually(told, within=10)
+
+
 async def test_a_stopped_host_leaves_an_empty_spool(host: Host, endpoint: str, clients: dict[str, Path]) -> None:
     await host.deploy(endpoint, MODEL)
     await host.serves(endpoint)

@@ -73,3 +73,17 @@ def test_a_stopped_worker_leaves_no_sandbox(tmp_path: Path) -> None:
         assert family
         worker.stop()
         assert psutil.wait_procs(family, 5)[1] == []
+
+
+def test_a_model_file_that_was_altered_is_not_opened_again_after_a_crash(tmp_path: Path) -> None:
+    house = House(tmp_path / "home")
+    with Worker(house, FAIRLEAD_SANDBOX_DEADLINE_S="4") as worker:
+        deploy(house, worker)
+        token = house.token()
+        for path in (house.settings.run_folder / "models").glob("*/*"):
+            path.write_bytes(b"other bytes")
+        for child in psutil.Process(worker.pid).children(recursive=True):
+            child.kill()
+        answer = worker.infer("credit", rows([1, 1, 1]), token)
+        assert answer.status_code == 503 and len(worker.spooled()) == 0
+        assert "altered" in worker.get("/readyz").json()["delayed"]["model credit/1"]

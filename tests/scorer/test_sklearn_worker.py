@@ -1,6 +1,7 @@
 """A real scikit-learn pipeline answers from the sandbox as it does outside."""
 
 import zipfile
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,7 @@ class Stranger(ClassifierMixin, BaseEstimator):
 def _ask(estimator: object, path: Path, *, probabilities: bool) -> tuple[np.ndarray, np.ndarray | None]:
     """What the entry answers, here in this process: the sandbox needs seconds to import scikit-learn."""
     skops.io.dump(estimator, path)
-    model = worker.sklearn_model(str(path).encode())
+    model = worker.sklearn_model(worker.argument(str(path), sha256(path.read_bytes()).hexdigest()))
     return worker.read_answer(model(worker.request(ROWS, probabilities=probabilities)))
 
 
@@ -42,7 +43,9 @@ async def test_a_pipeline_answers_from_the_sandbox_as_outside_and_survives_bad_i
     path = tmp_path / "model.skops"
     estimator = make_pipeline(StandardScaler(), GradientBoostingClassifier(n_estimators=10)).fit(ROWS, TRUTH)
     skops.io.dump(estimator, path)
-    sandbox = Sandbox(ENTRY, str(path).encode(), readable=[path], deadline_s=60)
+    sandbox = Sandbox(
+        ENTRY, worker.argument(str(path), sha256(path.read_bytes()).hexdigest()), readable=[path], deadline_s=60
+    )
     await sandbox.start()
     try:
         with pytest.raises(SandboxError, match="features"):
@@ -96,7 +99,14 @@ def test_a_file_that_names_itself_like_scikit_learn_is_still_a_stranger(tmp_path
         for name in source.namelist():
             target.writestr(name, source.read(name).replace(Stranger.__module__.encode(), b"sklearn_evil"))
     with pytest.raises(worker.UntrustedTypes, match="sklearn_evil"):
-        worker.load(str(forged))
+        worker.load(str(forged), sha256(forged.read_bytes()).hexdigest())
+
+
+def test_a_file_of_other_bytes_is_not_opened(tmp_path: Path) -> None:
+    path = tmp_path / "model.skops"
+    skops.io.dump(LogisticRegression().fit(ROWS, TRUTH), path)
+    with pytest.raises(worker.Altered):
+        worker.load(str(path), sha256(b"other bytes").hexdigest())
 
 
 @given(matrix=arrays.arrays(np.float32, st.tuples(st.integers(0, 5), st.integers(0, 5))), probabilities=st.booleans())

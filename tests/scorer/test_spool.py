@@ -1,5 +1,6 @@
 """The spool: whole records survive anything, torn ones are cut, numbers never go back."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -11,8 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.kit.errors import Unavailable
+from services.scorer.forwarder import Slot
+from services.scorer.logrecord import LogRecord
 from services.scorer.spool import Spool, SpoolFull, parse, segments
 from services.scorer.spool import segment as segment_module
+from services.scorer.spool import writer as writer_module
 from services.scorer.spool.segment import HEADER_BYTES, SegmentReader, frame
 
 PAYLOADS = st.lists(st.binary(max_size=200), max_size=8)
@@ -200,3 +204,133 @@ def test_a_damaged_record_in_the_middle_costs_only_itself(tmp_path: Path) -> Non
     path.write_bytes(bytes(data))
     parsed = segment_module.parse(bytes(data[HEADER_BYTES:]))
     assert ([entry.payload for entry in parsed.entries], parsed.damaged) == ([b"one", b"three"], 1)
+
+
+# A disk that takes nothing
+
+
+def no_room(*_: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+RECORD = LogRecord("id", b'{"rows":1', b"{}", b'{"x":"' + b"x" * 200 + b'"}', "story", "trace").to_spool()
+
+
+def forward(folder: Path) -> int:
+    """What the forwarder does with a slot while Kafka takes everything; answers how many records."""
+    slot, count = Slot(folder), 0
+    while slot.open():
+        _, records, numbers = slot.take()
+        slot.acknowledged(numbers[-1] if numbers else slot.seq)
+        if not records:
+            slot.again()
+            return count
+        count += len(records)
+    return count
+
+
+def test_a_disk_that_is_full_at_the_start_refuses_until_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as full:
+        full.setattr(writer_module, "create", no_room)
+        spool = opened(tmp_path)
+        with pytest.raises(SpoolFull, match="No space"):
+            spool.append(b"refused")
+        assert "No space" in spool.trouble
+    spool.append(b"taken")
+    spool.close()
+    assert [payload for _, payload in everything(tmp_path)] == [b"taken"]
+
+
+def test_without_room_for_a_new_segment_the_old_one_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spool = opened(tmp_path, segment_bytes=400)
+    with monkeypatch.context() as full:
+        full.setattr(writer_module, "create", no_room)
+        for i in range(20):
+            spool.append(b"%d" % i * 20)
+    spool.append(b"later")
+    spool.close()
+    assert [payload for _, payload in everything(tmp_path)] == [b"%d" % i * 20 for i in range(20)] + [b"later"]
+    assert len(segments(tmp_path)) == 2
+
+
+def test_what_stands_before_a_refused_record_can_be_forwarded_and_given_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = opened(tmp_path)
+    for _ in range(5):
+        spool.append(RECORD)
+    (before,) = segments(tmp_path)
+    with monkeypatch.context() as full:
+        full.setattr(writer_module.os, "write", no_room)
+        with pytest.raises(SpoolFull):
+            spool.append(RECORD)
+    assert forward(tmp_path) == 5
+    assert not before.exists()
+    spool.append(RECORD)
+    assert forward(tmp_path) == 1
+    spool.close()
+
+
+def test_a_full_disk_does_not_keep_the_forwarder_from_making_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = opened(tmp_path, segment_bytes=1000)
+    for _ in range(20):
+        spool.append(RECORD)
+    with monkeypatch.context() as full:
+        full.setattr("services.scorer.files.write_atomically", no_room)
+        assert forward(tmp_path) == 20
+    assert len(segments(tmp_path)) == 1
+    numbers = spool.seq
+    spool.close()
+    again = opened(tmp_path)
+    assert again.append(RECORD) > numbers
+    again.close()
+
+
+async def test_a_disk_that_does_not_keep_the_log_refuses_until_it_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = Spool(tmp_path, limit=1 << 30, segment_bytes=1 << 20, fsync="always")
+    with monkeypatch.context() as broken:
+        broken.setattr(writer_module.os, "fdatasync", no_room)
+        with pytest.raises(SpoolFull):
+            await spool.durable(spool.append(b"x"))
+        with pytest.raises(SpoolFull):
+            spool.append(b"y")
+        assert spool.trouble
+    await spool.sync()
+    await spool.durable(spool.append(b"z"))
+    spool.close()
+
+
+def test_a_bound_no_larger_than_a_segment_is_no_dead_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.scorer.spool.writer._LOOK_AGAIN_S", 0.0)
+    spool = opened(tmp_path, limit=4000, segment_bytes=1 << 20)
+    with pytest.raises(SpoolFull):
+        for _ in range(100):
+            spool.append(RECORD)
+    assert forward(tmp_path) > 5
+    spool.append(RECORD)
+    assert spool.used < 2000
+    spool.close()
+
+
+def test_a_segment_that_a_power_loss_left_empty_holds_nothing_and_stops_nobody(tmp_path: Path) -> None:
+    (tmp_path / f"{1:020}.seg").write_bytes(b"")
+    spool = opened(tmp_path)
+    spool.append(RECORD)
+    spool.close()
+    assert forward(tmp_path) == 1
+
+
+def test_a_worker_that_died_a_thousand_times_left_nothing_that_stops_the_forwarder(tmp_path: Path) -> None:
+    for i in range(1, 1_200):
+        segment_module.create(tmp_path, "scorer-0-x", i)
+    spool = opened(tmp_path)
+    spool.append(RECORD)
+    assert forward(tmp_path) == 1
+    assert len(segments(tmp_path)) == 1
+    spool.close()

@@ -17,11 +17,14 @@ from httpx import ASGITransport
 
 from contracts import InferenceLogged, Service
 from services.kit.db import Database
+from services.kit.health import Progress
 from services.kit.objects import Objects
 from services.kit.service import Parts, application
 from services.kit.testing import eventually
 from services.scorer.batches.api import router
+from services.scorer.batches.domain import Job
 from services.scorer.batches.inputs import Inputs, folder_of
+from services.scorer.batches.jobs import Runner
 from services.scorer.batches.serving import Serving
 from services.scorer.batches.usecases import Batches
 from tests.scorer.making import NUMBERS, classifier
@@ -177,7 +180,7 @@ async def test_another_business_unit_sees_no_batch_and_may_not_make_one(
     denied = await client.post(
         URL, data={"endpoint": "loans"}, files={"file": ("a", parquet(table(2)))}, headers=stranger
     )
-    assert denied.status_code == 403
+    assert denied.status_code == 404
     assert (await client.get(f"{URL}/{id}", headers={"Authorization": ""})).status_code == 401
 
 
@@ -264,3 +267,71 @@ async def test_planted_secrets_of_a_batch_stay_in_no_file_and_no_topic(
     planted = (b"424242", np.float64(424242.125).tobytes(), np.float32(424242.125).tobytes())
     for path in settings.home.rglob("*"):
         assert not path.is_file() or not any(secret in path.read_bytes() for secret in planted), path
+
+
+def damaged(rows: pa.Table, column: str, group: int) -> bytes:
+    """A file whose footer is good, and one of whose pages is not."""
+    data = bytearray(parquet(rows, row_group_size=500))
+    metadata = pq.read_metadata(io.BytesIO(bytes(data))).row_group(group)
+    part = next(metadata.column(i) for i in range(metadata.num_columns) if metadata.column(i).path_in_schema == column)
+    at = part.dictionary_page_offset or part.data_page_offset
+    data[at : at + 24] = b"\xff" * 24
+    return bytes(data)
+
+
+async def test_a_file_that_cannot_be_read_to_its_end_fails_alone_and_says_where(
+    stage: Stage, client: httpx.AsyncClient
+) -> None:
+    bad = (await submit(client, damaged(table(2_000), "income", 2))).json()["id"]
+    good = (await submit(client, parquet(table(600)))).json()["id"]
+    stage.start("batches")
+    assert (await done(client, good))["state"] == "done"
+    job = await done(client, bad)
+    assert job["state"] == "failed" and "'income'" in job["reason"] and "row 1000" in job["reason"], job["reason"]
+    assert job["result"] is None
+    assert (await client.get(f"{URL}/{bad}/result")).status_code == 409
+
+
+async def test_an_error_that_nobody_foresaw_ends_its_own_job_alone(
+    stage: Stage, client: httpx.AsyncClient, service_db: Callable[[Service], Database], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, db = stage.house.settings, service_db("scorer")
+    objects = Objects(settings)
+    runner = Runner(settings, db, objects, Inputs(objects, folder_of(settings)), Serving(settings), Progress())
+    bad = (await submit(client, parquet(table(2)))).json()["id"]
+    good = (await submit(client, parquet(table(3)))).json()["id"]
+    real = runner._score
+
+    async def breaking(job: Job, *more: Any) -> Any:
+        if str(job.id) == bad:
+            raise ZeroDivisionError
+        return await real(job, *more)
+
+    monkeypatch.setattr(runner, "_score", breaking)
+    running = asyncio.create_task(runner.run())
+    assert (await done(client, good))["state"] == "done"
+    job = await done(client, bad)
+    assert job["state"] == "failed" and "ZeroDivisionError" in job["reason"]
+    running.cancel()
+
+
+@pytest.mark.parametrize("query", [{"endpoint": "a\0b"}, {"endpoint": "../x"}, {"cursor": "WzVd"}, {"cursor": "x"}])
+async def test_lists_refuse_what_is_no_name_and_no_cursor(client: httpx.AsyncClient, query: dict[str, str]) -> None:
+    assert (await client.get(URL, params=query)).status_code == 422
+
+
+async def test_odd_files_are_refused_by_name(client: httpx.AsyncClient) -> None:
+    good = table(3)
+    twice = pa.Table.from_arrays([*good.columns, good["income"]], names=[*good.column_names, "income"])
+    cases = [
+        (parquet(twice), "rows.parquet", "'income' is there twice"),
+        (parquet(good.set_column(0, "debt", pa.array([[1.0]] * 3))), "rows.parquet", "'debt'"),
+        (parquet(good.set_column(0, "debt", pa.nulls(3))), "rows.parquet", "'debt'"),
+        (parquet(good)[:-20], "rows.parquet", "Parquet"),
+        (b'{"age":{}}\n', "rows.jsonl", "jsonl"),
+    ]
+    for data, name, named in cases:
+        answer = await submit(client, data, name)
+        assert answer.status_code == 422 and named in answer.json()["detail"], answer.text
+    odd = await submit(client, parquet(good), "a\0b.parquet")
+    assert odd.status_code in (202, 422), odd.text

@@ -5,7 +5,11 @@ from uuid import uuid5
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.scorer.streams.domain import INFERENCES, Answered, at, inference_id, key_of, place
+from services.scorer.streams.domain import INFERENCES, Answered, Identities, at, key_of, place
+
+
+def inference_id(endpoint: str, source: str, id: str) -> str:
+    return Identities(endpoint).of(source, id)[0]
 
 
 @given(st.text(max_size=30), st.text(max_size=30))

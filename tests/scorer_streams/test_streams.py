@@ -12,7 +12,7 @@ from aiokafka import AIOKafkaProducer
 
 from contracts import InferenceLogged
 from services.kit.testing import eventually
-from services.scorer.streams.domain import inference_id
+from services.scorer.streams.domain import Identities
 from tests.scorer.making import NUMBERS, classifier
 
 from .conftest import Stage, Topic, headers, read, request, rows
@@ -55,7 +55,7 @@ async def test_an_event_is_answered_with_its_key_and_logged(
     record, said = by_id["a"]
     body = orjson.loads(record.value)
     assert record.key == b"a" and said["ce_type"] == "inference.completed" and said["ce_specversion"] == "1.0"
-    assert said["ce_inferenceid"] == inference_id(endpoint, "/till/7", "a") == body["parameters"]["inference_id"]
+    assert said["ce_inferenceid"] == Identities(endpoint).of("/till/7", "a")[0] == body["parameters"]["inference_id"]
     assert body["model_name"] == endpoint and body["model_version"] == "1" and body["id"] == "r1"
     assert [output["name"] for output in body["outputs"]] == ["label", "probabilities"]
     logs = await logged(stage, endpoint)

@@ -2,14 +2,14 @@
 
 from typing import TYPE_CHECKING, Any
 
-from .errors import SandboxDeadline, SandboxDied, SandboxError, SandboxUnavailable
+from .errors import SandboxAway, SandboxDeadline, SandboxDied, SandboxError, SandboxUnavailable
 from .lockdown import layers, require
 
 if TYPE_CHECKING:
     from .sandbox import Sandbox, run_sandboxed
 
 __all__ = [
-    "Sandbox", "SandboxDeadline", "SandboxDied", "SandboxError", "SandboxUnavailable",
+    "Sandbox", "SandboxAway", "SandboxDeadline", "SandboxDied", "SandboxError", "SandboxUnavailable",
     "layers", "require", "run_sandboxed",
 ]  # fmt: skip
 

@@ -11,6 +11,10 @@ class SandboxDied(SandboxError):
     """The worker process ended or was ended; what it last wrote to stderr is in the message."""
 
 
+class SandboxAway(SandboxDied):
+    """No worker is there to be asked: the last one ended before, and the next is not up in time."""
+
+
 class SandboxDeadline(SandboxDied):
     """The code took longer than its deadline and was killed."""
 

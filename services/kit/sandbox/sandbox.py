@@ -6,7 +6,7 @@ from pathlib import Path
 
 from services.kit.telemetry import get_logger
 
-from .errors import SandboxDied, SandboxError
+from .errors import SandboxAway, SandboxError
 from .lockdown import require
 from .process import Job, Process
 from .spec import MAX_PAYLOAD
@@ -84,6 +84,11 @@ class Sandbox:
             await self._process.end()
 
     @property
+    def down(self) -> str:
+        """Why no worker is there to be asked; empty while one is."""
+        return "" if self._up.is_set() else self._last
+
+    @property
     def pid(self) -> int:
         return self._process.pid if self._process else 0
 
@@ -96,7 +101,7 @@ class Sandbox:
         try:
             await asyncio.wait_for(self._up.wait(), self._job.deadline_s if self._keeper else 0)
         except TimeoutError:
-            raise SandboxDied(self._last) from None
+            raise SandboxAway(self._last) from None
 
     async def _keep(self) -> None:
         """Watch the worker; after its death start another, with growing pauses."""

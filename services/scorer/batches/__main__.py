@@ -12,7 +12,7 @@ from services.kit.kafka import Connection
 from services.kit.objects import Objects
 from services.kit.transactional import TransactionalStream
 
-from ..files import write_atomically
+from ..files import tell
 from ..imports.work import ImportWork
 from ..process import run_child
 from ..settings import ScorerSettings
@@ -49,7 +49,7 @@ async def _tell(settings: ScorerSettings, progress: Progress) -> None:
     """Health of a process that nobody can ask."""
     path = settings.run_folder / "health" / "batches.json"
     while True:
-        write_atomically(path, orjson.dumps({"pid": os.getpid(), "problems": progress.problems()}))
+        tell(path, orjson.dumps({"pid": os.getpid(), "problems": progress.problems()}))
         await asyncio.sleep(1)
 
 

@@ -18,6 +18,7 @@ from pydantic import BaseModel
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
+from contracts import Name
 from services.kit.auth import allow
 from services.kit.errors import Invalid, TooLarge
 from services.kit.http import Page, Who, page
@@ -74,7 +75,7 @@ def router(batches: Batches, objects: Objects) -> APIRouter:
 
     @routes.get(PATH)
     async def latest(
-        caller: Who, endpoint: str | None = None, limit: Annotated[int, Query(ge=1, le=200)] = 50,
+        caller: Who, endpoint: Name | None = None, limit: Annotated[int, Query(ge=1, le=200)] = 50,
         cursor: str | None = None,
     ) -> Page[BatchView]:  # fmt: skip
         allow(caller, "inference.score")

@@ -38,6 +38,7 @@ async def serve(settings: ScorerSettings, db: Database, inputs: Inputs, serving:
         # serve() would take the signal handlers for itself.
         await server._serve([listening])  # pyright: ignore[reportPrivateUsage]
     finally:
+        settings.batches_port_path.unlink(missing_ok=True)  # another process may have the port next
         listening.close()
 
 

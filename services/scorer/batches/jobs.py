@@ -17,9 +17,11 @@ import pyarrow.parquet as pq
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from contracts import InferenceLogged
+from services.kit import db as database
+from services.kit import kafka
 from services.kit.context import Context, system, use
 from services.kit.db import Database
-from services.kit.errors import Busy, NotFound, Unavailable
+from services.kit.errors import Busy, Invalid, NotFound, Unavailable
 from services.kit.health import Progress
 from services.kit.ids import now
 from services.kit.objects import Objects
@@ -40,6 +42,10 @@ log = get_logger(__name__)
 
 _PARQUET = "application/vnd.apache.parquet"
 _PATIENCE_S = 600
+_MODEL_PATIENCE_S = 30.0
+"""How long a job waits for its model, before others get their turn."""
+_STRIKES = 3
+"""Attempts that a job gets after errors that nobody foresaw; the others go on meanwhile."""
 
 
 class Runner:
@@ -61,6 +67,8 @@ class Runner:
         self._serving = serving
         self._progress = progress
         self._headers = HeaderMaker()
+        self._strikes: dict[UUID, int] = {}
+        self._waiting_for = ""
         progress.expect("batches", grace_s=30)
 
     async def run(self) -> None:
@@ -69,7 +77,10 @@ class Runner:
             while True:
                 with use(Context(system("scorer"))):
                     worked = await self._once(producer)
-                self._progress.beat("batches")
+                if self._waiting_for:
+                    self._progress.fail("batches", self._waiting_for)
+                else:
+                    self._progress.beat("batches")
                 if not worked:
                     self._serving.rest()
                     await asyncio.sleep(0.5)
@@ -77,7 +88,7 @@ class Runner:
     async def _once(self, producer: Producer) -> bool:
         async with self._db.reading() as session:
             waiting = await store.waiting(session)
-        worked = False
+        worked, self._waiting_for = False, ""
         for id in waiting:
             async with self._db.engine.connect() as raw:
                 connection = await raw.execution_options(isolation_level="AUTOCOMMIT")
@@ -89,8 +100,27 @@ class Runner:
             return False
         try:
             return await self._work(id, producer)
+        except Unavailable as error:
+            self._waiting_for = f"batch {id}: {error.message}"
+            return False
+        except Exception as error:
+            if kafka.is_away(error) or database.is_away(error):
+                raise
+            log.exception("a batch failed in a way that nobody foresaw", batch=str(id))
+            return await self._strike(id, error)
         finally:
             await store.unlock(connection, id)
+
+    async def _strike(self, id: UUID, error: Exception) -> bool:
+        """Try again, but not for ever: whatever it is, it is this job's."""
+        self._strikes[id] = self._strikes.get(id, 0) + 1
+        if self._strikes[id] < _STRIKES:
+            return False
+        del self._strikes[id]
+        async with self._db.reading() as session:
+            job = await store.get(session, id)
+        await self._fail(job, f"it failed {_STRIKES} times with {type(error).__name__}; the scorer's log says more")
+        return True
 
     async def _work(self, id: UUID, producer: Producer) -> bool:
         async with self._db.reading() as session:
@@ -106,7 +136,7 @@ class Runner:
                     await self._say(job, chunk, producer)
                 await self._score_rest(job, len(kept), producer)
                 await self._finish(job)
-            except (NotFound, FileNotFoundError) as error:
+            except (NotFound, Invalid, FileNotFoundError) as error:
                 await self._fail(job, str(error))
         return True
 
@@ -186,6 +216,7 @@ class Runner:
         log.info("a batch is done", batch=str(job.id), rows=job.rows_total)
 
     async def _fail(self, job: Job, reason: str) -> None:
+        reason = reason.encode(errors="replace").decode().replace("\0", "?")  # PostgreSQL takes no other
         async with self._db.transaction(unit=job.unit) as tx:
             await store.change(tx.session, job.id, state="failed", reason=reason[:500], finished_at=now())
             tx.record("batch.failed", f"{job.endpoint}/{job.id}", reason=reason[:500])
@@ -197,11 +228,14 @@ class Runner:
 
 
 async def _patiently(columns: Columns, served: Served) -> Scored:
-    """Scored, once the model has time: batches come after those who wait."""
+    """Scored, once the model has time: batches come after those who wait. Raises Unavailable when it has none."""
+    ends = time.monotonic() + _MODEL_PATIENCE_S
     while True:
         try:
             return await score(columns, served)
-        except (Busy, Unavailable):
+        except (Busy, Unavailable) as error:
+            if time.monotonic() > ends:
+                raise Unavailable(f"the model does not answer: {error.message}") from None
             await asyncio.sleep(0.2)
 
 

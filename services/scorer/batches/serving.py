@@ -1,6 +1,7 @@
 """Loads the endpoint of a job when there is one: batches are rare, and a loaded model costs memory."""
 
 import asyncio
+from typing import Any
 
 import orjson
 from pydantic import ValidationError
@@ -11,6 +12,7 @@ from services.kit.errors import NotFound, Refusal
 from services.kit.telemetry import get_logger
 
 from ..dataplane import DataPlane, Endpoint
+from ..files import Watched
 from ..runtimes.errors import CannotLoad
 from ..settings import ScorerSettings
 
@@ -21,20 +23,23 @@ class Serving:
     """The desired state as the host's agent wrote it, loaded on demand."""
 
     def __init__(self, settings: ScorerSettings) -> None:
-        self._settings = settings
+        self._desired = Watched(settings.desired_path)
+        self._said: dict[str, dict[str, Any]] = {}
+        self._read: dict[str, DeploymentChanged | None] = {}
         self._plane = DataPlane(settings)
         self._loading = asyncio.Lock()
 
     def wanted(self, name: str) -> DeploymentChanged | None:
         """The desired state of an endpoint, unverified; None where there is none."""
-        try:
-            state = orjson.loads(self._settings.desired_path.read_bytes())
-            return DeploymentChanged.model_validate_json(orjson.dumps(state["endpoints"][name]))
-        except (FileNotFoundError, KeyError):
-            return None
-        except ValidationError as error:
-            log.error("a desired state is not understood", endpoint=name, reason=str(error)[:300])
-            return None
+        if (state := self._desired.changed()) is not None:
+            self._said, self._read = state["endpoints"], {}
+        if name in self._said and name not in self._read:
+            try:
+                self._read[name] = DeploymentChanged.model_validate_json(orjson.dumps(self._said[name]))
+            except ValidationError as error:
+                log.error("a desired state is not understood", endpoint=name, reason=str(error)[:300])
+                self._read[name] = None
+        return self._read.get(name)
 
     async def endpoint(self, name: str) -> Endpoint | None:
         """The endpoint at its desired revision, verified and loaded; None while it is not to be had."""
@@ -52,7 +57,7 @@ class Serving:
     async def allowed(self, name: str, caller: Caller) -> Endpoint:
         """The endpoint, for a caller who may use it. Raises NotFound or Forbidden."""
         wanted = self.wanted(name)
-        if wanted and caller.sees(wanted.unit):  # a stranger makes nothing load, and is told the same below
+        if wanted and caller.sees(wanted.unit):  # a stranger makes nothing load
             await self.endpoint(name)
         return self._plane.find(name, caller)
 

@@ -1,6 +1,6 @@
 """The uploaded file: rows in Parquet, checked against the model's columns, read in chunks."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,11 @@ from ..v2.errors import called
 
 Columns = dict[str, np.ndarray[Any, Any]]
 
+LARGEST_ROWS = 100_000_000
+_LARGEST_PART = 1024**3
+"""Bytes of one column of one row group, unpacked: so much of it may have to be in memory."""
 _PARQUET = b"PAR1"
+_UNREADABLE = (pa.ArrowException, OSError, ValueError, LookupError, MemoryError)
 _TEXTS = {"text/csv": "csv", "application/x-ndjson": "jsonl", "application/jsonl": "jsonl"}
 
 
@@ -39,10 +43,9 @@ def to_parquet(path: Path, file_name: str, media_type: str) -> Path:
 def _convert(path: Path, kind: str) -> Path:
     to = path.with_suffix(".parquet")
     try:
-        table = csv.read_csv(path) if kind == "csv" else json.read_json(path)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeDecodeError) as error:
+        pq.write_table(csv.read_csv(path) if kind == "csv" else json.read_json(path), to)
+    except (pa.ArrowException, UnicodeDecodeError) as error:
         raise Invalid(f"the file is not valid {kind}: {_short(error)}", "file") from None
-    pq.write_table(table, to)
     return to
 
 
@@ -53,7 +56,7 @@ class Sheet:
         try:
             self._file = pq.ParquetFile(path)
             self._types = {field.name: field.type for field in self._file.schema_arrow}
-        except (pa.ArrowException, OSError) as error:
+        except _UNREADABLE as error:
             raise Invalid(f"the file is not readable Parquet: {_short(error)}", "file") from None
         self.rows = int(self._file.metadata.num_rows)
 
@@ -61,6 +64,8 @@ class Sheet:
         """Raise Invalid naming what the model needs and the file does not have."""
         if self.rows == 0:
             raise Invalid("the file has no rows", "file")
+        if self.rows > LARGEST_ROWS:
+            raise Invalid(f"the file has {self.rows} rows; a batch takes {LARGEST_ROWS}", "file")
         for name, text in needed(schema).items():
             if name not in self._types:
                 have = ", ".join(list(self._types)[:20])
@@ -68,14 +73,43 @@ class Sheet:
             if not _fits(self._types[name], text):
                 kind = "text" if text else "a number"
                 raise Invalid(f"the column {called(name)} is {self._types[name]}; the model takes {kind}", name[:80])
+            if self._file.schema_arrow.names.count(name) > 1:
+                raise Invalid(f"the column {called(name)} is there twice", name[:80])
+        self._refuse_large_parts(needed(schema).keys())
+
+    def _refuse_large_parts(self, names: Collection[str]) -> None:
+        metadata = self._file.metadata
+        for number in range(metadata.num_row_groups):
+            group = metadata.row_group(number)
+            for part in (group.column(place) for place in range(group.num_columns)):
+                if part.path_in_schema in names and part.total_uncompressed_size > _LARGEST_PART:
+                    raise Invalid(
+                        f"column {called(part.path_in_schema)} of row group {number} has more than {_LARGEST_PART} "
+                        "bytes: write smaller row groups", part.path_in_schema[:80],
+                    )  # fmt: skip
 
     def chunks(self, schema: ModelSchema, size: int, first: int) -> Iterator[tuple[int, Columns]]:
-        """Chunks by number from `first` on: the model's columns as arrays; a missing number is NaN."""
-        takes = needed(schema)
-        batches = self._file.iter_batches(batch_size=size, columns=[name for name in takes if name in self._types])
-        for number, batch in enumerate(_even(batches, size)):
-            if number >= first:
-                yield number, {name: _array(batch.column(name), text) for name, text in takes.items()}
+        """Chunks by number from `first` on: the model's columns as arrays; a missing number is NaN.
+
+        Raises Invalid naming the column and the row from which on the file cannot be read.
+        """
+        takes, number = needed(schema), -1
+        names = [name for name in takes if name in self._types]
+        try:
+            for number, batch in enumerate(_even(self._file.iter_batches(batch_size=size, columns=names), size)):
+                if number >= first:
+                    yield number, {name: _array(batch.column(name), takes[name]) for name in names}
+        except _UNREADABLE as error:
+            where = next((f"column {called(name)}" for name in names if not self._readable(name)), "the file")
+            raise Invalid(f"{where} cannot be read from row {(number + 1) * size} on: {_short(error)}") from None
+
+    def _readable(self, name: str) -> bool:
+        try:
+            for batch in self._file.iter_batches(columns=[name]):
+                batch.validate(full=True)
+        except _UNREADABLE:
+            return False
+        return True
 
 
 def needed(schema: ModelSchema) -> dict[str, bool]:
@@ -96,6 +130,8 @@ def tensor(spec: TensorSpec, values: np.ndarray[Any, Any]) -> np.ndarray[Any, An
     if int(np.prod(shape)) != len(values):
         raise Invalid(f"tensor {called(spec.name)} is no single column: batches cannot fill it", spec.name)
     if spec.datatype == "BYTES":
+        if any(value is None for value in values):
+            raise Invalid(f"column {called(spec.name)} is missing", spec.name)
         return values.reshape(shape)
     with np.errstate(over="ignore", invalid="ignore"):
         cast = values.astype(NUMPY[spec.datatype])
@@ -144,4 +180,4 @@ def _array(column: pa.Array, text: bool) -> np.ndarray[Any, Any]:
 
 
 def _short(error: Exception) -> str:
-    return str(error).splitlines()[0][:300]
+    return (str(error).splitlines() or [type(error).__name__])[0][:300]

@@ -1,54 +1,138 @@
-"""What a foreign runtime says it inferred, as our own log says it."""
+"""What a foreign runtime says it inferred, checked member by member, as our own log says it."""
 
-from datetime import UTC
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import orjson
 from pydantic import ValidationError
 
-from contracts import DeploymentChanged, InferenceImported
+from contracts import DeploymentChanged, InferenceImported, ModelSchema, Variant
 from services.kit.errors import Invalid
 
 from ..logrecord import LogRecord, Origin, RecordBuilder
-from ..v2 import Codec
+from ..v2 import BadInput, Codec
+from ..v2.document import parameters_of, parse_object
+from ..v2.errors import called
+from ..v2.tensors import Place, from_json, read_shape
 
+LARGEST_BYTES = 4 * 1024 * 1024
+"""Of a record's value: a producer's compression may bring more than the broker's bound."""
 _LONGEST_ID = 200
+_LONGEST_NAME = 256
+_OLDEST = timedelta(days=30)
+"""As long as an outcome may still come."""
+_AHEAD = timedelta(minutes=5)
+"""What a producer's clock may be wrong by."""
+_SLOWEST_MS = 24 * 3600 * 1000.0
 
 
-def parse(value: bytes | None) -> InferenceImported:
+def check_headers(said: Mapping[str, bytes]) -> None:
+    """Raise Invalid where the headers are not those of an import in the version that is understood here."""
+    expected = {"ce_specversion": b"1.0", "ce_type": InferenceImported.type().encode()}
+    for name, value in expected.items():
+        if said.get(name) != value:
+            raise Invalid(f"the header {name} must be {value.decode()}", name)
+    schema = InferenceImported.schema_id()
+    if said.get("ce_dataschema", schema.encode()) != schema.encode():
+        raise Invalid(f"the header ce_dataschema names another version than {schema}", "ce_dataschema")
+
+
+def parse(value: bytes | None, now: datetime) -> InferenceImported:
     """The event. Raises Invalid naming the first member that is wrong."""
+    if len(value or b"") > LARGEST_BYTES:
+        raise Invalid(f"the record is larger than {LARGEST_BYTES} bytes")
+    parse_object(value or b"")  # no duplicate keys, no NaN
     try:
-        event = InferenceImported.from_json(value or b"")
+        event = InferenceImported.model_validate_json(value or b"", strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part)[:80] for part in first["loc"]) or "the record"
         raise Invalid(f"{where}: {first['msg'][:300]}", where) from None
     if not event.inference_id.isprintable() or not 8 <= len(event.inference_id) <= _LONGEST_ID:
         raise Invalid(f"inference_id must have 8 to {_LONGEST_ID} printable characters", "inference_id")
+    for name, text in (("application", event.application), ("entity", event.entity)):
+        if text is not None and not (text.isprintable() and 1 <= len(text) <= _LONGEST_NAME):
+            raise Invalid(f"{name} must have 1 to {_LONGEST_NAME} printable characters", name)
+    if not 0 <= event.latency_ms <= _SLOWEST_MS:
+        raise Invalid(f"latency_ms must be from 0 to {_SLOWEST_MS:.0f}", "latency_ms")
     if event.received_at.tzinfo is None:
         raise Invalid("received_at must name its time zone", "received_at")
+    if not now - _OLDEST <= event.received_at <= now + _AHEAD:
+        raise Invalid(f"received_at must be within the last {_OLDEST.days} days and not in the future", "received_at")
     return event
 
 
-def log_record(event: InferenceImported, endpoint: DeploymentChanged, codec: Codec | None) -> LogRecord:
-    """The record; `codec` tokenises where the endpoint has sensitive columns. Raises Invalid."""
-    origin = Origin(
-        event.endpoint, endpoint.unit, endpoint.use_case, event.model, event.version, endpoint.variants[0].name
-    )  # fmt: skip
-    request, rows = orjson.dumps(event.request), _rows(event.request)
-    if codec is not None:
-        request = codec.decode(request).logged
+def variant_of(event: InferenceImported, endpoint: DeploymentChanged | None, said: Mapping[str, bytes]) -> Variant:
+    """The version that answered, which the endpoint must serve. Raises Invalid.
+
+    The business unit is the endpoint's; a record may only repeat it.
+    """
+    if endpoint is None or not endpoint.variants:
+        raise Invalid(f"there is no endpoint {event.endpoint}", "endpoint")
+    if said.get("ce_unit", endpoint.unit.encode()) != endpoint.unit.encode():
+        raise Invalid(f"the header ce_unit is not the business unit of endpoint {event.endpoint}", "ce_unit")
+    for variant in endpoint.variants:
+        if (variant.model, variant.version) == (event.model, event.version):
+            return variant
+    raise Invalid(f"endpoint {event.endpoint} does not serve version {event.version} of {event.model}", "version")
+
+
+def log_record(
+    event: InferenceImported, endpoint: DeploymentChanged, variant: Variant, codec: Codec
+) -> LogRecord:  # fmt: skip
+    """The record: request and response as the model's schema has them, sensitive columns as tokens. Raises Invalid."""
+    origin = Origin(event.endpoint, endpoint.unit, endpoint.use_case, variant.model, variant.version, variant.name)
+    try:
+        asked = codec.decode(_dumped(event.request))
+    except BadInput as refusal:
+        raise Invalid(f"request: {refusal.message}", "request") from None
+    try:
+        response = _response(event, variant.model_schema, asked.rows)
+    except BadInput as refusal:
+        raise Invalid(f"response: {refusal.message}", "response") from None
     return RecordBuilder(origin).record(
         inference_id=event.inference_id, mode="imported", application=event.application,
-        received_at=event.received_at.astimezone(UTC), latency_ms=event.latency_ms, rows=rows, request=request,
-        response=orjson.dumps(event.response), entity=event.entity, request_id=event.request.get("id"),
+        received_at=event.received_at.astimezone(UTC), latency_ms=event.latency_ms, rows=asked.rows,
+        request=asked.logged, response=response, entity=event.entity or asked.entity, request_id=asked.id,
     )  # fmt: skip
 
 
-def _rows(request: object) -> int:
-    """Rows of a V2 request: the first dimension of its first input."""
-    inputs = request.get("inputs") if isinstance(request, dict) else None
-    first = inputs[0] if isinstance(inputs, list) and inputs else None
-    shape = first.get("shape") if isinstance(first, dict) else None
-    if not isinstance(shape, list) or not shape or type(shape[0]) is not int or shape[0] < 1:
-        raise Invalid("request is no V2 request: inputs[0].shape must begin with the number of rows", "request")
-    return shape[0]
+def _response(event: InferenceImported, schema: ModelSchema, rows: int) -> bytes:
+    """The V2 response, of its checked members only: the decision must be there, other outputs may be."""
+    outputs = event.response.get("outputs")
+    if not isinstance(outputs, list):
+        raise BadInput("`outputs` must be a list of tensors", "response")
+    kept: dict[str, dict[str, Any]] = {}
+    for output in outputs:
+        tensor = _output(output, schema, rows)
+        if tensor["name"] in kept:
+            raise BadInput(f"output {called(tensor['name'])} is there twice", "response")
+        kept[tensor["name"]] = tensor
+    if schema.prediction not in kept:
+        raise BadInput(f"output {called(schema.prediction)}, which is the decision, is missing", "response")
+    said = {"model_name": event.endpoint, "model_version": str(event.version), "outputs": list(kept.values())}
+    return orjson.dumps(said)
+
+
+def _output(output: object, schema: ModelSchema, rows: int) -> dict[str, Any]:
+    name = output.get("name") if isinstance(output, dict) else None
+    spec = next((spec for spec in schema.outputs if spec.name == name), None)
+    if spec is None or not isinstance(output, dict):
+        raise BadInput(f"output {called(name)} is not one of {', '.join(s.name for s in schema.outputs)}", "response")
+    if output.get("datatype") != spec.datatype:
+        raise BadInput(f"output {called(name)} must have datatype {spec.datatype}", "response")
+    shape = read_shape(spec, output.get("shape"))
+    from_json(spec, shape, output.get("data"), Place(spec), nulls=spec.datatype.startswith("FP"), literals=True)
+    if spec.shape[:1] == (-1,) and shape[0] != rows:
+        raise BadInput(f"output {called(name)} has {shape[0]} rows, the request {rows}", "response")
+    kept = {"name": spec.name, "datatype": spec.datatype, "shape": list(shape)}
+    parameters = parameters_of(output)
+    return kept | ({"parameters": parameters} if parameters else {}) | {"data": output["data"]}
+
+
+def _dumped(request: dict[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(request)
+    except orjson.JSONEncodeError as error:
+        raise BadInput(f"it cannot be written as JSON: {str(error)[:100]}") from None

@@ -1,29 +1,42 @@
 """All SQL of imports: which record of the topic first brought which inference."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 
-async def claim(session: AsyncSession, partition: int, records: Sequence[tuple[str, int]]) -> set[int]:
-    """The offsets of those (id, offset) that are the first to bring their inference.
+@dataclass(frozen=True)
+class Claim:
+    """Where an inference was first said, and for which endpoint (None: before that was kept)."""
+
+    partition: int
+    offset: int
+    endpoint: str | None
+
+
+async def claim(session: AsyncSession, partition: int, records: Sequence[tuple[str, int, str]]) -> dict[str, Claim]:
+    """Claim the ids of those (id, offset, endpoint) that nobody had; answers whose each id is now.
 
     A record that claimed an id before keeps it, so a transaction that Kafka did not take is done again.
     """
     insert = """
-        INSERT INTO imported (inference_id, partition, "offset")
-        SELECT * FROM unnest(CAST(:ids AS text[]), CAST(:partitions AS int[]), CAST(:offsets AS bigint[]))
+        INSERT INTO imported (inference_id, partition, "offset", endpoint)
+        SELECT id, CAST(:partition AS int), "offset", endpoint
+        FROM unnest(CAST(:ids AS text[]), CAST(:offsets AS bigint[]), CAST(:endpoints AS text[]))
+            AS said (id, "offset", endpoint)
         ON CONFLICT DO NOTHING
     """
-    ids, offsets = [id for id, _ in records], [offset for _, offset in records]
-    await session.execute(text(insert), {"ids": ids, "partitions": [partition] * len(ids), "offsets": offsets})
+    ids = [id for id, _, _ in records]
+    values = {"offsets": [offset for _, offset, _ in records], "endpoints": [name for _, _, name in records]}
+    await session.execute(text(insert), {"ids": ids, "partition": partition} | values)
     select = """
-        SELECT "offset" FROM imported
-        WHERE inference_id = ANY (CAST(:ids AS text[])) AND partition = :partition AND "offset" = ANY (:offsets)
+        SELECT inference_id, partition, "offset", endpoint FROM imported
+        WHERE inference_id = ANY (CAST(:ids AS text[]))
     """
-    found = await session.execute(text(select), {"ids": ids, "partition": partition, "offsets": offsets})
-    return set(found.scalars())
+    found = await session.execute(text(select), {"ids": ids})
+    return {id: Claim(partition, offset, endpoint) for id, partition, offset, endpoint in found}
 
 
 async def forget(session: AsyncSession, days: int = 7) -> None:

@@ -3,22 +3,27 @@
 from collections.abc import Callable, Sequence
 
 import orjson
+from prometheus_client import Counter
 from sqlalchemy.exc import DBAPIError, InterfaceError
 
-from contracts import DeploymentChanged, InferenceImported, InferenceLogged
+from contracts import DeploymentChanged, InferenceImported, InferenceLogged, Variant
 from services.kit import deadletters
 from services.kit.context import Context, system, use
 from services.kit.db import Database
 from services.kit.errors import Invalid, Refusal
+from services.kit.ids import now
 from services.kit.objects import Objects
 from services.kit.transactional import Incoming, Output, Placed
 
 from ..logrecord import HeaderMaker, LogRecord, offload
-from ..streams.work import WITHHELD
 from ..tokenise import Tokeniser
 from ..v2 import Codec
 from . import store
-from .domain import log_record, parse
+from .domain import check_headers, log_record, parse, variant_of
+
+IMPORTED = Counter("fairlead_scorer_imported_total", "Records of foreign inferences", ["result"])
+_CODECS = 256
+_WITHHELD = b'{"withheld":"the record may hold sensitive columns: it is where the headers say, for 7 days"}'
 
 
 class ImportWork:
@@ -32,6 +37,7 @@ class ImportWork:
         self._tokeniser = tokeniser
         self._wanted = wanted
         self._headers = HeaderMaker()
+        self._codecs: dict[tuple[str, int, int], Codec] = {}
         self.imported = InferenceImported.topic.name
         self.logged = InferenceLogged.topic.name
         self.dead = deadletters.topic_of(self.imported)
@@ -47,23 +53,32 @@ class ImportWork:
                 await store.forget(tx.session)
 
     async def handle(self, partition: int, records: Sequence[Incoming], out: Output) -> None:
-        made: list[tuple[Incoming, LogRecord]] = []
+        made: list[tuple[Incoming, LogRecord, str]] = []
         for record in records:
             if deadletters.addressed_to_another(record.headers, "scorer"):
                 continue
             try:
-                made.append((record, self._record(record)))
+                made.append((record, *self._record(record)))
             except Refusal as refusal:
                 self.reject(partition, record, refusal, out)
         if not made:
             return
-        first = await self._claim(partition, [(log.inference_id, record.offset) for record, log in made])
-        for record, log in made:
-            if record.offset in first:
+        claims = await self._claim(partition, [(log.inference_id, record.offset, name) for record, log, name in made])
+        for record, log, endpoint in made:
+            claim = claims[log.inference_id]
+            if claim.endpoint not in (None, endpoint):
+                # Its ids are the producer's choice: one must not silence another's by saying them first.
+                reason = "inference_id: another endpoint has an inference of this id"
+                self.reject(partition, record, Invalid(reason, "inference_id"), out)
+            elif (claim.partition, claim.offset) == (partition, record.offset):
                 await self._say(partition, record, log, out)
+                IMPORTED.labels("logged").inc()
+            else:
+                IMPORTED.labels("repeat").inc()
 
     def reject(self, partition: int, record: Incoming, error: Exception, out: Output) -> None:
-        value = WITHHELD if self._is_private(record) else record.value
+        IMPORTED.labels("refused").inc()
+        value = _WITHHELD if self._is_private(record) else record.value
         place = ("scorer", self.imported, partition, record.offset)
         value, reason = deadletters.letter(value, record.headers, *place, error)
         out.add(self.dead, partition % out.partitions(self.dead), record.key, value, reason)
@@ -74,35 +89,37 @@ class ImportWork:
     def dropped(self, partition: int) -> None:
         """Nothing is kept here."""
 
-    def _record(self, record: Incoming) -> LogRecord:
+    def _record(self, record: Incoming) -> tuple[LogRecord, str]:
+        """The log record, and its endpoint."""
         said = dict(record.headers)
-        if said.get("ce_type") != InferenceImported.type().encode():
-            raise Invalid("the header ce_type must be inference.imported", "ce_type")
-        event = parse(record.value)
+        check_headers(said)
+        event = parse(record.value, now())
         endpoint = self._wanted(event.endpoint)
-        if endpoint is None or not endpoint.variants:
-            raise Invalid(f"there is no endpoint {event.endpoint}", "endpoint")
-        return log_record(event, endpoint, self._codec(endpoint))
+        variant = variant_of(event, endpoint, said)
+        assert endpoint is not None
+        return log_record(event, endpoint, variant, self._codec(endpoint, variant)), endpoint.endpoint
 
     def _is_private(self, record: Incoming) -> bool:
-        """Whether the record names an endpoint with sensitive columns."""
+        """Whether the record names an endpoint with sensitive columns, or may: nobody can tell of what is no JSON."""
         try:
-            said = orjson.loads(record.value or b"")
+            said = orjson.loads(record.value or b"null")
         except orjson.JSONDecodeError:
-            return False
+            return True
         name = said.get("endpoint") if isinstance(said, dict) else None
         endpoint = self._wanted(name) if isinstance(name, str) else None
-        return endpoint is not None and self._codec(endpoint) is not None
+        return endpoint is not None and any(c.sensitive for v in endpoint.variants for c in v.model_schema.columns)
 
-    def _codec(self, endpoint: DeploymentChanged) -> Codec | None:
-        variant = endpoint.variants[0]
-        if not any(column.sensitive for column in variant.model_schema.columns):
-            return None
-        return Codec(
-            variant.model_schema, endpoint.endpoint, str(variant.version), variant.name, self._tokeniser.token
-        )  # fmt: skip
+    def _codec(self, endpoint: DeploymentChanged, variant: Variant) -> Codec:
+        key = (endpoint.endpoint, endpoint.revision, variant.version)
+        if key not in self._codecs:
+            if len(self._codecs) >= _CODECS:
+                self._codecs.clear()
+            self._codecs[key] = Codec(
+                variant.model_schema, endpoint.endpoint, str(variant.version), variant.name, self._tokeniser.token
+            )
+        return self._codecs[key]
 
-    async def _claim(self, partition: int, records: list[tuple[str, int]]) -> set[int]:
+    async def _claim(self, partition: int, records: list[tuple[str, int, str]]) -> dict[str, store.Claim]:
         try:
             with use(Context(system("scorer"))):
                 async with self._db.transaction() as tx:

@@ -18,6 +18,11 @@ class Runtime(Protocol):
 class Remote(Protocol):
     """A model in a process of its own, behind an await."""
 
+    @property
+    def down(self) -> str:
+        """Why the process is away; empty while it is there."""
+        ...
+
     async def call(self, inputs: Arrays) -> Arrays: ...
 
     def close(self) -> None: ...

@@ -1,7 +1,5 @@
 """ONNX models by ONNX Runtime, in process: the format runs no foreign code."""
 
-from pathlib import Path
-
 import numpy as np
 import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as state  # pyright: ignore[reportAttributeAccessIssue]
@@ -18,14 +16,14 @@ _LOADING = (*_ERRORS, state.InvalidGraph, state.InvalidProtobuf, state.NoSuchFil
 class OnnxRuntime:
     """One session, one thread: more cores are used by more workers."""
 
-    def __init__(self, path: Path, schema: ModelSchema) -> None:
+    def __init__(self, model: bytes, schema: ModelSchema) -> None:
         options = ort.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
         options.log_severity_level = 4
         # A path inside the bytes (external data) has no folder to start from and is refused by the runtime.
         try:
-            self._session = ort.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+            self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except _LOADING as error:
             raise CannotLoad(f"ONNX Runtime refuses the model: {str(error)[:300]}") from None
         self._outputs = [spec.name for spec in schema.outputs]

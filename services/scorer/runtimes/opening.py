@@ -1,20 +1,20 @@
 """From a format to its runtime."""
 
 import asyncio
-from pathlib import Path
 
 from contracts import Format, ModelSchema
 
+from ..packages import ModelFile
 from ..settings import ScorerSettings
 from . import Remote, Runtime
 
 
-async def load(format: Format, path: Path, schema: ModelSchema, settings: ScorerSettings) -> Runtime | Remote:
-    """Open a verified model file. Raises CannotLoad, or Unavailable where this machine cannot open it safely."""
+async def load(format: Format, model: ModelFile, schema: ModelSchema, settings: ScorerSettings) -> Runtime | Remote:
+    """Open a model file, whose bytes are checked once more. Raises CannotLoad, or Unavailable where this machine cannot open it safely."""
     if format == "onnx":
         from .onnx import OnnxRuntime
 
-        return await asyncio.to_thread(OnnxRuntime, path, schema)
+        return await asyncio.to_thread(lambda: OnnxRuntime(model.read(), schema))
     from .sklearn import SklearnRuntime
 
-    return await SklearnRuntime.start(path, schema, settings)
+    return await SklearnRuntime.start(model, schema, settings)

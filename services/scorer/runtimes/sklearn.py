@@ -1,18 +1,19 @@
 """scikit-learn models (skops) in a sandboxed worker process: the format can run code when it is opened."""
 
 import asyncio
-from pathlib import Path
 
 import numpy as np
 
 from contracts import ModelSchema, TensorSpec
-from services.kit.sandbox import Sandbox, SandboxDeadline, SandboxDied, SandboxError
+from services.kit.errors import Unavailable
+from services.kit.sandbox import Sandbox, SandboxAway, SandboxDeadline, SandboxDied, SandboxError
 
+from ..packages import ModelFile
 from ..settings import ScorerSettings
 from ..v2.tensors import NUMPY
 from . import Arrays
 from .errors import CannotLoad, ModelFailed
-from .sklearn_worker import WireError, read_answer, request
+from .sklearn_worker import WireError, argument, read_answer, request
 
 _ENTRY = "services.scorer.runtimes.sklearn_worker:sklearn_model"
 _ATTEMPTS = 2
@@ -30,13 +31,14 @@ class SklearnRuntime:
         self._score = by_name.get(schema.score) if schema.score else None
 
     @classmethod
-    async def start(cls, path: Path, schema: ModelSchema, settings: ScorerSettings) -> "SklearnRuntime":
-        """Load the file behind the sandbox's walls. Raises CannotLoad."""
+    async def start(cls, model: ModelFile, schema: ModelSchema, settings: ScorerSettings) -> "SklearnRuntime":
+        """Load the file behind the sandbox's walls, which check its bytes at each start. Raises CannotLoad."""
         if len(schema.inputs) != 1 or len(schema.inputs[0].shape) != 2 or len(schema.outputs) > 2:
             raise CannotLoad("a scikit-learn model takes one matrix and gives predictions and, perhaps, probabilities")
         sandbox = Sandbox(
-            _ENTRY, str(path).encode(), readable=[path],
-            deadline_s=settings.sandbox_deadline_s, memory_mb=settings.sandbox_memory_mb, name=path.parent.name[:12],
+            _ENTRY, argument(str(model.path), model.digest), readable=[model.path],
+            deadline_s=settings.sandbox_deadline_s, memory_mb=settings.sandbox_memory_mb,
+            name=model.path.parent.name[:12],
         )  # fmt: skip
         try:
             await sandbox.start()
@@ -59,12 +61,21 @@ class SklearnRuntime:
             raise ModelFailed("the model did not answer every row")
         return made
 
+    @property
+    def down(self) -> str:
+        return self._sandbox.down
+
     async def _ask(self, payload: bytes) -> bytes:
+        """Raises Unavailable where no worker could be asked: that is not the input's doing."""
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 return await self._sandbox.call(payload)
             except SandboxDeadline:
                 raise
+            except SandboxAway:
+                if attempt == 1:
+                    raise Unavailable("the model's process is away and is started again; try again") from None
+                raise  # the attempt before ended it
             except SandboxDied:
                 if attempt == _ATTEMPTS:
                     raise

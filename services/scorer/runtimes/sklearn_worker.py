@@ -13,9 +13,11 @@ The wire form, little-endian throughout. Both sides are here, and need numpy alo
 Whatever goes wrong in the model comes back as the sandbox's error.
 """
 
+import hashlib
 import importlib
 import struct
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -37,13 +39,23 @@ class WireError(ValueError):
     """Bytes that are not in the form above."""
 
 
+class Altered(ValueError):
+    """The file's bytes are not those that were approved."""
+
+
 class UntrustedTypes(ValueError):
     """The file wants types that are neither scikit-learn's nor numpy's."""
 
 
+def argument(path: str, digest: str) -> bytes:
+    """What the sandbox's entry is told: the file, and the sha256 (hexadecimal) that its bytes must have."""
+    return f"{digest} {path}".encode()
+
+
 def sklearn_model(argument: bytes) -> Callable[[bytes], bytes]:
-    """The sandbox's entry: load the file at this path. Raises UntrustedTypes."""
-    estimator = load(argument.decode())
+    """The sandbox's entry: load the file. Raises Altered, UntrustedTypes."""
+    digest, _, path = argument.decode().partition(" ")
+    estimator = load(path, digest)
 
     def predict(payload: bytes) -> bytes:
         matrix, with_probabilities = read_request(payload)
@@ -53,13 +65,16 @@ def sklearn_model(argument: bytes) -> Callable[[bytes], bytes]:
     return predict
 
 
-def load(path: str) -> Any:
-    """The estimator in a skops file. Raises UntrustedTypes before anything is built."""
+def load(path: str, digest: str) -> Any:
+    """The estimator in a skops file. Raises Altered and UntrustedTypes before anything is built."""
     io = importlib.import_module("skops.io")
-    untrusted = io.get_untrusted_types(file=path)
+    data = Path(path).read_bytes()
+    if hashlib.sha256(data).hexdigest() != digest:
+        raise Altered("the model file was altered: its bytes are not those of the package that was approved")
+    untrusted = io.get_untrusted_types(data=data)
     if strangers := [name for name in untrusted if not name.startswith(_TRUSTED)]:
         raise UntrustedTypes(f"the model needs types that are not trusted: {', '.join(strangers)[:500]}")
-    return io.load(path, trusted=untrusted)
+    return io.loads(data, trusted=untrusted)
 
 
 def request(matrix: np.ndarray, *, probabilities: bool) -> bytes:

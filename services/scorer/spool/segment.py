@@ -15,6 +15,7 @@ _FRAME = struct.Struct("<IIQ")
 FRAME_BYTES = _FRAME.size
 _SIGNED = struct.Struct("<IQ")
 _PIECE = 1024 * 1024
+_SPARE = "spare.part"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,16 +62,36 @@ def parse(data: bytes) -> Parsed:
 
 
 def segments(folder: Path) -> list[Path]:
-    """The segments of a slot, oldest first: a name is the first sequence number."""
-    return sorted(folder.glob("*.seg"))
+    """The segments of a slot, oldest first: a name is the first sequence number.
+
+    A power loss may leave one without its header: it holds nothing.
+    """
+    return sorted(path for path in folder.glob("*.seg") if size_of(path) >= HEADER_BYTES)
+
+
+def size_of(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:  # the forwarder was quicker
+        return 0
 
 
 def create(folder: Path, writer: str, first_seq: int) -> Path:
-    """A new segment, complete with its header or not there at all."""
-    path = folder / f"{first_seq:020d}.seg"
-    part = path.with_suffix(".part")
-    part.write_bytes(_HEADER.pack(_MAGIC, first_seq, len(writer.encode()), writer.encode()))
-    return part.replace(path)
+    """A new segment, complete with its header or not there at all; out of the spare file where there is one."""
+    path, spare = folder / f"{first_seq:020d}.seg", folder / _SPARE
+    header = _HEADER.pack(_MAGIC, first_seq, len(writer.encode()), writer.encode())
+    with spare.open("r+b" if spare.exists() else "wb") as file:
+        file.write(header)
+    return spare.replace(path)
+
+
+def reserve(folder: Path) -> None:
+    """Keep the room of one more segment's beginning: on a full disk the next one seals what can then be forwarded and
+    deleted, so that a spool that filled its own disk gets out of it."""
+    try:
+        (folder / _SPARE).write_bytes(bytes(HEADER_BYTES))
+    except OSError:
+        return  # there will be room, or there will not
 
 
 class SegmentReader:

@@ -4,6 +4,7 @@ import asyncio
 import fcntl
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 from uuid import uuid4
@@ -11,13 +12,30 @@ from uuid import uuid4
 import orjson
 
 from services.kit.errors import Unavailable
+from services.kit.telemetry import get_logger
 
 from ..files import write_atomically
-from .segment import FRAME_BYTES, HEADER_BYTES, MAX_RECORD, SegmentReader, create, frame, segments
+from .segment import (
+    FRAME_BYTES,
+    HEADER_BYTES,
+    MAX_RECORD,
+    SegmentReader,
+    create,
+    frame,
+    reserve,
+    segments,
+    size_of,
+)
+
+log = get_logger(__name__)
 
 Fsync = Literal["none", "interval", "always"]
 _LOCK_WAIT_S = 10.0
 _LOOK_AGAIN_S = 0.1
+_TELL_S = 5.0
+"""How long readiness tells of a record that was refused."""
+_SEGMENTS = 4
+"""At least so many segments fill a spool."""
 
 
 class SpoolFull(Unavailable):
@@ -25,25 +43,34 @@ class SpoolFull(Unavailable):
 
 
 class Spool:
-    """Appends records to the slot's newest segment. Used from one event loop."""
+    """Appends records to the slot's newest segment. Used from one event loop.
+
+    A disk that takes nothing, now or at the start, refuses records and ends nobody: the next record tries again.
+    """
 
     def __init__(self, folder: Path, *, limit: int, segment_bytes: int, fsync: Fsync = "interval") -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self._limit = limit
-        self._segment_bytes = segment_bytes
+        # Only whole segments are given back: one as large as the bound would never be.
+        self._segment_bytes = min(segment_bytes, limit // _SEGMENTS)
         self._fsync = fsync
         self._lock = _lock(folder / "lock")
         self.torn_bytes = _cut_torn_tail(folder)
-        self.writer = _writer(folder)
+        self.writer = ""
         self._seq = _last_seq(folder)
         self.appended = 0
         self._retired: list[int] = []
         self._syncing: asyncio.Task[None] | None = None
-        self._file = -1
-        self._begin()
+        self._failing = ""
+        self._refused, self._refused_at = "", -_TELL_S
+        self._file, self._at = -1, 0
+        try:
+            self._begin()
+        except OSError as error:
+            self._refusal(_said(error))
         self._synced = self._seq
-        self._used, self._looked = _used(folder), time.monotonic()
+        self._look()
 
     @property
     def seq(self) -> int:
@@ -52,21 +79,31 @@ class Spool:
 
     @property
     def used(self) -> int:
-        """Bytes on disk, about: the forwarder deletes without saying so."""
+        """Bytes on disk; the forwarder deletes without saying so."""
+        if time.monotonic() - self._looked > _LOOK_AGAIN_S:
+            self._look()
         return self._used
+
+    @property
+    def trouble(self) -> str:
+        """Why records are refused, or were a moment ago; empty when all is well."""
+        recent = time.monotonic() - self._refused_at < _TELL_S
+        return self._failing or (self._refused if recent else "")
 
     def append(self, payload: bytes) -> int:
         """Write one record; answers its number. Raises SpoolFull and leaves no trace of it then."""
         if len(payload) > MAX_RECORD:
             raise SpoolFull(f"a log record of {len(payload)} bytes is more than the spool takes")
+        if self._failing:
+            raise self._refusal(self._failing)
         data = frame(self._seq + 1, payload)
         self._refuse_beyond_limit(len(data))
-        if self._at + len(data) > self._segment_bytes and self._at > HEADER_BYTES:
-            self._begin()
+        if self._file < 0 or (self._at + len(data) > self._segment_bytes and self._at > HEADER_BYTES):
+            self._roll()
         try:
             written = os.write(self._file, data)
         except OSError as error:
-            raise self._undone(error.strerror or str(error)) from error
+            raise self._undone(_said(error)) from error
         if written != len(data):
             raise self._undone("the disk is full")
         self._at += written
@@ -76,48 +113,94 @@ class Spool:
         return self._seq
 
     async def durable(self, seq: int) -> None:
-        """Wait until a record would survive a power loss; callers that wait together share one fsync."""
+        """Wait until a record would survive a power loss; callers that wait together share one fsync.
+
+        Raises SpoolFull where the disk does not say so. The record stays, and is logged if it can be.
+        """
         while self._synced < seq:
             if self._syncing is None or self._syncing.done():
                 self._syncing = asyncio.create_task(self.sync())
             await asyncio.shield(self._syncing)
 
     async def sync(self) -> None:
-        """Write to the disk what the operating system still holds."""
-        if self._synced == self._seq:
+        """Write to the disk what the operating system still holds. Raises SpoolFull, and until a later call succeeds no
+        record is taken."""
+        if self._synced == self._seq and not self._failing:
             return
-        seq, current, retired = self._seq, os.dup(self._file), self._retired
-        self._retired = []
-        await asyncio.to_thread(_sync_and_close, [*retired, current])
+        seq = self._seq
+        try:
+            files = [*self._retired, *([os.dup(self._file)] if self._file >= 0 else [])]
+            self._retired = []
+            await asyncio.to_thread(_sync_and_close, files)
+        except OSError as error:
+            self._failing = f"the disk does not keep the log: {_said(error)}"
+            raise self._refusal(self._failing) from error
+        self._failing = ""
         self._synced = max(self._synced, seq)
 
     def close(self) -> None:
         """Give the slot free. The forwarder drains what is left."""
-        _sync_and_close([*self._retired, self._file] if self._fsync != "none" else [], close=False)
-        for file in (*self._retired, self._file, self._lock):
-            os.close(file)
+        files = [*self._retired, *([self._file] if self._file >= 0 else [])]
+        try:
+            if self._fsync != "none":
+                _sync_and_close(files)
+            else:
+                _close(files)
+        except OSError as error:
+            log.error("the disk does not keep the end of the log", error=_said(error))
+        os.close(self._lock)
 
     def _begin(self) -> None:
-        """Start a new segment; the one before is sealed by that."""
+        """Start a new segment; the one before is sealed by that. Raises OSError, and nothing changed."""
+        self.writer = self.writer or _writer(self._folder)
+        path = create(self._folder, self.writer, self._seq + 1)
+        file = os.open(path, os.O_WRONLY | os.O_APPEND)
+        self._retire()
+        self._file, self._at = file, HEADER_BYTES
+        reserve(self._folder)
+
+    def _retire(self) -> None:
+        """Write nothing more to the current segment."""
         if self._file >= 0 and self._fsync == "none":
             os.close(self._file)
         elif self._file >= 0:
             self._retired.append(self._file)
-        path = create(self._folder, self.writer, self._seq + 1)
-        self._file = os.open(path, os.O_WRONLY | os.O_APPEND)
-        self._at = HEADER_BYTES
+        self._file = -1
+
+    def _roll(self) -> None:
+        """To a new segment. Where there is no room for one, the old one may still have some."""
+        try:
+            self._begin()
+        except OSError as error:
+            if self._file < 0:
+                raise self._refusal(f"the log does not take the record: {_said(error)}") from error
 
     def _undone(self, reason: str) -> SpoolFull:
-        os.ftruncate(self._file, self._at)
-        return SpoolFull(f"the log does not take the record: {reason}")
+        """Take back what was written of a record. What is before it is sealed, so that it can be forwarded and deleted:
+        that may be what makes room."""
+        whole, holds = _truncated(self._file, self._at), self._at > HEADER_BYTES
+        if not whole:
+            self._retire()  # nothing may stand behind half a record
+            self._seq += 1  # an empty segment's name is taken by it
+        if holds or not whole:
+            with suppress(OSError):
+                self._begin()
+        return self._refusal(f"the log does not take the record: {reason}")
+
+    def _refusal(self, reason: str) -> SpoolFull:
+        self._refused, self._refused_at = reason, time.monotonic()
+        return SpoolFull(reason)
+
+    def _look(self) -> None:
+        self._used, self._looked = sum(map(size_of, segments(self._folder))), time.monotonic()
 
     def _refuse_beyond_limit(self, size: int) -> None:
         if self._used + size <= self._limit:
             return
         if time.monotonic() - self._looked > _LOOK_AGAIN_S:
-            self._used, self._looked = _used(self._folder), time.monotonic()
+            self._look()
         if self._used + size > self._limit:
-            raise SpoolFull("the log's spool is full: Kafka has been away for too long; try again later")
+            raise self._refusal("the log's spool is full: Kafka has been away for too long; try again later")
 
 
 def _lock(path: Path) -> int:
@@ -185,22 +268,30 @@ def _writer(folder: Path) -> str:
     return writer
 
 
-def _used(folder: Path) -> int:
-    return sum(_size(path) for path in segments(folder))
-
-
-def _size(path: Path) -> int:
+def _truncated(file: int, size: int) -> bool:
     try:
-        return path.stat().st_size
-    except FileNotFoundError:  # the forwarder was quicker
-        return 0
+        os.ftruncate(file, size)
+    except OSError:
+        return False
+    return True
 
 
-def _sync_and_close(files: list[int], *, close: bool = True) -> None:
+def _sync_and_close(files: list[int]) -> None:
+    """All of them, whatever is wrong with one."""
+    try:
+        for file in files:
+            os.fdatasync(file)
+    finally:
+        _close(files)
+
+
+def _close(files: list[int]) -> None:
     for file in files:
-        os.fdatasync(file)
-        if close:
-            os.close(file)
+        os.close(file)
+
+
+def _said(error: OSError) -> str:
+    return error.strerror or str(error)
 
 
 __all__ = ["FRAME_BYTES", "Fsync", "Spool", "SpoolFull", "checkpoint"]

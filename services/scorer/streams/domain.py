@@ -16,13 +16,8 @@ _BEGIN = np.uint64(44)
 """A key's beginning is what is left of it after so many bits are shifted out."""
 
 
-def inference_id(endpoint: str, source: str, id: str) -> str:
-    """The id of the inference that a producer's event causes: UUIDv5 over endpoint, `ce_source` and `ce_id`."""
-    return Identities(endpoint).of(source, id)[0]
-
-
 class Identities:
-    """The ids of one endpoint's inferences, and their keys."""
+    """The ids of one endpoint's inferences, UUIDv5 over endpoint, `ce_source` and `ce_id`; and their keys."""
 
     def __init__(self, endpoint: str) -> None:
         self._begun = sha1(INFERENCES.bytes + f"{endpoint}\n".encode(), usedforsecurity=False)

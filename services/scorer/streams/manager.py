@@ -15,7 +15,7 @@ from services.kit.telemetry import get_logger
 from services.kit.transactional import TransactionalStream
 
 from ..dataplane import DataPlane, Endpoint
-from ..files import Watched, write_atomically
+from ..files import Watched, tell
 from ..follower import Follower
 from ..settings import ScorerSettings
 from .history import History
@@ -127,7 +127,7 @@ class Streams:
         """Health of a process that nobody can ask."""
         path = self._settings.run_folder / "health" / "streams.json"
         while True:
-            write_atomically(path, orjson.dumps({"pid": os.getpid(), "problems": self._progress.problems()}))
+            tell(path, orjson.dumps({"pid": os.getpid(), "problems": self._progress.problems()}))
             await asyncio.sleep(1)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from contracts import ModelSchema, TensorSpec
+from contracts import Datatype, ModelSchema, TensorSpec
 
 from .document import Document, Wanted, name_in, parameters_of, parse, wanted_of
 from .errors import BadInput, called
@@ -26,7 +26,7 @@ from .tensors import (
 )
 
 Token = Callable[[str, object], str | None]
-_NUMERIC = frozenset(name for name in NUMPY if name not in ("BOOL", "BYTES"))
+_NUMERIC: dict[str, Datatype] = {name: name for name in NUMPY if name not in ("BOOL", "BYTES")}
 _OWN = frozenset({"binary_data_output"})
 
 
@@ -107,7 +107,7 @@ class Codec:
         if document.parameters:
             request.entity = name_in(document.parameters, "entity")
             request.correlation_id = name_in(document.parameters, "correlation_id")
-        if not plain or self.sensitive:
+        if not plain or not document.plain or self.sensitive:
             request.logged = self.describe(arrays, document.id, document.parameters)
         return request
 
@@ -148,7 +148,7 @@ class Codec:
     def _arrays(self, document: Document, tail: memoryview | None) -> tuple[dict[str, Array], bool]:
         """The model's inputs, and whether the request's own bytes say them in the model's terms."""
         names = [one.get("name") for one in document.inputs]
-        if self._matrix is not None and not any(name in self._inputs for name in names):
+        if self._matrix is not None and self._matrix.name not in names:
             return {self._matrix.name: self._assemble(document, tail)}, False
         arrays: dict[str, Array] = {}
         at = 0
@@ -248,14 +248,15 @@ class Codec:
         column = next((c for c in self._columns if c.name == name), None)
         if column is None:
             raise BadInput(f"column {called(name)} is not one of this model: {self._takes()}", "inputs")
-        if datatype not in _NUMERIC:
+        kind = _NUMERIC.get(datatype) if isinstance(datatype, str) else None
+        if kind is None:
             raise BadInput(f"column {called(name)} has datatype {called(datatype)}; a number is needed", column.name)
         shape = one.get("shape")
         rank = 2 if type(shape) is list and len(shape) == 2 else 1
-        spec = TensorSpec(name=column.name, datatype=datatype, shape=(-1, 1)[:rank])
+        spec = TensorSpec(name=column.name, datatype=kind, shape=(-1, 1)[:rank])
         values = from_json(
             spec, read_shape(spec, shape), one.get("data"), Place(spec, [column.name]),
-            nulls=column.nullable and datatype.startswith("FP"), literals=literals,
+            nulls=column.nullable and kind.startswith("FP"), literals=literals,
         )  # fmt: skip
         return column.name, values.reshape(-1)
 

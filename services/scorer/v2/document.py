@@ -1,6 +1,7 @@
 """The JSON part of a V2 request: parsed once, its duplicate keys refused, its plain members checked."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +9,10 @@ import orjson
 
 from .errors import BadInput, called
 
+_MEMBERS = frozenset({"id", "parameters", "inputs", "outputs"})
+_TENSOR = frozenset({"name", "datatype", "shape", "parameters", "data"})
+_OUTPUT = frozenset({"name", "parameters"})
+_DEEPEST = 32
 _ID = 512
 _NAME = 256
 
@@ -31,6 +36,8 @@ class Document:
     id: str | None
     literals: bool
     """`true` or `false` is somewhere in the text."""
+    plain: bool
+    """It has V2's own members and no others: a log of the very bytes says nothing that was not read here."""
 
 
 def parse_object(raw: bytes) -> dict[str, Any]:
@@ -50,7 +57,8 @@ def parse(raw: bytes) -> Document:
     parameters = _parameters(whole, "the request")
     _refuse_duplicates(raw, len(whole) + _members(inputs) + _members(outputs or ()) + len(parameters))
     return Document(
-        raw, inputs, outputs, parameters, _string(whole, "id", _ID), b"true" in raw or b"false" in raw
+        raw, inputs, outputs, parameters, _string(whole, "id", _ID), b"true" in raw or b"false" in raw,
+        whole.keys() <= _MEMBERS and _only(inputs, _TENSOR) and _only(outputs or (), _OUTPUT),
     )  # fmt: skip
 
 
@@ -114,7 +122,27 @@ def _parameters(member: dict[str, Any], owner: str) -> dict[str, Any]:
         return {}
     if type(found) is not dict:
         raise BadInput(f"`parameters` of {owner} must be an object", "parameters")
+    if _too_deep(found):
+        raise BadInput(f"`parameters` of {owner} are nested more than {_DEEPEST} deep", "parameters")
     return found
+
+
+def _only(objects: Iterable[dict[str, Any]], members: frozenset[str]) -> bool:
+    return all(one.keys() <= members for one in objects)
+
+
+def _too_deep(found: dict[str, Any]) -> bool:
+    """They are written anew for the log, and a writer goes less deep than a reader."""
+    level: list[Any] = list(found.values())
+    for _ in range(_DEEPEST):
+        level = [inner for one in level if type(one) in (dict, list) for inner in _inside(one)]
+        if not level:
+            return False
+    return True
+
+
+def _inside(one: dict[str, Any] | list[Any]) -> Iterable[Any]:
+    return one.values() if isinstance(one, dict) else one
 
 
 def _string(member: dict[str, Any], name: str, limit: int) -> str | None:
@@ -149,6 +177,8 @@ def _look_for_duplicates(raw: bytes) -> None:
         json.loads(raw, object_pairs_hook=_unique)
     except RecursionError:
         raise BadInput("the body is nested too deeply") from None
+    except ValueError:
+        raise BadInput("the body holds a number that is too long") from None
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> None:

@@ -16,6 +16,7 @@ from .tensors import BOUNDS, NUMPY, SHORT, Array, doubles
 
 _NUMBERS = frozenset({int, float})
 _MEMBERS = frozenset({"inputs", "id", "parameters"})
+_PLAIN = frozenset({str, int, float, bool, type(None)})
 _LONGEST_ID = 512
 
 Read = tuple[Array, int, str | None, str | None, str | None]
@@ -60,6 +61,8 @@ class Quick:
             colons = 4 + len(whole)
             if parameters is not None:
                 if type(parameters) is not dict or "binary_data_output" in parameters:
+                    return None
+                if not _PLAIN.issuperset(map(type, parameters.values())):
                     return None
                 entity, correlation_id = name_in(parameters, "entity"), name_in(parameters, "correlation_id")
                 colons += len(parameters)

@@ -33,6 +33,8 @@ _EXPECTED: dict[str, frozenset[type]] = {
 BOUNDS = {name: float(np.finfo(NUMPY[name]).max) for name in ("FP16", "FP32", "FP64")}
 _WORDS = {bool: "a boolean", str: "a string", int: "an integer", float: "a decimal number", type(None): "null"}
 SHORT = 64
+_LONGEST = 2**31 - 1
+"""The largest dimension: beside one of 0, larger ones overflow."""
 _LENGTH = struct.Struct("<I")
 
 
@@ -53,8 +55,8 @@ class Place:
 def read_shape(spec: TensorSpec, shape: object) -> tuple[int, ...]:
     """The shape that a request states, checked against the model's."""
     name = called(spec.name)
-    if type(shape) is not list or any(type(size) is not int or size < 0 for size in shape):
-        raise BadInput(f"tensor {name}: `shape` must be a list of whole numbers from 0", spec.name)
+    if type(shape) is not list or any(type(size) is not int or not 0 <= size <= _LONGEST for size in shape):
+        raise BadInput(f"tensor {name}: `shape` must be a list of whole numbers from 0 to {_LONGEST}", spec.name)
     if len(shape) != len(spec.shape) or any(want not in (-1, got) for want, got in zip(spec.shape, shape, strict=True)):
         raise BadInput(f"tensor {name} has shape {str(shape)[:60]}, the model takes {list(spec.shape)}", spec.name)
     return tuple(shape)

@@ -1,0 +1,28 @@
+"""The data plane: an endpoint changes as a whole or not at all."""
+
+from pathlib import Path
+
+import pytest
+
+from services.scorer.dataplane import DataPlane
+from services.scorer.lane import Lane
+from services.scorer.runtimes.errors import CannotLoad
+
+from .making import House, classifier, package
+
+
+async def test_a_version_that_cannot_be_loaded_leaves_none_of_its_companions_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house = House(tmp_path / "home")
+    plane, closed = DataPlane(house.settings), list[Lane]()
+    monkeypatch.setattr(Lane, "close", closed.append)
+    one = house.variant("credit", house.keep(package(classifier())), 1)
+    two = house.variant("credit", house.keep(package(classifier(bias=1e6))), 2)
+    broken = house.variant("credit", house.keep(package(b"no model")), 3)
+    await plane.apply(house.change("credit", one))
+    with pytest.raises(CannotLoad):
+        await plane.apply(house.change("credit", one, two, broken, revision=2))
+    assert len(closed) == 1
+    assert set(plane.endpoints["credit"].by_version) == {1}
+    assert plane.endpoints["credit"].champion.lane not in closed

@@ -1,0 +1,129 @@
+"""A model's lane: whatever the model does, every caller gets an answer or a refusal, and the next one is served."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from services.kit.errors import Refusal, Unavailable
+from services.kit.sandbox import SandboxAway, SandboxDied
+from services.scorer.lane import Lane, Limits
+from services.scorer.runtimes import Arrays
+from services.scorer.runtimes.errors import ModelFailed
+from services.scorer.runtimes.sklearn import SklearnRuntime
+
+from .making import NUMBERS
+
+LIMITS = Limits(inline_ms=0.5, batch_rows=100, queue_requests=100, queue_rows=10_000)
+
+
+@dataclass
+class Model:
+    """Doubles its input; `act` happens before, in the thread of the call."""
+
+    act: Callable[[np.ndarray], None] = lambda _: None
+    calls: list[int] = field(default_factory=list[int])
+
+    def predict(self, inputs: Arrays) -> Arrays:
+        self.calls.append(len(inputs["x"]))
+        self.act(inputs["x"])
+        return {"y": inputs["x"] * 2}
+
+    def close(self) -> None: ...
+
+
+def one(value: float) -> Arrays:
+    return {"x": np.array([value])}
+
+
+def bad(values: np.ndarray) -> None:
+    if (values < 0).any():
+        raise ZeroDivisionError("it has the value -1 in its words")
+
+
+async def ask(lane: Lane, value: float) -> float | Refusal:
+    try:
+        return float((await lane.run(one(value), 1))["y"][0])
+    except Refusal as refusal:
+        return refusal
+
+
+async def test_what_a_model_raises_concerns_its_own_request_alone() -> None:
+    lane = Lane(Model(bad), LIMITS, joinable=True)
+    async with asyncio.timeout(10):
+        answers = await asyncio.gather(*(ask(lane, value) for value in (1, 2, -1, 3)))
+        assert [a for a in answers if not isinstance(a, Refusal)] == [2, 4, 6]
+        (refused,) = [a for a in answers if isinstance(a, Refusal)]
+        assert isinstance(refused, ModelFailed) and "-1" not in refused.message
+        assert await ask(lane, 4) == 8
+    assert "ZeroDivisionError" in lane.trouble
+
+
+async def test_a_call_on_the_event_loop_fails_no_other_way() -> None:
+    lane = Lane(Model(bad), LIMITS, joinable=True)
+    await lane.warm(one(1), {"x": np.ones(32)}, 32)
+    assert isinstance(await ask(lane, -1), ModelFailed)
+    assert await ask(lane, 1) == 2
+
+
+async def test_nobody_gets_another_s_rows_when_a_model_leaves_rows_out() -> None:
+    class Short(Model):
+        def predict(self, inputs: Arrays) -> Arrays:
+            self.calls.append(len(inputs["x"]))
+            gate.wait(5)
+            return {"y": inputs["x"][:1] * 2}
+
+    gate, model = threading.Event(), Short()
+    lane = Lane(model, LIMITS, joinable=True)
+    asking = [asyncio.create_task(ask(lane, value)) for value in (1, 2, 3)]
+    await asyncio.sleep(0)
+    gate.set()
+    async with asyncio.timeout(10):
+        assert await asyncio.gather(*asking) == [2, 4, 6]
+    assert 3 in model.calls or 2 in model.calls
+    with pytest.raises(ModelFailed, match="every row"):
+        await lane.warm(one(1), {"x": np.ones(32)}, 32)
+
+
+async def test_a_lane_that_fails_itself_wakes_those_who_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    lane = Lane(Model(), LIMITS, joinable=True)
+
+    async def broken(_: object) -> list[Arrays]:
+        raise RuntimeError("a bug of ours")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(lane, "_results", broken)
+        async with asyncio.timeout(10):
+            answers = await asyncio.gather(ask(lane, 1), ask(lane, 2))
+    assert all(isinstance(answer, ModelFailed) for answer in answers)
+    assert await ask(lane, 3) == 6
+
+
+@dataclass
+class Box:
+    """A sandbox that fails as told, then no more."""
+
+    errors: list[Exception]
+    down: str = ""
+
+    async def call(self, payload: bytes) -> bytes:
+        raise self.errors.pop(0)
+
+
+@pytest.mark.parametrize(
+    ("errors", "refusal"),
+    [
+        ([SandboxAway("it")], Unavailable),
+        ([SandboxDied("it"), SandboxAway("it")], ModelFailed),
+        ([SandboxDied("it"), SandboxDied("it")], ModelFailed),
+    ],
+)
+async def test_an_input_is_blamed_only_for_a_process_that_it_ended(
+    errors: list[Exception], refusal: type[Refusal]
+) -> None:
+    runtime = SklearnRuntime(Box(errors), NUMBERS)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    with pytest.raises(refusal):
+        await runtime.call({"X": np.ones((1, 3), np.float32)})
