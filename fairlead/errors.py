@@ -57,7 +57,9 @@ class Busy(FairleadError):
 
 
 class TimedOut(FairleadError):
-    """What was waited for has not happened yet; it may still."""
+    """What was waited for has not happened yet; it may still. `so_far` is how far it came."""
+
+    so_far: Any = None
 
 
 class Failed(FairleadError):

@@ -36,8 +36,10 @@ def settled(kind: type[A], path: str, wait: float | None, asked: A | None = None
             answer = asked
         if wait is None or getattr(answer, "settled", True):
             return answer
-        if time.monotonic() >= deadline:
-            raise TimedOut(f"after {wait:g} s it is still {getattr(answer, 'state', 'under way')!r}")
+        if not time.monotonic() < deadline:
+            late = TimedOut(f"after {wait:g} s it is still {getattr(answer, 'state', 'under way')!r}")
+            late.so_far = answer
+            raise late
         yield Pause(_POLL_S)
 
 

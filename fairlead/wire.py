@@ -11,7 +11,7 @@ from uuid import uuid4
 import httpx
 import orjson
 
-from .errors import FairleadError, Unreachable, error_of
+from .errors import FairleadError, Invalid, Unreachable, error_of
 from .where import Place
 
 
@@ -37,13 +37,20 @@ class Request:
         if self.method != "GET":
             headers["Idempotency-Key"] = str(uuid4())
         if self.body is not None:
-            arguments["content"] = orjson.dumps(self.body, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)
+            arguments["content"] = _json(self.body)
             headers["Content-Type"] = "application/json"
         if self.files is not None:
             arguments |= {"files": dict(self.files), "data": dict(self.form or {})}
         if self.timeout_s is not None:
             arguments["timeout"] = self.timeout_s
         return arguments
+
+
+def _json(body: Any) -> bytes:
+    try:
+        return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)
+    except TypeError as error:
+        raise Invalid(f"this cannot be sent as JSON: {error}") from error
 
 
 @dataclass(frozen=True)
