@@ -223,7 +223,7 @@ async def produce_unreadable(settings: Settings, key: str) -> None:
 
 
 async def _unreadable(settings: Settings) -> bool:
-    return any(value == b"" for value, _ in (await dead_letters(settings_of("console"), "")).values())
+    return any(value == b"" for value, _ in (await dead_letters(settings, "")).values())
 
 
 async def test_a_record_that_the_client_cannot_read_is_stepped_over(
