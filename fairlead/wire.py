@@ -108,7 +108,7 @@ def drive(flow: Flow[R], http: httpx.Client, place: Place) -> R:
             continue
         try:
             response = http.request(**step.to_httpx(place))
-        except httpx.TransportError as problem:
+        except httpx.RequestError as problem:
             step = _throw(flow, unreachable(place, problem))
         else:
             step = _answer(flow, response)
@@ -125,7 +125,7 @@ async def drive_async(flow: Flow[R], http: httpx.AsyncClient, place: Place) -> R
             continue
         try:
             response = await http.request(**step.to_httpx(place))
-        except httpx.TransportError as problem:
+        except httpx.RequestError as problem:
             step = _throw(flow, unreachable(place, problem))
         else:
             step = _answer(flow, response)
@@ -158,7 +158,7 @@ def _throw(flow: Flow[R], error: FairleadError) -> Request | Pause | Done[R]:
 
 
 def _answer(flow: Flow[R], response: httpx.Response) -> Request | Pause | Done[R]:
-    if response.status_code >= 400:
+    if response.status_code >= 300:
         return _throw(flow, error_of(response))
     return _advance(lambda: flow.send(response))
 

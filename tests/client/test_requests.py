@@ -236,6 +236,26 @@ def test_something_else_at_the_address_is_told_apart_from_an_endpoint(answer: An
         ).score("credit", [[1, 2]])
 
 
+@pytest.mark.parametrize("name", ["", ".", ".."])
+def test_what_would_be_another_path_is_no_name(name: str) -> None:
+    asked = Asked()
+    with pytest.raises(Invalid, match="no name"):
+        client(asked).show(name)
+    assert asked.requests == []
+
+
+def test_an_answer_that_cannot_be_decoded_says_where_it_came_from() -> None:
+    broken = httpx.Response(200, headers={"content-encoding": "gzip"}, stream=httpx.ByteStream(b"abc"))
+    with pytest.raises(Unreachable, match=r"http://fairlead\.test"):
+        client(Asked(v1__platform=broken)).status()
+
+
+def test_an_address_that_sends_elsewhere_is_told() -> None:
+    elsewhere = httpx.Response(302, headers={"location": "https://login.test/"})
+    with pytest.raises(Failed, match=r"https://login\.test/"):
+        client(Asked(v1__platform=elsewhere)).status()
+
+
 def test_names_cannot_leave_their_place_in_the_path() -> None:
     sent: list[bytes] = []
 
