@@ -19,6 +19,7 @@ import orjson
 import psutil
 import pytest
 
+from deploy.embedded.processes import MARK
 from examples.census import rows
 from examples.demo.cast import USE_CASE, Cast, until
 from examples.demo.story import Story
@@ -34,8 +35,8 @@ ASKING = 4
 """Clients that score at once."""
 COMES_BACK_S = 60
 """A victim that was killed serves again by then."""
-LONGEST_REFUSAL_S = 15
-"""An answer that takes longer than this counts as a failure."""
+LONGEST_ANSWER_S = 60
+"""Longer than a worker takes to come back on a busy machine: requests wait for it at the socket that it inherits."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -55,7 +56,8 @@ def processes(house: Path, module: str) -> list[psutil.Process]:
     found: list[psutil.Process] = []
     for process in psutil.process_iter():
         try:
-            mine = process.environ().get("FAIRLEAD_HOME") == str(house)
+            # The launcher's mark: a service that was forked shows its nursery's environment, which names no home.
+            mine = process.environ().get(MARK, "").endswith(f"@{house}")
             if mine and module in process.cmdline() and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
         except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
@@ -84,7 +86,7 @@ async def hammer(
     """Score until told to stop; remember every id that was answered with 200, and how others ended."""
     headers = {"Authorization": f"Bearer {cast.token('application')}"}
     bodies = [orjson.dumps(r.body) for r in rows.requests(rows.year(2016).slice(0, 50))]
-    async with httpx.AsyncClient(base_url=cast.places["scorer"], headers=headers, timeout=LONGEST_REFUSAL_S) as http:
+    async with httpx.AsyncClient(base_url=cast.places["scorer"], headers=headers, timeout=LONGEST_ANSWER_S) as http:
         while not stop.is_set():
             try:
                 answer = await http.post(f"/v2/models/{cast.endpoint}/infer", content=dice.choice(bodies))
