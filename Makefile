@@ -8,7 +8,7 @@ RUN := $(VENV)/bin/python
 JVM_LOCK := deploy/embedded/jvm.lock.toml
 SOURCES := bench contracts deploy examples fairlead services tests
 
-.PHONY: help demo test up down status check bench format set-up clean
+.PHONY: help demo test up down status check bench chaos format set-up clean
 
 help: ## Show this
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ status: ## Show what runs, where, since when
 
 bench: set-up ## Measure beside the bare limits in one run (ARGS="rest --rounds 3")
 	@$(RUN) -m bench $(ARGS)
+
+chaos: set-up ## Kill services under load and count what is left; SEED=… throws the same dice again
+	@FAIRLEAD_CHAOS_SEED=$(SEED) $(RUN) -m pytest tests/chaos $(ARGS)
 
 check: set-up ## Check format, lint, types, import rules and contracts
 	@$(VENV)/bin/ruff format --check $(wildcard $(SOURCES))

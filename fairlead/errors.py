@@ -57,7 +57,9 @@ class Busy(FairleadError):
 
 
 class TimedOut(FairleadError):
-    """What was waited for has not happened yet; it may still."""
+    """What was waited for has not happened yet; it may still. `so_far` is how far it came."""
+
+    so_far: Any = None
 
 
 class Failed(FairleadError):
@@ -76,7 +78,7 @@ def error_of(response: httpx.Response) -> FairleadError:
     message, field = _message(problem, response), _field(problem)
     if field and field not in message:
         message = f"{field}: {message}"
-    fallback = Failed if response.status_code >= 500 else Invalid
+    fallback = Invalid if 400 <= response.status_code < 500 else Failed
     kind = _BY_STATUS.get(response.status_code, fallback)
     error = kind(message, status=response.status_code, field=field, problem=problem)
     if isinstance(error, Busy):
@@ -96,6 +98,9 @@ def _message(problem: Mapping[str, Any], response: httpx.Response) -> str:
     for name in ("detail", "error", "title"):
         if problem.get(name):
             return str(problem[name])
+    if response.is_redirect:
+        there = response.headers["location"]
+        return f"{response.request.url} sends elsewhere, to {there[:200]}: give the platform's own address"
     return response.text[:200] or f"{response.status_code} {response.reason_phrase}"
 
 

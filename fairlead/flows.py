@@ -8,7 +8,7 @@ from urllib.parse import quote
 import httpx
 from pydantic import TypeAdapter, ValidationError
 
-from .errors import Failed, NotFound, TimedOut
+from .errors import Failed, Invalid, NotFound, TimedOut
 from .wire import Flow, Pause, Request
 
 A = TypeVar("A")
@@ -36,8 +36,10 @@ def settled(kind: type[A], path: str, wait: float | None, asked: A | None = None
             answer = asked
         if wait is None or getattr(answer, "settled", True):
             return answer
-        if time.monotonic() >= deadline:
-            raise TimedOut(f"after {wait:g} s it is still {getattr(answer, 'state', 'under way')!r}")
+        if not time.monotonic() < deadline:
+            late = TimedOut(f"after {wait:g} s it is still {getattr(answer, 'state', 'under way')!r}")
+            late.so_far = answer
+            raise late
         yield Pause(_POLL_S)
 
 
@@ -45,14 +47,18 @@ def parse(kind: type[A], answer: httpx.Response) -> A:
     try:
         return TypeAdapter(kind).validate_json(answer.content)
     except ValidationError as error:
+        first = error.errors()[0]
+        where = f" at {'.'.join(map(str, first['loc']))}" if first["loc"] else ""
         raise Failed(
-            f"the platform's answer to {answer.request.url.path} is not as expected: {error.errors()[0]['msg']} "
-            f"at {'.'.join(map(str, error.errors()[0]['loc']))}",
+            f"the platform's answer to {answer.request.url.path[:200]} is not as expected: {first['msg']}{where}",
             status=answer.status_code,
         ) from error
 
 
 def part(name: str) -> str:
+    """A name as one part of a path, whatever is in it. Raises `Invalid` for what would be another path."""
+    if name in ("", ".", ".."):
+        raise Invalid(f"{name!r} is no name")
     return quote(name, safe="")
 
 

@@ -1,7 +1,9 @@
 """Everything that can be asked of the platform, each written once as the requests that it takes."""
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -29,13 +31,15 @@ from .answers import (
 )
 from .errors import NotFound
 from .flows import Document, parse, part, read, send, settled, text
-from .rows import InputSpec, Signature, have_names, tensors
-from .scoring import catalog_columns, columns, model_path, scores
+from .rows import Signature, have_names, tensors
+from .scoring import catalog_columns, model_path, scores, signature_of
 from .wire import Flow, Pause, Request, operation
 
 _SIGNATURE_AGE_S = 30.0
 _SPREADS_S = 10.0
 _UPLOAD_TIMEOUT_S = 600.0
+_OUTCOMES = 10_000
+"""As many as the recorder takes at once; more are sent in parts."""
 
 
 class Operations:
@@ -219,7 +223,7 @@ class Operations:
         if request_id is not None:
             body["id"] = request_id
         answer = yield Request("POST", model_path(endpoint, version) + "/infer", body=body)
-        return scores(answer.json())
+        return scores(answer)
 
     def _signature(self, endpoint: str, version: int | None, named: bool) -> Flow[Signature]:
         """What the endpoint takes, remembered for a while: a version's schema does not change, a champion may."""
@@ -227,13 +231,11 @@ class Operations:
         known = self._signatures.get(key)
         if known and time.monotonic() - known[0] < _SIGNATURE_AGE_S:
             return known[1]
-        metadata = (yield Request("GET", key[0])).json()
-        inputs = tuple(InputSpec(i["name"], i["datatype"], tuple(i["shape"])) for i in metadata["inputs"])
-        names = tuple(columns(metadata))
-        if named and not names and len(inputs) == 1 and inputs[0].width:
-            names = yield from catalog_columns(endpoint, version)
-        self._signatures[key] = (time.monotonic(), Signature(inputs, names))
-        return Signature(inputs, names)
+        told = signature_of((yield Request("GET", key[0])))
+        if named and not told.columns and len(told.inputs) == 1 and told.inputs[0].width:
+            told = replace(told, columns=(yield from catalog_columns(endpoint, version)))
+        self._signatures[key] = (time.monotonic(), told)
+        return told
 
     @operation
     def batch(self, endpoint: str, path: str | Path, *, wait: float | None = None, **fields: Any) -> Flow[Batch]:
@@ -257,7 +259,13 @@ class Operations:
 
         >>> fl.outcomes([{"inference_id": scores.inference_id, "row": 0, "label": 1}])   # doctest: +SKIP
         """
-        return (yield from send(Document, "POST", "/v1/outcomes", {"outcomes": list(outcomes)}))
+        told, sums = list(outcomes), Counter[str]()
+        # What is said again has no second effect, so a part that fails is mended by saying all of it again.
+        for start in range(0, len(told) or 1, _OUTCOMES):
+            sums.update(
+                (yield from send(Document, "POST", "/v1/outcomes", {"outcomes": told[start : start + _OUTCOMES]}))
+            )
+        return dict(sums)
 
     @operation
     def decision(self, inference_id: str) -> Flow[Decision]:
@@ -316,10 +324,16 @@ class Operations:
 
     @operation
     def retrainings(
-        self, *, model: str | None = None, limit: int | None = None, cursor: str | None = None
+        self,
+        *,
+        model: str | None = None,
+        endpoint: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
     ) -> Flow[Page[Retraining]]:
-        """Retrainings, newest first."""
-        return (yield from read(Page[Retraining], "/v1/retrainings", model=model, limit=limit, cursor=cursor))
+        """Retrainings, newest first, of a model or of what an endpoint served."""
+        filters = {"model": model, "endpoint": endpoint}
+        return (yield from read(Page[Retraining], "/v1/retrainings", **filters, limit=limit, cursor=cursor))
 
     # --- topics, audit, reports ----------------------------------------------------------------
 

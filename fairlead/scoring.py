@@ -3,9 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
+import httpx
+
 from .answers import Endpoint, ModelVersion, Scores
-from .errors import Forbidden, Invalid
+from .errors import Failed, Forbidden, Invalid
 from .flows import part, read
+from .rows import InputSpec, Signature
 from .wire import Flow
 
 
@@ -34,13 +37,33 @@ def columns(metadata: Mapping[str, Any]) -> list[str]:
     return [column["name"] if isinstance(column, dict) else str(column) for column in told]
 
 
-def scores(answer: Mapping[str, Any]) -> Scores:
-    return Scores(
-        inference_id=answer["parameters"]["inference_id"],
-        endpoint=answer["model_name"],
-        version=int(answer["model_version"]),
-        outputs={tensor["name"]: _by_row(tensor) for tensor in answer["outputs"]},
-    )
+def signature_of(answer: httpx.Response) -> Signature:
+    """What an endpoint's metadata says it takes. Raises `Failed` for an answer of something else."""
+    try:
+        metadata = answer.json()
+        inputs = tuple(InputSpec(i["name"], i["datatype"], tuple(i["shape"])) for i in metadata["inputs"])
+        return Signature(inputs, tuple(columns(metadata)))
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise _no_scorer(answer) from error
+
+
+def scores(answer: httpx.Response) -> Scores:
+    """What was decided, row by row. Raises `Failed` for an answer of something else."""
+    try:
+        said = answer.json()
+        return Scores(
+            inference_id=said["parameters"]["inference_id"],
+            endpoint=said["model_name"],
+            version=int(said["model_version"]),
+            outputs={tensor["name"]: _by_row(tensor) for tensor in said["outputs"]},
+        )
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise _no_scorer(answer) from error
+
+
+def _no_scorer(answer: httpx.Response) -> Failed:
+    url = answer.request.url
+    return Failed(f"what answers at {url} does not speak the Open Inference Protocol", status=answer.status_code)
 
 
 def _by_row(tensor: Mapping[str, Any]) -> list[Any]:

@@ -11,7 +11,7 @@ from uuid import uuid4
 import httpx
 import orjson
 
-from .errors import FairleadError, Unreachable, error_of
+from .errors import FairleadError, Invalid, Unreachable, error_of
 from .where import Place
 
 
@@ -37,13 +37,20 @@ class Request:
         if self.method != "GET":
             headers["Idempotency-Key"] = str(uuid4())
         if self.body is not None:
-            arguments["content"] = orjson.dumps(self.body, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)
+            arguments["content"] = _json(self.body)
             headers["Content-Type"] = "application/json"
         if self.files is not None:
             arguments |= {"files": dict(self.files), "data": dict(self.form or {})}
         if self.timeout_s is not None:
             arguments["timeout"] = self.timeout_s
         return arguments
+
+
+def _json(body: Any) -> bytes:
+    try:
+        return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)
+    except TypeError as error:
+        raise Invalid(f"this cannot be sent as JSON: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -101,7 +108,7 @@ def drive(flow: Flow[R], http: httpx.Client, place: Place) -> R:
             continue
         try:
             response = http.request(**step.to_httpx(place))
-        except httpx.TransportError as problem:
+        except httpx.RequestError as problem:
             step = _throw(flow, unreachable(place, problem))
         else:
             step = _answer(flow, response)
@@ -118,7 +125,7 @@ async def drive_async(flow: Flow[R], http: httpx.AsyncClient, place: Place) -> R
             continue
         try:
             response = await http.request(**step.to_httpx(place))
-        except httpx.TransportError as problem:
+        except httpx.RequestError as problem:
             step = _throw(flow, unreachable(place, problem))
         else:
             step = _answer(flow, response)
@@ -151,7 +158,7 @@ def _throw(flow: Flow[R], error: FairleadError) -> Request | Pause | Done[R]:
 
 
 def _answer(flow: Flow[R], response: httpx.Response) -> Request | Pause | Done[R]:
-    if response.status_code >= 400:
+    if response.status_code >= 300:
         return _throw(flow, error_of(response))
     return _advance(lambda: flow.send(response))
 

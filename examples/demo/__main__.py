@@ -5,7 +5,10 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 
+import httpx
+from aiokafka.errors import KafkaError
 from rich.console import Console
+from rich.markup import escape
 
 from fairlead.errors import FairleadError
 
@@ -32,9 +35,9 @@ async def play(cast: Cast, console: Console) -> int:
     try:
         for number, (title, step) in enumerate(steps, 1):
             await _tell(console, f"{number}/{len(steps)}  {title}", step)
-    except (FairleadError, DidNotHappen) as trouble:
-        console.print(f"\n[bold red]The story stopped:[/] {trouble}")
-        console.print(f"The platform is up; its logs are in {cast.home / 'logs'}.")
+    except (FairleadError, DidNotHappen, KafkaError, httpx.HTTPError) as trouble:
+        console.print("\n[bold red]The story stopped:[/]", escape(str(trouble) or type(trouble).__name__))
+        console.print(f"What runs: make status. The logs are in {cast.home / 'logs'}.")
         return 1
     finally:
         await story.application.close()
@@ -57,7 +60,11 @@ def main() -> int:
     except FileNotFoundError:
         console.print(f"No platform runs in {home()}: start it with `make up`.")
         return 1
-    return asyncio.run(play(cast, console))
+    try:
+        return asyncio.run(play(cast, console))
+    except KeyboardInterrupt:
+        console.print("\nInterrupted. The platform stays up: make demo plays again, make down stops it.")
+        return 130
 
 
 if __name__ == "__main__":

@@ -47,7 +47,13 @@ def home() -> Path:
 
 
 class DidNotHappen(Exception):
-    """A step of the story was waited for in vain."""
+    """A step of the story was waited for in vain, or did not turn out as the story tells it."""
+
+
+def holds(true: bool, otherwise: str) -> None:
+    """What the story says next is true. Raises DidNotHappen, saying what is the case otherwise."""
+    if not true:
+        raise DidNotHappen(otherwise)
 
 
 async def until(what: str, look: Callable[[], Awaitable[T | None]], within_s: float = 60.0) -> T:

@@ -9,7 +9,7 @@ from typing import Any
 from examples.census import build, rows
 from fairlead.errors import FairleadError, Forbidden
 
-from .cast import USE_CASE, Cast, until
+from .cast import USE_CASE, Cast, holds, until
 from .traffic import Application, Tally, stream
 
 PREDICTED_BY_STREAM = 4_000
@@ -40,7 +40,7 @@ class Seen:
 
 
 class Story:
-    """Seven steps from a file to a better model."""
+    """Nine steps from a file to a better model. Each fails, with DidNotHappen, when what it tells is not true."""
 
     def __init__(self, cast: Cast) -> None:
         self.cast = cast
@@ -57,6 +57,11 @@ class Story:
         )  # fmt: skip
         versions = [await self.cast["data-scientist"].register(path) for path in packages]
         self.seen.version = versions[0].version
+        for version in versions:
+            holds(
+                version.scan is not None and version.scan.verdict == "clean",
+                f"the scan of {version.model} is not clean",
+            )
         return "; ".join(f"{v.model} v{v.version}, scan {v.scan.verdict if v.scan else '?'}" for v in versions)
 
     async def deploy(self) -> str:
@@ -70,10 +75,12 @@ class Story:
             await self.cast["engineer"].approve(approval, "looks fine to me")
         except Forbidden as refusal:
             self.seen.refused = str(refusal)
+        holds(bool(self.seen.refused), "an engineer could grant a deployment that the engineer asked for")
         await self.cast["compliance"].approve(approval, "gates passed, use case known")
         started = asyncio.get_running_loop().time()
         serving = await self.cast["engineer"].deployment(deployment.id, wait=60)
         self.seen.served_after_s = asyncio.get_running_loop().time() - started
+        holds(serving.state == "serving", f"{endpoint} is {serving.state}: {serving.reason}")
         return f"{endpoint} is {serving.state}, {self.seen.served_after_s:.1f} s after the grant"
 
     async def deploy_sklearn(self) -> str:
@@ -89,8 +96,10 @@ class Story:
         )
         approval = await until("the question to a person", lambda: self._pending(endpoint))
         await self.cast["compliance"].approve(approval, "the same model in another format")
-        await self.cast["engineer"].deployment(deployment.id, wait=60)
+        serving = await self.cast["engineer"].deployment(deployment.id, wait=60)
+        holds(serving.state == "serving", f"{endpoint} is {serving.state}: {serving.reason}")
         tally = await self.application.score(endpoint, rows.year(2016).slice(0, 200), 10)
+        _answered(tally, 20)
         return f"{endpoint} serves; accuracy {tally.accuracy:.3f} on {tally.rows} rows"
 
     async def score(self) -> str:
@@ -98,12 +107,17 @@ class Story:
         endpoint, table = self.cast.endpoint, rows.shuffled(rows.year(2016), seed=7)
         rest = table.slice(0, ASKED_BY_REST)
         self.seen.rest = await self.application.score(endpoint, rest, at_once=16)
+        _answered(self.seen.rest, ASKED_BY_REST)
         self.seen.streamed = await stream(self.cast, endpoint, table.slice(ASKED_BY_REST, PREDICTED_BY_STREAM))
+        _answered(self.seen.streamed, PREDICTED_BY_STREAM)
+        holds(not self.seen.streamed.repeated, f"{self.seen.streamed.repeated} events were answered more than once")
         file = self.cast.home / "demo" / "batch.parquet"
         start = ASKED_BY_REST + PREDICTED_BY_STREAM
         rows.write_parquet(table.slice(start, PREDICTED_BY_BATCH), file)
         batch = await self.cast["application"].batch(endpoint, file, wait=60)
         self.seen.batch = batch.model_dump()
+        whole = batch.state == "done" and (batch.rows_done, batch.rows_failed) == (PREDICTED_BY_BATCH, 0)
+        holds(whole, f"the batch is {batch.state}: {batch.rows_done} rows, {batch.rows_failed} failed; {batch.reason}")
         r, s = self.seen.rest, self.seen.streamed
         return f"{r.requests} by REST ({r.requests / r.seconds:,.0f}/s), {s.requests} by stream, {PREDICTED_BY_BATCH} by batch"
 
@@ -111,7 +125,10 @@ class Story:
         """Any decision is found again by its id."""
         id = self.seen.rest.last_id
         self.seen.decision = (await until("the recorded decision", lambda: self._decision(id))).model_dump()
-        return f"decision {id}"
+        found = self.seen.decision
+        known = found["inference_id"] == id and found["endpoint"] == self.cast.endpoint and len(found["decided"]) == 1
+        holds(known, f"the decision {id} was recorded as another one: {found}")
+        return f"decision {id}, made by v{found['version']}"
 
     async def drift(self) -> str:
         """A pipeline breaks: ages arrive in decades, each of them a valid age. The monitor tells, with evidence and effect."""
@@ -121,9 +138,11 @@ class Story:
         self.seen.drifted = await self.application.score(
             self.cast.endpoint, broken.slice(0, DRIFTING), 20, at_once=4, outcomes=True
         )
+        _answered(self.seen.drifted, -(-DRIFTING // 20))
         found = await until("a drift", self._drift, 60)
         self.seen.drift_after_s = asyncio.get_running_loop().time() - started
         self.seen.drift = found
+        holds("AGEP" in {f["name"] for f in found["features"]}, "the alarm does not name the column that broke")
         worst = max(found["features"], key=lambda f: abs(f["effect"]))
         low, high = worst["interval"]
         return f"{worst['name']} moved by {worst['effect']:+.2f} {worst['unit']} ({low:+.2f} to {high:+.2f})"
@@ -131,7 +150,9 @@ class Story:
     async def retrain(self) -> str:
         """The life cycle asks for a retraining; it learns from what was recorded and must beat the champion."""
         self.seen.retraining = await until("a retraining that ended", self._retraining, 180)
-        return self.seen.retraining.get("reason") or self.seen.retraining["state"]
+        ended = self.seen.retraining
+        holds(ended["state"] == "candidate_won", f"the retraining ended as {ended['state']}: {ended['reason']}")
+        return ended["reason"]
 
     async def promote(self) -> str:
         """The candidate asks for its own promotion; compliance grants; it takes over while requests go on."""
@@ -148,14 +169,20 @@ class Story:
         finally:
             stop.set()
             await trickle
+        _answered(self.seen.trickle, self.seen.trickle.requests)
+        holds(str(self.seen.promoted) in self.seen.trickle.by_version, "no request was answered by the new version")
         self.seen.after = await self.application.score(endpoint, broken.slice(4000, 4000), 20)
-        return f"v{self.seen.promoted} serves; {len(self.seen.trickle.failed)} failed requests meanwhile"
+        _answered(self.seen.after, 200)
+        before, now = self.seen.drifted.accuracy, self.seen.after.accuracy
+        holds(now > before, f"the promoted version is no better: accuracy {now:.3f} after {before:.3f}")
+        return f"v{self.seen.promoted} serves; no request of {self.seen.trickle.requests} failed meanwhile"
 
     async def prove(self) -> str:
         """The ledger of all of it is verified."""
         verified = await self.cast["compliance"].verify_audit()
         self.seen.audit = verified.model_dump()
-        return f"{self.seen.audit.get('records', 0)} records, chain and signatures hold"
+        holds(verified.ok and verified.records > 0, f"the ledger does not verify: {verified.first_bad}")
+        return f"{verified.records} records, chain and signatures hold"
 
     async def _pending(self, endpoint: str) -> str | None:
         pending = await self.cast["compliance"].approvals("pending", limit=200)
@@ -169,9 +196,8 @@ class Story:
         return next((alarm["event"] for alarm in found["alarms"]), None)
 
     async def _retraining(self) -> dict[str, Any] | None:
-        page = await self.cast["data-scientist"].retrainings(limit=50)
-        mine = [r.model_dump() for r in page if r.model_dump().get("endpoint") == self.cast.endpoint]
-        return next((r for r in mine if r["state"] not in ("queued", "requested", "running")), None)
+        page = await self.cast["data-scientist"].retrainings(endpoint=self.cast.endpoint)
+        return next((retraining.model_dump() for retraining in page if retraining.settled), None)
 
     async def _promoted(self) -> int | None:
         endpoint = await self.cast["engineer"].endpoint(self.cast.endpoint)
@@ -181,6 +207,13 @@ class Story:
             r["state"] == "ready" and r["revision"] == endpoint.revision for r in endpoint.model_dump()["replicas"]
         )
         return endpoint.version if ready else None
+
+
+def _answered(tally: Tally, requests: int) -> None:
+    """All of them were answered, and none with an error."""
+    failed = f"; the first: {tally.failed[0]}" if tally.failed else ""
+    whole = not tally.failed and tally.requests == requests
+    holds(whole, f"{tally.requests} of {requests} requests were answered, {len(tally.failed)} failed{failed}")
 
 
 def _packages(folder: Path) -> list[Path]:

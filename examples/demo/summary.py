@@ -1,9 +1,10 @@
 """What the story saw, in figures, and where to look further."""
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from .story import PREDICTED_BY_BATCH, Story
+from .story import Story
 
 
 def show(console: Console, story: Story) -> None:
@@ -12,12 +13,12 @@ def show(console: Console, story: Story) -> None:
     table = Table(title=f"\nWhat happened to {cast.endpoint}", show_header=False, title_justify="left")
     rows = [
         ("Served after the grant", f"{seen.served_after_s:.1f} s"),
-        ("Own grant of the requester", f"refused: {seen.refused[:90]}"),
+        ("Own grant of the requester", f"refused: {escape(seen.refused[:90])}"),
         ("Scored by REST", f"{seen.rest.requests:,} requests, {seen.rest.requests / seen.rest.seconds:,.0f} a second, "
                            f"{len(seen.rest.failed)} failed, accuracy {seen.rest.accuracy:.3f}"),
         ("Scored by stream", f"{seen.streamed.requests:,} events in {seen.streamed.seconds:.1f} s, each answered once, "
                              f"accuracy {seen.streamed.accuracy:.3f}"),
-        ("Scored by batch", f"{PREDICTED_BY_BATCH:,} rows"),
+        ("Scored by batch", f"{seen.batch['rows_done']:,} rows, {seen.batch['rows_failed']} failed"),
         ("Accuracy on the broken data", f"{seen.drifted.accuracy:.3f}"),
         ("Drift found", f"{seen.drift_after_s:.1f} s after the first broken row"),
         ("Retraining", str(seen.retraining.get("reason") or "")),

@@ -17,6 +17,9 @@ from examples.census import rows as census
 
 from .cast import Cast
 
+_ANSWERED_S = 60
+"""A producer waits this long for the answers to what it wrote."""
+
 
 @dataclass
 class Tally:
@@ -29,6 +32,8 @@ class Tally:
     by_version: dict[str, int] = field(default_factory=dict[str, int])
     seconds: float = 0.0
     last_id: str = ""
+    repeated: int = 0
+    """Answers beyond the first to the same event."""
 
     @property
     def accuracy(self) -> float:
@@ -103,26 +108,36 @@ async def stream(cast: Cast, endpoint: str, table: pa.Table) -> Tally:
         tally, started = Tally(), time.perf_counter()
         consumer.assign([TopicPartition(f"inference.completed.{endpoint}", p) for p in range(2)])
         await consumer.seek_to_beginning()
-        labels = {str(id): label for id, label in await produce(cast, endpoint, table)}
-        while tally.requests + len(tally.failed) < len(labels):
-            for records in (await consumer.getmany(timeout_ms=1000)).values():
-                for record in records:
-                    _take(tally, record, labels)
-            if time.perf_counter() - started > 60:
-                break
+        waiting = {str(id): label for id, label in await produce(cast, endpoint, table)}
+        while waiting and time.perf_counter() - started < _ANSWERED_S:
+            await _read(consumer, tally, waiting)
         tally.seconds = time.perf_counter() - started
+        while await _read(consumer, tally, waiting):  # what would be said a second time
+            pass
         return tally
     finally:
         await consumer.stop()
 
 
-def _take(tally: Tally, record: Any, labels: dict[str, int]) -> None:
+async def _read(consumer: AIOKafkaConsumer, tally: Tally, waiting: dict[str, int]) -> bool:
+    """Count the answers that are there, or come within a second; whether there was one."""
+    found = await consumer.getmany(timeout_ms=1000)
+    for record in itertools.chain.from_iterable(found.values()):
+        _take(tally, record, waiting)
+    return bool(found)
+
+
+def _take(tally: Tally, record: Any, waiting: dict[str, int]) -> None:
+    label = waiting.pop(record.key.decode(), None)
+    if label is None:
+        tally.repeated += 1
+        return
     headers = {name: value.decode() for name, value in record.headers}
     body = orjson.loads(record.value)
     if headers.get("ce_type") != "inference.completed":
         tally.failed.append(str(body.get("error")))
         return
-    tally.count(body, (labels[record.key.decode()],))
+    tally.count(body, (label,))
 
 
 async def produce(cast: Cast, endpoint: str, table: pa.Table, *, poison: Iterable[bytes] = ()) -> list[tuple[int, int]]:

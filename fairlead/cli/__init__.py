@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from . import catalog, decisions, endpoints, ledger, letters, operating
+from . import catalog, decisions, endpoints, following, ledger, letters, operating
 from .output import out
 from .session import Options
 
@@ -17,7 +17,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for part in (catalog.app, endpoints.app, decisions.app, operating.app):
+for part in (catalog.app, endpoints.app, decisions.app, operating.app, following.app):
     app.add_typer(part)
 app.add_typer(letters.app, name="dlq")
 app.add_typer(ledger.app, name="audit")
@@ -44,7 +44,8 @@ def options(
 ) -> None:
     """Deploy, watch, govern and improve models.
 
-    Exit codes: 0 done, 1 refused, 2 wrong use, 3 the platform cannot be reached.
+    Exit codes: 0 done, 1 refused, 2 wrong use, 3 the platform cannot be reached,
+    4 not done within --wait and still under way.
     """
     context.obj = Options(url, home, acting_as)
 

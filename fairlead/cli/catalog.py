@@ -7,7 +7,7 @@ import typer
 
 from fairlead.answers import ModelVersion
 
-from .output import Json, err, out, refusals, render, show_facts, show_json, show_table
+from .output import Json, err, named, out, refusals, render, show_facts, show_json, show_table
 from .session import client
 
 app = typer.Typer()
@@ -29,17 +29,10 @@ def register(
     json: Json = False,
 ) -> None:
     """Register a model: it is stored by digest, scanned and profiled."""
-    fields: dict[str, Any] = dict(_pair(text) for text in field or ())
+    fields: dict[str, Any] = {**named(field, beside=("path", "name", "unit", "tags"))}
     with refusals(), err.status("Uploading, scanning and profiling …"):
         version = client(context).register(path, name, unit=unit, tags=tag or None, **fields)
     render(version, json, lambda: _registered(version))
-
-
-def _pair(text: str) -> tuple[str, str]:
-    name, found, value = text.partition("=")
-    if not found:
-        raise typer.BadParameter(f"{text!r} is not of the form name=value")
-    return name, value
 
 
 def _registered(version: ModelVersion) -> None:

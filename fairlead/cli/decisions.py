@@ -1,22 +1,15 @@
 """Commands about inferences: score, batch, outcomes, decision."""
 
-import csv
-import sys
-import time
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
-import orjson
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from fairlead.answers import Batch, Scores
-from fairlead.client import Fairlead
-from fairlead.errors import Invalid
+from fairlead.answers import Scores
 
-from .output import Exit, Json, err, out, refusals, render, show_facts, show_json, show_table
+from . import files
+from .following import finish_batch, scored
+from .output import Json, out, refusals, render, show_facts, show_table
 from .session import client
 
 app = typer.Typer()
@@ -39,38 +32,8 @@ def score(
 ) -> None:
     """Score rows at an endpoint."""
     with refusals():
-        scores = client(context).score(endpoint, _rows(rows), entity=entity, version=version)
+        scores = client(context).score(endpoint, files.rows(rows), entity=entity, version=version)
     render(scores, json, lambda: _scores(scores))
-
-
-def _rows(given: str) -> Any:
-    """Rows from the command line, from standard input or from a file."""
-    if given == "-":
-        return _json(sys.stdin.read(), "standard input")
-    if given.lstrip().startswith(("{", "[")):
-        return _json(given, "the argument")
-    path = Path(given)
-    try:
-        if path.suffix == ".csv":
-            with path.open(newline="") as file:
-                return [{name: _number(value) for name, value in row.items()} for row in csv.DictReader(file)]
-        return _json(path.read_text(), given)
-    except OSError as error:
-        raise Invalid(f"cannot read {path}: {error.strerror}", field="rows") from error
-
-
-def _json(text: str, where: str) -> Any:
-    try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        raise Invalid(f"rows: {where} is not JSON: {error}", field="rows") from error
-
-
-def _number(text: str) -> float | str:
-    try:
-        return float(text)
-    except ValueError:
-        return text
 
 
 def _scores(scores: Scores) -> None:
@@ -85,35 +48,15 @@ def batch(
     context: typer.Context,
     endpoint: Endpoint,
     path: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A Parquet file of rows.")],
-    wait: Annotated[float, typer.Option(help="Seconds to wait until it is scored; 0: do not wait.")] = 600.0,
+    wait: Annotated[float, typer.Option(min=0, help="Seconds to wait until it is scored; 0: do not wait.")] = 600.0,
     json: Json = False,
 ) -> None:
     """Score a file of rows."""
     with refusals():
         fl = client(context)
         started = fl.batch(endpoint, path)
-        done = _watched(fl, started, wait) if wait else started
-    render(done, json, lambda: show_facts(done.model_dump(mode="json")))
-    if done.state in ("failed", "refused"):
-        raise typer.Exit(Exit.REFUSED)
-
-
-def _watched(fl: Fairlead, batch: Batch, wait: float) -> Batch:
-    deadline = time.monotonic() + wait
-    with _bar() as progress:
-        task = progress.add_task("Scoring", total=batch.rows_total)
-        while not batch.settled and time.monotonic() < deadline:
-            time.sleep(0.3)
-            batch = fl.batch_state(batch.id)
-            progress.update(task, total=batch.rows_total, completed=batch.rows_done)
-    return batch
-
-
-@contextmanager
-def _bar() -> Generator[Progress]:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=err, transient=True) as progress:
-        yield progress
+        done = scored(fl, started, wait) if wait else started
+    finish_batch(done, wait, json)
 
 
 @app.command()
@@ -126,24 +69,8 @@ def outcomes(
 ) -> None:
     """Report what became true of decided rows."""
     with refusals():
-        document = client(context).outcomes(_outcomes(path))
+        document = client(context).outcomes(files.outcomes(path))
     render(document, json, lambda: show_facts(document))
-
-
-def _outcomes(path: Path) -> list[dict[str, Any]]:
-    if path.suffix != ".csv":
-        listed = _rows(str(path))
-        return listed if isinstance(listed, list) else [listed]
-    try:
-        with path.open(newline="") as file:
-            return [_outcome(row) for row in csv.DictReader(file)]
-    except OSError as error:
-        raise Invalid(f"cannot read {path}: {error.strerror}", field="outcomes") from error
-
-
-def _outcome(row: dict[str, str]) -> dict[str, Any]:
-    numbers = {name: _number(row[name]) for name in ("label", "value") if row.get(name)}
-    return {"inference_id": row.get("inference_id", ""), "row": int(row.get("row") or 0), **numbers}
 
 
 @app.command()
@@ -155,12 +82,25 @@ def decision(
     """Look a decision up: what was asked and decided, by which version, what followed."""
     with refusals():
         found = client(context).decision(inference_id)
-    if json:
-        show_json(found)
-        return
-    document = found.model_dump(mode="json")
+    render(found, json, lambda: _decision(found.model_dump(mode="json")))
+
+
+def _decision(document: dict[str, Any]) -> None:
     show_facts({name: value for name, value in document.items() if not isinstance(value, dict | list)})
-    for name in ("request", "response", "outcomes"):
-        if document.get(name):
-            out.print(f"\n[bold]{name.capitalize()}[/bold]")
-            out.print_json(orjson.dumps(document[name]).decode())
+    out.print("\n[bold]Decided[/bold]")
+    show_table(
+        ["Row", "Prediction", "Score", "From"],
+        ([r.get("row"), r.get("prediction"), r.get("score"), r.get("features")] for r in document.get("decided") or ()),
+        "Its rows are not kept any more.",
+        right=["Row"],
+    )
+    out.print("\n[bold]Outcomes[/bold]")
+    show_table(
+        ["Row", "Label", "Value", "Reported by", "When"],
+        (
+            [o.get("row"), o.get("label"), o.get("value"), o.get("reported_by"), o.get("reported_at")]
+            for o in document.get("outcomes") or ()
+        ),
+        "Nothing was reported of it yet: fairlead outcomes",
+        right=["Row"],
+    )

@@ -1,15 +1,13 @@
 """Commands about what runs where: deploy, rollback, approvals."""
 
-import time
 from typing import Annotated
 
 import typer
 
-from fairlead.answers import Approval, Deployment
-from fairlead.client import Fairlead
-from fairlead.errors import TimedOut
+from fairlead.answers import Approval
 
-from .output import Exit, Json, err, out, refusals, render, show_facts, show_table
+from .following import finish_deployment, until_settled
+from .output import Json, out, refusals, render, show_table
 from .session import client
 
 app = typer.Typer()
@@ -27,38 +25,15 @@ def deploy(
     model: Annotated[str, typer.Option("--model", "-m", help="The model.")],
     version: Annotated[int, typer.Option("--version", "-v", min=1, help="The version, from 1.")],
     streaming: Annotated[bool, typer.Option(help="Also score events of a topic.")] = False,
-    wait: Annotated[float, typer.Option(help="Seconds to wait until it serves; 0: do not wait.")] = 0.0,
+    wait: Annotated[float, typer.Option(min=0, help="Seconds to wait until it serves; 0: do not wait.")] = 0.0,
     json: Json = False,
 ) -> None:
     """Ask for a version behind an endpoint; a second person grants it."""
     with refusals():
         fl = client(context)
         asked = fl.deploy(endpoint, use_case=use_case, model=model, version=version, streaming=streaming)
-        deployment = _watched(fl, asked, wait) if wait else asked
-    render(deployment, json, lambda: _deployment(deployment))
-    if deployment.settled and deployment.state != "serving":
-        raise typer.Exit(Exit.REFUSED)
-
-
-def _watched(fl: Fairlead, deployment: Deployment, wait: float) -> Deployment:
-    """Follow a deployment until it is settled, saying its state meanwhile."""
-    deadline = time.monotonic() + wait
-    with err.status(f"{deployment.state} …") as status:
-        while not deployment.settled:
-            if time.monotonic() > deadline:
-                raise TimedOut(f"after {wait:g} s deployment {deployment.id} is still {deployment.state}")
-            time.sleep(0.3)
-            deployment = fl.deployment(deployment.id)
-            status.update(f"{deployment.state} …")
-    return deployment
-
-
-def _deployment(deployment: Deployment) -> None:
-    out.print(f"Deployment [bold]{deployment.id}[/bold]")
-    show_facts({
-        "endpoint": deployment.endpoint, "model": f"{deployment.model} v{deployment.version}",
-        "state": deployment.state, "reason": deployment.reason,
-    })  # fmt: skip
+        deployment = until_settled(asked, fl.deployment, wait)
+    finish_deployment(deployment, wait, json)
 
 
 @app.command()

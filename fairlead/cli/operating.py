@@ -5,9 +5,10 @@ from typing import Annotated, Any
 import typer
 from rich.markdown import Markdown
 
-from fairlead.answers import Drift, Platform, Retraining, TopicState
+from fairlead.answers import Drift, Platform, TopicState
 
-from .output import Exit, Json, err, out, refusals, render, show_facts, show_json, show_table
+from .following import finish_retraining, until_settled
+from .output import Exit, Json, named, out, refusals, render, show_facts, show_json, show_table
 from .session import client
 
 app = typer.Typer()
@@ -43,19 +44,14 @@ def retrain(
     endpoint: Endpoint,
     reason: Annotated[str, typer.Option("--reason", "-r", help="Why; it is audited.")],
     since: Annotated[str | None, typer.Option(help="Learn from rows recorded since this time (ISO 8601).")] = None,
-    wait: Annotated[float, typer.Option(help="Seconds to wait until it is done; 0: do not wait.")] = 0.0,
+    wait: Annotated[float, typer.Option(min=0, help="Seconds to wait until it is done; 0: do not wait.")] = 0.0,
     json: Json = False,
 ) -> None:
     """Ask for the model behind an endpoint to be trained anew on recorded rows."""
-    with refusals(), err.status("Retraining …"):
-        found = client(context).retrain(endpoint, reason, since=since, wait=wait or None)
-    render(found, json, lambda: _retraining(found))
-    if found.state == "failed":
-        raise typer.Exit(Exit.REFUSED)
-
-
-def _retraining(found: Retraining) -> None:
-    show_facts({name: value for name, value in found.model_dump(mode="json").items() if not isinstance(value, list)})
+    with refusals():
+        fl = client(context)
+        found = until_settled(fl.retrain(endpoint, reason, since=since), fl.retraining, wait)
+    finish_retraining(found, wait, json)
 
 
 @app.command()
@@ -67,7 +63,7 @@ def report(
     json: Json = False,
 ) -> None:
     """Print a report."""
-    pairs: dict[str, Any] = {name: value for name, _, value in (text.partition("=") for text in filter or ())}
+    pairs = named(filter, beside=("kind", "model"))
     with refusals():
         document = client(context).report(kind, model=model, **pairs)
     if json or "markdown" not in document:

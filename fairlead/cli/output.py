@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from fairlead.errors import FairleadError, Misconfigured, Unreachable
+from fairlead.errors import FairleadError, Misconfigured, TimedOut, Unreachable
 
 # A pipe has no width: nothing is folded for it.
 out = Console(highlight=False, width=None if sys.stdout.isatty() else 240)
@@ -30,6 +30,7 @@ class Exit(IntEnum):
     REFUSED = 1
     USAGE = 2
     UNREACHABLE = 3
+    UNDER_WAY = 4
 
 
 _COLOURS = {
@@ -48,6 +49,8 @@ def refusals() -> Generator[None]:
         _fail(error, Exit.USAGE)
     except Unreachable as error:
         _fail(error, Exit.UNREACHABLE)
+    except TimedOut as error:
+        _fail(error, Exit.UNDER_WAY)
     except FairleadError as error:
         _fail(error, Exit.REFUSED)
 
@@ -55,6 +58,19 @@ def refusals() -> Generator[None]:
 def _fail(error: FairleadError, code: Exit) -> None:
     err.print(f"[red]{escape(str(error))}[/red]", soft_wrap=True)
     raise typer.Exit(code)
+
+
+def named(texts: Iterable[str] | None, beside: Sequence[str]) -> dict[str, str]:
+    """`name=value` options as a mapping; `beside` are names that have an option of their own."""
+    pairs: dict[str, str] = {}
+    for text in texts or ():
+        name, found, value = text.partition("=")
+        if not (found and name):
+            raise typer.BadParameter(f"{text!r} is not of the form name=value")
+        if name in beside or name in pairs:
+            raise typer.BadParameter(f"{name} is given twice" if name in pairs else f"{name} has an option of its own")
+        pairs[name] = value
+    return pairs
 
 
 def show_json(value: Any) -> None:

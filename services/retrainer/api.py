@@ -1,5 +1,6 @@
 """HTTP in: retrainings and reproductions."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
@@ -64,9 +65,15 @@ def router(retrainer: Retrainer, governor: Governor) -> APIRouter:
         return _passed_on(answer.content, answer.status_code, answer.headers.get("content-type"))
 
     @api.get("/retrainings")
-    async def retrainings(caller: Who, limit: Limit = 50, cursor: str | None = None) -> Page[JobView]:
+    async def retrainings(
+        caller: Who,
+        model: Name | None = None,
+        endpoint: Name | None = None,
+        limit: Limit = 50,
+        cursor: str | None = None,
+    ) -> Page[JobView]:
         allow(caller, "retraining.read")
-        return await _page(retrainer, "retraining", limit, cursor)
+        return await _page(retrainer, "retraining", {"model": model, "endpoint": endpoint}, limit, cursor)
 
     @api.get("/retrainings/{id}")
     async def retraining(id: UUID, caller: Who) -> JobView:
@@ -82,9 +89,11 @@ def router(retrainer: Retrainer, governor: Governor) -> APIRouter:
         return JobView.of(job)
 
     @api.get("/reproductions")
-    async def reproductions(caller: Who, limit: Limit = 50, cursor: str | None = None) -> Page[JobView]:
+    async def reproductions(
+        caller: Who, model: Name | None = None, limit: Limit = 50, cursor: str | None = None
+    ) -> Page[JobView]:
         allow(caller, "retraining.read")
-        return await _page(retrainer, "reproduction", limit, cursor)
+        return await _page(retrainer, "reproduction", {"model": model}, limit, cursor)
 
     @api.get("/reproductions/{id}")
     async def reproduction(id: UUID, caller: Who) -> JobView:
@@ -97,8 +106,10 @@ def router(retrainer: Retrainer, governor: Governor) -> APIRouter:
     return both
 
 
-async def _page(retrainer: Retrainer, kind: Kind, limit: int, cursor: str | None) -> Page[JobView]:
-    found = await retrainer.jobs(kind, from_cursor(cursor, moment, uuid), limit + 1)
+async def _page(
+    retrainer: Retrainer, kind: Kind, about: Mapping[str, str | None], limit: int, cursor: str | None
+) -> Page[JobView]:
+    found = await retrainer.jobs(kind, about, from_cursor(cursor, moment, uuid), limit + 1)
     last = found[limit - 1] if len(found) > limit else None
     following = as_cursor(last.requested_at, last.id) if last else None
     return page([JobView.of(job) for job in found], limit, following)

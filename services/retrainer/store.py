@@ -124,11 +124,15 @@ async def get(session: AsyncSession, id: UUID, kind: Kind | None = None) -> Job:
     return Job(**row._mapping)  # pyright: ignore[reportPrivateUsage]
 
 
-async def page(session: AsyncSession, kind: Kind, before: tuple[datetime, UUID] | None, limit: int) -> list[Job]:
-    """Newest first; `before` is the place of the last one seen."""
-    older = "AND (requested_at, id) < (:at, :id)" if before else ""
-    find = f"{_JOB} WHERE kind = :kind {older} ORDER BY requested_at DESC, id DESC LIMIT :limit"
-    values: dict[str, Any] = {"kind": kind, "limit": limit}
+async def page(
+    session: AsyncSession, kind: Kind, about: Mapping[str, str | None], before: tuple[datetime, UUID] | None, limit: int
+) -> list[Job]:
+    """Newest first; `about` may name a model and an endpoint, `before` is the place of the last one seen."""
+    wanted = {name: about.get(name) for name in ("model", "endpoint") if about.get(name) is not None}
+    where = ["kind = :kind", *(f"{name} = :{name}" for name in wanted)]
+    values: dict[str, Any] = {"kind": kind, "limit": limit, **wanted}
     if before:
+        where.append("(requested_at, id) < (:at, :id)")
         values |= {"at": before[0], "id": before[1]}
+    find = f"{_JOB} WHERE {' AND '.join(where)} ORDER BY requested_at DESC, id DESC LIMIT :limit"
     return [Job(**row._mapping) for row in await session.execute(text(find), values)]  # pyright: ignore[reportPrivateUsage]

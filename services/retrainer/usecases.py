@@ -1,7 +1,7 @@
 """What the retrainer can do: take requests, tell how they stand, do them one at a time."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
@@ -78,9 +78,11 @@ class Retrainer:
         async with self._db.reading() as session:
             return await store.get(session, id, kind)
 
-    async def jobs(self, kind: Kind, before: tuple[datetime, UUID] | None, limit: int) -> list[Job]:
+    async def jobs(
+        self, kind: Kind, about: Mapping[str, str | None], before: tuple[datetime, UUID] | None, limit: int
+    ) -> list[Job]:
         async with self._db.reading() as session:
-            return await store.page(session, kind, before, limit)
+            return await store.page(session, kind, about, before, limit)
 
     # What is done
 

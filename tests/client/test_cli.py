@@ -34,7 +34,18 @@ ANSWERS: dict[str, Any] = {
     "/v1/topics": {"items": [TOPIC, TOPIC | {"topic": "dlq.inference.logged"}]},
     "/v1/platform": {"ready": False, "services": [SERVICE]},
     "/v1/dead-letters/replay": {"topic": "dlq.x", "replayed": 2},
-}
+    "/v1/batches": {"id": "b-1", "endpoint": "credit", "state": "running", "rows_total": 10, "rows_done": 3},
+    "/v1/deployments/d-2": DEPLOYMENT | {"id": "d-2", "state": "waiting"},
+    "/v1/decisions/i-1": {
+        "inference_id": "i-1", "endpoint": "credit", "model": "credit", "version": 2,
+        "decided": [{"row": 0, "prediction": "granted", "score": 0.75, "features": {"income": 1200}}],
+        "outcomes": [{"row": 0, "label": "repaid", "value": 17, "reported_by": "bank", "reported_at": "2026-01-01"}],
+    },
+    "/v1/outcomes": {"accepted": 1, "new": 1},
+    "/v2/models/page": "<html>",
+}  # fmt: skip
+ANSWERS["/v1/batches/b-1"] = ANSWERS["/v1/batches"]
+ANSWERS["/v1/retrainings/r-1"] = {"id": "r-1", "state": "candidate_won", "model": "credit"}
 
 
 async def answer(request: Request) -> Response:
@@ -94,6 +105,18 @@ def test_an_empty_list_says_what_to_do(url: str) -> None:
         (["dlq", "replay", "dlq.x", "--at", "one"], 2, "partition:offset"),
         (["register", "/nonexistent.onnx"], 2, "nonexistent"),
         (["register", __file__, "--field", "label"], 2, "name=value"),
+        (["register", __file__, "--field", "unit=retail"], 2, "option of its own"),
+        (["report", "history", "--filter", "kind=x"], 2, "option of its own"),
+        (["report", "history", "-f", "a=1", "-f", "a=2"], 2, "given twice"),
+        (["deploy", "credit", "-u", "limits", "-m", "credit", "-v", "2", "--wait", "-1"], 2, "--wait"),
+        (["follow", "deployment", "d-2", "--wait", "0.1"], 4, "fairlead follow deployment d-2"),
+        (["follow", "deployment", "d-2", "--wait", "nan"], 2, "--wait"),
+        (["follow", "deployment", "d-2", "--wait", "0"], 0, "waiting"),
+        (["follow", "retraining", "r-1"], 0, "candidate_won"),
+        (["follow", "nothing", "d-2"], 2, "deployment"),
+        (["score", "page", "[[1]]"], 1, "does not speak"),
+        (["score", "credit", "/dev/null"], 1, "not JSON"),
+        (["score", "credit", "/"], 1, "cannot read"),
         (["score", "credit", "{"], 1, "not JSON"),
         (["score", "credit", "/nonexistent.json"], 1, "cannot read"),
         (["rollback", "away"], 3, "deployer is away"),
@@ -107,6 +130,66 @@ def test_exit_codes_tell_refused_from_wrong_use_from_away(
     done = run(url, *arguments)
     assert done.exit_code == code, done.output
     assert sentence in done.output.replace("\n", " ")
+
+
+def test_a_batch_that_takes_longer_than_the_wait_says_how_to_go_on(url: str) -> None:
+    done = run(url, "batch", "credit", __file__, "--wait", "0.1", "--json")
+    assert done.exit_code == 4
+    assert json.loads(done.stdout)["id"] == "b-1", "a script needs the id to go on"
+    assert "fairlead follow batch b-1" in done.stderr
+    assert run(url, "batch", "credit", __file__, "--wait", "0").exit_code == 0
+
+
+def test_a_decision_shows_what_was_decided_and_what_followed(url: str) -> None:
+    shown = run(url, "decision", "i-1").stdout
+    for told in ("granted", "0.75", "income", "repaid", "bank"):
+        assert told in shown
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("inference_id,row,label\ni-1,0,1\ni-2,x,1\n", "row 2, column row"),
+        ("inference_id,row,label\ni-1,-1,1\n", "row 1, column row"),
+        ("inference_id,row,value\ni-1,0,much\n", "row 1, column value"),
+        ("inference_id,row,value\ni-1,0,nan\n", "row 1, column value"),
+        ("inference_id,row,label\n,0,1\n", "row 1, column inference_id"),
+        ("id,label\ni-1,1\n", "row 1, column inference_id"),
+        ("inference_id,row,label,value\ni-1,0,,\n", "row 1, column label"),
+        ("inference_id,row,label\ni-1,0\n", "row 1, column label"),
+        ("inference_id,row,label\ni-1,0,1,2\n", "more cells"),
+        (b"inference_id,label\n\xff\xfe,1\n", "not CSV in UTF-8"),
+        ('inference_id,label\n"i-1,1\n', "not CSV"),
+    ],
+)
+def test_a_wrong_outcome_is_named_by_row_and_column(
+    url: str, tmp_path: Path, content: str | bytes, sentence: str
+) -> None:
+    path = tmp_path / "outcomes.csv"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    done = run(url, "outcomes", str(path))
+    assert done.exit_code == 1, done.output
+    assert sentence in done.stderr
+
+
+def test_outcomes_from_a_spreadsheet_are_taken_with_its_byte_order_mark(url: str, tmp_path: Path) -> None:
+    path = tmp_path / "outcomes.csv"
+    path.write_bytes(b"\xef\xbb\xbfinference_id,row,label\r\ni-1,0,1\r\n")
+    assert run(url, "outcomes", str(path)).exit_code == 0
+
+
+@pytest.mark.parametrize("token", ["two words", "tok€n", "line\nbreak"])
+def test_what_is_no_token_is_wrong_use(url: str, token: str) -> None:
+    done = run(url, "models", token=token)
+    assert done.exit_code == 2
+    assert "holds no token" in done.stderr
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:8080", "nonsense", "http://", "ftp://x"])
+def test_what_is_no_address_is_wrong_use(address: str) -> None:
+    done = run(address, "models")
+    assert done.exit_code == 2
+    assert "not the address of a platform" in done.stderr
 
 
 def test_a_platform_that_does_not_answer_is_exit_code_3() -> None:

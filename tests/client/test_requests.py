@@ -202,6 +202,60 @@ def test_no_answer_at_all_says_where_it_looked() -> None:
         client(away).status()
 
 
+def test_outcomes_beyond_what_is_taken_at_once_are_sent_in_parts() -> None:
+    asked = Asked(v1__outcomes={"accepted": 10_000, "new": 7})
+    told = client(asked).outcomes({"inference_id": f"i-{n}", "label": 1} for n in range(20_001))
+    assert [len(orjson.loads(request.content)["outcomes"]) for request in asked.requests] == [10_000, 10_000, 1]
+    assert told == {"accepted": 30_000, "new": 21}
+
+
+def test_retrainings_are_asked_for_by_endpoint() -> None:
+    asked = Asked(v1__retrainings={"items": [], "next": None})
+    client(asked).retrainings(endpoint="credit", limit=5)
+    assert dict(asked.requests[0].url.params) == {"endpoint": "credit", "limit": "5"}
+
+
+def test_what_waited_too_long_still_tells_how_far_it_came() -> None:
+    with pytest.raises(TimedOut) as late:
+        client(Asked(v1__deployments__d1=DEPLOYMENT)).deployment("d1", wait=0.01)
+    assert late.value.so_far.id == "d1"
+
+
+@pytest.mark.parametrize("value", [2**70, object(), "\ud800"])
+def test_what_is_no_json_is_refused_before_it_is_sent(value: object) -> None:
+    asked = Asked(v2__models__credit=METADATA)
+    with pytest.raises(Invalid, match="JSON"):
+        client(asked).score("credit", [[1, value]])
+
+
+@pytest.mark.parametrize("answer", [httpx.Response(200, text="<html>"), {}, [], {"inputs": 7}])
+def test_something_else_at_the_address_is_told_apart_from_an_endpoint(answer: Any) -> None:
+    with pytest.raises(Failed, match="does not speak the Open Inference Protocol"):
+        client(
+            Asked(v2__models__credit=httpx.Response(200, json=answer) if isinstance(answer, list) else answer)
+        ).score("credit", [[1, 2]])
+
+
+@pytest.mark.parametrize("name", ["", ".", ".."])
+def test_what_would_be_another_path_is_no_name(name: str) -> None:
+    asked = Asked()
+    with pytest.raises(Invalid, match="no name"):
+        client(asked).show(name)
+    assert asked.requests == []
+
+
+def test_an_answer_that_cannot_be_decoded_says_where_it_came_from() -> None:
+    broken = httpx.Response(200, headers={"content-encoding": "gzip"}, stream=httpx.ByteStream(b"abc"))
+    with pytest.raises(Unreachable, match=r"http://fairlead\.test"):
+        client(Asked(v1__platform=broken)).status()
+
+
+def test_an_address_that_sends_elsewhere_is_told() -> None:
+    elsewhere = httpx.Response(302, headers={"location": "https://login.test/"})
+    with pytest.raises(Failed, match=r"https://login\.test/"):
+        client(Asked(v1__platform=elsewhere)).status()
+
+
 def test_names_cannot_leave_their_place_in_the_path() -> None:
     sent: list[bytes] = []
 

@@ -10,7 +10,7 @@ from sqlalchemy.exc import ProgrammingError
 from contracts import ModelRetired, Service
 from services.kit.context import Caller, Claim, Context, system, use
 from services.kit.db import AlreadyHandled, Database
-from services.kit.errors import Conflict
+from services.kit.errors import Conflict, TooLarge
 
 ServiceDb = Callable[[Service], Database]
 
@@ -46,6 +46,20 @@ async def test_a_use_case_that_fails_leaves_nothing(service_db: ServiceDb) -> No
             raise ZeroDivisionError
     assert await rows(db, "SELECT * FROM outbox") == []
     assert await rows(db, "SELECT outbox, audit FROM counter") == [(0, 0)]
+
+
+async def test_an_event_too_large_to_travel_is_refused_with_all_that_belongs_to_it(service_db: ServiceDb) -> None:
+    """Kafka would refuse it for ever, and the relay with it all that was said afterwards."""
+    db = service_db("catalog")
+    with use(Context(RETAIL)), pytest.raises(TooLarge, match=r"model\.retired of credit has \d+ bytes"):
+        async with db.transaction() as tx:
+            tx.emit(retired(1))
+            tx.emit(retired(2).model_copy(update={"reason": "é" * 450_000}))
+    assert await rows(db, "SELECT * FROM outbox") == []
+    with use(Context(RETAIL)):
+        async with db.transaction() as tx:
+            tx.emit(retired(2).model_copy(update={"reason": "x" * 890_000}))
+    assert await rows(db, "SELECT number FROM outbox WHERE topic = 'model.retired'") == [(1,)]
 
 
 async def test_numbers_have_no_gaps_though_transactions_race_and_fail(service_db: ServiceDb) -> None:

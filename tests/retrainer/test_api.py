@@ -70,6 +70,23 @@ async def test_retrainings_are_listed_newest_first_and_by_pages(as_: Client, hou
     assert (one["state"], one["model"], one["unit"]) == ("requested", "threshold", "retail")
 
 
+async def test_retrainings_are_listed_by_endpoint_and_by_model(as_: Client, house: House) -> None:
+    await house.knows()
+    here = (await house.is_asked()).endpoint
+    there = (await house.is_asked(endpoint="elsewhere")).retraining_id
+    client = as_("engineer")
+
+    async def listed(**about: str) -> list[str]:
+        return [job["id"] for job in (await client.get("/v1/retrainings", params=about)).json()["items"]]
+
+    assert await listed(endpoint="elsewhere") == [str(there)]
+    assert len(await listed(endpoint=here)) == 1
+    assert len(await listed(model="threshold")) == 2
+    assert await listed(model="another") == []
+    assert await listed(model="threshold", endpoint="elsewhere", limit="1") == [str(there)]
+    problem(await client.get("/v1/retrainings", params={"endpoint": "No Name"}), 422)
+
+
 async def test_another_unit_sees_none_of_it(as_: Client, house: House) -> None:
     await house.knows()
     asked = await house.is_asked()
