@@ -16,7 +16,6 @@ import pytest
 
 from contracts import OutcomeObserved, OutcomeReported, Service
 from services.kit.deadletters import topic_of
-from services.kit.deadletters import topic_of
 from services.kit.kafka import Connection
 from services.kit.objects import Objects
 from services.kit.outbox import Relay
