@@ -16,7 +16,7 @@ async def test_a_version_that_cannot_be_loaded_leaves_none_of_its_companions_beh
 ) -> None:
     house = House(tmp_path / "home")
     plane, closed = DataPlane(house.settings), list[Lane]()
-    monkeypatch.setattr(Lane, "close", closed.append)
+    monkeypatch.setattr(Lane, "close", lambda lane: closed.append(lane))
     one = house.variant("credit", house.keep(package(classifier())), 1)
     two = house.variant("credit", house.keep(package(classifier(bias=1e6))), 2)
     broken = house.variant("credit", house.keep(package(b"no model")), 3)

@@ -173,7 +173,7 @@ BAD_BODIES = {
     numbers([1, 2, 3], ("1", 3)): "shape",
     numbers([1, 2, 3], (True, 3)): "shape",
     numbers([1, 2, 3], 3): "shape",
-    numbers([1, 2, 3], (10**18, 3)): "needs",
+    numbers([1, 2, 3], (10**18, 3)): "shape",
     numbers({"a": 1}): "data",
     numbers([1, 2, 3], datatype="INT64"): "FP32",
     numbers([1, 2, 3], datatype=7): "FP32",
