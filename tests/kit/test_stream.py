@@ -1,7 +1,7 @@
 """Records in batches, their offsets committed with the state: exact through restarts, stalls and two workers."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from uuid import uuid4
 
 import pytest
@@ -74,14 +74,20 @@ async def counted(db: Database) -> int:
         return int((await session.execute(text("SELECT count(*) FROM inbox"))).scalar() or 0)
 
 
-def consumer(settings: Settings, db: Database, counter: Counter, group: str) -> BatchConsumer:
-    return BatchConsumer(
-        settings, db, ["outcome.reported"], group, counter.handle, Burial(settings, "recorder"), max_records=50
+Consumers = Callable[[Settings, Database, Counter, str], BatchConsumer]
+
+
+@pytest.fixture
+async def consumer(settings_of: ServiceSettings) -> AsyncIterator[Consumers]:
+    burial = Burial(settings_of("recorder"), "recorder")
+    yield lambda settings, db, counter, group: BatchConsumer(
+        settings, db, ["outcome.reported"], group, counter.handle, burial, max_records=50
     )
+    await burial.close()
 
 
 async def test_every_record_is_counted_once_through_crashes(
-    service_db: ServiceDb, settings_of: ServiceSettings, outsider: Settings
+    consumer: Consumers, service_db: ServiceDb, settings_of: ServiceSettings, outsider: Settings
 ) -> None:
     settings, db, run = settings_of("recorder"), service_db("recorder"), uuid4().hex
     group = f"recorder.{run}"
@@ -101,7 +107,7 @@ async def _is(db: Database, expected: int) -> bool:
 
 
 async def test_two_workers_share_the_partitions_and_count_once(
-    service_db: ServiceDb, settings_of: ServiceSettings, outsider: Settings
+    consumer: Consumers, service_db: ServiceDb, settings_of: ServiceSettings, outsider: Settings
 ) -> None:
     settings, db, run = settings_of("recorder"), service_db("recorder"), uuid4().hex
     group = f"recorder.{run}"
@@ -115,7 +121,7 @@ async def test_two_workers_share_the_partitions_and_count_once(
 
 
 async def test_workers_that_come_and_go_skip_nothing(
-    service_db: ServiceDb, settings_of: ServiceSettings, outsider: Settings
+    consumer: Consumers, service_db: ServiceDb, settings_of: ServiceSettings, outsider: Settings
 ) -> None:
     settings, db, run = settings_of("recorder"), service_db("recorder"), uuid4().hex
     group = f"recorder.{run}"
@@ -133,7 +139,7 @@ async def _more_than(db: Database, expected: int) -> bool:
 
 
 async def test_the_stored_place_counts_whatever_the_group_committed(
-    service_db: ServiceDb, settings_of: ServiceSettings, outsider: Settings
+    consumer: Consumers, service_db: ServiceDb, settings_of: ServiceSettings, outsider: Settings
 ) -> None:
     """As after a database was restored from its backup: Kafka's group is further on than the state."""
     settings, db, run = settings_of("recorder"), service_db("recorder"), uuid4().hex
@@ -176,7 +182,7 @@ async def _letters(settings: Settings, run: str, count: int) -> dict[str, tuple[
 
 
 async def test_a_record_that_no_handler_survives_is_a_dead_letter_and_stops_nobody(
-    service_db: ServiceDb, settings_of: ServiceSettings, outsider: Settings
+    consumer: Consumers, service_db: ServiceDb, settings_of: ServiceSettings, outsider: Settings
 ) -> None:
     settings, db, run = settings_of("recorder"), service_db("recorder"), uuid4().hex
     await produce(outsider, run, 60)
@@ -191,7 +197,7 @@ async def test_a_record_that_no_handler_survives_is_a_dead_letter_and_stops_nobo
 
 
 async def test_a_value_that_is_too_large_for_a_dead_letter_stays_at_its_source(
-    service_db: ServiceDb, settings_of: ServiceSettings, outsider: Settings
+    consumer: Consumers, service_db: ServiceDb, settings_of: ServiceSettings, outsider: Settings
 ) -> None:
     settings, db, run = settings_of("recorder"), service_db("recorder"), uuid4().hex
     said = headers(OutcomeReported, "recorder", run, Context(system("recorder", "retail")), "retail")
@@ -232,7 +238,7 @@ async def _unreadable(settings: Settings) -> bool:
 
 
 async def test_a_record_that_the_client_cannot_read_is_stepped_over(
-    service_db: ServiceDb, settings_of: ServiceSettings, outsider: Settings
+    consumer: Consumers, service_db: ServiceDb, settings_of: ServiceSettings, outsider: Settings
 ) -> None:
     """A header's name that is no UTF-8 makes aiokafka fail at each try."""
     settings, db, run = settings_of("recorder"), service_db("recorder"), uuid4().hex
@@ -245,7 +251,7 @@ async def test_a_record_that_the_client_cannot_read_is_stepped_over(
 
 
 async def test_a_topic_that_was_made_anew_is_read_from_its_beginning(
-    service_db: ServiceDb, settings_of: ServiceSettings, outsider: Settings
+    consumer: Consumers, service_db: ServiceDb, settings_of: ServiceSettings, outsider: Settings
 ) -> None:
     """As after a database was restored beside an empty cluster: stored offsets are beyond what there is."""
     settings, db, run = settings_of("recorder"), service_db("recorder"), uuid4().hex
@@ -262,7 +268,7 @@ async def test_a_topic_that_was_made_anew_is_read_from_its_beginning(
 
 
 async def test_a_worker_that_lost_its_partition_cannot_write(
-    service_db: ServiceDb, settings_of: ServiceSettings
+    consumer: Consumers, service_db: ServiceDb, settings_of: ServiceSettings
 ) -> None:
     db = service_db("recorder")
     late = consumer(settings_of("recorder"), db, Counter("x"), "recorder.fence")
