@@ -9,7 +9,7 @@ class MonitorSettings(Settings):
     """`FAIRLEAD_LATENESS_S` and the like override these."""
 
     lateness_s: float = Field(2.0, ge=0)
-    """How long a window waits for rows after its end (ADR 0010); several hosts with clocks of their own want 5. A row
+    """How long a window waits for rows after its end (ADR 9); several hosts with clocks of their own want 5. A row
     that comes later still revises its window."""
     block_rows: int = Field(100, ge=1)
     """The detector looks after each so many rows, where there are not too many at once."""

@@ -11,8 +11,8 @@ import pytest
 
 from contracts import AlertRaised, RetrainingRequested
 from services.governor.usecases.approvals import evidence_digest
-from services.kit.db import as_cursor
 from services.kit.ids import now
+from services.kit.inputs import as_cursor
 from tests.governor import test_ledger as books
 from tests.governor.builders import deployment, drift, model
 from tests.governor.conftest import House
