@@ -32,6 +32,8 @@ class Seen:
     after: Tally = field(default_factory=Tally)
     drift: dict[str, Any] = field(default_factory=dict[str, Any])
     drift_after_s: float = 0.0
+    told_after_s: float = 0.0
+    """From the end of the window that shows the drift to the alarm."""
     retraining: dict[str, Any] = field(default_factory=dict[str, Any])
     promoted: int = 0
     served_after_s: float = 0.0
@@ -139,9 +141,10 @@ class Story:
             self.cast.endpoint, broken.slice(0, DRIFTING), 20, at_once=4, outcomes=True
         )
         _answered(self.seen.drifted, -(-DRIFTING // 20))
-        found = await until("a drift", self._drift, 60)
+        alarm = await until("a drift", self._drift, 60)
         self.seen.drift_after_s = asyncio.get_running_loop().time() - started
-        self.seen.drift = found
+        self.seen.drift = found = alarm["event"]
+        self.seen.told_after_s = (_moment(alarm["found_at"]) - _moment(found["window"]["to"])).total_seconds()
         holds("AGEP" in {f["name"] for f in found["features"]}, "the alarm does not name the column that broke")
         worst = max(found["features"], key=lambda f: abs(f["effect"]))
         low, high = worst["interval"]
@@ -193,7 +196,7 @@ class Story:
 
     async def _drift(self) -> dict[str, Any] | None:
         found = (await self.cast["engineer"].drift(self.cast.endpoint)).model_dump()
-        return next((alarm["event"] for alarm in found["alarms"]), None)
+        return next(iter(found["alarms"]), None)
 
     async def _retraining(self) -> dict[str, Any] | None:
         page = await self.cast["data-scientist"].retrainings(endpoint=self.cast.endpoint)
@@ -207,6 +210,10 @@ class Story:
             r["state"] == "ready" and r["revision"] == endpoint.revision for r in endpoint.model_dump()["replicas"]
         )
         return endpoint.version if ready else None
+
+
+def _moment(said: str) -> datetime:
+    return datetime.fromisoformat(said)
 
 
 def _answered(tally: Tally, requests: int) -> None:

@@ -20,7 +20,8 @@ def show(console: Console, story: Story) -> None:
                              f"accuracy {seen.streamed.accuracy:.3f}"),
         ("Scored by batch", f"{seen.batch['rows_done']:,} rows, {seen.batch['rows_failed']} failed"),
         ("Accuracy on the broken data", f"{seen.drifted.accuracy:.3f}"),
-        ("Drift found", f"{seen.drift_after_s:.1f} s after the first broken row"),
+        ("Drift found", f"{seen.drift_after_s:.1f} s after the first broken row, "
+                        f"{seen.told_after_s:.1f} s after the window that shows it"),
         ("Retraining", str(seen.retraining.get("reason") or "")),
         ("Promoted", f"v{seen.version} → v{seen.promoted}, {len(seen.trickle.failed)} failed requests of "
                      f"{seen.trickle.requests} meanwhile, answered by "

@@ -1,7 +1,7 @@
 """Records of `inference.logged` as its readers need them: recognised, then their heads checked, in one place for all."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from math import isfinite
@@ -12,9 +12,10 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from . import deadletters
+from .burial import Burial
 from .errors import Invalid
 from .ids import now
-from .stream import Record
+from .stream import PartitionBatch, Record
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _SKEW = timedelta(days=1)
@@ -81,6 +82,19 @@ def recognised(record: Record) -> Logged:
     if type(seq) is not int or not 0 <= seq < 2**63:
         raise Invalid("seq: it is not a whole number from 0", "seq")
     return Logged(record, body, writer, seq, deadletters.is_replay(record.headers))
+
+
+def readable(
+    batch: PartitionBatch, burial: Burial, letters: list[tuple[Record, BaseException | str]]
+) -> Iterator[Logged]:
+    """The records of a batch that are for this service; what is no record of the log is added to `letters`."""
+    for record in batch.records:
+        if record.value is None or burial.for_another(record):
+            continue
+        try:
+            yield recognised(record)
+        except Invalid as reason:
+            letters.append((record, reason))
 
 
 def _text(body: Mapping[str, Any], name: str) -> str:

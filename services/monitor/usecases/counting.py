@@ -1,14 +1,14 @@
 """Folds batches of the inference log into partial windows; counts and offset commit together."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from services.kit.burial import Burial
 from services.kit.db import Tx
 from services.kit.errors import Invalid, NotFound
 from services.kit.ids import now
-from services.kit.logged import Head, Logged, note, noted, recognised
+from services.kit.logged import Head, Logged, note, noted, readable
 from services.kit.payloads import Payload, Payloads
 from services.kit.repeats import Repeats, Seen
 from services.kit.stream import PartitionBatch, Record
@@ -74,7 +74,7 @@ class Counting:
         """What was never counted: by writer and number, and a replayed dead letter by its id."""
         fresh: list[Inference] = []
         replays: dict[str, Inference] = {}
-        for logged in self._read(batch, letters):
+        for logged in readable(batch, self._burial, letters):
             if not logged.replayed and not seen.is_new(logged.writer, logged.seq):
                 metrics.REPEATS.inc()
             elif inference := await self._inference(logged, letters):
@@ -86,15 +86,6 @@ class Counting:
         counted = await noted(tx.session, _COUNTED, list(replays))
         metrics.REPEATS.inc(len(done))
         return fresh + [replace(each, counted=id in counted) for id, each in replays.items() if id not in done]
-
-    def _read(self, batch: PartitionBatch, letters: Letters) -> Iterator[Logged]:
-        for record in batch.records:
-            if record.value is None or self._burial.for_another(record):
-                continue
-            try:
-                yield recognised(record)
-            except Invalid as reason:
-                letters.append((record, reason))
 
     async def _inference(self, logged: Logged, letters: Letters) -> Inference | None:
         try:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -14,7 +14,7 @@ from services.kit.burial import Burial
 from services.kit.db import Database, Tx
 from services.kit.errors import Invalid, NotFound
 from services.kit.ids import now
-from services.kit.logged import Logged, recognised
+from services.kit.logged import Logged, readable
 from services.kit.payloads import Payload, Payloads, decisions, features
 from services.kit.repeats import Repeats, Seen
 from services.kit.stream import PartitionBatch, Record
@@ -66,7 +66,7 @@ class Recording:
     async def _new(self, tx: Tx, batch: PartitionBatch, seen: Seen, letters: Letters) -> list[Inference]:
         """The inferences that were never recorded, by writer and number, and by id."""
         fresh: dict[str, Inference] = {}
-        for logged in self._read(batch, letters):
+        for logged in readable(batch, self._burial, letters):
             if not logged.replayed and not seen.is_new(logged.writer, logged.seq):
                 metrics.REPEATS.inc()
             elif inference := await self._inference(logged, letters):
@@ -77,15 +77,6 @@ class Recording:
         there = await store.already_there(tx.session, list(fresh))
         metrics.REPEATS.inc(len(there))
         return [inference for id, inference in fresh.items() if id not in there]
-
-    def _read(self, batch: PartitionBatch, letters: Letters) -> Iterator[Logged]:
-        for record in batch.records:
-            if record.value is None or self._burial.for_another(record):
-                continue
-            try:
-                yield recognised(record)
-            except Invalid as reason:
-                letters.append((record, reason))
 
     async def _inference(self, logged: Logged, letters: Letters) -> Inference | None:
         try:
