@@ -43,8 +43,8 @@ HEARS: dict[Service, tuple[type[Event], ...]] = {
     "scorer": (DeploymentChanged, InferenceRequested, InferenceCompleted, InferenceImported),
     "monitor": (DeploymentChanged, InferenceLogged),
     "governor": (
-        UseCaseRegistered, ModelRegistered, ModelRetired, DeploymentRequested, DeploymentChanged, ReplicaReported,
-        DriftDetected, RetrainingCompleted, AlertRaised, AlertResolved, AuditRecorded,
+        UseCaseRegistered, ModelRegistered, ModelRetired, DeploymentRequested, DeploymentChanged, DeploymentSettled,
+        ReplicaReported, DriftDetected, RetrainingCompleted, AlertRaised, AlertResolved, AuditRecorded,
     ),
     "retrainer": (ModelRegistered, RetrainingRequested),
     "recorder": (DeploymentChanged, InferenceLogged, OutcomeReported),

@@ -41,7 +41,7 @@ async def test_a_repeated_request_is_the_same_job(house: House) -> None:
     asked = await house.is_asked()
     await house.hears(house.retrainer.take_request, asked)
     with use(Context(ENGINEER)):
-        assert len(await house.retrainer.jobs("retraining", None, 10)) == 1
+        assert len(await house.retrainer.jobs("retraining", {}, None, 10)) == 1
 
 
 async def test_jobs_are_done_one_at_a_time(house: House) -> None:
@@ -171,7 +171,7 @@ async def test_jobs_are_seen_by_their_unit_alone(house: House) -> None:
     with pytest.raises(NotFound):
         await house.job(asked.retraining_id, OTHER_UNIT)
     with use(Context(OTHER_UNIT)):
-        assert await house.retrainer.jobs("retraining", None, 10) == []
+        assert await house.retrainer.jobs("retraining", {}, None, 10) == []
         with pytest.raises(NotFound):
             await house.retrainer.reproduce(OTHER_UNIT, "threshold", 1)
 

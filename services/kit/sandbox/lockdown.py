@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Iterable
 from functools import cache
+from math import ceil
 from pathlib import Path
 
 import services
@@ -78,7 +79,7 @@ def seal(spec: Spec) -> None:
     _limit(resource.RLIMIT_NOFILE, _OPEN_FILES)
     if spec.cpu_s is not None:
         used = resource.getrusage(resource.RUSAGE_SELF)
-        _limit(resource.RLIMIT_CPU, int(used.ru_utime + used.ru_stime) + spec.cpu_s)
+        _limit(resource.RLIMIT_CPU, ceil(used.ru_utime + used.ru_stime) + spec.cpu_s)
     if spec.uid is not None:
         _limit(resource.RLIMIT_NPROC, _THREADS)  # of this id, which nobody else has; it counts threads
     seccomp.lock(os.getpid())
