@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from contracts import Service
+from services.kit.hosts import elsewhere
 from services.kit.tokens import ONLY_HERE, OTHERWISE
 
 from . import postgres, secrets
@@ -52,8 +53,9 @@ class Outside:
     def check_issuer(self) -> None:
         """Raises Problem where the embedded issuer would vouch for people beyond this machine."""
         allowed = self.environment.get("FAIRLEAD_ALLOW_EMBEDDED_ISSUER", "").lower() in ("1", "true", "yes", "on")
-        if (self.kafka or self.database) and not self.issuer and not allowed:
-            raise Problem(f"Kafka or PostgreSQL come from outside, tokens do not. {ONLY_HERE}", OTHERWISE)
+        beyond = elsewhere((self.kafka or {}).get("bootstrap.servers", ""), self.database or "")
+        if beyond and not self.issuer and not allowed:
+            raise Problem(f"{', '.join(beyond)} is another machine. {ONLY_HERE}", OTHERWISE)
 
     @property
     def database_host(self) -> str:

@@ -30,14 +30,14 @@ def _refused(tmp_path: Path, **environment: str) -> str:
 
 
 def test_an_unreachable_kafka(tmp_path: Path) -> None:
-    said = _refused(tmp_path, FAIRLEAD_KAFKA="127.0.0.1:9", FAIRLEAD_ALLOW_EMBEDDED_ISSUER="1")
+    said = _refused(tmp_path, FAIRLEAD_KAFKA="127.0.0.1:9")
     assert "Kafka at 127.0.0.1:9 cannot be used" in said
     assert "Check FAIRLEAD_KAFKA" in said
 
 
 def test_an_unreachable_postgresql(tmp_path: Path) -> None:
     url = "postgresql://postgres:secret@127.0.0.1:9/fairlead"
-    said = _refused(tmp_path, FAIRLEAD_DATABASE=url, FAIRLEAD_ALLOW_EMBEDDED_ISSUER="1")
+    said = _refused(tmp_path, FAIRLEAD_DATABASE=url)
     assert "PostgreSQL at 127.0.0.1:9/fairlead cannot be used" in said
     assert "Check FAIRLEAD_DATABASE" in said
     assert "secret" not in said
@@ -52,6 +52,7 @@ def test_the_embedded_issuer_vouches_for_nobody_beyond_this_machine(given: dict[
     Outside.of({**given, "FAIRLEAD_ISSUER": "https://issuer.example"}).check_issuer()
     Outside.of({**given, "FAIRLEAD_ALLOW_EMBEDDED_ISSUER": "1"}).check_issuer()
     Outside.of({}).check_issuer()
+    Outside.of({"FAIRLEAD_KAFKA": "127.0.0.1:9092", "FAIRLEAD_DATABASE": "postgresql://a:b@[::1]/c"}).check_issuer()
 
 
 @pytest.mark.parametrize(

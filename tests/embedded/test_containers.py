@@ -109,10 +109,7 @@ def _on(others: Home, folder: Path) -> Installation:
         f"bootstrap.servers=127.0.0.1:{others.kafka_port}\nsecurity.protocol=SASL_PLAINTEXT\n"
         f"sasl.mechanism=SCRAM-SHA-256\nsasl.username=administrator\nsasl.password={_PASSWORDS['KAFKA_PASSWORD']}\n"
     )
-    given = {
-        "FAIRLEAD_KAFKA": str(administrator), "FAIRLEAD_DATABASE": postgres.administrator_url(others),
-        "FAIRLEAD_ALLOW_EMBEDDED_ISSUER": "1",
-    }  # fmt: skip
+    given = {"FAIRLEAD_KAFKA": str(administrator), "FAIRLEAD_DATABASE": postgres.administrator_url(others)}
     return Installation(free_home(folder / "home"), services="catalog", extra=given)
 
 
