@@ -40,7 +40,6 @@ async def play(cast: Cast, console: Console) -> int:
         console.print(f"What runs: make status. The logs are in {cast.home / 'logs'}.")
         return 1
     finally:
-        await story.application.close()
         await cast.close()
     show(console, story)
     return 0

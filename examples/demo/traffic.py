@@ -53,11 +53,14 @@ class Application:
 
     def __init__(self, cast: Cast) -> None:
         self._cast = cast
-        headers = {"Authorization": f"Bearer {cast.token('application')}", "Content-Type": "application/json"}
-        self._http = httpx.AsyncClient(base_url=cast.places["scorer"], headers=headers, timeout=15)
+        self._headers = {"Authorization": f"Bearer {cast.token('application')}", "Content-Type": "application/json"}
+        self._tls = httpx.create_ssl_context()
 
-    async def close(self) -> None:
-        await self._http.aclose()
+    def _connect(self) -> httpx.AsyncClient:
+        """A client with a connection of its own: where many share one, looking through its connections costs most."""
+        return httpx.AsyncClient(
+            base_url=self._cast.places["scorer"], headers=self._headers, timeout=15, verify=self._tls
+        )
 
     async def score(
         self, endpoint: str, table: pa.Table, rows: int = 1, *, at_once: int = 8, outcomes: bool = False
@@ -70,19 +73,23 @@ class Application:
 
     async def keep_scoring(self, endpoint: str, table: pa.Table, tally: Tally, stop: asyncio.Event) -> None:
         """A steady trickle of requests, until told to stop: what goes on while versions change."""
-        for request in itertools.cycle(list(census.requests(table, 20))):
-            if stop.is_set():
-                return
-            await self._one(endpoint, request, tally, outcomes=True)
-            await asyncio.sleep(0.05)
+        async with self._connect() as http:
+            for request in itertools.cycle(list(census.requests(table, 20))):
+                if stop.is_set():
+                    return
+                await self._one(http, endpoint, request, tally, outcomes=True)
+                await asyncio.sleep(0.05)
 
     async def _worker(self, endpoint: str, requests: Iterator[census.Request], tally: Tally, outcomes: bool) -> None:
-        for request in requests:
-            await self._one(endpoint, request, tally, outcomes)
+        async with self._connect() as http:
+            for request in requests:
+                await self._one(http, endpoint, request, tally, outcomes)
 
-    async def _one(self, endpoint: str, request: census.Request, tally: Tally, outcomes: bool) -> None:
+    async def _one(
+        self, http: httpx.AsyncClient, endpoint: str, request: census.Request, tally: Tally, outcomes: bool
+    ) -> None:
         try:
-            answer = await self._http.post(f"/v2/models/{endpoint}/infer", content=orjson.dumps(request.body))
+            answer = await http.post(f"/v2/models/{endpoint}/infer", content=orjson.dumps(request.body))
         except httpx.TransportError as error:
             tally.failed.append(type(error).__name__)
             return

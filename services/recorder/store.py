@@ -213,8 +213,12 @@ async def decisions(
 
 _REPORT = text("""
     INSERT INTO outcome AS known (inference_id, "row", label, value, units, reported_by, state, partition, "offset")
-    VALUES (:inference_id, :row, CAST(:label AS jsonb), :value, CAST(:units AS text[]), :by, 'waiting', :partition,
-            :offset)
+    SELECT inference_id, "row", label, value,
+           CASE WHEN units IS NOT NULL THEN ARRAY(SELECT jsonb_array_elements_text(units)) END,
+           reported_by, 'waiting', partition, "offset"
+    FROM jsonb_to_recordset(CAST(:reports AS jsonb)) AS given(
+        inference_id text, "row" integer, label jsonb, value double precision, units jsonb, reported_by text,
+        partition integer, "offset" bigint)
     ON CONFLICT (inference_id, "row") DO UPDATE SET label = excluded.label, value = excluded.value,
         units = excluded.units, reported_by = excluded.reported_by, state = 'waiting', unit = '*', reason = NULL,
         partition = excluded.partition, "offset" = excluded."offset", reported_at = now()
@@ -224,15 +228,11 @@ _REPORT = text("""
 """)
 
 
-async def report(session: AsyncSession, outcome: Report) -> bool:
-    """Keep an outcome until it meets its inference; False for a repeat."""
-    values = {
-        "inference_id": outcome.inference_id, "row": outcome.row, "value": outcome.value, "by": outcome.reported_by,
-        "label": None if outcome.label is None else orjson.dumps(outcome.label).decode(),
-        "units": None if outcome.units is None else sorted(outcome.units), "partition": outcome.partition,
-        "offset": outcome.offset,
-    }  # fmt: skip
-    return (await session.execute(_REPORT, values)).first() is not None
+async def report(session: AsyncSession, reports: Sequence[Report]) -> int:
+    """Keep outcomes until they meet their inferences; answers how many are no repeats. Of one row the last counts."""
+    last = {(each.inference_id, each.row): each for each in reports}
+    values = [vars(each) | {"units": None if each.units is None else sorted(each.units)} for each in last.values()]
+    return len((await session.execute(_REPORT, {"reports": orjson.dumps(values).decode()})).all()) if values else 0
 
 
 async def met(session: AsyncSession, limit: int) -> list[Known]:

@@ -76,7 +76,6 @@ async def serving(house: Path) -> AsyncIterator[tuple[Cast, Application]]:
         await story.deploy()
         yield cast, story.application
     finally:
-        await story.application.close()
         await cast.close()
 
 

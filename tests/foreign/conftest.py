@@ -62,7 +62,6 @@ async def _deployed(cast: Cast) -> None:
         await story.register()
         await story.deploy()
     finally:
-        await story.application.close()
         await cast.close()
 
 

@@ -82,5 +82,4 @@ async def test_a_model_goes_from_a_file_to_business_and_is_made_right_again(
         assert (modes["rest"], modes["stream"]) == (answered, 500)
         assert len({record["inference_id"] for record in everything}) == len(everything)
     finally:
-        await story.application.close()
         await cast.close()

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from uuid import uuid4
 
 import pytest
 from sqlalchemy import text
@@ -56,8 +57,7 @@ async def test_what_is_older_than_the_limit_goes_in_every_unit_and_nothing_young
     await add(db, decision("in-young-file", endpoint, unit, KEPT + second), decision("mate", endpoint, unit, second))
     await add(db, decision("elsewhere", "another", "another-unit", KEPT - second))
     async with db.transaction() as tx:
-        for id in ("old", "young", "unmet"):
-            await store.report(tx.session, Report(id, 0, 1.0, None, "somebody", None))
+        await store.report(tx.session, [Report(id, 0, 1.0, None, "somebody", None) for id in ("old", "young", "unmet")])
     async with db.transaction() as tx:
         assert await store.forget(tx.session, KEPT) == [old]
     assert await remaining(db, "decision") == {"young", "in-young-file", "mate", "elsewhere"}
@@ -88,10 +88,23 @@ async def test_a_file_that_cannot_be_removed_is_not_forgotten(
 async def test_an_outcome_waits_for_its_inference_as_long_as_the_limit_and_no_longer(service_db: Databases) -> None:
     db = service_db("recorder")
     async with db.transaction() as tx:
-        for id in ("old", "young"):
-            await store.report(tx.session, Report(id, 0, 1.0, None, "somebody", None))
+        await store.report(tx.session, [Report(id, 0, 1.0, None, "somebody", None) for id in ("old", "young")])
         aged = "UPDATE outcome SET reported_at = now() - interval '30 days 1 minute' WHERE inference_id = 'old'"
         await tx.session.execute(text(aged))
     async with db.transaction() as tx:
         assert [outcome.inference_id for outcome in await store.expired(tx.session, KEPT)] == ["old"]
     assert await remaining(db, "outcome") == {"young"}
+
+
+async def test_of_outcomes_said_together_the_last_of_a_row_counts_and_a_repeat_is_none(service_db: Databases) -> None:
+    db, id = service_db("recorder"), uuid4().hex
+    said = [Report(id, 0, "no", None, "somebody", frozenset({"retail"})), Report(id, 1, None, 2.5, "somebody", None),
+            Report(id, 0, "yes", None, "somebody", frozenset({"retail"}))]  # fmt: skip
+    async with db.transaction(unit="*") as tx:
+        assert await store.report(tx.session, said) == 2
+        assert await store.report(tx.session, said[1:]) == 0
+        assert await store.report(tx.session, []) == 0
+        kept = await tx.session.execute(
+            text('SELECT label, value, units FROM outcome WHERE inference_id = :id ORDER BY "row"'), {"id": id}
+        )
+        assert [tuple(row) for row in kept] == [("yes", None, ["retail"]), (None, 2.5, None)]

@@ -43,6 +43,7 @@ class Joining:
     async def fold(self, tx: Tx, batch: PartitionBatch) -> None:
         """Keep what outsiders report; what is no outcome is a dead letter."""
         letters: list[tuple[Record, BaseException | str]] = []
+        reports: list[Report] = []
         for record in batch.records:
             if record.value is None or self._burial.for_another(record):
                 continue
@@ -51,11 +52,11 @@ class Joining:
             except Invalid as reason:
                 letters.append((record, reason))
                 continue
-            outcome = Report(
+            reports.append(Report(
                 event.inference_id, event.row, event.label, event.value, _actor(record), None, batch.partition,
                 record.offset,
-            )  # fmt: skip
-            await self._keep(tx, outcome)
+            ))  # fmt: skip
+        await self._keep(tx, reports)
         await self._burial.bury(batch, letters)
         metrics.OUTCOMES.labels("invalid").inc(len(letters))
         self.reported.set()
@@ -68,18 +69,17 @@ class Joining:
             except Invalid as reason:
                 raise Invalid(f"outcomes.{place}.{reason.message}", f"outcomes.{place}.{reason.field}") from None
         async with self._db.transaction(unit="*") as tx:
-            kept = [
-                await self._keep(tx, Report(e.inference_id, e.row, e.label, e.value, caller.actor, caller.units))
-                for e in events
-            ]
+            reports = [Report(e.inference_id, e.row, e.label, e.value, caller.actor, caller.units) for e in events]
+            new = await self._keep(tx, reports)
             unit = next(iter(caller.units)) if len(caller.units) == 1 else None
-            tx.record("outcomes.reported", caller.actor, unit=unit, outcomes=len(events), new=sum(kept))
+            tx.record("outcomes.reported", caller.actor, unit=unit, outcomes=len(events), new=new)
         self.reported.set()
-        return sum(kept)
+        return new
 
-    async def _keep(self, tx: Tx, outcome: Report) -> bool:
-        new = await store.report(tx.session, outcome)
-        metrics.OUTCOMES.labels("reported" if new else "repeated").inc()
+    async def _keep(self, tx: Tx, reports: Sequence[Report]) -> int:
+        new = await store.report(tx.session, reports)
+        metrics.OUTCOMES.labels("reported").inc(new)
+        metrics.OUTCOMES.labels("repeated").inc(len(reports) - new)
         return new
 
     async def join(self, producer: Producer) -> int:
