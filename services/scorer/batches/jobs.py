@@ -41,6 +41,7 @@ from .sheet import Columns, Sheet, needed
 log = get_logger(__name__)
 
 _PARQUET = "application/vnd.apache.parquet"
+_LOOK_S = 1.0
 _PATIENCE_S = 600
 _MODEL_PATIENCE_S = 30.0
 """How long a job waits for its model, before others get their turn."""
@@ -83,7 +84,7 @@ class Runner:
                     self._progress.beat("batches")
                 if not worked:
                     self._serving.rest()
-                    await asyncio.sleep(0.5)
+                    await asyncio.sleep(_LOOK_S)
 
     async def _once(self, producer: Producer) -> bool:
         async with self._db.reading() as session:
