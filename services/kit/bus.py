@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from faststream import AckPolicy
@@ -90,7 +90,8 @@ class Bus:
             # One consumer over all control topics: thirty idle consumers cost twice what eight do.
             subscriber = self._broker.subscriber(
                 *self._table, group_id=service, auto_offset_reset="earliest", isolation_level="read_committed",
-                ack_policy=AckPolicy.MANUAL, no_reply=True, decoder=_undecoded, fetch_max_wait_ms=kafka.IDLE_FETCH_MS,
+                ack_policy=AckPolicy.MANUAL, no_reply=True, parser=_unparsed, decoder=_undecoded,
+                fetch_max_wait_ms=kafka.IDLE_FETCH_MS,
             )  # fmt: skip
             subscriber(self._receive)
         progress.expect("bus", grace_s=10.0)
@@ -117,8 +118,9 @@ class Bus:
     async def _receive(self, message: KafkaMessage) -> None:
         record: Any = message.raw_message
         delivery = Delivery(
-            record.topic, record.partition, record.offset, record.key or b"", record.value, tuple(record.headers)
-        )
+            record.topic, record.partition, record.offset, record.key or b"", record.value,
+            tuple((name, value or b"") for name, value in record.headers),
+        )  # fmt: skip
         self._progress.work("bus")
         try:
             await self._settle(delivery)
@@ -137,6 +139,14 @@ class Bus:
         """Handle, park or bury; raises only where infrastructure is away."""
         if delivery.value is None or deadletters.addressed_to_another(delivery.headers, self._service):
             return
+        try:
+            await self._handle_or_park(delivery)
+        except Exception as error:
+            if is_away(error):
+                raise
+            await self._bury(delivery, error)  # also what cannot even be parked: a key or a header with a NUL
+
+    async def _handle_or_park(self, delivery: Delivery) -> None:
         if await self._parking.holds(delivery):
             await self._parking.park(delivery, "waits behind an earlier event of its key")
             return
@@ -145,10 +155,6 @@ class Bus:
         except NotYet as reason:
             await self._parking.park(delivery, str(reason))
             EVENTS_HANDLED.labels(delivery.topic, "parked").inc()
-        except Exception as error:
-            if is_away(error):
-                raise
-            await self._bury(delivery, error)
         else:
             await self._parking.something_arrived()
 
@@ -207,6 +213,13 @@ class Bus:
             headers={name: content.decode(errors="replace") for name, content in headers},
         )
         EVENTS_HANDLED.labels(delivery.topic, "dead").inc()
+
+
+async def _unparsed(record: Any, parse: Callable[[Any], Awaitable[KafkaMessage]]) -> KafkaMessage:
+    """FastStream would decode headers and skip a record where one is none or no UTF-8: we read them ourselves."""
+    message = await parse(replace(record, headers=()))
+    message.raw_message = record
+    return message
 
 
 async def _undecoded(message: KafkaMessage) -> Any:

@@ -168,7 +168,7 @@ class BatchConsumer:
         highwater = consumer.highwater(tp) or records[-1].offset + 1
         batch = PartitionBatch(
             tp.topic, tp.partition, first, records[-1].offset + 1, highwater,
-            [Record(r.offset, r.timestamp, r.key, r.value, r.headers) for r in records],
+            [Record(r.offset, r.timestamp, r.key, r.value, [(n, v or b"") for n, v in r.headers]) for r in records],
         )  # fmt: skip
         with use(Context(system(self._db.service))):
             await self._settle(batch)
@@ -230,9 +230,7 @@ class BatchConsumer:
         # aiokafka's positions, not ours: they also pass the markers that end transactions.
         read = {tp: await consumer.position(tp) for tp in listener.sought()}
         if self._tick:
-            await self._tick(
-                {(tp.topic, tp.partition): at >= (consumer.highwater(tp) or at + 1) for tp, at in read.items()}
-            )
+            await self._tick({(tp.topic, tp.partition): _is_end(consumer.highwater(tp), at) for tp, at in read.items()})
         # For onlookers only: dashboards read the group's lag from Kafka.
         if read and read != listener.told:
             listener.told = read
@@ -300,6 +298,11 @@ class _SeekOnAssignment(ConsumerRebalanceListener):
             return
         self.places = positions
         self.seek()
+
+
+def _is_end(highwater: int | None, position: int) -> bool:
+    """Whether a partition is read to its end: an empty one is, one that was never fetched is not known to be."""
+    return highwater is not None and position >= highwater
 
 
 async def _tell_group(consumer: AIOKafkaConsumer, positions: dict[TopicPartition, int]) -> None:

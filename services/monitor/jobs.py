@@ -95,11 +95,15 @@ class Rounds:
             if time.monotonic() - refreshed > _REFRESH_S:
                 await self._versions.refresh()
                 refreshed = time.monotonic()
-            self._stream.something_open = await self._closing.close_due()
+            closed = await self._closing.close_due()
+            self._stream.something_open = closed.still_open
             if time.monotonic() - tidied > _TIDY_S:
                 await self._tidy()
                 tidied = time.monotonic()
-            self._progress.beat("windows")
+            if closed.failed:
+                self._progress.fail("windows", "; ".join(f"{name}: {why}" for name, why in closed.failed.items()))
+            else:
+                self._progress.beat("windows")
             await asyncio.sleep(_ROUND_S)
 
     async def _tidy(self) -> None:

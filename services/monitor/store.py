@@ -189,13 +189,16 @@ async def watermark(session: AsyncSession, partitions: int, lateness: timedelta)
     return row.reached - lateness if row.known >= partitions and row.told else None
 
 
-async def windows_to_close(session: AsyncSession, until: datetime, limit: int = 500) -> list[WindowKey]:
-    """Windows with parts that are not merged, in order."""
+async def windows_to_close(session: AsyncSession, until: datetime, at_once: int = 100) -> list[WindowKey]:
+    """Windows with parts that are not merged, in order, at most so many of each endpoint: none waits for another."""
     select = """
-        SELECT DISTINCT endpoint, version, unit, start, "end" FROM part WHERE "end" <= :until
-        ORDER BY endpoint, start, "end", version LIMIT :limit
+        SELECT endpoint, version, unit, start, "end" FROM (
+            SELECT endpoint, version, unit, start, "end",
+                   row_number() OVER (PARTITION BY endpoint ORDER BY start, "end", version) AS place
+            FROM (SELECT DISTINCT endpoint, version, unit, start, "end" FROM part WHERE "end" <= :until) AS due
+        ) AS placed WHERE place <= :at_once ORDER BY endpoint, start, "end", version
     """
-    rows = await session.execute(text(select), {"until": until, "limit": limit})
+    rows = await session.execute(text(select), {"until": until, "at_once": at_once})
     return [WindowKey(r.endpoint, r.version, r.unit, r.start, r.end) for r in rows]
 
 

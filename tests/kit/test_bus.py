@@ -182,6 +182,27 @@ async def test_what_cannot_be_understood_is_a_dead_letter_at_once_and_blocks_not
     assert letter["fairlead-service"] == "governor"
 
 
+async def test_a_key_or_a_header_that_no_table_takes_is_a_dead_letter_and_blocks_nothing(
+    settings_of: ServiceSettings, governor: Governor
+) -> None:
+    said = headers(UseCaseRegistered, "catalog", governor.mine, Context(ENGINEER), "retail")
+    odd = f"{governor.mine}\0"
+    async with running(bus(settings_of, governor).run()):
+        async with Producer(settings_of("catalog")) as producer:
+            value = use_case(governor.mine, 1).to_json()
+            await producer.send_all([
+                ("usecase.registered", odd.encode(), value, said),
+                ("usecase.registered", governor.mine.encode(), value, [*said, ("ce_id", None)]),
+                ("usecase.registered", governor.mine.encode(), value, [*said, ("note", b"\xff")]),
+            ])  # fmt: skip
+        await publish(settings_of("catalog"), governor.mine, use_case(governor.mine, 2).to_json())
+        await eventually(lambda: governor.heard == [2], within=20)
+        assert await eventually(lambda: dead(settings_of("console"), odd), within=10)
+        letters = await dead(settings_of("console"), governor.mine)
+    reasons = [letter["__connect.errors.exception.message"] for letter in letters]
+    assert reasons == ["not a CloudEvent: no header ce_id", "a header is not UTF-8"]
+
+
 async def test_a_domain_refusal_in_a_handler_is_a_dead_letter(settings_of: ServiceSettings, governor: Governor) -> None:
     governor.fail = lambda e: Invalid("nobody of that name") if e.risk_tier == 1 else None
     async with running(bus(settings_of, governor).run()):

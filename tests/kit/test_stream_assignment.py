@@ -6,7 +6,7 @@ import pytest
 from aiokafka import TopicPartition
 
 from services.kit.health import Progress
-from services.kit.stream import BatchConsumer, _SeekOnAssignment
+from services.kit.stream import BatchConsumer, _is_end, _SeekOnAssignment
 
 ONE, TWO = TopicPartition("inference.logged", 0), TopicPartition("inference.logged", 1)
 
@@ -90,3 +90,10 @@ async def test_what_was_read_across_an_assignment_is_read_again_from_the_stored_
     await folding._poll(consumer, consumer.listener)  # type: ignore[arg-type]
     assert folding.folded == []
     assert consumer.sought == {ONE: 7}
+
+
+@pytest.mark.parametrize(
+    ("highwater", "position", "end"), [(0, 0, True), (None, 0, False), (7, 6, False), (7, 7, True), (7, 8, True)]
+)
+def test_an_empty_partition_is_read_to_its_end(highwater: int | None, position: int, end: bool) -> None:
+    assert _is_end(highwater, position) is end

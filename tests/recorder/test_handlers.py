@@ -209,6 +209,7 @@ async def test_what_is_no_outcome_is_a_dead_letter_with_its_reason(
     good = {"inference_id": said["inference_id"], "label": 1}
     wrong: list[dict[str, Any] | bytes] = [
         b"no json", {"row": 0}, {"inference_id": "a", "row": "7"}, good | {"row": 5}, {"inference_id": "b"},
+        good | {"label": "a\0b"},
     ]  # fmt: skip
     async with running(recorder_settings) as client:
         await say_logged(speaker("scorer"), [said])
@@ -227,7 +228,7 @@ async def test_what_is_no_outcome_is_a_dead_letter_with_its_reason(
 
         told = await eventually(reasons, within=15)
     assert len(told) == len(wrong)
-    for part in ("not JSON", "inference_id", "row: Input should be a valid integer", "has 1 rows", "label"):
+    for part in ("not JSON", "inference_id", "row: Input should be a valid integer", "has 1 rows", "label", "NUL"):
         assert any(part in reason for reason in told), (part, told)
 
 

@@ -1,6 +1,8 @@
 """Closes windows: one owner per endpoint merges their parts in order, judges, and says what it found."""
 
 import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from itertools import groupby
 from math import log
@@ -28,6 +30,16 @@ from .versions import Versions, Watched
 Array = NDArray[Any]
 
 
+@dataclass(frozen=True)
+class Closed:
+    """How a round ended."""
+
+    still_open: bool
+    """Whether rows lie in windows that are not closed."""
+    failed: Mapping[str, str]
+    """By endpoint, why its windows could not be closed; the next round tries again."""
+
+
 class Closing:
     """The owner's work: each endpoint's due windows in one transaction."""
 
@@ -37,17 +49,16 @@ class Closing:
         self._versions = versions
         self._lateness = timedelta(seconds=settings.lateness_s)
 
-    async def close_due(self) -> bool:
-        """Close every window that event time has passed; answers whether any window is still open."""
+    async def close_due(self) -> Closed:
+        """Close every window that event time has passed, whatever becomes of one endpoint's."""
         with use(Context(system("monitor"))):
             async with self._db.reading() as session:
                 reached = await store.watermark(session, InferenceLogged.topic.partitions, self._lateness)
                 due = await store.windows_to_close(session, reached) if reached else []
                 still_open = bool(due) or await store.anything_open(session)
         by_endpoint = [(of, list(keys)) for of, keys in groupby(due, key=lambda key: (key.endpoint, key.unit))]
-        for _, failure in await each("windows", by_endpoint, self._close):
-            raise failure  # after all others had their turn; it is told and tried again
-        return still_open
+        failed = await each("windows", by_endpoint, self._close)
+        return Closed(still_open, {of[0]: f"{type(error).__name__}: {error}" for (of, _), error in failed})
 
     async def _close(self, one: tuple[tuple[str, str], list[WindowKey]]) -> None:
         (endpoint, unit), keys = one

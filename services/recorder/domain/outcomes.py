@@ -43,6 +43,9 @@ def checked(event: OutcomeReported) -> OutcomeReported:
         raise Invalid("inference_id: it is empty or longer than 100 characters", "inference_id")
     if not 0 <= event.row < 2**31:
         raise Invalid("row: rows count from 0", "row")
+    if "\0" in event.inference_id or (isinstance(event.label, str) and "\0" in event.label):
+        name = "inference_id" if "\0" in event.inference_id else "label"
+        raise Invalid(f"{name}: it holds a NUL character", name)
     if event.label is None and event.value is None:
         raise Invalid("label: an outcome has a label, a value or both", "label")
     if isinstance(event.label, str) and len(event.label) > _TEXT_AT_MOST:

@@ -171,7 +171,7 @@ def _event(record: Record) -> OutcomeReported:
 def _actor(record: Record) -> str:
     """Who says so, by its own word: Kafka tells a consumer no principal."""
     said: Iterable[bytes] = (value for name, value in record.headers if name == "ce_source")
-    return "topic:" + next(iter(said), b"").decode(errors="replace")[:200]
+    return "topic:" + (next(iter(said), b"") or b"").decode(errors="replace").replace("\0", "")[:200]
 
 
 def _outgoing(known: Known, event: OutcomeObserved) -> Outgoing:
