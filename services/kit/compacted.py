@@ -13,7 +13,7 @@ from contracts import Envelope, Event
 from .cloudevents import envelope
 from .errors import Invalid
 from .health import Progress
-from .kafka import IDLE_FETCH_MS, Connection, is_away, partitions_of
+from .kafka import IDLE_FETCH_MS, Connection, Pulse, is_away, partitions_of
 from .settings import Settings
 from .telemetry import COMPACTED_UNREAD, get_logger
 
@@ -84,12 +84,16 @@ class CompactedTopic(Generic[E]):
             for tp in tops:
                 positions.setdefault(tp, beginnings[tp])
                 consumer.seek(tp, positions[tp])
+            pulse = Pulse(consumer)
             while True:
                 # The position moves over compacted records and transaction markers; the last record's offset does not.
                 if not self.caught_up.is_set() and all([await consumer.position(tp) >= ends[tp] for tp in tops]):
                     self.caught_up.set()
-                self._tell()
-                for tp, records in (await consumer.getmany(timeout_ms=1000)).items():
+                self._tell(await pulse.beats())
+                found = await consumer.getmany(timeout_ms=1000)
+                if found:
+                    pulse.felt()
+                for tp, records in found.items():
                     for record in records:
                         if change := self._change(record):
                             yield change
@@ -115,12 +119,14 @@ class CompactedTopic(Generic[E]):
             )
             return None
 
-    def _tell(self) -> None:
+    def _tell(self, answered: bool) -> None:
         COMPACTED_UNREAD.labels(self._event.topic.name).set(len(self.unread))
         if self._progress is None:
             return
         if self.unread:
             key, reason = next(iter(self.unread.items()))
             self._progress.fail(self._name, f"the newest state of {key[:80]} is not understood {reason}")
+        elif not answered:
+            self._progress.fail(self._name, "Kafka does not answer")
         elif self.caught_up.is_set():
             self._progress.beat(self._name)
