@@ -65,6 +65,10 @@ class Delivery:
     headers: tuple[tuple[str, bytes], ...]
 
 
+class HalfDone(Exception):
+    """A handler failed after its transaction: another try would find the event handled and end as if all were well."""
+
+
 class Bus:
     """Delivers events to use cases: each has its effect once, none is skipped silently."""
 
@@ -171,7 +175,7 @@ class Bus:
             await self._parking.something_arrived()
 
     async def _work(self, delivery: Delivery) -> None:
-        """Let the use case have its effect. Raises NotYet, Refusal, or what went wrong three times."""
+        """Let the use case have its effect. Raises NotYet, Refusal, HalfDone, or what went wrong three times."""
         subscription, about, event = self._decode(delivery)
         for attempt in range(1, _ATTEMPTS + 1):
             claim = Claim("inbox", f"{about.source} {about.id}")
@@ -186,10 +190,10 @@ class Bus:
             except AlreadyHandled:
                 EVENTS_HANDLED.labels(delivery.topic, "repeat").inc()
                 return
-            except (NotYet, Refusal):
-                raise
             except Exception as error:
-                if is_away(error) or attempt == _ATTEMPTS:
+                if claim.taken:
+                    raise HalfDone(f"its transaction is done, what followed is not: {error!r}") from error
+                if isinstance(error, (NotYet, Refusal)) or is_away(error) or attempt == _ATTEMPTS:
                     raise
                 log.warning(
                     "a handler failed and is tried again", topic=delivery.topic, attempt=attempt, exc_info=error
