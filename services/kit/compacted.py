@@ -74,8 +74,8 @@ class CompactedTopic(Generic[E]):
             **connection.aiokafka(), enable_auto_commit=False, auto_offset_reset="earliest",
             isolation_level="read_committed", fetch_max_wait_ms=IDLE_FETCH_MS,
         )  # fmt: skip
-        await consumer.start()
-        try:
+        try:  # a start that is cancelled has tasks and connections too
+            await consumer.start()
             name = self._event.topic.name
             while not (tops := await partitions_of(consumer, name)):
                 await asyncio.sleep(0.5)

@@ -310,8 +310,8 @@ class TransactionalStream:
             max_partition_fetch_bytes=4 * 1024 * 1024, metadata_max_age_ms=30_000, client_id=self.group,
             fetch_max_wait_ms=IDLE_FETCH_MS,
         )  # fmt: skip
-        await consumer.start()
-        try:
+        try:  # a start that is cancelled has tasks and connections too
+            await consumer.start()
             await self._learn_partitions(consumer)
             self._pulse = Pulse(consumer)
             consumer.subscribe([self.topic], listener=_Listener(self, consumer))
