@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from contracts import Envelope, Event
 
+from .again import Backoff
 from .cloudevents import envelope
 from .errors import Invalid
 from .health import Progress
@@ -53,11 +54,10 @@ class CompactedTopic(Generic[E]):
     async def changes(self) -> AsyncIterator[Change[E]]:
         """Every change, from the topic's start; after an interruption from where it was."""
         positions: dict[TopicPartition, int] = {}
-        delay = 0.2
+        backoff = Backoff(0.2)
         while True:
             try:
                 async for change in self._follow(positions):
-                    delay = 0.2
                     yield change
             except Exception as error:
                 if not is_away(error):
@@ -65,8 +65,7 @@ class CompactedTopic(Generic[E]):
                 if self._progress:
                     self._progress.fail(self._name, f"{type(error).__name__}: {error}")
                 log.warning("a compacted topic is away", topic=self._event.topic.name, error=str(error)[:200])
-                await asyncio.sleep(delay)
-                delay = min(delay * 2, 5.0)
+                await asyncio.sleep(backoff.pause())
 
     async def _follow(self, positions: dict[TopicPartition, int]) -> AsyncIterator[Change[E]]:
         connection = Connection.read(self._settings.kafka_properties)

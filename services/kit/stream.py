@@ -10,6 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from . import kafka, poison
+from .again import Backoff
 from .away import is_away
 from .context import Context, system, use
 from .db import Database, Tx
@@ -107,7 +108,7 @@ class BatchConsumer:
 
     async def run(self) -> None:
         """Consume until cancelled; Kafka or PostgreSQL being away, or a partition that moved, only delays."""
-        delay = 0.2
+        backoff = Backoff(0.2)
         while True:
             try:
                 await self._consume()
@@ -116,8 +117,7 @@ class BatchConsumer:
                     raise
                 self._progress.fail(self._name, f"{type(error).__name__}: {error}")
                 log.warning("a stream is delayed", group=self._group, error=str(error)[:200])
-                await asyncio.sleep(delay)
-                delay = min(delay * 2, 5.0)
+                await asyncio.sleep(backoff.pause())
 
     async def _consume(self) -> None:
         connection = kafka.Connection.read(self._settings.kafka_properties)

@@ -15,6 +15,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from . import poison
+from .again import Backoff
 from .errors import Unavailable
 from .health import Progress
 from .kafka import IDLE_FETCH_MS, Connection, Pulse, partitions_of
@@ -272,7 +273,7 @@ class TransactionalStream:
 
     async def run(self) -> None:
         """Until cancelled; a broker that is away is waited for without bound."""
-        delay = 0.5
+        backoff = Backoff(0.5)
         while True:
             try:
                 await self._live()
@@ -281,8 +282,7 @@ class TransactionalStream:
                 expected = isinstance(error, (KafkaError, OSError, ConsumerBroken))
                 log.warning("the stream starts again", topic=self.topic, exc_info=None if expected else error,
                             error=repr(error)[:300])  # fmt: skip
-            await asyncio.sleep(delay)
-            delay = min(delay * 2, 5.0)
+            await asyncio.sleep(backoff.pause())
 
     def producer(self, partition: int) -> AIOKafkaProducer:
         """A producer under the partition's static id; an abandoned transaction hides others' rows for 10 s at most."""
