@@ -1,6 +1,7 @@
 """Jobs that go on: one that fails is started again."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeVar
 
@@ -14,6 +15,25 @@ T = TypeVar("T")
 
 _LONGEST_S = 10.0
 _STEADY_S = 15.0
+_FORGIVEN_S = 60.0
+
+
+class Backoff:
+    """Growing pauses between attempts that fail, short again after a while without a failure."""
+
+    def __init__(self, first_s: float, longest_s: float = 5.0) -> None:
+        self._first_s, self._longest_s = first_s, longest_s
+        self._next_s = first_s
+        self._goes_on_at = 0.0
+
+    def pause(self) -> float:
+        """An attempt failed: how long to wait before the next."""
+        at = time.monotonic()
+        if at - self._goes_on_at > _FORGIVEN_S:
+            self._next_s = self._first_s
+        pause, self._next_s = self._next_s, min(self._next_s * 2, self._longest_s)
+        self._goes_on_at = at + pause
+        return pause
 
 
 async def again(name: str, job: Callable[[], Awaitable[None]], progress: Progress) -> None:
@@ -21,10 +41,9 @@ async def again(name: str, job: Callable[[], Awaitable[None]], progress: Progres
 
     Readiness tells of the failure until the job has run on for a while.
     """
-    delay, loop = 0.2, asyncio.get_running_loop()
+    backoff, loop = Backoff(0.4, _LONGEST_S), asyncio.get_running_loop()
     steady: asyncio.TimerHandle | None = None
     while True:
-        started = loop.time()
         try:
             await job()
             return
@@ -34,8 +53,7 @@ async def again(name: str, job: Callable[[], Awaitable[None]], progress: Progres
         finally:
             if steady:
                 steady.cancel()
-        delay = 0.2 if loop.time() - started > 60 else min(delay * 2, _LONGEST_S)
-        await asyncio.sleep(delay)
+        await asyncio.sleep(backoff.pause())
         steady = loop.call_later(_STEADY_S, progress.beat, name)
 
 

@@ -27,6 +27,7 @@ log = get_logger(__name__)
 
 _ATTEMPTS = 3
 _PAUSE_S = 5.0
+_CLUSTER = "bus cluster"
 
 _envelope: ContextVar[Envelope] = ContextVar("fairlead_envelope")
 
@@ -64,6 +65,10 @@ class Delivery:
     headers: tuple[tuple[str, bytes], ...]
 
 
+class HalfDone(Exception):
+    """A handler failed after its transaction: another try would find the event handled and end as if all were well."""
+
+
 class Bus:
     """Delivers events to use cases: each has its effect once, none is skipped silently."""
 
@@ -86,14 +91,16 @@ class Bus:
             security=connection.faststream(), enable_idempotence=True, acks="all", logger=None, client_id=service,
             max_request_size=deadletters.LARGEST_LETTER,
         )  # fmt: skip
+        self._subscriber = None
         if self._table:
             # One consumer over all control topics: thirty idle consumers cost twice what eight do.
-            subscriber = self._broker.subscriber(
+            self._subscriber = self._broker.subscriber(
                 *self._table, group_id=service, auto_offset_reset="earliest", isolation_level="read_committed",
                 ack_policy=AckPolicy.MANUAL, no_reply=True, parser=_unparsed, decoder=_undecoded,
                 fetch_max_wait_ms=kafka.IDLE_FETCH_MS,
             )  # fmt: skip
-            subscriber(self._receive)
+            self._subscriber(self._receive)
+            progress.expect(_CLUSTER, grace_s=10.0)
         progress.expect("bus", grace_s=10.0)
 
     async def run(self) -> None:
@@ -110,10 +117,25 @@ class Bus:
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, _PAUSE_S)
         self._progress.beat("bus")
+        watch = asyncio.create_task(self._watch(), name="bus watch")
         try:
             await self._parking.run()
         finally:
+            watch.cancel()
             await self._broker.stop()
+
+    async def _watch(self) -> None:
+        """FastStream waits for a cluster that is away and tells nobody."""
+        if self._subscriber is None or self._subscriber.consumer is None:
+            return
+        pulse = kafka.Pulse(self._subscriber.consumer)
+        while True:
+            # A part of its own: it must not cover what `bus` says of its handlers.
+            if await pulse.beats():
+                self._progress.beat(_CLUSTER)
+            else:
+                self._progress.fail(_CLUSTER, "Kafka does not answer")
+            await asyncio.sleep(kafka.PULSE_S)
 
     async def _receive(self, message: KafkaMessage) -> None:
         record: Any = message.raw_message
@@ -159,7 +181,7 @@ class Bus:
             await self._parking.something_arrived()
 
     async def _work(self, delivery: Delivery) -> None:
-        """Let the use case have its effect. Raises NotYet, Refusal, or what went wrong three times."""
+        """Let the use case have its effect. Raises NotYet, Refusal, HalfDone, or what went wrong three times."""
         subscription, about, event = self._decode(delivery)
         for attempt in range(1, _ATTEMPTS + 1):
             claim = Claim("inbox", f"{about.source} {about.id}")
@@ -174,10 +196,10 @@ class Bus:
             except AlreadyHandled:
                 EVENTS_HANDLED.labels(delivery.topic, "repeat").inc()
                 return
-            except (NotYet, Refusal):
-                raise
             except Exception as error:
-                if is_away(error) or attempt == _ATTEMPTS:
+                if claim.taken:
+                    raise HalfDone(f"its transaction is done, what followed is not: {error!r}") from error
+                if isinstance(error, (NotYet, Refusal)) or is_away(error) or attempt == _ATTEMPTS:
                     raise
                 log.warning(
                     "a handler failed and is tried again", topic=delivery.topic, attempt=attempt, exc_info=error

@@ -10,10 +10,11 @@ from pydantic import ValidationError
 
 from contracts import Envelope, Event
 
+from .again import Backoff
 from .cloudevents import envelope
 from .errors import Invalid
 from .health import Progress
-from .kafka import IDLE_FETCH_MS, Connection, is_away, partitions_of
+from .kafka import IDLE_FETCH_MS, Connection, Pulse, is_away, partitions_of
 from .settings import Settings
 from .telemetry import COMPACTED_UNREAD, get_logger
 
@@ -53,11 +54,10 @@ class CompactedTopic(Generic[E]):
     async def changes(self) -> AsyncIterator[Change[E]]:
         """Every change, from the topic's start; after an interruption from where it was."""
         positions: dict[TopicPartition, int] = {}
-        delay = 0.2
+        backoff = Backoff(0.2)
         while True:
             try:
                 async for change in self._follow(positions):
-                    delay = 0.2
                     yield change
             except Exception as error:
                 if not is_away(error):
@@ -65,8 +65,7 @@ class CompactedTopic(Generic[E]):
                 if self._progress:
                     self._progress.fail(self._name, f"{type(error).__name__}: {error}")
                 log.warning("a compacted topic is away", topic=self._event.topic.name, error=str(error)[:200])
-                await asyncio.sleep(delay)
-                delay = min(delay * 2, 5.0)
+                await asyncio.sleep(backoff.pause())
 
     async def _follow(self, positions: dict[TopicPartition, int]) -> AsyncIterator[Change[E]]:
         connection = Connection.read(self._settings.kafka_properties)
@@ -74,8 +73,8 @@ class CompactedTopic(Generic[E]):
             **connection.aiokafka(), enable_auto_commit=False, auto_offset_reset="earliest",
             isolation_level="read_committed", fetch_max_wait_ms=IDLE_FETCH_MS,
         )  # fmt: skip
-        await consumer.start()
-        try:
+        try:  # a start that is cancelled has tasks and connections too
+            await consumer.start()
             name = self._event.topic.name
             while not (tops := await partitions_of(consumer, name)):
                 await asyncio.sleep(0.5)
@@ -84,12 +83,16 @@ class CompactedTopic(Generic[E]):
             for tp in tops:
                 positions.setdefault(tp, beginnings[tp])
                 consumer.seek(tp, positions[tp])
+            pulse = Pulse(consumer)
             while True:
                 # The position moves over compacted records and transaction markers; the last record's offset does not.
                 if not self.caught_up.is_set() and all([await consumer.position(tp) >= ends[tp] for tp in tops]):
                     self.caught_up.set()
-                self._tell()
-                for tp, records in (await consumer.getmany(timeout_ms=1000)).items():
+                self._tell(await pulse.beats())
+                found = await consumer.getmany(timeout_ms=1000)
+                if found:
+                    pulse.felt()
+                for tp, records in found.items():
                     for record in records:
                         if change := self._change(record):
                             yield change
@@ -115,12 +118,14 @@ class CompactedTopic(Generic[E]):
             )
             return None
 
-    def _tell(self) -> None:
+    def _tell(self, answered: bool) -> None:
         COMPACTED_UNREAD.labels(self._event.topic.name).set(len(self.unread))
         if self._progress is None:
             return
         if self.unread:
             key, reason = next(iter(self.unread.items()))
             self._progress.fail(self._name, f"the newest state of {key[:80]} is not understood {reason}")
+        elif not answered:
+            self._progress.fail(self._name, "Kafka does not answer")
         elif self.caught_up.is_set():
             self._progress.beat(self._name)

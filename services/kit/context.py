@@ -42,6 +42,7 @@ class Claim:
     digest: Callable[[], str] = str
     """What was asked; known at the latest when the first transaction begins."""
     taken: bool = False
+    """Whether the transaction that writes it is open or committed: only that one's rollback gives it back."""
 
 
 @dataclass(frozen=True)

@@ -160,18 +160,18 @@ class Database:
     @asynccontextmanager
     async def transaction(self, unit: str | None = None) -> AsyncIterator[Tx]:
         """One use case. Acts in the caller's units, in the event's unit inside a handler, or in `unit`."""
-        context = current()
+        context, took = current(), False
         try:
             async with AsyncSession(self.engine, expire_on_commit=False) as session, session.begin():
                 await self._see(session, context, unit)
                 if context.claim:
-                    await _take(session, context.claim)
+                    took = await _take(session, context.claim)
                 tx = Tx(session, self.service, context, unit or _home_unit(context))
                 yield tx
                 await session.flush()
                 await tx.write_outbox()
         except BaseException:
-            if context.claim:
+            if context.claim and took:
                 context.claim.taken = False  # rolled back with everything else
             raise
         if tx.outgoing:
@@ -205,8 +205,11 @@ def _home_unit(context: Context) -> str:
     return next(iter(units)) if len(units) == 1 else EVERY_UNIT
 
 
-async def _take(session: AsyncSession, claim: Claim) -> None:
-    """Write the inbox row or the idempotency key. Raises AlreadyHandled or Conflict for a repeat."""
+async def _take(session: AsyncSession, claim: Claim) -> bool:
+    """Write the inbox row or the idempotency key; answers whether it was this transaction that did.
+
+    Raises AlreadyHandled or Conflict for a repeat.
+    """
     if claim.kind == "inbox":
         if claim.taken:
             raise RuntimeError("a handler has one transaction: its inbox row is already spent")
@@ -217,4 +220,7 @@ async def _take(session: AsyncSession, claim: Claim) -> None:
         insert = "INSERT INTO idempotency (key, digest) VALUES (:key, :digest) ON CONFLICT DO NOTHING RETURNING 1"
         if (await session.execute(text(insert), {"key": claim.key, "digest": claim.digest()})).first() is None:
             raise Conflict("a request with this Idempotency-Key is being done or was done; its answer is not there")
+    else:
+        return False
     claim.taken = True
+    return True

@@ -1,11 +1,14 @@
 """How to reach Kafka: one properties file, as Java and librdkafka take it, for every client here."""
 
+import asyncio
 import ssl
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.cluster import ClusterMetadata
 from aiokafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError, RequestTimedOutError
 from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
 
@@ -13,6 +16,9 @@ AWAY = (KafkaConnectionError, KafkaTimeoutError, RequestTimedOutError, Connectio
 """What Kafka's absence looks like: never a reason for a dead letter."""
 IDLE_FETCH_MS = 1000
 """How long a broker may wait for the first byte: what comes is sent at once; an idle consumer asks only so often."""
+PULSE_S = 5.0
+"""How often an idle consumer asks whether the cluster is still there."""
+_ANSWER_S = 3.0
 
 
 def is_away(error: BaseException) -> bool:
@@ -84,3 +90,32 @@ async def partitions_of(consumer: AIOKafkaConsumer, *topics: str) -> list[TopicP
     # partitions_for_topic() knows only topics that were assigned before, and topics() keeps what it learns to itself.
     cluster = await consumer._client.fetch_all_metadata()  # pyright: ignore[reportPrivateUsage]
     return [TopicPartition(topic, p) for topic in topics for p in sorted(cluster.partitions_for_topic(topic) or ())]
+
+
+class Pulse:
+    """Whether the cluster answers a consumer: its `getmany` is as empty while the broker is gone as without news."""
+
+    def __init__(self, consumer: AIOKafkaConsumer) -> None:
+        self._consumer = consumer
+        self._answered = True
+        self._asked_at = time.monotonic()
+
+    def felt(self) -> None:
+        """Records came: nobody need ask."""
+        self._answered, self._asked_at = True, time.monotonic()
+
+    async def beats(self) -> bool:
+        """Whether the cluster answered last; asks it at most every `PULSE_S`, with one small request."""
+        if time.monotonic() - self._asked_at >= PULSE_S:
+            self._asked_at = time.monotonic()
+            self._answered = await self._ask()
+        return self._answered
+
+    async def _ask(self) -> bool:
+        client = self._consumer._client  # pyright: ignore[reportPrivateUsage]
+        # Only of the consumer's own topics, and into a table of its own: what the consumer knows stays its affair.
+        asked = client._metadata_update(ClusterMetadata(), client._topics)  # pyright: ignore[reportPrivateUsage]
+        try:
+            return bool(await asyncio.wait_for(asked, _ANSWER_S))
+        except (KafkaError, OSError, TimeoutError):
+            return False

@@ -8,6 +8,7 @@ from aiokafka import AIOKafkaProducer
 from sqlalchemy import text
 
 from . import kafka
+from .again import Backoff
 from .away import is_away
 from .db import Database
 from .health import Progress
@@ -39,7 +40,7 @@ class Relay:
 
     async def run(self) -> None:
         """Publish until cancelled; Kafka or PostgreSQL being away only delays."""
-        delay = 0.1
+        backoff = Backoff(0.1)
         while True:
             try:
                 await self._lead()
@@ -48,8 +49,7 @@ class Relay:
                     raise
                 self._progress.fail("outbox", f"{type(error).__name__}: {error}")
                 log.warning("outbox is delayed", error=str(error)[:200])
-                await asyncio.sleep(delay)
-                delay = min(delay * 2, 5.0)
+                await asyncio.sleep(backoff.pause())
 
     async def _lead(self) -> None:
         """Publish as long as this process holds the service's relay lock."""

@@ -10,6 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from . import kafka, poison
+from .again import Backoff
 from .away import is_away
 from .context import Context, system, use
 from .db import Database, Tx
@@ -107,7 +108,7 @@ class BatchConsumer:
 
     async def run(self) -> None:
         """Consume until cancelled; Kafka or PostgreSQL being away, or a partition that moved, only delays."""
-        delay = 0.2
+        backoff = Backoff(0.2)
         while True:
             try:
                 await self._consume()
@@ -116,8 +117,7 @@ class BatchConsumer:
                     raise
                 self._progress.fail(self._name, f"{type(error).__name__}: {error}")
                 log.warning("a stream is delayed", group=self._group, error=str(error)[:200])
-                await asyncio.sleep(delay)
-                delay = min(delay * 2, 5.0)
+                await asyncio.sleep(backoff.pause())
 
     async def _consume(self) -> None:
         connection = kafka.Connection.read(self._settings.kafka_properties)
@@ -125,12 +125,13 @@ class BatchConsumer:
             **connection.aiokafka(), group_id=self._group, enable_auto_commit=False, auto_offset_reset="earliest",
             isolation_level="read_committed", fetch_max_wait_ms=kafka.IDLE_FETCH_MS, max_partition_fetch_bytes=4 * 1024 * 1024,
         )  # fmt: skip
-        listener = _SeekOnAssignment(consumer, self._positions)
+        listener, pulse = _SeekOnAssignment(consumer, self._positions), kafka.Pulse(consumer)
         consumer.subscribe(self._topics, listener=listener)
         try:
             await consumer.start()
             while True:
                 fetched = await self._poll(consumer, listener)
+                await self._tell_progress(pulse, fetched)
                 await self._between_polls(consumer, listener)
                 if fetched and self._pause_s:
                     await asyncio.sleep(self._pause_s)
@@ -225,8 +226,15 @@ class BatchConsumer:
             await session.execute(text(moved + " AND next = :stored"), place | {"stored": stored})
         raise Moved(f"{tp.topic}[{tp.partition}] begins again at {found}")
 
+    async def _tell_progress(self, pulse: kafka.Pulse, fetched: bool) -> None:
+        if fetched:
+            pulse.felt()
+        if await pulse.beats():
+            self._progress.beat(self._name)
+        else:
+            self._progress.fail(self._name, "Kafka does not answer")
+
     async def _between_polls(self, consumer: AIOKafkaConsumer, listener: "_SeekOnAssignment") -> None:
-        self._progress.beat(self._name)
         # aiokafka's positions, not ours: they also pass the markers that end transactions.
         read = {tp: await consumer.position(tp) for tp in listener.sought()}
         if self._tick:
@@ -307,6 +315,7 @@ def _is_end(highwater: int | None, position: int) -> bool:
 
 async def _tell_group(consumer: AIOKafkaConsumer, positions: dict[TopicPartition, int]) -> None:
     try:
-        await consumer.commit(positions)
-    except kafka.KafkaError as error:
+        # aiokafka would look for the group's coordinator for as long as Kafka is away.
+        await asyncio.wait_for(consumer.commit(positions), 5)
+    except (kafka.KafkaError, TimeoutError) as error:
         log.debug("the group's offsets are not told", error=str(error)[:200])

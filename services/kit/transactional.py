@@ -15,9 +15,10 @@ from aiokafka.errors import KafkaError
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from . import poison
+from .again import Backoff
 from .errors import Unavailable
 from .health import Progress
-from .kafka import IDLE_FETCH_MS, Connection, partitions_of
+from .kafka import IDLE_FETCH_MS, Connection, Pulse, partitions_of
 from .telemetry import STREAM_LAG, STREAM_RECORDS, get_logger
 
 Headers = list[tuple[str, bytes]]
@@ -199,7 +200,7 @@ class Lane:
             found = await poison.read(self._consumer, self._tp, self._limit, timeout_ms=300)
         except KafkaError as error:
             raise ConsumerBroken(repr(error)) from error
-        self._stream.progress.beat(self._stream.part)
+        await self._stream.tell_progress(fetched=bool(found))
         if end := self._consumer.highwater(self._tp):
             position = await self._consumer.position(self._tp)
             STREAM_LAG.labels(self._tp.topic, str(self._tp.partition)).set(max(0, end - position))
@@ -263,6 +264,7 @@ class TransactionalStream:
         self._outputs = outputs
         self._session_timeout_ms = session_timeout_ms
         self._lanes: dict[TopicPartition, Lane] = {}
+        self._pulse: Pulse | None = None
 
     @property
     def owned(self) -> set[int]:
@@ -271,7 +273,7 @@ class TransactionalStream:
 
     async def run(self) -> None:
         """Until cancelled; a broker that is away is waited for without bound."""
-        delay = 0.5
+        backoff = Backoff(0.5)
         while True:
             try:
                 await self._live()
@@ -280,8 +282,7 @@ class TransactionalStream:
                 expected = isinstance(error, (KafkaError, OSError, ConsumerBroken))
                 log.warning("the stream starts again", topic=self.topic, exc_info=None if expected else error,
                             error=repr(error)[:300])  # fmt: skip
-            await asyncio.sleep(delay)
-            delay = min(delay * 2, 5.0)
+            await asyncio.sleep(backoff.pause())
 
     def producer(self, partition: int) -> AIOKafkaProducer:
         """A producer under the partition's static id; an abandoned transaction hides others' rows for 10 s at most."""
@@ -295,6 +296,13 @@ class TransactionalStream:
         self.progress.fail(self.part, f"partition {partition}: {error!r}")
         log.warning("a lane opens again", topic=self.topic, partition=partition, error=repr(error)[:300])
 
+    async def tell_progress(self, *, fetched: bool) -> None:
+        """The consumer was read; where it gave nothing, only a cluster that answers is progress."""
+        if fetched or self._pulse is None or await self._pulse.beats():
+            self.progress.beat(self.part)
+        else:
+            self.progress.fail(self.part, "Kafka does not answer")
+
     async def _live(self) -> None:
         consumer = AIOKafkaConsumer(
             **self._connection.aiokafka(), group_id=self.group, enable_auto_commit=False, auto_offset_reset="earliest",
@@ -302,9 +310,10 @@ class TransactionalStream:
             max_partition_fetch_bytes=4 * 1024 * 1024, metadata_max_age_ms=30_000, client_id=self.group,
             fetch_max_wait_ms=IDLE_FETCH_MS,
         )  # fmt: skip
-        await consumer.start()
-        try:
+        try:  # a start that is cancelled has tasks and connections too
+            await consumer.start()
             await self._learn_partitions(consumer)
+            self._pulse = Pulse(consumer)
             consumer.subscribe([self.topic], listener=_Listener(self, consumer))
             await self._watch(consumer)
         finally:
@@ -333,7 +342,7 @@ class TransactionalStream:
             await consumer.getmany(nowhere, timeout_ms=0)
             tasks = [lane.task for lane in self._lanes.values()]
             if not tasks:
-                self.progress.beat(self.part)
+                await self.tell_progress(fetched=False)
                 await asyncio.sleep(0.2)
                 continue
             done, _ = await asyncio.wait(tasks, timeout=0.5, return_when=asyncio.FIRST_EXCEPTION)

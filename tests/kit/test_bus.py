@@ -229,6 +229,29 @@ async def test_an_unexpected_error_is_tried_three_times_then_a_dead_letter(
     assert tries == [1, 1, 1, 2]
 
 
+async def test_what_fails_after_the_transaction_is_a_dead_letter_not_a_repeat(
+    service_db: ServiceDb, settings_of: ServiceSettings
+) -> None:
+    db, mine, tries = service_db("governor"), fresh(), list[int]()
+
+    async def hear(event: UseCaseRegistered) -> None:
+        if event.use_case != mine:
+            return
+        tries.append(event.risk_tier)
+        async with db.transaction() as tx:
+            tx.record("heard", event.use_case)
+        async with db.transaction() as tx:
+            tx.record("heard again", event.use_case)
+
+    listening = Bus(settings_of("governor"), "governor", db, [on(UseCaseRegistered, hear)], Progress())
+    async with running(listening.run()):
+        await publish(settings_of("catalog"), mine, use_case(mine, 1).to_json())
+        [letter] = await eventually(lambda: dead(settings_of("console"), mine), within=20)
+    assert letter["__connect.errors.exception.class.name"] == "HalfDone"
+    assert "one transaction" in letter["__connect.errors.exception.message"]
+    assert tries == [1]
+
+
 async def test_an_event_that_came_too_early_waits_and_keeps_its_keys_order(
     settings_of: ServiceSettings, governor: Governor
 ) -> None:

@@ -1,7 +1,12 @@
 """Compacted state that cannot be read is told, and what was known before still holds."""
 
+import asyncio
 from collections.abc import Callable
+from typing import Any
 from uuid import uuid4
+
+import pytest
+from aiokafka import AIOKafkaConsumer
 
 from contracts import ReplicaReported, Service
 from services.kit.cloudevents import headers
@@ -9,9 +14,11 @@ from services.kit.compacted import CompactedTopic
 from services.kit.context import Context, system
 from services.kit.health import Progress
 from services.kit.ids import now
+from services.kit.kafka import Connection
 from services.kit.producer import Outgoing, Producer
 from services.kit.settings import Settings
 from services.kit.testing import eventually
+from services.kit.transactional import TransactionalStream
 
 from .test_bus import running
 
@@ -50,3 +57,47 @@ async def test_a_newest_state_that_is_not_understood_is_told_until_a_later_one_i
         await producer.send_all([report(endpoint, 3)])
         await eventually(lambda: seen == [1, 3] and told() is None, within=20)
     assert not topic.unread
+
+
+class Starting:
+    """Consumers that hang in their start, as with a broker that takes connections and does not answer."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.begun = asyncio.Event()
+        self.stopped = 0
+
+        async def start(_: AIOKafkaConsumer) -> None:
+            self.begun.set()
+            await asyncio.Event().wait()
+
+        async def stop(_: AIOKafkaConsumer) -> None:
+            self.stopped += 1
+
+        monkeypatch.setattr(AIOKafkaConsumer, "start", start)
+        monkeypatch.setattr(AIOKafkaConsumer, "stop", stop)
+
+
+async def test_a_follower_that_is_cancelled_in_its_start_closes_its_consumer(
+    settings_of: Callable[[Service], Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    starting = Starting(monkeypatch)
+    topic = CompactedTopic(settings_of("deployer"), ReplicaReported)
+
+    async def follow() -> None:
+        async for _ in topic.changes():
+            pass
+
+    async with running(follow()):
+        await starting.begun.wait()
+    assert starting.stopped == 1
+
+
+async def test_a_transactional_stream_that_is_cancelled_in_its_start_closes_its_consumer(
+    settings_of: Callable[[Service], Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    starting, connection = Starting(monkeypatch), Connection.read(settings_of("scorer").kafka_properties)
+    work: Any = None  # nothing is read
+    stream = TransactionalStream(connection, "replica.reported", "scorer.starting", work, [], Progress())
+    async with running(stream.run()):
+        await starting.begun.wait()
+    assert starting.stopped == 1

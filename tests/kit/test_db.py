@@ -124,9 +124,25 @@ async def test_a_handler_has_one_transaction(service_db: ServiceDb) -> None:
     with use(Context(system("catalog"), claim=Claim("inbox", "/fairlead/x 3"))):
         async with db.transaction():
             pass
-        with pytest.raises(RuntimeError, match="one transaction"):
+        for _ in range(2):  # a failed second one does not give the claim back: it is spent
+            with pytest.raises(RuntimeError, match="one transaction"):
+                async with db.transaction():
+                    pass
+
+
+async def test_a_later_transaction_that_fails_does_not_give_back_the_idempotency_key(service_db: ServiceDb) -> None:
+    db = service_db("catalog")
+    with use(Context(RETAIL, claim=Claim("idempotency", "engineer\nkey"))) as context:
+        async with db.transaction() as tx:
+            tx.emit(retired(1))
+        with pytest.raises(ZeroDivisionError):
             async with db.transaction():
-                pass
+                raise ZeroDivisionError
+        assert context.claim is not None
+        assert context.claim.taken
+        async with db.transaction() as tx:
+            tx.emit(retired(2))
+    assert len(await rows(db, "SELECT * FROM outbox WHERE audit IS NULL")) == 2
 
 
 async def test_a_key_that_was_used_stops_the_second_writer(service_db: ServiceDb) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from services.kit import again as jobs
 from services.kit import health
-from services.kit.again import again
+from services.kit.again import Backoff, again
 from services.kit.health import Progress
 from services.kit.testing import eventually
 
@@ -61,3 +61,20 @@ async def test_a_job_that_crashes_again_and_again_makes_its_service_not_ready(mo
     await eventually(lambda: "ZeroDivisionError" in progress.problems().get("job", ""))
     await eventually(lambda: progress.problems() == {})
     task.cancel()
+
+
+def test_pauses_grow_and_are_short_again_after_a_while_without_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    at = [100.0]
+    monkeypatch.setattr(jobs.time, "monotonic", lambda: at[0])
+    backoff = Backoff(0.5, longest_s=3.0)
+
+    def pauses(count: int) -> list[float]:
+        found: list[float] = []
+        for _ in range(count):
+            found.append(backoff.pause())
+            at[0] += found[-1] + 1
+        return found
+
+    assert pauses(5) == [0.5, 1.0, 2.0, 3.0, 3.0]
+    at[0] += 61
+    assert pauses(3) == [0.5, 1.0, 2.0]
