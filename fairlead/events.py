@@ -18,7 +18,7 @@ from .wire import unreachable
 
 _RETRY_S = 1.0
 _SILENCE_S = 45.0
-"""The console says something every 15 s; a longer silence means that the connection is gone."""
+"""The console says something every 10 s; a longer silence means that the connection is gone."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class EventStream:
 
     def _take(self, message: "Message", line: str) -> Occurrence | None:
         document = message.feed(line)
-        if message.id:
+        if line == "" and message.id:  # a message that broke off before its end was not given out
             self._position = message.id
         return _occurrence(document) if document else None
 

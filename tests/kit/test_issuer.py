@@ -262,6 +262,9 @@ async def test_an_issuer_that_answers_nonsense_is_as_good_as_away(
         ("localhost:9092,[::1]:9093", "postgresql://a:b@localhost/fairlead", True),
         ("kafka.example:9092", "postgresql://a:b@127.0.0.1:5432/fairlead", False),
         ("127.0.0.1:9092", "postgresql://a:b@10.0.0.7:5432/fairlead", False),
+        ("127.0.0.1:9092", "postgresql://a:b@/fairlead?host=db.example", False),
+        ("127.0.0.1:9092", "postgresql://a:b@localhost:5432,db.example/fairlead", False),
+        ("127.0.0.1:9092", "postgresql://a:b@[::1]:5432/fairlead?host=/run/postgresql", True),
     ],
 )
 def test_the_embedded_issuer_is_for_one_machine(tmp_path: Path, servers: str, database: str, here: bool) -> None:

@@ -4,10 +4,10 @@ from collections.abc import Callable, Sequence
 
 import orjson
 from prometheus_client import Counter
-from sqlalchemy.exc import DBAPIError, InterfaceError
 
 from contracts import DeploymentChanged, InferenceImported, InferenceLogged, Variant
 from services.kit import deadletters
+from services.kit.away import is_away
 from services.kit.context import Context, system, use
 from services.kit.db import Database
 from services.kit.errors import Invalid, Refusal
@@ -124,7 +124,9 @@ class ImportWork:
             with use(Context(system("scorer"))):
                 async with self._db.transaction() as tx:
                     return await store.claim(tx.session, partition, records)
-        except (DBAPIError, InterfaceError, OSError) as error:
+        except Exception as error:
+            if not is_away(error):
+                raise  # a statement's own fault: the record that made it is found by halving
             raise TimeoutError(f"PostgreSQL is away: {error!r}"[:200]) from error
 
     async def _say(self, partition: int, record: Incoming, log: LogRecord, out: Output) -> None:
