@@ -1,4 +1,4 @@
-"""Makes roles, schemas and tables of all services: `python -m services.kit.migrate` (`fairlead migrate`).
+"""Makes roles, schemas and tables of all services: `python -m services.kit.migrate`.
 
 Takes an administrator's URL from `FAIRLEAD_DATABASE`; writes every service's own URL into `secrets/database.json`.
 """
