@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 from services.kit.db import Database
+from services.kit.health import Progress
 from services.kit.service import Parts
 from services.kit.signing import KeyRing, Signer
 
@@ -15,7 +16,7 @@ from .usecases import Deployer
 
 
 def build(settings: DeployerSettings) -> Parts:
-    db = Database(settings.service_database, "deployer")
+    db, progress = Database(settings.service_database, "deployer"), Progress()
     deployer = Deployer(
         db,
         Signer(settings.keys / "deployer.key", "deployer"),
@@ -30,5 +31,6 @@ def build(settings: DeployerSettings) -> Parts:
         db=db,
         routers=[api.router(deployer)],
         subscriptions=subscriptions(deployer),
-        jobs=[FollowReplicas(settings, deployer).run, ClearAway(deployer).run],
+        progress=progress,
+        jobs=[FollowReplicas(settings, deployer, progress).run, ClearAway(deployer).run],
     )

@@ -6,6 +6,7 @@ from contracts import ReplicaReported
 from services.kit.again import each
 from services.kit.compacted import CompactedTopic
 from services.kit.context import Context, system, use
+from services.kit.health import Progress
 
 from .settings import DeployerSettings
 from .usecases import Deployer
@@ -16,12 +17,12 @@ _LOOK_S = 5.0
 class FollowReplicas:
     """Reads `replica.reported` from its start: what each replica has is state, not news."""
 
-    def __init__(self, settings: DeployerSettings, deployer: Deployer) -> None:
-        self._settings = settings
+    def __init__(self, settings: DeployerSettings, deployer: Deployer, progress: Progress) -> None:
+        self._topic = CompactedTopic(settings, ReplicaReported, progress)
         self._deployer = deployer
 
     async def run(self) -> None:
-        async for change in CompactedTopic(self._settings, ReplicaReported).changes():
+        async for change in self._topic.changes():
             if change.event is not None:
                 with use(Context(system("deployer"))):
                     await self._deployer.note_replica(change.event)

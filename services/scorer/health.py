@@ -1,16 +1,54 @@
 """When a worker is ready: at its desired state, and able to log what it answers."""
 
+import asyncio
+import os
 import time
+from pathlib import Path
 from typing import Any
 
+import orjson
+
+from services.kit.health import Progress
+
 from .dataplane import DataPlane
-from .files import Watched
+from .files import Watched, tell
 from .follower import Follower
 from .settings import ScorerSettings
 from .spool import Spool
 
 _QUIET_S = 30.0
 _ALMOST_FULL = 0.95
+_SAYING = ("streams", "batches")
+"""The processes that tell of their parts as `Told`: nobody can ask them."""
+
+
+class Told:
+    """What another process of the host says of its parts, in a file: `tell` writes it, readiness shows it."""
+
+    def __init__(self, run_folder: Path, process: str) -> None:
+        self._process = process
+        self._file = Watched(path_of(run_folder, process))
+        self._said: dict[str, Any] = {}
+
+    def delays(self) -> dict[str, str]:
+        """Its parts that do not get on; itself, when it has said nothing for a while."""
+        self._said = self._file.changed() or self._said
+        if not self._said or time.time() - self._said["at"] > _QUIET_S:
+            return {f"process {self._process}": "has not been heard of"}
+        return {f"{self._process}: {part}": reason for part, reason in self._said["problems"].items()}
+
+
+def path_of(run_folder: Path, process: str) -> Path:
+    """Where a process says how its parts get on."""
+    return run_folder / "health" / f"{process}.json"
+
+
+async def tell_progress(run_folder: Path, process: str, progress: Progress) -> None:
+    """Say once a second how the parts of this process get on, for the workers' readiness."""
+    while True:
+        said = {"pid": os.getpid(), "at": time.time(), "problems": progress.problems()}
+        tell(path_of(run_folder, process), orjson.dumps(said))
+        await asyncio.sleep(1)
 
 
 class Health:
@@ -23,6 +61,7 @@ class Health:
         self._limit = settings.spool_bytes // settings.workers
         self._forwarder = Watched(settings.run_folder / "forwarder.json")
         self._children = Watched(settings.run_folder / "children.json")
+        self._told = [Told(settings.run_folder, process) for process in _SAYING]
         self._failing: dict[str, str] = {}
         self._said: dict[str, Any] = {}
 
@@ -43,7 +82,10 @@ class Health:
         """What does not get on, though answers do: the log, single models, other processes of the host."""
         if (failing := self._children.changed()) is not None:
             self._failing = failing
-        found = self._models() | {f"process {name}": reason for name, reason in self._failing.items()}
+        found = self._models()
+        for told in self._told:
+            found |= told.delays()
+        found |= {f"process {name}": reason for name, reason in self._failing.items()}
         self._said = self._forwarder.changed() or self._said
         if not self._said or time.time() - self._said["at"] > _QUIET_S:
             found["forwarder"] = "has not been heard of"

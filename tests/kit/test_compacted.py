@@ -70,8 +70,11 @@ class Starting:
             self.begun.set()
             await asyncio.Event().wait()
 
-        async def stop(_: AIOKafkaConsumer) -> None:
+        close = AIOKafkaConsumer.stop
+
+        async def stop(consumer: AIOKafkaConsumer) -> None:
             self.stopped += 1
+            await close(consumer)
 
         monkeypatch.setattr(AIOKafkaConsumer, "start", start)
         monkeypatch.setattr(AIOKafkaConsumer, "stop", stop)

@@ -232,6 +232,12 @@ async def test_the_host_is_ready_and_shows_all_processes_metrics(host: Host, end
             return 'fairlead_scorer_logged_total{slot="0",process="forwarder"}' in page
 
         await eventually(logged, within=10)
+
+        async def all_said() -> bool:
+            delayed = (await client.get("/readyz")).json()["delayed"]
+            return not delayed.keys() & {"process streams", "process batches"}
+
+        await eventually(all_said, within=20)
         page = (await client.get("/metrics")).text
     assert 'process="agent"' in page
     names = [line.split()[2] for line in page.splitlines() if line.startswith("# TYPE ")]

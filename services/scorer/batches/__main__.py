@@ -1,9 +1,6 @@
 """`python -m services.scorer.batches`: does the batches that wait, and takes in what foreign runtimes inferred."""
 
 import asyncio
-import os
-
-import orjson
 
 from services.kit.again import again
 from services.kit.db import Database
@@ -12,7 +9,7 @@ from services.kit.kafka import Connection
 from services.kit.objects import Objects
 from services.kit.transactional import TransactionalStream
 
-from ..files import tell
+from ..health import tell_progress
 from ..imports.work import ImportWork
 from ..process import run_child
 from ..settings import ScorerSettings
@@ -33,7 +30,7 @@ async def main(settings: ScorerSettings, stop: asyncio.Event) -> None:
         Connection.read(settings.kafka_properties), work.imported, "scorer.imports", work, work.outputs, progress
     )  # fmt: skip
     jobs = (
-        again("batches", runner.run, progress), imports.run(), _tell(settings, progress),
+        again("batches", runner.run, progress), imports.run(), tell_progress(settings.run_folder, "batches", progress),
         again("batches http", lambda: serve(settings, db, inputs, serving, progress), progress),
         again("outbox", lambda: publish(settings, db, progress), progress),
     )  # fmt: skip
@@ -43,14 +40,6 @@ async def main(settings: ScorerSettings, stop: asyncio.Event) -> None:
         task.cancel()
     await asyncio.wait(tasks, timeout=8)
     await db.close()
-
-
-async def _tell(settings: ScorerSettings, progress: Progress) -> None:
-    """Health of a process that nobody can ask."""
-    path = settings.run_folder / "health" / "batches.json"
-    while True:
-        tell(path, orjson.dumps({"pid": os.getpid(), "problems": progress.problems()}))
-        await asyncio.sleep(1)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,8 @@
 """Which streams run in this process: one for each endpoint that streams, as the desired state says."""
 
 import asyncio
-import os
 from dataclasses import dataclass
 from typing import Any
-
-import orjson
 
 from contracts import InferenceCompleted
 from services.kit.health import Progress
@@ -15,8 +12,9 @@ from services.kit.telemetry import get_logger
 from services.kit.transactional import TransactionalStream
 
 from ..dataplane import DataPlane, Endpoint
-from ..files import Watched, tell
+from ..files import Watched
 from ..follower import Follower
+from ..health import tell_progress
 from ..settings import ScorerSettings
 from .history import History
 from .work import EndpointWork
@@ -124,11 +122,7 @@ class Streams:
             self._progress.parts.pop(stream.part, None)
 
     async def _tell(self) -> None:
-        """Health of a process that nobody can ask."""
-        path = self._settings.run_folder / "health" / "streams.json"
-        while True:
-            tell(path, orjson.dumps({"pid": os.getpid(), "problems": self._progress.problems()}))
-            await asyncio.sleep(1)
+        await tell_progress(self._settings.run_folder, "streams", self._progress)
 
 
 async def _follow_others(history: History, stream: TransactionalStream) -> None:
