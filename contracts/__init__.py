@@ -16,7 +16,7 @@ from .governor import (
     Signature,
     Statement,
 )
-from .model import Column, Datatype, Format, ModelSchema, Scan, TensorSpec, Training
+from .model import NUMPY_OF, Column, Datatype, Format, ModelSchema, Scan, TensorSpec, Training
 from .monitor import ColumnReport, DriftDetected, FeatureEvidence, Latency, MonitorReported, Window
 from .profile import AxisProfile, CategoricalProfile, ColumnProfile, NumericProfile, Profile, Rotation
 from .recorder import OutcomeObserved, OutcomeReported
@@ -33,7 +33,7 @@ from .scorer import (
 from .topology import EVENTS, HEARS, SAYS, event_of
 
 __all__ = [
-    "EVENTS", "HEARS", "SAYS", "SERVICES",
+    "EVENTS", "HEARS", "NUMPY_OF", "SAYS", "SERVICES",
     "AxisProfile", "CategoricalProfile", "ColumnProfile", "NumericProfile", "Profile", "Rotation",
     "AlertRaised", "AlertResolved", "ApprovalGranted", "ApprovalRejected", "ApprovalRequested", "ApprovalRevoked",
     "AuditRecorded", "AuditSealed", "Column", "ColumnReport", "Datatype", "DeploymentChanged", "DeploymentRequested",

@@ -9,6 +9,12 @@ Datatype = Literal[
 ]
 """The tensor datatypes of the Open Inference Protocol V2."""
 
+NUMPY_OF: dict[Datatype, str] = {
+    "BOOL": "bool", "UINT8": "u1", "UINT16": "u2", "UINT32": "u4", "UINT64": "u8",
+    "INT8": "i1", "INT16": "i2", "INT32": "i4", "INT64": "i8", "FP16": "f2", "FP32": "f4", "FP64": "f8", "BYTES": "O",
+}  # fmt: skip
+"""What numpy calls them; `BYTES` are objects."""
+
 Format = Literal["onnx", "sklearn"]
 """How the model file is written. `onnx` runs in process; `sklearn` (skops) runs in the sandbox."""
 

@@ -9,11 +9,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from contracts import Column, TensorSpec
+from contracts import NUMPY_OF, Column, TensorSpec
 from services.kit.errors import Invalid
 
 from .domain import Manifest
-from .formats import NUMPY, Model, Tensors
+from .formats import Model, Tensors
 
 MAX_ROWS = 2_000_000
 MAX_CELLS = 200_000_000
@@ -96,10 +96,10 @@ def _check_range(column: Column, values: NDArray[np.float32]) -> None:
 def feed(inputs: tuple[TensorSpec, ...], columns: tuple[Column, ...], rows: NDArray[np.float32]) -> Tensors:
     """The tensors of some rows: one matrix, or one tensor for each column."""
     if len(inputs) == 1 and len(inputs[0].shape) == 2:
-        return {inputs[0].name: rows.astype(NUMPY[inputs[0].datatype])}
+        return {inputs[0].name: rows.astype(NUMPY_OF[inputs[0].datatype])}
     place = {column.name: index for index, column in enumerate(columns)}
     return {
-        each.name: rows[:, place[each.name]].astype(NUMPY[each.datatype]).reshape([-1] + [1] * (len(each.shape) - 1))
+        each.name: rows[:, place[each.name]].astype(NUMPY_OF[each.datatype]).reshape([-1] + [1] * (len(each.shape) - 1))
         for each in inputs
     }
 
@@ -108,7 +108,7 @@ def blank(inputs: tuple[TensorSpec, ...]) -> Tensors:
     """One row of zeros for a model whose package brings no rows."""
     return {
         each.name: np.full([max(1, size) for size in each.shape], b"" if each.datatype == "BYTES" else 0)
-        .astype(NUMPY[each.datatype])
+        .astype(NUMPY_OF[each.datatype])
         for each in inputs
     }  # fmt: skip
 

@@ -301,10 +301,11 @@ async def outcomes(session: AsyncSession, inference_id: str) -> list[OutcomeRow]
     return [OutcomeRow(r.row, r.label, r.value, r.reported_by, r.reported_at, r.observed_at) for r in rows]
 
 
-async def labels(session: AsyncSession, endpoint: str) -> list[tuple[str, int, float | str]]:
-    """The known truth of an endpoint's rows: inference, row, label."""
+async def labels(session: AsyncSession, ids: Sequence[str]) -> list[tuple[str, int, float | str]]:
+    """The known truth of some inferences' rows: inference, row, label."""
     select = """
-        SELECT inference_id, "row", label FROM outcome WHERE endpoint = :e AND state = 'observed' AND label IS NOT NULL
+        SELECT inference_id, "row", label FROM outcome
+        WHERE inference_id = ANY (CAST(:ids AS text[])) AND state = 'observed' AND label IS NOT NULL
     """
-    rows = await session.execute(text(select), {"e": endpoint})
+    rows = await session.execute(text(select), {"ids": list(ids)})
     return [(r.inference_id, r.row, r.label) for r in rows]

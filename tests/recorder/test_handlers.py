@@ -288,7 +288,7 @@ async def test_a_snapshot_holds_the_models_columns_and_the_labels_that_are_known
         assert (await client.ask("POST", "/v1/snapshots", "data-scientist", json=elsewhere)).status_code == 404
     assert snapshot["rows"] == 60
     table = pq.read_table(pa.BufferReader(await Objects(recorder_settings).get(snapshot["digest"])))
-    assert {*streams.NAMES, "label", "inference_id", "row", "received_at"} <= set(table.column_names)
+    assert {field.name for field in table.schema.field("features").type} == set(streams.NAMES)
     row = next(r for r in table.to_pylist() if (r["inference_id"], r["row"]) == (said[3]["inference_id"], 1))
-    assert row["label"] == 1.0 and row["a"] == pytest.approx(said[3]["request"]["inputs"][0]["data"][5])
+    assert row["label"] == 1.0 and row["features"]["a"] == pytest.approx(said[3]["request"]["inputs"][0]["data"][5])
     assert table["label"].null_count == 40

@@ -77,15 +77,32 @@ def package(recipe: str | None = RECIPE, threshold: float = 0.2, **manifest: obj
 def snapshot(rows: int = 800, threshold: float = 0.6, labelled: int | None = None, without: str = "") -> bytes:
     """Recorded rows as the recorder freezes them, in which the truth is `size > threshold`."""
     random = np.random.default_rng(rows)
-    size, noise = random.random(rows), random.random(rows)
-    truth = [float(value > threshold) if labelled is None or n < labelled else None for n, value in enumerate(size)]
-    table = pa.table({
-        "size": size, "noise": noise, "label": pa.array(truth, pa.float64()), "row": [0] * rows,
-        "inference_id": [f"inference-{n}" for n in range(rows)], "received_at": [now()] * rows,
+    columns = {"size": random.random(rows), "noise": random.random(rows)}
+    truth = [float(v > threshold) if labelled is None or n < labelled else None for n, v in enumerate(columns["size"])]
+    columns.pop(without, None)
+    return frozen({name: values.tolist() for name, values in columns.items()}, truth)
+
+
+def frozen(columns: dict[str, list[float | str | None]], truth: list[float | str | None]) -> bytes:
+    """A snapshot of rows of these columns, each of an inference of its own."""
+    ids = [f"inference-{n}" for n in range(len(truth))]
+    about = {"inference_id": ids, "row": [0] * len(truth), "received_at": [now()] * len(truth)}
+    table = pa.table(about | {
+        "label": _numbers(truth), "label_text": _texts(truth),
+        "features": pa.StructArray.from_arrays([_numbers(each) for each in columns.values()], names=list(columns)),
+        "texts": pa.StructArray.from_arrays([_texts(each) for each in columns.values()], names=list(columns)),
     })  # fmt: skip
     packed = io.BytesIO()
-    pq.write_table(table.select([name for name in table.column_names if name != without]), packed)
+    pq.write_table(table, packed)
     return packed.getvalue()
+
+
+def _numbers(values: list[float | str | None]) -> pa.Array:
+    return pa.array([None if isinstance(v, str) else v for v in values], pa.float64())
+
+
+def _texts(values: list[float | str | None]) -> pa.Array:
+    return pa.array([v if isinstance(v, str) else None for v in values], pa.string())
 
 
 def registered(digest: str, *, version: int = 1, training: Training | None = None) -> ModelRegistered:

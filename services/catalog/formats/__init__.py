@@ -5,12 +5,8 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from contracts import Datatype, TensorSpec
+from contracts import TensorSpec
 
-NUMPY: dict[Datatype, str] = {
-    "BOOL": "bool", "UINT8": "u1", "UINT16": "u2", "UINT32": "u4", "UINT64": "u8",
-    "INT8": "i1", "INT16": "i2", "INT32": "i4", "INT64": "i8", "FP16": "f2", "FP32": "f4", "FP64": "f8", "BYTES": "O",
-}  # fmt: skip
 Tensors = dict[str, NDArray[Any]]
 
 

@@ -1,7 +1,7 @@
 """Recorded rows and their observed labels, frozen into one object: what a retraining learns from."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -16,12 +16,19 @@ from contracts import ModelSchema
 from services.kit.db import Database
 from services.kit.errors import NotFound
 from services.kit.objects import Objects
+from services.kit.telemetry import get_logger
 
 from .. import store
 from ..files import Files
 
-_READ = ["inference_id", "row", "model", "version", "received_at", "features", "texts", "prediction", "score"]
-LABEL = "label"
+log = get_logger(__name__)
+
+_ABOUT = ["inference_id", "row", "received_at", "version", "prediction", "prediction_text", "score"]
+"""What a snapshot keeps of a row beside its columns, as the recorded files have it."""
+_READ = [*_ABOUT, "model", "features", "texts"]
+_ORDER = [("received_at", "ascending"), ("inference_id", "ascending"), ("row", "ascending")]
+
+Label = tuple[str, int, float | str]
 
 
 @dataclass(frozen=True)
@@ -31,6 +38,20 @@ class Snapshot:
     digest: str
     rows: int
     labelled: int
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which rows of the files, and which columns of the model."""
+
+    model: str
+    since: datetime | None
+    columns: tuple[str, ...]
+
+    @classmethod
+    def of(cls, model: str, since: datetime | None, schema: ModelSchema) -> "Wanted":
+        """A model without declared columns has its input tensors for columns."""
+        return cls(model, since, tuple(each.name for each in schema.columns or schema.inputs))
 
 
 class Snapshots:
@@ -43,51 +64,84 @@ class Snapshots:
         self._rows_at_most = rows_at_most
 
     async def make(self, endpoint: str, model: str, since: datetime | None, unit: str | None = None) -> Snapshot:
-        """Freeze the newest rows of a model behind an endpoint. Raises NotFound where there are none."""
+        """Freeze the newest rows of a model behind an endpoint. Raises NotFound where there are none.
+
+        One file is in memory at a time, whatever the snapshot grows to.
+        """
         async with self._db.reading(unit) as session:
-            schema = await store.newest_schema(session, endpoint, model)
+            wanted = Wanted.of(model, since, await store.newest_schema(session, endpoint, model))
             files = await store.files_of(session, endpoint, since)
-            labels = await store.labels(session, endpoint)
         with TemporaryDirectory(prefix="fairlead-snapshot-") as place:
-            path = Path(place) / "snapshot.parquet"
-            rows, labelled = await asyncio.to_thread(self._write, path, files, labels, schema, model, since)
+            parts, rows, labelled = await self._parts(Path(place), files, wanted, unit)
             if rows == 0:
                 raise NotFound(f"no rows of {model} behind {endpoint} are recorded{f' since {since}' if since else ''}")
-            digest = await self._objects.put_file(path)
+            whole = Path(place) / "snapshot.parquet"
+            await asyncio.to_thread(_join, whole, reversed(parts))
+            digest = await self._objects.put_file(whole)
         async with self._db.transaction(unit) as tx:
             tx.record("snapshot.made", f"{endpoint}/{model}", digest=digest, rows=rows, labelled=labelled)
         return Snapshot(digest, rows, labelled)
 
-    def _write(
-        self, path: Path, files: Sequence[tuple[str, int]], labels: Sequence[tuple[str, int, float | str]],
-        schema: ModelSchema, model: str, since: datetime | None,
-    ) -> tuple[int, int]:  # fmt: skip
-        parts: list[pa.Table] = []
-        rows = 0
-        for place, count in files:
+    async def _parts(
+        self, place: Path, files: Sequence[tuple[str, int]], wanted: Wanted, unit: str | None
+    ) -> tuple[list[Path], int, int]:
+        """A part for each file that has such rows, newest first; how many rows they have, and how many labels."""
+        parts: list[Path] = []
+        rows = labelled = 0
+        for path, count in files:
             if rows + count > self._rows_at_most and parts:
                 break
-            part = self._files.read(place, columns=_READ)
-            kept = pc.equal(part["model"], model)  # pyright: ignore[reportAttributeAccessIssue]
-            if since is not None:
-                kept = pc.and_(kept, pc.greater_equal(part["received_at"], pa.scalar(since, part["received_at"].type)))  # pyright: ignore[reportAttributeAccessIssue]
-            parts.append(_widened(part.filter(kept), schema))
-            rows += parts[-1].num_rows
-        if rows == 0:
-            return 0, 0
-        table = pa.concat_tables(parts, promote_options="permissive")
-        table = _labelled(table, labels).sort_by([("received_at", "ascending"), ("inference_id", "ascending")])
-        pq.write_table(table, path, compression="zstd")
-        return table.num_rows, table.num_rows - table[LABEL].null_count
+            part = await asyncio.to_thread(self._read, path, wanted)
+            if part is None or not part.num_rows:
+                continue
+            ids = pc.unique(part["inference_id"]).to_pylist()  # pyright: ignore[reportAttributeAccessIssue]
+            async with self._db.reading(unit) as session:
+                labels = await store.labels(session, ids)
+            part = _widened(part, labels, wanted.columns)
+            parts.append(place / f"part-{len(parts)}.parquet")
+            await asyncio.to_thread(pq.write_table, part, parts[-1])
+            rows += part.num_rows
+            labelled += sum(part.num_rows - part[name].null_count for name in ("label", "label_text"))
+        return parts, rows, labelled
+
+    def _read(self, path: str, wanted: Wanted) -> pa.Table | None:
+        """The rows of a file that are wanted; None where it was removed meanwhile."""
+        try:
+            part = self._files.read(path, columns=_READ)
+        except FileNotFoundError:
+            log.error("a recorded file is not there: its rows are left out of a snapshot", path=path)
+            return None
+        kept = pc.equal(part["model"], wanted.model)  # pyright: ignore[reportAttributeAccessIssue]
+        if wanted.since is not None:
+            since = pa.scalar(wanted.since, part["received_at"].type)
+            kept = pc.and_(kept, pc.greater_equal(part["received_at"], since))  # pyright: ignore[reportAttributeAccessIssue]
+        return part.filter(kept).sort_by(_ORDER)
 
 
-def _widened(part: pa.Table, schema: ModelSchema) -> pa.Table:
-    """The maps as the model's columns; a column of texts where it has any."""
-    names = [column.name for column in schema.columns]
-    numbers, texts = _by_name(part["features"], names), _by_name(part["texts"], names)
-    columns = {name: texts.get(name, numbers.get(name, pa.nulls(part.num_rows, pa.float64()))) for name in names}
-    also = {"version": part["version"], "predicted": part["prediction"], "score": part["score"]}
-    return pa.table(also | columns | {name: part[name] for name in ("inference_id", "row", "received_at")})
+def _widened(part: pa.Table, labels: Iterable[Label], columns: Sequence[str]) -> pa.Table:
+    """The rows with their truth, and the maps as structures of the model's columns.
+
+    Columns lie in structures of their own, numbers in `features` and texts in `texts`: whatever a model calls them,
+    none takes the place of what a snapshot says about the row.
+    """
+    known = {(id, row): label for id, row, label in labels}
+    keys = zip(part["inference_id"].to_pylist(), part["row"].to_pylist(), strict=True)
+    truth = [known.get(key) for key in keys]
+    return pa.table(
+        {name: part[name] for name in _ABOUT}
+        | {
+            "label": pa.array([None if isinstance(v, str) else v for v in truth], pa.float64()),
+            "label_text": pa.array([v if isinstance(v, str) else None for v in truth], pa.string()),
+            "features": _structure(part["features"], columns, pa.float64()),
+            "texts": _structure(part["texts"], columns, pa.string()),
+        }
+    )
+
+
+def _structure(maps: pa.ChunkedArray, columns: Sequence[str], kind: pa.DataType) -> pa.Array:
+    found = _by_name(maps, columns)
+    values = [found.get(name, pa.nulls(len(maps), kind)) for name in columns]
+    return pa.StructArray.from_arrays(values, names=list(columns))
 
 
 def _by_name(maps: pa.ChunkedArray, names: Sequence[str]) -> dict[str, pa.Array]:
@@ -109,10 +163,11 @@ def _by_name(maps: pa.ChunkedArray, names: Sequence[str]) -> dict[str, pa.Array]
     return found
 
 
-def _labelled(table: pa.Table, labels: Sequence[tuple[str, int, float | str]]) -> pa.Table:
-    known = {(id, row): label for id, row, label in labels}
-    keys = zip(table["inference_id"].to_pylist(), table["row"].to_pylist(), strict=True)
-    found = [known.get(key) for key in keys]
-    if any(isinstance(label, str) for label in found):
-        return table.append_column(LABEL, pa.array([None if v is None else str(v) for v in found], pa.string()))
-    return table.append_column(LABEL, pa.array([None if v is None else float(v) for v in found], pa.float64()))
+def _join(whole: Path, parts: Iterable[Path]) -> None:
+    writer: pq.ParquetWriter | None = None
+    for part in parts:
+        table = pq.read_table(part)
+        writer = writer or pq.ParquetWriter(whole, table.schema, compression="zstd")
+        writer.write_table(table)
+    if writer:
+        writer.close()

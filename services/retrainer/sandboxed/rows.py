@@ -8,19 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from contracts import NUMPY_OF
 from services.retrainer.domain.jobs import too_few
 from services.retrainer.domain.split import held_out
 
 PRELOAD = ("pyarrow.parquet", "pyarrow.compute")
 
-_LABEL = "label"
-"""What the recorder calls the truth, whatever the model."""
-
-_DTYPES = {
-    "BOOL": np.bool_, "UINT8": np.uint8, "UINT16": np.uint16, "UINT32": np.uint32, "UINT64": np.uint64,
-    "INT8": np.int8, "INT16": np.int16, "INT32": np.int32, "INT64": np.int64,
-    "FP16": np.float16, "FP32": np.float32, "FP64": np.float64,
-}  # fmt: skip
+_SNAPSHOT = ("inference_id", "label", "label_text", "features", "texts")
+"""What of a snapshot is needed: the model's columns lie in the structures `features` (numbers) and `texts`."""
 
 
 def splitter(argument: bytes) -> Callable[[bytes], bytes]:
@@ -35,19 +30,18 @@ def splitter(argument: bytes) -> Callable[[bytes], bytes]:
 
 def _split(job: dict[str, Any], out: Path) -> dict[str, Any]:
     pq, pc = importlib.import_module("pyarrow.parquet"), importlib.import_module("pyarrow.compute")
-    table = pq.read_table(job["snapshot"])
-    wanted = [*job["columns"], _LABEL, "inference_id"]
-    if missing := [name for name in wanted if name not in table.column_names]:
+    snapshot = pq.ParquetFile(job["snapshot"])
+    if missing := _missing(snapshot.schema_arrow, job["columns"]):
         return {"refused": f"the snapshot has no column {', '.join(missing)[:300]}"}
-    recorded = table.num_rows
-    table = table.select(wanted).filter(pc.is_valid(table[_LABEL]))
-    # The recipe knows the label by the name that its package gave it.
-    table = table.rename_columns([job["label"] if name == _LABEL else name for name in wanted])
+    recorded = snapshot.metadata.num_rows
+    table = _labelled(pc, snapshot)
     counts = {"recorded": recorded, "labelled": table.num_rows}
     if refused := too_few(table.num_rows, recorded, job["needed"]):
         return counts | {"refused": refused}
     mask = held_out(table["inference_id"].to_pylist(), job["seed"], job["share"])
-    teaching, judging = table.filter(~mask).drop_columns(["inference_id"]), table.filter(mask)
+    # The recipe knows the label by the name that its package gave it.
+    rows = _plain_table(pc, table, job["columns"], job["label"])
+    teaching, judging = rows.filter(~mask), rows.filter(mask)
     if not teaching.num_rows or not judging.num_rows:
         return counts | {"refused": "the rows cannot be split: all of them fall on one side"}
     pq.write_table(teaching, out / "train.parquet", compression="zstd")
@@ -56,18 +50,48 @@ def _split(job: dict[str, Any], out: Path) -> dict[str, Any]:
     return counts | {"trained": teaching.num_rows, "held_out": judging.num_rows}
 
 
+def _missing(schema: Any, columns: list[str]) -> list[str]:
+    """What the recorder keeps of each row, and the model's columns in it, as far as they are not there."""
+    if absent := [name for name in _SNAPSHOT if name not in schema.names]:
+        return absent
+    recorded = {field.name for field in schema.field("features").type}
+    return [name for name in columns if name not in recorded]
+
+
+def _labelled(pc: Any, snapshot: Any) -> Any:
+    """The rows whose truth is known; a group of rows at a time, since most rows may have none."""
+    pa = importlib.import_module("pyarrow")
+    groups = (snapshot.read_row_group(n, columns=list(_SNAPSHOT)) for n in range(snapshot.num_row_groups))
+    known = [g.filter(pc.or_(pc.is_valid(g["label"]), pc.is_valid(g["label_text"]))) for g in groups]
+    return pa.concat_tables([snapshot.schema_arrow.empty_table().select(list(_SNAPSHOT)), *known])
+
+
+def _plain_table(pc: Any, table: Any, columns: list[str], label: str) -> Any:
+    """The model's columns and the label, each as numbers or, where any of its values is a text, as texts."""
+    pa = importlib.import_module("pyarrow")
+    found = {
+        name: _either(pc, pc.struct_field(table["features"], name), pc.struct_field(table["texts"], name))
+        for name in columns
+    }
+    return pa.table(found | {label: _either(pc, table["label"], table["label_text"])})
+
+
+def _either(pc: Any, numbers: Any, texts: Any) -> Any:
+    return numbers if texts.null_count == len(texts) else pc.coalesce(texts, pc.cast(numbers, "string"))
+
+
 def _inputs(table: Any, inputs: list[dict[str, Any]], columns: list[str]) -> dict[str, np.ndarray]:
     """The tensors of a model: one matrix of all columns, or one tensor for each column."""
     if len(inputs) == 1 and len(inputs[0]["shape"]) == 2 and inputs[0]["name"] not in columns:
         matrix = np.column_stack([_plain(table[name]) for name in columns])
-        return {inputs[0]["name"]: matrix.astype(_DTYPES[inputs[0]["datatype"]])}
+        return {inputs[0]["name"]: matrix.astype(NUMPY_OF[inputs[0]["datatype"]])}
     return {each["name"]: _tensor(table, each) for each in inputs}
 
 
 def _tensor(table: Any, spec: dict[str, Any]) -> np.ndarray:
     values = _plain(table[spec["name"]])
     if spec["datatype"] != "BYTES":
-        values = values.astype(_DTYPES[spec["datatype"]])
+        values = values.astype(NUMPY_OF[spec["datatype"]])
     return values.reshape(-1, 1) if len(spec["shape"]) == 2 else values
 
 
