@@ -53,7 +53,7 @@ class Stream:
         self._told = 0.0
         self._consumer = BatchConsumer(
             settings, db, [InferenceLogged.topic.name], "monitor", counting.fold, burial, tick=self._tick,
-            progress=progress, max_records=settings.batch_records, poll_ms=200,
+            progress=progress, max_records=settings.monitor_batch_records, poll_ms=200,
         )  # fmt: skip
         self.something_open = True
 
@@ -109,5 +109,7 @@ class Rounds:
     async def _tidy(self) -> None:
         with use(Context(system("monitor"))):
             async with self._db.transaction() as tx:
-                await store.tidy(tx.session, self._settings.kept_counts, timedelta(days=self._settings.kept_days))
+                await store.tidy(
+                    tx.session, self._settings.kept_counts, timedelta(days=self._settings.windows_kept_days)
+                )
                 await forget_old_writers(tx.session)

@@ -15,8 +15,9 @@ class MonitorSettings(Settings):
     """The detector looks after each so many rows, where there are not too many at once."""
     blocks_per_batch: int = Field(8, ge=1)
     """At a high rate the detector looks so often per batch of the stream: less often in rows, as often in time."""
-    batch_records: int = Field(4_000, ge=1)
+    monitor_batch_records: int = Field(4_000, ge=1)
     """Records that are counted in one transaction."""
     kept_counts: int = Field(2_000, ge=10)
     """So many newest windows of an endpoint keep their counts; older ones keep the report."""
-    kept_days: int = Field(30, ge=1)
+    windows_kept_days: int = Field(30, ge=1)
+    """Closed windows older than this go, with their reports."""

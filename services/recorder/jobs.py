@@ -50,7 +50,7 @@ class Inferences:
         self._assigned: set[int] = set()
         self._consumer = BatchConsumer(
             settings, db, [InferenceLogged.topic.name], "recorder", recording.fold, burial, tick=self._tick,
-            progress=progress, max_records=settings.batch_records,
+            progress=progress, max_records=settings.recorder_batch_records,
         )  # fmt: skip
 
     async def run(self) -> None:
@@ -134,9 +134,9 @@ class Joins:
     async def _forget(self) -> bool:
         """Remove some of what is too old; answers whether there was any."""
         async with self._db.transaction() as tx:
-            gone = await store.forget(tx.session, timedelta(days=self._settings.kept_days))
+            gone = await store.forget(tx.session, timedelta(days=self._settings.decisions_kept_days))
             if gone:
-                tx.record("inferences.removed", "retention", files=len(gone), days=self._settings.kept_days)
+                tx.record("inferences.removed", "retention", files=len(gone), days=self._settings.decisions_kept_days)
             # Before the commit: a file that nothing refers to any more would lie there for ever.
             for path in gone:
                 await asyncio.to_thread(self._files.remove, path)

@@ -12,8 +12,9 @@ class RecorderSettings(Settings):
 
     flush_s: float = Field(1.5, ge=0)
     """How long records are gathered for a file while nothing is behind: a decision can be looked up soon after."""
-    batch_records: int = Field(10_000, ge=1)
-    kept_days: int = Field(365, ge=1)
+    recorder_batch_records: int = Field(10_000, ge=1)
+    """Records of the log that are recorded in one transaction."""
+    decisions_kept_days: int = Field(365, ge=1)
     """Decisions and their files older than this are removed."""
     patience_days: int = Field(30, ge=1)
     """An outcome waits so long for its inference."""

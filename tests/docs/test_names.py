@@ -1,17 +1,22 @@
 """What the documents name is there: tests, files and make targets, so that nobody is sent to something that was moved."""
 
 import re
+from collections import Counter
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
+from contracts import SERVICES
 from deploy.embedded.home import ROOT
+from services.kit.settings import Settings
 
 DOCUMENTS = sorted(
     {ROOT / "README.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("*/README.md"), *ROOT.glob("*/*/README.md")}
 )
 _TEST = re.compile(r"tests/[\w/]+(?:\.py)?(?:::\w+)?")
 _LINK = re.compile(r"\]\((?!https?://|#)([^)#]+)")
+_VARIABLE = re.compile(r"\bFAIRLEAD_[A-Z_]+\b")
 _TARGET = re.compile(r"\bmake ([a-z-]+)\b")
 _ROW = re.compile(r"^\|(?!---)(.+)\|$", re.MULTILINE)
 
@@ -43,3 +48,25 @@ def test_every_promise_and_every_closed_trap_names_what_shows_it(name: str) -> N
     rows = _ROW.findall((ROOT / "docs" / name).read_text())[1:]
     assert len(rows) > 5
     assert [row for row in rows if not _TEST.search(row)] == []
+
+
+def own_settings() -> list[str]:
+    """The names of what each service can be told beside what every service can, one after the other."""
+    every = [vars(import_module(f"services.{service}.settings")).values() for service in SERVICES]
+    kinds = {kind for found in every for kind in found if isinstance(kind, type) and issubclass(kind, Settings)}
+    return [name for kind in kinds for name in set(kind.model_fields) - set(Settings.model_fields)]
+
+
+def test_no_two_services_are_told_different_things_by_one_variable() -> None:
+    assert {name for name, times in Counter(own_settings()).items() if times > 1} == set()
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_document_names_only_variables_that_somebody_reads(document: Path) -> None:
+    named = set(_VARIABLE.findall(document.read_text()))
+    settings = {f"FAIRLEAD_{name.upper()}" for name in [*own_settings(), *Settings.model_fields]}
+    code = (
+        path.read_text() for room in ("deploy", "fairlead", "tests", "bench") for path in (ROOT / room).rglob("*.py")
+    )
+    read = {name for text in code for name in _VARIABLE.findall(text)}
+    assert named - settings - read == set()

@@ -69,7 +69,9 @@ async def test_a_file_that_cannot_be_removed_is_not_forgotten(
 ) -> None:
     db, files = service_db("recorder"), Files(recorder_settings.inferences)
     joins = Joins(recorder_settings, db, None, None, files, Progress())  # type: ignore[arg-type]
-    path = await add(db, decision("old", "employment", "retail", timedelta(days=recorder_settings.kept_days + 1)))
+    path = await add(
+        db, decision("old", "employment", "retail", timedelta(days=recorder_settings.decisions_kept_days + 1))
+    )
     place = recorder_settings.inferences / path
     place.parent.mkdir(parents=True)
     place.touch()
