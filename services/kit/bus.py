@@ -184,7 +184,7 @@ class Bus:
         """Let the use case have its effect. Raises NotYet, Refusal, HalfDone, or what went wrong three times."""
         subscription, about, event = self._decode(delivery)
         for attempt in range(1, _ATTEMPTS + 1):
-            claim = Claim("inbox", f"{about.source} {about.id}")
+            claim = Claim(f"{about.source} {about.id}")
             caller = system(self._service, about.unit)
             story = {"correlation_id": about.correlation_id, "traceparent": about.traceparent}
             token = _envelope.set(about)

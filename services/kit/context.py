@@ -1,6 +1,6 @@
 """Who is asking, on whose behalf, and within which story: carried beside the call, not through it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
@@ -35,12 +35,9 @@ def system(service: Service, unit: str = EVERY_UNIT) -> Caller:
 
 @dataclass
 class Claim:
-    """Something that the first transaction of this call writes, so that a repeat has no second effect."""
+    """The event in hand: the one transaction of its handler writes it, so that a repeat has no second effect."""
 
-    kind: Literal["inbox", "idempotency"]
     key: str
-    digest: Callable[[], str] = str
-    """What was asked; known at the latest when the first transaction begins."""
     taken: bool = False
     """Whether the transaction that writes it is open or committed: only that one's rollback gives it back."""
 

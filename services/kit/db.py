@@ -1,8 +1,9 @@
 """One use case is one transaction: claim, effect, audit rows and outbox rows commit together or not at all."""
 
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import orjson
@@ -38,8 +39,17 @@ _WRITE_OUTBOX = text("""
 """)
 
 
+_KEEP_ANSWER = text("""
+    UPDATE idempotency SET status = :status, headers = CAST(:headers AS jsonb), body = :body WHERE key = :key
+""")
+
+
 class AlreadyHandled(Exception):
     """This event had its effect before; the consumer goes on."""
+
+
+class Repeated(Conflict):
+    """A request with this key was done before, or meanwhile; its answer is given again where it is known."""
 
 
 def is_away(error: BaseException) -> bool:
@@ -65,6 +75,8 @@ class Tx:
         self._unit = unit
         self._drafts: list[dict[str, Any]] = []
         self._audits = 0
+        self.then: list[Callable[[], None]] = []
+        """Called once it is committed: to wake who looks for what it wrote."""
 
     @property
     def outgoing(self) -> bool:
@@ -137,6 +149,29 @@ class Tx:
         await self.session.execute(_WRITE_OUTBOX, numbers | {"drafts": drafts})
 
 
+class Once(Claim):
+    """A request with an `Idempotency-Key`: key, effect and answer are one transaction, held open until the answer."""
+
+    def __init__(self, key: str, digest: Callable[[], str], open_: AsyncExitStack) -> None:
+        super().__init__(key)
+        self.digest = digest
+        """What was asked; known at the latest when the transaction begins."""
+        self.tx: Tx | None = None
+        """What was done; None while nothing was."""
+        self._open = open_
+
+    def hold(self, tx: Tx, ending: AsyncExitStack) -> None:
+        """The use case is done; its transaction ends with the request."""
+        self.tx = tx
+        self._open.push_async_exit(ending)
+
+    async def keep(self, status: int, headers: dict[str, str], body: bytes) -> None:
+        """Write the answer beside the effect; where there was none, there is nothing to give again."""
+        if self.tx:
+            values = {"key": self.key, "status": status, "headers": orjson.dumps(headers).decode(), "body": body}
+            await self.tx.session.execute(_KEEP_ANSWER, values)
+
+
 class Database:
     """A service's own schema, reached under its own plain role."""
 
@@ -159,31 +194,65 @@ class Database:
 
     @asynccontextmanager
     async def transaction(self, unit: str | None = None) -> AsyncIterator[Tx]:
-        """One use case. Acts in the caller's units, in the event's unit inside a handler, or in `unit`."""
-        context, took = current(), False
-        try:
-            async with AsyncSession(self.engine, expire_on_commit=False) as session, session.begin():
-                await self._see(session, context, unit)
-                if context.claim:
-                    took = await _take(session, context.claim)
-                tx = Tx(session, self.service, context, unit or _home_unit(context))
-                yield tx
-                await session.flush()
-                await tx.write_outbox()
-        except BaseException:
-            if context.claim and took:
-                context.claim.taken = False  # rolled back with everything else
-            raise
-        if tx.outgoing:
-            for wake in self.committed:
-                wake()
+        """One use case. Acts in the caller's units, in the event's unit inside a handler, or in `unit`.
+
+        In a request with an `Idempotency-Key` it commits once the answer is known, and with it. Raises AlreadyHandled
+        or Repeated for a repeat.
+        """
+        context = current()
+        async with AsyncExitStack() as open_:
+            tx = await self._begin(open_, context, unit)
+            yield tx
+            await tx.session.flush()
+            if isinstance(context.claim, Once):
+                context.claim.hold(tx, open_.pop_all())
+                return
+            await tx.write_outbox()
+        self._tell(tx)
+
+    @asynccontextmanager
+    async def once(self, key: str, digest: Callable[[], str]) -> AsyncIterator["Once"]:
+        """What is done within under this claim is one transaction, committed at the end with `Once.keep`'s answer."""
+        async with AsyncExitStack() as open_:
+            once = Once(key, digest, open_)
+            yield once
+            if once.tx:
+                await once.tx.write_outbox()
+        if once.tx:
+            self._tell(once.tx)
 
     @asynccontextmanager
     async def reading(self, unit: str | None = None) -> AsyncIterator[AsyncSession]:
-        """Read under the same row-level security."""
+        """Read under the same row-level security; after a transaction that is held for its answer, what it wrote."""
+        context = current()
+        if isinstance(context.claim, Once) and context.claim.tx:
+            await self._see(context.claim.tx.session, context, unit)
+            yield context.claim.tx.session
+            return
         async with AsyncSession(self.engine, expire_on_commit=False) as session, session.begin():
-            await self._see(session, current(), unit)
+            await self._see(session, context, unit)
             yield session
+
+    async def _begin(self, open_: AsyncExitStack, context: Context, unit: str | None) -> Tx:
+        claim = context.claim
+        if claim and claim.taken:
+            raise RuntimeError("a handler, or a request with a key, has one transaction: its claim is already spent")
+        session = await open_.enter_async_context(AsyncSession(self.engine, expire_on_commit=False))
+        if claim:
+            open_.push(partial(_give_back, claim))
+        await open_.enter_async_context(session.begin())
+        await self._see(session, context, unit)
+        if claim:
+            await _take(session, claim)
+        return Tx(session, self.service, context, unit or _home_unit(context))
+
+    def _tell(self, tx: Tx) -> None:
+        """It is committed."""
+        if tx.outgoing:
+            for wake in self.committed:
+                wake()
+        for call in tx.then:
+            call()
 
     @asynccontextmanager
     async def chassis(self) -> AsyncIterator[AsyncSession]:
@@ -205,22 +274,20 @@ def _home_unit(context: Context) -> str:
     return next(iter(units)) if len(units) == 1 else EVERY_UNIT
 
 
-async def _take(session: AsyncSession, claim: Claim) -> bool:
-    """Write the inbox row or the idempotency key; answers whether it was this transaction that did.
+def _give_back(claim: Claim, kind: type[BaseException] | None, *_: object) -> None:
+    """Rolled back with everything else."""
+    if kind:
+        claim.taken = False
 
-    Raises AlreadyHandled or Conflict for a repeat.
-    """
-    if claim.kind == "inbox":
-        if claim.taken:
-            raise RuntimeError("a handler has one transaction: its inbox row is already spent")
+
+async def _take(session: AsyncSession, claim: Claim) -> None:
+    """Write the inbox row or the idempotency key. Raises AlreadyHandled or Repeated."""
+    if isinstance(claim, Once):
+        insert = "INSERT INTO idempotency (key, digest) VALUES (:key, :digest) ON CONFLICT DO NOTHING RETURNING 1"
+        if (await session.execute(text(insert), {"key": claim.key, "digest": claim.digest()})).first() is None:
+            raise Repeated("a request with this Idempotency-Key was done; its answer is not there: look the result up")
+    else:
         insert = "INSERT INTO inbox (event) VALUES (:key) ON CONFLICT DO NOTHING RETURNING 1"
         if (await session.execute(text(insert), {"key": claim.key})).first() is None:
             raise AlreadyHandled(claim.key)
-    elif not claim.taken:
-        insert = "INSERT INTO idempotency (key, digest) VALUES (:key, :digest) ON CONFLICT DO NOTHING RETURNING 1"
-        if (await session.execute(text(insert), {"key": claim.key, "digest": claim.digest()})).first() is None:
-            raise Conflict("a request with this Idempotency-Key is being done or was done; its answer is not there")
-    else:
-        return False
     claim.taken = True
-    return True

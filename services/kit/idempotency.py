@@ -1,4 +1,4 @@
-"""`Idempotency-Key` on writes: the effect happens once, and its answer is given again."""
+"""`Idempotency-Key` on writes: the effect happens once, and its answer is given again (ADR 0010)."""
 
 import hashlib
 import re
@@ -6,14 +6,13 @@ from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Any
 
-import orjson
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from sqlalchemy import Row, text
 from starlette.types import Message
 
-from .context import Claim, current, use
-from .db import Database
+from .context import current, use
+from .db import Database, Repeated
 from .errors import Conflict, Invalid
 from .inputs import StrictRequest
 
@@ -24,7 +23,7 @@ Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
 class IdempotentRoute(APIRoute):
-    """A route whose writes may carry an `Idempotency-Key`; the key is spent in the effect's own transaction."""
+    """A route whose writes may carry an `Idempotency-Key`: key, effect and answer are one transaction."""
 
     def get_route_handler(self) -> Handler:
         answer = super().get_route_handler()
@@ -44,16 +43,22 @@ async def _once(request: Request, key: str, answer: Handler) -> Response:
         raise Invalid("an Idempotency-Key has 1 to 200 printable characters", "Idempotency-Key")
     db: Database = request.app.state.db
     context, asked = current(), Asked(request)
-    claim = Claim("idempotency", spent(context.caller.actor, key), asked.digest)
+    name = spent(context.caller.actor, key)
     if not asked.is_upload:
         await asked.request.body()  # a route need not read it, and it counts all the same
-    if earlier := await _earlier(db, claim.key):
+    if earlier := await _earlier(db, name):
         await asked.read()
         return _again(earlier, asked.digest())
-    with use(replace(context, claim=claim)):
-        response = await answer(asked.request)
-    if claim.taken:
-        await _keep(db, claim, response)
+    try:
+        async with db.once(name, asked.digest) as once:
+            with use(replace(context, claim=once)):
+                response = await answer(asked.request)
+            headers = {n: v for n, v in response.headers.items() if n in ("content-type", "location")}
+            await once.keep(response.status_code, headers, bytes(response.body))
+    except Repeated:  # it was done while this one was on its way
+        if earlier := await _earlier(db, name):
+            return _again(earlier, asked.digest())
+        raise
     return response
 
 
@@ -116,24 +121,12 @@ def _boundary(content_type: str) -> bytes:
 
 async def _earlier(db: Database, key: str) -> Row[Any] | None:
     async with db.chassis() as session:
-        select = text("SELECT digest, status, headers, body FROM idempotency WHERE key = :key")
-        return (await session.execute(select, {"key": key})).first()
+        select = "SELECT digest, status, headers, body FROM idempotency WHERE key = :key AND status IS NOT NULL"
+        return (await session.execute(text(select), {"key": key})).first()
 
 
 def _again(earlier: Row[Any], digest: str) -> Response:
     """The answer of the first time. Raises Conflict where something else was asked then."""
     if earlier.digest != digest:
         raise Conflict("this Idempotency-Key was used for another request")
-    if earlier.status is None:
-        raise Conflict("this request was done before, but its answer was lost: look the result up")
     return Response(earlier.body, earlier.status, dict(earlier.headers) | {"Idempotency-Replayed": "true"})
-
-
-async def _keep(db: Database, claim: Claim, response: Response) -> None:
-    headers = {n: v for n, v in response.headers.items() if n in ("content-type", "location")}
-    update = """
-        UPDATE idempotency SET status = :status, headers = CAST(:headers AS jsonb), body = :body WHERE key = :key
-    """
-    values = {"status": response.status_code, "body": bytes(response.body), "key": claim.key}
-    async with db.chassis() as session:
-        await session.execute(text(update), values | {"headers": orjson.dumps(headers).decode()})

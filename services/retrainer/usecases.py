@@ -57,7 +57,7 @@ class Retrainer:
                 event.since,
             )
             await store.add(tx.session, job)
-        self.asked()
+            tx.then.append(self.asked)
 
     # What is asked
 
@@ -71,7 +71,7 @@ class Retrainer:
             job = self._job(uuid7(), "reproduction", made, caller.actor)
             await store.add(tx.session, job)
             tx.record("reproduction.requested", model, unit=made.unit, version=version, reproduction_id=str(job.id))
-        self.asked()
+            tx.then.append(self.asked)
         return job
 
     async def job(self, id: UUID, kind: Kind) -> Job:

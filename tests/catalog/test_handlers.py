@@ -43,7 +43,7 @@ def db(parts: Parts) -> Database:
 @contextmanager
 def hearing(id: str = "1", unit: str = "retail") -> Iterator[None]:
     """As the bus calls a handler: the service itself, in the event's unit, with an inbox row to write."""
-    with use(Context(system("catalog", unit), claim=Claim("inbox", f"test {id}"))):
+    with use(Context(system("catalog", unit), claim=Claim(f"test {id}"))):
         yield
 
 

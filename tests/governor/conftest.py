@@ -47,7 +47,7 @@ class House:
         )  # fmt: skip
         (subscription,) = [s for s in subscriptions(self.governor) if s.event is type(event)]
         token = bus._envelope.set(about)
-        claim = Claim("inbox", f"{about.source} {about.id}")
+        claim = Claim(f"{about.source} {about.id}")
         try:
             with use(Context(system("governor", unit), about.correlation_id, claim=claim)):
                 await subscription.handle(event)

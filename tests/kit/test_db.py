@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 from sqlalchemy import text
@@ -9,8 +10,8 @@ from sqlalchemy.exc import ProgrammingError
 
 from contracts import ModelRetired, Service
 from services.kit.context import Caller, Claim, Context, system, use
-from services.kit.db import AlreadyHandled, Database
-from services.kit.errors import Conflict, TooLarge
+from services.kit.db import AlreadyHandled, Database, Repeated
+from services.kit.errors import TooLarge
 
 ServiceDb = Callable[[Service], Database]
 
@@ -96,7 +97,7 @@ async def test_a_transaction_that_commits_later_never_gets_an_earlier_number(ser
 async def test_an_event_that_was_handled_has_no_second_effect(service_db: ServiceDb) -> None:
     db = service_db("catalog")
     for expected in (None, AlreadyHandled):
-        with use(Context(system("catalog", "retail"), claim=Claim("inbox", "/fairlead/x 1"))):
+        with use(Context(system("catalog", "retail"), claim=Claim("/fairlead/x 1"))):
             if expected is None:
                 async with db.transaction() as tx:
                     tx.emit(retired())
@@ -109,7 +110,7 @@ async def test_an_event_that_was_handled_has_no_second_effect(service_db: Servic
 
 async def test_a_handler_that_failed_may_handle_the_event_again(service_db: ServiceDb) -> None:
     db = service_db("catalog")
-    with use(Context(system("catalog"), claim=Claim("inbox", "/fairlead/x 2"))) as context:
+    with use(Context(system("catalog"), claim=Claim("/fairlead/x 2"))) as context:
         with pytest.raises(ZeroDivisionError):
             async with db.transaction():
                 raise ZeroDivisionError
@@ -121,7 +122,7 @@ async def test_a_handler_that_failed_may_handle_the_event_again(service_db: Serv
 
 async def test_a_handler_has_one_transaction(service_db: ServiceDb) -> None:
     db = service_db("catalog")
-    with use(Context(system("catalog"), claim=Claim("inbox", "/fairlead/x 3"))):
+    with use(Context(system("catalog"), claim=Claim("/fairlead/x 3"))):
         async with db.transaction():
             pass
         for _ in range(2):  # a failed second one does not give the claim back: it is spent
@@ -130,32 +131,55 @@ async def test_a_handler_has_one_transaction(service_db: ServiceDb) -> None:
                     pass
 
 
-async def test_a_later_transaction_that_fails_does_not_give_back_the_idempotency_key(service_db: ServiceDb) -> None:
+async def test_a_key_its_effect_and_its_answer_are_there_together(service_db: ServiceDb) -> None:
+    """A process that ends after the use case and before the answer leaves neither: the request is simply sent again."""
+    db, told = service_db("catalog"), list[str]()
+    db.committed.append(lambda: told.append("outbox"))
+    async with db.once("engineer\nkey", lambda: "d") as once:
+        with use(Context(RETAIL, claim=once)):
+            async with db.transaction() as tx:
+                tx.emit(retired())
+                tx.then.append(lambda: told.append("then"))
+            async with db.reading() as session:
+                assert (await session.execute(text("SELECT count(*) FROM idempotency"))).scalar() == 1
+            with pytest.raises(RuntimeError, match="one transaction"):
+                async with db.transaction():
+                    pass
+        assert await rows(db, "SELECT * FROM outbox") == [] == await rows(db, "SELECT * FROM idempotency")
+        assert told == []
+        await once.keep(202, {}, b"done")
+    assert await rows(db, "SELECT digest, status, body FROM idempotency") == [("d", 202, b"done")]
+    assert len(await rows(db, "SELECT * FROM outbox WHERE audit IS NULL")) == 1
+    assert told == ["outbox", "then"]
+
+
+async def test_a_request_that_fails_after_its_use_case_may_be_sent_again(service_db: ServiceDb) -> None:
     db = service_db("catalog")
-    with use(Context(RETAIL, claim=Claim("idempotency", "engineer\nkey"))) as context:
-        async with db.transaction() as tx:
-            tx.emit(retired(1))
-        with pytest.raises(ZeroDivisionError):
-            async with db.transaction():
-                raise ZeroDivisionError
-        assert context.claim is not None
-        assert context.claim.taken
-        async with db.transaction() as tx:
-            tx.emit(retired(2))
-    assert len(await rows(db, "SELECT * FROM outbox WHERE audit IS NULL")) == 2
+    for attempt in (1, 2):
+        with suppress(asyncio.CancelledError):
+            async with db.once("engineer\nkey", lambda: "d") as once:
+                with use(Context(RETAIL, claim=once)):
+                    async with db.transaction() as tx:
+                        tx.emit(retired(attempt))
+                if attempt == 1:
+                    raise asyncio.CancelledError
+                await once.keep(200, {}, b"")
+    events = await rows(db, "SELECT value::json->>'version', number FROM outbox WHERE audit IS NULL")
+    assert events == [("2", 1)]
 
 
 async def test_a_key_that_was_used_stops_the_second_writer(service_db: ServiceDb) -> None:
     db = service_db("catalog")
 
     async def write() -> None:
-        with use(Context(RETAIL, claim=Claim("idempotency", "engineer k", lambda: "d"))):
-            async with db.transaction() as tx:
-                tx.emit(retired())
+        async with db.once("engineer k", lambda: "d") as once:
+            with use(Context(RETAIL, claim=once)):
+                async with db.transaction() as tx:
+                    tx.emit(retired())
 
     outcomes = await asyncio.gather(*(write() for _ in range(8)), return_exceptions=True)
     assert sum(outcome is None for outcome in outcomes) == 1
-    assert sum(isinstance(outcome, Conflict) for outcome in outcomes) == 7
+    assert sum(isinstance(outcome, Repeated) for outcome in outcomes) == 7
 
 
 async def test_a_caller_sees_the_rows_of_its_own_units_only(service_db: ServiceDb) -> None:

@@ -1,19 +1,28 @@
 """What an `Idempotency-Key` stands for: the bytes that were sent, however they came."""
 
-from itertools import pairwise
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from itertools import count, pairwise
+from pathlib import Path
 
 import httpx
+import pytest
+from fastapi import Response
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.requests import Request
 from starlette.types import Message
 
+from contracts import ModelRetired, Service
 from services.kit.auth import Verifier
+from services.kit.db import Database
 from services.kit.health import Progress
 from services.kit.http import Who, make_app
 from services.kit.idempotency import Asked, spent
 from services.kit.service import router
 from services.kit.settings import Settings
+
+Asking = Callable[..., Awaitable[httpx.Response]]
 
 
 async def digest(body: bytes, cuts: list[int], boundary: str = "", kind: str = "multipart/form-data") -> str:
@@ -47,6 +56,46 @@ async def test_a_key_of_nobody_is_looked_up_nowhere() -> None:
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://catalog") as http:
         assert (await http.post("/v1/asks", headers={"Idempotency-Key": "k"})).status_code == 401
+
+
+@pytest.fixture
+async def asking(service_db: Callable[[Service], Database], home: Path) -> AsyncIterator[Asking]:
+    """Sends a write under one key to a service whose every write retires another version."""
+    db, routes, versions = service_db("catalog"), router(), count(1)
+
+    @routes.post("/v1/asks", status_code=202)
+    async def ask(caller: Who, response: Response, fail: bool = False) -> dict[str, int]:
+        async with db.transaction(unit="retail") as tx:
+            made = ModelRetired(model="credit", version=next(versions), retired_by=caller.actor, reason="old")
+            tx.emit(made)
+        await asyncio.sleep(0)
+        if fail:
+            raise ConnectionResetError
+        response.headers["location"] = f"/v1/asks/{made.version}"
+        return {"version": made.version}
+
+    app = make_app("catalog", "1", [routes], Verifier(Settings(home=home)), Progress(), max_body_bytes=1000)
+    app.state.db = db
+    token = (home / "tokens" / "engineer.jwt").read_text().strip()
+    headers = {"Idempotency-Key": "k", "Authorization": f"Bearer {token}"}
+    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://catalog", headers=headers) as http:
+        yield lambda **params: http.post("/v1/asks", params=params)
+
+
+async def test_a_request_without_an_answer_had_no_effect_and_is_done_when_it_is_sent_again(asking: Asking) -> None:
+    assert (await asking(fail=True)).status_code == 503
+    done, again = await asking(), await asking()
+    assert done.status_code == again.status_code == 202
+    assert "idempotency-replayed" not in done.headers and again.headers["idempotency-replayed"] == "true"
+    assert again.json() == done.json() and again.headers["location"] == done.headers["location"]
+
+
+async def test_repeats_that_overtake_the_answer_wait_for_it(asking: Asking) -> None:
+    answers = await asyncio.gather(*(asking() for _ in range(6)))
+    assert len({(answer.status_code, answer.content) for answer in answers}) == 1
+    assert answers[0].status_code == 202
+    assert sum("idempotency-replayed" not in answer.headers for answer in answers) == 1
 
 
 def form(boundary: str, content: bytes) -> bytes:
