@@ -1,5 +1,7 @@
 """The recorder, put together."""
 
+from datetime import timedelta
+
 from services.kit.burial import Burial
 from services.kit.db import Database
 from services.kit.health import Progress
@@ -9,11 +11,12 @@ from services.kit.service import Parts
 
 from . import api
 from .files import Files
-from .jobs import Following, Inferences, Joins, Outcomes
+from .jobs import Following, Inferences, Joins, Outcomes, Tidying
 from .settings import RecorderSettings
 from .usecases.joining import Joining
 from .usecases.reading import Reading
 from .usecases.recording import Recording
+from .usecases.retention import Retention
 from .usecases.schemas import Schemas
 from .usecases.snapshots import Snapshots
 
@@ -33,7 +36,11 @@ def build(settings: RecorderSettings) -> Parts:
             Following(settings, schemas, progress).run,
             Inferences(settings, db, recording, burial, progress).run,
             Outcomes(settings, db, joining, burial, progress).run,
-            Joins(settings, db, joining, recording, files, progress).run,
+            Joins(settings, joining, recording, progress).run,
+            Tidying(
+                settings, joining, Retention(db, files, timedelta(days=settings.decisions_kept_days)), progress
+            ).run,
+            burial.run,
         ],
         progress=progress,
     )

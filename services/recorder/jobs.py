@@ -1,7 +1,6 @@
 """What runs by itself: the follower of deployments, both streams, the join, tidying."""
 
 import asyncio
-import time
 from collections.abc import Mapping
 from datetime import timedelta
 
@@ -12,14 +11,12 @@ from services.kit.context import Context, system, use
 from services.kit.db import Database
 from services.kit.health import Progress
 from services.kit.producer import Producer
-from services.kit.repeats import forget_old_writers
 from services.kit.stream import BatchConsumer, Partition
 
-from . import store
-from .files import Files
 from .settings import RecorderSettings
 from .usecases.joining import Joining
 from .usecases.recording import Recording
+from .usecases.retention import Retention
 from .usecases.schemas import Schemas
 
 _LOOK_AGAIN_S = 5.0
@@ -34,6 +31,7 @@ class Following:
         self._schemas = schemas
 
     async def run(self) -> None:
+        """Until cancelled."""
         async for change in self._topic.changes():
             await self._schemas.learn(change)
 
@@ -46,7 +44,6 @@ class Inferences:
     ) -> None:
         self._flush_s = settings.flush_s
         self._recording = recording
-        self._burial = burial
         self._assigned: set[int] = set()
         self._consumer = BatchConsumer(
             settings, db, [InferenceLogged.topic.name], "recorder", recording.fold, burial, tick=self._tick,
@@ -54,10 +51,8 @@ class Inferences:
         )  # fmt: skip
 
     async def run(self) -> None:
-        try:
-            await self._consumer.run()
-        finally:
-            await self._burial.close()
+        """Until cancelled."""
+        await self._consumer.run()
 
     async def _tick(self, partitions: Mapping[Partition, bool]) -> None:
         with use(Context(system("recorder"))):
@@ -81,26 +76,22 @@ class Outcomes:
         )
 
     async def run(self) -> None:
+        """Until cancelled."""
         await self._consumer.run()
 
 
 class Joins:
-    """Joins when outcomes or inferences arrived, and every few seconds; removes what is too old."""
+    """Joins when outcomes or inferences arrived, and every few seconds."""
 
-    def __init__(
-        self, settings: RecorderSettings, db: Database, joining: Joining, recording: Recording, files: Files,
-        progress: Progress,
-    ) -> None:  # fmt: skip
+    def __init__(self, settings: RecorderSettings, joining: Joining, recording: Recording, progress: Progress) -> None:
         self._settings = settings
-        self._db = db
         self._joining = joining
         self._recording = recording
-        self._files = files
         self._progress = progress
         progress.expect("join", grace_s=15.0)
 
     async def run(self) -> None:
-        tidied = time.monotonic()
+        """Until cancelled."""
         async with Producer(self._settings) as producer:
             while True:
                 self._joining.reported.clear()
@@ -108,9 +99,6 @@ class Joins:
                 with use(Context(system("recorder"))):
                     while await self._joining.join(producer):
                         self._progress.beat("join")
-                    if time.monotonic() - tidied > _TIDY_S:
-                        await self._tidy()
-                        tidied = time.monotonic()
                 self._progress.beat("join")
                 await self._something()
 
@@ -124,20 +112,23 @@ class Joins:
         # What a stream has folded is visible once its transaction has ended.
         await asyncio.sleep(0.1)
 
-    async def _tidy(self) -> None:
-        await self._joining.expire(timedelta(days=self._settings.patience_days))
-        async with self._db.transaction() as tx:
-            await forget_old_writers(tx.session)
-        while await self._forget():
-            self._progress.beat("join")
 
-    async def _forget(self) -> bool:
-        """Remove some of what is too old; answers whether there was any."""
-        async with self._db.transaction() as tx:
-            gone = await store.forget(tx.session, timedelta(days=self._settings.decisions_kept_days))
-            if gone:
-                tx.record("inferences.removed", "retention", files=len(gone), days=self._settings.decisions_kept_days)
-            # Before the commit: a file that nothing refers to any more would lie there for ever.
-            for path in gone:
-                await asyncio.to_thread(self._files.remove, path)
-        return bool(gone)
+class Tidying:
+    """Every ten minutes: outcomes that waited in vain, and what is too old."""
+
+    def __init__(self, settings: RecorderSettings, joining: Joining, retention: Retention, progress: Progress) -> None:
+        self._patience = timedelta(days=settings.patience_days)
+        self._joining = joining
+        self._retention = retention
+        self._progress = progress
+        progress.expect("tidying", grace_s=60.0)
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            with use(Context(system("recorder"))):
+                await self._retention.forget_writers()
+                while await self._joining.expire(self._patience) or await self._retention.forget():
+                    self._progress.beat("tidying")
+            self._progress.beat("tidying")
+            await asyncio.sleep(_TIDY_S)

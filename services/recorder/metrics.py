@@ -6,5 +6,7 @@ INFERENCES = Counter("fairlead_recorder_inferences_total", "Distinct inferences 
 ROWS = Counter("fairlead_recorder_rows_total", "Rows recorded", ["endpoint"])
 REPEATS = Counter("fairlead_recorder_repeats_total", "Repeated log records that were left out")
 FILES = Counter("fairlead_recorder_files_total", "Parquet files written")
-OUTCOMES = Counter("fairlead_recorder_outcomes_total", "Outcomes", ["what"])
+OUTCOMES = Counter("fairlead_recorder_outcomes_total", "Outcomes, by what became of them", ["what"])
+"""`reported` (new ones), `repeated` (known already), `withheld` (of another unit's inference), `invalid`; and of those
+that met their inference, `observed` or `refused`."""
 BEHIND = Histogram("fairlead_recorder_behind_seconds", "Age of an inference when it is recorded")

@@ -1,6 +1,6 @@
 """All SQL of the recorder."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -102,7 +102,8 @@ async def already_there(session: AsyncSession, ids: Sequence[str]) -> set[str]:
 
 
 async def unplaced(session: AsyncSession) -> list[tuple[int, str]]:
-    rows = await session.execute(text("SELECT id, path FROM file WHERE NOT placed ORDER BY id"))
+    """Files that committed and have not got their names yet."""
+    rows = await session.execute(text("SELECT id, path FROM file WHERE NOT placed AND NOT removing ORDER BY id"))
     return [(row.id, row.path) for row in rows]
 
 
@@ -121,27 +122,40 @@ async def files_of(session: AsyncSession, endpoint: str, since: datetime | None)
     """Path and rows of an endpoint's files that reach beyond `since`, newest first."""
     select = """
         SELECT path, rows FROM file
-        WHERE endpoint = :e AND (CAST(:since AS timestamptz) IS NULL OR latest >= :since) ORDER BY latest DESC, id DESC
+        WHERE endpoint = :e AND NOT removing AND (CAST(:since AS timestamptz) IS NULL OR latest >= :since) ORDER BY latest DESC, id DESC
     """
     rows = await session.execute(text(select), {"e": endpoint, "since": since})
     return [(row.path, row.rows) for row in rows]
 
 
-async def forget(session: AsyncSession, kept: timedelta, limit: int = 1_000) -> list[str]:
-    """Take files that are too old out of the books, with their decisions and outcomes; answers their paths."""
+async def forget(session: AsyncSession, kept: timedelta, limit: int = 1_000) -> int:
+    """Mark files that are too old as to be removed, and delete their decisions and outcomes; answers how many files."""
     # Without the cast PostgreSQL takes what is subtracted from a moment for a moment, and compares one with an interval.
-    take = """
-        DELETE FROM file WHERE id IN (SELECT id FROM file WHERE latest < now() - CAST(:kept AS interval) ORDER BY latest LIMIT :limit)
-        RETURNING id, path
+    mark = """
+        UPDATE file SET removing = true WHERE id IN (
+            SELECT id FROM file WHERE latest < now() - CAST(:kept AS interval) AND NOT removing
+            ORDER BY latest LIMIT :limit FOR UPDATE
+        ) RETURNING id
     """
-    gone = list(await session.execute(text(take), {"kept": kept, "limit": limit}))
+    gone = list(await session.scalars(text(mark), {"kept": kept, "limit": limit}))
     decisions = """
         WITH gone AS (DELETE FROM decision WHERE file = ANY (CAST(:ids AS bigint[])) RETURNING inference_id)
         DELETE FROM outcome USING gone WHERE outcome.inference_id = gone.inference_id
     """
     if gone:
-        await session.execute(text(decisions), {"ids": [row.id for row in gone]})
-    return [row.path for row in gone]
+        await session.execute(text(decisions), {"ids": gone})
+    return len(gone)
+
+
+async def removing(session: AsyncSession, limit: int = 1_000) -> list[tuple[int, str]]:
+    """Files that are out of the books and perhaps still on the disk."""
+    rows = await session.execute(text("SELECT id, path FROM file WHERE removing LIMIT :limit"), {"limit": limit})
+    return [(row.id, row.path) for row in rows]
+
+
+async def drop(session: AsyncSession, file: int) -> None:
+    """A file that is to be removed is off the disk."""
+    await session.execute(text("DELETE FROM file WHERE id = :id AND removing"), {"id": file})
 
 
 # Decisions
@@ -212,27 +226,74 @@ async def decisions(
 # Outcomes
 
 _REPORT = text("""
-    INSERT INTO outcome AS known (inference_id, "row", label, value, units, reported_by, state, partition, "offset")
-    SELECT inference_id, "row", label, value,
-           CASE WHEN units IS NOT NULL THEN ARRAY(SELECT jsonb_array_elements_text(units)) END,
-           reported_by, 'waiting', partition, "offset"
-    FROM jsonb_to_recordset(CAST(:reports AS jsonb)) AS given(
-        inference_id text, "row" integer, label jsonb, value double precision, units jsonb, reported_by text,
-        partition integer, "offset" bigint)
-    ON CONFLICT (inference_id, "row") DO UPDATE SET label = excluded.label, value = excluded.value,
-        units = excluded.units, reported_by = excluded.reported_by, state = 'waiting', unit = '*', reason = NULL,
-        partition = excluded.partition, "offset" = excluded."offset", reported_at = now()
-    WHERE (known.label, known.value) IS DISTINCT FROM (excluded.label, excluded.value)
-        AND (known.unit = '*' OR excluded.units IS NULL OR excluded.units && ARRAY['*', known.unit])
-    RETURNING 1
+    WITH given AS (
+        SELECT inference_id, "row", label, value, reported_by, partition, "offset",
+               CASE WHEN units IS NOT NULL THEN ARRAY(SELECT jsonb_array_elements_text(units)) END AS units
+        FROM jsonb_to_recordset(CAST(:reports AS jsonb)) AS given(
+            inference_id text, "row" integer, label jsonb, value double precision, units jsonb, reported_by text,
+            partition integer, "offset" bigint)
+    ), kept AS (
+        INSERT INTO outcome AS known (inference_id, "row", label, value, units, reported_by, state, partition, "offset")
+        SELECT inference_id, "row", label, value, units, reported_by, 'waiting', partition, "offset" FROM given
+        -- In one order for all writers: two that report the same rows would wait for each other.
+        ORDER BY inference_id, "row"
+        ON CONFLICT (inference_id, "row") DO UPDATE SET label = excluded.label, value = excluded.value,
+            units = excluded.units, reported_by = excluded.reported_by, state = 'waiting', unit = '*', reason = NULL,
+            partition = excluded.partition, "offset" = excluded."offset", reported_at = now()
+        WHERE (known.label, known.value) IS DISTINCT FROM (excluded.label, excluded.value)
+            AND (known.unit = '*' OR excluded.units IS NULL OR excluded.units && ARRAY['*', known.unit])
+        RETURNING 1
+    )
+    SELECT (SELECT count(*) FROM kept) AS new,
+           (SELECT count(*) FROM given JOIN outcome AS known USING (inference_id, "row")
+            WHERE (known.label, known.value) IS NOT DISTINCT FROM (given.label, given.value)) AS repeated
 """)
 
 
-async def report(session: AsyncSession, reports: Sequence[Report]) -> int:
-    """Keep outcomes until they meet their inferences; answers how many are no repeats. Of one row the last counts."""
-    last = {(each.inference_id, each.row): each for each in reports}
-    values = [vars(each) | {"units": None if each.units is None else sorted(each.units)} for each in last.values()]
-    return len((await session.execute(_REPORT, {"reports": orjson.dumps(values).decode()})).all()) if values else 0
+@dataclass(frozen=True)
+class Kept:
+    """What became of reported outcomes; those that are counted nowhere were overtaken by a later one of their batch."""
+
+    new: int
+    repeated: int
+    """They say what is known already."""
+    withheld: int
+    """Another business unit's: what it knows stands."""
+
+
+async def report(session: AsyncSession, reports: Sequence[Report]) -> Kept:
+    """Keep outcomes until they meet their inferences. Of one row the last counts."""
+    last: dict[tuple[str, int], Report] = {}
+    repeated = 0
+    for each in reports:
+        before = last.get((each.inference_id, each.row))
+        if before and before.says_as(each):
+            repeated += 1
+        else:
+            last[each.inference_id, each.row] = each
+    if not last:
+        return Kept(0, repeated, 0)
+    row = (await session.execute(_REPORT, {"reports": _json(last.values())})).one()
+    return Kept(row.new, repeated + row.repeated, len(last) - row.new - row.repeated)
+
+
+async def reopen(session: AsyncSession, replayed: Sequence[Report]) -> None:
+    """Refused outcomes that are given out again wait once more: what was against them may be mended."""
+    update = """
+        UPDATE outcome AS known SET state = 'waiting', reason = NULL, partition = given.partition,
+            "offset" = given."offset", reported_at = now()
+        FROM jsonb_to_recordset(CAST(:reports AS jsonb)) AS given(
+            inference_id text, "row" integer, partition integer, "offset" bigint)
+        WHERE known.inference_id = given.inference_id AND known."row" = given."row" AND known.state = 'refused'
+    """
+    if replayed:
+        await session.execute(text(update), {"reports": _json(replayed)})
+
+
+def _json(reports: Iterable[Report]) -> str:
+    return orjson.dumps(
+        [vars(each) | {"units": None if each.units is None else sorted(each.units)} for each in reports]
+    ).decode()
 
 
 async def met(session: AsyncSession, limit: int) -> list[Known]:

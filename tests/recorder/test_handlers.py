@@ -232,6 +232,35 @@ async def test_what_is_no_outcome_is_a_dead_letter_with_its_reason(
         assert any(part in reason for reason in told), (part, told)
 
 
+async def test_a_lost_file_costs_its_own_outcomes_and_a_replay_joins_them_once_it_is_back(
+    recorder_settings: RecorderSettings, speaker: Speaker, application: Settings
+) -> None:
+    lost, whole = [await served(speaker) for _ in range(2)]
+    (of_lost,), (of_whole,) = records(lost, 1), records(whole, 1)
+    ids = [of_lost["inference_id"], of_whole["inference_id"]]
+    async with running(recorder_settings) as client:
+        await say_logged(speaker("scorer"), [of_lost, of_whole])
+        assert await eventually(lambda: files(recorder_settings, lost).num_rows == 1, within=30)
+        assert await eventually(lambda: found(client, ids[1]), within=30)
+        (place,) = (recorder_settings.inferences / f"endpoint={lost}").rglob("*.parquet")
+        aside = place.rename(recorder_settings.home / "aside")
+        await report(application, *({"inference_id": id, "label": 1.0} for id in ids))
+
+        async def followed(id: str) -> bool:
+            decision = await found(client, id)
+            return bool(decision and decision["outcomes"])
+
+        assert await eventually(lambda: followed(ids[1]), within=15)
+        letters = lambda: buried(recorder_settings, "recorder", "outcome.reported", ids)  # noqa: E731
+        (letter,) = await eventually(letters, within=15)
+        assert "lost" in letter.record.header("__connect.errors.exception.message")
+        gone = await client.get(f"/v1/decisions/{ids[0]}")
+        assert gone.status_code == 404 and "lost" in gone.json()["detail"]
+        aside.rename(place)
+        await replay(recorder_settings, [letter])
+        assert await eventually(lambda: followed(ids[0]), within=15)
+
+
 async def test_nobody_reports_outcomes_for_another_units_decisions(
     recorder_settings: RecorderSettings, speaker: Speaker
 ) -> None:

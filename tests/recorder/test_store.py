@@ -1,25 +1,29 @@
 """Retention on real PostgreSQL: what is too old goes, with all that hangs on it, and nothing else."""
 
+import asyncio
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from uuid import uuid4
 
+import asyncpg
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
 
 from contracts import Service
 from services.kit.context import Context, system, use
 from services.kit.db import Database
-from services.kit.health import Progress
+from services.kit.testing import eventually
 from services.recorder import store
 from services.recorder.domain.layout import Head
-from services.recorder.domain.outcomes import Report
+from services.recorder.domain.outcomes import Known, Report
 from services.recorder.files import Files
-from services.recorder.jobs import Joins
-from services.recorder.settings import RecorderSettings
+from services.recorder.usecases.retention import Retention
 
 Databases = Callable[[Service], Database]
 KEPT = timedelta(days=30)
+AT = datetime(2026, 3, 2, 10, 30, tzinfo=UTC)
 
 
 @pytest.fixture(autouse=True)
@@ -59,32 +63,74 @@ async def test_what_is_older_than_the_limit_goes_in_every_unit_and_nothing_young
     async with db.transaction() as tx:
         await store.report(tx.session, [Report(id, 0, 1.0, None, "somebody", None) for id in ("old", "young", "unmet")])
     async with db.transaction() as tx:
-        assert await store.forget(tx.session, KEPT) == [old]
+        assert await store.forget(tx.session, KEPT) == 1
+    async with db.reading() as session:
+        assert [path for _, path in await store.removing(session)] == [old]
+        assert old not in [path for path, _ in await store.files_of(session, endpoint, None)]
     assert await remaining(db, "decision") == {"young", "in-young-file", "mate", "elsewhere"}
     assert await remaining(db, "outcome") == {"young", "unmet"}
 
 
-async def test_a_file_that_cannot_be_removed_is_not_forgotten(
-    service_db: Databases, recorder_settings: RecorderSettings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    db, files = service_db("recorder"), Files(recorder_settings.inferences)
-    joins = Joins(recorder_settings, db, None, None, files, Progress())  # type: ignore[arg-type]
-    path = await add(
-        db, decision("old", "employment", "retail", timedelta(days=recorder_settings.decisions_kept_days + 1))
-    )
-    place = recorder_settings.inferences / path
-    place.parent.mkdir(parents=True)
-    place.touch()
+@pytest.fixture
+def house(service_db: Databases, tmp_path: Path) -> "House":
+    return House(service_db("recorder"), tmp_path)
 
-    def refuse(_: str) -> None:
-        raise PermissionError(place)
 
-    with monkeypatch.context() as patched, pytest.raises(PermissionError):
-        patched.setattr(files, "remove", refuse)
-        await joins._forget()
-    assert await remaining(db, "decision") == {"old"}
-    assert await joins._forget() and not await joins._forget()
-    assert await remaining(db, "decision") == set() and not place.exists()
+class House:
+    """A recorder's books and its disk."""
+
+    def __init__(self, db: Database, root: Path) -> None:
+        self.db = db
+        self.root = root
+        self.retention = Retention(db, Files(root), KEPT)
+
+    async def add(self, id: str) -> Path:
+        """A decision that is too old; answers where its file lies."""
+        place = self.root / await add(self.db, decision(id, "employment", "retail", KEPT + timedelta(days=1)))
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.touch()
+        return place
+
+    async def forget_all(self) -> None:
+        while await self.retention.forget():
+            pass
+
+    async def files(self) -> int:
+        async with self.db.reading() as session:
+            return await session.scalar(text("SELECT count(*) FROM file")) or 0
+
+
+async def test_no_file_goes_before_the_books_say_so(house: House, database: str) -> None:
+    place = await house.add("old")
+    administrator = await asyncpg.connect(database)
+    await administrator.execute("ALTER TABLE recorder.outbox ADD CONSTRAINT broken CHECK (false) NOT VALID")
+    with pytest.raises(IntegrityError):
+        await house.forget_all()
+    assert await remaining(house.db, "decision") == {"old"} and place.exists()
+    await administrator.execute("ALTER TABLE recorder.outbox DROP CONSTRAINT broken")
+    await administrator.close()
+    await house.forget_all()
+    assert await remaining(house.db, "decision") == set() and not place.exists() and await house.files() == 0
+
+
+async def test_what_a_killed_recorder_took_out_of_the_books_leaves_the_disk_later(house: House) -> None:
+    place = await house.add("old")
+    async with house.db.transaction() as tx:
+        await store.forget(tx.session, KEPT)
+    assert place.exists()
+    await house.forget_all()
+    assert not place.exists() and await house.files() == 0
+
+
+async def test_a_file_that_cannot_be_removed_stops_no_other_and_is_not_forgotten(house: House) -> None:
+    stuck, plain = await house.add("stuck"), await house.add("plain")
+    stuck.unlink()
+    stuck.mkdir()
+    await house.forget_all()
+    assert not plain.exists() and await house.files() == 1
+    stuck.rmdir()
+    await house.forget_all()
+    assert await house.files() == 0
 
 
 async def test_an_outcome_waits_for_its_inference_as_long_as_the_limit_and_no_longer(service_db: Databases) -> None:
@@ -101,12 +147,46 @@ async def test_an_outcome_waits_for_its_inference_as_long_as_the_limit_and_no_lo
 async def test_of_outcomes_said_together_the_last_of_a_row_counts_and_a_repeat_is_none(service_db: Databases) -> None:
     db, id = service_db("recorder"), uuid4().hex
     said = [Report(id, 0, "no", None, "somebody", frozenset({"retail"})), Report(id, 1, None, 2.5, "somebody", None),
-            Report(id, 0, "yes", None, "somebody", frozenset({"retail"}))]  # fmt: skip
+            Report(id, 0, "yes", None, "somebody", frozenset({"retail"})), Report(id, 1, None, 2.5, "another", None)]  # fmt: skip
     async with db.transaction(unit="*") as tx:
-        assert await store.report(tx.session, said) == 2
-        assert await store.report(tx.session, said[1:]) == 0
-        assert await store.report(tx.session, []) == 0
+        assert await store.report(tx.session, said) == store.Kept(new=2, repeated=1, withheld=0)
+        assert await store.report(tx.session, said[1:]) == store.Kept(new=0, repeated=3, withheld=0)
+        assert await store.report(tx.session, []) == store.Kept(0, 0, 0)
         kept = await tx.session.execute(
             text('SELECT label, value, units FROM outcome WHERE inference_id = :id ORDER BY "row"'), {"id": id}
         )
         assert [tuple(row) for row in kept] == [("yes", None, ["retail"]), (None, 2.5, None)]
+
+
+async def test_what_another_unit_says_of_a_known_outcome_is_withheld_and_no_repeat(service_db: Databases) -> None:
+    db, id = service_db("recorder"), uuid4().hex
+    own, foreign = (
+        Report(id, 0, label, None, "x", frozenset({unit})) for label, unit in ((1.0, "retail"), (0.0, "wealth"))
+    )
+    async with db.transaction(unit="*") as tx:
+        await store.report(tx.session, [own])
+        await store.settle(tx.session, [Known(own, "retail", "employment", 1, 1, AT)], [None], AT)
+        assert await store.report(tx.session, [foreign]) == store.Kept(new=0, repeated=0, withheld=1)
+
+
+async def test_two_who_report_the_same_rows_do_not_wait_for_each_other(service_db: Databases) -> None:
+    db = service_db("recorder")
+    first, second = (Report(id, 0, 1.0, None, "somebody", None) for id in ("a", "b"))
+
+    async def backwards() -> None:
+        with use(Context(system("recorder"))):
+            async with db.transaction(unit="*") as tx:
+                await store.report(tx.session, [second, first])
+
+    async with db.transaction(unit="*") as tx:
+        await store.report(tx.session, [first])
+        other = asyncio.create_task(backwards())
+        assert await eventually(lambda: _somebody_waits(db), within=10)
+        await store.report(tx.session, [second])
+    await other
+    assert await remaining(db, "outcome") == {"a", "b"}
+
+
+async def _somebody_waits(db: Database) -> bool:
+    async with db.reading() as session:
+        return bool(await session.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted")))

@@ -25,6 +25,7 @@ from ..domain.watch import Finding, Watch
 from ..domain.windows import Block, Part, coalesced, merged, moment
 from ..settings import MonitorSettings
 from ..store import Endpoint, WindowKey
+from . import alarm
 from .versions import Versions, Watched
 
 Array = NDArray[Any]
@@ -132,7 +133,7 @@ class Closing:
     async def _say(self, tx: Tx, key: WindowKey, endpoint: Endpoint, part: Part, finding: Finding) -> None:
         event = _drift(key, endpoint, part, finding)
         if finding.kind == "alarm":
-            tx.emit(event, detail={"since": event.since.isoformat(), "feature": event.features[0].name})
+            alarm.begin(tx, event, endpoint.unit)
         await store.add_finding(tx.session, uuid7(), endpoint.unit, finding.kind, now(), event)
         metrics.FOUND.labels(key.endpoint, finding.kind).inc()
 

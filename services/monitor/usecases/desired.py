@@ -7,6 +7,7 @@ from services.kit.db import Database
 
 from .. import store
 from ..store import Endpoint
+from . import alarm
 from .versions import Versions
 
 
@@ -36,12 +37,14 @@ class Desired:
                 if before is not None and before != after:
                     await store.drop_watch(tx.session, event.endpoint)
                     serves = f"version {after[1]} serves" if after and after[1] else "the endpoint is removed"
-                    await store.close_alarm(tx.session, event.endpoint, serves)
+                    await alarm.end(tx, event.endpoint, event.unit, serves)
 
     async def _forget(self, name: str) -> None:
         with use(Context(system("monitor"))):
             async with self._db.transaction() as tx:
-                await store.stop_serving(tx.session, name)
+                await store.lock(tx.session, name)
+                if unit := await store.stop_serving(tx.session, name):
+                    await alarm.end(tx, name, unit, "the endpoint is removed")
 
     async def configure(self, name: str, changed: dict[str, float | int | bool]) -> Endpoint:
         """Override some settings of an endpoint. Raises NotFound."""
@@ -61,6 +64,6 @@ class Desired:
             found = await store.endpoint(tx.session, name)
             if state := await store.watch(tx.session, name, found.version):
                 await store.save_watch(tx.session, found, state.accepted())
-            await store.close_alarm(tx.session, name, reason)
+            await alarm.end(tx, name, found.unit, reason)
             tx.record("monitor.accepted", name, unit=found.unit, reason=reason)
         return found

@@ -33,7 +33,12 @@ class Report:
         said = orjson.dumps([self.inference_id, self.row, self.label, self.value]).decode()
         return str(uuid5(NAMESPACE_URL, f"fairlead:outcome:{said}"))
 
+    def says_as(self, other: "Report") -> bool:
+        """Whether both say the same of a row, whoever says it."""
+        return (self.label, self.value) == (other.label, other.value)
+
     def may_concern(self, unit: str) -> bool:
+        """Whether the one who reported it is at home where the inference was made."""
         return self.units is None or "*" in self.units or unit in self.units
 
 
@@ -67,6 +72,11 @@ class Known:
     rows: int
     file: int
     reported_at: datetime
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """The row that it is about: inference and number."""
+        return self.report.inference_id, self.report.row
 
     def refusal(self) -> str | None:
         """Why this outcome does not stand, if it does not."""

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from pydantic import ValidationError
 
 from contracts import OutcomeObserved, OutcomeReported
+from services.kit import deadletters
 from services.kit.burial import Burial
 from services.kit.cloudevents import headers
 from services.kit.context import Caller, Context, system, use
@@ -20,14 +21,21 @@ from services.kit.errors import Invalid
 from services.kit.ids import now
 from services.kit.producer import Outgoing, Producer
 from services.kit.stream import PartitionBatch, Record
+from services.kit.telemetry import get_logger
 
 from .. import metrics, store
 from ..domain.outcomes import Known, Report, checked
 from ..files import Files
 from .schemas import Schemas
 
+log = get_logger(__name__)
+
 _AT_ONCE = 2_000
 _TOPIC = OutcomeReported.topic.name
+_LOST = "the recorded row is lost: its file cannot be read"
+
+Place = tuple[str, int]
+"""An inference's id and the number of a row of it."""
 
 
 class Joining:
@@ -44,6 +52,7 @@ class Joining:
         """Keep what outsiders report; what is no outcome is a dead letter."""
         letters: list[tuple[Record, BaseException | str]] = []
         reports: list[Report] = []
+        replayed: list[Report] = []
         for record in batch.records:
             if record.value is None or self._burial.for_another(record):
                 continue
@@ -56,7 +65,10 @@ class Joining:
                 event.inference_id, event.row, event.label, event.value, _actor(record), None, batch.partition,
                 record.offset,
             ))  # fmt: skip
+            if deadletters.is_replay(record.headers):
+                replayed.append(reports[-1])
         await self._keep(tx, reports)
+        await store.reopen(tx.session, replayed)
         await self._burial.bury(batch, letters)
         metrics.OUTCOMES.labels("invalid").inc(len(letters))
         self.reported.set()
@@ -77,10 +89,11 @@ class Joining:
         return new
 
     async def _keep(self, tx: Tx, reports: Sequence[Report]) -> int:
-        new = await store.report(tx.session, reports)
-        metrics.OUTCOMES.labels("reported").inc(new)
-        metrics.OUTCOMES.labels("repeated").inc(len(reports) - new)
-        return new
+        kept = await store.report(tx.session, reports)
+        metrics.OUTCOMES.labels("reported").inc(kept.new)
+        metrics.OUTCOMES.labels("repeated").inc(kept.repeated)
+        metrics.OUTCOMES.labels("withheld").inc(kept.withheld)
+        return kept.new
 
     async def join(self, producer: Producer) -> int:
         """Say what has met; said again under the same id where a crash came between saying and noting."""
@@ -88,10 +101,10 @@ class Joining:
             known = await store.met(tx.session, _AT_ONCE)
             if not known:
                 return 0
-            refusals = [each.refusal() for each in known]
+            rows, at = await self._decided(tx, known), now()
+            refusals = [each.refusal() or (None if each.place in rows else _LOST) for each in known]
             standing = [each for each, refusal in zip(known, refusals, strict=True) if refusal is None]
-            at = now()
-            said = await self._observed(tx, standing, at)
+            said = [_outgoing(each, await self._event(each, rows[each.place], at)) for each in standing]
             for each, refusal in zip(known, refusals, strict=True):
                 if refusal:
                     await self._bury(each.report, refusal)
@@ -101,11 +114,13 @@ class Joining:
         metrics.OUTCOMES.labels("refused").inc(len(known) - len(standing))
         return len(known)
 
-    async def expire(self, patience: timedelta) -> None:
-        """Outcomes whose inference never came are dead letters."""
+    async def expire(self, patience: timedelta) -> bool:
+        """Some outcomes whose inference never came become dead letters; answers whether there were any."""
         async with self._db.transaction() as tx:
-            for outcome in await store.expired(tx.session, patience):
+            expired = await store.expired(tx.session, patience)
+            for outcome in expired:
                 await self._bury(outcome, f"no inference {outcome.inference_id} within {patience.days} days")
+        return bool(expired)
 
     async def _bury(self, outcome: Report, reason: str) -> None:
         """Where it came over the topic; who reported by HTTP is not told, since ids of others are not to be probed."""
@@ -119,23 +134,22 @@ class Joining:
         batch = PartitionBatch(_TOPIC, outcome.partition, place, place + 1, place + 1, [record])
         await self._burial.bury(batch, [(record, Invalid(reason))])
 
-    async def _observed(self, tx: Tx, known: Sequence[Known], at: datetime) -> list[Outgoing]:
+    async def _decided(self, tx: Tx, known: Sequence[Known]) -> dict[Place, dict[str, Any]]:
+        """The recorded rows that outcomes are about; those of a file that is lost are not among them."""
         paths = await store.paths(tx.session, list({each.file for each in known}))
-        by_file: dict[int, list[Known]] = defaultdict(list)
+        wanted: dict[int, set[str]] = defaultdict(set)
         for each in known:
-            by_file[each.file].append(each)
-        said: list[Outgoing] = []
-        for file, members in by_file.items():
-            ids = pa.array(sorted({each.report.inference_id for each in members}))
-            rows = await asyncio.to_thread(self._rows, paths[file], ids)
-            for each in members:
-                row = rows[each.report.inference_id, each.report.row]
-                said.append(_outgoing(each, await self._event(each, row, at)))
-        return said
+            wanted[each.file].add(each.report.inference_id)
+        rows: dict[Place, dict[str, Any]] = {}
+        for file, path in paths.items():
+            try:
+                rows |= await asyncio.to_thread(self._rows, path, pa.array(sorted(wanted[file])))
+            except (FileNotFoundError, pa.ArrowException) as error:
+                log.error("a recorded file cannot be read", path=path, error=str(error)[:300])
+        return rows
 
-    def _rows(self, path: str, ids: pa.Array) -> dict[tuple[str, int], dict[str, Any]]:
-        rows = self._files.read(path)
-        rows = rows.filter(pc.is_in(rows["inference_id"], value_set=ids))  # pyright: ignore[reportAttributeAccessIssue]
+    def _rows(self, path: str, ids: pa.Array) -> dict[Place, dict[str, Any]]:
+        rows = self._files.read(path, filters=pc.field("inference_id").isin(ids))
         return {(row["inference_id"], row["row"]): row for row in rows.to_pylist()}
 
     async def _event(self, known: Known, row: dict[str, Any], at: datetime) -> OutcomeObserved:

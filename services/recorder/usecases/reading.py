@@ -10,10 +10,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from services.kit.db import Database
+from services.kit.errors import NotFound
+from services.kit.telemetry import get_logger
 
 from .. import store
 from ..files import Files
 from ..store import DecisionRow, OutcomeRow, Wanted
+
+log = get_logger(__name__)
 
 _ROWS_AT_MOST = 1_000
 
@@ -35,12 +39,17 @@ class Reading:
         self._files = files
 
     async def decision(self, inference_id: str) -> Decision:
-        """Raises NotFound."""
+        """Raises NotFound, for a decision whose rows are lost too."""
         async with self._db.reading() as session:
             index = await store.decision(session, inference_id)
             path = (await store.paths(session, [index.file]))[index.file]
             outcomes = await store.outcomes(session, inference_id)
-        return Decision(index, await asyncio.to_thread(self._rows, path, inference_id), outcomes)
+        try:
+            rows = await asyncio.to_thread(self._rows, path, inference_id)
+        except (FileNotFoundError, pa.ArrowException) as error:
+            log.error("a recorded file cannot be read", path=path, error=str(error)[:300])
+            raise NotFound("the rows of this decision are lost: their file cannot be read") from None
+        return Decision(index, rows, outcomes)
 
     async def decisions(self, wanted: Wanted, before: tuple[datetime, str] | None, limit: int) -> list[DecisionRow]:
         """Newest first."""

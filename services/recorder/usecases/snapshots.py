@@ -105,11 +105,11 @@ class Snapshots:
         return parts, rows, labelled
 
     def _read(self, path: str, wanted: Wanted) -> pa.Table | None:
-        """The rows of a file that are wanted; None where it was removed meanwhile."""
+        """The rows of a file that are wanted; None where it is lost."""
         try:
             part = self._files.read(path, columns=_READ)
-        except FileNotFoundError:
-            log.error("a recorded file is not there: its rows are left out of a snapshot", path=path)
+        except (FileNotFoundError, pa.ArrowException) as error:
+            log.error("a recorded file cannot be read, a snapshot lacks its rows", path=path, error=str(error)[:300])
             return None
         kept = pc.equal(part["model"], wanted.model)  # pyright: ignore[reportAttributeAccessIssue]
         if wanted.since is not None:
