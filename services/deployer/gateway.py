@@ -33,11 +33,11 @@ class KafkaStreams:
         self._settings = settings
 
     async def open(self, endpoint: str, unit: str) -> None:
-        """Create the endpoint's topics; let this unit's applications in, and no other unit's. Raises ProvisionError."""
+        """Create the endpoint's topics; let this unit's applications in, and no other unit's. Raises ProvisionAway, ProvisionRefused."""
         await asyncio.to_thread(self._open, endpoint, unit)
 
     async def close(self, endpoint: str) -> None:
-        """Nobody but services and the operator may use the endpoint's topics any more. Raises ProvisionError."""
+        """Nobody but services and the operator may use the endpoint's topics any more. Raises ProvisionAway, ProvisionRefused."""
         await asyncio.to_thread(self._close, endpoint)
 
     def _open(self, endpoint: str, unit: str) -> None:
