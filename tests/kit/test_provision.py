@@ -29,7 +29,7 @@ def test_a_name_that_no_topic_can_have_is_refused(kafka: Path) -> None:
 
 
 def test_who_may_not_is_refused(kafka: Path, home: Path) -> None:
-    stranger = connect(read_properties(home / "secrets" / "kafka" / "application.properties"))
+    stranger = connect(read_properties(home / "kafka" / "application.properties"))
     with pytest.raises(ProvisionRefused):
         ensure_topics(stranger, [spec("not-for-applications")])
     with pytest.raises(ProvisionRefused):
