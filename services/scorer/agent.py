@@ -3,18 +3,19 @@
 import asyncio
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from uuid import uuid4
 
 import orjson
 
 from contracts import DeploymentChanged, ReplicaReported
+from services.kit.again import Backoff
+from services.kit.away import is_away
 from services.kit.cloudevents import headers
 from services.kit.compacted import Change, CompactedTopic
 from services.kit.context import Context, system
 from services.kit.errors import Forbidden, Refusal
 from services.kit.ids import now
-from services.kit.kafka import is_away
 from services.kit.objects import Objects
 from services.kit.producer import Outgoing, Producer
 from services.kit.signing import KeyRing
@@ -47,14 +48,16 @@ class Agent:
         self._wanted: dict[str, dict[str, Any]] = {}
         self._floors: dict[str, int] = {}
         """The highest revision seen of each endpoint: nothing goes below it, not even after a removal."""
-        self._refused: dict[str, tuple[int, str]] = {}
-        self._units: dict[str, str] = {}
+        self._not_taken: dict[str, tuple[DeploymentChanged, Literal["failed", "loading"], str]] = {}
+        """Newest states that are not handed on: refused, or waiting for what is away."""
+        self._newest: dict[str, Change[DeploymentChanged]] = {}
         self._pending: dict[str, Change[DeploymentChanged]] = {}
         self._seen: set[str] = set()
         self._told: dict[str, Report] = {}
         self._caught_up = self._ever_caught_up = False
 
     async def run(self, stop: asyncio.Event) -> None:
+        """Until told to stop."""
         self._packages.sweep()
         self._resume()
         async with asyncio.TaskGroup() as tasks:
@@ -66,7 +69,7 @@ class Agent:
     async def _listen(self) -> None:
         async for change in self._topic.changes():
             self._seen.add(change.key)
-            self._pending[change.key] = change
+            self._pending[change.key] = self._newest[change.key] = change
 
     async def _work(self) -> None:
         """Only the newest state of an endpoint counts: begin when all that is there was read."""
@@ -83,6 +86,7 @@ class Agent:
 
     async def _take(self, change: Change[DeploymentChanged]) -> None:
         if change.event is None:
+            self._not_taken.pop(change.key, None)
             if self._wanted.pop(change.key, None):
                 self._save()
             return
@@ -98,9 +102,9 @@ class Agent:
                 if not await asyncio.to_thread(self._packages.whole, variant.digest):
                     await self._objects.fetch(variant.digest, self._packages.path(variant.digest))
         except (Refusal, OSError) as error:
-            self._refuse(event, error, change)
+            self._leave(event, error, change)
             return
-        self._refused.pop(event.endpoint, None)
+        self._not_taken.pop(event.endpoint, None)
         self._floors[event.endpoint] = event.revision
         self._wanted[event.endpoint] = orjson.loads(event.to_json())
         log.info("an endpoint has a new desired state", endpoint=event.endpoint, revision=event.revision)
@@ -114,14 +118,19 @@ class Agent:
         for digest in self._packages.prune(wanted | served, self._settings.package_cache_bytes):
             log.info("a package that nobody serves is gone", digest=digest)
 
-    def _refuse(self, event: DeploymentChanged, error: Exception, change: Change[DeploymentChanged]) -> None:
-        """What serves goes on serving. What may only be away is tried again."""
-        log.error("a desired state is refused", endpoint=event.endpoint, revision=event.revision, reason=str(error))
-        self._refused[event.endpoint] = (event.revision, str(error)[:500])
-        self._units[event.endpoint] = event.unit
+    def _leave(self, event: DeploymentChanged, error: Exception, change: Change[DeploymentChanged]) -> None:
+        """What serves goes on serving. Only a refusal is told as a failure, which ends a rollout: what is away, or a
+        disk that takes nothing, is no fault of the version's."""
+        state = "loading" if isinstance(error, OSError) or is_away(error) else "failed"
+        log.error("a desired state is not taken", endpoint=event.endpoint, revision=event.revision, state=state,
+                  reason=str(error))  # fmt: skip
+        self._not_taken[event.endpoint] = (event, state, str(error)[:500])
         if not isinstance(error, Forbidden):
-            loop = asyncio.get_running_loop()
-            loop.call_later(_TRY_AGAIN_S, lambda: self._pending.setdefault(change.key, change))
+            asyncio.get_running_loop().call_later(_TRY_AGAIN_S, self._again, change)
+
+    def _again(self, change: Change[DeploymentChanged]) -> None:
+        if self._newest[change.key] is change:
+            self._pending.setdefault(change.key, change)
 
     def _forget_unknown(self) -> None:
         """The topic is the truth: what it no longer knows was removed while this host was away."""
@@ -142,7 +151,7 @@ class Agent:
 
     async def _report(self) -> None:
         """Say what is really loaded, whenever that changes."""
-        delay = 0.2
+        backoff = Backoff(0.2)
         while True:
             try:
                 async with Producer(self._settings) as producer:
@@ -150,14 +159,12 @@ class Agent:
                         if news := self._news():
                             await producer.send_all([self._outgoing(name, report) for name, report in news.items()])
                             self._told |= news
-                        delay = 0.2
                         await asyncio.sleep(_LOOK_S)
             except Exception as error:
                 if not is_away(error):
                     raise
                 log.warning("reports are delayed", error=str(error)[:200])
-                await asyncio.sleep(delay)
-                delay = min(delay * 2, 5.0)
+                await asyncio.sleep(backoff.pause())
 
     def _news(self) -> dict[str, Report]:
         if not self._caught_up:
@@ -165,9 +172,9 @@ class Agent:
         loaded = self._loaded()
         slots = [loaded.get(f"worker-{k}", {}) for k in range(self._settings.workers)]
         now_so = {name: report_of(name, wanted, slots) for name, wanted in self._wanted.items()}
-        for name, (revision, reason) in self._refused.items():
-            loaded = now_so[name].loaded if name in now_so else ()
-            now_so[name] = Report(self._units[name], revision, "failed", reason, loaded)
+        for name, (event, state, reason) in self._not_taken.items():
+            serving = now_so[name].loaded if name in now_so else ()
+            now_so[name] = Report(event.unit, event.revision, state, reason, serving)
         for name in self._told.keys() - now_so.keys():
             told = self._told[name]
             now_so[name] = Report(told.unit, told.revision, "removed", None, ())

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from services.kit.errors import Unavailable
 from services.scorer.dataplane import DataPlane
 from services.scorer.lane import Lane
 from services.scorer.runtimes.errors import CannotLoad
@@ -26,3 +27,16 @@ async def test_a_version_that_cannot_be_loaded_leaves_none_of_its_companions_beh
     assert len(closed) == 1
     assert set(plane.endpoints["credit"].by_version) == {1}
     assert plane.endpoints["credit"].champion.lane not in closed
+
+
+async def test_a_version_that_the_disk_does_not_take_now_may_be_loaded_later(tmp_path: Path) -> None:
+    house = House(tmp_path / "home")
+    plane = DataPlane(house.settings)
+    change = house.change("credit", house.variant("credit", house.keep(package(classifier())), 1))
+    folder = house.settings.run_folder / "models"
+    folder.write_text("no folder")
+    with pytest.raises(Unavailable, match="cannot be opened now"):
+        await plane.apply(change)
+    folder.unlink()
+    await plane.apply(change)
+    assert set(plane.endpoints) == {"credit"}
