@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from . import poison
@@ -140,6 +140,8 @@ class Lane:
         self._stopping = asyncio.Event()
         self._limit = stream.max_records
         self._failures = 0
+        self._refused: tuple[int, Exception] | None = None
+        """The offset of a record whose results the broker does not take."""
         self._task = asyncio.create_task(self._run(), name=f"lane {tp.topic}/{tp.partition}")
 
     @property
@@ -155,12 +157,11 @@ class Lane:
             await asyncio.wait([task], timeout=grace_s)
 
     async def _run(self) -> None:
-        delay = 0.2
+        backoff = Backoff(0.2)
         while not self._stopping.is_set():
             producer = self._stream.producer(self._tp.partition)
             try:
                 await self._open(producer)
-                delay = 0.2
                 await self._pump(producer)
             except ConsumerBroken:
                 raise
@@ -170,8 +171,7 @@ class Lane:
             finally:
                 self._stream.work.dropped(self._tp.partition)
                 await _close(producer)
-            await _sleep(self._stopping, delay)
-            delay = min(delay * 2, 5.0)
+            await _sleep(self._stopping, backoff.pause())
 
     async def _open(self, producer: AIOKafkaProducer) -> None:
         """Fence, then read the committed offset, then seek: never in another order (DECISIONS 8)."""
@@ -209,25 +209,44 @@ class Lane:
     async def _turn(self, producer: AIOKafkaProducer, records: Sequence[Incoming]) -> int:
         """One transaction over these records; answers how many are done, 0 to try again with fewer."""
         out = Output(producer, self._stream.partitions)
-        partition = self._tp.partition
-        try:
-            await self._stream.work.handle(partition, records, out)
-        except (KafkaError, OSError, TimeoutError, Unavailable):
-            raise  # something that the work needs is away: no record's fault
-        except Exception as error:  # whatever a record does to the work, the stream goes on
-            self._failures += 1
-            log.exception("a micro-batch failed", topic=self._tp.topic, records=len(records), offset=records[0].offset)
-            if len(records) > 1:
-                self._limit = max(1, len(records) // 4)
-                return 0
-            if self._failures < _ATTEMPTS:
-                await _sleep(self._stopping, 0.2 * self._failures)
+        if failure := await self._handle(records, out):
+            if not await self._gives_up(records):
                 return 0
             out = Output(producer, self._stream.partitions)
-            self._stream.work.reject(partition, records[0], error, out)
-        await self._commit(producer, records, out)
-        self._failures = 0
+            self._stream.work.reject(self._tp.partition, records[0], failure, out)
+        try:
+            await self._commit(producer, records, out)
+        except MessageSizeTooLargeError as error:  # the lane opens again, with fewer: the producer lost count
+            self._limit = max(1, len(records) // 4)
+            self._refused = (records[0].offset, error) if len(records) == 1 else None
+            raise
+        self._failures, self._refused = 0, None
         return len(records)
+
+    async def _handle(self, records: Sequence[Incoming], out: Output) -> Exception | None:
+        """Let the work handle them; answers what is wrong with them, whatever they do to it: the stream goes on."""
+        if self._refused and self._refused[0] == records[0].offset and len(records) == 1:
+            self._failures = _ATTEMPTS
+            return self._refused[1]
+        try:
+            await self._stream.work.handle(self._tp.partition, records, out)
+        except (KafkaError, OSError, TimeoutError, Unavailable):
+            raise  # something that the work needs is away: no record's fault
+        except Exception as error:
+            log.exception("a micro-batch failed", topic=self._tp.topic, records=len(records), offset=records[0].offset)
+            self._failures += 1
+            return error
+        return None
+
+    async def _gives_up(self, records: Sequence[Incoming]) -> bool:
+        """Whether the record is to be rejected: it failed alone, and often enough."""
+        if len(records) > 1:
+            self._limit = max(1, len(records) // 4)
+            return False
+        if self._failures < _ATTEMPTS:
+            await _sleep(self._stopping, 0.2 * self._failures)
+            return False
+        return True
 
     async def _commit(self, producer: AIOKafkaProducer, records: Sequence[Incoming], out: Output) -> None:
         await producer.begin_transaction()
