@@ -67,7 +67,7 @@ class Batches:
 
 
 def _examine(upload: Path, file_name: str, media_type: str, schema: ModelSchema) -> tuple[Path, int]:
-    path = to_parquet(upload, file_name, media_type)
+    path = to_parquet(upload, file_name, media_type, schema)
     sheet = Sheet(path)
     sheet.check(schema)
     return path, sheet.rows
