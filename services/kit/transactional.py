@@ -27,6 +27,8 @@ log = get_logger(__name__)
 _BATCH_BYTES = 900_000
 """Below the broker's largest message set (1 MiB), so that one record's overhead never tips a batch over it."""
 _ATTEMPTS = 3
+_IDLE_MS = 1000
+"""How long a lane waits for records before it looks around; what comes is read at once."""
 
 
 @dataclass(frozen=True)
@@ -197,7 +199,7 @@ class Lane:
 
     async def _read(self) -> Sequence[Incoming]:
         try:
-            found = await poison.read(self._consumer, self._tp, self._limit, timeout_ms=300)
+            found = await poison.read(self._consumer, self._tp, self._limit, timeout_ms=_IDLE_MS)
         except KafkaError as error:
             raise ConsumerBroken(repr(error)) from error
         await self._stream.tell_progress(fetched=bool(found))
@@ -364,7 +366,7 @@ class TransactionalStream:
                 await self.tell_progress(fetched=False)
                 await asyncio.sleep(0.2)
                 continue
-            done, _ = await asyncio.wait(tasks, timeout=0.5, return_when=asyncio.FIRST_EXCEPTION)
+            done, _ = await asyncio.wait(tasks, timeout=1, return_when=asyncio.FIRST_EXCEPTION)
             for task in done:
                 if not task.cancelled() and (error := task.exception()):
                     raise error

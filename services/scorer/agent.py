@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import time
 from pathlib import Path
 from typing import Any, Literal
 from uuid import uuid4
@@ -22,7 +23,7 @@ from services.kit.signing import KeyRing
 from services.kit.telemetry import get_logger
 
 from .admission import admit
-from .files import write_atomically
+from .files import Watched, write_atomically
 from .packages import Packages
 from .process import run_child
 from .replica import Report, report_of
@@ -31,6 +32,7 @@ from .settings import ScorerSettings
 log = get_logger(__name__)
 
 _LOOK_S = 0.2
+_LIST_S = 1.0
 _TRY_AGAIN_S = 2.0
 
 
@@ -54,6 +56,10 @@ class Agent:
         self._pending: dict[str, Change[DeploymentChanged]] = {}
         self._seen: set[str] = set()
         self._told: dict[str, Report] = {}
+        self._folder = settings.run_folder / "loaded"
+        self._folder_at, self._listed_at = 0, 0.0
+        self._loading: dict[str, Watched] = {}
+        self._said: dict[str, dict[str, Any]] = {}
         self._caught_up = self._ever_caught_up = False
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -182,9 +188,14 @@ class Agent:
 
     def _loaded(self) -> dict[str, dict[str, Any]]:
         """What each living process says that it serves: what a dead one said is over."""
-        paths = (self._settings.run_folder / "loaded").glob("*.json")
-        said = {path.stem: orjson.loads(path.read_bytes()) for path in paths if not path.name.startswith(".")}
-        return {name: one["endpoints"] for name, one in said.items() if _lives(one["pid"])}
+        at, now_s = _changed_ns(self._folder), time.monotonic()
+        # Each word replaces a file of the folder; its time is coarse, and may be that of the word before.
+        if at != self._folder_at or now_s - self._listed_at > _LIST_S:
+            self._folder_at, self._listed_at = at, now_s
+            for path in self._folder.glob("[!.]*.json"):
+                if (new := self._loading.setdefault(path.stem, Watched(path)).changed()) is not None:
+                    self._said[path.stem] = new
+        return {name: one["endpoints"] for name, one in self._said.items() if _lives(one["pid"])}
 
     def _outgoing(self, endpoint: str, report: Report) -> Outgoing:
         event = ReplicaReported(
@@ -194,6 +205,13 @@ class Agent:
         story = Context(system("scorer"))
         said = headers(ReplicaReported, "scorer", event.key, story, report.unit)
         return ReplicaReported.topic.name, event.key.encode(), event.to_json(), said
+
+
+def _changed_ns(folder: Path) -> int:
+    try:
+        return folder.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
 
 
 def _lives(pid: int) -> bool:

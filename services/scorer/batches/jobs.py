@@ -9,6 +9,7 @@ import asyncio
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from uuid import UUID
 
@@ -43,6 +44,8 @@ log = get_logger(__name__)
 
 _PARQUET = "application/vnd.apache.parquet"
 _LOOK_S = 1.0
+_IDLE_S = 2.0
+"""How soon a job is seen that another host took in; one of this process is seen at once."""
 _PATIENCE_S = 600
 _MODEL_PATIENCE_S = 30.0
 """How long a job waits for its model, before others get their turn."""
@@ -70,13 +73,17 @@ class Runner:
         self._progress = progress
         self._headers = HeaderMaker()
         self._strikes: dict[UUID, int] = {}
+        self._waiting: list[UUID] = []
         self._waiting_for = ""
+        self._wake = asyncio.Event()
+        db.committed.append(self._wake.set)
         progress.expect("batches", grace_s=30)
 
     async def run(self) -> None:
         """Until cancelled; what fails for lack of a part is tried again from the last kept chunk."""
         async with Producer(self._settings, max_request_size=4 * 1024 * 1024) as producer:
             while True:
+                self._wake.clear()
                 with use(Context(system("scorer"))):
                     worked = await self._once(producer)
                 if self._waiting_for:
@@ -85,13 +92,21 @@ class Runner:
                     self._progress.beat("batches")
                 if not worked:
                     self._serving.rest()
-                    await asyncio.sleep(_LOOK_S)
+                    await self._pause()
+
+    async def _pause(self) -> None:
+        """What waits for a part is tried again soon; an empty line is looked at when a job comes."""
+        if self._waiting:
+            await asyncio.sleep(_LOOK_S)
+            return
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._wake.wait(), _IDLE_S)
 
     async def _once(self, producer: Producer) -> bool:
         async with self._db.reading() as session:
-            waiting = await store.waiting(session)
+            self._waiting = await store.waiting(session)
         worked, self._waiting_for = False, ""
-        for id in waiting:
+        for id in self._waiting:
             async with self._db.engine.connect() as raw:
                 connection = await raw.execution_options(isolation_level="AUTOCOMMIT")
                 worked |= await self._try(connection, id, producer)
