@@ -16,6 +16,7 @@ from .usecases import Deployer, EndpointTopics
 
 
 def build(settings: DeployerSettings) -> Parts:
+    """Every part of the service; nothing runs yet."""
     db, progress = Database(settings.service_database, "deployer"), Progress()
     signer = Signer(settings.keys / "deployer.key", "deployer")
     deployer = Deployer(db, signer, KeyRing(settings.keys / "public"), replicas_needed=settings.replicas_needed)

@@ -59,6 +59,7 @@ class Deployment:
 
     @property
     def open(self) -> bool:
+        """Whether the governor's answer is still awaited."""
         return self.state in _OPEN
 
     @property
@@ -183,6 +184,7 @@ class Endpoint:
 
     @property
     def wants_topics(self) -> bool:
+        """Whether it streams, or shall as soon as its topics are there."""
         return self.state == "serving" and self.streaming
 
     @property

@@ -24,6 +24,7 @@ class FollowReplicas:
         self._deployer = deployer
 
     async def run(self) -> None:
+        """Until cancelled."""
         async for change in self._topic.changes():
             if change.event is not None:
                 with use(Context(system("deployer"))):
@@ -39,6 +40,7 @@ class TendTopics:
         db.committed.append(self._wake.set)
 
     async def run(self) -> None:
+        """Until cancelled; awake after each commit, since it may have asked for topics."""
         with use(Context(system("deployer"))):
             # The principals may have been set anew since the topics were made.
             await each("let in", await self._topics.streaming(), self._topics.let_in)

@@ -56,15 +56,18 @@ class DeploymentRow(SQLModel, table=True):
 
     @classmethod
     def of(cls, deployment: Deployment) -> "DeploymentRow":
+        """The row of a deployment."""
         values = {name: getattr(deployment, name) for name in cls.model_fields if name != "grant"}
         grant = deployment.grant.model_dump(mode="json") if deployment.grant else None
         return cls(**values, grant=grant)
 
     def value(self) -> Deployment:
+        """The deployment of a row."""
         return _DEPLOYMENT.validate_python({name: getattr(self, name) for name in type(self).model_fields})
 
 
 async def save_use_case(session: AsyncSession, event: UseCaseRegistered) -> None:
+    """Keep what the catalog says; a use case never changes its unit."""
     insert = """
         INSERT INTO use_case (use_case, unit, protected) VALUES (:use_case, :unit, CAST(:protected AS jsonb))
         ON CONFLICT (use_case) DO UPDATE SET protected = excluded.protected
@@ -83,6 +86,7 @@ async def unit_of_use_case(session: AsyncSession, use_case: str) -> str:
 
 
 async def save_version(session: AsyncSession, event: ModelRegistered) -> None:
+    """Keep a version as it was registered, the first time that is heard."""
     insert = """
         INSERT INTO model_version (model, version, unit, retraining_id, registration)
         VALUES (:model, :version, :unit, :retraining_id, CAST(:registration AS jsonb)) ON CONFLICT DO NOTHING
@@ -104,6 +108,7 @@ async def version(session: AsyncSession, model: str, number: int) -> tuple[Model
 
 
 async def version_of_retraining(session: AsyncSession, retraining_id: UUID) -> ModelRegistered | None:
+    """The candidate that a retraining registered, once it is known."""
     find = "SELECT registration FROM model_version WHERE retraining_id = :id"
     row = (await session.execute(text(find), {"id": str(retraining_id)})).first()
     return ModelRegistered.model_validate(row.registration) if row else None
@@ -116,6 +121,7 @@ async def retire(session: AsyncSession, model: str, number: int) -> bool:
 
 
 async def save(session: AsyncSession, deployment: Deployment) -> Deployment:
+    """Insert or replace; flushed, so that what is read next sees it."""
     await session.merge(DeploymentRow.of(deployment))
     await session.flush()
     return deployment
@@ -138,6 +144,7 @@ async def get(session: AsyncSession, id: UUID) -> Deployment:
 
 
 async def of_retraining(session: AsyncSession, retraining_id: UUID) -> Deployment | None:
+    """The deployment that a retraining led to: one at most."""
     find = select(DeploymentRow).where(DeploymentRow.retraining_id == retraining_id)
     row = (await session.execute(find)).scalar()
     return row.value() if row else None
@@ -189,12 +196,14 @@ async def lock_endpoint(session: AsyncSession, name: str) -> Endpoint | None:
 
 
 async def endpoint(session: AsyncSession, name: str) -> Endpoint | None:
+    """As it was last published, or is about to be."""
     found = await session.execute(text(f"{_ENDPOINTS} WHERE endpoint = :name"), {"name": name})
     row = found.first()
     return _endpoint(row) if row else None
 
 
 async def endpoints(session: AsyncSession, after: str, limit: int) -> list[Endpoint]:
+    """By name; `after` is the last one seen."""
     find = text(f"{_ENDPOINTS} WHERE endpoint > :after ORDER BY endpoint LIMIT :limit")
     return [_endpoint(row) for row in await session.execute(find, {"after": after, "limit": limit})]
 
@@ -350,6 +359,7 @@ async def save_report(session: AsyncSession, report: ReplicaReported, unit: str)
 
 
 async def reports(session: AsyncSession, endpoint: str) -> list[ReplicaReported]:
+    """What each replica last said, whatever revision it spoke of."""
     find = "SELECT * FROM replica WHERE endpoint = :endpoint ORDER BY replica"
     return [
         ReplicaReported(

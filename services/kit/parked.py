@@ -55,6 +55,7 @@ class Parking:
             return (await session.execute(text(find), place)).first() is not None
 
     async def park(self, delivery: "Delivery", reason: str) -> None:
+        """Keep a delivery; the same one twice is kept once."""
         log.info("parked", topic=delivery.topic, offset=delivery.offset, reason=reason)
         row = {
             "topic": delivery.topic, "partition": delivery.partition, "offset": delivery.offset,

@@ -86,10 +86,12 @@ class TopicSpec:
 
     @classmethod
     def dead_letters(cls, topic: str) -> "TopicSpec":
+        """Where what cannot be handled of a topic goes."""
         return cls(f"dlq.{topic}", 1, int(DEAD_LETTERS_KEPT.total_seconds() * 1000), largest=LARGEST_LETTER)
 
     @property
     def config(self) -> dict[str, str]:
+        """Its settings as the broker names them."""
         if self.compacted:
             # Small states that a restart reads from the start: clean often.
             return {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.1", "segment.ms": "3600000"}

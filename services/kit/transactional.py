@@ -148,6 +148,7 @@ class Lane:
 
     @property
     def task(self) -> "asyncio.Task[None]":
+        """Ends when the lane does, with what ended it."""
         return self._task
 
     async def stop(self, grace_s: float = 4.0) -> None:

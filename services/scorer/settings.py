@@ -48,6 +48,7 @@ class ScorerSettings(Settings):
 
     @property
     def run_folder(self) -> Path:
+        """What the processes of this host tell one another; of no use to another host."""
         return self.home / "run" / "scorer"
 
     @property
@@ -57,8 +58,10 @@ class ScorerSettings(Settings):
 
     @property
     def spool_folder(self) -> Path:
+        """The log that is not in Kafka yet: a folder for each slot."""
         return self.home / "spool"
 
     @property
     def desired_path(self) -> Path:
+        """The desired state of all endpoints, as the agent verified it."""
         return self.run_folder / "desired.json"

@@ -65,10 +65,12 @@ class Deployer:
     # What exists, as the catalog says it
 
     async def learn_use_case(self, event: UseCaseRegistered) -> None:
+        """A use case can be asked for from now on."""
         async with self._db.transaction() as tx:
             await store.save_use_case(tx.session, event)
 
     async def learn_version(self, event: ModelRegistered) -> None:
+        """A version can be asked for from now on."""
         async with self._db.transaction() as tx:
             await store.save_version(tx.session, event)
 
@@ -132,11 +134,13 @@ class Deployer:
     # What the governor decides
 
     async def note_review(self, event: ApprovalRequested) -> None:
+        """The gates passed, a person is asked. Raises NotYet."""
         async with self._db.transaction() as tx:
             deployment = await self._known(tx, event.deployment_id)
             await store.save(tx.session, deployment.under_review(event.approval_id, self._now()))
 
     async def refuse(self, event: ApprovalRejected) -> None:
+        """A gate or a person said no: the deployment is over. Raises NotYet."""
         async with self._db.transaction() as tx:
             deployment = await self._known(tx, event.deployment_id)
             refused = deployment.refused(f"{event.rejected_by}: {event.reason}", self._now())
@@ -230,6 +234,7 @@ class Deployer:
     async def deployments(
         self, endpoint: str | None, before: tuple[datetime, UUID] | None, limit: int
     ) -> list[Deployment]:
+        """Newest first; `before` is the place of the last one seen."""
         async with self._db.reading() as session:
             return await store.deployments(session, endpoint, before, limit)
 
@@ -242,6 +247,7 @@ class Deployer:
             return endpoint, await store.reports(session, name)
 
     async def endpoints(self, after: str, limit: int) -> list[Endpoint]:
+        """By name; `after` is the last one seen."""
         async with self._db.reading() as session:
             return await store.endpoints(session, after, limit)
 

@@ -58,6 +58,7 @@ class BatchView(BaseModel):
 
     @classmethod
     def of(cls, job: Job) -> "BatchView":
+        """A job as a caller sees it."""
         path = f"{PATH}/{job.id}/result" if job.result_digest else None
         return cls(**{n: getattr(job, n) for n in cls.model_fields if n != "result"}, result=path)
 

@@ -55,6 +55,7 @@ class Batches:
             return await store.get(session, id)
 
     async def latest(self, endpoint: str | None, limit: int, before: UUID | None) -> list[Job]:
+        """The caller's jobs, newest first; `before` is the last one seen."""
         async with self._db.reading() as session:
             return await store.latest(session, endpoint, limit, before)
 

@@ -37,6 +37,7 @@ class BatchRecords:
         )  # fmt: skip
 
     def headers(self, record: LogRecord, item: Item) -> Headers:
+        """The Kafka headers of an item's log record."""
         assert item.envelope
         return self._stamps.log(
             item.inference_id, self._at, record.correlation_id, record.traceparent, item.envelope.source

@@ -103,4 +103,5 @@ def _story(envelope: Envelope) -> Headers:
 
 
 def stamp(moment: datetime) -> bytes:
+    """A time as headers hold it."""
     return moment.isoformat().encode()

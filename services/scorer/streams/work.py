@@ -35,7 +35,9 @@ _LARGEST_KEY = 64 * 1024
 class Endpoints(Protocol):
     """What this process has loaded."""
 
-    def find(self, name: str) -> Endpoint | None: ...
+    def find(self, name: str) -> Endpoint | None:
+        """The endpoint; None while it is not loaded."""
+        ...
 
     async def wait(self, name: str) -> Endpoint:
         """The endpoint, as soon as it is loaded."""
