@@ -27,6 +27,7 @@ Topics = Literal["closed", "asked", "open"]
 """How far the topics of an endpoint are: nothing there, being made, or there with the rights on them."""
 
 _OPEN: frozenset[State] = frozenset({"requested", "in_review"})
+_NEVER_WAS: frozenset[State] = frozenset({"rejected", "failed"})
 _BRINGS_BACK: frozenset[State] = frozenset({"serving", "replaced"})
 
 
@@ -78,6 +79,10 @@ class Deployment:
     def became(self, state: State, reason: str | None, now: datetime) -> "Deployment":
         """It serves, or it leaves the endpoint: replaced, rolled back, revoked, removed or failed."""
         return replace(self, state=state, reason=reason, changed_at=now, settled_at=self.settled_at or now)
+
+    def revoked(self, reason: str, now: datetime) -> "Deployment":
+        """Its grant was taken back: it neither serves nor comes back. One that failed or was refused stays so."""
+        return self if self.state in _NEVER_WAS else self.became("revoked", reason, now)
 
     def started(self, grant: Grant, revision: int, now: datetime) -> "Deployment":
         """Start the rollout under a grant. Raises Conflict for a state or a grant that does not allow it."""

@@ -185,7 +185,7 @@ class Deployer:
         async with self._db.transaction() as tx:
             deployment, endpoint = await self._hold(tx, event.deployment_id)
             with tx.story(deployment.correlation_id):
-                await self._rollout.end(tx, deployment, "revoked", event.reason)
+                await self._rollout.keep(tx, deployment, deployment.revoked(event.reason, self._now()))
                 if endpoint and endpoint.deployment_id == deployment.id and endpoint.state == "serving":
                     await self._rollout.fall_back(tx, endpoint, f"the approval was revoked: {event.reason}")
 
