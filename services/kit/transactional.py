@@ -7,12 +7,10 @@ fences its producer. A transaction therefore starts where the last committed one
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
-from aiokafka.producer.message_accumulator import BatchBuilder
 
 from . import poison
 from .again import Backoff
@@ -20,23 +18,13 @@ from .errors import Unavailable
 from .health import Progress
 from .kafka import IDLE_FETCH_MS, Connection, Pulse, partitions_of
 from .telemetry import STREAM_LAG, STREAM_RECORDS, get_logger
+from .transaction_output import BATCH_BYTES, Output, Placed
 
-Headers = list[tuple[str, bytes]]
 log = get_logger(__name__)
 
-_BATCH_BYTES = 900_000
-"""Below the broker's largest message set (1 MiB), so that one record's overhead never tips a batch over it."""
 _ATTEMPTS = 3
 _IDLE_MS = 1000
 """How long a lane waits for records before it looks around; what comes is read at once."""
-
-
-@dataclass(frozen=True)
-class Placed:
-    """Records that one transaction wrote side by side; `base_offset` is -1 where the broker did not say."""
-
-    base_offset: int
-    count: int
 
 
 class Incoming(Protocol):
@@ -74,62 +62,6 @@ class Work(Protocol):
     def dropped(self, partition: int) -> None:
         """The transaction of the last `handle` may or may not have happened: `opened` comes next."""
         ...
-
-
-class Target:
-    """The records of one transaction for one partition, written into prebuilt batches as they come."""
-
-    def __init__(self, producer: AIOKafkaProducer) -> None:
-        self._producer = producer
-        self.batches: list[BatchBuilder] = [producer.create_batch()]
-        self._append = self.batches[0].append
-        self.count = 0
-
-    def add(self, key: bytes | None, value: bytes | None, headers: Headers) -> int:
-        """Append a record; answers its place among this transaction's records of the partition."""
-        if self._append(timestamp=None, key=key, value=value, headers=headers) is None:
-            self.batches.append(self._producer.create_batch())
-            self._append = self.batches[-1].append
-            self._append(timestamp=None, key=key, value=value, headers=headers)
-        self.count += 1
-        return self.count - 1
-
-
-class Output:
-    """What one transaction writes."""
-
-    def __init__(self, producer: AIOKafkaProducer, partitions: dict[str, int]) -> None:
-        self._producer = producer
-        self._partitions = partitions
-        self._targets: dict[tuple[str, int], Target] = {}
-
-    def partitions(self, topic: str) -> int:
-        """How many partitions a topic has; the stream was told its name at the start."""
-        return self._partitions[topic]
-
-    def to(self, topic: str, partition: int) -> Target:
-        """Where records of this partition go."""
-        where = (topic, partition)
-        if where not in self._targets:
-            self._targets[where] = Target(self._producer)
-        return self._targets[where]
-
-    def add(self, topic: str, partition: int, key: bytes | None, value: bytes | None, headers: Headers) -> int:
-        """Append a record; answers its place among this transaction's records of that partition."""
-        return self.to(topic, partition).add(key, value, headers)
-
-    async def send(self) -> dict[tuple[str, int], list[Placed]]:
-        """Write everything and wait for the broker. Raises the first failure: then the transaction must not commit."""
-        written = {where: target.batches for where, target in self._targets.items() if target.count}
-        results = await asyncio.gather(*(self._send_to(where, batches) for where, batches in written.items()))
-        return dict(zip(written, results, strict=True))
-
-    async def _send_to(self, where: tuple[str, int], batches: list[BatchBuilder]) -> list[Placed]:
-        topic, partition = where
-        counts = [batch.record_count() for batch in batches]
-        sent = [await self._producer.send_batch(batch, topic, partition=partition) for batch in batches]
-        done = await asyncio.gather(*sent)
-        return [Placed(meta.offset, count) for meta, count in zip(done, counts, strict=True)]
 
 
 class Lane:
@@ -310,7 +242,7 @@ class TransactionalStream:
         """A producer under the partition's static id; an abandoned transaction hides others' rows for 10 s at most."""
         return AIOKafkaProducer(
             **self._connection.aiokafka(), transactional_id=f"{self.group}.{partition}", transaction_timeout_ms=10_000,
-            max_batch_size=_BATCH_BYTES, request_timeout_ms=15_000, client_id=f"{self.group}.{partition}",
+            max_batch_size=BATCH_BYTES, request_timeout_ms=15_000, client_id=f"{self.group}.{partition}",
         )  # fmt: skip
 
     def trouble(self, partition: int, error: BaseException) -> None:

@@ -73,7 +73,7 @@ class Runner:
         self._progress = progress
         self._headers = HeaderMaker()
         self._strikes: dict[UUID, int] = {}
-        self._waiting: list[UUID] = []
+        self._line: list[UUID] = []
         self._waiting_for = ""
         self._wake = asyncio.Event()
         db.committed.append(self._wake.set)
@@ -96,7 +96,7 @@ class Runner:
 
     async def _pause(self) -> None:
         """What waits for a part is tried again soon; an empty line is looked at when a job comes."""
-        if self._waiting:
+        if self._line:
             await asyncio.sleep(_LOOK_S)
             return
         with suppress(TimeoutError):
@@ -104,9 +104,9 @@ class Runner:
 
     async def _once(self, producer: Producer) -> bool:
         async with self._db.reading() as session:
-            self._waiting = await store.waiting(session)
+            self._line = await store.waiting(session)
         worked, self._waiting_for = False, ""
-        for id in self._waiting:
+        for id in self._line:
             async with self._db.engine.connect() as raw:
                 connection = await raw.execution_options(isolation_level="AUTOCOMMIT")
                 worked |= await self._try(connection, id, producer)

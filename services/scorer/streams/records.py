@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from services.kit.transactional import Headers
+from services.kit.transaction_output import Headers
 
 from ..dataplane import Served
 from ..logrecord import LogRecord, traceparent_of

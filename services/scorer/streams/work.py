@@ -13,7 +13,8 @@ from services.kit import deadletters
 from services.kit.errors import Busy, Invalid, Refusal, TooLarge, Unavailable
 from services.kit.ids import now
 from services.kit.objects import Objects
-from services.kit.transactional import Incoming, Output, Placed, Target
+from services.kit.transaction_output import Output, Placed, Target
+from services.kit.transactional import Incoming
 
 from ..dataplane import Endpoint
 from ..logrecord import INLINE_LIMIT, offload
