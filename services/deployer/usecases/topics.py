@@ -15,7 +15,7 @@ from ..domain import Endpoint
 from ..gateway import Streams
 from .rollout import Rollout
 
-_STAY = "streams.stay_open"
+_STAY = "streams-stay-open"
 
 
 class EndpointTopics:
