@@ -30,7 +30,11 @@ class DeploymentRequested(Event):
 
 
 class DeploymentSettled(Event):
-    """It is decided what became of a deployment: it serves, or it never will, and why."""
+    """It is decided what became of a deployment: it serves, or it never will (refused, overtaken, broken), and why.
+
+    Every deployment that was asked for ends so, once: what becomes of it later (replaced, rolled back, brought back,
+    removed) `deployment.changed` tells. A repeat has the same event id, as with every event.
+    """
 
     topic: ClassVar[Topic] = Topic("deployment.settled", speaker="deployer", keep=timedelta(days=365))
     key_field: ClassVar[str] = "endpoint"

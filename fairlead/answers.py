@@ -88,7 +88,7 @@ class Deployment(Answer):
         return self.state in SETTLED
 
 
-SETTLED = frozenset({"serving", "replaced", "rejected", "failed", "revoked", "removed"})
+SETTLED = frozenset({"serving", "replaced", "rolled_back", "rejected", "failed", "revoked", "removed"})
 """Deployment states in which nothing more happens by itself."""
 
 

@@ -53,6 +53,7 @@ class DeploymentView(BaseModel):
 
     @classmethod
     def of(cls, deployment: Deployment) -> "DeploymentView":
+        """A deployment as a caller sees it; the grant's signature is nobody's business here."""
         return cls.model_validate(deployment, from_attributes=True)
 
 
@@ -87,6 +88,7 @@ class EndpointView(BaseModel):
 
     @classmethod
     def of(cls, endpoint: Endpoint, replicas: list[ReplicaView] | None = None) -> "EndpointView":
+        """An endpoint as a caller sees it, with what its replicas say where that was asked for."""
         variant = endpoint.variant
         return cls(
             endpoint=endpoint.endpoint, use_case=endpoint.use_case, unit=endpoint.unit, state=endpoint.state,
@@ -98,8 +100,14 @@ class EndpointView(BaseModel):
 
 
 def router(deployer: Deployer) -> APIRouter:
+    """The service's routes."""
     api = new_router(prefix="/v1", tags=["deployments"])
+    _deployments(api, deployer)
+    _endpoints(api, deployer)
+    return api
 
+
+def _deployments(api: APIRouter, deployer: Deployer) -> None:
     @api.post("/deployments", status_code=202)
     async def request(ask: DeploymentAsk, caller: Who, response: Response) -> DeploymentView:
         allow(caller, "deployment.request")
@@ -122,6 +130,8 @@ def router(deployer: Deployer) -> APIRouter:
         allow(caller, "deployment.read")
         return DeploymentView.of(await deployer.deployment(id))
 
+
+def _endpoints(api: APIRouter, deployer: Deployer) -> None:
     @api.get("/endpoints")
     async def endpoints(caller: Who, limit: Limit = 50, cursor: str | None = None) -> Page[EndpointView]:
         allow(caller, "deployment.read")
@@ -146,5 +156,3 @@ def router(deployer: Deployer) -> APIRouter:
     async def remove(endpoint: Name, caller: Who) -> EndpointView:
         allow(caller, "endpoint.rollback")
         return EndpointView.of(await deployer.remove(caller, endpoint))
-
-    return api

@@ -10,21 +10,18 @@ from services.kit.signing import KeyRing, Signer
 from . import api
 from .gateway import KafkaStreams
 from .handlers import subscriptions
-from .jobs import ClearAway, FollowReplicas
+from .jobs import FollowReplicas, TendTopics
 from .settings import DeployerSettings
-from .usecases import Deployer
+from .usecases import Deployer, EndpointTopics
 
 
 def build(settings: DeployerSettings) -> Parts:
+    """Every part of the service; nothing runs yet."""
     db, progress = Database(settings.service_database, "deployer"), Progress()
-    deployer = Deployer(
-        db,
-        Signer(settings.keys / "deployer.key", "deployer"),
-        KeyRing(settings.keys / "public"),
-        KafkaStreams(settings),
-        replicas_needed=settings.replicas_needed,
-        removed_kept=timedelta(hours=settings.removed_kept_h),
-    )
+    signer = Signer(settings.keys / "deployer.key", "deployer")
+    deployer = Deployer(db, signer, KeyRing(settings.keys / "public"), replicas_needed=settings.replicas_needed)
+    kept = timedelta(hours=settings.removed_kept_h)
+    topics = EndpointTopics(db, signer, KafkaStreams(settings), removed_kept=kept)
     return Parts(
         service="deployer",
         settings=settings,
@@ -32,5 +29,5 @@ def build(settings: DeployerSettings) -> Parts:
         routers=[api.router(deployer)],
         subscriptions=subscriptions(deployer),
         progress=progress,
-        jobs=[FollowReplicas(settings, deployer, progress).run, ClearAway(deployer).run],
+        jobs=[FollowReplicas(settings, deployer, progress).run, TendTopics(db, topics).run],
     )

@@ -20,10 +20,15 @@ from contracts import (
 from services.kit.errors import Conflict, Forbidden, Invalid
 
 State = Literal[
-    "requested", "in_review", "rolling_out", "serving", "replaced", "rejected", "failed", "revoked", "removed"
-]
+    "requested", "in_review", "rolling_out", "serving", "replaced", "rolled_back", "rejected", "failed", "revoked",
+    "removed",
+]  # fmt: skip
+Topics = Literal["closed", "asked", "open"]
+"""How far the topics of an endpoint are: nothing there, being made, or there with the rights on them."""
 
 _OPEN: frozenset[State] = frozenset({"requested", "in_review"})
+_NEVER_WAS: frozenset[State] = frozenset({"rejected", "failed"})
+_BRINGS_BACK: frozenset[State] = frozenset({"serving", "replaced"})
 
 
 @dataclass(frozen=True)
@@ -50,10 +55,18 @@ class Deployment:
     revision: int | None = None
     correlation_id: str = ""
     """The story of the ask: whatever is said of this deployment later belongs to it."""
+    settled_at: datetime | None = None
+    """When it was first decided whether it serves. One that is brought back later was settled before."""
 
     @property
     def open(self) -> bool:
+        """Whether the governor's answer is still awaited."""
         return self.state in _OPEN
+
+    @property
+    def comes_back(self) -> bool:
+        """Whether it may take over again where it served before: nobody took it back, and it did not fail."""
+        return self.state in _BRINGS_BACK
 
     def under_review(self, approval_id: UUID, now: datetime) -> "Deployment":
         """The gates passed; a person is asked."""
@@ -61,11 +74,15 @@ class Deployment:
 
     def refused(self, reason: str, now: datetime) -> "Deployment":
         """A gate or a person said no."""
-        return replace(self, state="rejected", reason=reason, changed_at=now) if self.open else self
+        return self.became("rejected", reason, now) if self.open else self
 
-    def ended(self, state: State, reason: str | None, now: datetime) -> "Deployment":
-        """Leave the endpoint: replaced, revoked, removed or failed."""
-        return replace(self, state=state, reason=reason, changed_at=now)
+    def became(self, state: State, reason: str | None, now: datetime) -> "Deployment":
+        """It serves, or it leaves the endpoint: replaced, rolled back, revoked, removed or failed."""
+        return replace(self, state=state, reason=reason, changed_at=now, settled_at=self.settled_at or now)
+
+    def revoked(self, reason: str, now: datetime) -> "Deployment":
+        """Its grant was taken back: it neither serves nor comes back. One that failed or was refused stays so."""
+        return self if self.state in _NEVER_WAS else self.became("revoked", reason, now)
 
     def started(self, grant: Grant, revision: int, now: datetime) -> "Deployment":
         """Start the rollout under a grant. Raises Conflict for a state or a grant that does not allow it."""
@@ -78,12 +95,12 @@ class Deployment:
         )  # fmt: skip
 
     def brought_back(self, revision: int, now: datetime) -> "Deployment":
-        """Roll out again under the grant that it had: a rollback, or a version after it failed."""
+        """Roll out again under the grant that it had: a rollback, or the version after it failed."""
         return replace(self, state="rolling_out", reason=None, revision=revision, changed_at=now)
 
     def settled(self) -> DeploymentSettled:
         """The event that says what became of it. Raises Conflict while that is open."""
-        if self.open or self.state == "rolling_out":
+        if self.settled_at is None:
             raise Conflict(f"deployment {self.id} is {self.state}: nothing is decided yet")
         return DeploymentSettled(
             deployment_id=self.id, endpoint=self.endpoint, model=self.model, version=self.version,
@@ -151,7 +168,7 @@ def _asked(deployment: Deployment) -> tuple[datetime, UUID]:
 
 
 def _left(among: Iterable[Deployment], state: State, reason: str, now: datetime) -> tuple[Deployment, ...]:
-    return tuple(other.ended("replaced", reason, now) for other in among if other.state == state)
+    return tuple(other.became("replaced", reason, now) for other in among if other.state == state)
 
 
 @dataclass(frozen=True)
@@ -168,6 +185,21 @@ class Endpoint:
     deployment_id: UUID
     changed_at: datetime
     monitor: MonitorSettings = field(default_factory=MonitorSettings)
+    topics: Topics = "closed"
+
+    @property
+    def wants_topics(self) -> bool:
+        """Whether it streams, or shall as soon as its topics are there."""
+        return self.state == "serving" and self.streaming
+
+    @property
+    def waits(self) -> bool:
+        """Whether its topics must be made before anybody may hear of this state."""
+        return self.wants_topics and self.topics != "open"
+
+    def with_topics(self, topics: Topics) -> "Endpoint":
+        """The same state, with its topics so far."""
+        return replace(self, topics=topics)
 
     def desired(self) -> DeploymentChanged:
         """The state to publish, not yet signed."""
@@ -182,6 +214,7 @@ def next_endpoint(
     deployment: Deployment, registration: ModelRegistered, grant: Grant, before: Endpoint | None, now: datetime
 ) -> Endpoint:
     """The endpoint with this deployment as its champion; the revision only grows."""
+    streaming, topics = deployment.streaming or streams(before), before.topics if before else "closed"
     variant = Variant(
         name="champion", model=deployment.model, version=deployment.version, digest=deployment.digest,
         format=registration.format, model_schema=registration.model_schema,
@@ -190,19 +223,15 @@ def next_endpoint(
     return Endpoint(
         endpoint=deployment.endpoint, unit=deployment.unit, use_case=deployment.use_case,
         revision=before.revision + 1 if before else 1, state="serving",
-        streaming=deployment.streaming or streams(before), variant=variant,
-        deployment_id=deployment.id, changed_at=now, monitor=before.monitor if before else MonitorSettings(),
+        streaming=streaming, variant=variant, deployment_id=deployment.id, changed_at=now,
+        monitor=before.monitor if before else MonitorSettings(),
+        topics="asked" if streaming and topics == "closed" else topics,
     )  # fmt: skip
 
 
-def serves(endpoint: Endpoint, model: str, version: int) -> bool:
-    """Whether this version is what the endpoint shall serve now."""
-    return endpoint.state == "serving" and (endpoint.variant.model, endpoint.variant.version) == (model, version)
-
-
 def streams(endpoint: Endpoint | None) -> bool:
-    """Whether topics stand open for an endpoint: one that is removed has none any more."""
-    return endpoint is not None and endpoint.state == "serving" and endpoint.streaming
+    """Whether an endpoint streams now, so that the next version must: one that is removed does not any more."""
+    return endpoint is not None and endpoint.wants_topics and not endpoint.waits
 
 
 def removed(before: Endpoint, now: datetime) -> Endpoint:

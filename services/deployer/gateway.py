@@ -19,11 +19,18 @@ from .settings import DeployerSettings
 
 
 class Streams(Protocol):
-    """Makes a streaming endpoint's topics and lets its unit in; asking again changes nothing."""
+    """Makes a streaming endpoint's topics and lets its unit in; asking again changes nothing.
 
-    async def open(self, endpoint: str, unit: str) -> None: ...
+    Both raise ProvisionAway where Kafka may do it later, ProvisionRefused where it never will.
+    """
 
-    async def close(self, endpoint: str) -> None: ...
+    async def open(self, endpoint: str, unit: str) -> None:
+        """Create the endpoint's topics; let this unit's applications in, and no other unit's."""
+        ...
+
+    async def close(self, endpoint: str) -> None:
+        """Nobody but services and the operator may use the endpoint's topics any more."""
+        ...
 
 
 class KafkaStreams:
@@ -33,11 +40,11 @@ class KafkaStreams:
         self._settings = settings
 
     async def open(self, endpoint: str, unit: str) -> None:
-        """Create the endpoint's topics; let this unit's applications in, and no other unit's. Raises ProvisionError."""
+        """Create the endpoint's topics; let this unit's applications in, and no other unit's."""
         await asyncio.to_thread(self._open, endpoint, unit)
 
     async def close(self, endpoint: str) -> None:
-        """Nobody but services and the operator may use the endpoint's topics any more. Raises ProvisionError."""
+        """Nobody but services and the operator may use the endpoint's topics any more."""
         await asyncio.to_thread(self._close, endpoint)
 
     def _open(self, endpoint: str, unit: str) -> None:

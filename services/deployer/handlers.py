@@ -16,6 +16,7 @@ from .usecases import Deployer
 
 
 def subscriptions(deployer: Deployer) -> list[Subscription]:
+    """One row for each event that the deployer hears."""
     return [
         on(UseCaseRegistered, deployer.learn_use_case),
         on(ModelRegistered, deployer.learn_version),

@@ -1,15 +1,17 @@
-"""What the deployer does without being asked: follow the replicas, clear away what removed endpoints leave behind."""
+"""What the deployer does without being asked: follow the replicas, look after the endpoints' topics."""
 
 import asyncio
+from contextlib import suppress
 
 from contracts import ReplicaReported
 from services.kit.again import each
 from services.kit.compacted import CompactedTopic
 from services.kit.context import Context, system, use
+from services.kit.db import Database
 from services.kit.health import Progress
 
 from .settings import DeployerSettings
-from .usecases import Deployer
+from .usecases import Deployer, EndpointTopics
 
 _LOOK_S = 5.0
 
@@ -22,23 +24,32 @@ class FollowReplicas:
         self._deployer = deployer
 
     async def run(self) -> None:
+        """Until cancelled."""
         async for change in self._topic.changes():
             if change.event is not None:
                 with use(Context(system("deployer"))):
                     await self._deployer.note_replica(change.event)
 
 
-class ClearAway:
-    """Rights and state of endpoints that are no more: taken away soon, however often Kafka is away meanwhile."""
+class TendTopics:
+    """Topics and rights of endpoints: made and taken away soon, however often Kafka is away meanwhile."""
 
-    def __init__(self, deployer: Deployer) -> None:
-        self._deployer = deployer
+    def __init__(self, db: Database, topics: EndpointTopics) -> None:
+        self._topics = topics
+        self._wake = asyncio.Event()
+        db.committed.append(self._wake.set)
 
     async def run(self) -> None:
+        """Until cancelled; awake after each commit, since it may have asked for topics."""
         with use(Context(system("deployer"))):
+            # The principals may have been set anew since the topics were made.
+            await each("let in", await self._topics.streaming(), self._topics.let_in)
             while True:
+                self._wake.clear()
                 await self.once()
-                await asyncio.sleep(_LOOK_S)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), _LOOK_S)
 
     async def once(self) -> None:
-        await each("clear away", await self._deployer.left_behind(), self._deployer.clear_away)
+        """Look after every endpoint that needs it now."""
+        await each("tend topics", await self._topics.untidy(), self._topics.tidy)

@@ -1,7 +1,8 @@
 """All SQL of the deployer."""
 
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
 from typing import Any, ClassVar
 from uuid import UUID
 
@@ -12,15 +13,19 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import Field, SQLModel, col, select
 
 from contracts import DeploymentChanged, ModelRegistered, ReplicaReported, UseCaseRegistered
+from services.kit.db import Database
 from services.kit.errors import NotFound
 
-from .domain import Deployment, Endpoint, readable
+from .domain import Deployment, Endpoint, Topics, readable
 
 _DEPLOYMENT = TypeAdapter(Deployment)
+_ALIVE = ("requested", "in_review", "rolling_out", "serving")
+_PATIENCE = timedelta(minutes=5)
+"""Between two tries to close topics that Kafka refuses to close: a person must do something first."""
 
 
-def _moment() -> Any:
-    return Column(DateTime(timezone=True), nullable=False)
+def _moment(*, nullable: bool = False) -> Any:
+    return Column(DateTime(timezone=True), nullable=nullable)
 
 
 class DeploymentRow(SQLModel, table=True):
@@ -47,18 +52,22 @@ class DeploymentRow(SQLModel, table=True):
     correlation_id: str = ""
     requested_at: datetime = Field(sa_column=_moment())
     changed_at: datetime = Field(sa_column=_moment())
+    settled_at: datetime | None = Field(default=None, sa_column=_moment(nullable=True))
 
     @classmethod
     def of(cls, deployment: Deployment) -> "DeploymentRow":
+        """The row of a deployment."""
         values = {name: getattr(deployment, name) for name in cls.model_fields if name != "grant"}
         grant = deployment.grant.model_dump(mode="json") if deployment.grant else None
         return cls(**values, grant=grant)
 
     def value(self) -> Deployment:
+        """The deployment of a row."""
         return _DEPLOYMENT.validate_python({name: getattr(self, name) for name in type(self).model_fields})
 
 
 async def save_use_case(session: AsyncSession, event: UseCaseRegistered) -> None:
+    """Keep what the catalog says; a use case never changes its unit."""
     insert = """
         INSERT INTO use_case (use_case, unit, protected) VALUES (:use_case, :unit, CAST(:protected AS jsonb))
         ON CONFLICT (use_case) DO UPDATE SET protected = excluded.protected
@@ -77,6 +86,7 @@ async def unit_of_use_case(session: AsyncSession, use_case: str) -> str:
 
 
 async def save_version(session: AsyncSession, event: ModelRegistered) -> None:
+    """Keep a version as it was registered, the first time that is heard."""
     insert = """
         INSERT INTO model_version (model, version, unit, retraining_id, registration)
         VALUES (:model, :version, :unit, :retraining_id, CAST(:registration AS jsonb)) ON CONFLICT DO NOTHING
@@ -98,6 +108,7 @@ async def version(session: AsyncSession, model: str, number: int) -> tuple[Model
 
 
 async def version_of_retraining(session: AsyncSession, retraining_id: UUID) -> ModelRegistered | None:
+    """The candidate that a retraining registered, once it is known."""
     find = "SELECT registration FROM model_version WHERE retraining_id = :id"
     row = (await session.execute(text(find), {"id": str(retraining_id)})).first()
     return ModelRegistered.model_validate(row.registration) if row else None
@@ -110,6 +121,7 @@ async def retire(session: AsyncSession, model: str, number: int) -> bool:
 
 
 async def save(session: AsyncSession, deployment: Deployment) -> Deployment:
+    """Insert or replace; flushed, so that what is read next sees it."""
     await session.merge(DeploymentRow.of(deployment))
     await session.flush()
     return deployment
@@ -132,6 +144,7 @@ async def get(session: AsyncSession, id: UUID) -> Deployment:
 
 
 async def of_retraining(session: AsyncSession, retraining_id: UUID) -> Deployment | None:
+    """The deployment that a retraining led to: one at most."""
     find = select(DeploymentRow).where(DeploymentRow.retraining_id == retraining_id)
     row = (await session.execute(find)).scalar()
     return row.value() if row else None
@@ -142,6 +155,15 @@ async def placed(session: AsyncSession, endpoint: str) -> list[Deployment]:
     find = select(DeploymentRow).where(
         DeploymentRow.endpoint == endpoint, col(DeploymentRow.state).in_(("rolling_out", "serving"))
     )
+    return [row.value() for row in (await session.execute(find)).scalars()]
+
+
+async def of_version(session: AsyncSession, endpoint: str, model: str, number: int) -> list[Deployment]:
+    """The deployments of a version at an endpoint that are asked for, roll out or serve."""
+    find = select(DeploymentRow).where(
+        DeploymentRow.endpoint == endpoint, DeploymentRow.model == model, DeploymentRow.version == number,
+        col(DeploymentRow.state).in_(_ALIVE),
+    )  # fmt: skip
     return [row.value() for row in (await session.execute(find)).scalars()]
 
 
@@ -161,6 +183,12 @@ async def deployments(
     return [row.value() for row in (await session.execute(find.limit(limit))).scalars()]
 
 
+_ENDPOINTS = """
+    SELECT endpoint.*, topics FROM endpoint
+    JOIN (SELECT endpoint, topics FROM endpoint_name) AS name USING (endpoint)
+"""
+
+
 async def lock_endpoint(session: AsyncSession, name: str) -> Endpoint | None:
     """The endpoint, held until the transaction ends; a name that does not exist yet is held too."""
     await session.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 11))"), {"name": name})
@@ -168,23 +196,23 @@ async def lock_endpoint(session: AsyncSession, name: str) -> Endpoint | None:
 
 
 async def endpoint(session: AsyncSession, name: str) -> Endpoint | None:
-    found = await session.execute(text("SELECT * FROM endpoint WHERE endpoint = :name"), {"name": name})
+    """As it was last published, or is about to be."""
+    found = await session.execute(text(f"{_ENDPOINTS} WHERE endpoint = :name"), {"name": name})
     row = found.first()
     return _endpoint(row) if row else None
 
 
 async def endpoints(session: AsyncSession, after: str, limit: int) -> list[Endpoint]:
-    find = "SELECT * FROM endpoint WHERE endpoint > :after ORDER BY endpoint LIMIT :limit"
-    return [_endpoint(row) for row in await session.execute(text(find), {"after": after, "limit": limit})]
+    """By name; `after` is the last one seen."""
+    find = text(f"{_ENDPOINTS} WHERE endpoint > :after ORDER BY endpoint LIMIT :limit")
+    return [_endpoint(row) for row in await session.execute(find, {"after": after, "limit": limit})]
 
 
-async def serving_version(session: AsyncSession, model: str, number: int) -> list[str]:
-    """The endpoints whose champion is this version, in the order in which they are locked."""
-    find = """
-        SELECT endpoint FROM endpoint WHERE model = :model AND version = :version AND state = 'serving'
-        ORDER BY endpoint
-    """
-    return list((await session.execute(text(find), {"model": model, "version": number})).scalars())
+async def endpoints_of_version(session: AsyncSession, model: str, number: int) -> list[str]:
+    """The endpoints at which this version is asked for, rolls out or serves, in the order in which they are locked."""
+    find = select(col(DeploymentRow.endpoint)).distinct().order_by(col(DeploymentRow.endpoint))
+    mine = find.where(DeploymentRow.model == model, DeploymentRow.version == number)
+    return list((await session.execute(mine.where(col(DeploymentRow.state).in_(_ALIVE)))).scalars())
 
 
 async def save_endpoint(session: AsyncSession, endpoint: Endpoint, desired: DeploymentChanged) -> None:
@@ -216,7 +244,7 @@ def _endpoint(row: Any) -> Endpoint:
     return Endpoint(
         endpoint=row.endpoint, unit=row.unit, use_case=row.use_case, revision=row.revision, state=row.state,
         streaming=row.streaming, variant=desired.variants[0], deployment_id=row.deployment_id,
-        changed_at=row.changed_at, monitor=desired.monitor,
+        changed_at=row.changed_at, monitor=desired.monitor, topics=row.topics,
     )  # fmt: skip
 
 
@@ -227,33 +255,66 @@ async def owner(session: AsyncSession, name: str) -> str | None:
 
 
 async def keep_name(session: AsyncSession, endpoint: Endpoint) -> None:
-    """An endpoint is there under its name: the name is its unit's, and its streams are open where it has some."""
+    """An endpoint is there under its name: the name is its unit's, and says how far its topics are."""
     upsert = """
-        INSERT INTO endpoint_name AS known (endpoint, unit, streams_open) VALUES (:endpoint, :unit, :streaming)
-        ON CONFLICT (endpoint) DO UPDATE SET
-            streams_open = known.streams_open OR excluded.streams_open, forgotten = false
+        INSERT INTO endpoint_name (endpoint, unit, topics) VALUES (:endpoint, :unit, :topics)
+        ON CONFLICT (endpoint) DO UPDATE SET topics = excluded.topics, forgotten = false
     """
-    streaming = endpoint.streaming and endpoint.state == "serving"
-    row = {"endpoint": endpoint.endpoint, "unit": endpoint.unit, "streaming": streaming}
+    row = {"endpoint": endpoint.endpoint, "unit": endpoint.unit, "topics": endpoint.topics}
     await session.execute(text(upsert), row)
 
 
-async def left_behind(session: AsyncSession, removed_before: datetime) -> list[str]:
-    """Removed endpoints whose streams are still open, or whose state is still in the topic since before that moment."""
+async def untidy(session: AsyncSession, removed_before: datetime, now: datetime) -> list[str]:
+    """Endpoints whose topics must be made or closed, or whose removed state is in the topic since before that moment."""
     find = """
-        SELECT endpoint FROM endpoint_name JOIN endpoint USING (endpoint)
-        WHERE state = 'removed' AND (streams_open OR (NOT forgotten AND changed_at <= :before)) ORDER BY endpoint
+        SELECT endpoint FROM endpoint JOIN endpoint_name USING (endpoint)
+        WHERE (refused_at IS NULL OR refused_at <= :patience)
+          AND topics <> CASE WHEN state = 'serving' AND streaming THEN 'open' ELSE 'closed' END
+           OR state = 'removed' AND NOT forgotten AND changed_at <= :before
+        ORDER BY endpoint
     """
-    return list((await session.execute(text(find), {"before": removed_before})).scalars())
+    values = {"before": removed_before, "patience": now - _PATIENCE}
+    return list((await session.execute(text(find), values)).scalars())
 
 
-async def streams_open(session: AsyncSession, name: str) -> bool:
-    find = "SELECT streams_open FROM endpoint_name WHERE endpoint = :name"
-    return bool((await session.execute(text(find), {"name": name})).scalar())
+async def streaming(session: AsyncSession) -> list[str]:
+    """The endpoints whose topics are open, as they should be."""
+    find = """
+        SELECT endpoint FROM endpoint JOIN endpoint_name USING (endpoint)
+        WHERE state = 'serving' AND streaming AND topics = 'open' ORDER BY endpoint
+    """
+    return list((await session.execute(text(find))).scalars())
 
 
-async def streams_closed(session: AsyncSession, name: str) -> None:
-    await session.execute(text("UPDATE endpoint_name SET streams_open = false WHERE endpoint = :name"), {"name": name})
+async def topics_are(session: AsyncSession, name: str, topics: Topics) -> bool:
+    """Note how far an endpoint's topics are; answers whether Kafka had refused that before."""
+    update = """
+        UPDATE endpoint_name AS name SET topics = :topics, refused_at = NULL
+        FROM (SELECT endpoint, refused_at FROM endpoint_name WHERE endpoint = :name) AS before
+        WHERE name.endpoint = before.endpoint RETURNING before.refused_at IS NOT NULL
+    """
+    return bool((await session.execute(text(update), {"name": name, "topics": topics})).scalar())
+
+
+async def topics_stay(session: AsyncSession, name: str, now: datetime) -> None:
+    """Kafka refuses to close an endpoint's topics."""
+    update = "UPDATE endpoint_name SET refused_at = :now WHERE endpoint = :name"
+    await session.execute(text(update), {"name": name, "now": now})
+
+
+@asynccontextmanager
+async def alone(db: Database, name: str) -> AsyncIterator[bool]:
+    """Whether this process may work on an endpoint's topics. No transaction is open meanwhile: Kafka may be slow."""
+    key = {"name": f"topics {name}"}
+    async with db.engine.connect() as connection:
+        await connection.execution_options(isolation_level="AUTOCOMMIT")
+        taken = await connection.execute(text("SELECT pg_try_advisory_lock(hashtextextended(:name, 12))"), key)
+        mine = bool(taken.scalar())
+        try:
+            yield mine
+        finally:
+            if mine:
+                await connection.execute(text("SELECT pg_advisory_unlock(hashtextextended(:name, 12))"), key)
 
 
 async def forget(session: AsyncSession, name: str) -> bool:
@@ -298,6 +359,7 @@ async def save_report(session: AsyncSession, report: ReplicaReported, unit: str)
 
 
 async def reports(session: AsyncSession, endpoint: str) -> list[ReplicaReported]:
+    """What each replica last said, whatever revision it spoke of."""
     find = "SELECT * FROM replica WHERE endpoint = :endpoint ORDER BY replica"
     return [
         ReplicaReported(

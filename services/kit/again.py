@@ -39,13 +39,14 @@ class Backoff:
 async def again(name: str, job: Callable[[], Awaitable[None]], progress: Progress) -> None:
     """Run a job until it ends or is cancelled; one that fails is started again, with growing pauses.
 
-    Readiness tells of the failure until the job has run on for a while.
+    Readiness tells of the failure until the job has run on for a while, or came to its end.
     """
     backoff, loop = Backoff(0.4, _LONGEST_S), asyncio.get_running_loop()
     steady: asyncio.TimerHandle | None = None
     while True:
         try:
             await job()
+            progress.beat(name)  # what it failed at before is over
             return
         except Exception as error:
             progress.fail(name, f"{type(error).__name__}: {error}")

@@ -106,10 +106,19 @@ class StrictRequest(Request):
     """A request whose JSON says everything once: of a repeated key, one reader takes the first and another the last."""
 
     async def json(self) -> Any:
-        """Raises Invalid naming the key that is there twice."""
+        """Raises Invalid naming the key that is there twice, ValueError for what is no JSON."""
         if not hasattr(self, "_json"):
-            self._json = json.loads(await self.body(), object_pairs_hook=_once_each)
+            self._json = strict_json(await self.body())
         return self._json
+
+
+def strict_json(data: bytes) -> Any:
+    """JSON as its standard has it. Raises Invalid naming a key that is there twice, ValueError for all else: NaN too."""
+    return json.loads(data, object_pairs_hook=_once_each, parse_constant=_no_number)
+
+
+def _no_number(said: str) -> Any:
+    raise ValueError(f"{said} is no JSON")
 
 
 def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

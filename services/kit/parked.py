@@ -24,6 +24,12 @@ _PARK = text("""
     INSERT INTO parked (topic, partition, "offset", key, headers, value, reason)
     VALUES (:topic, :partition, :offset, :key, CAST(:headers AS jsonb), :value, :reason) ON CONFLICT DO NOTHING
 """)
+_NEXT = text("""
+    SELECT topic, partition, "offset", key, headers, value, extract(epoch FROM now() - parked_at) AS age
+    FROM parked WHERE (topic, partition, "offset") > (:topic, :partition, :offset)
+    ORDER BY topic, partition, "offset" LIMIT :page
+""")
+_PAGE = 50
 _PLACE = 'topic = :topic AND partition = :partition AND "offset" = :offset'
 
 
@@ -49,6 +55,7 @@ class Parking:
             return (await session.execute(text(find), place)).first() is not None
 
     async def park(self, delivery: "Delivery", reason: str) -> None:
+        """Keep a delivery; the same one twice is kept once."""
         log.info("parked", topic=delivery.topic, offset=delivery.offset, reason=reason)
         row = {
             "topic": delivery.topic, "partition": delivery.partition, "offset": delivery.offset,
@@ -60,6 +67,7 @@ class Parking:
             await session.execute(_PARK, row)
 
     async def something_arrived(self) -> None:
+        """An event had its effect: what waits may have waited for it."""
         self._arrived.set()
 
     async def run(self) -> None:
@@ -79,17 +87,21 @@ class Parking:
             self._arrived.clear()
 
     async def _retry_all(self) -> None:
-        select = (
-            'SELECT topic, partition, "offset", key, headers, value, extract(epoch FROM now() - parked_at) AS age '
-            'FROM parked ORDER BY topic, partition, "offset"'
-        )
+        """Page by page: a value may be large, and a service that waits for another may have parked many."""
         async with self._db.chassis() as session:
-            rows = list(await session.execute(text(select)))
-        PARKED.set(len(rows))
+            PARKED.set((await session.execute(text("SELECT count(*) FROM parked"))).scalar() or 0)
         blocked: set[tuple[str, str]] = set()
-        for row in rows:
-            if (row.topic, row.key) not in blocked and not await self._retry(row):
-                blocked.add((row.topic, row.key))
+        last: tuple[str, int, int] = ("", -1, -1)
+        while rows := await self._page(last):
+            for row in rows:
+                if (row.topic, row.key) not in blocked and not await self._retry(row):
+                    blocked.add((row.topic, row.key))
+            last = rows[-1].topic, rows[-1].partition, rows[-1].offset
+
+    async def _page(self, last: tuple[str, int, int]) -> list[Any]:
+        values = dict(zip(("topic", "partition", "offset"), last, strict=True)) | {"page": _PAGE}
+        async with self._db.chassis() as session:
+            return list(await session.execute(_NEXT, values))
 
     async def _retry(self, row: Any) -> bool:
         """Try one parked event; answers whether it is settled."""

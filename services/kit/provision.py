@@ -34,12 +34,19 @@ from confluent_kafka.admin import (
 from contracts import EVENTS, Topic
 
 from .deadletters import LARGEST_LETTER
-from .errors import Unavailable
+from .errors import Conflict, Refusal, Unavailable
 from .rights import DEAD_LETTERS_KEPT, PRINCIPALS, Right, all_rights
 
 _REQUEST_S = 30.0
 _ALREADY_THERE = KafkaError.TOPIC_ALREADY_EXISTS
 _NOT_THERE = KafkaError.UNKNOWN_TOPIC_OR_PART
+_REFUSALS = frozenset({
+    KafkaError.TOPIC_EXCEPTION, KafkaError.POLICY_VIOLATION, KafkaError.INVALID_CONFIG, KafkaError.INVALID_PARTITIONS,
+    KafkaError.INVALID_REQUEST, KafkaError.UNSUPPORTED_VERSION, KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED,
+    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED, KafkaError._INVALID_ARG,
+})  # fmt: skip
+"""What no second try helps. All else passes: too few brokers for the replication factor, too, while one is down."""
 _MECHANISMS = {
     "SCRAM-SHA-256": ScramMechanism.SCRAM_SHA_256,
     "SCRAM-SHA-512": ScramMechanism.SCRAM_SHA_512,
@@ -48,8 +55,16 @@ _MECHANISMS = {
 Properties = Mapping[str, str]
 
 
-class ProvisionError(Unavailable):
+class ProvisionError(Refusal):
     """Kafka cannot be provisioned; the message says why and what to do."""
+
+
+class ProvisionAway(ProvisionError, Unavailable):
+    """Kafka is not there, or moves: the same again may do."""
+
+
+class ProvisionRefused(ProvisionError, Conflict):
+    """Kafka will not have it so: the same again is refused again, until a person changes something."""
 
 
 @dataclass(frozen=True)
@@ -71,10 +86,12 @@ class TopicSpec:
 
     @classmethod
     def dead_letters(cls, topic: str) -> "TopicSpec":
+        """Where what cannot be handled of a topic goes."""
         return cls(f"dlq.{topic}", 1, int(DEAD_LETTERS_KEPT.total_seconds() * 1000), largest=LARGEST_LETTER)
 
     @property
     def config(self) -> dict[str, str]:
+        """Its settings as the broker names them."""
         if self.compacted:
             # Small states that a restart reads from the start: clean often.
             return {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.1", "segment.ms": "3600000"}
@@ -96,7 +113,7 @@ def read_properties(path: Path) -> dict[str, str]:
 
 
 def connect(properties: Properties, within_s: float = 10) -> AdminClient:
-    """An administrator's client that has reached the cluster. Raises ProvisionError."""
+    """An administrator's client that has reached the cluster. Raises ProvisionError, ProvisionAway."""
     said: list[KafkaError] = []
     quiet: dict[str, Any] = {"log_level": 0, "error_cb": said.append, "reconnect.backoff.max.ms": 250}
     try:
@@ -109,7 +126,7 @@ def connect(properties: Properties, within_s: float = 10) -> AdminClient:
         admin.poll(0.1)  # hands the reasons over
         reasons = dict.fromkeys(_plain(reason) for reason in said if reason.code() != KafkaError._ALL_BROKERS_DOWN)
         why = "; ".join(list(reasons)[-2:]) or _plain(error.args[0])
-        raise ProvisionError(f"Kafka at {properties['bootstrap.servers']} cannot be used: {why}") from None
+        raise ProvisionAway(f"Kafka at {properties['bootstrap.servers']} cannot be used: {why}") from None
     return admin
 
 
@@ -175,7 +192,7 @@ def ensure_acls(properties: Properties | AdminClient, rights: Iterable[Right]) -
     deadline = time.monotonic() + _REQUEST_S
     while all(error is None for _, error in answers) and not set(bindings) <= set(_standing_acls(admin)):
         if time.monotonic() > deadline:
-            raise ProvisionError(f"Kafka took the access rights but does not apply them after {_REQUEST_S:.0f} s")
+            raise ProvisionAway(f"Kafka took the access rights but does not apply them after {_REQUEST_S:.0f} s")
         time.sleep(0.1)  # the controller answers before the broker has heard
 
 
@@ -238,11 +255,17 @@ def _answer(future: "Future[Any]") -> Any:
     try:
         return future.result()
     except KafkaException as failure:
-        raise ProvisionError(f"Kafka does not answer: {_plain(failure.args[0])}") from None
+        raise _failure("its settings and rights", failure.args[0]) from None
+
+
+def _failure(asked: Any, error: KafkaError) -> ProvisionError:
+    if error.code() in _REFUSALS:
+        return ProvisionRefused(f"Kafka refuses {asked}: {error.str()}")
+    return ProvisionAway(f"Kafka cannot do {asked} now: {_plain(error)}")
 
 
 def _settle(futures: Mapping[Any, "Future[Any]"], pardon: int = _ALREADY_THERE) -> list[tuple[Any, KafkaError | None]]:
-    """Wait for every answer. Raises ProvisionError for the first that is an error and not pardoned."""
+    """Wait for every answer. Raises ProvisionRefused or ProvisionAway for the first error that is not pardoned."""
     answers: list[tuple[Any, KafkaError | None]] = []
     for asked, future in futures.items():
         try:
@@ -251,7 +274,7 @@ def _settle(futures: Mapping[Any, "Future[Any]"], pardon: int = _ALREADY_THERE) 
         except KafkaException as failure:
             error = cast(KafkaError, failure.args[0])
             if error.code() not in (pardon, KafkaError.SECURITY_DISABLED):
-                raise ProvisionError(f"Kafka refuses {asked}: {error.str()}") from None
+                raise _failure(asked, error) from None
             answers.append((asked, error))
     return answers
 

@@ -5,8 +5,6 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError
-from importlib.metadata import version as installed_version
 from typing import Any, TypeVar
 
 import uvicorn
@@ -24,6 +22,7 @@ from .health import Progress
 from .http import make_app
 from .idempotency import IdempotentRoute
 from .outbox import Relay, tidy
+from .release import version
 from .settings import Settings
 from .telemetry import configure_logging, get_logger
 
@@ -55,13 +54,6 @@ class Parts:
 def router(**options: Any) -> APIRouter:
     """A router whose writes take an `Idempotency-Key`."""
     return APIRouter(route_class=IdempotentRoute, **options)
-
-
-def version() -> str:
-    try:
-        return installed_version("fairlead")
-    except PackageNotFoundError:
-        return "0"
 
 
 def application(parts: Parts) -> FastAPI:

@@ -7,12 +7,10 @@ fences its producer. A transaction therefore starts where the last committed one
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
-from aiokafka.errors import KafkaError
-from aiokafka.producer.message_accumulator import BatchBuilder
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from . import poison
 from .again import Backoff
@@ -20,21 +18,13 @@ from .errors import Unavailable
 from .health import Progress
 from .kafka import IDLE_FETCH_MS, Connection, Pulse, partitions_of
 from .telemetry import STREAM_LAG, STREAM_RECORDS, get_logger
+from .transaction_output import BATCH_BYTES, Output, Placed
 
-Headers = list[tuple[str, bytes]]
 log = get_logger(__name__)
 
-_BATCH_BYTES = 900_000
-"""Below the broker's largest message set (1 MiB), so that one record's overhead never tips a batch over it."""
 _ATTEMPTS = 3
-
-
-@dataclass(frozen=True)
-class Placed:
-    """Records that one transaction wrote side by side; `base_offset` is -1 where the broker did not say."""
-
-    base_offset: int
-    count: int
+_IDLE_MS = 1000
+"""How long a lane waits for records before it looks around; what comes is read at once."""
 
 
 class Incoming(Protocol):
@@ -74,62 +64,6 @@ class Work(Protocol):
         ...
 
 
-class Target:
-    """The records of one transaction for one partition, written into prebuilt batches as they come."""
-
-    def __init__(self, producer: AIOKafkaProducer) -> None:
-        self._producer = producer
-        self.batches: list[BatchBuilder] = [producer.create_batch()]
-        self._append = self.batches[0].append
-        self.count = 0
-
-    def add(self, key: bytes | None, value: bytes | None, headers: Headers) -> int:
-        """Append a record; answers its place among this transaction's records of the partition."""
-        if self._append(timestamp=None, key=key, value=value, headers=headers) is None:
-            self.batches.append(self._producer.create_batch())
-            self._append = self.batches[-1].append
-            self._append(timestamp=None, key=key, value=value, headers=headers)
-        self.count += 1
-        return self.count - 1
-
-
-class Output:
-    """What one transaction writes."""
-
-    def __init__(self, producer: AIOKafkaProducer, partitions: dict[str, int]) -> None:
-        self._producer = producer
-        self._partitions = partitions
-        self._targets: dict[tuple[str, int], Target] = {}
-
-    def partitions(self, topic: str) -> int:
-        """How many partitions a topic has; the stream was told its name at the start."""
-        return self._partitions[topic]
-
-    def to(self, topic: str, partition: int) -> Target:
-        """Where records of this partition go."""
-        where = (topic, partition)
-        if where not in self._targets:
-            self._targets[where] = Target(self._producer)
-        return self._targets[where]
-
-    def add(self, topic: str, partition: int, key: bytes | None, value: bytes | None, headers: Headers) -> int:
-        """Append a record; answers its place among this transaction's records of that partition."""
-        return self.to(topic, partition).add(key, value, headers)
-
-    async def send(self) -> dict[tuple[str, int], list[Placed]]:
-        """Write everything and wait for the broker. Raises the first failure: then the transaction must not commit."""
-        written = {where: target.batches for where, target in self._targets.items() if target.count}
-        results = await asyncio.gather(*(self._send_to(where, batches) for where, batches in written.items()))
-        return dict(zip(written, results, strict=True))
-
-    async def _send_to(self, where: tuple[str, int], batches: list[BatchBuilder]) -> list[Placed]:
-        topic, partition = where
-        counts = [batch.record_count() for batch in batches]
-        sent = [await self._producer.send_batch(batch, topic, partition=partition) for batch in batches]
-        done = await asyncio.gather(*sent)
-        return [Placed(meta.offset, count) for meta, count in zip(done, counts, strict=True)]
-
-
 class Lane:
     """One input partition: its consumer's share, its producer, and where its records come next."""
 
@@ -140,10 +74,13 @@ class Lane:
         self._stopping = asyncio.Event()
         self._limit = stream.max_records
         self._failures = 0
+        self._refused: tuple[int, Exception] | None = None
+        """The offset of a record whose results the broker does not take."""
         self._task = asyncio.create_task(self._run(), name=f"lane {tp.topic}/{tp.partition}")
 
     @property
     def task(self) -> "asyncio.Task[None]":
+        """Ends when the lane does, with what ended it."""
         return self._task
 
     async def stop(self, grace_s: float = 4.0) -> None:
@@ -155,12 +92,11 @@ class Lane:
             await asyncio.wait([task], timeout=grace_s)
 
     async def _run(self) -> None:
-        delay = 0.2
+        backoff = Backoff(0.2)
         while not self._stopping.is_set():
             producer = self._stream.producer(self._tp.partition)
             try:
                 await self._open(producer)
-                delay = 0.2
                 await self._pump(producer)
             except ConsumerBroken:
                 raise
@@ -170,8 +106,7 @@ class Lane:
             finally:
                 self._stream.work.dropped(self._tp.partition)
                 await _close(producer)
-            await _sleep(self._stopping, delay)
-            delay = min(delay * 2, 5.0)
+            await _sleep(self._stopping, backoff.pause())
 
     async def _open(self, producer: AIOKafkaProducer) -> None:
         """Fence, then read the committed offset, then seek: never in another order (DECISIONS 8)."""
@@ -197,7 +132,7 @@ class Lane:
 
     async def _read(self) -> Sequence[Incoming]:
         try:
-            found = await poison.read(self._consumer, self._tp, self._limit, timeout_ms=300)
+            found = await poison.read(self._consumer, self._tp, self._limit, timeout_ms=_IDLE_MS)
         except KafkaError as error:
             raise ConsumerBroken(repr(error)) from error
         await self._stream.tell_progress(fetched=bool(found))
@@ -209,25 +144,44 @@ class Lane:
     async def _turn(self, producer: AIOKafkaProducer, records: Sequence[Incoming]) -> int:
         """One transaction over these records; answers how many are done, 0 to try again with fewer."""
         out = Output(producer, self._stream.partitions)
-        partition = self._tp.partition
-        try:
-            await self._stream.work.handle(partition, records, out)
-        except (KafkaError, OSError, TimeoutError, Unavailable):
-            raise  # something that the work needs is away: no record's fault
-        except Exception as error:  # whatever a record does to the work, the stream goes on
-            self._failures += 1
-            log.exception("a micro-batch failed", topic=self._tp.topic, records=len(records), offset=records[0].offset)
-            if len(records) > 1:
-                self._limit = max(1, len(records) // 4)
-                return 0
-            if self._failures < _ATTEMPTS:
-                await _sleep(self._stopping, 0.2 * self._failures)
+        if failure := await self._handle(records, out):
+            if not await self._gives_up(records):
                 return 0
             out = Output(producer, self._stream.partitions)
-            self._stream.work.reject(partition, records[0], error, out)
-        await self._commit(producer, records, out)
-        self._failures = 0
+            self._stream.work.reject(self._tp.partition, records[0], failure, out)
+        try:
+            await self._commit(producer, records, out)
+        except MessageSizeTooLargeError as error:  # the lane opens again, with fewer: the producer lost count
+            self._limit = max(1, len(records) // 4)
+            self._refused = (records[0].offset, error) if len(records) == 1 else None
+            raise
+        self._failures, self._refused = 0, None
         return len(records)
+
+    async def _handle(self, records: Sequence[Incoming], out: Output) -> Exception | None:
+        """Let the work handle them; answers what is wrong with them, whatever they do to it: the stream goes on."""
+        if self._refused and self._refused[0] == records[0].offset and len(records) == 1:
+            self._failures = _ATTEMPTS
+            return self._refused[1]
+        try:
+            await self._stream.work.handle(self._tp.partition, records, out)
+        except (KafkaError, OSError, TimeoutError, Unavailable):
+            raise  # something that the work needs is away: no record's fault
+        except Exception as error:
+            log.exception("a micro-batch failed", topic=self._tp.topic, records=len(records), offset=records[0].offset)
+            self._failures += 1
+            return error
+        return None
+
+    async def _gives_up(self, records: Sequence[Incoming]) -> bool:
+        """Whether the record is to be rejected: it failed alone, and often enough."""
+        if len(records) > 1:
+            self._limit = max(1, len(records) // 4)
+            return False
+        if self._failures < _ATTEMPTS:
+            await _sleep(self._stopping, 0.2 * self._failures)
+            return False
+        return True
 
     async def _commit(self, producer: AIOKafkaProducer, records: Sequence[Incoming], out: Output) -> None:
         await producer.begin_transaction()
@@ -288,7 +242,7 @@ class TransactionalStream:
         """A producer under the partition's static id; an abandoned transaction hides others' rows for 10 s at most."""
         return AIOKafkaProducer(
             **self._connection.aiokafka(), transactional_id=f"{self.group}.{partition}", transaction_timeout_ms=10_000,
-            max_batch_size=_BATCH_BYTES, request_timeout_ms=15_000, client_id=f"{self.group}.{partition}",
+            max_batch_size=BATCH_BYTES, request_timeout_ms=15_000, client_id=f"{self.group}.{partition}",
         )  # fmt: skip
 
     def trouble(self, partition: int, error: BaseException) -> None:
@@ -345,7 +299,7 @@ class TransactionalStream:
                 await self.tell_progress(fetched=False)
                 await asyncio.sleep(0.2)
                 continue
-            done, _ = await asyncio.wait(tasks, timeout=0.5, return_when=asyncio.FIRST_EXCEPTION)
+            done, _ = await asyncio.wait(tasks, timeout=1, return_when=asyncio.FIRST_EXCEPTION)
             for task in done:
                 if not task.cancelled() and (error := task.exception()):
                     raise error

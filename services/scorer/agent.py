@@ -2,26 +2,28 @@
 
 import asyncio
 import os
+import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from uuid import uuid4
 
 import orjson
 
 from contracts import DeploymentChanged, ReplicaReported
+from services.kit.again import Backoff
+from services.kit.away import is_away
 from services.kit.cloudevents import headers
 from services.kit.compacted import Change, CompactedTopic
 from services.kit.context import Context, system
 from services.kit.errors import Forbidden, Refusal
 from services.kit.ids import now
-from services.kit.kafka import is_away
 from services.kit.objects import Objects
 from services.kit.producer import Outgoing, Producer
 from services.kit.signing import KeyRing
 from services.kit.telemetry import get_logger
 
 from .admission import admit
-from .files import write_atomically
+from .files import Watched, write_atomically
 from .packages import Packages
 from .process import run_child
 from .replica import Report, report_of
@@ -30,6 +32,7 @@ from .settings import ScorerSettings
 log = get_logger(__name__)
 
 _LOOK_S = 0.2
+_LIST_S = 1.0
 _TRY_AGAIN_S = 2.0
 
 
@@ -47,14 +50,20 @@ class Agent:
         self._wanted: dict[str, dict[str, Any]] = {}
         self._floors: dict[str, int] = {}
         """The highest revision seen of each endpoint: nothing goes below it, not even after a removal."""
-        self._refused: dict[str, tuple[int, str]] = {}
-        self._units: dict[str, str] = {}
+        self._not_taken: dict[str, tuple[DeploymentChanged, Literal["failed", "loading"], str]] = {}
+        """Newest states that are not handed on: refused, or waiting for what is away."""
+        self._newest: dict[str, Change[DeploymentChanged]] = {}
         self._pending: dict[str, Change[DeploymentChanged]] = {}
         self._seen: set[str] = set()
         self._told: dict[str, Report] = {}
+        self._folder = settings.run_folder / "loaded"
+        self._folder_at, self._listed_at = 0, 0.0
+        self._loading: dict[str, Watched] = {}
+        self._said: dict[str, dict[str, Any]] = {}
         self._caught_up = self._ever_caught_up = False
 
     async def run(self, stop: asyncio.Event) -> None:
+        """Until told to stop."""
         self._packages.sweep()
         self._resume()
         async with asyncio.TaskGroup() as tasks:
@@ -66,7 +75,7 @@ class Agent:
     async def _listen(self) -> None:
         async for change in self._topic.changes():
             self._seen.add(change.key)
-            self._pending[change.key] = change
+            self._pending[change.key] = self._newest[change.key] = change
 
     async def _work(self) -> None:
         """Only the newest state of an endpoint counts: begin when all that is there was read."""
@@ -83,6 +92,7 @@ class Agent:
 
     async def _take(self, change: Change[DeploymentChanged]) -> None:
         if change.event is None:
+            self._not_taken.pop(change.key, None)
             if self._wanted.pop(change.key, None):
                 self._save()
             return
@@ -98,9 +108,9 @@ class Agent:
                 if not await asyncio.to_thread(self._packages.whole, variant.digest):
                     await self._objects.fetch(variant.digest, self._packages.path(variant.digest))
         except (Refusal, OSError) as error:
-            self._refuse(event, error, change)
+            self._leave(event, error, change)
             return
-        self._refused.pop(event.endpoint, None)
+        self._not_taken.pop(event.endpoint, None)
         self._floors[event.endpoint] = event.revision
         self._wanted[event.endpoint] = orjson.loads(event.to_json())
         log.info("an endpoint has a new desired state", endpoint=event.endpoint, revision=event.revision)
@@ -114,14 +124,19 @@ class Agent:
         for digest in self._packages.prune(wanted | served, self._settings.package_cache_bytes):
             log.info("a package that nobody serves is gone", digest=digest)
 
-    def _refuse(self, event: DeploymentChanged, error: Exception, change: Change[DeploymentChanged]) -> None:
-        """What serves goes on serving. What may only be away is tried again."""
-        log.error("a desired state is refused", endpoint=event.endpoint, revision=event.revision, reason=str(error))
-        self._refused[event.endpoint] = (event.revision, str(error)[:500])
-        self._units[event.endpoint] = event.unit
+    def _leave(self, event: DeploymentChanged, error: Exception, change: Change[DeploymentChanged]) -> None:
+        """What serves goes on serving. Only a refusal is told as a failure, which ends a rollout: what is away, or a
+        disk that takes nothing, is no fault of the version's."""
+        state = "loading" if isinstance(error, OSError) or is_away(error) else "failed"
+        log.error("a desired state is not taken", endpoint=event.endpoint, revision=event.revision, state=state,
+                  reason=str(error))  # fmt: skip
+        self._not_taken[event.endpoint] = (event, state, str(error)[:500])
         if not isinstance(error, Forbidden):
-            loop = asyncio.get_running_loop()
-            loop.call_later(_TRY_AGAIN_S, lambda: self._pending.setdefault(change.key, change))
+            asyncio.get_running_loop().call_later(_TRY_AGAIN_S, self._again, change)
+
+    def _again(self, change: Change[DeploymentChanged]) -> None:
+        if self._newest[change.key] is change:
+            self._pending.setdefault(change.key, change)
 
     def _forget_unknown(self) -> None:
         """The topic is the truth: what it no longer knows was removed while this host was away."""
@@ -142,7 +157,7 @@ class Agent:
 
     async def _report(self) -> None:
         """Say what is really loaded, whenever that changes."""
-        delay = 0.2
+        backoff = Backoff(0.2)
         while True:
             try:
                 async with Producer(self._settings) as producer:
@@ -150,14 +165,12 @@ class Agent:
                         if news := self._news():
                             await producer.send_all([self._outgoing(name, report) for name, report in news.items()])
                             self._told |= news
-                        delay = 0.2
                         await asyncio.sleep(_LOOK_S)
             except Exception as error:
                 if not is_away(error):
                     raise
                 log.warning("reports are delayed", error=str(error)[:200])
-                await asyncio.sleep(delay)
-                delay = min(delay * 2, 5.0)
+                await asyncio.sleep(backoff.pause())
 
     def _news(self) -> dict[str, Report]:
         if not self._caught_up:
@@ -165,9 +178,9 @@ class Agent:
         loaded = self._loaded()
         slots = [loaded.get(f"worker-{k}", {}) for k in range(self._settings.workers)]
         now_so = {name: report_of(name, wanted, slots) for name, wanted in self._wanted.items()}
-        for name, (revision, reason) in self._refused.items():
-            loaded = now_so[name].loaded if name in now_so else ()
-            now_so[name] = Report(self._units[name], revision, "failed", reason, loaded)
+        for name, (event, state, reason) in self._not_taken.items():
+            serving = now_so[name].loaded if name in now_so else ()
+            now_so[name] = Report(event.unit, event.revision, state, reason, serving)
         for name in self._told.keys() - now_so.keys():
             told = self._told[name]
             now_so[name] = Report(told.unit, told.revision, "removed", None, ())
@@ -175,9 +188,14 @@ class Agent:
 
     def _loaded(self) -> dict[str, dict[str, Any]]:
         """What each living process says that it serves: what a dead one said is over."""
-        paths = (self._settings.run_folder / "loaded").glob("*.json")
-        said = {path.stem: orjson.loads(path.read_bytes()) for path in paths if not path.name.startswith(".")}
-        return {name: one["endpoints"] for name, one in said.items() if _lives(one["pid"])}
+        at, now_s = _changed_ns(self._folder), time.monotonic()
+        # Each word replaces a file of the folder; its time is coarse, and may be that of the word before.
+        if at != self._folder_at or now_s - self._listed_at > _LIST_S:
+            self._folder_at, self._listed_at = at, now_s
+            for path in self._folder.glob("[!.]*.json"):
+                if (new := self._loading.setdefault(path.stem, Watched(path)).changed()) is not None:
+                    self._said[path.stem] = new
+        return {name: one["endpoints"] for name, one in self._said.items() if _lives(one["pid"])}
 
     def _outgoing(self, endpoint: str, report: Report) -> Outgoing:
         event = ReplicaReported(
@@ -187,6 +205,13 @@ class Agent:
         story = Context(system("scorer"))
         said = headers(ReplicaReported, "scorer", event.key, story, report.unit)
         return ReplicaReported.topic.name, event.key.encode(), event.to_json(), said
+
+
+def _changed_ns(folder: Path) -> int:
+    try:
+        return folder.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
 
 
 def _lives(pid: int) -> bool:

@@ -10,6 +10,7 @@ from services.kit import asyncapi
 from services.kit.auth import Verifier, allow
 from services.kit.context import Caller
 from services.kit.errors import NotFound, Refusal
+from services.kit.release import version
 
 from . import metrics, openapi
 from .counters import Counters
@@ -35,7 +36,6 @@ from .wire import (
 
 _BINARY = (b"content-type", b"application/octet-stream")
 _NAME = "fairlead"
-_VERSION = "0.1.0"
 _EXTENSIONS = ["binary_tensor_data"]
 _TRUSTED_S = 1.0
 """How long a header that was verified is taken as it is; a token may outlive its end by that."""
@@ -160,9 +160,9 @@ class ScorerApp:
             case ("GET", ["metrics"]):
                 await self._metrics(scope, headers, send)
             case ("GET", ["openapi.json"]):
-                await reply(send, 200, orjson.dumps(openapi.document(_VERSION)))
+                await reply(send, 200, orjson.dumps(openapi.document(version())))
             case ("GET", ["asyncapi.json"]):
-                await reply(send, 200, orjson.dumps(asyncapi.document("scorer", _VERSION)))
+                await reply(send, 200, orjson.dumps(asyncapi.document("scorer", version())))
             case ("POST", ["invocations", name]):
                 await self._invoke(name, headers, receive, send)
             case (_, ["v1", "batches", *_]):
@@ -176,7 +176,7 @@ class ScorerApp:
         caller = self._caller(headers)
         match (method, parts):
             case ("GET", []):
-                await reply(send, 200, orjson.dumps({"name": _NAME, "version": _VERSION, "extensions": _EXTENSIONS}))
+                await reply(send, 200, orjson.dumps({"name": _NAME, "version": version(), "extensions": _EXTENSIONS}))
             case ("POST", ["repository", "index"]):
                 await reply(send, 200, orjson.dumps(self._index(caller)))
             case ("GET", ["models", name, *rest]):

@@ -28,9 +28,11 @@ class Counters(Collector):
         REGISTRY.register(self)
 
     def refused(self, status: int) -> None:
+        """A request was answered with this status instead of an inference."""
         self._statuses[status] = self._statuses.get(status, 0) + 1
 
     def collect(self) -> Iterator[Metric]:
+        """For Prometheus, when it asks: the counts stay where they are made."""
         served = [one for endpoint in self._plane.endpoints.values() for one in endpoint.by_version.values()]
         for name, about in _PER_VERSION.items():
             family = CounterMetricFamily(f"fairlead_scorer_{name}", about, labels=["endpoint", "version"])

@@ -10,7 +10,7 @@ from typing import Literal
 from contracts import DeploymentChanged, Mode, Variant
 from services.kit.auth import allow
 from services.kit.context import Caller
-from services.kit.errors import NotFound, Refusal
+from services.kit.errors import Busy, NotFound, Refusal, Unavailable
 from services.kit.ids import now, uuid7_text
 from services.kit.signing import KeyRing
 from services.kit.telemetry import get_logger
@@ -168,7 +168,7 @@ class DataPlane:
     async def apply(self, change: DeploymentChanged) -> None:
         """Load and warm what an endpoint shall serve, then move the traffic; what served before serves until then.
 
-        Raises Forbidden or CannotLoad, and leaves the endpoint as it was.
+        Raises Forbidden or CannotLoad, or Unavailable where it may be loaded later; and leaves the endpoint as it was.
         """
         admit(change, self._keys)
         before = self.endpoints.get(change.endpoint)
@@ -233,14 +233,10 @@ class DataPlane:
         lane = await self._load(variant)
         try:
             served = Served(origin, variant, lane, self._tokeniser)
-            await served.prove()
-        except Refusal as refusal:
+            await _prove(served)
+        except BaseException:
             lane.close()
-            raise CannotLoad(refusal.message) from None
-        except Exception as error:
-            log.exception("a model's answers cannot be written", model=variant.model, version=variant.version)
-            lane.close()
-            raise CannotLoad(f"the model's outputs are not what its schema says ({type(error).__name__})") from None
+            raise
         return served
 
     async def _load(self, variant: Variant) -> Lane:
@@ -250,22 +246,47 @@ class DataPlane:
             runtime = await load(variant.format, model, variant.model_schema, self._settings)
         except (Refusal, CannotLoad):
             raise
+        except OSError as error:  # no room, no descriptor: this host's trouble, and no fault of the model's
+            raise Unavailable(f"the model cannot be opened now: {error.strerror or error}") from error
         except Exception as error:
             log.exception("a model could not be opened", model=variant.model, version=variant.version)
             raise CannotLoad(f"the model cannot be opened ({type(error).__name__})") from None
         lane = Lane(runtime, self._limits, joinable=joinable(variant.model_schema))
         try:
-            one, many = sample(variant.model_schema, 1), sample(variant.model_schema, _WARM_ROWS)
-            if one is not None and many is not None:
-                await lane.warm(one, many, _WARM_ROWS)
-        except Refusal as refusal:
+            await _warm(lane, variant)
+        except BaseException:
             lane.close()
-            raise CannotLoad(f"the model fails at its first call: {refusal.message}") from None
-        except Exception as error:
-            log.exception("a model could not be warmed up", model=variant.model, version=variant.version)
-            lane.close()
-            raise CannotLoad(f"the model fails at its first calls ({type(error).__name__})") from None
+            raise
         return lane
+
+
+async def _warm(lane: Lane, variant: Variant) -> None:
+    """Raises CannotLoad where the model fails, Unavailable where its process is away."""
+    try:
+        one, many = sample(variant.model_schema, 1), sample(variant.model_schema, _WARM_ROWS)
+        if one is not None and many is not None:
+            await lane.warm(one, many, _WARM_ROWS)
+    except (Busy, Unavailable):
+        raise
+    except Refusal as refusal:
+        raise CannotLoad(f"the model fails at its first call: {refusal.message}") from None
+    except Exception as error:
+        log.exception("a model could not be warmed up", model=variant.model, version=variant.version)
+        raise CannotLoad(f"the model fails at its first calls ({type(error).__name__})") from None
+
+
+async def _prove(served: Served) -> None:
+    """Raises CannotLoad where the model's answers cannot be written, Unavailable where its process is away."""
+    try:
+        await served.prove()
+    except (Busy, Unavailable):
+        raise
+    except Refusal as refusal:
+        raise CannotLoad(refusal.message) from None
+    except Exception as error:
+        origin = served.origin
+        log.exception("a model's answers cannot be written", model=origin.model, version=origin.version)
+        raise CannotLoad(f"the model's outputs are not what its schema says ({type(error).__name__})") from None
 
 
 def _close(served: Mapping[int, Served], keep: Mapping[int, Served]) -> None:

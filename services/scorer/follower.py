@@ -9,7 +9,7 @@ import orjson
 from pydantic import ValidationError
 
 from contracts import DeploymentChanged
-from services.kit.errors import Refusal
+from services.kit.errors import Busy, Refusal, Unavailable
 from services.kit.telemetry import get_logger
 
 from .dataplane import DataPlane
@@ -76,9 +76,10 @@ class Follower:
         try:
             await self._plane.apply(DeploymentChanged.model_validate_json(orjson.dumps(wanted)))
         except (Refusal, CannotLoad, ValidationError) as error:
-            log.error("an endpoint cannot be served as desired", endpoint=name, reason=str(error)[:500])
+            state = "loading" if isinstance(error, Busy | Unavailable) else "failed"
+            log.error("an endpoint is not served as desired", endpoint=name, state=state, reason=str(error)[:500])
             self._failed_at[name] = time.monotonic()
-            self._note(name, wanted, "failed", str(error)[:500])
+            self._note(name, wanted, state, str(error)[:500])
             return
         self._failed_at.pop(name, None)
         self._note(name, wanted, "ready" if name in self._plane.endpoints else "removed", None)

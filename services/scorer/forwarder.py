@@ -11,6 +11,7 @@ import orjson
 from prometheus_client import Counter, Gauge
 
 from contracts import InferenceLogged
+from services.kit.again import Backoff
 from services.kit.cloudevents import Headers
 from services.kit.errors import Refusal
 from services.kit.kafka import is_away
@@ -23,6 +24,7 @@ from .logrecord import HeaderMaker, LogRecord, offload
 from .process import run_child
 from .settings import ScorerSettings
 from .spool import SegmentReader, segments
+from .spool.segment import generation
 from .spool.writer import checkpoint
 
 log = get_logger(__name__)
@@ -37,6 +39,7 @@ _BATCH_BYTES = 900_000
 _LINGER_S = 0.03
 _IDLE_S = 0.06
 _LOOK_FOR_SLOTS_S = 1.0
+_SAY_AGAIN_S = 5.0
 
 
 @dataclass
@@ -48,9 +51,12 @@ class Slot:
     reader: SegmentReader | None = None
     finished: list[Path] = field(default_factory=list[Path])
     """Segments that are behind, and go once the checkpoint is."""
+    listed: int = 0
+    """The `generation` of the segments when they were last listed."""
 
     @property
     def name(self) -> str:
+        """The slot's number, as its folder says it."""
         return self.folder.name
 
     def open(self) -> bool:
@@ -65,9 +71,16 @@ class Slot:
             self.finished = [path for path in found if path.name < self.reader.path.name]
         return True
 
+    def still(self) -> bool:
+        """Whether nothing was written since everything was taken: two questions instead of a list of files."""
+        if self.reader is None or self.finished or self.reader.left:
+            return False
+        return self.listed != 0 and self.listed == generation(self.folder)
+
     def take(self) -> tuple[str, list[LogRecord], list[int]]:
         """Writer, records and numbers of the next piece; moves into the next segment where one is done."""
         assert self.reader is not None
+        self.listed = generation(self.folder)  # before listing: a segment that is begun meanwhile shows again
         newer = [path for path in segments(self.folder) if path.name > self.reader.path.name]
         while True:
             parsed = self.reader.read(_PIECE)  # after looking for newer ones: what they seal is complete
@@ -131,17 +144,16 @@ class Forwarder:
         self._headers = HeaderMaker()
         self._slots: dict[str, Slot] = {}
         self._looked = 0.0
+        self._said, self._said_at = "", 0.0
 
     async def run(self, stop: asyncio.Event) -> None:
         """Forward until told to stop; then to the end, so that a stopped scorer leaves an empty spool."""
-        lock = await self._sole(stop)
-        delay = 0.2
+        lock, backoff = await self._sole(stop), Backoff(0.2)
         while not stop.is_set():
             try:
                 async with Producer(self._settings, linger_ms=0, max_batch_size=_BATCH_BYTES) as producer:
                     while not stop.is_set():
                         busy = await self._round(producer)
-                        delay = 0.2
                         await _pause(stop, _LINGER_S if busy else _IDLE_S)
                     self._look_for_slots()
                     while await self._round(producer):
@@ -149,17 +161,16 @@ class Forwarder:
             except Exception as error:
                 if not (is_away(error) or isinstance(error, (Refusal, OSError))):
                     raise
-                delay = await self._wait(error, delay, stop)
+                await self._wait(error, backoff.pause(), stop)
         os.close(lock)
 
-    async def _wait(self, error: Exception, delay: float, stop: asyncio.Event) -> float:
+    async def _wait(self, error: Exception, delay: float, stop: asyncio.Event) -> None:
         """Kafka or the object store is away, nothing is lost, all is taken again from the checkpoint."""
         log.warning("the log is delayed", error=f"{type(error).__name__}: {error}"[:300])
         for slot in self._slots.values():
             slot.again()
         self._say(str(error)[:300])
         await _pause(stop, delay)
-        return min(delay * 2, 5.0)
 
     async def _round(self, producer: Producer) -> bool:
         """One piece of every slot."""
@@ -169,7 +180,7 @@ class Forwarder:
         return any(sent)
 
     async def _forward(self, slot: Slot, producer: Producer) -> int:
-        if not slot.open():
+        if slot.still() or not slot.open():
             return 0
         writer, records, numbers = slot.take()
         if not records:
@@ -197,6 +208,9 @@ class Forwarder:
         """For the workers' metrics and health."""
         for slot in self._slots.values():
             BACKLOG.labels(slot.name).set(slot.backlog)
+        if failing == self._said and time.monotonic() - self._said_at < _SAY_AGAIN_S:
+            return
+        self._said, self._said_at = failing, time.monotonic()
         said = {"at": time.time(), "failing": failing}
         tell(self._settings.run_folder / "forwarder.json", orjson.dumps(said))
 

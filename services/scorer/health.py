@@ -17,6 +17,7 @@ from .settings import ScorerSettings
 from .spool import Spool
 
 _QUIET_S = 30.0
+_TELL_AGAIN_S = 10.0
 _ALMOST_FULL = 0.95
 _SAYING = ("streams", "batches")
 """The processes that tell of their parts as `Told`: nobody can ask them."""
@@ -44,10 +45,16 @@ def path_of(run_folder: Path, process: str) -> Path:
 
 
 async def tell_progress(run_folder: Path, process: str, progress: Progress) -> None:
-    """Say once a second how the parts of this process get on, for the workers' readiness."""
+    """Say how the parts of this process get on, for the workers' readiness: within a second of a change, and every ten
+    seconds that it still lives."""
+    told: dict[str, str] | None = None
+    told_at = 0.0
     while True:
-        said = {"pid": os.getpid(), "at": time.time(), "problems": progress.problems()}
-        tell(path_of(run_folder, process), orjson.dumps(said))
+        problems = progress.problems()
+        if problems != told or time.monotonic() - told_at > _TELL_AGAIN_S:
+            said = {"pid": os.getpid(), "at": time.time(), "problems": problems}
+            told = problems if tell(path_of(run_folder, process), orjson.dumps(said)) else None
+            told_at = time.monotonic()
         await asyncio.sleep(1)
 
 

@@ -67,6 +67,7 @@ class Host:
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:
+        """Until SIGTERM; then all are stopped, those that carry away what others leave last."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
@@ -151,6 +152,7 @@ async def listen(host: str, port: int) -> socket.socket:
 
 
 async def run(settings: ScorerSettings) -> None:
+    """A whole host, until SIGTERM. Raises SystemExit where its port is taken."""
     listening = await listen(settings.host, settings.listen_port("scorer"))
     for stale in (path for pattern in _STALE for path in settings.run_folder.glob(pattern)):
         stale.unlink(missing_ok=True)

@@ -64,6 +64,7 @@ class Lane:
 
     @property
     def waiting(self) -> int:
+        """Requests that are not answered yet."""
         return len(self._waiting) + len(self._working)
 
     @property

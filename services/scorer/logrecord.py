@@ -18,7 +18,11 @@ _PARTS = struct.Struct("<HHII")
 
 
 class Store(Protocol):
-    async def put(self, data: bytes) -> str: ...
+    """Where large payloads go."""
+
+    async def put(self, data: bytes) -> str:
+        """Keep bytes; answers their digest."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,7 @@ class Origin:
     variant: str
 
     def json(self) -> bytes:
+        """Its members as JSON, without the braces."""
         names = ("endpoint", "unit", "use_case", "model", "version", "variant")
         return orjson.dumps({name: getattr(self, name) for name in names})[1:-1]
 
@@ -59,12 +64,14 @@ class LogRecord:
         return orjson.loads(self.head + b"}")
 
     def to_spool(self) -> bytes:
+        """One spool payload; `from_spool` reads it."""
         story = f"{self.correlation_id}\n{self.traceparent}".encode()
         sizes = _PARTS.pack(len(story), len(self.inference_id), len(self.head), len(self.request))
         return b"".join((sizes, story, self.inference_id.encode(), self.head, self.request, self.response))
 
     @classmethod
     def from_spool(cls, data: bytes) -> "LogRecord":
+        """What `to_spool` wrote."""
         story, inference_id, head, request = _PARTS.unpack_from(data)
         at = [_PARTS.size]
         for size in (story, inference_id, head, request):

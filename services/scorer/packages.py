@@ -47,6 +47,7 @@ class Packages:
     """Bytes of the largest model file."""
 
     def path(self, digest: str) -> Path:
+        """Where a package is, or will be once it is fetched. Raises CannotLoad for what is no digest."""
         return self.folder / "packages" / f"{_digits(digest)}.zip"
 
     def whole(self, digest: str) -> bool:

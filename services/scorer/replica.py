@@ -17,15 +17,18 @@ class Report:
 
 
 def report_of(endpoint: str, wanted: Mapping[str, Any], slots: Sequence[Mapping[str, Any]]) -> Report:
-    """Ready when every slot serves the desired revision; failed as soon as one says why it cannot."""
+    """Ready when every slot serves the desired revision; failed as soon as one says why it cannot; else loading, with
+    the reason of one that waits for something."""
     unit, revision = wanted["unit"], wanted["revision"]
     said = [slot.get(endpoint) for slot in slots]
     here = [one for one in said if one and one["revision"] == revision]
-    if failed := next((one for one in here if one["state"] == "failed"), None):
-        return Report(unit, revision, "failed", failed["reason"], _everywhere(said))
-    if len(here) < len(slots):
-        return Report(unit, revision, "loading", None, _everywhere(said))
-    return Report(unit, revision, here[0]["state"] if here else "loading", None, _everywhere(said))
+    loaded = _everywhere(said)
+    for state in ("failed", "loading"):
+        if found := next((one for one in here if one["state"] == state), None):
+            return Report(unit, revision, state, found["reason"], loaded)
+    if not here or len(here) < len(slots):
+        return Report(unit, revision, "loading", None, loaded)
+    return Report(unit, revision, here[0]["state"], None, loaded)
 
 
 def _everywhere(said: Sequence[Mapping[str, Any] | None]) -> tuple[int, ...]:

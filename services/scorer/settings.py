@@ -39,11 +39,16 @@ class ScorerSettings(Settings):
     """Packages of versions that are no longer served stay up to this, for a quick way back; the oldest go first."""
     sandbox_deadline_s: float = 10.0
     """How long one call of a sandboxed model may take."""
-
     sandbox_memory_mb: int = 1024
+
+    batch_uploads: int = Field(default=8, ge=1)
+    """Files of batches taken at a time, from the first byte until they are checked and kept; beyond, 429."""
+    batch_uploads_each: int = Field(default=2, ge=1)
+    """Of them one caller's."""
 
     @property
     def run_folder(self) -> Path:
+        """What the processes of this host tell one another; of no use to another host."""
         return self.home / "run" / "scorer"
 
     @property
@@ -53,8 +58,10 @@ class ScorerSettings(Settings):
 
     @property
     def spool_folder(self) -> Path:
+        """The log that is not in Kafka yet: a folder for each slot."""
         return self.home / "spool"
 
     @property
     def desired_path(self) -> Path:
+        """The desired state of all endpoints, as the agent verified it."""
         return self.run_folder / "desired.json"

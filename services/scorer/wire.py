@@ -122,6 +122,7 @@ def deflate(body: bytes, accepted: bytes) -> tuple[bytes, bytes | None]:
 
 
 async def reply(send: Send, status: int, body: bytes, headers: Headers = (JSON,)) -> None:
+    """A whole answer in one go."""
     length = (b"content-length", b"%d" % len(body))
     await send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
     await send({"type": "http.response.body", "body": body})

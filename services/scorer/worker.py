@@ -22,6 +22,7 @@ log = get_logger(__name__)
 
 
 def main() -> None:
+    """One worker in the slot that its environment names."""
     follow_parent()
     settings = ScorerSettings()
     configure_logging("scorer", settings.log_level)

@@ -1,6 +1,6 @@
 """Builders of what the deployer works with."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,12 @@ from contracts import (
     UseCaseRegistered,
 )
 from services.deployer.domain import Deployment
-from services.deployer.usecases import Ask, Deployer
+from services.deployer.jobs import TendTopics
+from services.deployer.usecases import Ask, Deployer, EndpointTopics
 from services.kit.context import Caller, Context, system, use
 from services.kit.db import Database
 from services.kit.ids import uuid7
+from services.kit.provision import ProvisionRefused
 from services.kit.signing import KeyRing, Signer, canonical
 
 NOW = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
@@ -57,17 +59,30 @@ def report(endpoint: str, revision: int, state: Any = "ready", **other: Any) -> 
 
 
 class OpenedStreams:
-    """Remembers which endpoints' topics were asked for."""
+    """Remembers which endpoints' topics were asked for, and does what else the story wants meanwhile."""
 
     def __init__(self) -> None:
         self.opened: list[tuple[str, str]] = []
         self.closed: list[str] = []
+        self.meanwhile: Callable[[], Awaitable[None]] | None = None
 
     async def open(self, endpoint: str, unit: str) -> None:
+        if self.meanwhile:
+            await self.meanwhile()
         self.opened.append((endpoint, unit))
 
     async def close(self, endpoint: str) -> None:
+        if self.meanwhile:
+            await self.meanwhile()
         self.closed.append(endpoint)
+
+    def refuse(self, reason: str) -> None:
+        """From now on Kafka will not have it."""
+
+        async def refused() -> None:
+            raise ProvisionRefused(reason)
+
+        self.meanwhile = refused
 
 
 class House:
@@ -80,7 +95,21 @@ class House:
         self.streams = OpenedStreams()
         self.now = NOW
         signer = Signer(home / "keys" / "deployer.key", "deployer")
-        self.deployer = Deployer(db, signer, self.keys, self.streams, clock=lambda: self.now)
+        self.deployer = Deployer(db, signer, self.keys, clock=lambda: self.now)
+        self.topics = TendTopics(db, EndpointTopics(db, signer, self.streams, clock=lambda: self.now))
+
+    async def tends(self) -> None:
+        """The deployer looks after the topics of its endpoints once."""
+        with use(Context(system("deployer"))):
+            await self.topics.once()
+
+    async def removes(self, endpoint: str = "credit") -> None:
+        with use(Context(ENGINEER)):
+            await self.deployer.remove(ENGINEER, endpoint)
+
+    async def rolls_back(self, endpoint: str = "credit") -> None:
+        with use(Context(ENGINEER)):
+            await self.deployer.roll_back(ENGINEER, endpoint)
 
     async def hears(self, handle: Callable[[Any], Any], event: Any, unit: str = "retail", story: str = "") -> None:
         with use(Context(system("deployer", unit), story or str(uuid7()))):

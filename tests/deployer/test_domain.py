@@ -56,6 +56,15 @@ def test_a_version_brought_back_ends_a_rollout_in_flight_whenever_it_was_asked_f
     assert (left.version, left.state) == (2, "replaced")
 
 
+@pytest.mark.parametrize(("state", "after"), [
+    ("in_review", "revoked"), ("rolling_out", "revoked"), ("serving", "revoked"), ("replaced", "revoked"),
+    ("rolled_back", "revoked"), ("removed", "revoked"), ("failed", "failed"), ("rejected", "rejected"),
+])  # fmt: skip
+def test_a_revoked_grant_ends_what_it_allowed_and_hides_no_earlier_failure(state: str, after: str) -> None:
+    deployment = asked(1, state=state, reason="why").revoked("no more", NOW)
+    assert (deployment.state, deployment.reason) == (after, "no more" if after == "revoked" else "why")
+
+
 @given(st.permutations(range(1, 8)))
 def test_in_whatever_order_grants_come_the_one_asked_for_last_is_there_alone(order: list[int]) -> None:
     placed: dict[UUID, Deployment] = {}

@@ -20,9 +20,8 @@ from contracts import (
     Training,
 )
 from services.deployer.domain import Deployment
-from services.deployer.jobs import ClearAway
 from services.deployer.usecases import Ask
-from services.kit.context import Caller, Context, system, use
+from services.kit.context import Caller, Context, use
 from services.kit.errors import Conflict, Invalid, NotFound, NotYet
 from services.kit.signing import canonical
 
@@ -71,6 +70,7 @@ async def test_a_granted_deployment_is_published_signed_and_serves_when_its_repl
     deployment = await house.asks(streaming=True)
     await house.is_granted(deployment)
     assert (await house.deployment(deployment.id)).state == "rolling_out"
+    await house.tends()
     [desired] = await published(house)
     assert (desired.revision, desired.variants[0].digest, desired.streaming) == (1, deployment.digest, True)
     house.keys.verify(canonical(desired, without=frozenset({"signature"})), desired.signature, owner="deployer")
@@ -138,8 +138,9 @@ async def test_a_name_of_another_unit_gives_neither_topics_nor_rights(house: Hou
     asked_early = await house.asks("credit", **foreign)
     first = await house.asks("credit", streaming=True)
     await house.is_granted(first)
-    assert house.streams.opened == [("credit", "retail")]
+    await house.tends()
     await house.is_granted(asked_early)
+    await house.tends()
     assert house.streams.opened == [("credit", "retail")]
     with use(Context(OTHER_UNIT)):
         ended = await house.deployer.deployment(asked_early.id)
@@ -153,33 +154,27 @@ async def test_a_name_of_another_unit_gives_neither_topics_nor_rights(house: Hou
 async def test_a_name_stays_with_its_unit_after_the_endpoint_is_removed(house: House) -> None:
     await house.knows()
     await house.serves(1)
-    with use(Context(ENGINEER)):
-        await house.deployer.remove(ENGINEER, "credit")
+    await house.removes()
     await house.hears(house.deployer.learn_use_case, use_case("saving", "wealth"), "wealth")
     await house.hears(house.deployer.learn_version, registered(1, model="foreign", unit="wealth"), "wealth")
     with pytest.raises(Conflict, match="taken"):
         await house.asks("credit", use_case="saving", model="foreign", caller=OTHER_UNIT)
 
 
-async def cleared(house: House) -> None:
-    await ClearAway(house.deployer).once()
-
-
 async def test_a_retired_streaming_endpoint_loses_its_rights_and_later_its_state(house: House) -> None:
     await house.knows()
     deployment = await house.asks(streaming=True)
     await house.is_granted(deployment)
-    with use(Context(system("deployer"))):
-        await cleared(house)
-        assert house.streams.closed == []
-        await house.hears(house.deployer.forget_version, retired())
-        await cleared(house)
-        await cleared(house)
-        assert house.streams.closed == ["credit"]
-        assert len(await values(house)) == 2
-        house.now += timedelta(days=1)
-        await cleared(house)
-        await cleared(house)
+    await house.tends()
+    assert house.streams.closed == []
+    await house.hears(house.deployer.forget_version, retired())
+    await house.tends()
+    await house.tends()
+    assert house.streams.closed == ["credit"]
+    assert len(await values(house)) == 2
+    house.now += timedelta(days=1)
+    await house.tends()
+    await house.tends()
     assert [value is None for value in await values(house)] == [False, False, True]
 
 
@@ -187,15 +182,14 @@ async def test_an_endpoint_that_comes_back_is_opened_again_and_its_state_stays(h
     await house.knows(registered(1), registered(2))
     first = await house.asks(streaming=True)
     await house.is_granted(first)
+    await house.tends()
     await house.hears(house.deployer.forget_version, retired())
-    with use(Context(system("deployer"))):
-        await cleared(house)
+    await house.tends()
     again = await house.asks(version=2, streaming=False)
     assert not again.streaming
     await house.is_granted(await house.asks(version=2, streaming=True))
     house.now += timedelta(days=2)
-    with use(Context(system("deployer"))):
-        await cleared(house)
+    await house.tends()
     assert house.streams.opened == [("credit", "retail")] * 2
     assert [value is None for value in await values(house)] == [False, False, False]
     assert (await house.endpoint()).revision == 3

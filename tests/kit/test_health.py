@@ -63,6 +63,19 @@ async def test_a_job_that_crashes_again_and_again_makes_its_service_not_ready(mo
     task.cancel()
 
 
+async def test_a_job_that_failed_and_came_to_its_end_is_no_trouble_any_more() -> None:
+    progress, tries = Progress(), list[int]()
+
+    async def job() -> None:
+        tries.append(1)
+        if len(tries) == 1:
+            raise ZeroDivisionError("at first")
+
+    await again("job", job, progress)
+    assert progress.parts["job"].failing_since is None
+    assert progress.problems() == {}
+
+
 def test_pauses_grow_and_are_short_again_after_a_while_without_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     at = [100.0]
     monkeypatch.setattr(jobs.time, "monotonic", lambda: at[0])

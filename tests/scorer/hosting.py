@@ -42,6 +42,8 @@ class Host:
         self.process: subprocess.Popen[bytes] | None = None
         self.accepted: list[str] = []
         """The ids of what `infer` got an answer to."""
+        self.broken = 0
+        """Requests of `infer` without an answer: they may be logged or not."""
 
     def start(self) -> None:
         with (self.house.home / "host.log").open("ab") as out:
@@ -100,6 +102,7 @@ class Host:
             try:
                 answer = await client.post(f"{self.url}/v2/models/{endpoint}/infer", content=content)
             except httpx.TransportError as error:
+                self.broken += 1
                 raise OSError(str(error)) from error
         if answer.status_code == 200:
             self.accepted.append(answer.headers["fairlead-inference-id"])

@@ -14,7 +14,7 @@ import yaml
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from joserfc.jwk import KeySet
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from contracts import (
     Column,
@@ -74,6 +74,26 @@ def echo(datatype: str, shape: tuple[int | str, ...]) -> bytes:
     )  # fmt: skip
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     return model.SerializeToString()
+
+
+def wide(columns: int) -> bytes:
+    """A model whose second output has so many columns for every row, behind the classifier's schema."""
+    zeros = numpy_helper.from_array(np.zeros((3, columns), np.float32), "zeros")
+    graph = helper.make_graph(
+        [
+            helper.make_node("MatMul", ["X", "zeros"], ["probabilities"]),
+            helper.make_node("ReduceSum", ["X", "axis"], ["sum"], keepdims=0),
+            helper.make_node("Cast", ["sum"], ["label"], to=TensorProto.INT64),
+        ],
+        "wide",
+        [helper.make_tensor_value_info("X", TensorProto.FLOAT, (None, 3))],
+        [
+            helper.make_tensor_value_info("label", TensorProto.INT64, (None,)),
+            helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, (None, columns)),
+        ],
+        [zeros, numpy_helper.from_array(np.array([1]), "axis")],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9).SerializeToString()
 
 
 def package(model: bytes, name: str = "model.onnx", **manifest: Any) -> bytes:

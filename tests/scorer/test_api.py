@@ -15,6 +15,7 @@ import orjson
 import pytest
 
 from contracts import Column, InferenceLogged, ModelSchema, TensorSpec
+from services.kit.release import version
 from services.scorer.logrecord import LogRecord
 
 from .living import Worker, bearer, rows
@@ -116,6 +117,7 @@ def test_metadata_and_health(worker: Worker, token: str) -> None:
         "/asyncapi.json",
     ):
         assert worker.get(path).status_code == 200, path
+    assert worker.get("/openapi.json").json()["info"]["version"] == version()
     for path in ("/v2/models/credit/ready", "/v2/models/credit/versions/1/ready"):
         assert worker.get(path, token).json()["ready"] is True
 

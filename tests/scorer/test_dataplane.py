@@ -2,9 +2,13 @@
 
 from pathlib import Path
 
+import orjson
 import pytest
 
+from services.kit.errors import Unavailable
+from services.scorer.batches.serving import Serving
 from services.scorer.dataplane import DataPlane
+from services.scorer.files import write_atomically
 from services.scorer.lane import Lane
 from services.scorer.runtimes.errors import CannotLoad
 
@@ -26,3 +30,29 @@ async def test_a_version_that_cannot_be_loaded_leaves_none_of_its_companions_beh
     assert len(closed) == 1
     assert set(plane.endpoints["credit"].by_version) == {1}
     assert plane.endpoints["credit"].champion.lane not in closed
+
+
+async def test_a_version_that_the_disk_does_not_take_now_may_be_loaded_later(tmp_path: Path) -> None:
+    house = House(tmp_path / "home")
+    plane = DataPlane(house.settings)
+    change = house.change("credit", house.variant("credit", house.keep(package(classifier())), 1))
+    folder = house.settings.run_folder / "models"
+    folder.write_text("no folder")
+    with pytest.raises(Unavailable, match="cannot be opened now"):
+        await plane.apply(change)
+    folder.unlink()
+    await plane.apply(change)
+    assert set(plane.endpoints) == {"credit"}
+
+
+async def test_a_batch_waits_for_an_endpoint_that_may_be_loaded_later(tmp_path: Path) -> None:
+    house = House(tmp_path / "home")
+    change = house.change("credit", house.variant("credit", house.keep(package(classifier())), 1))
+    state = {"caught_up": True, "endpoints": {"credit": orjson.loads(change.to_json())}, "floors": {}}
+    write_atomically(house.settings.desired_path, orjson.dumps(state))
+    serving, folder = Serving(house.settings), house.settings.run_folder / "models"
+    folder.write_text("no folder")
+    with pytest.raises(Unavailable):
+        await serving.needed("credit")
+    folder.unlink()
+    assert (await serving.needed("credit")).revision == 1

@@ -147,7 +147,7 @@ async def test_every_accepted_inference_is_logged_once_through_kills(
     ids = (await Log(clients["operator"], endpoint).read()).ids
     assert len(ids) == len(set(ids))
     # Logged, and killed before the reply: only requests whose connection broke.
-    assert len(set(ids) - accepted) <= load.broken
+    assert len(set(ids) - accepted) <= load.broken + host.broken
 
 
 async def test_a_large_payload_goes_to_the_object_store(host: Host, endpoint: str, clients: dict[str, Path]) -> None:
@@ -203,6 +203,31 @@ async def test_a_lower_revision_and_a_stranger_s_signature_change_nothing(
     assert (told.revision, told.loaded) == (9, (2,))
     assert told.reason and "not trusted" in told.reason
     await host.serves(endpoint, "2")
+
+
+async def test_a_version_that_waits_for_the_host_itself_is_loading_and_not_failed(
+    host: Host, endpoint: str, clients: dict[str, Path]
+) -> None:
+    listening = ScorerSettings(home=host.house.home, kafka_properties=clients["operator"])
+    said: list[ReplicaReported] = []
+
+    def of(state: str) -> Callable[[ReplicaReported], bool]:
+        def matches(report: ReplicaReported) -> bool:
+            if report.endpoint == endpoint:
+                said.append(report)
+            return report.endpoint == endpoint and report.state == state and bool(report.reason or report.loaded)
+
+        return matches
+
+    packages = host.house.settings.run_folder / "packages"
+    packages.parent.mkdir(parents=True, exist_ok=True)
+    packages.write_text("no folder: nothing can be fetched into it")
+    async with expect_events(listening, ReplicaReported, within=30, where=of("loading")):
+        await host.deploy(endpoint, MODEL)
+    async with expect_events(listening, ReplicaReported, within=30, where=of("ready")):
+        packages.unlink()
+        await host.serves(endpoint)
+    assert "failed" not in {report.state for report in said}
 
 
 async def test_a_killed_host_leaves_nobody_and_comes_back_serving(host: Host, endpoint: str) -> None:

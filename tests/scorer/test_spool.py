@@ -334,3 +334,20 @@ def test_a_worker_that_died_a_thousand_times_left_nothing_that_stops_the_forward
     assert forward(tmp_path) == 1
     assert len(segments(tmp_path)) == 1
     spool.close()
+
+
+def test_a_slot_is_still_only_while_nothing_was_written_since_everything_was_taken(tmp_path: Path) -> None:
+    folder = tmp_path / "0"
+    spool, slot, seen = opened(folder, segment_bytes=2048), Slot(folder), 0
+    assert not slot.still()
+    record = LogRecord("id", b"{", b"{}", b"{}", "story", "parent").to_spool()
+    for number in range(40):
+        spool.append(record)
+        assert slot.open()
+        while not slot.still():
+            _, records, numbers = slot.take()
+            seen += len(records)
+            if numbers or slot.finished:
+                slot.acknowledged(max([slot.seq, *numbers]))
+        assert seen == number + 1
+    spool.close()

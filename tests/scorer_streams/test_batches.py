@@ -5,6 +5,7 @@ import io
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -21,11 +22,13 @@ from services.kit.health import Progress
 from services.kit.objects import Objects
 from services.kit.service import Parts, application
 from services.kit.testing import eventually
-from services.scorer.batches.api import router
+from services.kit.turns import Turns
+from services.scorer.batches.api import LARGEST_JSON, router
 from services.scorer.batches.domain import Job
 from services.scorer.batches.inputs import Inputs, folder_of
 from services.scorer.batches.jobs import Runner
 from services.scorer.batches.serving import Serving
+from services.scorer.batches.sheet import Sheet, to_parquet
 from services.scorer.batches.usecases import Batches
 from tests.scorer.making import NUMBERS, classifier
 
@@ -45,7 +48,9 @@ async def client(
     stage.serve("loans", classifier())
     objects = Objects(settings)
     batches = Batches(db, objects, Inputs(objects, folder_of(settings)), serving.allowed, chunk_rows=500)
-    app = application(Parts(service="scorer", settings=settings, db=db, routers=[router(batches, objects)]))
+    app = application(
+        Parts(service="scorer", settings=settings, db=db, routers=[router(batches, objects, Turns("files", 8, 2))])
+    )
     authorization = {"Authorization": f"Bearer {stage.house.token()}"}
     async with httpx.AsyncClient(
         transport=ASGITransport(app), base_url="http://scorer", headers=authorization
@@ -152,6 +157,36 @@ async def test_files_that_are_no_batch_are_refused_with_what_is_wrong(stage: Sta
     assert (await client.get(URL)).json()["items"] == []
 
 
+@pytest.mark.parametrize(("name", "line", "head"), [
+    ("rows.csv", "{age},2,3,{note}\n", "age,income,debt,note\n"),
+    ("rows.jsonl", '{{"age":{age},"income":2,"debt":3,"note":"{note}"}}\n', ""),
+])  # fmt: skip
+def test_a_file_of_text_is_read_in_pieces_and_no_type_is_guessed_from_its_first_lines(
+    tmp_path: Path, name: str, line: str, head: str
+) -> None:
+    path = tmp_path / "upload"
+    many = (line.format(age=i, note="7") for i in range(150_000))
+    path.write_text(head + "".join(many) + line.format(age=0.5, note="seven"))
+    sheet = Sheet(to_parquet(path, name, "", NUMBERS))
+    sheet.check(NUMBERS)
+    chunks = [columns["age"] for _, columns in sheet.chunks(NUMBERS, 4000, 0)]
+    assert (sheet.rows, chunks[0][-1], chunks[-1][-1]) == (150_001, 3999, 0.5)
+    assert pq.ParquetFile(path.with_suffix(".parquet")).num_row_groups > 1
+
+
+@pytest.mark.parametrize(("body", "status", "named"), [
+    (b'{"endpoint":"loans","endpoint":"loans","rows":[{"age":1,"income":2,"debt":3}]}', 422, "endpoint"),
+    (b'{"endpoint":"loans","rows":[{"age":1,"age":2,"income":2,"debt":3}]}', 422, "age"),
+    (b'{"endpoint":"loans","rows":[{"age":NaN,"income":2,"debt":3}]}', 422, "JSON"),
+    (b'{"endpoint":"loans","rows":[' + b" " * LARGEST_JSON + b"]}", 413, "larger"),
+])  # fmt: skip
+async def test_rows_as_json_are_strict_json_of_bounded_size(
+    client: httpx.AsyncClient, body: bytes, status: int, named: str
+) -> None:
+    answer = await client.post(URL, content=body, headers={"Content-Type": "application/json"})
+    assert (answer.status_code, named in answer.text) == (status, True), answer.text
+
+
 async def test_csv_json_lines_and_json_rows_are_files_too(stage: Stage, client: httpx.AsyncClient) -> None:
     stage.start("batches")
     answers = [
@@ -231,7 +266,12 @@ async def test_large_chunks_are_logged_by_reference_and_the_reference_can_be_rea
         service_db("scorer"), objects, Inputs(objects, folder_of(settings)), serving.allowed, chunk_rows=40_000
     )
     app = application(
-        Parts(service="scorer", settings=settings, db=service_db("scorer"), routers=[router(wide, objects)])
+        Parts(
+            service="scorer",
+            settings=settings,
+            db=service_db("scorer"),
+            routers=[router(wide, objects, Turns("files", 8, 2))],
+        )
     )
     stage.start("batches")
     async with httpx.AsyncClient(transport=ASGITransport(app), base_url="http://s", headers=client.headers) as big:
@@ -255,7 +295,12 @@ async def test_planted_secrets_of_a_batch_stay_in_no_file_and_no_topic(
     objects = Objects(settings)
     batches = Batches(service_db("scorer"), objects, Inputs(objects, folder_of(settings)), serving.allowed)
     app = application(
-        Parts(service="scorer", settings=settings, db=service_db("scorer"), routers=[router(batches, objects)])
+        Parts(
+            service="scorer",
+            settings=settings,
+            db=service_db("scorer"),
+            routers=[router(batches, objects, Turns("files", 8, 2))],
+        )
     )
     stage.start("batches")
     authorization = {"Authorization": f"Bearer {stage.house.token()}"}

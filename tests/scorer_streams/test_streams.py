@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -11,9 +12,11 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from contracts import InferenceLogged
+from services.kit.kafka import Connection
+from services.kit.provision import TopicSpec, connect, ensure_topics
 from services.kit.testing import eventually
 from services.scorer.streams.domain import Identities
-from tests.scorer.making import NUMBERS, classifier
+from tests.scorer.making import NUMBERS, classifier, wide
 
 from .conftest import Stage, Topic, headers, read, request, rows
 
@@ -98,6 +101,35 @@ async def test_what_is_wrong_with_one_record_is_said_about_that_record(
     reasons = {record.key.decode(): said for record, said in zip(dead.records, dead.headers(), strict=True)}
     assert "income" in reasons["text"]["__connect.errors.exception.message"]
     assert len((await logged(stage, endpoint)).records) == 1
+
+
+async def test_an_answer_that_no_record_holds_is_refused_and_the_stream_goes_on(
+    stage: Stage, streaming: MakeEndpoint, producer: AIOKafkaProducer, kafka: Path
+) -> None:
+    """Too large for any record, for its key, or for a topic that an operator made narrow."""
+    columns = 230_000
+    outputs = (NUMBERS.outputs[0], NUMBERS.outputs[1].model_copy(update={"shape": (-1, columns)}))
+    broad = streaming(wide(columns), NUMBERS.model_copy(update={"outputs": outputs}))
+    keyed, narrow = streaming(), streaming()
+    topic = TopicSpec(f"inference.completed.{narrow}", 1, None, largest=1250)
+    ensure_topics(connect(Connection.read(kafka).properties), [topic])
+    stage.start("streams")
+    await ask(producer, broad, ["one"])
+    await producer.send(
+        f"inference.requested.{keyed}", request([1, 2, 3]), key=b"k" * 900_000, headers=headers("one"), partition=0
+    )
+    body = request([1, 2, 3], id="x" * 500)  # an id goes back with the answer
+    await producer.send(f"inference.requested.{narrow}", body, key=b"one", headers=headers("one"), partition=0)
+    for endpoint in (keyed, narrow):
+        await producer.send(
+            f"inference.requested.{endpoint}", request([1, 2, 3]), key=b"two", headers=headers("two"), partition=0
+        )
+    refused, both = {"one": "inference.failed"}, {"one": "inference.failed", "two": "inference.completed"}
+    for endpoint, expected in ((broad, refused), (keyed, both), (narrow, both)):
+        answers = await completed(stage, endpoint, len(expected))
+        assert {said["ce_requestid"]: said["ce_type"] for said in answers.headers()} == expected, endpoint
+        dead = await read(stage.operator, f"dlq.inference.requested.{endpoint}")
+        assert len(dead.records) == 1
 
 
 async def test_a_repeat_is_answered_as_the_first_time_and_has_no_second_effect(

@@ -21,6 +21,7 @@ from .serving import Serving
 
 
 async def main(settings: ScorerSettings, stop: asyncio.Event) -> None:
+    """Every part of batches and imports, until told to stop."""
     db = Database(settings.service_database, "scorer")
     objects, progress, serving = Objects(settings), Progress(), Serving(settings)
     inputs = Inputs(objects, folder_of(settings))

@@ -1,7 +1,6 @@
 """HTTP in: batches."""
 
 import asyncio
-import json
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -22,15 +21,18 @@ from contracts import Name
 from services.kit.auth import allow
 from services.kit.errors import Invalid, TooLarge
 from services.kit.http import Page, Who, page
-from services.kit.inputs import as_cursor, from_cursor, uuid
+from services.kit.inputs import as_cursor, from_cursor, strict_json, uuid
 from services.kit.objects import Objects
 from services.kit.service import router as new_router
+from services.kit.turns import Turns
 
 from .domain import Job
 from .usecases import Batches
 
 PATH = "/v1/batches"
 LARGEST_BYTES = 1024**3
+LARGEST_JSON = 16 * 1024**2
+"""Of rows as JSON, which are in memory as a whole: files are for many rows."""
 _PARQUET = "application/vnd.apache.parquet"
 _FILES = {_PARQUET, "application/parquet", "application/octet-stream", "text/csv", "application/x-ndjson"}
 
@@ -56,11 +58,12 @@ class BatchView(BaseModel):
 
     @classmethod
     def of(cls, job: Job) -> "BatchView":
+        """A job as a caller sees it."""
         path = f"{PATH}/{job.id}/result" if job.result_digest else None
         return cls(**{n: getattr(job, n) for n in cls.model_fields if n != "result"}, result=path)
 
 
-def router(batches: Batches, objects: Objects) -> APIRouter:
+def router(batches: Batches, objects: Objects, turns: Turns) -> APIRouter:
     """The routes; `large_bodies` of the service must let `PATH` take `LARGEST_BYTES`."""
     routes = new_router(tags=["batches"])
 
@@ -68,8 +71,9 @@ def router(batches: Batches, objects: Objects) -> APIRouter:
     async def submit(request: Request, response: Response, caller: Who) -> BatchView:
         """Hand in a file: multipart (`endpoint`, `file`), the file as the body with `?endpoint=`, or JSON rows."""
         allow(caller, "inference.score")
-        async with _upload(request) as (endpoint, path, name, media_type):
-            job = await batches.submit(caller, endpoint, path, name, media_type)
+        with turns.turn(caller.actor):
+            async with _upload(request) as (endpoint, path, name, media_type):
+                job = await batches.submit(caller, endpoint, path, name, media_type)
         response.headers["Location"] = f"{PATH}/{job.id}"
         return BatchView.of(job)
 
@@ -132,8 +136,9 @@ async def _multipart(request: Request, path: Path) -> tuple[str, Path, str, str]
 
 async def _json(request: Request, path: Path) -> tuple[str, Path, str, str]:
     """`{"endpoint": …, "rows": [{column: value}]}`, for few rows."""
+    await _save(request.stream(), path, LARGEST_JSON)
     try:
-        body: Any = json.loads(await request.body())
+        body: Any = await asyncio.to_thread(lambda: strict_json(path.read_bytes()))
     except (ValueError, RecursionError):
         raise Invalid("the body is not valid JSON") from None
     rows = body.get("rows") if isinstance(body, dict) else None
@@ -162,11 +167,11 @@ def _copy(file: UploadFile, path: Path) -> None:
             to.write(piece)
 
 
-async def _save(pieces: AsyncIterator[bytes], path: Path) -> None:
+async def _save(pieces: AsyncIterator[bytes], path: Path, largest: int = LARGEST_BYTES) -> None:
     size = 0
     with path.open("wb") as to:
         async for piece in pieces:
             size += len(piece)
-            if size > LARGEST_BYTES:
-                raise TooLarge(f"the file is larger than {LARGEST_BYTES} bytes")
+            if size > largest:
+                raise TooLarge(f"the body is larger than {largest} bytes")
             to.write(piece)

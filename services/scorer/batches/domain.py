@@ -53,6 +53,7 @@ class Job:
 
     @property
     def writer(self) -> str:
+        """Under which this job's records are numbered: a number is its chunk's, from 1."""
         return f"batch.{self.id}"
 
     def inference_id(self, chunk: int) -> str:

@@ -10,6 +10,7 @@ from services.kit.health import Progress
 from services.kit.objects import Objects
 from services.kit.outbox import Relay, tidy
 from services.kit.service import Parts, application
+from services.kit.turns import Turns
 
 from ..files import write_atomically
 from ..settings import ScorerSettings
@@ -22,9 +23,10 @@ from .usecases import Batches
 async def serve(settings: ScorerSettings, db: Database, inputs: Inputs, serving: Serving, progress: Progress) -> None:
     """Answer until cancelled."""
     objects = Objects(settings)
+    turns = Turns("files", settings.batch_uploads, settings.batch_uploads_each)
     batches = Batches(db, objects, inputs, serving.allowed)
     parts = Parts(
-        service="scorer", settings=settings, db=db, routers=[router(batches, objects)], progress=progress,
+        service="scorer", settings=settings, db=db, routers=[router(batches, objects, turns)], progress=progress,
         large_bodies={PATH: LARGEST_BYTES},
     )  # fmt: skip
     config = uvicorn.Config(

@@ -13,6 +13,7 @@ from .domain import Job
 
 
 def folder_of(settings: ScorerSettings) -> Path:
+    """Where inputs with sensitive columns wait, on this host alone."""
     return settings.run_folder / "batches"
 
 
@@ -24,6 +25,7 @@ class Inputs:
     folder: Path
 
     def path(self, id: UUID) -> Path:
+        """A job's input on this host, whether it is there or not."""
         return self.folder / f"{id}.parquet"
 
     async def keep(self, id: UUID, upload: Path, *, private: bool) -> str:
@@ -45,4 +47,5 @@ class Inputs:
         return path
 
     def forget(self, job: Job) -> None:
+        """Delete what this host has of a job's input; an object stays."""
         self.path(job.id).unlink(missing_ok=True)

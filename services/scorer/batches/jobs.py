@@ -8,7 +8,8 @@ writer and number, which readers know for a repeat.
 import asyncio
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from uuid import UUID
 
@@ -34,6 +35,7 @@ from ..logrecord import INLINE_LIMIT, HeaderMaker, LogRecord, offload, reference
 from . import store
 from .domain import Chunk, Job, Scored, result_table
 from .inputs import Inputs
+from .results import ResultFile, unified
 from .scoring import encode, score
 from .serving import Serving
 from .sheet import Columns, Sheet, needed
@@ -42,6 +44,8 @@ log = get_logger(__name__)
 
 _PARQUET = "application/vnd.apache.parquet"
 _LOOK_S = 1.0
+_IDLE_S = 2.0
+"""How soon a job is seen that another host took in; one of this process is seen at once."""
 _PATIENCE_S = 600
 _MODEL_PATIENCE_S = 30.0
 """How long a job waits for its model, before others get their turn."""
@@ -69,13 +73,17 @@ class Runner:
         self._progress = progress
         self._headers = HeaderMaker()
         self._strikes: dict[UUID, int] = {}
+        self._line: list[UUID] = []
         self._waiting_for = ""
+        self._wake = asyncio.Event()
+        db.committed.append(self._wake.set)
         progress.expect("batches", grace_s=30)
 
     async def run(self) -> None:
         """Until cancelled; what fails for lack of a part is tried again from the last kept chunk."""
         async with Producer(self._settings, max_request_size=4 * 1024 * 1024) as producer:
             while True:
+                self._wake.clear()
                 with use(Context(system("scorer"))):
                     worked = await self._once(producer)
                 if self._waiting_for:
@@ -84,13 +92,21 @@ class Runner:
                     self._progress.beat("batches")
                 if not worked:
                     self._serving.rest()
-                    await asyncio.sleep(_LOOK_S)
+                    await self._pause()
+
+    async def _pause(self) -> None:
+        """What waits for a part is tried again soon; an empty line is looked at when a job comes."""
+        if self._line:
+            await asyncio.sleep(_LOOK_S)
+            return
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._wake.wait(), _IDLE_S)
 
     async def _once(self, producer: Producer) -> bool:
         async with self._db.reading() as session:
-            waiting = await store.waiting(session)
+            self._line = await store.waiting(session)
         worked, self._waiting_for = False, ""
-        for id in waiting:
+        for id in self._line:
             async with self._db.engine.connect() as raw:
                 connection = await raw.execution_options(isolation_level="AUTOCOMMIT")
                 worked |= await self._try(connection, id, producer)
@@ -206,15 +222,24 @@ class Runner:
         async with self._db.reading() as session:
             kept = await store.chunks(session, job.id)
         with tempfile.TemporaryDirectory(prefix="fairlead-batch-") as folder:
-            path = Path(folder) / "result.parquet"
-            parts = [pq.read_table(pa.BufferReader(await self._objects.get(c.result_digest))) for c in kept]
-            await asyncio.to_thread(_write, parts, path)
-            digest = await self._objects.put_file(path)
+            digest = await self._objects.put_file(await self._collect(kept, Path(folder) / "result.parquet"))
         async with self._db.transaction(unit=job.unit) as tx:
             await store.change(tx.session, job.id, state="done", result_digest=digest, finished_at=now())
             tx.record("batch.done", f"{job.endpoint}/{job.id}", rows=job.rows_total, result=digest)
         self._inputs.forget(job)
         log.info("a batch is done", batch=str(job.id), rows=job.rows_total)
+
+    async def _collect(self, kept: Sequence[Chunk], path: Path) -> Path:
+        """The parts twice: once for what types they have, once to be written, a few of them in memory."""
+        schemas: set[pa.Schema] = set()
+        for chunk in kept:
+            schemas.add(pq.read_schema(pa.BufferReader(await self._objects.get(chunk.result_digest))))
+            self._progress.beat("batches")
+        with ResultFile(path, unified(schemas)) as file:
+            for chunk in kept:
+                await asyncio.to_thread(file.add, await self._objects.get(chunk.result_digest))
+                self._progress.beat("batches")
+        return path
 
     async def _fail(self, job: Job, reason: str) -> None:
         reason = reason.encode(errors="replace").decode().replace("\0", "?")  # PostgreSQL takes no other
@@ -248,17 +273,3 @@ def _parquet(table: pa.Table) -> bytes:
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink)
     return sink.getvalue().to_pybytes()
-
-
-def _write(parts: list[pa.Table], path: Path) -> None:
-    """One file; versions whose predictions differ in type meet in the wider one, or in text."""
-    types = {part.schema.field("prediction").type for part in parts} - {pa.null()}
-    if len(types) > 1:
-        wider = pa.string() if any(pa.types.is_string(t) for t in types) else pa.float64()
-        parts = [_with_prediction(part, wider) for part in parts]
-    pq.write_table(pa.concat_tables(parts, promote_options="permissive"), path)
-
-
-def _with_prediction(part: pa.Table, kind: pa.DataType) -> pa.Table:
-    place = part.schema.get_field_index("prediction")
-    return part.set_column(place, pa.field("prediction", kind), part.column(place).cast(kind))

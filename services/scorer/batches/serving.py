@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from contracts import DeploymentChanged
 from services.kit.context import Caller
-from services.kit.errors import NotFound, Refusal
+from services.kit.errors import NotFound, Refusal, Unavailable
 from services.kit.telemetry import get_logger
 
 from ..dataplane import DataPlane, Endpoint
@@ -42,7 +42,10 @@ class Serving:
         return self._read.get(name)
 
     async def endpoint(self, name: str) -> Endpoint | None:
-        """The endpoint at its desired revision, verified and loaded; None while it is not to be had."""
+        """The endpoint at its desired revision, verified and loaded, else as it was; None where it is not to be had.
+
+        Raises Unavailable where it may be had later.
+        """
         wanted = self.wanted(name)
         if wanted is None:
             self._plane.remove(name)
@@ -52,17 +55,19 @@ class Serving:
                 await self._plane.apply(wanted)
         except (Refusal, CannotLoad) as error:
             log.error("an endpoint cannot be loaded", endpoint=name, reason=str(error)[:300])
+            if isinstance(error, Unavailable) and name not in self._plane.endpoints:
+                raise
         return self._plane.endpoints.get(name)
 
     async def allowed(self, name: str, caller: Caller) -> Endpoint:
-        """The endpoint, for a caller who may use it. Raises NotFound or Forbidden."""
+        """The endpoint, for a caller who may use it. Raises NotFound, Forbidden or Unavailable."""
         wanted = self.wanted(name)
         if wanted and caller.sees(wanted.unit):  # a stranger makes nothing load
             await self.endpoint(name)
         return self._plane.find(name, caller)
 
     async def needed(self, name: str) -> Endpoint:
-        """The endpoint, or NotFound."""
+        """The endpoint. Raises NotFound, or Unavailable where it may be had later."""
         found = await self.endpoint(name)
         if found is None:
             raise NotFound(f"endpoint {name} is no longer served")

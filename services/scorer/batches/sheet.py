@@ -1,6 +1,6 @@
 """The uploaded file: rows in Parquet, checked against the model's columns, read in chunks."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,9 @@ _UNREADABLE = (pa.ArrowException, OSError, ValueError, LookupError, MemoryError)
 _TEXTS = {"text/csv": "csv", "application/x-ndjson": "jsonl", "application/jsonl": "jsonl"}
 
 
-def to_parquet(path: Path, file_name: str, media_type: str) -> Path:
-    """The upload as Parquet, whatever it was. Raises Invalid where it is nothing that batches take."""
+def to_parquet(path: Path, file_name: str, media_type: str, schema: ModelSchema) -> Path:
+    """The upload as Parquet, whatever it was. Raises Invalid where it is nothing that batches take, or where a column
+    of the model's does not hold what the model takes."""
     with path.open("rb") as file:
         magic = file.read(4)
     if not magic:
@@ -36,17 +37,37 @@ def to_parquet(path: Path, file_name: str, media_type: str) -> Path:
     if magic == _PARQUET:
         return path
     if kind in ("csv", "jsonl", "ndjson"):
-        return _convert(path, kind)
+        return _convert(path, kind, needed(schema))
     raise Invalid(f"the file {called(file_name)} is neither Parquet nor CSV nor JSON Lines", "file")
 
 
-def _convert(path: Path, kind: str) -> Path:
+def _convert(path: Path, kind: str, takes: Mapping[str, bool]) -> Path:
+    """Piece by piece: a file of text may be as large as any."""
     to = path.with_suffix(".parquet")
     try:
-        pq.write_table(csv.read_csv(path) if kind == "csv" else json.read_json(path), to)
+        with (_csv if kind == "csv" else _json)(path, takes) as reader, pq.ParquetWriter(to, reader.schema) as writer:
+            for batch in reader:
+                writer.write_batch(batch)
     except (pa.ArrowException, UnicodeDecodeError) as error:
         raise Invalid(f"the file is not valid {kind}: {_short(error)}", "file") from None
     return to
+
+
+def _csv(path: Path, takes: Mapping[str, bool]) -> csv.CSVStreamingReader:
+    """The model's numbers as numbers, all else as text: no type is guessed from the first lines."""
+    with csv.open_csv(path) as first:
+        names = first.schema.names
+    types = {name: pa.string() if takes.get(name, True) else pa.float64() for name in names}
+    return csv.open_csv(path, convert_options=csv.ConvertOptions(column_types=types))
+
+
+def _json(path: Path, takes: Mapping[str, bool]) -> pa.RecordBatchReader:
+    """The model's columns that are there, and no others."""
+    with json.open_json(path) as first:
+        names = first.schema.names
+    takes = {name: text for name, text in takes.items() if name in names}
+    fields = [pa.field(name, pa.string() if text else pa.float64()) for name, text in takes.items()]
+    return json.open_json(path, parse_options=json.ParseOptions(pa.schema(fields), unexpected_field_behavior="ignore"))
 
 
 class Sheet:

@@ -20,6 +20,7 @@ _LOCKS = 0x62617463
 
 
 async def add(session: AsyncSession, job: Job) -> None:
+    """A new job, waiting in line."""
     values = asdict(job)
     names = ", ".join(values)
     await session.execute(text(f"INSERT INTO batch ({names}) VALUES ({_marks(values)})"), values)
@@ -57,6 +58,7 @@ async def lock(connection: AsyncConnection, id: UUID) -> bool:
 
 
 async def unlock(connection: AsyncConnection, id: UUID) -> None:
+    """Let another process have the job."""
     key = int.from_bytes(id.bytes[-4:], signed=True)
     await connection.execute(text("SELECT pg_advisory_unlock(:class, :key)"), {"class": _LOCKS, "key": key})
 
@@ -68,12 +70,14 @@ async def change(session: AsyncSession, id: UUID, **values: Any) -> None:
 
 
 async def chunks(session: AsyncSession, id: UUID) -> Sequence[Chunk]:
+    """What was scored of a job so far, in order."""
     select = "SELECT * FROM batch_chunk WHERE batch = :id ORDER BY number"
     rows = (await session.execute(text(select), {"id": id})).mappings()
     return [_CHUNK.validate_python({name: row[name] for name in Chunk.__dataclass_fields__}) for row in rows]
 
 
 async def add_chunk(session: AsyncSession, job: Job, chunk: Chunk) -> None:
+    """Keep a scored chunk; its record is not said yet."""
     values = asdict(chunk) | {"batch": job.id, "unit": job.unit}
     names = ", ".join(values)
     await session.execute(text(f"INSERT INTO batch_chunk ({names}) VALUES ({_marks(values)})"), values)

@@ -55,6 +55,7 @@ class Batches:
             return await store.get(session, id)
 
     async def latest(self, endpoint: str | None, limit: int, before: UUID | None) -> list[Job]:
+        """The caller's jobs, newest first; `before` is the last one seen."""
         async with self._db.reading() as session:
             return await store.latest(session, endpoint, limit, before)
 
@@ -67,7 +68,7 @@ class Batches:
 
 
 def _examine(upload: Path, file_name: str, media_type: str, schema: ModelSchema) -> tuple[Path, int]:
-    path = to_parquet(upload, file_name, media_type)
+    path = to_parquet(upload, file_name, media_type, schema)
     sheet = Sheet(path)
     sheet.check(schema)
     return path, sheet.rows

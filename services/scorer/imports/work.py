@@ -13,7 +13,8 @@ from services.kit.db import Database
 from services.kit.errors import Invalid, Refusal
 from services.kit.ids import now
 from services.kit.objects import Objects
-from services.kit.transactional import Incoming, Output, Placed
+from services.kit.transaction_output import Output, Placed
+from services.kit.transactional import Incoming
 
 from ..logrecord import HeaderMaker, LogRecord, offload
 from ..tokenise import Tokeniser

@@ -6,7 +6,7 @@ import numpy as np
 
 from contracts import ModelSchema, TensorSpec
 from services.kit.errors import Unavailable
-from services.kit.sandbox import Sandbox, SandboxAway, SandboxDeadline, SandboxDied, SandboxError
+from services.kit.sandbox import Sandbox, SandboxAway, SandboxDeadline, SandboxDied, SandboxError, SandboxUnavailable
 
 from ..packages import ModelFile
 from ..settings import ScorerSettings
@@ -42,7 +42,7 @@ class SklearnRuntime:
         )  # fmt: skip
         try:
             await sandbox.start()
-        except SandboxError as error:
+        except (SandboxError, SandboxUnavailable) as error:  # a machine without the walls will not have them later
             await sandbox.close()
             raise CannotLoad(f"the model cannot be opened: {str(error)[:300]}") from None
         return cls(sandbox, schema)

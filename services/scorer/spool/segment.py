@@ -70,6 +70,7 @@ def segments(folder: Path) -> list[Path]:
 
 
 def size_of(path: Path) -> int:
+    """Bytes of a file; 0 for one that is gone."""
     try:
         return path.stat().st_size
     except FileNotFoundError:  # the forwarder was quicker
@@ -92,6 +93,14 @@ def reserve(folder: Path) -> None:
         (folder / _SPARE).write_bytes(bytes(HEADER_BYTES))
     except OSError:
         return  # there will be room, or there will not
+
+
+def generation(folder: Path) -> int:
+    """Another number whenever a segment was begun, which takes the spare file; 0 where there is no spare to tell."""
+    try:
+        return (folder / _SPARE).stat().st_ino
+    except FileNotFoundError:
+        return 0
 
 
 class SegmentReader:

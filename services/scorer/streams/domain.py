@@ -61,6 +61,7 @@ class Segment:
 
     @classmethod
     def of(cls, answers: dict[int, int], newest_ms: int) -> "Segment":
+        """Places by key; `newest_ms` is when the last of them was written."""
         keys = np.fromiter(answers.keys(), np.uint64, len(answers))
         order = np.argsort(keys)
         begins = np.zeros(1 << 64 - int(_BEGIN), np.bool_)

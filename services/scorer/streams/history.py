@@ -44,6 +44,7 @@ class History:
                     await self._follow(reader, known)
 
     async def close(self) -> None:
+        """Disconnect; what is remembered stays."""
         if self._reader:
             await self._reader.stop()
 

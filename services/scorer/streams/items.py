@@ -30,6 +30,7 @@ class Item:
 
     @property
     def body(self) -> bytes:
+        """The record's value, empty where it has none."""
         return self.record.value or b""
 
     @property
@@ -39,6 +40,7 @@ class Item:
 
     @property
     def rows(self) -> int:
+        """How many rows it asks for; 1 while that is unknown."""
         return self.asked.rows if isinstance(self.asked, Request) else 1
 
 

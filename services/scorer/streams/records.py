@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from services.kit.transactional import Headers
+from services.kit.transaction_output import Headers
 
 from ..dataplane import Served
 from ..logrecord import LogRecord, traceparent_of
@@ -37,6 +37,7 @@ class BatchRecords:
         )  # fmt: skip
 
     def headers(self, record: LogRecord, item: Item) -> Headers:
+        """The Kafka headers of an item's log record."""
         assert item.envelope
         return self._stamps.log(
             item.inference_id, self._at, record.correlation_id, record.traceparent, item.envelope.source

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from services.kit.errors import Busy, Refusal, TooLarge, Unavailable
+from services.kit.errors import Busy, Refusal, Unavailable
 
 from ..dataplane import Served
 from ..runtimes import Arrays
@@ -13,8 +13,6 @@ from ..v2.rows import Row, Rows
 from ..warmup import joinable
 from .items import Item
 
-_LARGEST_ANSWER = 880_000
-"""Below the broker's largest message, which the producer's batches respect."""
 _PLAIN_BYTES = 64 * 1024
 
 
@@ -99,13 +97,7 @@ class Scoring:
             if len(asked) > 1:
                 own = {name: values[first : first + request.rows] for name, values in outputs.items()}
                 first += request.rows
-            answer = self.served.codec.encode(request, own, item.inference_id).logged
-            if len(answer) > _LARGEST_ANSWER:
-                item.refusal = TooLarge(
-                    f"the answer has {len(answer)} bytes, more than a record holds: send fewer rows"
-                )
-            else:
-                item.answer = answer
+            item.answer = self.served.codec.encode(request, own, item.inference_id).logged
 
 
 def _joined(requests: Sequence[Request]) -> Arrays:

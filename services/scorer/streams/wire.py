@@ -7,7 +7,7 @@ from contracts import InferenceCompleted, InferenceLogged, InferenceRequested
 from services.kit import cloudevents
 from services.kit.context import Caller, Context
 from services.kit.errors import Invalid
-from services.kit.transactional import Headers
+from services.kit.transaction_output import Headers
 
 _LONGEST = 256
 FAILED = b"inference.failed"
@@ -103,4 +103,5 @@ def _story(envelope: Envelope) -> Headers:
 
 
 def stamp(moment: datetime) -> bytes:
+    """A time as headers hold it."""
     return moment.isoformat().encode()

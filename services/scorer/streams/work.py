@@ -10,10 +10,11 @@ import orjson
 
 from contracts import InferenceCompleted, InferenceLogged, InferenceRequested
 from services.kit import deadletters
-from services.kit.errors import Busy, Invalid, Refusal, Unavailable
+from services.kit.errors import Busy, Invalid, Refusal, TooLarge, Unavailable
 from services.kit.ids import now
 from services.kit.objects import Objects
-from services.kit.transactional import Incoming, Output, Placed, Target
+from services.kit.transaction_output import Output, Placed, Target
+from services.kit.transactional import Incoming
 
 from ..dataplane import Endpoint
 from ..logrecord import INLINE_LIMIT, offload
@@ -26,12 +27,18 @@ from .scoring import Scoring
 
 WITHHELD = b'{"withheld":"this endpoint has sensitive columns: the record is where the headers say, for 24 hours"}'
 _OURS = b"scorer"
+_LARGEST_ANSWER = 880_000
+"""Of an answer with its key: below the broker's largest message, which the producer's batches respect."""
+_LARGEST_KEY = 64 * 1024
+"""Of a producer's key, which goes back with its answer and into dead letters beside the whole record."""
 
 
 class Endpoints(Protocol):
     """What this process has loaded."""
 
-    def find(self, name: str) -> Endpoint | None: ...
+    def find(self, name: str) -> Endpoint | None:
+        """The endpoint; None while it is not loaded."""
+        ...
 
     async def wait(self, name: str) -> Endpoint:
         """The endpoint, as soon as it is loaded."""
@@ -103,6 +110,8 @@ class EndpointWork:
             item.inference_id, item.key = self._identities.of(envelope.source, envelope.id)
             if record.value is None:
                 raise Invalid("the record has no value: a V2 infer request is needed")
+            if len(record.key or b"") > _LARGEST_KEY:
+                raise Invalid(f"the key has {len(record.key or b'')} bytes; {_LARGEST_KEY} go with an answer at most")
         except Refusal as refusal:
             item.refusal = refusal
         return item
@@ -167,7 +176,7 @@ class EndpointWork:
         for item in items:
             if item.repeats is not None:
                 item.answer, item.refusal, item.told = item.repeats.answer, item.repeats.refusal, True
-            if item.answer is None:
+            if item.answer is None or _beyond(item):
                 self._fail(partition, item, at, out)
                 continue
             id = f"{item.inference_id}.completed"
@@ -190,13 +199,14 @@ class EndpointWork:
         """An error event for the producer and a dead letter for the operator."""
         refusal, record = item.refusal or Refusal("the record was not answered"), item.record
         stamps = self._stamps or wire.Stamps(self._name, "*")
+        key = record.key if len(record.key or b"") <= _LARGEST_KEY else None
         said = orjson.dumps({"error": refusal.message[:1500], "status": refusal.status})
         id = f"{self.requested}/{partition}/{record.offset}"
         headers = stamps.answer(wire.FAILED, id, at, item.envelope, item.inference_id or None)
-        out.add(self.completed, partition % out.partitions(self.completed), record.key, said, headers)
+        out.add(self.completed, partition % out.partitions(self.completed), key, said, headers)
         place = ("scorer", self.requested, partition, record.offset)
         value, reason = deadletters.letter(self._dead_value(record), record.headers, *place, error or refusal)
-        out.add(self.dead, partition % out.partitions(self.dead), record.key, value, reason)
+        out.add(self.dead, partition % out.partitions(self.dead), key, value, reason)
 
     def _dead_value(self, record: Incoming) -> bytes | None:
         endpoint = self._endpoints.find(self._name)
@@ -220,6 +230,16 @@ class EndpointWork:
             else:
                 places = [offsets[place] for place in turn.places]
                 self._history.committed(target, turn.answered, places, offsets[-1] + 1)
+
+
+def _beyond(item: Item) -> bool:
+    """Whether no record can hold the answer: then it is a refusal from here on."""
+    size = len(item.answer or b"") + len(item.record.key or b"")
+    if size <= _LARGEST_ANSWER:
+        return False
+    item.answer = None
+    item.refusal = TooLarge(f"the answer has {size} bytes with its key, more than a record holds: send fewer rows")
+    return True
 
 
 def _offsets(batches: list[Placed]) -> list[int] | None:

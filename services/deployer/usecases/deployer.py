@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Literal, TypeVar
 from uuid import UUID
 
@@ -11,7 +11,6 @@ from contracts import (
     ApprovalRejected,
     ApprovalRequested,
     ApprovalRevoked,
-    DeploymentChanged,
     Grant,
     ModelRegistered,
     ModelRetired,
@@ -21,14 +20,14 @@ from contracts import (
 )
 from services.kit.auth import allow
 from services.kit.context import Caller, current
-from services.kit.db import Database, Scalar, Tx
+from services.kit.db import Database, Tx
 from services.kit.errors import Conflict, Forbidden, Invalid, NotFound, NotYet
 from services.kit.ids import now, uuid7
 from services.kit.signing import KeyRing, Signer, canonical
 
-from . import domain, store
-from .domain import Deployment, Endpoint
-from .gateway import Streams
+from .. import domain, store
+from ..domain import Deployment, Endpoint
+from .rollout import Rollout, Start
 
 T = TypeVar("T")
 
@@ -45,15 +44,6 @@ class Ask:
     streaming: bool
 
 
-@dataclass(frozen=True)
-class Start:
-    """A rollout about to start: the endpoint as it shall be, its deployment, and those that leave for it."""
-
-    endpoint: Endpoint
-    deployment: Deployment
-    leaving: tuple[Deployment, ...]
-
-
 class Deployer:
     """Turns approved requests into desired state, and follows what the replicas make of it."""
 
@@ -62,40 +52,45 @@ class Deployer:
         db: Database,
         signer: Signer,
         keys: KeyRing,
-        streams: Streams,
         *,
         replicas_needed: int = 1,
-        removed_kept: timedelta = timedelta(days=1),
         clock: Callable[[], datetime] = now,
     ) -> None:
         self._db = db
-        self._signer = signer
         self._keys = keys
-        self._streams = streams
         self._replicas_needed = replicas_needed
-        self._removed_kept = removed_kept
         self._now = clock
+        self._rollout = Rollout(signer, clock)
 
     # What exists, as the catalog says it
 
     async def learn_use_case(self, event: UseCaseRegistered) -> None:
+        """A use case can be asked for from now on."""
         async with self._db.transaction() as tx:
             await store.save_use_case(tx.session, event)
 
     async def learn_version(self, event: ModelRegistered) -> None:
+        """A version can be asked for from now on."""
         async with self._db.transaction() as tx:
             await store.save_version(tx.session, event)
 
     async def forget_version(self, event: ModelRetired) -> None:
-        """A retired version must not serve: its endpoints stop."""
+        """A retired version must not serve: where it does, or is about to, the version before takes over."""
         async with self._db.transaction() as tx:
             if not await store.retire(tx.session, event.model, event.version):
                 raise NotYet(f"{event.model} version {event.version} is not known here yet")
-            for name in await store.serving_version(tx.session, event.model, event.version):
-                endpoint = await store.lock_endpoint(tx.session, name)
-                if endpoint and domain.serves(endpoint, event.model, event.version):
-                    reason = f"{event.model} version {event.version} is retired: {event.reason}"
-                    await self._take_down(tx, endpoint, reason)
+            reason = f"{event.model} version {event.version} is retired: {event.reason}"
+            for name in await store.endpoints_of_version(tx.session, event.model, event.version):
+                await self._withdraw(tx, name, event, reason)
+
+    async def _withdraw(self, tx: Tx, name: str, event: ModelRetired, reason: str) -> None:
+        """End every deployment of a version at one endpoint."""
+        endpoint = await store.lock_endpoint(tx.session, name)
+        leaving = await store.of_version(tx.session, name, event.model, event.version)
+        for deployment in leaving:
+            await self._rollout.end(tx, deployment, "failed" if deployment.open else "removed", reason)
+        if endpoint and endpoint.state == "serving" and endpoint.deployment_id in {d.id for d in leaving}:
+            await self._rollout.fall_back(tx, endpoint, reason)
 
     # Asking
 
@@ -139,14 +134,17 @@ class Deployer:
     # What the governor decides
 
     async def note_review(self, event: ApprovalRequested) -> None:
+        """The gates passed, a person is asked. Raises NotYet."""
         async with self._db.transaction() as tx:
             deployment = await self._known(tx, event.deployment_id)
             await store.save(tx.session, deployment.under_review(event.approval_id, self._now()))
 
     async def refuse(self, event: ApprovalRejected) -> None:
+        """A gate or a person said no: the deployment is over. Raises NotYet."""
         async with self._db.transaction() as tx:
             deployment = await self._known(tx, event.deployment_id)
-            await store.save(tx.session, deployment.refused(f"{event.rejected_by}: {event.reason}", self._now()))
+            refused = deployment.refused(f"{event.rejected_by}: {event.reason}", self._now())
+            await self._rollout.keep(tx, deployment, refused)
 
     async def roll_out(self, event: ApprovalGranted) -> None:
         """Start a granted rollout. The grant is verified here, whoever wrote to the topic.
@@ -164,11 +162,9 @@ class Deployer:
                     start = await self._admit(tx, deployment, event.grant, before)
                 except (Forbidden, Conflict, Invalid, NotFound) as refusal:
                     reason = f"the grant does not hold: {refusal.message}"
-                    await self._end(tx, deployment, deployment.ended("failed", reason, self._now()))
+                    await self._rollout.end(tx, deployment, "failed", reason)
                     return
-                if start.endpoint.streaming:
-                    await self._streams.open(deployment.endpoint, deployment.unit)
-                await self._roll(tx, start)
+                await self._rollout.start(tx, start)
 
     async def _admit(self, tx: Tx, deployment: Deployment, grant: Grant, before: Endpoint | None) -> Start:
         """All that must hold before a rollout starts. Raises Forbidden, Conflict, Invalid or NotFound."""
@@ -189,9 +185,9 @@ class Deployer:
         async with self._db.transaction() as tx:
             deployment, endpoint = await self._hold(tx, event.deployment_id)
             with tx.story(deployment.correlation_id):
-                await self._end(tx, deployment, deployment.ended("revoked", event.reason, self._now()))
+                await self._rollout.keep(tx, deployment, deployment.revoked(event.reason, self._now()))
                 if endpoint and endpoint.deployment_id == deployment.id and endpoint.state == "serving":
-                    await self._fall_back(tx, endpoint, f"the approval was revoked: {event.reason}")
+                    await self._rollout.fall_back(tx, endpoint, f"the approval was revoked: {event.reason}")
 
     # What the replicas make of it
 
@@ -208,19 +204,7 @@ class Deployer:
             reports = await store.reports(tx.session, endpoint.endpoint)
             if found := domain.verdict(endpoint.revision, reports, self._replicas_needed):
                 with tx.story(deployment.correlation_id):
-                    await self._conclude(tx, deployment, endpoint, *found)
-
-    async def _conclude(
-        self, tx: Tx, deployment: Deployment, endpoint: Endpoint, state: domain.Verdict, reason: str | None
-    ) -> None:
-        at = self._now()
-        await self._end(tx, deployment, deployment.ended(state, reason, at))
-        if state == "failed":
-            await self._fall_back(tx, endpoint, f"the rollout failed: {reason}")
-            return
-        for other in domain.replaced_by(deployment, await store.placed(tx.session, deployment.endpoint), at):
-            await store.save(tx.session, other)
-        await store.crown(tx.session, deployment, at)
+                    await self._rollout.conclude(tx, deployment, endpoint, *found)
 
     # People
 
@@ -229,18 +213,18 @@ class Deployer:
         async with self._db.transaction() as tx:
             endpoint = await self._serving(tx, caller, name)
             deployment = await store.lock(tx.session, endpoint.deployment_id)
-            before = await self._version_before(tx, endpoint)
+            before = await self._rollout.version_before(tx, endpoint)
             if before is None:
                 raise Conflict(f"{name} has no earlier version to go back to")
-            await self._end(tx, deployment, deployment.ended("replaced", f"rolled back by {caller.actor}", self._now()))
+            await self._rollout.end(tx, deployment, "rolled_back", f"by {caller.actor}")
             tx.record("endpoint.rolled_back", name, unit=endpoint.unit, to_version=before.version)
-            return await self._restart(tx, before)
+            return await self._rollout.restart(tx, before)
 
     async def remove(self, caller: Caller, name: str) -> Endpoint:
         """Take an endpoint down; its decisions and history stay. Raises NotFound."""
         async with self._db.transaction() as tx:
             endpoint = await self._serving(tx, caller, name)
-            return await self._take_down(tx, endpoint, f"removed by {caller.actor}")
+            return await self._rollout.take_down(tx, endpoint, f"removed by {caller.actor}")
 
     async def deployment(self, id: UUID) -> Deployment:
         """Raises NotFound."""
@@ -250,6 +234,7 @@ class Deployer:
     async def deployments(
         self, endpoint: str | None, before: tuple[datetime, UUID] | None, limit: int
     ) -> list[Deployment]:
+        """Newest first; `before` is the place of the last one seen."""
         async with self._db.reading() as session:
             return await store.deployments(session, endpoint, before, limit)
 
@@ -262,33 +247,9 @@ class Deployer:
             return endpoint, await store.reports(session, name)
 
     async def endpoints(self, after: str, limit: int) -> list[Endpoint]:
+        """By name; `after` is the last one seen."""
         async with self._db.reading() as session:
             return await store.endpoints(session, after, limit)
-
-    # What removed endpoints leave behind
-
-    async def left_behind(self) -> list[str]:
-        """Removed endpoints whose streams are still open, or whose state waits long enough in the topic."""
-        async with self._db.reading() as session:
-            return await store.left_behind(session, self._now() - self._removed_kept)
-
-    async def clear_away(self, name: str) -> None:
-        """End the rights on a removed endpoint's streams; later its state leaves the compacted topic."""
-        async with self._db.transaction() as tx:
-            endpoint = await store.lock_endpoint(tx.session, name)
-            if endpoint is None or endpoint.state != "removed":
-                return
-            deployment = await store.lock(tx.session, endpoint.deployment_id)
-            with tx.story(deployment.correlation_id):
-                if await store.streams_open(tx.session, name):
-                    await self._streams.close(name)
-                    await store.streams_closed(tx.session, name)
-                    tx.record("endpoint.streams_closed", name, unit=endpoint.unit)
-                # Who was away for a while must still hear of the removal: compaction leaves the tombstone alone.
-                due = endpoint.changed_at <= self._now() - self._removed_kept
-                if due and await store.forget(tx.session, name):
-                    tx.tombstone(DeploymentChanged, name, unit=endpoint.unit)
-                    tx.record("endpoint.forgotten", name, unit=endpoint.unit, revision=endpoint.revision)
 
     # Moves that several of them make
 
@@ -307,71 +268,6 @@ class Deployer:
             raise NotFound(f"there is no serving endpoint {name}")
         allow(caller, "endpoint.rollback", endpoint.unit)
         return endpoint
-
-    async def _end(self, tx: Tx, before: Deployment, after: Deployment) -> None:
-        """Keep what became of a deployment, and say it where that was still open."""
-        await store.save(tx.session, after)
-        if before.open or before.state == "rolling_out":
-            detail: dict[str, Scalar] = {"deployment_id": str(after.id), "model": after.model, "version": after.version,
-                      "state": after.state, "reason": after.reason}  # fmt: skip
-            with tx.story(after.correlation_id):
-                tx.emit(after.settled(), unit=after.unit, detail=detail)
-
-    async def _roll(self, tx: Tx, start: Start) -> Endpoint:
-        """Publish the endpoint with this deployment as champion."""
-        placed = {other.id: other for other in await store.placed(tx.session, start.endpoint.endpoint)}
-        for other in start.leaving:
-            await self._end(tx, placed[other.id], other)
-        await store.save(tx.session, start.deployment)
-        await self._publish(tx, start.endpoint)
-        return start.endpoint
-
-    async def _restart(self, tx: Tx, deployment: Deployment) -> Endpoint:
-        """Bring an earlier version back: a grant's expiry bounds its first start only."""
-        assert deployment.grant is not None
-        at = self._now()
-        before = await store.lock_endpoint(tx.session, deployment.endpoint)
-        registration, _ = await store.version(tx.session, deployment.model, deployment.version)
-        endpoint = domain.next_endpoint(deployment, registration, deployment.grant, before, at)
-        placed = await store.placed(tx.session, deployment.endpoint)
-        back = deployment.brought_back(endpoint.revision, at)
-        return await self._roll(tx, Start(endpoint, back, domain.interrupted(back, placed, at)))
-
-    async def _fall_back(self, tx: Tx, endpoint: Endpoint, reason: str) -> None:
-        """The version before takes over; without one the endpoint is taken down."""
-        before = await self._version_before(tx, endpoint)
-        if before is None:
-            await self._take_down(tx, endpoint, reason)
-            return
-        tx.record(
-            "endpoint.rolled_back", endpoint.endpoint, unit=endpoint.unit, to_version=before.version, reason=reason
-        )
-        await self._restart(tx, before)
-
-    async def _version_before(self, tx: Tx, endpoint: Endpoint) -> Deployment | None:
-        for id in await store.served(tx.session, endpoint.endpoint):
-            deployment = await store.lock(tx.session, id)
-            _, retired = await store.version(tx.session, deployment.model, deployment.version)
-            if id != endpoint.deployment_id and deployment.state in ("serving", "replaced") and not retired:
-                return deployment
-        return None
-
-    async def _take_down(self, tx: Tx, endpoint: Endpoint, reason: str) -> Endpoint:
-        gone = domain.removed(endpoint, self._now())
-        deployment = await store.lock(tx.session, endpoint.deployment_id)
-        if deployment.state in ("serving", "rolling_out"):
-            await self._end(tx, deployment, deployment.ended("removed", reason, self._now()))
-        tx.record("endpoint.removed", endpoint.endpoint, unit=endpoint.unit, reason=reason)
-        await self._publish(tx, gone)
-        return gone
-
-    async def _publish(self, tx: Tx, endpoint: Endpoint) -> None:
-        desired = endpoint.desired()
-        signature = self._signer.sign(canonical(desired, without=frozenset({"signature"})))
-        signed = DeploymentChanged.model_validate({**desired.model_dump(), "signature": signature})
-        await store.save_endpoint(tx.session, endpoint, signed)
-        await store.keep_name(tx.session, endpoint)
-        tx.emit(signed, unit=endpoint.unit, detail={"revision": endpoint.revision, "state": endpoint.state})
 
 
 async def _or_not_yet(found: Awaitable[T]) -> T:

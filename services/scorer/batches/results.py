@@ -1,0 +1,60 @@
+"""The result file: the chunks' parts one after the other, of which few are in memory at a time."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+_GROUP_ROWS = 100_000
+
+
+def unified(schemas: Iterable[pa.Schema]) -> pa.Schema:
+    """One schema for all parts; versions whose predictions differ in type meet in the wider one, or in text."""
+    distinct = list(dict.fromkeys(schemas))
+    types = {schema.field("prediction").type for schema in distinct} - {pa.null()}
+    if len(types) > 1:
+        wider = pa.string() if any(pa.types.is_string(t) for t in types) else pa.float64()
+        distinct = [_with_prediction(schema, wider) for schema in distinct]
+    return pa.unify_schemas(distinct, promote_options="permissive")
+
+
+def _with_prediction(schema: pa.Schema, kind: pa.DataType) -> pa.Schema:
+    return schema.set(schema.get_field_index("prediction"), pa.field("prediction", kind))
+
+
+class ResultFile:
+    """A Parquet file that is written part by part. Blocking: call it in a thread."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self._schema = schema
+        self._writer = pq.ParquetWriter(path, schema)
+        self._waiting: list[pa.Table] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self._write()
+        self._writer.close()
+
+    def add(self, data: bytes) -> None:
+        """Append a chunk's part, as Parquet."""
+        part = pq.read_table(pa.BufferReader(data))
+        columns = [
+            part[f.name].cast(f.type) if f.name in part.column_names else pa.nulls(part.num_rows, f.type)
+            for f in self._schema
+        ]
+        self._waiting.append(pa.Table.from_arrays(columns, schema=self._schema))
+        if sum(table.num_rows for table in self._waiting) >= _GROUP_ROWS:
+            self._write()
+
+    def _write(self) -> None:
+        if self._waiting:
+            self._writer.write_table(pa.concat_tables(self._waiting))
+        self._waiting = []

@@ -1,0 +1,45 @@
+"""The result file of a batch: whole, whatever versions answered, and never in memory as a whole."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from services.scorer.batches.results import ResultFile, unified
+
+
+def part(prediction: Any, rows: int, **more: Any) -> pa.Table:
+    return pa.table({"input_row": list(range(rows)), "prediction": prediction} | more)
+
+
+def written(path: Path, *parts: pa.Table) -> pq.ParquetFile:
+    with ResultFile(path, unified(p.schema for p in parts)) as file:
+        for one in parts:
+            sink = io.BytesIO()
+            pq.write_table(one, sink)
+            file.add(sink.getvalue())
+    return pq.ParquetFile(path)
+
+
+def test_predictions_of_several_types_meet_in_the_wider_one(tmp_path: Path) -> None:
+    whole, fractions = part([1, 0], 2), part([0.5, None], 2)
+    nothing = part(pa.nulls(1), 1)
+    assert written(tmp_path / "a", whole, nothing, fractions).read()["prediction"].to_pylist() == [
+        1,
+        0,
+        None,
+        0.5,
+        None,
+    ]
+    texts = part(["yes"], 1, score=[0.9])
+    table = written(tmp_path / "b", whole, texts).read()
+    assert table["prediction"].to_pylist() == ["1", "0", "yes"]
+    assert table["score"].to_pylist() == [None, None, 0.9]
+
+
+def test_a_large_result_is_written_group_by_group(tmp_path: Path) -> None:
+    file = written(tmp_path / "a", *[part([1] * 40_000, 40_000) for _ in range(7)])
+    assert file.metadata.num_rows == 280_000
+    assert file.metadata.num_row_groups == 3
