@@ -30,7 +30,7 @@ from .answers import (
     Verification,
 )
 from .errors import NotFound
-from .flows import Document, parse, part, read, send, settled, text
+from .flows import Document, done, parse, part, read, send, settled, text
 from .rows import Signature, have_names, tensors
 from .scoring import catalog_columns, model_path, scores, signature_of
 from .wire import Flow, Pause, Request, operation
@@ -74,9 +74,8 @@ class Operations:
         """
         with packing.opened(path) as package:
             form = packing.form({"name": name, **fields})
-            answer = yield Request(
-                "POST", "/v1/models", form=form, files={"package": package}, timeout_s=_UPLOAD_TIMEOUT_S
-            )
+            upload = Request("POST", "/v1/models", form=form, files={"package": package}, timeout_s=_UPLOAD_TIMEOUT_S)
+            answer = yield from done(upload)
         return parse(ModelVersion, answer)
 
     @operation
@@ -175,7 +174,7 @@ class Operations:
     @operation
     def remove(self, endpoint: str) -> Flow[Endpoint]:
         """Take an endpoint down; its decisions and its history stay."""
-        return parse(Endpoint, (yield Request("DELETE", f"/v1/endpoints/{part(endpoint)}")))
+        return parse(Endpoint, (yield from done(Request("DELETE", f"/v1/endpoints/{part(endpoint)}"))))
 
     @operation
     def approvals(
@@ -242,8 +241,9 @@ class Operations:
         """Score a file of rows (Parquet). With `wait` (seconds) it returns when the file is scored."""
         with packing.opened(path) as (name, file):
             form = packing.form({"endpoint": endpoint, **fields})
-            answer = yield Request(
-                "POST", "/v1/batches", form=form, files={"file": (name, file)}, timeout_s=_UPLOAD_TIMEOUT_S
+            files = {"file": (name, file)}
+            answer = yield from done(
+                Request("POST", "/v1/batches", form=form, files=files, timeout_s=_UPLOAD_TIMEOUT_S)
             )
         batch = parse(Batch, answer)
         return batch if wait is None else (yield from settled(Batch, f"/v1/batches/{batch.id}", wait))
@@ -412,10 +412,10 @@ def decide(approval_id: str, decision: str, reason: str) -> Flow[Document]:
 
 def _ask_when_known(asked: Document) -> Flow[Deployment]:
     """Ask for a deployment. What the catalog registered a moment ago may not have reached the deployer yet."""
-    deadline = time.monotonic() + _SPREADS_S
+    deadline, request = time.monotonic() + _SPREADS_S, Request("POST", "/v1/deployments", body=asked)
     while True:
         try:
-            return (yield from send(Deployment, "POST", "/v1/deployments", asked))
+            return parse(Deployment, (yield from done(request)))
         except NotFound:
             if time.monotonic() > deadline:
                 raise
