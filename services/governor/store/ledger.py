@@ -243,14 +243,15 @@ async def page(
     return [Entry(**r) for r in found.mappings()]
 
 
-async def history(session: AsyncSession, model: str, limit: int) -> list[Entry]:
-    """What the ledger holds of a model: its own rows, and those of the stories in which it was asked for."""
+async def history(session: AsyncSession, model: str, after: int, limit: int) -> list[Entry]:
+    """What the ledger holds of a model behind a position: its own rows, and those of the stories in which it was asked for."""
     select = f"""
         SELECT {_LISTED} FROM ledger_record
-        WHERE correlation_id IN (
+        WHERE position > :after AND (correlation_id IN (
                 SELECT correlation_id FROM ledger_record WHERE subject = :model AND action LIKE 'model.%'
                 UNION SELECT correlation_id FROM process WHERE model = :model)
-           OR (subject = :model AND (action LIKE 'model.%' OR action LIKE 'retraining.%'))
+           OR (subject = :model AND (action LIKE 'model.%' OR action LIKE 'retraining.%')))
         ORDER BY position LIMIT :limit
     """
-    return [Entry(**r) for r in (await session.execute(text(select), {"model": model, "limit": limit})).mappings()]
+    found = await session.execute(text(select), {"model": model, "after": after, "limit": limit})
+    return [Entry(**row) for row in found.mappings()]

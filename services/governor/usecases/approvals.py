@@ -1,7 +1,6 @@
 """Approvals: asked by a process, decided by one person who did not ask, signed, revocable."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Literal
 from uuid import UUID
@@ -175,4 +174,4 @@ async def _of_process(tx: Tx, process: Process) -> Approval:
 async def _known(tx: Tx, id: UUID) -> Approval:
     approval = await store.get(tx.session, id)
     assert approval
-    return replace(approval)
+    return approval
