@@ -21,6 +21,7 @@ from .usecases import Console, Told, preview
 
 Limit = Annotated[int, Query(ge=1, le=500)]
 Topic = Annotated[str, Query(max_length=249)]
+Cursor = Annotated[str, Query(max_length=16_000)]
 _METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD"]
 _TOPICS_LIMIT = 40
 _SILENCE_S = 10.0
@@ -132,10 +133,10 @@ def router(console: Console, gateway: Gateway) -> APIRouter:
 
     @api.get("/dead-letters")
     async def dead_letters(
-        caller: Who, request: Request, topic: Topic | None = None, limit: Limit = 50
+        caller: Who, request: Request, topic: Topic | None = None, limit: Limit = 50, cursor: Cursor | None = None
     ) -> Page[LetterView]:
-        found = await console.dead_letters(caller, request, topic, limit)
-        return Page(items=[LetterView.of(letter) for letter in found])
+        found, following = await console.dead_letters(caller, request, topic, limit, cursor)
+        return Page(items=[LetterView.of(letter) for letter in found], next=following)
 
     @api.post("/dead-letters/replay")
     async def replay(caller: Who, request: Request, asked: Replay) -> Replayed:

@@ -65,6 +65,17 @@ class Gateway:
         given = {name: value for name, value in params.items() if value not in (None, "")}
         return await self._send(request, service, "GET", path, params=given)
 
+    async def all(self, request: Request, service: Service, path: str) -> list[dict[str, Any]]:
+        """Every item of a list, page by page; as far as they were given where the service goes away."""
+        items: list[dict[str, Any]] = []
+        cursor: str | None = None
+        while True:
+            answer = await self.ask(request, service, path, limit=200, cursor=cursor)
+            items += answer.items
+            cursor = answer.data.get("next") if isinstance(answer.data, dict) else None
+            if not cursor:
+                return items
+
     async def tell(self, request: Request, service: Service, path: str, body: Mapping[str, Any]) -> Answer:
         """Ask a service to do something on behalf of the person who asks."""
         return await self._send(request, service, "POST", path, json=dict(body))

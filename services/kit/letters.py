@@ -1,7 +1,8 @@
 """Dead letters from the operator's side: which wait, and giving them to their service again."""
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -11,8 +12,9 @@ from . import deadletters
 from .errors import Conflict, Invalid
 from .kafka import Connection
 from .topics import REPLAYED, administering, committed, scattered
-from .watch import Seen, answering, at, latest
+from .watch import Positions, Seen, Wanted, answering, at, newest, onwards
 
+_AT_ONCE = 500
 _LARGEST = 8 * 1024 * 1024
 _NOTED_LIMIT = 3500
 """Kafka keeps 4 KiB beside a committed offset."""
@@ -68,19 +70,32 @@ class DeadLetters:
         self._connection = connection
         self._lock = asyncio.Lock()
 
-    async def waiting(self, topics: Iterable[str], limit: int) -> list[Letter]:
-        """Dead letters of some topics, newest first, at most `limit` of each partition. Raises NotFound."""
-        wanted = [topic for topic in topics if topic.startswith("dlq.")]
-        if not wanted:
-            return []
-        found, marks = await asyncio.gather(latest(self._connection, wanted, limit), self._marks())
-        return [Letter(r, marks.get((r.topic, r.partition), Mark()).covers(r.offset)) for r in found]
+    async def waiting(
+        self, topics: Iterable[str], limit: int, wanted: Wanted = lambda _: True, below: Positions | None = None
+    ) -> tuple[list[Letter], Positions]:
+        """Dead letters that are wanted, newest first, and below which offsets older ones lie (`newest`). Raises NotFound."""
+        asked = [topic for topic in topics if topic.startswith("dlq.")]
+        if not asked:
+            return [], {}
+        (found, rest), marks = await asyncio.gather(
+            newest(self._connection, asked, limit, wanted, below), self._marks()
+        )
+        return [_letter(record, marks) for record in found], rest
+
+    async def unreplayed(self, topic: str) -> AsyncGenerator[list[Letter]]:
+        """All letters of a topic that nobody has given out again, the oldest first, some at a time. Raises NotFound."""
+        _check(topic)
+        marks = await self._marks()
+        start = {partition: mark.below for (name, partition), mark in marks.items() if name == topic}
+        async with aclosing(onwards(self._connection, topic, start, _AT_ONCE)) as parts:
+            async for part in parts:
+                yield [letter for letter in (_letter(record, marks) for record in part) if not letter.replayed]
 
     async def pick(self, topic: str, places: Iterable[tuple[int, int]]) -> list[Letter]:
         """The letters at (partition, offset). Raises NotFound, Invalid."""
         _check(topic)
         found, marks = await asyncio.gather(at(self._connection, topic, places), self._marks())
-        return [Letter(r, marks.get((r.topic, r.partition), Mark()).covers(r.offset)) for r in found]
+        return [_letter(record, marks) for record in found]
 
     async def replay(self, letters: Iterable[Letter]) -> int:
         """Write letters into their source topics, addressed to the service that gave each up; mark them.
@@ -135,6 +150,10 @@ class DeadLetters:
             await consumer.commit({tp: OffsetAndMetadata(m.below, m.noted) for tp, m in settled.items()})
         finally:
             await consumer.stop()
+
+
+def _letter(record: Seen, marks: Mapping[tuple[str, int], Mark]) -> Letter:
+    return Letter(record, marks.get((record.topic, record.partition), Mark()).covers(record.offset))
 
 
 def _marked(marks: Mapping[tuple[str, int], Mark], letters: Iterable[Letter]) -> dict[tuple[str, int], Mark]:

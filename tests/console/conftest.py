@@ -96,7 +96,10 @@ class Peer:
             case "/v2/models/slow":
                 return StreamingResponse(_slowly(), headers={"connection": "x-mine", "x-mine": "1", "x-yours": "2"})
             case "/v1/endpoints":
-                return JSONResponse({"items": [{"endpoint": e} for e in self._endpoints(request)]})
+                first, known = int(request.query_params.get("cursor", 0)), self._endpoints(request)
+                last = first + min(int(request.query_params["limit"]), 200)
+                following = str(last) if known[last:] else None
+                return JSONResponse({"items": [{"endpoint": e} for e in known[first:last]], "next": following})
             case path if path.startswith("/v1/endpoints/"):
                 known = path.removeprefix("/v1/endpoints/") in self._endpoints(request)
                 return JSONResponse({} if known else {"detail": "there is no such endpoint"}, 200 if known else 404)

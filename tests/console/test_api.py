@@ -227,6 +227,63 @@ async def test_dead_letters_of_another_unit_are_neither_shown_nor_replayed(as_: 
     assert (await as_("other-unit").post("/v1/dead-letters/replay", json=body)).status_code == 403
 
 
+async def test_others_dead_letters_crowd_nobodys_out(as_: Client, say: Say) -> None:
+    """Of what the caller may see so many, not so many of which the caller may see some."""
+    marks = [f"old {uuid4().hex}" for _ in range(3)]
+    for mark in marks:
+        await say("dlq.model.retired", RETIRED, **dead("wealth", mark))
+    for _ in range(7):
+        await say("dlq.model.retired", RETIRED, **dead("retail", "newer"))
+    params: dict[str, Any] = {"topic": "model.retired", "limit": 2}
+    first = (await as_("other-unit").get("/v1/dead-letters", params=params)).json()
+    assert [each["reason"] for each in first["items"]] == [marks[2], marks[1]]
+    second = (await as_("other-unit").get("/v1/dead-letters", params=params | {"cursor": first["next"]})).json()
+    assert second["items"][0]["reason"] == marks[0]
+    told = (await as_("other-unit").get("/v1/dead-letters", params={"cursor": "yesterday"})).json()
+    assert (told["status"], told["field"]) == (422, "cursor")
+
+
+async def test_every_dead_letter_of_every_topic_comes_once_page_by_page(as_: Client, say: Say) -> None:
+    for number in range(9):
+        topic = ("model.retired", "usecase.registered", "model.registered")[number % 3]
+        await say(f"dlq.{topic}", RETIRED, **dead("retail", f"number {number}"))
+
+    async def places(limit: int) -> list[tuple[str, int]]:
+        found: list[tuple[str, int]] = []
+        cursor: dict[str, str] = {}
+        while True:
+            page = (await as_("admin").get("/v1/dead-letters", params={"limit": limit} | cursor)).json()
+            found += [(each["topic"], each["offset"]) for each in page["items"]]
+            if not page["next"]:
+                return found
+            cursor = {"cursor": page["next"]}
+
+    whole = await places(500)
+    assert len(set(whole)) == len(whole) >= 9
+    assert await places(4) == whole
+
+
+async def test_who_sees_many_endpoints_sees_the_topics_of_all(
+    as_: Client, deployer: Peer, home: Path, kafka: Path
+) -> None:
+    names = [f"many-{number:03}-{uuid4().hex[:6]}" for number in range(201)]
+    token = (home / "tokens" / "engineer.jwt").read_text()
+    deployer.endpoints |= dict.fromkeys(names, token)
+    admin = connect(Connection.read(kafka).properties)
+    await asyncio.to_thread(ensure_topics, admin, endpoint_topics(names[-1]))
+    listed = {each["topic"] for each in (await as_("engineer").get("/v1/topics")).json()["items"]}
+    assert f"inference.requested.{names[-1]}" in listed
+
+
+async def test_replaying_all_reaches_behind_the_newest_thousand(as_: Client, say: Say) -> None:
+    topic = "dlq.retraining.completed"
+    headers = dead("retail", "x") | {"__connect.errors.topic": "retraining.completed"}
+    await asyncio.gather(*(say(topic, b"{}", partition=0, **headers) for _ in range(1_200)))
+    answer = await as_("engineer").post("/v1/dead-letters/replay", json={"topic": topic})
+    assert answer.json()["replayed"] == 1_200
+    assert (await as_("engineer").post("/v1/dead-letters/replay", json={"topic": topic})).json()["replayed"] == 0
+
+
 async def test_topics_of_another_units_endpoint_are_not_there(
     as_: Client, say: Say, deployer: Peer, home: Path, kafka: Path
 ) -> None:
