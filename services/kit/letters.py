@@ -125,8 +125,8 @@ class DeadLetters:
         producer = AIOKafkaProducer(
             **self._connection.aiokafka(), enable_idempotence=True, acks="all", max_request_size=_LARGEST
         )
-        await producer.start()
         try:
+            await producer.start()
             for letter in letters:
                 headers = deadletters.source_headers(letter.record.headers, letter.service)
                 await producer.send_and_wait(letter.source, letter.record.value, letter.record.key, headers=headers)
@@ -141,8 +141,8 @@ class DeadLetters:
 
     async def _save(self, marks: Mapping[tuple[str, int], Mark]) -> None:
         consumer = AIOKafkaConsumer(**self._connection.aiokafka(), group_id=REPLAYED, enable_auto_commit=False)
-        await consumer.start()
         try:
+            await consumer.start()
             places = {TopicPartition(*place): mark for place, mark in marks.items()}
             consumer.assign(list(places))
             starts = await consumer.beginning_offsets(list(places))
