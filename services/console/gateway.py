@@ -11,13 +11,15 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from contracts import Service
-from services.kit.errors import Unavailable
+from services.kit.errors import Refusal, Unavailable
 from services.kit.http import problem
 from services.kit.settings import PORT_ORDER, Settings
 
 from .routing import back, onward
 
 _READ_S = 10.0
+_NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+"""No connection, so the service never saw the request."""
 _PASS_ON = httpx.Timeout(600.0, connect=2.0)
 
 
@@ -84,8 +86,10 @@ class Gateway:
         headers = {"authorization": request.headers.get("authorization", "")}
         try:
             response = await self._http.request(method, self._settings.url(service) + path, headers=headers, **content)
-        except httpx.TransportError:
-            return Answer(status=503, problem=f"The {service} does not answer at the moment.")
+        except httpx.TransportError as error:
+            lost = method != "GET" and not isinstance(error, _NOT_SENT)
+            more = " Whether it was done is not known: look before you try again." if lost else ""
+            return Answer(status=502 if lost else 503, problem=f"The {service} does not answer at the moment.{more}")
         return _answer(response)
 
     async def states(self) -> list[ServiceState]:
@@ -115,8 +119,8 @@ class Gateway:
         )  # fmt: skip
         try:
             answer = await self._http.send(asked, stream=True)
-        except httpx.TransportError:
-            return _away(service, path)
+        except httpx.TransportError as error:
+            return _unanswered(service, request.method, path, error)
         passed = StreamingResponse(_body(answer), answer.status_code)
         passed.raw_headers = back(answer.headers.raw)
         return passed
@@ -142,8 +146,24 @@ def _answer(response: httpx.Response) -> Answer:
     return Answer(told, response.status_code, str(reason))
 
 
-def _away(service: Service, path: str) -> Response:
-    refusal = Unavailable(f"the {service} is away; nothing was done, try again")
+def _unanswered(service: Service, method: str, path: str, error: httpx.TransportError) -> Response:
+    """What there is to say of a request without an answer: only one that was never sent is known to have had no effect."""
+    if isinstance(error, _NOT_SENT):
+        refusal: Refusal = Unavailable(f"the {service} is away; nothing was done, try again")
+    elif method in ("GET", "HEAD"):
+        refusal = Unavailable(f"the {service} went away before it answered; try again")
+    else:
+        refusal = AnswerLost(
+            f"the {service} went away before it answered, and whether this was done is not known: send it again with "
+            "the same Idempotency-Key, or look"
+        )
     if path.startswith("/v2"):  # the protocol there has its own shape of errors
-        return JSONResponse({"error": refusal.message}, 503, {"Retry-After": "1"})
+        return JSONResponse({"error": refusal.message}, refusal.status, {"Retry-After": "1"})
     return problem(refusal)
+
+
+class AnswerLost(Refusal):
+    """A service had the request and gave no answer."""
+
+    status = 502
+    title = "Answer lost"

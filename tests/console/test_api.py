@@ -11,6 +11,7 @@ import httpx
 import orjson
 import pytest
 
+from services.console.settings import ConsoleSettings
 from services.kit.kafka import Connection
 from services.kit.provision import connect, endpoint_topics, ensure_topics
 from services.kit.testing import eventually
@@ -402,14 +403,65 @@ async def test_a_service_that_is_away_is_named(as_: Client) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "status", "says"),
+    [
+        ("POST", "/v1/approvals/x/decision", 502, "whether this was done is not known"),
+        ("POST", "/v2/models/credit/infer", 502, "whether this was done is not known"),
+        ("GET", "/v1/approvals", 503, "went away before it answered"),
+    ],
+)
+async def test_nobody_is_told_that_nothing_was_done_where_that_is_not_known(
+    as_: Client, settings: ConsoleSettings, method: str, path: str, status: int, says: str
+) -> None:
+    """A service that dies with the request in hand may have done it."""
+
+    async def die(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.close()
+
+    servers = [
+        await asyncio.start_server(die, "127.0.0.1", settings.listen_port(name)) for name in ("governor", "scorer")
+    ]
+    try:
+        answer = await as_("compliance").request(method, path)
+    finally:
+        for server in servers:
+            server.close()
+    assert (answer.status_code, says in answer.text, "nothing was done" in answer.text) == (status, True, False)
+
+
 async def test_what_no_service_answers_is_not_found(as_: Client) -> None:
     assert (await as_("admin").get("/v1/secrets")).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("said", "status"),
+    [
+        ({"sec-fetch-site": "same-origin", "origin": "null"}, 303),
+        ({"origin": "http://{here}"}, 303),
+        ({}, 303),
+        ({"sec-fetch-site": "cross-site", "origin": "http://{here}"}, 403),
+        ({"sec-fetch-site": "same-site"}, 403),
+        ({"origin": "http://elsewhere.test"}, 403),
+        ({"origin": "null"}, 403),
+    ],
+)
+async def test_no_other_site_signs_a_person_in(as_: Client, home: Path, said: dict[str, str], status: int) -> None:
+    """Whoever works as somebody else unknowingly hands them what they upload."""
+    browser, token = as_(""), (home / "tokens" / "engineer.jwt").read_text().strip()
+    asked = await browser.get("/login", params={"token": token})
+    assert (asked.status_code, "set-cookie" in asked.headers) == (200, False)
+    assert "Sign in as engineer" in asked.text
+    headers = {name: value.format(here=browser.base_url.netloc.decode()) for name, value in said.items()}
+    answer = await browser.post("/login", data={"token": token}, headers=headers)
+    assert (answer.status_code, "set-cookie" in answer.headers) == (status, status == 303)
 
 
 async def test_a_cookie_cannot_write_without_the_pages_own_token(as_: Client, catalog: Peer, home: Any) -> None:
     browser = as_("")
     token = (home / "tokens" / "engineer.jwt").read_text()
-    signed_in = await browser.get("/login", params={"token": token})
+    signed_in = await browser.post("/login", data={"token": token})
     assert signed_in.status_code == 303
     assert (await browser.get("/v1/models")).text == "here"
     before = len(catalog.seen)
@@ -435,7 +487,7 @@ async def test_a_page_sends_strangers_to_the_door_and_back(as_: Client) -> None:
 
 async def test_pages_run_nothing_from_elsewhere(as_: Client, home: Any) -> None:
     browser = as_("")
-    await browser.get("/login", params={"token": (home / "tokens" / "admin.jwt").read_text()})
+    await browser.post("/login", data={"token": (home / "tokens" / "admin.jwt").read_text()})
     answer = await browser.get("/models")
     policy = answer.headers["content-security-policy"]
     assert "script-src 'self';" in policy
@@ -446,6 +498,6 @@ async def test_pages_run_nothing_from_elsewhere(as_: Client, home: Any) -> None:
 
 async def test_every_page_stands_while_the_services_are_away(as_: Client, home: Any) -> None:
     browser = as_("")
-    await browser.get("/login", params={"token": (home / "tokens" / "admin.jwt").read_text()})
+    await browser.post("/login", data={"token": (home / "tokens" / "admin.jwt").read_text()})
     for path in ("/", "/models", "/endpoints", "/topics", "/approvals", "/alerts", "/audit", "/dead-letters"):
         assert (await browser.get(path)).status_code == 200, path

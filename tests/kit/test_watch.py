@@ -37,7 +37,9 @@ async def read(path: Path) -> None:
 
 
 @pytest.mark.parametrize("start", [look, administer, expect, read])
-async def test_a_client_that_could_not_start_is_closed(start: Callable[[Path], Awaitable[None]], tmp_path: Path) -> None:
+async def test_a_client_that_could_not_start_is_closed(
+    start: Callable[[Path], Awaitable[None]], tmp_path: Path
+) -> None:
     nobody = tmp_path / "client.properties"
     nobody.write_text("bootstrap.servers=127.0.0.1:1\n")
     with warnings.catch_warnings(record=True) as told:
