@@ -406,6 +406,7 @@ class Operations:
 
 
 def decide(approval_id: str, decision: str, reason: str) -> Flow[Document]:
+    """A decision about an approval, as both of its operations send it."""
     body = {"decision": decision, "reason": reason}
     return (yield from send(Document, "POST", f"/v1/approvals/{part(approval_id)}/decision", body))
 

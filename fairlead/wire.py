@@ -71,11 +71,19 @@ Flow = Generator[Request | Pause, httpx.Response, R]
 
 
 class Blocking(Protocol):
-    def perform(self, flow: Flow[R], /) -> R: ...
+    """A client whose operations return when they are done."""
+
+    def perform(self, flow: Flow[R], /) -> R:
+        """Run the steps of an operation."""
+        ...
 
 
 class Awaiting(Protocol):
-    def perform(self, flow: Flow[R], /) -> Awaitable[R]: ...
+    """A client whose operations are awaited."""
+
+    def perform(self, flow: Flow[R], /) -> Awaitable[R]:
+        """Run the steps of an operation."""
+        ...
 
 
 class operation(Generic[P, R]):  # noqa: N801 — it reads as a decorator

@@ -119,6 +119,7 @@ class Replayed(BaseModel):
 
 
 def router(console: Console, gateway: Gateway) -> APIRouter:
+    """What the console answers itself under `/v1`."""
     api = APIRouter(prefix="/v1", tags=["console"])
 
     @api.get("/platform")

@@ -33,6 +33,7 @@ class Answer:
 
     @property
     def ok(self) -> bool:
+        """Whether there are data."""
         return self.problem is None
 
     @property

@@ -29,6 +29,7 @@ class Mark:
     single: frozenset[int] = frozenset()
 
     def covers(self, offset: int) -> bool:
+        """Whether the record at this offset was replayed."""
         return offset < self.below or offset in self.single
 
     def with_(self, offsets: Iterable[int]) -> "Mark":
@@ -44,6 +45,7 @@ class Mark:
 
     @property
     def noted(self) -> str:
+        """The single ones as they are kept beside the committed offset."""
         return ",".join(_base36(n) for n in sorted(self.single))
 
 
@@ -56,10 +58,12 @@ class Letter:
 
     @property
     def source(self) -> str:
+        """The topic that it came from."""
         return self.record.header("__connect.errors.topic")
 
     @property
     def service(self) -> str:
+        """Who could not handle it."""
         return self.record.header(deadletters.FROM)
 
 

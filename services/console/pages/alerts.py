@@ -11,6 +11,7 @@ from .shell import Person, Shell, tried
 
 
 def router(shell: Shell) -> APIRouter:
+    """`/alerts`."""
     api = APIRouter(include_in_schema=False)
 
     @api.get("/alerts")

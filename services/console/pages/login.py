@@ -12,6 +12,7 @@ from .shell import Shell, inside
 
 
 def router(shell: Shell) -> APIRouter:
+    """`/login` and `/logout`: the only pages for nobody."""
     api = APIRouter(include_in_schema=False)
 
     @api.get("/login")

@@ -17,6 +17,7 @@ _PEEK = 30
 
 
 def router(shell: Shell) -> APIRouter:
+    """`/topics`, the page of each, and `/dead-letters`."""
     api = APIRouter(include_in_schema=False)
     console = shell.console
 

@@ -56,6 +56,7 @@ class CloseBody(Body):
 
 
 def router(alerts: Alerts) -> APIRouter:
+    """`/v1/alerts`."""
     routes = new_router(prefix="/v1/alerts", tags=["alerts"])
 
     @routes.get("")

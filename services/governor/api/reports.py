@@ -37,6 +37,7 @@ class Kpis(BaseModel):
 
 
 def router(reports: Reports) -> APIRouter:
+    """`/v1/kpis` and `/v1/reports`."""
     routes = new_router(prefix="/v1", tags=["reports"])
 
     @routes.get("/kpis")

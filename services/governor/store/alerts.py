@@ -91,14 +91,17 @@ async def release(session: AsyncSession, retraining_id: UUID) -> None:
 
 
 async def get(session: AsyncSession, id: UUID) -> Alert | None:
+    """The alert, where the caller may see it."""
     return await _one(session, "id = :id", {"id": id})
 
 
 async def lock(session: AsyncSession, id: UUID) -> Alert | None:
+    """The alert, held until the transaction ends."""
     return await _one(session, "id = :id FOR UPDATE", {"id": id})
 
 
 async def acknowledge(session: AsyncSession, id: UUID, owner: str, comment: str | None, at: datetime) -> None:
+    """Somebody takes care of an alert from now on."""
     update = """
         UPDATE alert SET state = 'acknowledged', owner = :owner, comment = :comment, acknowledged_at = :at
         WHERE id = :id

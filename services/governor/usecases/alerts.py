@@ -70,6 +70,7 @@ class Alerts:
         return closed
 
     async def page(self, state: str | None, subject: str | None, limit: int, cursor: str | None) -> Page[Alert]:
+        """Alerts, the last raised first. Raises Invalid for a cursor that was not made here."""
         before = moment_and_id(cursor)
         async with self._db.reading() as session:
             found = await store.page(session, state=state, subject=subject, limit=limit + 1, before=before)

@@ -116,6 +116,7 @@ class Approvals:
         return {"approval_id": str(approval.id)}
 
     async def get(self, id: UUID) -> Approval:
+        """One approval. Raises NotFound."""
         async with self._db.reading() as session:
             approval = await store.get(session, id)
         if approval is None:
@@ -123,6 +124,7 @@ class Approvals:
         return approval
 
     async def page(self, state: str | None, limit: int, cursor: str | None) -> Page[Approval]:
+        """Approvals, the newest first. Raises Invalid for a cursor that was not made here."""
         before = moment_and_id(cursor)
         async with self._db.reading() as session:
             found = await store.page(session, state=state, limit=limit + 1, before=before)

@@ -223,6 +223,7 @@ class Ledger:
         }  # fmt: skip
 
     async def page(self, limit: int, cursor: str | None, **filters: Any) -> Page[Entry]:
+        """Records that fit, the newest first. Raises Invalid for a cursor that was not made here."""
         before = position(cursor)
         async with self.db.reading() as session:
             found = await store.page(session, limit=limit + 1, before=before, **filters)

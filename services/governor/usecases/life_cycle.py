@@ -43,10 +43,12 @@ class LifeCycle:
         """Some process waits for its turn, not for its timer."""
 
     async def know_use_case(self, event: UseCaseRegistered) -> None:
+        """A use case may be deployed for from now on."""
         async with self._db.transaction() as tx:
             await facts.save_use_case(tx.session, event, current_envelope().time)
 
     async def know_model(self, event: ModelRegistered) -> None:
+        """A version may be judged from now on."""
         async with self._db.transaction() as tx:
             await facts.save_model(tx.session, event, current_envelope().time)
 

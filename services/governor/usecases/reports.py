@@ -45,6 +45,7 @@ class Reports:
         self, limit: int, cursor: str | None, *, model: str | None, use_case: str | None, endpoint: str | None,
         state: str | None,
     ) -> Page[Process]:  # fmt: skip
+        """Processes that fit, the newest first. Raises Invalid for a cursor that was not made here."""
         before = moment_and_id(cursor)
         async with self._db.reading() as session:
             found = await processes.page(
@@ -54,9 +55,11 @@ class Reports:
 
     @property
     def templates(self) -> list[Template]:
+        """All templates that processes follow."""
         return list(self._runner.templates.values())
 
     def template(self, name: str) -> Template:
+        """A template by its name. Raises NotFound."""
         if name not in self._runner.templates:
             raise NotFound(f"there is no template {name[:80]}")
         return self._runner.templates[name]
@@ -73,6 +76,7 @@ class Reports:
         return document
 
     async def kpis(self) -> dict[str, Any]:
+        """The figures of what the caller may see; times in seconds, None where nothing has happened yet."""
         async with self._db.reading() as session:
             figures = await facts.kpis(session)
         return {name: None if value is None else float(value) if name.endswith("_s") else int(value)
