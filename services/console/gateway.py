@@ -11,15 +11,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from contracts import Service
-from services.kit.errors import Refusal, Unavailable
 from services.kit.http import problem
 from services.kit.settings import PORT_ORDER, Settings
+from services.kit.unanswered import unanswered
 
 from .routing import back, onward
 
 _READ_S = 10.0
-_NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
-"""No connection, so the service never saw the request."""
 _PASS_ON = httpx.Timeout(600.0, connect=2.0)
 
 
@@ -88,9 +86,9 @@ class Gateway:
         try:
             response = await self._http.request(method, self._settings.url(service) + path, headers=headers, **content)
         except httpx.TransportError as error:
-            lost = method != "GET" and not isinstance(error, _NOT_SENT)
-            more = " Whether it was done is not known: look before you try again." if lost else ""
-            return Answer(status=502 if lost else 503, problem=f"The {service} does not answer at the moment.{more}")
+            refusal = unanswered(service, method, error)
+            more = " Whether it was done is not known: look before you try again." if refusal.status == 502 else ""
+            return Answer(status=refusal.status, problem=f"The {service} does not answer at the moment.{more}")
         return _answer(response)
 
     async def states(self) -> list[ServiceState]:
@@ -121,7 +119,10 @@ class Gateway:
         try:
             answer = await self._http.send(asked, stream=True)
         except httpx.TransportError as error:
-            return _unanswered(service, request.method, path, error)
+            refusal = unanswered(service, request.method, error)
+            if path.startswith("/v2"):  # the protocol there has its own shape of errors
+                return JSONResponse({"error": refusal.message}, refusal.status, {"Retry-After": "1"})
+            return problem(refusal)
         passed = StreamingResponse(_body(answer), answer.status_code)
         passed.raw_headers = back(answer.headers.raw)
         return passed
@@ -145,26 +146,3 @@ def _answer(response: httpx.Response) -> Answer:
     told = data if isinstance(data, dict) else {}
     reason = told.get("detail") or told.get("error") or told.get("title") or f"It answered {response.status_code}."
     return Answer(told, response.status_code, str(reason))
-
-
-def _unanswered(service: Service, method: str, path: str, error: httpx.TransportError) -> Response:
-    """What there is to say of a request without an answer: only one that was never sent is known to have had no effect."""
-    if isinstance(error, _NOT_SENT):
-        refusal: Refusal = Unavailable(f"the {service} is away; nothing was done, try again")
-    elif method in ("GET", "HEAD"):
-        refusal = Unavailable(f"the {service} went away before it answered; try again")
-    else:
-        refusal = AnswerLost(
-            f"the {service} went away before it answered, and whether this was done is not known: send it again with "
-            "the same Idempotency-Key, or look"
-        )
-    if path.startswith("/v2"):  # the protocol there has its own shape of errors
-        return JSONResponse({"error": refusal.message}, refusal.status, {"Retry-After": "1"})
-    return problem(refusal)
-
-
-class AnswerLost(Refusal):
-    """A service had the request and gave no answer."""
-
-    status = 502
-    title = "Answer lost"
