@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from contracts import Service
+from services.kit.context import current
 from services.kit.http import problem
 from services.kit.settings import PORT_ORDER, Settings
 from services.kit.unanswered import unanswered
@@ -82,7 +83,7 @@ class Gateway:
         return await self._send(request, service, "POST", path, json=dict(body))
 
     async def _send(self, request: Request, service: Service, method: str, path: str, **content: Any) -> Answer:
-        headers = {"authorization": request.headers.get("authorization", "")}
+        headers = [(b"authorization", request.headers.get("authorization", "").encode("latin-1")), *_story()]
         try:
             response = await self._http.request(method, self._settings.url(service) + path, headers=headers, **content)
         except httpx.TransportError as error:
@@ -113,7 +114,7 @@ class Gateway:
         url = httpx.URL(self._settings.url(service) + path, query=request.scope["query_string"] or None)
         has_body = "content-length" in request.headers or "transfer-encoding" in request.headers
         asked = self._http.build_request(
-            request.method, url, headers=onward(request.scope["headers"]),
+            request.method, url, headers=[*onward(request.scope["headers"]), *_story()],
             content=request.stream() if has_body else None, timeout=_PASS_ON,
         )  # fmt: skip
         try:
@@ -126,6 +127,15 @@ class Gateway:
         passed = StreamingResponse(_body(answer), answer.status_code)
         passed.raw_headers = back(answer.headers.raw)
         return passed
+
+
+def _story() -> list[tuple[bytes, bytes]]:
+    """The story in which a service acts for this request: the one that the console names in its answer."""
+    story = current()
+    return [
+        (b"fairlead-correlation-id", story.correlation_id.encode()),
+        (b"traceparent", story.traceparent.encode("latin-1")),
+    ]
 
 
 async def _body(answer: httpx.Response) -> AsyncIterator[bytes]:

@@ -361,6 +361,17 @@ async def test_a_request_reaches_its_service_unchanged(as_: Client, catalog: Pee
     assert "cookie" not in request.headers
 
 
+@pytest.mark.parametrize("given", [{}, {"fairlead-correlation-id": "the-clients-own-story"}])
+async def test_the_story_that_an_answer_names_is_the_one_in_which_the_service_acts(
+    as_: Client, catalog: Peer, given: dict[str, str]
+) -> None:
+    answer = await as_("engineer").post("/v1/models", content=b"x", headers=given)
+    (acted,) = catalog.seen[-1][0].headers.getlist("fairlead-correlation-id")
+    assert acted == answer.headers["fairlead-correlation-id"] == given.get("fairlead-correlation-id", acted)
+    page = await as_("engineer").get("/models")
+    assert catalog.seen[-1][0].headers["fairlead-correlation-id"] == page.headers["fairlead-correlation-id"]
+
+
 async def test_an_upload_is_passed_on_in_pieces_not_gathered(as_: Client, catalog: Peer) -> None:
     async def pieces() -> AsyncIterator[bytes]:
         for _ in range(40):
