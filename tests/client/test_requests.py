@@ -119,6 +119,14 @@ def test_who_is_told_that_an_answer_was_lost_knows_whether_it_may_have_been_done
         assert len(losing.requests) == len(losses)
 
 
+def test_an_alert_gets_an_owner_and_a_dispute_its_end() -> None:
+    asked = Asked(v1__alerts__a__acknowledge={"state": "acknowledged"}, v1__alerts__a__close={"state": "resolved"})
+    fl = client(asked)
+    assert fl.acknowledge_alert("a")["state"] == "acknowledged"
+    assert fl.close_alert("a", "rows compared")["state"] == "resolved"
+    assert [orjson.loads(r.content) for r in asked.requests] == [{"comment": None}, {"reason": "rows compared"}]
+
+
 def test_a_score_is_not_sent_again_for_it_would_be_a_second_decision() -> None:
     asked = Asked(v2__models__credit=METADATA, v2__models__credit__infer=httpx.Response(502))
     with pytest.raises(Unreachable):
