@@ -112,10 +112,11 @@ class Replay(Body):
 
 
 class Replayed(BaseModel):
-    """How many were given out again."""
+    """How many were given out again, and how many wait that cannot be from here."""
 
     topic: str
     replayed: int
+    left: int
 
 
 def router(console: Console, gateway: Gateway) -> APIRouter:
@@ -142,7 +143,8 @@ def router(console: Console, gateway: Gateway) -> APIRouter:
     @api.post("/dead-letters/replay")
     async def replay(caller: Who, request: Request, asked: Replay) -> Replayed:
         places = None if asked.records is None else [(r.partition, r.offset) for r in asked.records]
-        return Replayed(topic=asked.topic, replayed=await console.replay(caller, request, asked.topic, places))
+        replayed, left = await console.replay(caller, request, asked.topic, places)
+        return Replayed(topic=asked.topic, replayed=replayed, left=left)
 
     @api.get("/events")
     async def events(

@@ -79,8 +79,12 @@ class Console:
 
     async def replay(
         self, caller: Caller, request: Request, topic: str, places: Sequence[tuple[int, int]] | None
-    ) -> int:
-        """Give dead letters to their service again: the named ones, or all that wait. Raises Forbidden, NotFound."""
+    ) -> tuple[int, int]:
+        """Give dead letters to their service again: the named ones, or all that wait and can be.
+
+        Answers how many were, and how many were left. Raises Forbidden, NotFound, and Invalid for a named one that
+        cannot be replayed.
+        """
         allow(caller, "deadletter.replay")
         await self._check_known(caller, request, topic)
         if places is None:
@@ -88,14 +92,16 @@ class Console:
         chosen = await self._letters.pick(topic, places)
         if not all(caller.sees(_unit(letter.record)) for letter in chosen):
             raise Forbidden(f"{caller.actor} does not act for the business unit of this record")
-        return await self._letters.replay(chosen)
+        return await self._letters.replay(chosen), 0
 
-    async def _replay_all(self, caller: Caller, topic: str) -> int:
-        replayed, sees = 0, _seen_by(caller)
+    async def _replay_all(self, caller: Caller, topic: str) -> tuple[int, int]:
+        replayed, left, sees = 0, 0, _seen_by(caller)
         async with aclosing(self._letters.unreplayed(topic)) as parts:
             async for letters in parts:
-                replayed += await self._letters.replay(letter for letter in letters if sees(letter.record))
-        return replayed
+                theirs = [letter for letter in letters if sees(letter.record)]
+                chosen = [letter for letter in theirs if letter.why_not() is None]
+                replayed, left = replayed + await self._letters.replay(chosen), left + len(theirs) - len(chosen)
+        return replayed, left
 
     async def events(
         self, caller: Caller, request: Request, topics: Sequence[str], position: str | None, *, from_start: bool

@@ -66,6 +66,16 @@ class Letter:
         """Who could not handle it."""
         return self.record.header(deadletters.FROM)
 
+    def why_not(self) -> str | None:
+        """Why this one cannot be given out again from here; None where nothing is against it."""
+        record = self.record
+        if deadletters.topic_of(self.source) != record.topic or not self.service:
+            return f"{record.topic} {record.partition}:{record.offset} names no source"
+        if record.header(deadletters.LEFT_OUT):
+            place = f"{record.header('__connect.errors.partition')}:{record.header('__connect.errors.offset')}"
+            return f"{self.source} {place} is too large to be replayed from here"
+        return None
+
 
 class DeadLetters:
     """Reads and replays `dlq.*`; the marks are committed offsets of a group of the console's own."""
@@ -108,14 +118,8 @@ class DeadLetters:
         does not name its source, Conflict where too many single ones are marked.
         """
         chosen = list(letters)
-        for letter in chosen:
-            if deadletters.topic_of(letter.source) != letter.record.topic or not letter.service:
-                raise Invalid(f"{letter.record.topic} {letter.record.partition}:{letter.record.offset} names no source")
-            if letter.record.header(deadletters.LEFT_OUT):
-                raise Invalid(
-                    f"{letter.source} {letter.record.header('__connect.errors.partition')}:"
-                    f"{letter.record.header('__connect.errors.offset')} is too large to be replayed from here"
-                )
+        if reasons := [reason for letter in chosen if (reason := letter.why_not())]:
+            raise Invalid(reasons[0])
         if not chosen:
             return 0
         async with self._lock:

@@ -176,7 +176,7 @@ async def test_a_dead_letter_is_listed_with_its_reason_and_replayed_to_its_servi
 
     body = {"topic": "dlq.model.retired", "records": [{"partition": partition, "offset": offset}]}
     done = await as_("engineer").post("/v1/dead-letters/replay", json=body)
-    assert done.json() == {"topic": "dlq.model.retired", "replayed": 1}
+    assert done.json() == {"topic": "dlq.model.retired", "replayed": 1, "left": 0}
     topic = await _latest_of(as_, "model.retired")
     assert topic["key"] == "key"
     letters = (await as_("engineer").get("/v1/dead-letters", params={"topic": "model.retired"})).json()["items"]
@@ -247,7 +247,8 @@ async def test_others_dead_letters_crowd_nobodys_out(as_: Client, say: Say) -> N
 async def test_every_dead_letter_of_every_topic_comes_once_page_by_page(as_: Client, say: Say) -> None:
     for number in range(9):
         topic = ("model.retired", "usecase.registered", "model.registered")[number % 3]
-        await say(f"dlq.{topic}", RETIRED, **dead("retail", f"number {number}"))
+        headers = dead("retail", f"number {number}") | {"__connect.errors.topic": topic}
+        await say(f"dlq.{topic}", RETIRED, **headers)
 
     async def places(limit: int) -> list[tuple[str, int]]:
         found: list[tuple[str, int]] = []
@@ -274,6 +275,16 @@ async def test_who_sees_many_endpoints_sees_the_topics_of_all(
     await asyncio.to_thread(ensure_topics, admin, endpoint_topics(names[-1]))
     listed = {each["topic"] for each in (await as_("engineer").get("/v1/topics")).json()["items"]}
     assert f"inference.requested.{names[-1]}" in listed
+
+
+async def test_a_letter_that_cannot_be_replayed_holds_up_no_other(as_: Client, say: Say) -> None:
+    topic, sound = "dlq.usecase.registered", {"__connect.errors.topic": "usecase.registered"}
+    before = (await as_("admin").post("/v1/dead-letters/replay", json={"topic": topic})).json()["left"]
+    await say(topic, b"{}", **dead("retail", "forged") | {"__connect.errors.topic": "approval.granted"})
+    await say(topic, b"", **dead("retail", "large") | sound | {"fairlead-value-left-out": "2000000"})
+    await say(topic, b"{}", **dead("retail", "sound") | sound)
+    answer = await as_("engineer").post("/v1/dead-letters/replay", json={"topic": topic})
+    assert answer.json() == {"topic": topic, "replayed": 1, "left": before + 2}
 
 
 async def test_replaying_all_reaches_behind_the_newest_thousand(as_: Client, say: Say) -> None:

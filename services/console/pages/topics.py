@@ -52,7 +52,7 @@ def router(shell: Shell) -> APIRouter:
     ) -> HTMLResponse:
         places = None if partition is None or offset is None else [(partition, offset)]
         answer = await tried(console.replay(me, request, topic, places))
-        done = f"{answer.data} of {topic} given out again." if answer.ok else ""
+        done = _done(topic, *answer.data) if answer.ok else ""
         return shell.page(
             request, "letter_list.html", **await _letters(shell, request, me, shown), answer=answer, done=done
         )
@@ -66,6 +66,11 @@ async def _letters(shell: Shell, request: Request, me: Caller, topic: str, curso
     letters = Answer([LetterView.of(letter) for letter in found], told.status, told.problem)
     waiting = sorted({x.topic for x in letters.data if not x.replayed})
     return {"letters": letters, "topic": topic, "waiting": waiting, "older": older, "below": cursor}
+
+
+def _done(topic: str, replayed: int, left: int) -> str:
+    more = f" {left} cannot be: they name no source or were too large to be kept." if left else ""
+    return f"{replayed} of {topic} given out again.{more}"
 
 
 def _groups(found: Answer) -> list[tuple[str, list[TopicState]]]:
