@@ -518,6 +518,23 @@ async def test_pages_run_nothing_from_elsewhere(as_: Client, home: Any) -> None:
     assert "catalog does not answer" in answer.text, "a page says which part is away and shows the rest"
 
 
+async def test_a_dispute_is_closed_with_what_was_found(as_: Client, governor: Peer, home: Path) -> None:
+    governor.alerts = [
+        {"id": str(uuid4()), "closable": closable, "state": "open", "severity": "critical", "title": "Look here"}
+        for closable in (True, False)
+    ]
+    browser = as_("")
+    await browser.post("/login", data={"token": (home / "tokens" / "compliance.jwt").read_text()})
+    page = (await browser.get("/alerts")).text
+    dispute, gap = (alert["id"] for alert in governor.alerts)
+    assert (f"/alerts/{dispute}/close" in page, f"/alerts/{gap}/close" in page) == (True, False)
+    csrf = page.partition('name="csrf" content="')[2].partition('"')[0]
+    found = {"reason": "set back by an operator"}
+    await browser.post(f"/alerts/{dispute}/close", data=found, headers={"x-csrf-token": csrf})
+    (told,) = [(request, body) for request, body in governor.seen if request.method == "POST"]
+    assert (told[0].url.path, orjson.loads(told[1])) == (f"/v1/alerts/{dispute}/close", found)
+
+
 async def test_every_page_stands_while_the_services_are_away(as_: Client, home: Any) -> None:
     browser = as_("")
     await browser.post("/login", data={"token": (home / "tokens" / "admin.jwt").read_text()})

@@ -272,6 +272,8 @@ async def test_a_dispute_ends_when_compliance_says_what_was_found(house: House) 
     async with house.client("compliance", "*") as http:
         assert (await http.post(path, json={})).status_code == 422
         assert (await http.post(f"/v1/alerts/{other.alert_id}/close", json=reason)).status_code == 409
+        listed = (await http.get("/v1/alerts")).json()["items"]
+        assert {alert["kind"]: alert["closable"] for alert in listed} == {"ledger-dispute": True, "slow": False}
         closed = (await http.post(path, json=reason)).json()
         assert (await http.post(path, json=reason)).status_code == 409
     assert (closed["state"], closed["resolution"]) == ("resolved", f"compliance: {reason['reason']}")

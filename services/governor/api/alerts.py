@@ -41,6 +41,8 @@ class AlertView(BaseModel):
     acknowledged_at: datetime | None
     resolved_at: datetime | None
     resolution: str | None
+    closable: bool
+    """Whether it waits for a person to end it: all others end when what they tell of is over."""
 
 
 class AcknowledgeBody(Body):

@@ -5,12 +5,12 @@ from services.kit.errors import Conflict
 DISPUTE = "ledger-dispute"
 """Two facts under one number: no later fact can tell that the matter was looked into."""
 
-_ENDED_BY_A_PERSON = frozenset({DISPUTE})
+ENDED_BY_A_PERSON = frozenset({DISPUTE})
 
 
 def check_closing(kind: str, state: str, resolution: str | None) -> None:
     """Raises Conflict with the reason why a person cannot end this alert."""
     if state == "resolved":
         raise Conflict(f"this alert is over: {resolution}")
-    if kind not in _ENDED_BY_A_PERSON:
+    if kind not in ENDED_BY_A_PERSON:
         raise Conflict(f"an alert of the kind {kind} ends by itself, when what it tells of is over")

@@ -9,6 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from contracts import AlertRaised
+from services.governor.domain.alert import ENDED_BY_A_PERSON
 
 _COLUMNS = """
     id, unit, subject, kind, severity, title, detail, todo, source, state, times, raised_at, last_at, retraining_id,
@@ -39,6 +40,11 @@ class Alert:
     acknowledged_at: datetime | None
     resolved_at: datetime | None
     resolution: str | None
+
+    @property
+    def closable(self) -> bool:
+        """Whether it waits for a person to end it."""
+        return self.state != "resolved" and self.kind in ENDED_BY_A_PERSON
 
 
 async def raised(session: AsyncSession, event: AlertRaised, unit: str, source: str, at: datetime) -> Alert:
