@@ -85,6 +85,7 @@ class Deployment(Answer):
 
     @property
     def settled(self) -> bool:
+        """Whether nothing more happens to it by itself."""
         return self.state in SETTLED
 
 
@@ -154,6 +155,7 @@ class Batch(Answer):
 
     @property
     def settled(self) -> bool:
+        """Whether nothing more happens to it by itself."""
         return self.state not in ("queued", "running")
 
 
@@ -167,6 +169,7 @@ class Retraining(Answer):
 
     @property
     def settled(self) -> bool:
+        """Whether nothing more happens to it by itself."""
         return self.state not in ("requested", "running")
 
 

@@ -51,10 +51,12 @@ class Report:
 
     @property
     def ok(self) -> bool:
+        """Whether all is as it was sealed."""
         return not self.findings
 
     @property
     def first(self) -> Finding | None:
+        """The finding that comes first in the ledger; None where there is none."""
         return min(self.findings, key=lambda finding: finding.position, default=None)
 
 

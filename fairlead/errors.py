@@ -29,6 +29,9 @@ class Misconfigured(FairleadError):
 class Unreachable(FairleadError):
     """The platform, or the service behind this request, did not answer."""
 
+    maybe_done: bool = False
+    """Whether the request may have been done all the same: its answer was lost on the way."""
+
 
 class Unauthorized(FairleadError):
     """The token is missing, expired or not from this platform's issuer."""
@@ -81,6 +84,8 @@ def error_of(response: httpx.Response) -> FairleadError:
     fallback = Invalid if 400 <= response.status_code < 500 else Failed
     kind = _BY_STATUS.get(response.status_code, fallback)
     error = kind(message, status=response.status_code, field=field, problem=problem)
+    if isinstance(error, Unreachable):
+        error.maybe_done = response.status_code in (502, 504)
     if isinstance(error, Busy):
         error.retry_after_s = _seconds(response.headers.get("retry-after"))
     return error

@@ -9,10 +9,11 @@ from typing import Any
 
 import httpx
 import orjson
+from pydantic import ValidationError
 
 from contracts import Event, event_of
 
-from .errors import FairleadError, Unreachable, error_of
+from .errors import Failed, FairleadError, Unreachable, error_of
 from .where import Place
 from .wire import unreachable
 
@@ -25,7 +26,8 @@ _SILENCE_S = 45.0
 class Occurrence:
     """One event with its CloudEvents attributes.
 
-    `data` is the JSON as it was published; `fact` the typed event of `contracts`, when the type is known.
+    `data` is the JSON as it was published; `fact` the typed event of `contracts`, when the type is known. `time` is
+    None where the record says none that can be read: outsiders write some topics.
     """
 
     id: str
@@ -40,8 +42,14 @@ class Occurrence:
 
     @property
     def fact(self) -> Event | None:
+        """The event as its contract types it; None for an unknown type. Raises `Failed` for a body of another shape."""
         known = event_of(self.type)
-        return known.model_validate(self.data) if known else None
+        try:
+            return known.model_validate(self.data) if known else None
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            where = ".".join(map(str, first["loc"])) or "the body"
+            raise Failed(f"event {self.id} is no {self.type}: {where}: {first['msg']}") from error
 
 
 class EventStream:
@@ -135,16 +143,25 @@ class Message:
 
 
 def _occurrence(document: str) -> Occurrence:
-    told = orjson.loads(document)
-    at = told.get("time")
-    return Occurrence(
-        id=told["id"],
-        type=told["type"],
-        topic=told.get("topic", told["type"]),
-        subject=told.get("subject", ""),
-        time=datetime.fromisoformat(at) if at else None,
-        unit=told.get("unit", ""),
-        actor=told.get("actor", ""),
-        correlation_id=told.get("correlationid", ""),
-        data=told.get("data") or {},
-    )
+    try:
+        told = orjson.loads(document)
+        return Occurrence(
+            id=told["id"],
+            type=told["type"],
+            topic=told.get("topic", told["type"]),
+            subject=told.get("subject", ""),
+            time=_moment(told.get("time")),
+            unit=told.get("unit", ""),
+            actor=told.get("actor", ""),
+            correlation_id=told.get("correlationid", ""),
+            data=told.get("data") or {},
+        )
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise Failed(f"the platform's stream carries what is no event: {document[:100]}") from error
+
+
+def _moment(told: Any) -> datetime | None:
+    try:
+        return datetime.fromisoformat(told)
+    except (ValueError, TypeError):
+        return None

@@ -8,20 +8,34 @@ from urllib.parse import quote
 import httpx
 from pydantic import TypeAdapter, ValidationError
 
-from .errors import Failed, Invalid, NotFound, TimedOut
+from .errors import Failed, Invalid, NotFound, TimedOut, Unreachable
 from .wire import Flow, Pause, Request
 
 A = TypeVar("A")
 Document = dict[str, Any]
 _POLL_S = 0.25
+_AGAIN_S = 0.5
 
 
 def read(kind: type[A], path: str, **params: Any) -> Flow[A]:
+    """Ask for something. Raises `Failed` for an answer of another kind."""
     return parse(kind, (yield Request("GET", path, params=params)))
 
 
 def send(kind: type[A], method: str, path: str, body: Document) -> Flow[A]:
-    return parse(kind, (yield Request(method, path, body=body)))
+    """Have something done, once. Raises `Failed` for an answer of another kind."""
+    return parse(kind, (yield from done(Request(method, path, body=body))))
+
+
+def done(write: Request) -> Flow[httpx.Response]:
+    """A write whose answer was lost is sent again under its own key: it is done once, and the answer is told again."""
+    try:
+        return (yield write)
+    except Unreachable as lost:
+        if not lost.maybe_done:
+            raise
+    yield Pause(_AGAIN_S)
+    return (yield write)
 
 
 def settled(kind: type[A], path: str, wait: float | None, asked: A | None = None) -> Flow[A]:
@@ -44,6 +58,7 @@ def settled(kind: type[A], path: str, wait: float | None, asked: A | None = None
 
 
 def parse(kind: type[A], answer: httpx.Response) -> A:
+    """The answer's body as what it should be. Raises `Failed` where it is something else."""
     try:
         return TypeAdapter(kind).validate_json(answer.content)
     except ValidationError as error:
@@ -63,4 +78,5 @@ def part(name: str) -> str:
 
 
 def text(value: Any) -> Any:
+    """A moment in ISO 8601; anything else as it is."""
     return value.isoformat() if isinstance(value, datetime) else value

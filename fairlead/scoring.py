@@ -13,6 +13,7 @@ from .wire import Flow
 
 
 def model_path(endpoint: str, version: int | None) -> str:
+    """Where an endpoint, or one version behind it, answers. Raises `Invalid` for what is no name."""
     path = f"/v2/models/{part(endpoint)}"
     return path if version is None else f"{path}/versions/{version}"
 
@@ -33,6 +34,7 @@ def catalog_columns(endpoint: str, version: int | None) -> Flow[tuple[str, ...]]
 
 
 def columns(metadata: Mapping[str, Any]) -> list[str]:
+    """The names of the columns of a matrix, as an endpoint's metadata tells them; empty where it does not."""
     told = (metadata.get("parameters") or {}).get("columns") or []
     return [column["name"] if isinstance(column, dict) else str(column) for column in told]
 

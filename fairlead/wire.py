@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Generator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import update_wrapper, wraps
 from typing import IO, Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 from uuid import uuid4
@@ -27,6 +27,8 @@ class Request:
     form: Mapping[str, str] | None = None
     files: Mapping[str, tuple[str, IO[bytes]]] | None = None
     timeout_s: float | None = None
+    key: str = field(default_factory=lambda: str(uuid4()))
+    """The `Idempotency-Key` of a write: sent again, the same request has no second effect."""
 
     def to_httpx(self, place: Place) -> dict[str, Any]:
         """The keyword arguments of httpx's `request`."""
@@ -35,11 +37,13 @@ class Request:
         if self.params:
             arguments["params"] = {name: value for name, value in self.params.items() if value is not None}
         if self.method != "GET":
-            headers["Idempotency-Key"] = str(uuid4())
+            headers["Idempotency-Key"] = self.key
         if self.body is not None:
             arguments["content"] = _json(self.body)
             headers["Content-Type"] = "application/json"
         if self.files is not None:
+            for _, file in self.files.values():
+                file.seek(0)  # it may have been sent before
             arguments |= {"files": dict(self.files), "data": dict(self.form or {})}
         if self.timeout_s is not None:
             arguments["timeout"] = self.timeout_s
@@ -67,11 +71,19 @@ Flow = Generator[Request | Pause, httpx.Response, R]
 
 
 class Blocking(Protocol):
-    def perform(self, flow: Flow[R], /) -> R: ...
+    """A client whose operations return when they are done."""
+
+    def perform(self, flow: Flow[R], /) -> R:
+        """Run the steps of an operation."""
+        ...
 
 
 class Awaiting(Protocol):
-    def perform(self, flow: Flow[R], /) -> Awaitable[R]: ...
+    """A client whose operations are awaited."""
+
+    def perform(self, flow: Flow[R], /) -> Awaitable[R]:
+        """Run the steps of an operation."""
+        ...
 
 
 class operation(Generic[P, R]):  # noqa: N801 — it reads as a decorator
@@ -166,4 +178,6 @@ def _answer(flow: Flow[R], response: httpx.Response) -> Request | Pause | Done[R
 def unreachable(place: Place, problem: Exception) -> Unreachable:
     """The platform did not answer: where it was looked for, and why."""
     reason = str(problem) or type(problem).__name__
-    return Unreachable(f"no answer from the platform at {place.url} ({reason}). Is it up? (make status)")
+    error = Unreachable(f"no answer from the platform at {place.url} ({reason}). Is it up? (make status)")
+    error.maybe_done = not isinstance(problem, (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout))
+    return error

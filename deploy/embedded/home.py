@@ -7,16 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from contracts import SERVICES, Service
+from services.kit.settings import PORT_ORDER
 
 from .problem import Problem
 
 ROOT = Path(__file__).resolve().parents[2]
 """The folder that holds this program."""
 
-# The order of the ports, counted from FAIRLEAD_PORT.
-PORT_ORDER: tuple[Service, ...] = (
-    "console", "catalog", "deployer", "scorer", "monitor", "governor", "retrainer", "recorder",
-)  # fmt: skip
 KAFKA_OFFSET, CONTROLLER_OFFSET, POSTGRES_OFFSET = 10, 11, 12
 LAST_PORT = 65535 - POSTGRES_OFFSET
 

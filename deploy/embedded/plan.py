@@ -12,10 +12,11 @@ from urllib.parse import urlsplit
 
 from contracts import Service
 from services.kit.hosts import elsewhere
+from services.kit.settings import PORT_ORDER
 from services.kit.tokens import ONLY_HERE, OTHERWISE
 
 from . import postgres, secrets
-from .home import PORT_ORDER, ROOT, Home, write_private
+from .home import ROOT, Home, write_private
 from .part import Part
 from .problem import Problem
 

@@ -18,6 +18,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from contracts import SERVICES
+from services.kit import properties
+from services.kit.rights import PRINCIPALS
 from services.kit.signing import key_id
 from services.kit.tokens import key_of, mint
 
@@ -26,7 +28,6 @@ from .problem import Problem
 
 LAUNCHER, CONTROLLER, ADMINISTRATOR = "launcher", "controller", "administrator"
 """The embedded broker's own two principals, and the login that somebody gives for a cluster of theirs."""
-OUTSIDERS = ("operator", "application", "other-unit")
 KEY_OWNERS = ("issuer", "governor", "deployer")
 TOKEN_TTL = timedelta(hours=12)
 RENEWED_EVERY = timedelta(hours=3)
@@ -94,7 +95,7 @@ def write_tokens(home: Home, *, people: bool = True) -> None:
 
 def write_clients(home: Home, shared: Mapping[str, str]) -> None:
     """Kafka client properties for every principal, with `shared` (address, protocol) and a password that stays."""
-    for principal in (*SERVICES, *OUTSIDERS):
+    for principal in PRINCIPALS:
         path = home.client_properties(principal)
         password = read_properties(path).get("sasl.password") or token_urlsafe(24)
         write_private(path, _client(shared, principal, password))
@@ -121,13 +122,14 @@ def _client(shared: Mapping[str, str], principal: str, password: str) -> str:
 
 
 def read_client_properties(home: Home, principal: str) -> dict[str, str]:
+    """A principal's client properties; none where they were not written yet."""
     return read_properties(home.client_properties(principal))
 
 
 def read_properties(path: Path) -> dict[str, str]:
+    """Client properties; none where there is no file."""
     with suppress(FileNotFoundError):
-        lines = (line.partition("=") for line in path.read_text().splitlines() if line and line[0] != "#")
-        return {name.strip(): value.strip() for name, _, value in lines}
+        return properties.read(path)
     return {}
 
 

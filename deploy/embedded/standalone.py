@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .home import PORT_ORDER, Home
+from services.kit.settings import PORT_ORDER
+
+from .home import Home
 from .part import Part, as_user, listening
 from .problem import Problem
 

@@ -12,9 +12,11 @@ from typing import TypeVar
 import anyio
 from anyio import to_thread
 
+from services.kit.settings import PORT_ORDER
+
 from . import kafka, plan, postgres, preflight, secrets
 from .child import Child
-from .home import PORT_ORDER, ROOT, Home, write_json
+from .home import ROOT, Home, write_json
 from .nursery import Nursery
 from .part import Part
 from .plan import Outside

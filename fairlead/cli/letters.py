@@ -38,7 +38,8 @@ def replay(
     records = [_position(text) for text in at] if at else None
     with refusals():
         document = client(context).replay(topic, records)
-    render(document, json, lambda: out.print(f"Replayed {document.get('replayed', 0)} of {topic}."))
+    left = f" {document['left']} cannot be replayed." if document.get("left") else ""
+    render(document, json, lambda: out.print(f"Replayed {document.get('replayed', 0)} of {topic}.{left}"))
 
 
 def _position(text: str) -> tuple[int, int]:

@@ -8,7 +8,7 @@ from rich.markdown import Markdown
 from fairlead.answers import Drift, Platform, TopicState
 
 from .following import finish_retraining, until_settled
-from .output import Exit, Json, named, out, refusals, render, show_facts, show_json, show_table
+from .output import Exit, Json, err, named, out, refusals, render, show_facts, show_json, show_table
 from .session import client
 
 app = typer.Typer()
@@ -70,6 +70,8 @@ def report(
         show_json(document)
     else:
         out.print(Markdown(document["markdown"]))
+    if document.get("next"):
+        err.print(f"This is not all: go on with --filter cursor={document['next']}")
 
 
 @app.command()

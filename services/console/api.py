@@ -21,6 +21,7 @@ from .usecases import Console, Told, preview
 
 Limit = Annotated[int, Query(ge=1, le=500)]
 Topic = Annotated[str, Query(max_length=249)]
+Cursor = Annotated[str, Query(max_length=16_000)]
 _METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD"]
 _TOPICS_LIMIT = 40
 _SILENCE_S = 10.0
@@ -111,13 +112,15 @@ class Replay(Body):
 
 
 class Replayed(BaseModel):
-    """How many were given out again."""
+    """How many were given out again, and how many wait that cannot be from here."""
 
     topic: str
     replayed: int
+    left: int
 
 
 def router(console: Console, gateway: Gateway) -> APIRouter:
+    """What the console answers itself under `/v1`."""
     api = APIRouter(prefix="/v1", tags=["console"])
 
     @api.get("/platform")
@@ -132,15 +135,16 @@ def router(console: Console, gateway: Gateway) -> APIRouter:
 
     @api.get("/dead-letters")
     async def dead_letters(
-        caller: Who, request: Request, topic: Topic | None = None, limit: Limit = 50
+        caller: Who, request: Request, topic: Topic | None = None, limit: Limit = 50, cursor: Cursor | None = None
     ) -> Page[LetterView]:
-        found = await console.dead_letters(caller, request, topic, limit)
-        return Page(items=[LetterView.of(letter) for letter in found])
+        found, following = await console.dead_letters(caller, request, topic, limit, cursor)
+        return Page(items=[LetterView.of(letter) for letter in found], next=following)
 
     @api.post("/dead-letters/replay")
     async def replay(caller: Who, request: Request, asked: Replay) -> Replayed:
         places = None if asked.records is None else [(r.partition, r.offset) for r in asked.records]
-        return Replayed(topic=asked.topic, replayed=await console.replay(caller, request, asked.topic, places))
+        replayed, left = await console.replay(caller, request, asked.topic, places)
+        return Replayed(topic=asked.topic, replayed=replayed, left=left)
 
     @api.get("/events")
     async def events(

@@ -40,6 +40,7 @@ class Assets:
         return f"/assets/{name}?{sha256(self._files[name].read_bytes()).hexdigest()[:12]}"
 
     def router(self) -> APIRouter:
+        """Serves the files; browsers keep them for a year, since another content has another address."""
         api = APIRouter(include_in_schema=False)
 
         @api.get("/assets/{name}")

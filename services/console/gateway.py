@@ -11,9 +11,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from contracts import Service
-from services.kit.errors import Unavailable
+from services.kit.context import current
 from services.kit.http import problem
 from services.kit.settings import PORT_ORDER, Settings
+from services.kit.unanswered import unanswered
 
 from .routing import back, onward
 
@@ -31,6 +32,7 @@ class Answer:
 
     @property
     def ok(self) -> bool:
+        """Whether there are data."""
         return self.problem is None
 
     @property
@@ -65,16 +67,29 @@ class Gateway:
         given = {name: value for name, value in params.items() if value not in (None, "")}
         return await self._send(request, service, "GET", path, params=given)
 
+    async def all(self, request: Request, service: Service, path: str) -> list[dict[str, Any]]:
+        """Every item of a list, page by page; as far as they were given where the service goes away."""
+        items: list[dict[str, Any]] = []
+        cursor: str | None = None
+        while True:
+            answer = await self.ask(request, service, path, limit=200, cursor=cursor)
+            items += answer.items
+            cursor = answer.data.get("next") if isinstance(answer.data, dict) else None
+            if not cursor:
+                return items
+
     async def tell(self, request: Request, service: Service, path: str, body: Mapping[str, Any]) -> Answer:
         """Ask a service to do something on behalf of the person who asks."""
         return await self._send(request, service, "POST", path, json=dict(body))
 
     async def _send(self, request: Request, service: Service, method: str, path: str, **content: Any) -> Answer:
-        headers = {"authorization": request.headers.get("authorization", "")}
+        headers = [(b"authorization", request.headers.get("authorization", "").encode("latin-1")), *_story()]
         try:
             response = await self._http.request(method, self._settings.url(service) + path, headers=headers, **content)
-        except httpx.TransportError:
-            return Answer(status=503, problem=f"The {service} does not answer at the moment.")
+        except httpx.TransportError as error:
+            refusal = unanswered(service, method, error)
+            more = " Whether it was done is not known: look before you try again." if refusal.status == 502 else ""
+            return Answer(status=refusal.status, problem=f"The {service} does not answer at the moment.{more}")
         return _answer(response)
 
     async def states(self) -> list[ServiceState]:
@@ -99,16 +114,28 @@ class Gateway:
         url = httpx.URL(self._settings.url(service) + path, query=request.scope["query_string"] or None)
         has_body = "content-length" in request.headers or "transfer-encoding" in request.headers
         asked = self._http.build_request(
-            request.method, url, headers=onward(request.scope["headers"]),
+            request.method, url, headers=[*onward(request.scope["headers"]), *_story()],
             content=request.stream() if has_body else None, timeout=_PASS_ON,
         )  # fmt: skip
         try:
             answer = await self._http.send(asked, stream=True)
-        except httpx.TransportError:
-            return _away(service, path)
+        except httpx.TransportError as error:
+            refusal = unanswered(service, request.method, error)
+            if path.startswith("/v2"):  # the protocol there has its own shape of errors
+                return JSONResponse({"error": refusal.message}, refusal.status, {"Retry-After": "1"})
+            return problem(refusal)
         passed = StreamingResponse(_body(answer), answer.status_code)
         passed.raw_headers = back(answer.headers.raw)
         return passed
+
+
+def _story() -> list[tuple[bytes, bytes]]:
+    """The story in which a service acts for this request: the one that the console names in its answer."""
+    story = current()
+    return [
+        (b"fairlead-correlation-id", story.correlation_id.encode()),
+        (b"traceparent", story.traceparent.encode("latin-1")),
+    ]
 
 
 async def _body(answer: httpx.Response) -> AsyncIterator[bytes]:
@@ -129,10 +156,3 @@ def _answer(response: httpx.Response) -> Answer:
     told = data if isinstance(data, dict) else {}
     reason = told.get("detail") or told.get("error") or told.get("title") or f"It answered {response.status_code}."
     return Answer(told, response.status_code, str(reason))
-
-
-def _away(service: Service, path: str) -> Response:
-    refusal = Unavailable(f"the {service} is away; nothing was done, try again")
-    if path.startswith("/v2"):  # the protocol there has its own shape of errors
-        return JSONResponse({"error": refusal.message}, 503, {"Retry-After": "1"})
-    return problem(refusal)

@@ -49,7 +49,10 @@ _HOP_BY_HOP = frozenset({
     b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization", b"proxy-connection", b"te",
     b"trailer", b"transfer-encoding", b"upgrade",
 })  # fmt: skip
-_OURS = frozenset({b"host", b"cookie", b"expect", b"x-csrf-token", b"forwarded", b"x-forwarded-for"})
+_OURS = frozenset({
+    b"host", b"cookie", b"expect", b"x-csrf-token", b"forwarded", b"x-forwarded-for", b"fairlead-correlation-id",
+    b"traceparent",
+})  # fmt: skip
 
 Headers = list[tuple[bytes, bytes]]
 

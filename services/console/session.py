@@ -70,6 +70,7 @@ class Sessions:
         )
 
     def end(self, response: Response) -> None:
+        """Sign the person out in this browser; their token stays valid elsewhere."""
         response.delete_cookie(COOKIE, httponly=True, samesite="lax")
 
     def token(self, cookie: str) -> str | None:

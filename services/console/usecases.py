@@ -2,7 +2,7 @@
 
 import asyncio
 import base64
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any
@@ -52,18 +52,19 @@ class Console:
         states = await self._topics.states()
         if caller.sees("*") or not any(endpoint_of(state.topic) for state in states):
             return states
-        answer = await self._gateway.ask(request, "deployer", "/v1/endpoints", limit=200)
-        seen = {endpoint["endpoint"] for endpoint in answer.items}
+        seen = {endpoint["endpoint"] for endpoint in await self._gateway.all(request, "deployer", "/v1/endpoints")}
         return [_trimmed(s, seen) for s in states if endpoint_of(s.topic) in {None, *seen}]
 
     async def latest(self, caller: Caller, request: Request, topics: Sequence[str], limit: int) -> list[dict[str, Any]]:
         """The last events of some topics, newest first. Raises NotFound, Forbidden."""
         await self._check_readable(caller, request, topics)
-        found = await latest(self._connection, topics, limit)
-        return [document(record) for record in found if caller.sees(_unit(record))][:limit]
+        found = await latest(self._connection, topics, limit, _seen_by(caller))
+        return [document(record) for record in found]
 
-    async def dead_letters(self, caller: Caller, request: Request, topic: str | None, limit: int) -> list[Letter]:
-        """Dead letters of one topic or of all, newest first, of the units that the caller sees."""
+    async def dead_letters(
+        self, caller: Caller, request: Request, topic: str | None, limit: int, cursor: str | None = None
+    ) -> tuple[list[Letter], str | None]:
+        """Dead letters of one topic or of all, newest first, of the units that the caller sees; and the cursor of older ones."""
         allow(caller, "deadletter.read")
         if topic:
             await self._check_known(caller, request, topic)
@@ -72,24 +73,35 @@ class Console:
             if topic
             else await self._with_letters(caller, request)
         )
-        found = await self._letters.waiting(topics, limit)
-        return [letter for letter in found if caller.sees(_unit(letter.record))][:limit]
+        below = _positions(cursor, "cursor") if cursor else None
+        found, rest = await self._letters.waiting(topics, limit, _seen_by(caller), below)
+        return found, _position(rest) or None
 
     async def replay(
         self, caller: Caller, request: Request, topic: str, places: Sequence[tuple[int, int]] | None
-    ) -> int:
-        """Give dead letters to their service again: the named ones, or all that wait. Raises Forbidden, NotFound."""
+    ) -> tuple[int, int]:
+        """Give dead letters to their service again: the named ones, or all that wait and can be.
+
+        Answers how many were, and how many were left. Raises Forbidden, NotFound, and Invalid for a named one that
+        cannot be replayed.
+        """
         allow(caller, "deadletter.replay")
         await self._check_known(caller, request, topic)
         if places is None:
-            chosen = [x for x in await self._letters.waiting([topic], 1000) if not x.replayed]
-            chosen = [letter for letter in reversed(chosen) if caller.sees(_unit(letter.record))]
-        else:
-            chosen = await self._letters.pick(topic, places)
-        for letter in chosen:
-            if not caller.sees(_unit(letter.record)):
-                raise Forbidden(f"{caller.actor} does not act for the business unit of this record")
-        return await self._letters.replay(chosen)
+            return await self._replay_all(caller, topic)
+        chosen = await self._letters.pick(topic, places)
+        if not all(caller.sees(_unit(letter.record)) for letter in chosen):
+            raise Forbidden(f"{caller.actor} does not act for the business unit of this record")
+        return await self._letters.replay(chosen), 0
+
+    async def _replay_all(self, caller: Caller, topic: str) -> tuple[int, int]:
+        replayed, left, sees = 0, 0, _seen_by(caller)
+        async with aclosing(self._letters.unreplayed(topic)) as parts:
+            async for letters in parts:
+                theirs = [letter for letter in letters if sees(letter.record)]
+                chosen = [letter for letter in theirs if letter.why_not() is None]
+                replayed, left = replayed + await self._letters.replay(chosen), left + len(theirs) - len(chosen)
+        return replayed, left
 
     async def events(
         self, caller: Caller, request: Request, topics: Sequence[str], position: str | None, *, from_start: bool
@@ -171,6 +183,11 @@ def _unit(record: Seen) -> str:
     return record.header("ce_unit") or "*"
 
 
+def _seen_by(caller: Caller) -> Callable[[Seen], bool]:
+    """What the caller may see of a topic: asked while reading, so that others' records crowd nobody's out."""
+    return lambda record: caller.sees(_unit(record))
+
+
 def _may_read(caller: Caller, topic: str) -> None:
     allow(caller, "topic.read")
     if topic.startswith("dlq."):
@@ -187,7 +204,7 @@ def _trimmed(state: TopicState, endpoints: set[str]) -> TopicState:
     return replace(state, groups=tuple(kept))
 
 
-def _positions(text: str | None) -> dict[tuple[str, int], int]:
+def _positions(text: str | None, field: str = "Last-Event-ID") -> dict[tuple[str, int], int]:
     """Positions as `_position` wrote them. Raises Invalid."""
     found: dict[tuple[str, int], int] = {}
     for part in (text or "").split(","):
@@ -195,7 +212,7 @@ def _positions(text: str | None) -> dict[tuple[str, int], int]:
         if not part:
             continue
         if not (_is_number(partition) and _is_number(offset)):
-            raise Invalid("this position was not made by this stream", "Last-Event-ID")
+            raise Invalid(f"{field}: this position was not made here", field)
         found[topic, int(partition)] = int(offset)
     return found
 

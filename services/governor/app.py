@@ -14,6 +14,7 @@ from .usecases import Alerts, Approvals, Governor, Ledger, LifeCycle, Reports, R
 
 
 def build(settings: GovernorSettings) -> Parts:
+    """The governor's parts. Raises BadTemplate and what wrong policies raise."""
     db, progress = Database(settings.service_database, "governor", pool=10), Progress()
     governor = compose(settings, db)
     return Parts(

@@ -35,6 +35,7 @@ class CheckpointFile:
                     yield _read(line)
 
     def last(self) -> dict[str, Any] | None:
+        """The newest checkpoint; None in an empty file."""
         return next(self._backwards(), None)
 
     def after(self, position: int) -> list[dict[str, Any]]:

@@ -19,6 +19,7 @@ from .usecases import Governor
 
 
 def subscriptions(governor: Governor) -> list[Subscription]:
+    """Which event starts which use case."""
     return [
         on(UseCaseRegistered, governor.life_cycle.know_use_case),
         on(ModelRegistered, governor.life_cycle.know_model),

@@ -25,6 +25,7 @@ class Bookkeeper:
         self._burial = Burial(settings, "governor")
 
     async def run(self) -> None:
+        """Consume until cancelled."""
         consumer = BatchConsumer(
             self._settings, self._ledger.db, [_TOPIC], "governor.ledger", self.handle, self._burial,
             progress=self._progress, max_records=_ROWS,
@@ -35,6 +36,7 @@ class Bookkeeper:
             await self._burial.close()
 
     async def handle(self, tx: Tx, batch: PartitionBatch) -> None:
+        """Chain the audit rows of a batch; bury what is none."""
         rows: list[tuple[AuditRecorded, bytes]] = []
         unreadable: list[tuple[Record, BaseException | str]] = []
         for record in batch.records:

@@ -28,6 +28,7 @@ class GovernorSettings(Settings):
 
     @property
     def grant_lasts(self) -> timedelta:
+        """How long a grant may start a rollout."""
         return timedelta(hours=self.grant_lasts_h)
 
     @property

@@ -36,6 +36,7 @@ ROLES: Mapping[str, frozenset[str]] = {
     "audit.read": frozenset({"admin", "compliance", "executive", "service"}),
     "governance.read": _EVERYONE,
     "alert.acknowledge": frozenset({"admin", "engineer", "compliance", "data-scientist"}),
+    "alert.close": frozenset({"admin", "compliance"}),
     "inference.score": frozenset({"admin", "application", "data-scientist", "engineer", "service"}),
     "inference.manage": frozenset({"admin", "engineer"}),
     "decision.read": _EVERYONE,

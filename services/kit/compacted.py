@@ -1,7 +1,7 @@
 """State that lives in a compacted topic: read from its start, without a group, by every process that needs it."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -129,3 +129,18 @@ class CompactedTopic(Generic[E]):
             self._progress.fail(self._name, "Kafka does not answer")
         elif self.caught_up.is_set():
             self._progress.beat(self._name)
+
+
+class Following(Generic[E]):
+    """A job of a service: hand every state of a compacted topic to a use case, for as long as the service runs."""
+
+    def __init__(
+        self, settings: Settings, event: type[E], learn: Callable[[Change[E]], Awaitable[None]], progress: Progress
+    ) -> None:
+        self._topic = CompactedTopic(settings, event, progress)
+        self._learn = learn
+
+    async def run(self) -> None:
+        """Follow until cancelled."""
+        async for change in self._topic.changes():
+            await self._learn(change)

@@ -64,6 +64,7 @@ def current() -> Context:
 
 
 def maybe_current() -> Context | None:
+    """The context of the running call; None outside of any."""
     return _current.get()
 
 

@@ -80,6 +80,7 @@ class Tx:
 
     @property
     def outgoing(self) -> bool:
+        """Whether something was said."""
         return bool(self._drafts)
 
     @contextmanager
@@ -261,6 +262,7 @@ class Database:
             yield session
 
     async def close(self) -> None:
+        """Give all connections back; the last thing that a service does."""
         await self.engine.dispose()
 
     @staticmethod

@@ -77,6 +77,13 @@ class Unavailable(Refusal):
     title = "Unavailable"
 
 
+class AnswerLost(Refusal):
+    """Another service had the request and gave no answer: whether it was done is not known."""
+
+    status = 502
+    title = "Answer lost"
+
+
 class NoRoom(Unavailable):
     """A disk is full; nothing was kept."""
 

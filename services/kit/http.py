@@ -143,7 +143,9 @@ async def _system(request: Request, error: Exception) -> Response:
 
 async def _unexpected(request: Request, error: Exception) -> Response:
     if is_away(error):
-        return problem(Unavailable("a part that this needs is away; nothing was done, try again"))
+        return problem(
+            Unavailable("a part that this needs is away; try again, with the same Idempotency-Key if there was one")
+        )
     log.error("a request failed", path=request.url.path, exc_info=error)
     refusal = Refusal("this should not have happened; it is in the log under the request's correlation id")
     refusal.status, refusal.title = 500, "Internal error"

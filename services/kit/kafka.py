@@ -12,6 +12,8 @@ from aiokafka.cluster import ClusterMetadata
 from aiokafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError, RequestTimedOutError
 from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
 
+from . import properties
+
 AWAY = (KafkaConnectionError, KafkaTimeoutError, RequestTimedOutError, ConnectionError, TimeoutError)
 """What Kafka's absence looks like: never a reason for a dead letter."""
 IDLE_FETCH_MS = 1000
@@ -35,12 +37,10 @@ class Connection:
     @classmethod
     def read(cls, path: Path) -> "Connection":
         """Read a properties file. Raises FileNotFoundError or ValueError with what is missing."""
-        lines = (line.strip() for line in path.read_text().splitlines())
-        pairs = (line.partition("=") for line in lines if line and not line.startswith("#"))
-        properties = {name.strip(): value.strip() for name, _, value in pairs}
-        if not properties.get("bootstrap.servers"):
+        given = properties.read(path)
+        if not given.get("bootstrap.servers"):
             raise ValueError(f"{path} names no bootstrap.servers")
-        return cls(properties)
+        return cls(given)
 
     @property
     def bootstrap(self) -> list[str]:

@@ -1,7 +1,8 @@
 """Dead letters from the operator's side: which wait, and giving them to their service again."""
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -11,8 +12,9 @@ from . import deadletters
 from .errors import Conflict, Invalid
 from .kafka import Connection
 from .topics import REPLAYED, administering, committed, scattered
-from .watch import Seen, answering, at, latest
+from .watch import Positions, Seen, Wanted, answering, at, newest, onwards
 
+_AT_ONCE = 500
 _LARGEST = 8 * 1024 * 1024
 _NOTED_LIMIT = 3500
 """Kafka keeps 4 KiB beside a committed offset."""
@@ -27,6 +29,7 @@ class Mark:
     single: frozenset[int] = frozenset()
 
     def covers(self, offset: int) -> bool:
+        """Whether the record at this offset was replayed."""
         return offset < self.below or offset in self.single
 
     def with_(self, offsets: Iterable[int]) -> "Mark":
@@ -42,6 +45,7 @@ class Mark:
 
     @property
     def noted(self) -> str:
+        """The single ones as they are kept beside the committed offset."""
         return ",".join(_base36(n) for n in sorted(self.single))
 
 
@@ -54,11 +58,23 @@ class Letter:
 
     @property
     def source(self) -> str:
+        """The topic that it came from."""
         return self.record.header("__connect.errors.topic")
 
     @property
     def service(self) -> str:
+        """Who could not handle it."""
         return self.record.header(deadletters.FROM)
+
+    def why_not(self) -> str | None:
+        """Why this one cannot be given out again from here; None where nothing is against it."""
+        record = self.record
+        if deadletters.topic_of(self.source) != record.topic or not self.service:
+            return f"{record.topic} {record.partition}:{record.offset} names no source"
+        if record.header(deadletters.LEFT_OUT):
+            place = f"{record.header('__connect.errors.partition')}:{record.header('__connect.errors.offset')}"
+            return f"{self.source} {place} is too large to be replayed from here"
+        return None
 
 
 class DeadLetters:
@@ -68,19 +84,32 @@ class DeadLetters:
         self._connection = connection
         self._lock = asyncio.Lock()
 
-    async def waiting(self, topics: Iterable[str], limit: int) -> list[Letter]:
-        """Dead letters of some topics, newest first, at most `limit` of each partition. Raises NotFound."""
-        wanted = [topic for topic in topics if topic.startswith("dlq.")]
-        if not wanted:
-            return []
-        found, marks = await asyncio.gather(latest(self._connection, wanted, limit), self._marks())
-        return [Letter(r, marks.get((r.topic, r.partition), Mark()).covers(r.offset)) for r in found]
+    async def waiting(
+        self, topics: Iterable[str], limit: int, wanted: Wanted = lambda _: True, below: Positions | None = None
+    ) -> tuple[list[Letter], Positions]:
+        """Dead letters that are wanted, newest first, and below which offsets older ones lie (`newest`). Raises NotFound."""
+        asked = [topic for topic in topics if topic.startswith("dlq.")]
+        if not asked:
+            return [], {}
+        (found, rest), marks = await asyncio.gather(
+            newest(self._connection, asked, limit, wanted, below), self._marks()
+        )
+        return [_letter(record, marks) for record in found], rest
+
+    async def unreplayed(self, topic: str) -> AsyncGenerator[list[Letter]]:
+        """All letters of a topic that nobody has given out again, the oldest first, some at a time. Raises NotFound."""
+        _check(topic)
+        marks = await self._marks()
+        start = {partition: mark.below for (name, partition), mark in marks.items() if name == topic}
+        async with aclosing(onwards(self._connection, topic, start, _AT_ONCE)) as parts:
+            async for part in parts:
+                yield [letter for letter in (_letter(record, marks) for record in part) if not letter.replayed]
 
     async def pick(self, topic: str, places: Iterable[tuple[int, int]]) -> list[Letter]:
         """The letters at (partition, offset). Raises NotFound, Invalid."""
         _check(topic)
         found, marks = await asyncio.gather(at(self._connection, topic, places), self._marks())
-        return [Letter(r, marks.get((r.topic, r.partition), Mark()).covers(r.offset)) for r in found]
+        return [_letter(record, marks) for record in found]
 
     async def replay(self, letters: Iterable[Letter]) -> int:
         """Write letters into their source topics, addressed to the service that gave each up; mark them.
@@ -89,14 +118,8 @@ class DeadLetters:
         does not name its source, Conflict where too many single ones are marked.
         """
         chosen = list(letters)
-        for letter in chosen:
-            if deadletters.topic_of(letter.source) != letter.record.topic or not letter.service:
-                raise Invalid(f"{letter.record.topic} {letter.record.partition}:{letter.record.offset} names no source")
-            if letter.record.header(deadletters.LEFT_OUT):
-                raise Invalid(
-                    f"{letter.source} {letter.record.header('__connect.errors.partition')}:"
-                    f"{letter.record.header('__connect.errors.offset')} is too large to be replayed from here"
-                )
+        if reasons := [reason for letter in chosen if (reason := letter.why_not())]:
+            raise Invalid(reasons[0])
         if not chosen:
             return 0
         async with self._lock:
@@ -110,8 +133,8 @@ class DeadLetters:
         producer = AIOKafkaProducer(
             **self._connection.aiokafka(), enable_idempotence=True, acks="all", max_request_size=_LARGEST
         )
-        await producer.start()
         try:
+            await producer.start()
             for letter in letters:
                 headers = deadletters.source_headers(letter.record.headers, letter.service)
                 await producer.send_and_wait(letter.source, letter.record.value, letter.record.key, headers=headers)
@@ -126,8 +149,8 @@ class DeadLetters:
 
     async def _save(self, marks: Mapping[tuple[str, int], Mark]) -> None:
         consumer = AIOKafkaConsumer(**self._connection.aiokafka(), group_id=REPLAYED, enable_auto_commit=False)
-        await consumer.start()
         try:
+            await consumer.start()
             places = {TopicPartition(*place): mark for place, mark in marks.items()}
             consumer.assign(list(places))
             starts = await consumer.beginning_offsets(list(places))
@@ -135,6 +158,10 @@ class DeadLetters:
             await consumer.commit({tp: OffsetAndMetadata(m.below, m.noted) for tp, m in settled.items()})
         finally:
             await consumer.stop()
+
+
+def _letter(record: Seen, marks: Mapping[tuple[str, int], Mark]) -> Letter:
+    return Letter(record, marks.get((record.topic, record.partition), Mark()).covers(record.offset))
 
 
 def _marked(marks: Mapping[tuple[str, int], Mark], letters: Iterable[Letter]) -> dict[tuple[str, int], Mark]:

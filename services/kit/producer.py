@@ -68,9 +68,8 @@ class Producer:
         for key, value, headers in records:
             own = batches.setdefault(crc32(key) % count, [])
             if not own or own[-1].append(timestamp=None, key=key, value=value, headers=headers) is None:
-                own.append(self.aiokafka.create_batch())
-                if own[-1].append(timestamp=None, key=key, value=value, headers=headers) is None:
-                    raise ValueError(f"a record of {len(value)} bytes for {topic} is larger than a batch")
+                own.append(self.aiokafka.create_batch())  # its first record fits, whatever its size
+                own[-1].append(timestamp=None, key=key, value=value, headers=headers)
         work = [self._in_order(topic, partition, own) for partition, own in batches.items()]
         for result in await asyncio.gather(*work, return_exceptions=True):
             if isinstance(result, BaseException):

@@ -33,6 +33,7 @@ from confluent_kafka.admin import (
 
 from contracts import EVENTS, Topic
 
+from . import properties
 from .deadletters import LARGEST_LETTER
 from .errors import Conflict, Refusal, Unavailable
 from .rights import DEAD_LETTERS_KEPT, PRINCIPALS, Right, all_rights
@@ -102,14 +103,12 @@ class TopicSpec:
 def read_properties(path: Path) -> dict[str, str]:
     """Client properties as librdkafka takes them. Raises ProvisionError."""
     try:
-        lines = (line.strip() for line in path.read_text().splitlines())
+        given = properties.read(path)
     except OSError as error:
         raise ProvisionError(f"cannot read the Kafka client properties {path}: {error.strerror}") from None
-    pairs = (line.partition("=") for line in lines if line and not line.startswith("#"))
-    properties = {name.strip(): value.strip() for name, _, value in pairs}
-    if not properties.get("bootstrap.servers"):
+    if not given.get("bootstrap.servers"):
         raise ProvisionError(f"{path} names no bootstrap.servers")
-    return properties
+    return given
 
 
 def connect(properties: Properties, within_s: float = 10) -> AdminClient:

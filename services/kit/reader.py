@@ -22,9 +22,13 @@ class TopicReader:
             **self._connection.aiokafka(), group_id=None, enable_auto_commit=False, isolation_level="read_committed",
             auto_offset_reset="earliest", max_partition_fetch_bytes=4 * 1024 * 1024, metadata_max_age_ms=30_000,
         )  # fmt: skip
-        await consumer.start()
-        consumer.assign(await partitions_of(consumer, self._topic))
-        consumer.pause(*consumer.assignment())
+        try:
+            await consumer.start()
+            consumer.assign(await partitions_of(consumer, self._topic))
+            consumer.pause(*consumer.assignment())
+        except BaseException:
+            await consumer.stop()
+            raise
         self._consumer = consumer
 
     async def stop(self) -> None:

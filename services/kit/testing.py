@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer
 
 from contracts import Envelope, Event
 
@@ -42,6 +42,7 @@ class Seen:
     events: list[tuple[Envelope, Event]] = field(default_factory=list[tuple[Envelope, Event]])
 
     def of(self, kind: type[E]) -> list[E]:
+        """Those of one kind."""
         return [event for _, event in self.events if isinstance(event, kind)]
 
 
@@ -58,28 +59,26 @@ async def expect_events(
         enable_auto_commit=False, isolation_level="read_committed",
     )  # fmt: skip
     by_topic = {kind.topic.name: kind for kind in kinds}
-    await consumer.start()
     seen = Seen()
     try:
-        tops = await _assign_at_end(consumer, list(by_topic))
+        await consumer.start()
+        await _assign_at_end(consumer, list(by_topic))
         yield seen
         deadline = time.monotonic() + within
         while missing := [k.type() for k in kinds if not seen.of(k)]:
             if time.monotonic() > deadline:
                 raise AssertionError(f"not said within {within} s: {', '.join(missing)}")
             await _read(consumer, by_topic, seen, where)
-        assert tops
     finally:
         await consumer.stop()
 
 
-async def _assign_at_end(consumer: AIOKafkaConsumer, topics: list[str]) -> list[TopicPartition]:
+async def _assign_at_end(consumer: AIOKafkaConsumer, topics: list[str]) -> None:
     tops = await partitions_of(consumer, *topics)
     consumer.assign(tops)
     ends = await consumer.end_offsets(tops)
     for tp in tops:
         consumer.seek(tp, ends[tp])
-    return tops
 
 
 async def _read(

@@ -110,8 +110,8 @@ async def administering(connection: Connection) -> AsyncGenerator[AIOKafkaAdminC
     """A client for questions about groups and brokers."""
     # librdkafka's crashes its process when a group's coordinator moves while its offsets are listed.
     admin = AIOKafkaAdminClient(**connection.aiokafka(), request_timeout_ms=_TIMEOUT_MS)
-    await admin.start()
     try:
+        await admin.start()
         yield admin
     finally:
         await admin.close()

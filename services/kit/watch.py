@@ -1,7 +1,8 @@
 """Looking into topics from outside, without a group: events as they happen, the latest records, chosen records."""
 
 import time
-from collections.abc import AsyncGenerator, Generator, Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,6 +16,8 @@ from .errors import NotFound, Unavailable
 from .kafka import Connection, is_away, partitions_of
 
 _READ_S = 5.0
+_LOOKED_AT = 20_000
+"""Records that one look into the past takes in; whoever wants more asks again from where it ended."""
 
 
 @dataclass(frozen=True)
@@ -75,19 +78,90 @@ class Follower:
                     yield None
 
 
-async def latest(connection: Connection, topics: Sequence[str], limit: int) -> list[Seen]:
-    """The last records of some topics, newest first, at most `limit` of each partition. Raises NotFound."""
+Wanted = Callable[[Seen], bool]
+
+
+async def latest(
+    connection: Connection, topics: Sequence[str], limit: int, wanted: Wanted = lambda _: True
+) -> list[Seen]:
+    """The last records of some topics that are wanted, newest first. Raises NotFound."""
+    found, _ = await newest(connection, topics, limit, wanted)
+    return found
+
+
+async def newest(
+    connection: Connection, topics: Sequence[str], limit: int, wanted: Wanted, below: Positions | None = None
+) -> tuple[list[Seen], Positions]:
+    """At most `limit` wanted records below some offsets, newest first, and below which offsets older ones lie.
+
+    Without `below` from the end; a partition that it does not name is done. A bounded number of records is looked at:
+    there may be fewer than `limit`, or none, while older ones follow. Raises NotFound.
+    """
     with answering():
-        return await _latest(connection, topics, limit)
+        async with reading(connection) as consumer:
+            places = await _assign(consumer, topics)
+            ends, starts = await consumer.end_offsets(places), await consumer.beginning_offsets(places)
+            tops = ends if below is None else {tp: below.get((tp.topic, tp.partition), 0) for tp in places}
+            back = _Backwards(starts, {tp: min(tops[tp], ends[tp]) for tp in places}, limit)
+            while ranges := back.next():
+                back.take(await _read(consumer, ranges), wanted)
+    return back.merged(), back.below
 
 
-async def _latest(connection: Connection, topics: Sequence[str], limit: int) -> list[Seen]:
+class _Backwards:
+    """Partitions on the way from their ends to their starts, and what was wanted of them."""
+
+    def __init__(self, starts: Mapping[TopicPartition, int], tops: Mapping[TopicPartition, int], limit: int) -> None:
+        self._starts, self._tops, self._limit = starts, dict(tops), limit
+        self._found: dict[TopicPartition, deque[Seen]] = {tp: deque() for tp in tops}
+        self._step, self._left = max(limit, 100), _LOOKED_AT
+
+    def next(self) -> dict[TopicPartition, tuple[int, int]]:
+        """The ranges to read now; none where enough was found or looked at, or nothing is left."""
+        if self._left <= 0:
+            return {}
+        open_ = [tp for tp, top in self._tops.items() if top > self._starts[tp] and len(self._found[tp]) < self._limit]
+        ranges = {tp: (max(self._starts[tp], self._tops[tp] - self._step), self._tops[tp]) for tp in open_}
+        self._left -= sum(end - start for start, end in ranges.values())
+        self._step = min(self._step * 2, 2_000)
+        for tp, (start, _) in ranges.items():
+            self._tops[tp] = start
+        return ranges
+
+    def take(self, records: Iterable[Seen], wanted: Wanted) -> None:
+        """What was read of the ranges."""
+        for record in sorted(records, key=lambda r: r.offset, reverse=True):
+            if wanted(record):
+                self._found[TopicPartition(record.topic, record.partition)].append(record)
+
+    def merged(self) -> list[Seen]:
+        """The newest of all partitions; within each from its end towards its start, whatever the clocks said."""
+        out: list[Seen] = []
+        while len(out) < self._limit and (heads := [found for found in self._found.values() if found]):
+            out.append(max(heads, key=lambda found: found[0].at).popleft())
+        return out
+
+    @property
+    def below(self) -> Positions:
+        """After `merged`: where the rest of each partition ends."""
+        rest = {tp: found[0].offset + 1 if found else self._tops[tp] for tp, found in self._found.items()}
+        return {(tp.topic, tp.partition): top for tp, top in rest.items() if top > self._starts[tp]}
+
+
+async def onwards(
+    connection: Connection, topic: str, start: Mapping[int, int], at_once: int
+) -> AsyncGenerator[list[Seen]]:
+    """What lies in a topic from the offset of each partition to its present end, in order, some at a time.
+
+    A partition without an offset from its start. Raises NotFound.
+    """
     async with reading(connection) as consumer:
-        places = await _assign(consumer, topics)
+        places = await _assign(consumer, [topic])
         ends, starts = await consumer.end_offsets(places), await consumer.beginning_offsets(places)
-        first = {tp: max(starts[tp], ends[tp] - limit) for tp in places}
-        found = await _read(consumer, {tp: (first[tp], ends[tp]) for tp in places})
-    return sorted(found, key=lambda r: (r.at, r.offset), reverse=True)
+        for tp in places:
+            first = max(start.get(tp.partition, 0), starts[tp])
+            for begin in range(first, ends[tp], at_once):
+                yield await _read(consumer, {tp: (begin, min(begin + at_once, ends[tp]))})
 
 
 async def at(connection: Connection, topic: str, places: Iterable[tuple[int, int]]) -> list[Seen]:
@@ -123,8 +197,8 @@ async def reading(connection: Connection) -> AsyncGenerator[AIOKafkaConsumer]:
         **connection.aiokafka(), group_id=None, enable_auto_commit=False, isolation_level="read_committed",
         auto_offset_reset="earliest", fetch_max_wait_ms=5_000, max_partition_fetch_bytes=1024 * 1024,
     )  # fmt: skip
-    await consumer.start()
     try:
+        await consumer.start()
         yield consumer
     finally:
         # Whoever goes away while a stream is read cancels it, and the connections have to be closed all the same.
@@ -150,7 +224,9 @@ async def _read(consumer: AIOKafkaConsumer, ranges: Mapping[TopicPartition, tupl
         consumer.seek(tp, ranges[tp][0])
     seen: list[Seen] = []
     deadline = time.monotonic() + _READ_S
-    while open_ and time.monotonic() < deadline:
+    while open_:
+        if time.monotonic() > deadline:  # a part must not pass for the whole
+            raise TimeoutError(f"{', '.join(tp.topic for tp in open_)} could not be read within {_READ_S:g} s")
         for tp, records in (await consumer.getmany(timeout_ms=200)).items():
             seen += [_seen(tp, record) for record in records if record.offset < ranges[tp][1]]
         for tp in [tp for tp, end in open_.items() if await consumer.position(tp) >= end]:

@@ -1,6 +1,8 @@
 """The monitor, put together."""
 
+from contracts import DeploymentChanged
 from services.kit.burial import Burial
+from services.kit.compacted import Following
 from services.kit.db import Database
 from services.kit.health import Progress
 from services.kit.objects import Objects
@@ -8,7 +10,7 @@ from services.kit.payloads import Payloads
 from services.kit.service import Parts
 
 from . import api
-from .jobs import Following, Rounds, Stream
+from .jobs import Rounds, Stream
 from .settings import MonitorSettings
 from .usecases.closing import Closing
 from .usecases.counting import Counting
@@ -30,6 +32,6 @@ def build(settings: MonitorSettings) -> Parts:
         settings=settings,
         db=db,
         routers=[api.router(Reading(db), desired)],
-        jobs=[Following(settings, desired, progress).run, stream.run, rounds.run],
+        jobs=[Following(settings, DeploymentChanged, desired.learn, progress).run, stream.run, rounds.run],
         progress=progress,
     )

@@ -1,13 +1,12 @@
-"""What runs by itself: the follower of deployments, the stream, the owner's round, tidying."""
+"""What runs by itself: the stream, the owner's round, tidying."""
 
 import asyncio
 import time
 from collections.abc import Mapping
 from datetime import timedelta
 
-from contracts import DeploymentChanged, InferenceLogged
+from contracts import InferenceLogged
 from services.kit.burial import Burial
-from services.kit.compacted import CompactedTopic
 from services.kit.context import Context, system, use
 from services.kit.db import Database
 from services.kit.health import Progress
@@ -20,7 +19,6 @@ from . import store
 from .settings import MonitorSettings
 from .usecases.closing import Closing
 from .usecases.counting import Counting
-from .usecases.desired import Desired
 from .usecases.versions import Versions
 
 log = get_logger(__name__)
@@ -28,18 +26,6 @@ log = get_logger(__name__)
 _ROUND_S = 0.5
 _REFRESH_S = 2.0
 _TIDY_S = 600.0
-
-
-class Following:
-    """Follows `deployment.changed` from its start."""
-
-    def __init__(self, settings: MonitorSettings, desired: Desired, progress: Progress) -> None:
-        self._topic = CompactedTopic(settings, DeploymentChanged, progress)
-        self._desired = desired
-
-    async def run(self) -> None:
-        async for change in self._topic.changes():
-            await self._desired.learn(change)
 
 
 class Stream:

@@ -2,7 +2,9 @@
 
 from datetime import timedelta
 
+from contracts import DeploymentChanged
 from services.kit.burial import Burial
+from services.kit.compacted import Following
 from services.kit.db import Database
 from services.kit.health import Progress
 from services.kit.objects import Objects
@@ -11,7 +13,7 @@ from services.kit.service import Parts
 
 from . import api
 from .files import Files
-from .jobs import Following, Inferences, Joins, Outcomes, Tidying
+from .jobs import Inferences, Joins, Outcomes, Tidying
 from .settings import RecorderSettings
 from .usecases.joining import Joining
 from .usecases.reading import Reading
@@ -33,7 +35,7 @@ def build(settings: RecorderSettings) -> Parts:
         db=db,
         routers=[api.router(Reading(db, files), joining, Snapshots(db, files, objects, settings.snapshot_rows))],
         jobs=[
-            Following(settings, schemas, progress).run,
+            Following(settings, DeploymentChanged, schemas.learn, progress).run,
             Inferences(settings, db, recording, burial, progress).run,
             Outcomes(settings, db, joining, burial, progress).run,
             Joins(settings, joining, recording, progress).run,

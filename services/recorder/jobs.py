@@ -1,12 +1,11 @@
-"""What runs by itself: the follower of deployments, both streams, the join, tidying."""
+"""What runs by itself: both streams, the join, tidying."""
 
 import asyncio
 from collections.abc import Mapping
 from datetime import timedelta
 
-from contracts import DeploymentChanged, InferenceLogged, OutcomeReported
+from contracts import InferenceLogged, OutcomeReported
 from services.kit.burial import Burial
-from services.kit.compacted import CompactedTopic
 from services.kit.context import Context, system, use
 from services.kit.db import Database
 from services.kit.health import Progress
@@ -17,23 +16,9 @@ from .settings import RecorderSettings
 from .usecases.joining import Joining
 from .usecases.recording import Recording
 from .usecases.retention import Retention
-from .usecases.schemas import Schemas
 
 _LOOK_AGAIN_S = 5.0
 _TIDY_S = 600.0
-
-
-class Following:
-    """Follows `deployment.changed` from its start."""
-
-    def __init__(self, settings: RecorderSettings, schemas: Schemas, progress: Progress) -> None:
-        self._topic = CompactedTopic(settings, DeploymentChanged, progress)
-        self._schemas = schemas
-
-    async def run(self) -> None:
-        """Until cancelled."""
-        async for change in self._topic.changes():
-            await self._schemas.learn(change)
 
 
 class Inferences:

@@ -54,17 +54,33 @@ class JobView(BaseModel):
 
 
 def router(retrainer: Retrainer, governor: Governor) -> APIRouter:
+    """`/v1/retrainings` and `/v1/reproductions`."""
+    both = APIRouter(prefix="/v1")
+    both.include_router(_passing(governor))
+    api = new_router()
+    _retrainings(api, retrainer)
+    _reproductions(api, retrainer)
+    both.include_router(api)
+    return both
+
+
+def _passing(governor: Governor) -> APIRouter:
     # A key on a request that is passed on is spent by the governor, so this router takes none.
-    passing, api = APIRouter(prefix="/v1", tags=["retrainings"]), new_router(prefix="/v1", tags=["retrainings"])
+    passing = APIRouter(tags=["retrainings"])
 
     @passing.post("/retrainings", status_code=202)
     async def request(request: Request, caller: Who) -> Response:
         """Ask for a retraining; the governor decides and the same event follows as after a drift."""
         allow(caller, "retraining.request")
         answer = await governor.ask(request)
-        return _passed_on(answer.content, answer.status_code, answer.headers.get("content-type"))
+        media_type = answer.headers.get("content-type") or "application/json"
+        return Response(answer.content, answer.status_code, media_type=media_type)
 
-    @api.get("/retrainings")
+    return passing
+
+
+def _retrainings(api: APIRouter, retrainer: Retrainer) -> None:
+    @api.get("/retrainings", tags=["retrainings"])
     async def retrainings(
         caller: Who,
         model: Name | None = None,
@@ -75,12 +91,14 @@ def router(retrainer: Retrainer, governor: Governor) -> APIRouter:
         allow(caller, "retraining.read")
         return await _page(retrainer, "retraining", {"model": model, "endpoint": endpoint}, limit, cursor)
 
-    @api.get("/retrainings/{id}")
+    @api.get("/retrainings/{id}", tags=["retrainings"])
     async def retraining(id: UUID, caller: Who) -> JobView:
         allow(caller, "retraining.read")
         return JobView.of(await retrainer.job(id, "retraining"))
 
-    @api.post("/reproductions", status_code=202)
+
+def _reproductions(api: APIRouter, retrainer: Retrainer) -> None:
+    @api.post("/reproductions", status_code=202, tags=["reproductions"])
     async def reproduce(ask: ReproductionAsk, caller: Who, response: Response) -> JobView:
         """Train a version once more and say whether the same bytes come out."""
         allow(caller, "retraining.request")
@@ -88,22 +106,17 @@ def router(retrainer: Retrainer, governor: Governor) -> APIRouter:
         response.headers["Location"] = f"/v1/reproductions/{job.id}"
         return JobView.of(job)
 
-    @api.get("/reproductions")
+    @api.get("/reproductions", tags=["reproductions"])
     async def reproductions(
         caller: Who, model: Name | None = None, limit: Limit = 50, cursor: str | None = None
     ) -> Page[JobView]:
         allow(caller, "retraining.read")
         return await _page(retrainer, "reproduction", {"model": model}, limit, cursor)
 
-    @api.get("/reproductions/{id}")
+    @api.get("/reproductions/{id}", tags=["reproductions"])
     async def reproduction(id: UUID, caller: Who) -> JobView:
         allow(caller, "retraining.read")
         return JobView.of(await retrainer.job(id, "reproduction"))
-
-    both = APIRouter()
-    both.include_router(passing)
-    both.include_router(api)
-    return both
 
 
 async def _page(
@@ -113,7 +126,3 @@ async def _page(
     last = found[limit - 1] if len(found) > limit else None
     following = as_cursor(last.requested_at, last.id) if last else None
     return page([JobView.of(job) for job in found], limit, following)
-
-
-def _passed_on(content: bytes, status: int, media_type: str | None) -> Response:
-    return Response(content, status, media_type=media_type or "application/json")

@@ -15,6 +15,7 @@ from .workshop import Workshop
 
 
 def build(settings: RetrainerSettings) -> Parts:
+    """The retrainer's parts."""
     db = Database(settings.service_database, "retrainer")
     retrainer = Retrainer(db, Workshop(settings, Objects(settings), Recorder(settings)))
     progress = Progress()

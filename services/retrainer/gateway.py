@@ -10,6 +10,7 @@ from services.kit.context import current
 from services.kit.errors import Invalid, Unavailable
 from services.kit.settings import Settings
 from services.kit.tokens import ServiceIdentity
+from services.kit.unanswered import unanswered
 
 _TIMEOUT_S = 120.0
 _FORWARDED = ("authorization", "content-type", "idempotency-key")
@@ -59,14 +60,14 @@ class Governor:
         self._url = settings.url("governor")
 
     async def ask(self, request: Request) -> httpx.Response:
-        """Pass the request on, with the caller's own token. Raises Unavailable."""
+        """Pass the request on, with the caller's own token. Raises Unavailable, AnswerLost."""
         headers = {name: value for name, value in request.headers.items() if name in _FORWARDED}
         headers["fairlead-correlation-id"] = current().correlation_id
         try:
             async with httpx.AsyncClient(base_url=self._url, timeout=30.0) as client:
                 return await client.post("/v1/retrainings", content=await request.body(), headers=headers)
         except httpx.TransportError as error:
-            raise Unavailable("the governor is away; nothing was asked, try again") from error
+            raise unanswered("governor", "POST", error) from error
         except UnicodeEncodeError as error:
             raise Invalid("a header is not ASCII text") from error
 

@@ -7,6 +7,7 @@ from .usecases import Retrainer
 
 
 def subscriptions(retrainer: Retrainer) -> list[Subscription]:
+    """Which event starts which use case."""
     return [
         on(ModelRegistered, retrainer.learn_version),
         on(RetrainingRequested, retrainer.take_request),

@@ -28,14 +28,17 @@ class Package:
 
     @property
     def model(self) -> str:
+        """The file of the model."""
         return self.manifest["model"]
 
     @property
     def recipe(self) -> str | None:
+        """The file that trains it anew; None where the package brings none."""
         return self.manifest.get("recipe")
 
     @property
     def label(self) -> str | None:
+        """The column that it learns."""
         return self.manifest.get("label")
 
     @property

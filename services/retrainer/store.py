@@ -25,6 +25,7 @@ _TURN = 7_301_655_482
 
 
 async def save_version(session: AsyncSession, event: ModelRegistered) -> None:
+    """A version as the catalog told it."""
     insert = """
         INSERT INTO model_version (model, version, unit, registration)
         VALUES (:model, :version, :unit, CAST(:registration AS jsonb)) ON CONFLICT DO NOTHING
@@ -61,6 +62,7 @@ _WRITTEN = (
 
 
 async def is_work(session: AsyncSession) -> bool:
+    """Whether a job waits, or was left by a process that died."""
     find = "SELECT EXISTS (SELECT 1 FROM job WHERE state IN ('requested', 'running'))"
     return bool((await session.execute(text(find))).scalar())
 

@@ -37,6 +37,7 @@ class Retrainer:
     # What is heard
 
     async def learn_version(self, event: ModelRegistered) -> None:
+        """A version may be retrained or reproduced from now on."""
         async with self._db.transaction() as tx:
             await store.save_version(tx.session, event)
 
@@ -75,12 +76,14 @@ class Retrainer:
         return job
 
     async def job(self, id: UUID, kind: Kind) -> Job:
+        """One job, where the caller may see it. Raises NotFound."""
         async with self._db.reading() as session:
             return await store.get(session, id, kind)
 
     async def jobs(
         self, kind: Kind, about: Mapping[str, str | None], before: tuple[datetime, UUID] | None, limit: int
     ) -> list[Job]:
+        """Jobs that fit, the newest first."""
         async with self._db.reading() as session:
             return await store.page(session, kind, about, before, limit)
 

@@ -45,6 +45,11 @@ class Platform:
     def token(self, who: str) -> str:
         return (self.home.path / "tokens" / f"{who}.jwt").read_text().strip()
 
+    def sign_in(self, window: Page, who: str) -> None:
+        """As a person does who follows the link that the demo prints."""
+        window.goto(f"{self.url}/login?token={self.token(who)}")
+        window.get_by_role("button", name=f"Sign in as {who}").click()
+
     def as_(self, who: str) -> Fairlead:
         if who not in self.clients:
             self.clients[who] = Fairlead(self.url, self.token(who))
@@ -89,7 +94,7 @@ class People:
         window.on("pageerror", lambda error: self.complaints.append(str(error)))
         self._windows.append(window)
         if who:
-            window.goto(f"{self._platform.url}/login?token={self._platform.token(who)}")
+            self._platform.sign_in(window, who)
         return window
 
     def _hear(self, message: ConsoleMessage) -> None:

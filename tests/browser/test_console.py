@@ -29,6 +29,22 @@ def test_a_stranger_is_asked_for_a_token_and_led_back_to_the_page(platform: Plat
     expect(page.locator(".me b")).to_have_text("compliance")
 
 
+def test_a_link_of_another_site_signs_nobody_in(platform: Platform, browser: Browser) -> None:
+    page = browser.new_context().new_page()
+    page.goto(f"{platform.url}/login?token={platform.token('admin')}")
+    expect(page.get_by_role("button", name="Sign in as admin")).to_be_visible()
+    assert page.context.cookies() == []
+    form = (
+        f"<form method=post action='{platform.url}/login'><input name=token value='{platform.token('admin')}'></form>"
+    )
+    page.goto("about:blank")
+    page.set_content(form)
+    page.evaluate("document.forms[0].submit()")
+    expect(page.get_by_role("alert")).to_contain_text("did not come from the console")
+    assert page.context.cookies() == []
+    page.context.close()
+
+
 def test_signing_out_ends_the_session(platform: Platform, as_: People) -> None:
     page = as_("engineer")
     page.get_by_role("button", name="Sign out").click()
@@ -41,7 +57,7 @@ def test_the_session_is_out_of_reach_of_scripts_and_writes_need_the_pages_token(
     platform: Platform, browser: Browser
 ) -> None:
     page = browser.new_context().new_page()
-    page.goto(f"{platform.url}/login?token={platform.token('admin')}")
+    platform.sign_in(page, "admin")
     assert page.evaluate("document.cookie") == ""
     forged = "fetch('/v1/dead-letters/replay', {method: 'POST', body: '{}'}).then((answer) => answer.status)"
     assert page.evaluate(forged) == 403

@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from itertools import islice
+from typing import Any
 
 import orjson
 import pytest
@@ -12,8 +14,8 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from contracts import ModelRetired
-from fairlead import AsyncFairlead, Forbidden
-from fairlead.events import Message
+from fairlead import AsyncFairlead, Failed, Fairlead, Forbidden
+from fairlead.events import Message, Occurrence, _occurrence
 from services.kit.testing import eventually
 
 RETIRED = {"model": "credit", "version": 1, "retired_by": "engineer", "reason": "old"}
@@ -29,7 +31,7 @@ def message(number: int) -> bytes:
 
 
 async def stream(request: Request) -> Response:
-    """Two events, then the connection ends; the next one goes on behind the position that was given."""
+    """Two events and most of a third, then the connection ends; the next one goes on behind the position that was given."""
     if request.headers["authorization"] != "Bearer good":
         return JSONResponse({"detail": "engineer may not read model.retired"}, 403)
     start = int(request.headers.get("last-event-id", "x:0:0").rpartition(":")[2])
@@ -37,6 +39,7 @@ async def stream(request: Request) -> Response:
     async def two() -> AsyncIterator[bytes]:
         for number in (start + 1, start + 2):
             yield message(number)
+        yield message(start + 3).removesuffix(b"\n")  # one whose end is lost with the connection
 
     return StreamingResponse(two(), media_type="text/event-stream")
 
@@ -61,6 +64,32 @@ async def test_events_go_on_behind_the_last_one_after_a_broken_connection(url: s
             if len(versions) == 4:
                 break
     assert versions == [1, 2, 3, 4]
+
+
+async def test_a_loop_that_blocks_goes_on_behind_the_last_one_too(url: str) -> None:
+    def first_five() -> list[int]:
+        with Fairlead(url, "good") as fl:
+            return [int(event.data["version"]) for event in islice(fl.events("model.retired"), 5)]
+
+    assert await asyncio.to_thread(first_five) == [1, 2, 3, 4, 5]
+
+
+def occurrence(**told: Any) -> Occurrence:
+    return _occurrence(orjson.dumps({"id": "e", "type": "model.retired", "data": RETIRED} | told).decode())
+
+
+@pytest.mark.parametrize("time", ["yesterday", "", None, 17, "2026-13-01T00:00:00Z"])
+def test_a_time_that_cannot_be_read_is_none(time: Any) -> None:
+    """Applications write the headers of open topics: one of them must not end everybody's stream."""
+    assert occurrence(time=time).time is None
+
+
+def test_what_is_no_event_is_named() -> None:
+    for document in ("not json", "[]", "{}", '{"id": "e"}'):
+        with pytest.raises(Failed, match="no event"):
+            _occurrence(document)
+    with pytest.raises(Failed, match=r"event e is no model\.retired: version"):
+        _ = occurrence(data=RETIRED | {"version": "new"}).fact
 
 
 async def test_a_stream_that_is_not_allowed_is_refused_at_once(url: str) -> None:

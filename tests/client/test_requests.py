@@ -75,11 +75,71 @@ def test_a_write_carries_the_token_and_a_key_that_makes_its_repeat_harmless() ->
     }  # fmt: skip
 
 
+class Losing:
+    """A platform that does everything, and whose first answers are lost in different ways."""
+
+    def __init__(self, *losses: httpx.Response | type[httpx.TransportError], answer: dict[str, Any]) -> None:
+        self._losses, self._answer = list(losses), answer
+        self.requests: list[httpx.Request] = []
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        request.read()
+        self.requests.append(request)
+        if not self._losses:
+            return httpx.Response(200, json=self._answer)
+        loss = self._losses.pop(0)
+        if isinstance(loss, httpx.Response):
+            return loss
+        raise loss("gone")
+
+
+MADE = {"model": "credit", "version": 1, "digest": "sha256:0", "state": "registered"}
+
+
+@pytest.mark.parametrize("loss", [httpx.ReadError, httpx.RemoteProtocolError, httpx.ReadTimeout, httpx.Response(502)])
+def test_a_write_whose_answer_was_lost_is_sent_again_under_its_own_key(loss: Any, tmp_path: Path) -> None:
+    (tmp_path / "m.onnx").write_bytes(b"the model")
+    for call, answer in (
+        (lambda fl: fl.deploy("credit", use_case="limits", model="credit", version=2), DEPLOYMENT),
+        (lambda fl: fl.register(tmp_path / "m.onnx"), MADE),
+    ):
+        losing = Losing(loss, answer=answer)
+        call(client(losing))
+        first, second = losing.requests
+        assert first.headers["idempotency-key"] == second.headers["idempotency-key"]
+        assert len(first.content) == len(second.content), "a file is sent whole each time"
+
+
+def test_who_is_told_that_an_answer_was_lost_knows_whether_it_may_have_been_done() -> None:
+    for losses, maybe in (([httpx.ReadError] * 2, True), ([httpx.ConnectError], False), ([httpx.Response(503)], False)):
+        losing = Losing(*losses, answer=DEPLOYMENT)
+        with pytest.raises(Unreachable) as told:
+            client(losing).rollback("credit")
+        assert told.value.maybe_done == maybe
+        assert len(losing.requests) == len(losses)
+
+
+def test_an_alert_gets_an_owner_and_a_dispute_its_end() -> None:
+    asked = Asked(v1__alerts__a__acknowledge={"state": "acknowledged"}, v1__alerts__a__close={"state": "resolved"})
+    fl = client(asked)
+    assert fl.acknowledge_alert("a")["state"] == "acknowledged"
+    assert fl.close_alert("a", "rows compared")["state"] == "resolved"
+    assert [orjson.loads(r.content) for r in asked.requests] == [{"comment": None}, {"reason": "rows compared"}]
+
+
+def test_a_score_is_not_sent_again_for_it_would_be_a_second_decision() -> None:
+    asked = Asked(v2__models__credit=METADATA, v2__models__credit__infer=httpx.Response(502))
+    with pytest.raises(Unreachable):
+        client(asked).score("credit", [[1, 2]])
+    assert len(asked.requests) == 2
+
+
 def test_a_deployment_of_what_was_registered_a_moment_ago_is_asked_for_again() -> None:
     early = httpx.Response(404, json={"detail": "there is no model credit version 2"})
     known = {"v1__models__credit__versions__2": {}, "v1__use_cases__limits": {}}
     asked = Asked(v1__deployments=[early, early, DEPLOYMENT], **known)
     assert client(asked).deploy("credit", use_case="limits", model="credit", version=2).id == "d1"
+    assert len({r.headers["idempotency-key"] for r in asked.requests if r.method == "POST"}) == 1
     unknown = httpx.Response(404, json={"detail": "the catalog has no model credit version 2"})
     asked = Asked(v1__deployments=early, v1__models__credit__versions__2=unknown)
     with pytest.raises(NotFound, match="the catalog has no"):

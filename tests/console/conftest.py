@@ -83,6 +83,8 @@ class Peer:
     seen: list[tuple[Request, bytes]] = field(default_factory=list[Any])
     endpoints: dict[str, str] = field(default_factory=dict[str, str])
     """As the deployer: which token's bearer sees which endpoint."""
+    alerts: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    """As the governor."""
 
     def _endpoints(self, request: Request) -> list[str]:
         return [e for e, token in self.endpoints.items() if request.headers["authorization"] == f"Bearer {token}"]
@@ -96,10 +98,15 @@ class Peer:
             case "/v2/models/slow":
                 return StreamingResponse(_slowly(), headers={"connection": "x-mine", "x-mine": "1", "x-yours": "2"})
             case "/v1/endpoints":
-                return JSONResponse({"items": [{"endpoint": e} for e in self._endpoints(request)]})
+                first, known = int(request.query_params.get("cursor", 0)), self._endpoints(request)
+                last = first + min(int(request.query_params["limit"]), 200)
+                following = str(last) if known[last:] else None
+                return JSONResponse({"items": [{"endpoint": e} for e in known[first:last]], "next": following})
             case path if path.startswith("/v1/endpoints/"):
                 known = path.removeprefix("/v1/endpoints/") in self._endpoints(request)
                 return JSONResponse({} if known else {"detail": "there is no such endpoint"}, 200 if known else 404)
+            case "/v1/alerts":
+                return JSONResponse({"items": self.alerts})
             case "/v1/models/gone":
                 return JSONResponse({"title": "Not found", "status": 404, "detail": "there is no model gone"}, 404)
             case _:
@@ -123,6 +130,13 @@ async def catalog(settings: ConsoleSettings) -> AsyncIterator[Peer]:
 async def deployer(settings: ConsoleSettings) -> AsyncIterator[Peer]:
     peer = Peer()
     async with serving(_app(peer), settings.listen_port("deployer")):
+        yield peer
+
+
+@pytest.fixture
+async def governor(settings: ConsoleSettings) -> AsyncIterator[Peer]:
+    peer = Peer()
+    async with serving(_app(peer), settings.listen_port("governor")):
         yield peer
 
 

@@ -11,6 +11,7 @@ import httpx
 import orjson
 import pytest
 
+from services.console.settings import ConsoleSettings
 from services.kit.kafka import Connection
 from services.kit.provision import connect, endpoint_topics, ensure_topics
 from services.kit.testing import eventually
@@ -175,7 +176,7 @@ async def test_a_dead_letter_is_listed_with_its_reason_and_replayed_to_its_servi
 
     body = {"topic": "dlq.model.retired", "records": [{"partition": partition, "offset": offset}]}
     done = await as_("engineer").post("/v1/dead-letters/replay", json=body)
-    assert done.json() == {"topic": "dlq.model.retired", "replayed": 1}
+    assert done.json() == {"topic": "dlq.model.retired", "replayed": 1, "left": 0}
     topic = await _latest_of(as_, "model.retired")
     assert topic["key"] == "key"
     letters = (await as_("engineer").get("/v1/dead-letters", params={"topic": "model.retired"})).json()["items"]
@@ -225,6 +226,74 @@ async def test_dead_letters_of_another_unit_are_neither_shown_nor_replayed(as_: 
     assert not [letter for letter in shown if letter["unit"] != "wealth"]
     body = {"topic": "dlq.model.retired", "records": [{"partition": partition, "offset": offset}]}
     assert (await as_("other-unit").post("/v1/dead-letters/replay", json=body)).status_code == 403
+
+
+async def test_others_dead_letters_crowd_nobodys_out(as_: Client, say: Say) -> None:
+    """Of what the caller may see so many, not so many of which the caller may see some."""
+    marks = [f"old {uuid4().hex}" for _ in range(3)]
+    for mark in marks:
+        await say("dlq.model.retired", RETIRED, **dead("wealth", mark))
+    for _ in range(7):
+        await say("dlq.model.retired", RETIRED, **dead("retail", "newer"))
+    params: dict[str, Any] = {"topic": "model.retired", "limit": 2}
+    first = (await as_("other-unit").get("/v1/dead-letters", params=params)).json()
+    assert [each["reason"] for each in first["items"]] == [marks[2], marks[1]]
+    second = (await as_("other-unit").get("/v1/dead-letters", params=params | {"cursor": first["next"]})).json()
+    assert second["items"][0]["reason"] == marks[0]
+    told = (await as_("other-unit").get("/v1/dead-letters", params={"cursor": "yesterday"})).json()
+    assert (told["status"], told["field"]) == (422, "cursor")
+
+
+async def test_every_dead_letter_of_every_topic_comes_once_page_by_page(as_: Client, say: Say) -> None:
+    for number in range(9):
+        topic = ("model.retired", "usecase.registered", "model.registered")[number % 3]
+        headers = dead("retail", f"number {number}") | {"__connect.errors.topic": topic}
+        await say(f"dlq.{topic}", RETIRED, **headers)
+
+    async def places(limit: int) -> list[tuple[str, int]]:
+        found: list[tuple[str, int]] = []
+        cursor: dict[str, str] = {}
+        while True:
+            page = (await as_("admin").get("/v1/dead-letters", params={"limit": limit} | cursor)).json()
+            found += [(each["topic"], each["offset"]) for each in page["items"]]
+            if not page["next"]:
+                return found
+            cursor = {"cursor": page["next"]}
+
+    whole = await places(500)
+    assert len(set(whole)) == len(whole) >= 9
+    assert await places(4) == whole
+
+
+async def test_who_sees_many_endpoints_sees_the_topics_of_all(
+    as_: Client, deployer: Peer, home: Path, kafka: Path
+) -> None:
+    names = [f"many-{number:03}-{uuid4().hex[:6]}" for number in range(201)]
+    token = (home / "tokens" / "engineer.jwt").read_text()
+    deployer.endpoints |= dict.fromkeys(names, token)
+    admin = connect(Connection.read(kafka).properties)
+    await asyncio.to_thread(ensure_topics, admin, endpoint_topics(names[-1]))
+    listed = {each["topic"] for each in (await as_("engineer").get("/v1/topics")).json()["items"]}
+    assert f"inference.requested.{names[-1]}" in listed
+
+
+async def test_a_letter_that_cannot_be_replayed_holds_up_no_other(as_: Client, say: Say) -> None:
+    topic, sound = "dlq.usecase.registered", {"__connect.errors.topic": "usecase.registered"}
+    before = (await as_("admin").post("/v1/dead-letters/replay", json={"topic": topic})).json()["left"]
+    await say(topic, b"{}", **dead("retail", "forged") | {"__connect.errors.topic": "approval.granted"})
+    await say(topic, b"", **dead("retail", "large") | sound | {"fairlead-value-left-out": "2000000"})
+    await say(topic, b"{}", **dead("retail", "sound") | sound)
+    answer = await as_("engineer").post("/v1/dead-letters/replay", json={"topic": topic})
+    assert answer.json() == {"topic": topic, "replayed": 1, "left": before + 2}
+
+
+async def test_replaying_all_reaches_behind_the_newest_thousand(as_: Client, say: Say) -> None:
+    topic = "dlq.retraining.completed"
+    headers = dead("retail", "x") | {"__connect.errors.topic": "retraining.completed"}
+    await asyncio.gather(*(say(topic, b"{}", partition=0, **headers) for _ in range(1_200)))
+    answer = await as_("engineer").post("/v1/dead-letters/replay", json={"topic": topic})
+    assert answer.json()["replayed"] == 1_200
+    assert (await as_("engineer").post("/v1/dead-letters/replay", json={"topic": topic})).json()["replayed"] == 0
 
 
 async def test_topics_of_another_units_endpoint_are_not_there(
@@ -303,6 +372,17 @@ async def test_a_request_reaches_its_service_unchanged(as_: Client, catalog: Pee
     assert "cookie" not in request.headers
 
 
+@pytest.mark.parametrize("given", [{}, {"fairlead-correlation-id": "the-clients-own-story"}])
+async def test_the_story_that_an_answer_names_is_the_one_in_which_the_service_acts(
+    as_: Client, catalog: Peer, given: dict[str, str]
+) -> None:
+    answer = await as_("engineer").post("/v1/models", content=b"x", headers=given)
+    (acted,) = catalog.seen[-1][0].headers.getlist("fairlead-correlation-id")
+    assert acted == answer.headers["fairlead-correlation-id"] == given.get("fairlead-correlation-id", acted)
+    page = await as_("engineer").get("/models")
+    assert catalog.seen[-1][0].headers["fairlead-correlation-id"] == page.headers["fairlead-correlation-id"]
+
+
 async def test_an_upload_is_passed_on_in_pieces_not_gathered(as_: Client, catalog: Peer) -> None:
     async def pieces() -> AsyncIterator[bytes]:
         for _ in range(40):
@@ -345,14 +425,65 @@ async def test_a_service_that_is_away_is_named(as_: Client) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "status", "says"),
+    [
+        ("POST", "/v1/approvals/x/decision", 502, "whether this was done is not known"),
+        ("POST", "/v2/models/credit/infer", 502, "whether this was done is not known"),
+        ("GET", "/v1/approvals", 503, "went away before it answered"),
+    ],
+)
+async def test_nobody_is_told_that_nothing_was_done_where_that_is_not_known(
+    as_: Client, settings: ConsoleSettings, method: str, path: str, status: int, says: str
+) -> None:
+    """A service that dies with the request in hand may have done it."""
+
+    async def die(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.close()
+
+    servers = [
+        await asyncio.start_server(die, "127.0.0.1", settings.listen_port(name)) for name in ("governor", "scorer")
+    ]
+    try:
+        answer = await as_("compliance").request(method, path)
+    finally:
+        for server in servers:
+            server.close()
+    assert (answer.status_code, says in answer.text, "nothing was done" in answer.text) == (status, True, False)
+
+
 async def test_what_no_service_answers_is_not_found(as_: Client) -> None:
     assert (await as_("admin").get("/v1/secrets")).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("said", "status"),
+    [
+        ({"sec-fetch-site": "same-origin", "origin": "null"}, 303),
+        ({"origin": "http://{here}"}, 303),
+        ({}, 303),
+        ({"sec-fetch-site": "cross-site", "origin": "http://{here}"}, 403),
+        ({"sec-fetch-site": "same-site"}, 403),
+        ({"origin": "http://elsewhere.test"}, 403),
+        ({"origin": "null"}, 403),
+    ],
+)
+async def test_no_other_site_signs_a_person_in(as_: Client, home: Path, said: dict[str, str], status: int) -> None:
+    """Whoever works as somebody else unknowingly hands them what they upload."""
+    browser, token = as_(""), (home / "tokens" / "engineer.jwt").read_text().strip()
+    asked = await browser.get("/login", params={"token": token})
+    assert (asked.status_code, "set-cookie" in asked.headers) == (200, False)
+    assert "Sign in as engineer" in asked.text
+    headers = {name: value.format(here=browser.base_url.netloc.decode()) for name, value in said.items()}
+    answer = await browser.post("/login", data={"token": token}, headers=headers)
+    assert (answer.status_code, "set-cookie" in answer.headers) == (status, status == 303)
 
 
 async def test_a_cookie_cannot_write_without_the_pages_own_token(as_: Client, catalog: Peer, home: Any) -> None:
     browser = as_("")
     token = (home / "tokens" / "engineer.jwt").read_text()
-    signed_in = await browser.get("/login", params={"token": token})
+    signed_in = await browser.post("/login", data={"token": token})
     assert signed_in.status_code == 303
     assert (await browser.get("/v1/models")).text == "here"
     before = len(catalog.seen)
@@ -378,7 +509,7 @@ async def test_a_page_sends_strangers_to_the_door_and_back(as_: Client) -> None:
 
 async def test_pages_run_nothing_from_elsewhere(as_: Client, home: Any) -> None:
     browser = as_("")
-    await browser.get("/login", params={"token": (home / "tokens" / "admin.jwt").read_text()})
+    await browser.post("/login", data={"token": (home / "tokens" / "admin.jwt").read_text()})
     answer = await browser.get("/models")
     policy = answer.headers["content-security-policy"]
     assert "script-src 'self';" in policy
@@ -387,8 +518,25 @@ async def test_pages_run_nothing_from_elsewhere(as_: Client, home: Any) -> None:
     assert "catalog does not answer" in answer.text, "a page says which part is away and shows the rest"
 
 
+async def test_a_dispute_is_closed_with_what_was_found(as_: Client, governor: Peer, home: Path) -> None:
+    governor.alerts = [
+        {"id": str(uuid4()), "closable": closable, "state": "open", "severity": "critical", "title": "Look here"}
+        for closable in (True, False)
+    ]
+    browser = as_("")
+    await browser.post("/login", data={"token": (home / "tokens" / "compliance.jwt").read_text()})
+    page = (await browser.get("/alerts")).text
+    dispute, gap = (alert["id"] for alert in governor.alerts)
+    assert (f"/alerts/{dispute}/close" in page, f"/alerts/{gap}/close" in page) == (True, False)
+    csrf = page.partition('name="csrf" content="')[2].partition('"')[0]
+    found = {"reason": "set back by an operator"}
+    await browser.post(f"/alerts/{dispute}/close", data=found, headers={"x-csrf-token": csrf})
+    (told,) = [(request, body) for request, body in governor.seen if request.method == "POST"]
+    assert (told[0].url.path, orjson.loads(told[1])) == (f"/v1/alerts/{dispute}/close", found)
+
+
 async def test_every_page_stands_while_the_services_are_away(as_: Client, home: Any) -> None:
     browser = as_("")
-    await browser.get("/login", params={"token": (home / "tokens" / "admin.jwt").read_text()})
+    await browser.post("/login", data={"token": (home / "tokens" / "admin.jwt").read_text()})
     for path in ("/", "/models", "/endpoints", "/topics", "/approvals", "/alerts", "/audit", "/dead-letters"):
         assert (await browser.get(path)).status_code == 200, path

@@ -37,11 +37,11 @@ class House:
 
     async def hear(
         self, event: Event, unit: str = "retail", id: str | None = None, *, said_at: datetime | None = None,
-        story: str | None = None,
+        story: str | None = None, source: str = "/fairlead/test",
     ) -> str:  # fmt: skip
         """Deliver an event as the bus does; answers its id. A repeat has no effect."""
         about = Envelope(
-            id=id or str(uuid7()), source="/fairlead/test", type=event.type(), subject=event.key,
+            id=id or str(uuid7()), source=source, type=event.type(), subject=event.key,
             time=said_at or now(), dataschema=event.schema_id(), unit=unit, actor="test",
             correlation_id=story or str(uuid7()), traceparent="",
         )  # fmt: skip
@@ -56,6 +56,11 @@ class House:
         finally:
             bus._envelope.reset(token)
         return about.id
+
+    async def fire_timers(self) -> None:
+        """What the governor does every few seconds, and when told that some process is due."""
+        with use(Context(system("governor"))):
+            await self.governor.life_cycle.wake_all()
 
     async def asked(self, **changes: Any) -> DeploymentRequested:
         """A sound request, with all that it refers to."""

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import orjson
 import pytest
 
-from contracts import AlertRaised, RetrainingRequested
+from contracts import AlertRaised, AlertResolved, RetrainingRequested
 from services.governor.usecases.approvals import evidence_digest
 from services.kit.ids import now
 from services.kit.inputs import as_cursor
@@ -238,6 +238,50 @@ async def test_an_alert_gets_one_owner(house: House) -> None:
         assert (await http.post(path)).status_code == 409
     async with house.client("executive", "*") as http:
         assert (await http.post(path)).status_code == 403
+
+
+async def test_a_long_history_is_told_in_parts_that_say_so(house: House) -> None:
+    await house.hear(model())
+    await books.record(house, *(books.row(number, subject="credit") for number in range(1, 6)))
+    cursor, numbers, pages = None, list[int](), list[str]()
+    async with house.client("compliance", "*") as http:
+        while True:
+            params = {"model": "credit", "limit": 2} | ({"cursor": cursor} if cursor else {})
+            part = (await http.get("/v1/reports/history", params=params)).json()
+            numbers += [fact["number"] for fact in part["facts"]]
+            pages.append(part["markdown"])
+            if not (cursor := part["next"]):
+                break
+    assert numbers == [1, 2, 3, 4, 5]
+    assert ["not all" in page for page in pages] == [True, True, False]
+
+
+async def test_a_dispute_ends_when_compliance_says_what_was_found(house: House) -> None:
+    await books.record(house, books.row(1))
+    await books.record(house, books.row(1, actor="mallory"))
+    (alarm,) = await house.said(AlertRaised)
+    await house.hear(alarm, "*", source="/fairlead/governor")
+    other = AlertRaised(alert_id=uuid4(), subject="x", kind="slow", severity="info", title="t", detail="d", todo="t")
+    await house.hear(other)
+    assert isinstance(alarm, AlertRaised)
+    path, reason = f"/v1/alerts/{alarm.alert_id}/close", {"reason": "set back by an operator, rows compared"}
+    async with house.client("engineer", "*") as http:
+        assert (await http.post(path, json=reason)).status_code == 403
+    async with house.client("compliance", "retail") as http:
+        assert (await http.post(path, json=reason)).status_code == 404
+    async with house.client("compliance", "*") as http:
+        assert (await http.post(path, json={})).status_code == 422
+        assert (await http.post(f"/v1/alerts/{other.alert_id}/close", json=reason)).status_code == 409
+        listed = (await http.get("/v1/alerts")).json()["items"]
+        assert {alert["kind"]: alert["closable"] for alert in listed} == {"ledger-dispute": True, "slow": False}
+        closed = (await http.post(path, json=reason)).json()
+        assert (await http.post(path, json=reason)).status_code == 409
+    assert (closed["state"], closed["resolution"]) == ("resolved", f"compliance: {reason['reason']}")
+    (over,) = await house.said(AlertResolved)
+    assert isinstance(over, AlertResolved)
+    assert over.alert_id == alarm.alert_id
+    (recorded,) = [row for row in await house.audit() if row.action == "alert.resolved"]
+    assert (recorded.actor, recorded.detail) == ("compliance", {"kind": "ledger-dispute"} | reason)
 
 
 async def test_the_ledger_is_read_checked_and_taken_away(house: House) -> None:

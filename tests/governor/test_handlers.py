@@ -24,7 +24,8 @@ from contracts import (
     Training,
 )
 from services.governor.usecases.approvals import evidence_digest
-from services.kit.context import Context, system, use
+from services.kit.alerts import alert_id
+from services.kit.context import Context, use
 from services.kit.errors import Conflict, NotYet
 from services.kit.ids import now
 from services.kit.signing import KeyRing, canonical
@@ -119,6 +120,7 @@ async def test_a_rollout_ends_the_process_and_a_repeat_changes_nothing(house: Ho
 async def test_a_retired_model_is_not_approved_any_more(house: House) -> None:
     await house.asked()
     await house.hear(ModelRetired(model="credit", version=1, retired_by="compliance", reason="flaw"))
+    await house.fire_timers()
     event = (await house.said())[-1]
     assert isinstance(event, ApprovalRejected)
     assert "retired meanwhile: flaw" in event.reason
@@ -131,6 +133,7 @@ async def test_a_retired_model_is_not_approved_any_more(house: House) -> None:
 async def test_a_retirement_before_its_model_waits(house: House) -> None:
     with pytest.raises(NotYet):
         await house.hear(ModelRetired(model="credit", version=1, retired_by="compliance", reason="flaw"))
+    await house.fire_timers()
 
 
 async def test_mail_that_the_process_does_not_wait_for_is_kept(house: House) -> None:
@@ -140,6 +143,7 @@ async def test_mail_that_the_process_does_not_wait_for_is_kept(house: House) -> 
     with use(Context(person("compliance"))):
         await house.governor.approvals.decide(approval, person("compliance"), "grant", "fine")
     await house.hear(ModelRetired(model="credit", version=1, retired_by="compliance", reason="flaw"))
+    await house.fire_timers()
     assert [row["message"] for row in await house.rows("SELECT message FROM mailbox")] == ["model.retired"]
     (row,) = await house.rows("SELECT state, awaits FROM process")
     assert row["state"] == "running"
@@ -272,6 +276,7 @@ async def test_what_a_timer_or_a_retirement_moves_belongs_to_the_story_too(house
     await house.hear(deployment(), story="the-story")
     retired = ModelRetired(model="credit", version=1, retired_by="compliance", reason="flaw")
     await house.hear(retired, story="the retirement")
+    await house.fire_timers()
     assert {row.correlation_id for row in await house.audit()} == {"the-story"}
 
 
@@ -287,6 +292,7 @@ async def test_a_life_cycle_that_cannot_go_on_stops_no_other_and_is_told(house: 
     before = await house.rows("SELECT workflow FROM process WHERE endpoint = 'broken'")
     await house.rows(spoil)
     await house.hear(ModelRetired(model="credit", version=1, retired_by="compliance", reason="flaw"))
+    await house.fire_timers()
     states = {row["endpoint"]: row["state"] for row in await house.rows("SELECT endpoint, state FROM process")}
     assert states == {"broken": "running", "sound": "ended"}
     (alert,) = await house.said(AlertRaised)
@@ -298,12 +304,59 @@ async def test_a_life_cycle_that_cannot_go_on_stops_no_other_and_is_told(house: 
         "UPDATE process SET due = now(), workflow = CAST(:workflow AS jsonb) WHERE endpoint = 'broken'",
         workflow=orjson.dumps(before[0]["workflow"]).decode(),
     )
-    with use(Context(system("governor"))):
-        await house.governor.life_cycle.wake_all()
+    await house.fire_timers()
     assert await house.rows("SELECT 1 FROM process WHERE state = 'running'") == []
     (over,) = await house.said(AlertResolved)
     assert isinstance(over, AlertResolved)
     assert over.alert_id == alert.alert_id
+
+
+async def test_whatever_moves_a_stuck_life_cycle_on_ends_its_alert(house: House) -> None:
+    """A person or an event may be faster than the timer; then no timer is due any more that could tell."""
+    asked = await house.asked()
+    await house.execute("UPDATE process SET stuck = true")
+    with use(Context(person("compliance"))):
+        await house.governor.approvals.decide(await house.approval_of(asked), person("compliance"), "reject", "no")
+    (over,) = await house.said(AlertResolved)
+    (process,) = await house.rows("SELECT id, stuck FROM process")
+    assert isinstance(over, AlertResolved)
+    assert (over.alert_id, process["stuck"]) == (alert_id("process-stuck", str(process["id"])), False)
+
+
+async def test_a_retirement_calls_the_timers_once_it_is_committed(house: House) -> None:
+    """Moving processes on within the handler would make a dead letter of a retirement that is done already."""
+    await house.asked()
+    job = asyncio.create_task(house.governor.life_cycle.wake_due())
+    try:
+        await asyncio.sleep(0.5)  # it looked once and waits for its timer now
+        await house.hear(ModelRetired(model="credit", version=1, retired_by="compliance", reason="flaw"))
+        assert await house.rows("SELECT 1 FROM process WHERE state = 'ended'") == []
+        async with asyncio.timeout(10):
+            while not await house.rows("SELECT 1 FROM process WHERE state = 'ended'"):
+                await asyncio.sleep(0.05)
+    finally:
+        job.cancel()
+
+
+async def test_an_alarm_of_a_drift_is_said_like_every_alert_and_counted_once(house: House) -> None:
+    await house.in_business()
+    await house.hear(drift())
+    (alarm,) = await house.said(AlertRaised)
+    await house.hear(alarm, source="/fairlead/governor")
+    (alert,) = await house.rows("SELECT id, unit, source, times FROM alert")
+    assert isinstance(alarm, AlertRaised)
+    assert (alarm.kind, alarm.alert_id) == ("drift", alert["id"])
+    assert (alert["unit"], alert["source"], alert["times"]) == ("retail", "/fairlead/governor", 1)
+    (granted,) = await house.said(ApprovalGranted)
+    assert isinstance(granted, ApprovalGranted)
+    for revision in (2, 3):
+        await house.hear(changed(granted.grant, revision=revision, state="removed", variants=()))
+    (over,) = await house.said(AlertResolved)
+    assert isinstance(over, AlertResolved)
+    assert (over.alert_id, over.reason) == (alarm.alert_id, "credit-live was removed")
+    await house.hear(over, source="/fairlead/governor")
+    (alert,) = await house.rows("SELECT state, resolution FROM alert")
+    assert alert == {"state": "resolved", "resolution": "credit-live was removed"}
 
 
 async def test_a_drift_of_an_endpoint_that_is_not_known_yet_waits(house: House) -> None:

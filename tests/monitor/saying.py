@@ -105,7 +105,7 @@ async def buried(settings: Settings, service: str, topic: str, ids: Iterable[str
     """A service's dead letters of some records, by their keys, as the console reads them."""
     console = Connection.read(settings.home / "secrets" / "kafka" / "console.properties")
     keys = {id.encode() for id in ids}
-    waiting = await DeadLetters(console).waiting([f"dlq.{topic}"], 1_000)
+    waiting, _ = await DeadLetters(console).waiting([f"dlq.{topic}"], 1_000)
     return [letter for letter in waiting if letter.service == service and letter.record.key in keys]
 
 

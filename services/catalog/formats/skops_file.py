@@ -14,16 +14,9 @@ from skops.io.exceptions import UntrustedTypesFoundException
 
 from contracts import Datatype, TensorSpec
 from services.kit.errors import Invalid
+from services.kit.skops_types import strangers
 
 from . import Opened, Tensors
-
-TRUSTED_TYPES = frozenset({
-    "sklearn.tree._tree.Tree",
-    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
-    "sklearn.ensemble._hist_gradient_boosting.binning._BinMapper",
-})  # fmt: skip
-"""Compiled parts of scikit-learn's trees, which skops leaves to the reader to trust. They run no code of the file,
-but check little of its arrays; so scikit-learn models are built in the sandbox only, here and in the scorer."""
 
 _DATATYPES: dict[str, Datatype] = {
     "i": "INT64", "u": "INT64", "b": "BOOL", "f": "FP64", "U": "BYTES", "S": "BYTES", "O": "BYTES",
@@ -57,11 +50,10 @@ def open_model(path: Path, columns: int, prediction: str | None, score: str | No
     try:
         with zipfile.ZipFile(path) as archive:
             environment["made_with"] = f"skops {json.loads(archive.read('schema.json'))['_skops_version']}"[:100]
-        untrusted = set(skops.io.get_untrusted_types(file=path)) - TRUSTED_TYPES
-        if untrusted:
-            findings = [f"type {name[:200]} is not trusted" for name in sorted(untrusted)]
+        asked = skops.io.get_untrusted_types(file=path)
+        if findings := [f"type {name[:200]} is not trusted" for name in strangers(asked)]:
             return Opened(None, prediction or "label", score, findings, environment)
-        estimator = skops.io.load(path, trusted=sorted(TRUSTED_TYPES))
+        estimator = skops.io.load(path, trusted=asked)
     except _BROKEN as error:
         reason = " ".join(str(error).split())[:300]
         raise Invalid(

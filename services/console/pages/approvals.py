@@ -11,6 +11,7 @@ from .shell import Person, Shell
 
 
 def router(shell: Shell) -> APIRouter:
+    """`/approvals`."""
     api = APIRouter(include_in_schema=False)
 
     @api.get("/approvals")

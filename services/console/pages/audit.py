@@ -7,6 +7,7 @@ from .shell import Person, Shell
 
 
 def router(shell: Shell) -> APIRouter:
+    """`/audit`."""
     api = APIRouter(include_in_schema=False)
 
     @api.get("/audit")

@@ -14,6 +14,7 @@ _WINDOWS = 200
 
 
 def router(shell: Shell) -> APIRouter:
+    """`/endpoints` and the page of each."""
     api = APIRouter(include_in_schema=False)
     ask = shell.gateway.ask
 

@@ -13,6 +13,7 @@ from .shell import Person, Shell
 
 
 def router(shell: Shell) -> APIRouter:
+    """`/models`, the page of each, and of each version."""
     api = APIRouter(include_in_schema=False)
 
     @api.get("/models")

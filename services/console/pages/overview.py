@@ -22,6 +22,7 @@ _RECENT = 12
 
 
 def router(shell: Shell) -> APIRouter:
+    """`/`, and the parts of pages that refresh themselves."""
     api = APIRouter(include_in_schema=False)
 
     @api.get("/")

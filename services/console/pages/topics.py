@@ -17,6 +17,7 @@ _PEEK = 30
 
 
 def router(shell: Shell) -> APIRouter:
+    """`/topics`, the page of each, and `/dead-letters`."""
     api = APIRouter(include_in_schema=False)
     console = shell.console
 
@@ -36,8 +37,9 @@ def router(shell: Shell) -> APIRouter:
                           name=topic, title=topic)  # fmt: skip
 
     @api.get("/dead-letters")
-    async def letters(request: Request, me: Person, topic: str = "") -> HTMLResponse:
-        return shell.page(request, "letters.html", **await _letters(shell, request, me, topic), title="Dead letters")
+    async def letters(request: Request, me: Person, topic: str = "", cursor: str = "") -> HTMLResponse:
+        facts = await _letters(shell, request, me, topic, cursor)
+        return shell.page(request, "letters.html", **facts, title="Dead letters")
 
     @api.post("/dead-letters/replay")
     async def replay(
@@ -50,7 +52,7 @@ def router(shell: Shell) -> APIRouter:
     ) -> HTMLResponse:
         places = None if partition is None or offset is None else [(partition, offset)]
         answer = await tried(console.replay(me, request, topic, places))
-        done = f"{answer.data} of {topic} given out again." if answer.ok else ""
+        done = _done(topic, *answer.data) if answer.ok else ""
         return shell.page(
             request, "letter_list.html", **await _letters(shell, request, me, shown), answer=answer, done=done
         )
@@ -58,10 +60,17 @@ def router(shell: Shell) -> APIRouter:
     return api
 
 
-async def _letters(shell: Shell, request: Request, me: Caller, topic: str) -> dict[str, Any]:
-    found = await tried(shell.console.dead_letters(me, request, topic or None, 200))
-    letters = Answer([LetterView.of(letter) for letter in found.data], found.status, found.problem)
-    return {"letters": letters, "topic": topic, "waiting": sorted({x.topic for x in letters.data if not x.replayed})}
+async def _letters(shell: Shell, request: Request, me: Caller, topic: str, cursor: str = "") -> dict[str, Any]:
+    told = await tried(shell.console.dead_letters(me, request, topic or None, 200, cursor or None))
+    found, older = told.data if told.ok else ([], None)
+    letters = Answer([LetterView.of(letter) for letter in found], told.status, told.problem)
+    waiting = sorted({x.topic for x in letters.data if not x.replayed})
+    return {"letters": letters, "topic": topic, "waiting": waiting, "older": older, "below": cursor}
+
+
+def _done(topic: str, replayed: int, left: int) -> str:
+    more = f" {left} cannot be: they name no source or were too large to be kept." if left else ""
+    return f"{replayed} of {topic} given out again.{more}"
 
 
 def _groups(found: Answer) -> list[tuple[str, list[TopicState]]]:

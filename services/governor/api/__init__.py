@@ -9,6 +9,7 @@ from . import alerts, approvals, audit, identity, processes, reports
 
 
 def routers(settings: GovernorSettings, governor: Governor) -> list[APIRouter]:
+    """All routes of the governor."""
     return [
         approvals.router(governor.approvals),
         processes.router(governor.reports, governor.retrainings),

@@ -41,13 +41,24 @@ class AlertView(BaseModel):
     acknowledged_at: datetime | None
     resolved_at: datetime | None
     resolution: str | None
+    closable: bool
+    """Whether it waits for a person to end it: all others end when what they tell of is over."""
 
 
 class AcknowledgeBody(Body):
+    """What whoever takes care of an alert has to say."""
+
     comment: Reason | None = None
 
 
+class CloseBody(Body):
+    """What was found; it is audited."""
+
+    reason: Reason
+
+
 def router(alerts: Alerts) -> APIRouter:
+    """`/v1/alerts`."""
     routes = new_router(prefix="/v1/alerts", tags=["alerts"])
 
     @routes.get("")
@@ -66,5 +77,10 @@ def router(alerts: Alerts) -> APIRouter:
     async def acknowledge(id: UUID, caller: Who, body: AcknowledgeBody | None = None) -> AlertView:
         allow(caller, "alert.acknowledge")
         return AlertView.model_validate(await alerts.acknowledge(id, caller, body.comment if body else None))
+
+    @routes.post("/{id}/close")
+    async def close(id: UUID, caller: Who, body: CloseBody) -> AlertView:
+        allow(caller, "alert.close")
+        return AlertView.model_validate(await alerts.close(id, caller, body.reason))
 
     return routes

@@ -45,15 +45,20 @@ class ApprovalView(BaseModel):
 
 
 class DecisionBody(Body):
+    """A person's answer to a request, and why."""
+
     decision: Literal["grant", "reject"]
     reason: Reason
 
 
 class ReasonBody(Body):
+    """Why a grant no longer stands."""
+
     reason: Reason
 
 
 def router(approvals: Approvals) -> APIRouter:
+    """`/v1/approvals`."""
     routes = new_router(prefix="/v1/approvals", tags=["approvals"])
 
     @routes.get("")

@@ -37,6 +37,8 @@ class EntryView(BaseModel):
 
 
 class BadRecord(BaseModel):
+    """The first record that is not as it was sealed, and what is wrong with it."""
+
     position: int
     reason: str
 
@@ -55,6 +57,7 @@ class Verdict(BaseModel):
 
 
 def router(ledger: Ledger) -> APIRouter:
+    """`/v1/audit`."""
     routes = new_router(prefix="/v1/audit", tags=["audit"])
 
     @routes.get("")

@@ -11,6 +11,7 @@ from services.kit.tokens import ALGORITHM, ISSUER
 
 
 def router(settings: Settings) -> APIRouter:
+    """The embedded issuer's public documents, open to everybody."""
     routes = APIRouter(prefix="/.well-known", tags=["identity"])
 
     @routes.get("/openid-configuration")

@@ -52,18 +52,24 @@ class StepView(BaseModel):
 
 
 class ProcessDetail(ProcessView):
+    """An instance with its way through the diagram."""
+
     steps: tuple[StepView, ...]
     approval_id: UUID | None
     policy_version: str | None
 
 
 class TemplateView(BaseModel):
+    """A life cycle that can be followed."""
+
     name: str
     title: str
     gates: tuple[str, ...]
 
 
 class RetrainingBody(Body):
+    """Which endpoint's model shall be trained anew, and why."""
+
     endpoint: Name
     reason: Reason
     since: Annotated[Moment, Field(strict=False)] | None = None
@@ -71,8 +77,20 @@ class RetrainingBody(Body):
 
 
 def router(reports: Reports, retrainings: Retrainings) -> APIRouter:
+    """`/v1/processes`, `/v1/templates`, `/v1/policies`, `/v1/retrainings`."""
     routes = new_router(prefix="/v1", tags=["processes"])
+    _processes(routes, reports)
+    _rules(routes, reports)
 
+    @routes.post("/retrainings", status_code=202)
+    async def retrain(body: RetrainingBody, caller: Who) -> RetrainingRequested:
+        allow(caller, "retraining.request")
+        return await retrainings.ask(caller, body.endpoint, body.reason, body.since)
+
+    return routes
+
+
+def _processes(routes: APIRouter, reports: Reports) -> None:
     @routes.get("/processes")
     async def page(
         caller: Who,
@@ -98,6 +116,8 @@ def router(reports: Reports, retrainings: Retrainings) -> APIRouter:
             policy_version=process.facts.get("policy_version"),
         )
 
+
+def _rules(routes: APIRouter, reports: Reports) -> None:
     @routes.get("/templates")
     async def templates(caller: Who) -> Page[TemplateView]:
         allow(caller, "governance.read")
@@ -113,10 +133,3 @@ def router(reports: Reports, retrainings: Retrainings) -> APIRouter:
     async def policies(caller: Who, version: Text | None = None) -> dict[str, Any]:
         allow(caller, "governance.read")
         return await reports.policies(version)
-
-    @routes.post("/retrainings", status_code=202)
-    async def retrain(body: RetrainingBody, caller: Who) -> RetrainingRequested:
-        allow(caller, "retraining.request")
-        return await retrainings.ask(caller, body.endpoint, body.reason, body.since)
-
-    return routes

@@ -12,6 +12,8 @@ from services.kit.auth import allow
 from services.kit.http import Who
 from services.kit.service import router as new_router
 
+from .inputs import Text
+
 
 class Kpis(BaseModel):
     """The figures of what the caller may see. Times are seconds; None where nothing has happened yet."""
@@ -35,6 +37,7 @@ class Kpis(BaseModel):
 
 
 def router(reports: Reports) -> APIRouter:
+    """`/v1/kpis` and `/v1/reports`."""
     routes = new_router(prefix="/v1", tags=["reports"])
 
     @routes.get("/kpis")
@@ -48,9 +51,11 @@ def router(reports: Reports) -> APIRouter:
         caller: Who,
         model: Annotated[Name, Query()],
         format: Literal["json", "markdown"] = "json",
+        limit: Annotated[int, Query(ge=1, le=5000, description="Facts of the ledger at a time")] = 5000,
+        cursor: Text | None = None,
     ) -> Response:
         allow(caller, "audit.read")
-        told: dict[str, Any] = await reports.report(kind, model)
+        told: dict[str, Any] = await reports.report(kind, model, limit, cursor)
         if format == "markdown":
             return Response(told["markdown"], media_type="text/markdown; charset=utf-8")
         return JSONResponse(told)

@@ -92,6 +92,7 @@ class Approval:
         return self._decided("revoked", by.actor, reason, now)
 
     def signed(self, statement: Statement, signature: Signature) -> "Approval":
+        """With the grant that others verify."""
         return replace(self, grant=Grant(statement=statement, signature=signature))
 
     def _open_for(self, by: Decider, reason: str) -> None:

@@ -27,11 +27,17 @@ def markdown(history: Mapping[str, Any]) -> str:
     lines = [f"# History of {history['model']}", ""]
     sealed = history["ledger"]
     lines += [
-        f"From the audit ledger as of {history['generated_at']}: {len(history['facts'])} facts, "
-        f"sealed up to record {sealed['sealed']} of {sealed['records']}.", "",
+        f"From the audit ledger as of {history['generated_at']}: {len(history['facts'])} facts"
+        f"{_place(history)}, sealed up to record {sealed['sealed']} of {sealed['records']}.", "",
     ]  # fmt: skip
     lines += _versions(history["versions"]) + _approvals(history["approvals"]) + _facts(history["facts"])
     return "\n".join(lines) + "\n"
+
+
+def _place(history: Mapping[str, Any]) -> str:
+    """Which part of the facts this is, where it is not all of them: nobody shall take a part for the whole."""
+    behind = f" behind record {history['after']}" if history["after"] else ""
+    return behind + (f" (**not all**: more follow, with cursor={history['next']})" if history["next"] else "")
 
 
 def _versions(versions: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -52,9 +52,11 @@ class Policies:
 
     @property
     def gates(self) -> frozenset[str]:
+        """The names of the gates that have policies."""
         return frozenset(file.gate for file in self.files)
 
     def document(self) -> dict[str, Any]:
+        """The policies as people read them, under the version that grants name."""
         return {"version": self.version, "gates": [file.model_dump(mode="json") for file in self.files]}
 
     def judge(self, gate: str, facts: Mapping[str, Any]) -> list[Gate]:

@@ -97,6 +97,7 @@ class Template:
 
     @property
     def host_tasks(self) -> frozenset[str]:
+        """The ids of the service tasks: the governor has to do these."""
         return frozenset(n for n, spec in self._spec.task_specs.items() if isinstance(spec, HostTask))
 
     def start(self, data: Mapping[str, Any]) -> "Instance":
@@ -157,11 +158,13 @@ class Instance:
 
     @classmethod
     def restored(cls, state: dict[str, Any]) -> "Instance":
+        """An instance as `state` kept it."""
         workflow: Any = _SERIALIZER.from_dict(state)
         workflow.script_engine = _ENGINE
         return cls(workflow)
 
     def state(self) -> dict[str, Any]:
+        """All of the instance as plain JSON."""
         state: Any = _SERIALIZER.to_dict(self._workflow)
         return state
 
@@ -175,6 +178,7 @@ class Instance:
 
     @property
     def ended(self) -> bool:
+        """Whether nothing is left to do or to wait for."""
         return bool(self._workflow.is_completed())
 
     @property

@@ -9,6 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from contracts import AlertRaised
+from services.governor.domain.alert import ENDED_BY_A_PERSON
 
 _COLUMNS = """
     id, unit, subject, kind, severity, title, detail, todo, source, state, times, raised_at, last_at, retraining_id,
@@ -39,6 +40,11 @@ class Alert:
     acknowledged_at: datetime | None
     resolved_at: datetime | None
     resolution: str | None
+
+    @property
+    def closable(self) -> bool:
+        """Whether it waits for a person to end it."""
+        return self.state != "resolved" and self.kind in ENDED_BY_A_PERSON
 
 
 async def raised(session: AsyncSession, event: AlertRaised, unit: str, source: str, at: datetime) -> Alert:
@@ -91,14 +97,17 @@ async def release(session: AsyncSession, retraining_id: UUID) -> None:
 
 
 async def get(session: AsyncSession, id: UUID) -> Alert | None:
+    """The alert, where the caller may see it."""
     return await _one(session, "id = :id", {"id": id})
 
 
 async def lock(session: AsyncSession, id: UUID) -> Alert | None:
+    """The alert, held until the transaction ends."""
     return await _one(session, "id = :id FOR UPDATE", {"id": id})
 
 
 async def acknowledge(session: AsyncSession, id: UUID, owner: str, comment: str | None, at: datetime) -> None:
+    """Somebody takes care of an alert from now on."""
     update = """
         UPDATE alert SET state = 'acknowledged', owner = :owner, comment = :comment, acknowledged_at = :at
         WHERE id = :id

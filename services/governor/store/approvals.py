@@ -18,6 +18,7 @@ _COLUMNS = """
 
 
 async def insert(session: AsyncSession, approval: Approval) -> None:
+    """A new approval; each process has at most one."""
     statement = f"""
         INSERT INTO approval ({_COLUMNS}) VALUES (
             :id, :process_id, :deployment_id, :unit, :endpoint, :use_case, :model, :version, :digest, :requested_by,
@@ -28,6 +29,7 @@ async def insert(session: AsyncSession, approval: Approval) -> None:
 
 
 async def save(session: AsyncSession, approval: Approval) -> None:
+    """What was decided; what was asked never changes."""
     update = """
         UPDATE approval SET state = :state, decided_by = :decided_by, decided_at = :decided_at, reason = :reason,
             "grant" = CAST(:grant AS jsonb) WHERE id = :id
@@ -38,6 +40,7 @@ async def save(session: AsyncSession, approval: Approval) -> None:
 
 
 async def get(session: AsyncSession, id: UUID) -> Approval | None:
+    """The approval, where the caller may see it."""
     return await _one(session, "id = :id", {"id": id})
 
 
@@ -47,10 +50,12 @@ async def lock(session: AsyncSession, id: UUID) -> Approval | None:
 
 
 async def of_process(session: AsyncSession, process_id: UUID) -> Approval | None:
+    """The approval that a process asked for, held until the transaction ends."""
     return await _one(session, "process_id = :id FOR UPDATE", {"id": process_id})
 
 
 async def of_model(session: AsyncSession, model: str) -> list[Approval]:
+    """All approvals about a model, the oldest first."""
     select = f"SELECT {_COLUMNS} FROM approval WHERE model = :model ORDER BY requested_at"
     return [_approval(r) for r in (await session.execute(text(select), {"model": model})).mappings()]
 

@@ -12,6 +12,7 @@ from services.governor.domain.retraining import Live
 
 
 async def save_use_case(session: AsyncSession, event: UseCaseRegistered, at: datetime) -> None:
+    """A use case as the catalog told it."""
     upsert = """
         INSERT INTO use_case (use_case, unit, registered_at, document)
         VALUES (:use_case, :unit, :at, CAST(:document AS jsonb))
@@ -22,11 +23,13 @@ async def save_use_case(session: AsyncSession, event: UseCaseRegistered, at: dat
 
 
 async def use_case(session: AsyncSession, name: str) -> dict[str, Any] | None:
+    """A use case as the gates see it."""
     found = await session.execute(text("SELECT document FROM use_case WHERE use_case = :name"), {"name": name})
     return found.scalar()
 
 
 async def save_model(session: AsyncSession, event: ModelRegistered, at: datetime) -> None:
+    """A version as the catalog told it."""
     insert = """
         INSERT INTO model_version (model, version, unit, registered_at, document)
         VALUES (:model, :version, :unit, :at, CAST(:document AS jsonb)) ON CONFLICT (model, version) DO NOTHING
@@ -45,6 +48,7 @@ async def model(session: AsyncSession, name: str, version: int) -> dict[str, Any
 
 
 async def versions(session: AsyncSession, name: str) -> list[dict[str, Any]]:
+    """All versions of a model with their moments, in order."""
     select = """
         SELECT document, registered_at, serving_at, retired_at FROM model_version WHERE model = :model ORDER BY version
     """
@@ -52,6 +56,7 @@ async def versions(session: AsyncSession, name: str) -> list[dict[str, Any]]:
 
 
 async def retire(session: AsyncSession, name: str, version: int, at: datetime) -> bool:
+    """A version is out of service since then; answers whether it is known."""
     update = """
         UPDATE model_version SET retired_at = coalesce(retired_at, :at)
         WHERE model = :model AND version = :version RETURNING 1
@@ -110,11 +115,13 @@ async def now_serving(session: AsyncSession, endpoint: str, versions: tuple[int,
 
 
 async def keep_policy(session: AsyncSession, version: str, document: dict[str, Any]) -> None:
+    """Keep the policies under their version: a grant names it for ever."""
     insert = "INSERT INTO policy (version, document) VALUES (:version, CAST(:document AS jsonb)) ON CONFLICT DO NOTHING"
     await session.execute(text(insert), {"version": version, "document": orjson.dumps(document).decode()})
 
 
 async def policy(session: AsyncSession, version: str) -> dict[str, Any] | None:
+    """The policies of a version."""
     select = "SELECT document FROM policy WHERE version = :version"
     return (await session.execute(text(select), {"version": version})).scalar()
 

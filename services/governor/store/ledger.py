@@ -49,6 +49,7 @@ async def hold_head(session: AsyncSession) -> Head:
 
 
 async def head(session: AsyncSession) -> Head:
+    """The ledger's end, as it is now."""
     return await _head(session, "")
 
 
@@ -59,6 +60,7 @@ async def _head(session: AsyncSession, lock: str) -> Head:
 
 
 async def last_numbers(session: AsyncSession) -> dict[str, int]:
+    """Up to which number the ledger holds each service's rows."""
     found = await session.execute(text("SELECT service, number FROM ledger_writer"))
     return {row.service: row.number for row in found}
 
@@ -71,6 +73,7 @@ async def stored(session: AsyncSession, service: str, numbers: Iterable[int]) ->
 
 
 async def waiting(session: AsyncSession, service: str) -> dict[int, bytes]:
+    """The rows of a service behind a gap, by number."""
     select = "SELECT number, content FROM ledger_waiting WHERE service = :service"
     return {row.number: row.content for row in await session.execute(text(select), {"service": service})}
 
@@ -146,6 +149,7 @@ async def closed_gaps(session: AsyncSession) -> list[str]:
 
 
 async def tell_gap(session: AsyncSession, service: str, told: bool) -> None:
+    """Remember whether a gap of a service was told."""
     upsert = """
         INSERT INTO ledger_writer (service, number, gap_told) VALUES (:service, 0, :told)
         ON CONFLICT (service) DO UPDATE SET gap_told = :told
@@ -164,11 +168,13 @@ async def unsealed(session: AsyncSession, after: int) -> tuple[int, float] | Non
 
 
 async def contents(session: AsyncSession, after: int, upto: int) -> list[bytes]:
+    """The records of (after, upto], in order."""
     select = "SELECT content FROM ledger_record WHERE position > :after AND position <= :upto ORDER BY position"
     return list((await session.scalars(text(select), {"after": after, "upto": upto})).all())
 
 
 async def seal(session: AsyncSession, document: dict[str, Any], sealed_at: datetime) -> None:
+    """Keep a checkpoint and mark the ledger as sealed up to it."""
     insert = """
         INSERT INTO ledger_checkpoint (position, head, sealed_at, document)
         VALUES (:position, :head, :sealed_at, CAST(:document AS jsonb))
@@ -200,10 +206,12 @@ async def checkpoints(session: AsyncSession, after: int, limit: int, *, leaves: 
 
 
 async def last_checkpoint(session: AsyncSession) -> int:
+    """The position of the newest checkpoint in the database; 0 where there is none."""
     return (await session.scalars(text("SELECT coalesce(max(position), 0) FROM ledger_checkpoint"))).one()
 
 
 async def hash_at(session: AsyncSession, position: int) -> str | None:
+    """The hash of the record at a position; None where there is none."""
     select = "SELECT hash FROM ledger_record WHERE position = :position"
     return (await session.scalars(text(select), {"position": position})).first()
 
@@ -243,14 +251,15 @@ async def page(
     return [Entry(**r) for r in found.mappings()]
 
 
-async def history(session: AsyncSession, model: str, limit: int) -> list[Entry]:
-    """What the ledger holds of a model: its own rows, and those of the stories in which it was asked for."""
+async def history(session: AsyncSession, model: str, after: int, limit: int) -> list[Entry]:
+    """What the ledger holds of a model behind a position: its own rows, and those of the stories in which it was asked for."""
     select = f"""
         SELECT {_LISTED} FROM ledger_record
-        WHERE correlation_id IN (
+        WHERE position > :after AND (correlation_id IN (
                 SELECT correlation_id FROM ledger_record WHERE subject = :model AND action LIKE 'model.%'
                 UNION SELECT correlation_id FROM process WHERE model = :model)
-           OR (subject = :model AND (action LIKE 'model.%' OR action LIKE 'retraining.%'))
+           OR (subject = :model AND (action LIKE 'model.%' OR action LIKE 'retraining.%')))
         ORDER BY position LIMIT :limit
     """
-    return [Entry(**r) for r in (await session.execute(text(select), {"model": model, "limit": limit})).mappings()]
+    found = await session.execute(text(select), {"model": model, "after": after, "limit": limit})
+    return [Entry(**row) for row in found.mappings()]

@@ -45,6 +45,7 @@ class Process:
 
 
 async def insert(session: AsyncSession, process: Process) -> None:
+    """A new process."""
     statement = f"""
         INSERT INTO process ({_COLUMNS}) VALUES (
             :id, :unit, :template, :state, :outcome, :endpoint, :use_case, :model, :version, :deployment_id,
@@ -55,6 +56,7 @@ async def insert(session: AsyncSession, process: Process) -> None:
 
 
 async def save(session: AsyncSession, process: Process) -> None:
+    """Where a process stands now; what it is about never changes."""
     update = """
         UPDATE process SET state = :state, outcome = :outcome, facts = CAST(:facts AS jsonb),
             workflow = CAST(:workflow AS jsonb), awaits = :awaits, due = :due, ended_at = :ended_at WHERE id = :id
@@ -70,14 +72,17 @@ async def lock(session: AsyncSession, id: UUID) -> Process | None:
 
 
 async def get(session: AsyncSession, id: UUID) -> Process | None:
+    """The process, where the caller may see it."""
     return await _one(session, "id = :id", {"id": id})
 
 
 async def of_deployment(session: AsyncSession, deployment_id: UUID) -> Process | None:
+    """The process of a request for a deployment."""
     return await _one(session, "deployment_id = :id", {"id": deployment_id})
 
 
 async def of_retraining(session: AsyncSession, retraining_id: UUID) -> Process | None:
+    """The process of a retraining."""
     return await _one(session, "retraining_id = :id AND template = 'retraining'", {"id": retraining_id})
 
 
@@ -106,6 +111,7 @@ async def under_way(session: AsyncSession, endpoint: str) -> UnderWay | None:
 
 
 async def due(session: AsyncSession) -> list[UUID]:
+    """The running processes whose time has come, at most 100, the longest overdue first."""
     select = "SELECT id FROM process WHERE state = 'running' AND due <= now() ORDER BY due LIMIT 100"
     return list((await session.scalars(text(select))).all())
 

@@ -3,8 +3,10 @@
 from uuid import UUID
 
 from contracts import AlertRaised, AlertResolved
+from services.governor.domain.alert import check_closing
 from services.governor.store import alerts as store
 from services.governor.store.alerts import Alert
+from services.kit.auth import allow
 from services.kit.bus import current_envelope
 from services.kit.context import Caller
 from services.kit.db import Database
@@ -12,6 +14,7 @@ from services.kit.errors import Conflict, NotFound, NotYet
 from services.kit.http import Page, page
 from services.kit.ids import now
 
+from . import alarms
 from .places import moment_and_id, place
 
 
@@ -22,11 +25,15 @@ class Alerts:
         self._db = db
 
     async def raise_(self, event: AlertRaised) -> None:
+        """Keep an alert, or count it."""
         about = current_envelope()
         async with self._db.transaction() as tx:
+            if alarms.is_ours(event, about.source):
+                return
             await store.raised(tx.session, event, about.unit, about.source, about.time)
 
     async def resolve(self, event: AlertResolved) -> None:
+        """What an alert told of is over. Raises NotYet for one that has not arrived."""
         async with self._db.transaction() as tx:
             if not await store.resolved(tx.session, event.alert_id, event.reason, current_envelope().time):
                 raise NotYet(f"alert {event.alert_id} is not known here yet")
@@ -47,7 +54,23 @@ class Alerts:
         assert acknowledged
         return acknowledged
 
+    async def close(self, id: UUID, caller: Caller, reason: str) -> Alert:
+        """End an alert that nothing but a person can end. Raises NotFound, Conflict, Forbidden."""
+        async with self._db.transaction() as tx:
+            known = await store.lock(tx.session, id)
+            if known is None:
+                raise NotFound(f"there is no alert {id}")
+            allow(caller, "alert.close", known.unit)
+            check_closing(known.kind, known.state, known.resolution)
+            await store.resolved(tx.session, id, f"{caller.actor}: {reason}", now())
+            over = AlertResolved(alert_id=id, subject=known.subject, reason=f"{caller.actor}: {reason}")
+            tx.emit(over, unit=known.unit, detail={"kind": known.kind, "reason": reason})
+            closed = await store.get(tx.session, id)
+        assert closed
+        return closed
+
     async def page(self, state: str | None, subject: str | None, limit: int, cursor: str | None) -> Page[Alert]:
+        """Alerts, the last raised first. Raises Invalid for a cursor that was not made here."""
         before = moment_and_id(cursor)
         async with self._db.reading() as session:
             found = await store.page(session, state=state, subject=subject, limit=limit + 1, before=before)

@@ -1,7 +1,6 @@
 """Approvals: asked by a process, decided by one person who did not ask, signed, revocable."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Literal
 from uuid import UUID
@@ -117,6 +116,7 @@ class Approvals:
         return {"approval_id": str(approval.id)}
 
     async def get(self, id: UUID) -> Approval:
+        """One approval. Raises NotFound."""
         async with self._db.reading() as session:
             approval = await store.get(session, id)
         if approval is None:
@@ -124,6 +124,7 @@ class Approvals:
         return approval
 
     async def page(self, state: str | None, limit: int, cursor: str | None) -> Page[Approval]:
+        """Approvals, the newest first. Raises Invalid for a cursor that was not made here."""
         before = moment_and_id(cursor)
         async with self._db.reading() as session:
             found = await store.page(session, state=state, limit=limit + 1, before=before)
@@ -175,4 +176,4 @@ async def _of_process(tx: Tx, process: Process) -> Approval:
 async def _known(tx: Tx, id: UUID) -> Approval:
     approval = await store.get(tx.session, id)
     assert approval
-    return replace(approval)
+    return approval

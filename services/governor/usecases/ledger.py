@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from contracts import AuditRecorded, AuditSealed, Signature
 from services.governor.domain import chain
+from services.governor.domain.alert import DISPUTE
 from services.governor.domain.chain import End, Link, Sealed, Verification
 from services.governor.gateway import CheckpointFile
 from services.governor.store import alerts
@@ -111,9 +112,10 @@ class Ledger:
         """The first row stands; a different one under its number is an attack, or a database that was set back."""
         if await store.dispute(tx.session, service, number, content):
             raise_alert(
-                tx, "ledger-dispute", service, "critical", f"{service} recorded two different facts as number {number}",
+                tx, DISPUTE, service, "critical", f"{service} recorded two different facts as number {number}",
                 "the audit ledger holds the first; the other is kept as evidence in ledger_dispute",
-                f"Find out whether {service}'s database was set back, or somebody else writes in its name.", unit="*",
+                f"Find out whether {service}'s database was set back, or somebody else writes in its name; "
+                "then close this alert with what was found.", unit="*",
             )  # fmt: skip
 
     async def watch(self) -> None:
@@ -221,6 +223,7 @@ class Ledger:
         }  # fmt: skip
 
     async def page(self, limit: int, cursor: str | None, **filters: Any) -> Page[Entry]:
+        """Records that fit, the newest first. Raises Invalid for a cursor that was not made here."""
         before = position(cursor)
         async with self.db.reading() as session:
             found = await store.page(session, limit=limit + 1, before=before, **filters)

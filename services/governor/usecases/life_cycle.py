@@ -1,6 +1,7 @@
 """The life cycle: what is heard of use cases, versions and deployments moves the processes."""
 
 import asyncio
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -15,20 +16,20 @@ from contracts import (
     UseCaseRegistered,
 )
 from services.governor.domain import retraining
-from services.governor.store import alerts, facts, processes
+from services.governor.store import facts, processes
 from services.governor.store.processes import Process
 from services.kit.again import each
-from services.kit.alerts import alert_id, raise_alert, resolve_alert
+from services.kit.alerts import raise_alert
 from services.kit.bus import current_envelope
-from services.kit.context import EVERY_UNIT, Context, as_caller, current, system, use
+from services.kit.context import EVERY_UNIT, Context, current, system, use
 from services.kit.db import Database, Tx
 from services.kit.errors import NotYet
 from services.kit.ids import now, uuid7
 
-from .runner import Runner
+from . import alarms
+from .runner import STUCK, Runner
 
 _TIMER_S = 15.0
-_STUCK = "process-stuck"
 _STUCK_PAUSE = timedelta(minutes=5)
 
 
@@ -38,12 +39,16 @@ class LifeCycle:
     def __init__(self, db: Database, runner: Runner) -> None:
         self._db = db
         self._runner = runner
+        self._due = asyncio.Event()
+        """Some process waits for its turn, not for its timer."""
 
     async def know_use_case(self, event: UseCaseRegistered) -> None:
+        """A use case may be deployed for from now on."""
         async with self._db.transaction() as tx:
             await facts.save_use_case(tx.session, event, current_envelope().time)
 
     async def know_model(self, event: ModelRegistered) -> None:
+        """A version may be judged from now on."""
         async with self._db.transaction() as tx:
             await facts.save_model(tx.session, event, current_envelope().time)
 
@@ -70,8 +75,7 @@ class LifeCycle:
                 raise NotYet(f"{event.model} version {event.version} is not known here yet")
             for process_id in await processes.about(tx.session, event.model, event.version):
                 await self._runner.leave(tx, process_id, "model.retired", event.model_dump(mode="json"))
-        with use(as_caller(system("governor"))):
-            await self.wake_all()
+            tx.then.append(self._due.set)
 
     async def follow(self, event: DeploymentChanged) -> None:
         """What an endpoint shall serve changed: processes that wait for their rollout go on."""
@@ -81,7 +85,7 @@ class LifeCycle:
                 return
             after = await facts.live(tx.session, event.endpoint)
             if before and (over := retraining.drift_is_over(before, after)):
-                await alerts.resolved(tx.session, alert_id("drift", event.endpoint), over, now())
+                await alarms.end(tx, event.endpoint, before.unit, over)
             for variant in event.variants:
                 process = await processes.of_deployment(tx.session, variant.grant.statement.deployment_id)
                 if process:
@@ -106,11 +110,14 @@ class LifeCycle:
                 await facts.now_serving(tx.session, event.endpoint, event.loaded, event.reported_at)
 
     async def wake_due(self) -> None:
-        """Fire the timers of processes, for as long as the service runs."""
+        """Fire the timers of processes, now and then and when told, for as long as the service runs."""
         with use(Context(system("governor"))):
             while True:
+                self._due.clear()
                 await self.wake_all()
-                await asyncio.sleep(_TIMER_S)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_TIMER_S):
+                        await self._due.wait()
 
     async def wake_all(self) -> None:
         """Move on every process that is due. One that cannot be moved on stops no other: it is told and tried later."""
@@ -122,8 +129,6 @@ class LifeCycle:
     async def _wake(self, process_id: UUID) -> None:
         async with self._db.transaction() as tx:
             await self._runner.wake(tx, process_id)
-            if await processes.freed(tx.session, process_id):
-                resolve_alert(tx, _STUCK, str(process_id), "the process moved on", unit=EVERY_UNIT)
 
     async def _tell_stuck(self, process_id: UUID, error: Exception) -> None:
         async with self._db.transaction() as tx:
@@ -131,7 +136,7 @@ class LifeCycle:
             if process and process.state == "running":
                 detail = f"version {process.version} of {process.model} for {process.endpoint}: {type(error).__name__}"
                 raise_alert(
-                    tx, _STUCK, str(process_id), "critical", f"a life cycle of {process.endpoint} cannot go on", detail,
+                    tx, STUCK, str(process_id), "critical", f"a life cycle of {process.endpoint} cannot go on", detail,
                     "Look at the governor's log; the process is tried again every few minutes.", unit=EVERY_UNIT,
                 )  # fmt: skip
 

@@ -7,6 +7,7 @@ from services.kit import inputs
 
 
 def place(moment: datetime, id: UUID) -> str:
+    """The cursor behind this item."""
     return inputs.as_cursor(moment, id)
 
 

@@ -17,11 +17,11 @@ from services.kit.db import Database
 from services.kit.errors import NotFound
 from services.kit.http import Page, page
 from services.kit.ids import now
+from services.kit.inputs import as_cursor
 
-from .places import moment_and_id, place
+from .places import moment_and_id, place, position
 from .runner import Runner
 
-_FACTS = 5000
 _APPROVALS = TypeAdapter(list[Approval])
 
 
@@ -45,6 +45,7 @@ class Reports:
         self, limit: int, cursor: str | None, *, model: str | None, use_case: str | None, endpoint: str | None,
         state: str | None,
     ) -> Page[Process]:  # fmt: skip
+        """Processes that fit, the newest first. Raises Invalid for a cursor that was not made here."""
         before = moment_and_id(cursor)
         async with self._db.reading() as session:
             found = await processes.page(
@@ -54,9 +55,11 @@ class Reports:
 
     @property
     def templates(self) -> list[Template]:
+        """All templates that processes follow."""
         return list(self._runner.templates.values())
 
     def template(self, name: str) -> Template:
+        """A template by its name. Raises NotFound."""
         if name not in self._runner.templates:
             raise NotFound(f"there is no template {name[:80]}")
         return self._runner.templates[name]
@@ -73,17 +76,19 @@ class Reports:
         return document
 
     async def kpis(self) -> dict[str, Any]:
+        """The figures of what the caller may see; times in seconds, None where nothing has happened yet."""
         async with self._db.reading() as session:
             figures = await facts.kpis(session)
         return {name: None if value is None else float(value) if name.endswith("_s") else int(value)
                 for name, value in figures.items()}  # fmt: skip
 
-    async def history(self, model: str) -> dict[str, Any]:
-        """Everything that is known of a model, with its Markdown page. Raises NotFound."""
+    async def history(self, model: str, limit: int, cursor: str | None) -> dict[str, Any]:
+        """Everything that is known of a model, with its Markdown page; of its facts `limit` at a time. Raises NotFound."""
+        after = position(cursor) or 0
         async with self._db.reading() as session:
             versions = await facts.versions(session, model)
             decided = await approvals.of_model(session, model)
-            told = await ledger.history(session, model, _FACTS)
+            told = await ledger.history(session, model, after, limit + 1)
             head = await ledger.head(session)
         if not versions:
             raise NotFound(f"there is no model {model}")
@@ -93,12 +98,15 @@ class Reports:
             "ledger": {"records": head.position, "sealed": head.sealed, "head": head.hash},
             "versions": [_version(row) for row in versions],
             "approvals": _APPROVALS.dump_python(decided, mode="json"),
-            "facts": [entry_view(entry) for entry in told],
+            "facts": [entry_view(entry) for entry in told[:limit]],
+            "after": after,
+            "next": as_cursor(told[limit - 1].position) if told[limit:] else None,
         }  # fmt: skip
         return history | {"markdown": report.markdown(history)}
 
-    async def report(self, kind: Literal["history"], model: str) -> dict[str, Any]:
-        return {"kind": kind, **await self.history(model)}
+    async def report(self, kind: Literal["history"], model: str, limit: int, cursor: str | None) -> dict[str, Any]:
+        """A report by its kind. Raises NotFound."""
+        return {"kind": kind, **await self.history(model, limit, cursor)}
 
 
 def entry_view(entry: Entry) -> dict[str, Any]:

@@ -5,12 +5,12 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from contracts import AlertRaised, DriftDetected, RetrainingCompleted, RetrainingRequested
+from contracts import DriftDetected, RetrainingCompleted, RetrainingRequested
 from services.governor.domain import retraining
 from services.governor.domain.retraining import Live
-from services.governor.store import alerts, facts, processes
+from services.governor.store import alerts as store
+from services.governor.store import facts, processes
 from services.governor.store.processes import Process
-from services.kit.alerts import alert_id
 from services.kit.auth import allow
 from services.kit.bus import current_envelope
 from services.kit.context import Caller, current
@@ -18,6 +18,7 @@ from services.kit.db import Database, Tx
 from services.kit.errors import NotFound, NotYet
 from services.kit.ids import now, uuid7
 
+from . import alarms
 from .runner import Runner
 
 
@@ -38,14 +39,14 @@ class Retrainings:
                 tx.record("retraining.withheld", event.endpoint, unit=about.unit, model=event.model, reason=over)
                 return
             assert live
-            alarm = await alerts.raised(tx.session, _alarm(event), live.unit, about.source, about.time)
+            alarm = await alarms.raise_(tx, event, live.unit, about.time)
             reason = await self._against(tx, event, live, alarm.retraining_id)
             if reason:
                 tx.record("retraining.withheld", event.endpoint, unit=live.unit, model=live.model, reason=reason)
                 return
             asked = retraining.asked_by_drift(live, uuid7(), about.id, event.since)
             await self._start(tx, live, asked)
-            await alerts.bind(tx.session, alarm.id, asked.retraining_id)
+            await store.bind(tx.session, alarm.id, asked.retraining_id)
 
     async def ask(self, caller: Caller, endpoint: str, reason: str, since: datetime | None) -> RetrainingRequested:
         """A person asks. Raises NotFound, Conflict where one is under way or the model has no recipe."""
@@ -80,12 +81,12 @@ class Retrainings:
             await self._runner.post(tx, process.id, "retraining.completed", payload)
             if event.outcome == "champion_kept":
                 reason = f"a retraining found nothing better: {event.reason}"
-                await alerts.resolved(tx.session, alert_id("drift", event.endpoint), reason, now())
+                await alarms.end(tx, event.endpoint, process.unit, reason)
 
     async def free_alarm(self, tx: Tx, process: Process) -> None:
         """A retraining or its promotion ended and nothing is better: the next drift may ask for another."""
         if process.retraining_id and retraining.brought_nothing(process.template, process.outcome):
-            await alerts.release(tx.session, process.retraining_id)
+            await store.release(tx.session, process.retraining_id)
 
     async def _no_longer(self, tx: Tx, event: DriftDetected, live: Live | None, said_at: datetime) -> str | None:
         """Why a drift is nobody's concern any more: an alarm about what does not serve would never end.
@@ -117,15 +118,3 @@ class Retrainings:
             facts={"request": asked.model_dump(mode="json"), "reason": reason},
         )  # fmt: skip
         await self._runner.start(tx, process)
-
-
-def _alarm(event: DriftDetected) -> AlertRaised:
-    """A drift as an alert of governor's: one for an endpoint."""
-    moved = sorted(event.features, key=lambda feature: -abs(feature.effect))[:5]
-    told = ", ".join(f"{f.name} by {f.effect:+.2f} {f.unit}" for f in moved) or "no single column"
-    return AlertRaised(
-        alert_id=alert_id("drift", event.endpoint), subject=event.endpoint, kind="drift", severity="warning",
-        title=f"{event.model} version {event.version} sees other data than it learned from",
-        detail=f"since {event.since:%Y-%m-%d %H:%M:%S} UTC, {told} (window of {event.window.rows} rows)",
-        todo="Look at the drift chart; a retraining is asked for where the endpoint's settings say so.",
-    )  # fmt: skip

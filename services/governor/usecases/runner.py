@@ -9,8 +9,13 @@ from services.governor.engine.policies import Policies
 from services.governor.engine.process import Instance, Template, Work
 from services.governor.store import processes as store
 from services.governor.store.processes import Process
+from services.kit.alerts import resolve_alert
+from services.kit.context import EVERY_UNIT
 from services.kit.db import Tx
 from services.kit.ids import now
+
+STUCK = "process-stuck"
+"""The alert of a process that could not be moved on."""
 
 Operation = Callable[[Tx, Process, Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
 """Work of a process: gets the process's data, answers what is added to them."""
@@ -106,6 +111,8 @@ class Runner:
             for ending in self._endings:
                 await ending(tx, process)
         await store.save(tx.session, process)
+        if await store.freed(tx.session, process.id):
+            resolve_alert(tx, STUCK, str(process.id), "the process moved on", unit=EVERY_UNIT)
 
     async def _do_work(self, tx: Tx, process: Process, instance: Instance) -> None:
         while work := [w for w in instance.work if w.kind != "person"]:

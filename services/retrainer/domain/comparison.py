@@ -41,6 +41,7 @@ class Comparison:
 
     @property
     def candidate_is_better(self) -> bool:
+        """Whether all of the interval of the difference speaks for the candidate."""
         return self.low > 0
 
     def told(self) -> str:

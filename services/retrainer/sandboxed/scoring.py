@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-_TRUSTED = ("sklearn.", "numpy.")
+from services.kit.skops_types import strangers
 
 
 def scorer(argument: bytes) -> Callable[[bytes], bytes]:
@@ -41,10 +41,10 @@ def _onnx(job: dict[str, Any], inputs: dict[str, np.ndarray]) -> dict[str, np.nd
 
 def _sklearn(job: dict[str, Any], inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     skops = importlib.import_module("skops.io")
-    untrusted = skops.get_untrusted_types(file=job["model"])
-    if strangers := [name for name in untrusted if not name.startswith(_TRUSTED)]:
-        raise ValueError(f"the model needs types that are not trusted: {', '.join(strangers)[:300]}")
-    estimator = skops.load(job["model"], trusted=untrusted)
+    asked = skops.get_untrusted_types(file=job["model"])
+    if others := strangers(asked):
+        raise ValueError(f"the model needs types that are not trusted: {', '.join(others)[:300]}")
+    estimator = skops.load(job["model"], trusted=asked)
     (matrix,) = inputs.values()
     said = {"predictions": np.asarray(estimator.predict(matrix))}
     return said | ({"scores": np.asarray(estimator.predict_proba(matrix))} if job["score"] else {})

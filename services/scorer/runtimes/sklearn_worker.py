@@ -22,6 +22,8 @@ from typing import Any
 
 import numpy as np
 
+from services.kit.skops_types import strangers
+
 PRELOAD = ("skops.io", "sklearn.ensemble", "sklearn.linear_model", "sklearn.pipeline", "sklearn.preprocessing")
 
 _HEADER = struct.Struct("<4sBBHI")
@@ -30,9 +32,6 @@ _FP32, _FP64, _INT64, _BOOL, _BYTES = range(1, 6)
 _MATRIX = {_FP32: np.dtype("<f4"), _FP64: np.dtype("<f8")}
 _PREDICTION = {_INT64: np.dtype("<i8"), _FP64: np.dtype("<f8"), _BOOL: np.dtype("?")}
 _CODES = {"i": _INT64, "u": _INT64, "f": _FP64, "b": _BOOL}
-
-_TRUSTED = ("sklearn.", "numpy.")
-"""Packages whose own types are built. Names are compared by package: `sklearn_evil.X` is not scikit-learn's."""
 
 
 class WireError(ValueError):
@@ -44,7 +43,7 @@ class Altered(ValueError):
 
 
 class UntrustedTypes(ValueError):
-    """The file wants types that are neither scikit-learn's nor numpy's."""
+    """The file wants types that are built nowhere here (`services.kit.skops_types`)."""
 
 
 def argument(path: str, digest: str) -> bytes:
@@ -71,10 +70,10 @@ def load(path: str, digest: str) -> Any:
     data = Path(path).read_bytes()
     if hashlib.sha256(data).hexdigest() != digest:
         raise Altered("the model file was altered: its bytes are not those of the package that was approved")
-    untrusted = io.get_untrusted_types(data=data)
-    if strangers := [name for name in untrusted if not name.startswith(_TRUSTED)]:
-        raise UntrustedTypes(f"the model needs types that are not trusted: {', '.join(strangers)[:500]}")
-    return io.loads(data, trusted=untrusted)
+    asked = io.get_untrusted_types(data=data)
+    if others := strangers(asked):
+        raise UntrustedTypes(f"the model needs types that are not trusted: {', '.join(others)[:500]}")
+    return io.loads(data, trusted=asked)
 
 
 def request(matrix: np.ndarray, *, probabilities: bool) -> bytes:

@@ -1,0 +1,13 @@
+"""Everything that can be asked of the platform, each written once as the requests that it takes."""
+
+from .catalog import Catalog
+from .deciding import Deciding
+from .deploying import Deploying
+from .operating import Operating
+from .watching import Watching
+
+__all__ = ["Operations"]
+
+
+class Operations(Catalog, Deploying, Deciding, Watching, Operating):
+    """The operations of both clients."""

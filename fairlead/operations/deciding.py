@@ -1,0 +1,111 @@
+"""Scoring by request and by file, what was decided, and what followed."""
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from .. import packing
+from ..answers import Batch, Decision, Page, Scores
+from ..flows import Document, done, parse, part, read, send, settled, text
+from ..rows import Signature, have_names, tensors
+from ..scoring import catalog_columns, model_path, scores, signature_of
+from ..wire import Flow, Request, operation
+
+_SIGNATURE_AGE_S = 30.0
+_UPLOAD_TIMEOUT_S = 600.0
+_OUTCOMES = 10_000
+"""As many as the recorder takes at once; more are sent in parts."""
+
+
+class Deciding:
+    """Scoring by request and by file, what was decided, and what followed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._signatures: dict[tuple[str, bool], tuple[float, Signature]] = {}
+
+    @operation
+    def score(
+        self,
+        endpoint: str,
+        rows: Any,
+        *,
+        version: int | None = None,
+        entity: str | None = None,
+        correlation_id: str | None = None,
+        request_id: str | None = None,
+    ) -> Flow[Scores]:
+        """Score rows: dicts, a numpy array [rows, columns] or a data frame.
+
+        `entity` names what is decided about (a customer, a claim): decisions can be found by it.
+
+        >>> fl.score("credit", [{"AGEP": 44, "SEX": 2}], entity="customer-17").predictions  # doctest: +SKIP
+        [1]
+        """
+        rows = list(rows) if isinstance(rows, Iterator) else rows
+        signature = yield from self._signature(endpoint, version, have_names(rows))
+        body: Document = {"inputs": tensors(rows, signature)}
+        parameters = {"entity": entity, "correlation_id": correlation_id}
+        if given := {name: value for name, value in parameters.items() if value is not None}:
+            body["parameters"] = given
+        if request_id is not None:
+            body["id"] = request_id
+        answer = yield Request("POST", model_path(endpoint, version) + "/infer", body=body)
+        return scores(answer)
+
+    def _signature(self, endpoint: str, version: int | None, named: bool) -> Flow[Signature]:
+        """What the endpoint takes, remembered for a while: a version's schema does not change, a champion may."""
+        key = (model_path(endpoint, version), named)
+        known = self._signatures.get(key)
+        if known and time.monotonic() - known[0] < _SIGNATURE_AGE_S:
+            return known[1]
+        told = signature_of((yield Request("GET", key[0])))
+        if named and not told.columns and len(told.inputs) == 1 and told.inputs[0].width:
+            told = replace(told, columns=(yield from catalog_columns(endpoint, version)))
+        self._signatures[key] = (time.monotonic(), told)
+        return told
+
+    @operation
+    def batch(self, endpoint: str, path: str | Path, *, wait: float | None = None, **fields: Any) -> Flow[Batch]:
+        """Score a file of rows (Parquet). With `wait` (seconds) it returns when the file is scored."""
+        with packing.opened(path) as (name, file):
+            form = packing.form({"endpoint": endpoint, **fields})
+            files = {"file": (name, file)}
+            answer = yield from done(
+                Request("POST", "/v1/batches", form=form, files=files, timeout_s=_UPLOAD_TIMEOUT_S)
+            )
+        batch = parse(Batch, answer)
+        return batch if wait is None else (yield from settled(Batch, f"/v1/batches/{batch.id}", wait))
+
+    @operation
+    def batch_state(self, id: str, *, wait: float | None = None) -> Flow[Batch]:
+        """How far a batch came."""
+        return (yield from settled(Batch, f"/v1/batches/{part(id)}", wait))
+
+    @operation
+    def outcomes(self, outcomes: Iterable[Mapping[str, Any]]) -> Flow[Document]:
+        """Report what became true: `{"inference_id", "row", "label", "value"}` each, however late.
+
+        >>> fl.outcomes([{"inference_id": scores.inference_id, "row": 0, "label": 1}])   # doctest: +SKIP
+        """
+        told, sums = list(outcomes), Counter[str]()
+        # What is said again has no second effect, so a part that fails is mended by saying all of it again.
+        for start in range(0, len(told) or 1, _OUTCOMES):
+            sums.update(
+                (yield from send(Document, "POST", "/v1/outcomes", {"outcomes": told[start : start + _OUTCOMES]}))
+            )
+        return dict(sums)
+
+    @operation
+    def decision(self, inference_id: str) -> Flow[Decision]:
+        """A decision by its id: request, response, version, and what followed."""
+        return (yield from read(Decision, f"/v1/decisions/{part(inference_id)}"))
+
+    @operation
+    def decisions(self, **filters: Any) -> Flow[Page[Decision]]:
+        """Decisions by `use_case`, `application`, `entity`, `endpoint`, `start` and `end` (times), `limit`, `cursor`."""
+        renamed = {{"start": "from", "end": "to"}.get(name, name): text(value) for name, value in filters.items()}
+        return (yield from read(Page[Decision], "/v1/decisions", **renamed))

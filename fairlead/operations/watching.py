@@ -1,0 +1,69 @@
+"""Whether a model is still right, and making it right again."""
+
+from datetime import datetime
+from typing import Any
+
+from contracts import RetrainingRequested
+
+from ..answers import Drift, Page, Retraining
+from ..flows import Document, part, read, send, settled, text
+from ..wire import Flow, operation
+
+
+class Watching:
+    """Whether a model is still right, and making it right again."""
+
+    @operation
+    def monitor(self, endpoint: str) -> Flow[Document]:
+        """How an endpoint is watched, and its present state."""
+        return (yield from read(Document, f"/v1/monitors/{part(endpoint)}"))
+
+    @operation
+    def configure_monitor(self, endpoint: str, **settings: Any) -> Flow[Document]:
+        """Change how an endpoint is watched: `window_s`, `budget_rows`, `tolerance`, `retrain_on_drift`."""
+        return (yield from send(Document, "PUT", f"/v1/monitors/{part(endpoint)}", settings))
+
+    @operation
+    def drift(self, endpoint: str) -> Flow[Drift]:
+        """How far an endpoint is from its baseline, with the evidence."""
+        return (yield from read(Drift, f"/v1/monitors/{part(endpoint)}/drift"))
+
+    @operation
+    def windows(self, endpoint: str, *, limit: int | None = None, cursor: str | None = None) -> Flow[Page[Document]]:
+        """The closed windows of an endpoint, newest first."""
+        path = f"/v1/monitors/{part(endpoint)}/windows"
+        return (yield from read(Page[Document], path, limit=limit, cursor=cursor))
+
+    @operation
+    def retrain(
+        self, endpoint: str, reason: str, *, since: datetime | str | None = None, wait: float | None = None
+    ) -> Flow[Retraining]:
+        """Ask for the model behind an endpoint to be trained anew on its recorded rows (those `since` a time).
+
+        With `wait` (seconds) it returns when the candidate was compared with the champion.
+        """
+        body = {"endpoint": endpoint, "reason": reason}
+        asked = yield from send(
+            RetrainingRequested, "POST", "/v1/retrainings", body | ({"since": text(since)} if since else {})
+        )
+        requested = Retraining(id=str(asked.retraining_id), state="requested", model=asked.model)
+        path = f"/v1/retrainings/{asked.retraining_id}"
+        return requested if wait is None else (yield from settled(Retraining, path, wait, requested))
+
+    @operation
+    def retraining(self, id: str, *, wait: float | None = None) -> Flow[Retraining]:
+        """How far a retraining came."""
+        return (yield from settled(Retraining, f"/v1/retrainings/{part(id)}", wait))
+
+    @operation
+    def retrainings(
+        self,
+        *,
+        model: str | None = None,
+        endpoint: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> Flow[Page[Retraining]]:
+        """Retrainings, newest first, of a model or of what an endpoint served."""
+        filters = {"model": model, "endpoint": endpoint}
+        return (yield from read(Page[Retraining], "/v1/retrainings", **filters, limit=limit, cursor=cursor))

@@ -1,0 +1,45 @@
+"""The alarm of a drifting endpoint: kept with the drift that raised it, and said like every other alert."""
+
+from datetime import datetime
+
+from contracts import AlertRaised, AlertResolved, DriftDetected
+from services.governor.store import alerts as store
+from services.governor.store.alerts import Alert
+from services.kit.alerts import alert_id
+from services.kit.cloudevents import source
+from services.kit.db import Tx
+from services.kit.ids import now
+
+_KIND = "drift"
+_HERE = source("governor")
+
+
+def is_ours(event: AlertRaised, said_by: str) -> bool:
+    """Whether this alert came from here: it was kept when it was said, and hearing it again counts nothing."""
+    return event.kind == _KIND and said_by == _HERE
+
+
+async def raise_(tx: Tx, drift: DriftDetected, unit: str, at: datetime) -> Alert:
+    """An endpoint drifts: open its one alarm, or count it."""
+    alarm = _alarm(drift)
+    tx.emit(alarm, unit=unit)
+    return await store.raised(tx.session, alarm, unit, _HERE, at)
+
+
+async def end(tx: Tx, endpoint: str, unit: str, reason: str) -> None:
+    """What the alarm told of is over; nothing where there is no open one."""
+    alarm = await store.lock(tx.session, alert_id(_KIND, endpoint))
+    if alarm and alarm.state != "resolved":
+        await store.resolved(tx.session, alarm.id, reason, now())
+        tx.emit(AlertResolved(alert_id=alarm.id, subject=endpoint, reason=reason), unit=unit)
+
+
+def _alarm(event: DriftDetected) -> AlertRaised:
+    moved = sorted(event.features, key=lambda feature: -abs(feature.effect))[:5]
+    told = ", ".join(f"{f.name} by {f.effect:+.2f} {f.unit}" for f in moved) or "no single column"
+    return AlertRaised(
+        alert_id=alert_id(_KIND, event.endpoint), subject=event.endpoint, kind=_KIND, severity="warning",
+        title=f"{event.model} version {event.version} sees other data than it learned from",
+        detail=f"since {event.since:%Y-%m-%d %H:%M:%S} UTC, {told} (window of {event.window.rows} rows)",
+        todo="Look at the drift chart; a retraining is asked for where the endpoint's settings say so.",
+    )  # fmt: skip
