@@ -12,7 +12,7 @@ _ROOT = Path(services.__file__).parent
 _NAMED = re.compile(r"^(\w+) = (\w+)\.topic\.name$", re.M)
 _DOORS = (
     re.compile(r"\bon\((\w+), "),
-    re.compile(r"CompactedTopic\([^,()]+, (\w+)[,)]"),
+    re.compile(r"(?:CompactedTopic|Following)\([^,()]+, (\w+)[,)]"),
     re.compile(r"BatchConsumer\([^\[]*\[(\w+)(?:\.topic\.name)?\]"),
     # The scorer's transactions, and the answers that it reads again.
     re.compile(r"self\.(?:requested|imported) = (\w+)\.topic\."),
