@@ -1,4 +1,8 @@
-"""The alarm of a drifting endpoint: kept with the drift that raised it, and said like every other alert."""
+"""The alarm of a drifting endpoint: kept with the drift that raised it, and said like every other alert.
+
+It ends with the version that drifts, with a retraining that finds nothing better, or when the monitor says that a person
+accepted what is seen.
+"""
 
 from datetime import datetime
 

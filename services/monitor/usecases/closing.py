@@ -25,7 +25,6 @@ from ..domain.watch import Finding, Watch
 from ..domain.windows import Block, Part, coalesced, merged, moment
 from ..settings import MonitorSettings
 from ..store import Endpoint, WindowKey
-from . import alarm
 from .versions import Versions, Watched
 
 Array = NDArray[Any]
@@ -133,7 +132,7 @@ class Closing:
     async def _say(self, tx: Tx, key: WindowKey, endpoint: Endpoint, part: Part, finding: Finding) -> None:
         event = _drift(key, endpoint, part, finding)
         if finding.kind == "alarm":
-            alarm.begin(tx, event, endpoint.unit)
+            tx.emit(event, detail={"since": event.since.isoformat(), "feature": event.features[0].name})
         await store.add_finding(tx.session, uuid7(), endpoint.unit, finding.kind, now(), event)
         metrics.FOUND.labels(key.endpoint, finding.kind).inc()
 

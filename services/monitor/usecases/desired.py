@@ -1,13 +1,13 @@
 """What is watched: follows `deployment.changed`, and the settings that people give."""
 
 from contracts import DeploymentChanged
+from services.kit.alerts import resolve_alert
 from services.kit.compacted import Change
 from services.kit.context import Context, system, use
 from services.kit.db import Database
 
 from .. import store
 from ..store import Endpoint
-from . import alarm
 from .versions import Versions
 
 
@@ -37,14 +37,14 @@ class Desired:
                 if before is not None and before != after:
                     await store.drop_watch(tx.session, event.endpoint)
                     serves = f"version {after[1]} serves" if after and after[1] else "the endpoint is removed"
-                    await alarm.end(tx, event.endpoint, event.unit, serves)
+                    await store.close_alarm(tx.session, event.endpoint, serves)
 
     async def _forget(self, name: str) -> None:
         with use(Context(system("monitor"))):
             async with self._db.transaction() as tx:
                 await store.lock(tx.session, name)
-                if unit := await store.stop_serving(tx.session, name):
-                    await alarm.end(tx, name, unit, "the endpoint is removed")
+                await store.stop_serving(tx.session, name)
+                await store.close_alarm(tx.session, name, "the endpoint is removed")
 
     async def configure(self, name: str, changed: dict[str, float | int | bool]) -> Endpoint:
         """Override some settings of an endpoint. Raises NotFound."""
@@ -58,12 +58,16 @@ class Desired:
         return found
 
     async def accept(self, name: str, reason: str) -> Endpoint:
-        """Take what is seen now as the new normal: the open alarm is closed, watching begins anew. Raises NotFound."""
+        """Take what is seen now as the new normal: the open alarm is closed, watching begins anew. Raises NotFound.
+
+        The governor, which raises the alert of a drift, knows of every other end of it by itself.
+        """
         async with self._db.transaction() as tx:
             await store.lock(tx.session, name)
             found = await store.endpoint(tx.session, name)
             if state := await store.watch(tx.session, name, found.version):
                 await store.save_watch(tx.session, found, state.accepted())
-            await alarm.end(tx, name, found.unit, reason)
+            if await store.close_alarm(tx.session, name, reason):
+                resolve_alert(tx, "drift", name, reason, unit=found.unit)
             tx.record("monitor.accepted", name, unit=found.unit, reason=reason)
         return found
