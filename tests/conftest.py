@@ -1,10 +1,7 @@
 """One real Kafka and one real PostgreSQL for a whole test session, on free ports; a fresh database for each test."""
 
 import asyncio
-import os
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -18,12 +15,13 @@ from contracts import Service
 from deploy.embedded import kafka as embedded_kafka
 from deploy.embedded import postgres as embedded_postgres
 from deploy.embedded import secrets
-from deploy.embedded.home import ROOT, Home
+from deploy.embedded.home import Home
 from deploy.embedded.standalone import free_home, running
 from services.kit.db import Database
 from services.kit.migrate import migrate, store_urls, stored_passwords
 from services.kit.provision import provision, read_properties
 from services.kit.rights import PRINCIPALS
+from tests.houses import started_house
 
 _TEMPLATE = "fairlead_template"
 
@@ -74,15 +72,8 @@ def postgres(_templates: str) -> str:
 @pytest.fixture(scope="session")
 def house() -> Iterator[Path]:
     """The home of a whole platform of its own, started as a user starts it."""
-    with tempfile.TemporaryDirectory(prefix="fairlead-house-", ignore_cleanup_errors=True) as folder:
-        home = free_home(Path(folder))
-        environment = os.environ | {"FAIRLEAD_HOME": folder, "FAIRLEAD_PORT": str(home.port)}
-        launcher = [sys.executable, "-m", "deploy.embedded"]
-        try:
-            subprocess.run([*launcher, "up"], env=environment, cwd=ROOT, check=True, timeout=170)
-            yield Path(folder)
-        finally:
-            subprocess.run([*launcher, "down"], env=environment, cwd=ROOT, check=False, timeout=120)
+    with started_house() as folder:
+        yield folder
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """The journey of a model, told in the sentences of the demo, against real Kafka and PostgreSQL."""
 
-from collections import Counter
+import re
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,35 @@ from .topics import read_topic
 
 pytestmark = pytest.mark.timeout(600)
 
+_DEPLOYED = {
+    "deployment.requested",
+    "approval.requested",
+    "approval.granted",
+    "deployment.changed",
+    "deployment.settled",
+}
+_IMPROVED = {"drift.detected", "retraining.requested", "retraining.completed", "model.registered", *_DEPLOYED}
+_TRACEPARENT = re.compile(rb"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+
 
 async def logged(home: Path, endpoint: str) -> list[dict[str, Any]]:
     """What `inference.logged` holds of an endpoint."""
     records = [orjson.loads(record.value) for record in await read_topic(home, "inference.logged")]
     return [record for record in records if record["endpoint"] == endpoint]
+
+
+async def stories_of(home: Path, endpoint: str) -> list[set[str]]:
+    """The types of all events that share their correlation id with a deployment of an endpoint, in the order asked."""
+    told: dict[bytes, set[str]] = defaultdict(set)
+    asked: list[bytes] = []
+    for topic in sorted(_IMPROVED):
+        for record in await read_topic(home, topic):
+            headers = dict(record.headers)
+            assert _TRACEPARENT.fullmatch(headers["traceparent"]), (topic, headers)
+            told[headers["ce_correlationid"]].add(topic)
+            if topic == "deployment.requested" and orjson.loads(record.value)["endpoint"] == endpoint:
+                asked.append(headers["ce_correlationid"])
+    return [told[story] for story in asked]
 
 
 async def test_a_model_goes_from_a_file_to_business_and_is_made_right_again(
@@ -81,5 +106,13 @@ async def test_a_model_goes_from_a_file_to_business_and_is_made_right_again(
         modes = Counter(record["mode"] for record in everything)
         assert (modes["rest"], modes["stream"]) == (answered, 500)
         assert len({record["inference_id"] for record in everything}) == len(everything)
+
+        async def whole_stories() -> bool:
+            deployed, improved = await stories_of(house, cast.endpoint)
+            assert deployed >= _DEPLOYED
+            assert improved >= _IMPROVED
+            return True
+
+        assert await eventually(whole_stories, within=30, every=0.5)
     finally:
         await cast.close()

@@ -3,10 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from confluent_kafka import KafkaError
+from confluent_kafka.admin import AdminClient
 from sqlalchemy import text
 
 from contracts import ModelRegistered, ModelRetired, Service, UseCaseRegistered
@@ -20,6 +23,7 @@ from services.kit.health import Progress
 from services.kit.kafka import Connection
 from services.kit.outbox import Relay
 from services.kit.producer import Producer
+from services.kit.provision import read_properties
 from services.kit.settings import Settings
 from services.kit.testing import eventually, expect_events
 
@@ -288,6 +292,40 @@ async def test_while_postgresql_is_away_nothing_is_dead_lettered(
         await eventually(lambda: governor.heard == [1], within=30)
     assert await dead(settings_of("console"), governor.mine) == []
     assert len(tries) == 4
+
+
+async def test_an_event_in_hand_when_a_service_stops_comes_again(
+    settings_of: ServiceSettings, governor: Governor
+) -> None:
+    in_hand = asyncio.Event()
+
+    async def hold(event: UseCaseRegistered) -> None:
+        if event.use_case == governor.mine:
+            in_hand.set()
+            await asyncio.Event().wait()
+
+    stopped = Bus(settings_of("governor"), "governor", governor.db, [on(UseCaseRegistered, hold)], Progress())
+    async with running(stopped.run()):
+        await publish(settings_of("catalog"), governor.mine, use_case(governor.mine, 1).to_json())
+        await eventually(in_hand.is_set, within=20)
+    async with running(bus(settings_of, governor).run()):
+        await eventually(lambda: governor.heard == [1], within=20)
+
+
+async def test_what_was_said_before_a_service_first_started_is_heard(
+    kafka: Path, settings_of: ServiceSettings, governor: Governor
+) -> None:
+    await publish(settings_of("catalog"), governor.mine, use_case(governor.mine, 1).to_json())
+    administrator = AdminClient(read_properties(kafka))
+
+    async def never_started() -> bool:
+        forgetting = administrator.delete_consumer_groups(["governor"])["governor"]
+        error = await asyncio.to_thread(forgetting.exception, 10)
+        return error is None or error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND
+
+    await eventually(never_started, within=30)
+    async with running(bus(settings_of, governor).run()):
+        await eventually(lambda: governor.heard == [1], within=20)
 
 
 async def test_a_replay_for_another_service_is_skipped(settings_of: ServiceSettings, governor: Governor) -> None:

@@ -85,7 +85,7 @@ class Joining:
             new = await self._keep(tx, reports)
             unit = next(iter(caller.units)) if len(caller.units) == 1 else None
             tx.record("outcomes.reported", caller.actor, unit=unit, outcomes=len(events), new=new)
-        self.reported.set()
+            tx.then.append(self.reported.set)
         return new
 
     async def _keep(self, tx: Tx, reports: Sequence[Report]) -> int:
