@@ -358,6 +358,17 @@ def test_dot_segments_lead_nowhere(worker: Worker, target: str) -> None:
         assert raw.recv(64).startswith(b"HTTP/1.1 404 ")
 
 
+@pytest.mark.parametrize(
+    "lengths", ["Content-Length: 6\r\nTransfer-Encoding: chunked", "Content-Length: 6\r\nContent-Length: 5"]
+)
+def test_a_request_of_two_lengths_is_refused(worker: Worker, lengths: str) -> None:
+    """A proxy that counted by the other one would take what follows for a request of its own."""
+    with socket.create_connection(worker.listening.getsockname()) as raw:
+        raw.sendall(f"POST /v2/models/credit/infer HTTP/1.1\r\nHost: x\r\n{lengths}\r\n\r\n0\r\n\r\nX".encode())
+        raw.settimeout(10)
+        assert raw.recv(64).startswith(b"HTTP/1.1 400 ")
+
+
 # What is served
 
 
