@@ -13,6 +13,7 @@ from services.kit.telemetry import configure_logging, get_logger
 from . import metrics
 from .asgi import ScorerApp
 from .dataplane import DataPlane
+from .draining import DrainingServer
 from .follower import Follower
 from .process import follow_parent
 from .settings import ScorerSettings
@@ -54,7 +55,7 @@ async def serve(settings: ScorerSettings, slot: int, listening: socket.socket) -
     _settle()
     log.info("serving", process=process, endpoints=len(plane.endpoints), torn_bytes=spool.torn_bytes)
     try:
-        await uvicorn.Server(config).serve(sockets=[listening])
+        await DrainingServer(config).serve(sockets=[listening])
     finally:
         for task in work:
             task.cancel()

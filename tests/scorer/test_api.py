@@ -1,7 +1,10 @@
 """The scorer over HTTP: a real worker, a real model, real tokens; every answer is in the spool."""
 
 import gzip
+import http.client
 import json
+import os
+import signal
 import socket
 import threading
 import zlib
@@ -367,6 +370,20 @@ def test_a_request_of_two_lengths_is_refused(worker: Worker, lengths: str) -> No
         raw.sendall(f"POST /v2/models/credit/infer HTTP/1.1\r\nHost: x\r\n{lengths}\r\n\r\n0\r\n\r\nX".encode())
         raw.settimeout(10)
         assert raw.recv(64).startswith(b"HTTP/1.1 400 ")
+
+
+def test_a_worker_that_stops_says_so_before_it_closes_a_connection(tmp_path: Path) -> None:
+    with Worker(House(tmp_path / "home")) as worker:
+        host, port = worker.listening.getsockname()
+        caller = http.client.HTTPConnection(host, port, timeout=10)
+        os.kill(worker.pid, signal.SIGTERM)
+        said = None
+        while said != "close":  # one that is closed under a request raises
+            caller.request("GET", "/livez")
+            answer = caller.getresponse()
+            assert (answer.status, answer.read()) == (200, b'{"live":true,"status":"live"}')
+            said = answer.headers["connection"]
+        caller.close()
 
 
 # What is served
