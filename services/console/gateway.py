@@ -62,6 +62,13 @@ class Gateway:
         self._states: tuple[float, list[ServiceState]] = (0.0, [])
         self._lock = asyncio.Lock()
 
+    async def run(self) -> None:
+        """A job of the console's: its connections are closed when it ends."""
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await self._http.aclose()
+
     async def ask(self, request: Request, service: Service, path: str, **params: Any) -> Answer:
         """Read something from a service on behalf of the person who asks."""
         given = {name: value for name, value in params.items() if value not in (None, "")}

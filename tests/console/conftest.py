@@ -41,9 +41,13 @@ def parts(settings: ConsoleSettings) -> Parts:
 @pytest.fixture
 async def url(parts: Parts, settings: ConsoleSettings) -> AsyncIterator[str]:
     """The address of a running console."""
+    jobs = [asyncio.create_task(job()) for job in parts.jobs]
     async with serving(application(parts), settings.port):
         yield f"http://127.0.0.1:{settings.port}"
         parts.stopping.set()
+    for job in jobs:
+        job.cancel()
+    await asyncio.gather(*jobs, return_exceptions=True)
 
 
 @pytest.fixture

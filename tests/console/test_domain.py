@@ -74,7 +74,7 @@ def test_a_cookie_proves_its_token_and_a_changed_one_proves_nothing(tmp_path: Pa
     assert "SameSite=lax" in header
     cookie = header.partition(f"{COOKIE}=")[2].partition(";")[0]
     assert sessions.token(cookie) == "the-token"
-    assert sessions.token(cookie[:-2] + "xx") is None
+    assert sessions.token(("a" if cookie[0] != "a" else "b") + cookie[1:]) is None
     assert Sessions(b"another key").token(cookie) is None
 
 
