@@ -6,7 +6,6 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections import Counter
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
@@ -14,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from contracts import Training
-from services.kit.errors import Busy, Invalid
+from services.kit.errors import Invalid
 from services.kit.inputs import check_texts
 from services.kit.objects import Objects
 from services.kit.signing import canonical
+from services.kit.turns import Turns
 
 from . import archive, manifest, sandboxed
 from .domain import MANIFEST, MODEL_FILES, Candidate, Inspection, Manifest, Member
@@ -45,22 +45,14 @@ class Intake:
         self._objects = objects
         self._room = settings.home.absolute() / "run" / "catalog"
         self._slots = asyncio.Semaphore(settings.inspections)
-        self._taking: Counter[str] = Counter()
+        self._turns = Turns("packages", settings.uploads, settings.uploads_each)
         self._tidy()
 
     @contextmanager
     def turn(self, caller: str) -> Iterator[Pace]:
         """One of the few uploads at a time, and how fast it must come. Raises Busy."""
-        if self._taking.total() >= self._settings.uploads:
-            raise Busy("too many packages are being registered; try again")
-        if self._taking[caller] >= self._settings.uploads_each:
-            raise Busy(f"{caller} registers {self._taking[caller]} packages already; wait for one of them")
-        self._taking[caller] += 1
-        try:
+        with self._turns.turn(caller):
             yield Pace(self._settings.upload_grace_s, self._settings.upload_bytes_s)
-        finally:
-            self._taking[caller] -= 1
-            self._taking += Counter()  # drops those who have none
 
     @asynccontextmanager
     async def folder(self) -> AsyncGenerator[Path]:

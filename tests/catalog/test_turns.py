@@ -26,7 +26,7 @@ def intake(home: Path, **given: int) -> Intake:
 def test_one_caller_takes_some_turns_and_all_take_a_few(tmp_path: Path) -> None:
     made = intake(tmp_path, uploads=3, uploads_each=2)
     with made.turn("ann"), made.turn("ann"):
-        with pytest.raises(Busy, match="ann registers 2"), made.turn("ann"):
+        with pytest.raises(Busy, match="2 packages of ann"), made.turn("ann"):
             pass
         with made.turn("bob"), pytest.raises(Busy, match="too many"), made.turn("eve"):
             pass
