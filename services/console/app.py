@@ -26,7 +26,7 @@ def build(settings: ConsoleSettings) -> Parts:
     parts = Parts(
         service="console",
         settings=settings,
-        jobs=[gateway.run],
+        closing=[gateway.close],
         large_bodies={**dict.fromkeys(_PASSED_ON, settings.max_passed_bytes), _OWN_WRITE: settings.max_body_bytes},
     )
     console = Console(Connection.read(settings.kafka_properties), gateway, settings.streams, parts.stopping)

@@ -62,12 +62,9 @@ class Gateway:
         self._states: tuple[float, list[ServiceState]] = (0.0, [])
         self._lock = asyncio.Lock()
 
-    async def run(self) -> None:
-        """A job of the console's: its connections are closed when it ends."""
-        try:
-            await asyncio.Event().wait()
-        finally:
-            await self._http.aclose()
+    async def close(self) -> None:
+        """Close its connections."""
+        await self._http.aclose()
 
     async def ask(self, request: Request, service: Service, path: str, **params: Any) -> Answer:
         """Read something from a service on behalf of the person who asks."""

@@ -23,14 +23,19 @@ def raise_alert(
     todo: str,
     *,
     unit: str | None = None,
-) -> UUID:
-    """Tell that a person should look at something, and what can be done about it."""
-    id = alert_id(kind, subject)
+) -> AlertRaised:
+    """Tell that a person should look at something, and what can be done about it; answers what was said."""
     event = AlertRaised(
-        alert_id=id, subject=subject, kind=kind, severity=severity, title=title, detail=detail, todo=todo
+        alert_id=alert_id(kind, subject),
+        subject=subject,
+        kind=kind,
+        severity=severity,
+        title=title,
+        detail=detail,
+        todo=todo,
     )
     tx.emit(event, unit=unit)
-    return id
+    return event
 
 
 def resolve_alert(tx: Tx, kind: str, subject: str, reason: str, *, unit: str | None = None) -> None:

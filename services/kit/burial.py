@@ -48,13 +48,6 @@ class Burial:
             self._producer = await Producer(self._settings, max_request_size=deadletters.LARGEST_LETTER).__aenter__()
         return self._producer
 
-    async def run(self) -> None:
-        """A job of the service's, where several streams bury: what they share is closed once, when all of them end."""
-        try:
-            await asyncio.Event().wait()
-        finally:
-            await self.close()
-
     async def close(self) -> None:
         """Close the producer, when no letter is on its way."""
         async with self._lock:

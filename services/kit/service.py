@@ -42,6 +42,8 @@ class Parts:
     routers: Sequence[APIRouter] = ()
     subscriptions: Sequence[Subscription] = ()
     jobs: Sequence[Job] = ()
+    closing: Sequence[Callable[[], Awaitable[None]]] = ()
+    """What several parts share is closed when the service ends, after the jobs that may still use it."""
     progress: Progress = field(default_factory=Progress)
     large_bodies: dict[str, int] = field(default_factory=dict[str, int])
     """Paths, and beginnings that end with /, whose caps in bytes are not that of the rest."""
@@ -105,8 +107,15 @@ async def _serve(parts: Parts) -> None:
         for task in work:
             task.cancel()
         await asyncio.wait(work or [asyncio.create_task(asyncio.sleep(0))], timeout=5)
-        if parts.db:
-            await parts.db.close()
+        await close(parts)
+
+
+async def close(parts: Parts) -> None:
+    """Close what the jobs shared, now that they have ended."""
+    for shared in parts.closing:
+        await shared()
+    if parts.db:
+        await parts.db.close()
 
 
 def _work(parts: Parts) -> list[tuple[str, Job]]:

@@ -42,7 +42,7 @@ def build(settings: RecorderSettings) -> Parts:
             Tidying(
                 settings, joining, Retention(db, files, timedelta(days=settings.decisions_kept_days)), progress
             ).run,
-            burial.run,
         ],
+        closing=[burial.close],
         progress=progress,
     )

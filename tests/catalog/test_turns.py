@@ -10,9 +10,9 @@ import pytest
 
 from services.catalog.intake import Intake
 from services.catalog.settings import CatalogSettings
-from services.kit.errors import Busy
 from services.kit.objects import Objects
 from services.kit.testing import eventually
+from tests.turning import check_turns
 
 from .conftest import Client
 from .test_api import problem, small, upload
@@ -24,16 +24,7 @@ def intake(home: Path, **given: int) -> Intake:
 
 
 def test_one_caller_takes_some_turns_and_all_take_a_few(tmp_path: Path) -> None:
-    made = intake(tmp_path, uploads=3, uploads_each=2)
-    with made.turn("ann"), made.turn("ann"):
-        with pytest.raises(Busy, match="2 packages of ann"), made.turn("ann"):
-            pass
-        with made.turn("bob"), pytest.raises(Busy, match="too many"), made.turn("eve"):
-            pass
-        with made.turn("eve"):
-            pass
-    with made.turn("ann"), made.turn("ann"):
-        pass
+    check_turns(intake(tmp_path, uploads=3, uploads_each=2).turn, "packages")
 
 
 async def test_what_a_killed_process_left_is_removed_and_what_is_in_work_stays(tmp_path: Path) -> None:

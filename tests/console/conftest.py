@@ -20,7 +20,7 @@ from deploy.embedded.standalone import free_home
 from services.console.app import build
 from services.console.settings import ConsoleSettings
 from services.kit.kafka import Connection
-from services.kit.service import Parts, application
+from services.kit.service import Parts, application, close
 from services.kit.testing import eventually
 
 Say = Callable[..., Awaitable[tuple[int, int]]]
@@ -41,13 +41,10 @@ def parts(settings: ConsoleSettings) -> Parts:
 @pytest.fixture
 async def url(parts: Parts, settings: ConsoleSettings) -> AsyncIterator[str]:
     """The address of a running console."""
-    jobs = [asyncio.create_task(job()) for job in parts.jobs]
     async with serving(application(parts), settings.port):
         yield f"http://127.0.0.1:{settings.port}"
         parts.stopping.set()
-    for job in jobs:
-        job.cancel()
-    await asyncio.gather(*jobs, return_exceptions=True)
+    await close(parts)
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from services.kit.letters import Letter
 from services.kit.objects import Objects
 from services.kit.outbox import Relay
 from services.kit.producer import Producer
-from services.kit.service import Parts
+from services.kit.service import Parts, close
 from services.kit.service import application as http_application
 from services.kit.settings import Settings
 from services.kit.signing import digest_of
@@ -66,7 +66,7 @@ async def running(settings: RecorderSettings) -> AsyncIterator[Client]:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await parts.db.close()
+        await close(parts)
 
 
 def files(settings: RecorderSettings, endpoint: str) -> pa.Table:

@@ -6,10 +6,10 @@ accepted what is seen.
 
 from datetime import datetime
 
-from contracts import AlertRaised, AlertResolved, DriftDetected
+from contracts import AlertRaised, DriftDetected
 from services.governor.store import alerts as store
 from services.governor.store.alerts import Alert
-from services.kit.alerts import alert_id
+from services.kit.alerts import alert_id, raise_alert, resolve_alert
 from services.kit.cloudevents import source
 from services.kit.db import Tx
 from services.kit.ids import now
@@ -25,8 +25,14 @@ def is_ours(event: AlertRaised, said_by: str) -> bool:
 
 async def raise_(tx: Tx, drift: DriftDetected, unit: str, at: datetime) -> Alert:
     """An endpoint drifts: open its one alarm, or count it."""
-    alarm = _alarm(drift)
-    tx.emit(alarm, unit=unit)
+    moved = sorted(drift.features, key=lambda feature: -abs(feature.effect))[:5]
+    told = ", ".join(f"{f.name} by {f.effect:+.2f} {f.unit}" for f in moved) or "no single column"
+    alarm = raise_alert(
+        tx, _KIND, drift.endpoint, "warning", f"{drift.model} version {drift.version} sees other data than it learned from",
+        f"since {drift.since:%Y-%m-%d %H:%M:%S} UTC, {told} (window of {drift.window.rows} rows)",
+        "Look at the drift chart; a retraining is asked for where the endpoint's settings say so.",
+        unit=unit,
+    )  # fmt: skip
     return await store.raised(tx.session, alarm, unit, _HERE, at)
 
 
@@ -35,15 +41,4 @@ async def end(tx: Tx, endpoint: str, unit: str, reason: str) -> None:
     alarm = await store.lock(tx.session, alert_id(_KIND, endpoint))
     if alarm and alarm.state != "resolved":
         await store.resolved(tx.session, alarm.id, reason, now())
-        tx.emit(AlertResolved(alert_id=alarm.id, subject=endpoint, reason=reason), unit=unit)
-
-
-def _alarm(event: DriftDetected) -> AlertRaised:
-    moved = sorted(event.features, key=lambda feature: -abs(feature.effect))[:5]
-    told = ", ".join(f"{f.name} by {f.effect:+.2f} {f.unit}" for f in moved) or "no single column"
-    return AlertRaised(
-        alert_id=alert_id(_KIND, event.endpoint), subject=event.endpoint, kind=_KIND, severity="warning",
-        title=f"{event.model} version {event.version} sees other data than it learned from",
-        detail=f"since {event.since:%Y-%m-%d %H:%M:%S} UTC, {told} (window of {event.window.rows} rows)",
-        todo="Look at the drift chart; a retraining is asked for where the endpoint's settings say so.",
-    )  # fmt: skip
+        resolve_alert(tx, _KIND, endpoint, reason, unit=unit)

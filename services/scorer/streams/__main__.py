@@ -10,9 +10,9 @@ from .manager import StreamFollower, Streams
 
 
 async def main(settings: ScorerSettings, stop: asyncio.Event) -> None:
+    """Every streaming endpoint, until told to stop."""
     # A micro-batch makes tens of thousands of objects that live as long as it does, and no cycles: looking through
     # them again and again is a good part of the work.
-    """Every streaming endpoint, until told to stop."""
     gc.freeze()
     gc.set_threshold(200_000, 20, 50)
     plane = DataPlane(settings)
