@@ -33,7 +33,13 @@ def show(console: Console, story: Story) -> None:
         table.add_row(name, value)
     console.print(table)
     url = cast.places["console"]
-    console.print(f"\nConsole     {url}/login?token={cast.token('engineer')}", soft_wrap=True)
-    console.print(f"Decision    {url}/v1/decisions/{seen.rest.last_id}", soft_wrap=True)
-    console.print(f"Tokens      {cast.home / 'tokens'}   (engineer asks, compliance grants)", soft_wrap=True)
-    console.print("Stop it     make down")
+    links = [
+        ("Console, as engineer, who asks", f"{url}/login?token={cast.token('engineer')}"),
+        ("Console, as compliance, who decides", f"{url}/login?token={cast.token('compliance')}"),
+        ("The last decision by REST", f"{url}/v1/decisions/{seen.rest.last_id}"),
+        ("Everybody's tokens", str(cast.home / "tokens")),
+        ("Stop it", "make down"),
+    ]
+    console.print()
+    for name, link in links:
+        console.print(f"{name}: {escape(link)}", soft_wrap=True)

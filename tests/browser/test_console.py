@@ -1,6 +1,7 @@
 """What people do before the console, in a real browser."""
 
 import re
+from itertools import combinations
 from pathlib import Path
 from uuid import uuid4
 
@@ -159,6 +160,28 @@ def test_the_ledger_is_verified_at_a_click(platform: Platform, as_: People, aske
     page.get_by_label("Subject").fill(asked.endpoint)
     rows = page.locator("#rows tbody tr")
     expect(rows.filter(has_text="deployment.requested").first).to_be_visible()
+
+
+def test_who_may_not_read_the_ledger_is_told_which_roles_may(platform: Platform, as_: People, asked: Asked) -> None:
+    page = as_("engineer")
+    page.goto(f"{platform.url}/audit")
+    expect(page.get_by_text("it takes one of the roles")).to_be_visible()
+    expect(page.get_by_role("button", name="Verify the ledger")).to_have_count(0)
+    expect(page.get_by_label("Subject")).to_have_count(0)
+
+
+def test_in_a_narrow_window_no_line_of_an_event_lies_over_another(
+    platform: Platform, as_: People, asked: Asked
+) -> None:
+    page = as_("engineer")
+    page.set_viewport_size({"width": 420, "height": 900})
+    page.goto(platform.url)
+    line = page.locator(".ticker li", has_text=asked.endpoint).first
+    expect(line).to_be_visible()
+    boxes = [part.bounding_box() or {} for part in line.locator("> *").all()]
+    for one, other in combinations(boxes, 2):
+        apart = one["x"] + one["width"] <= other["x"] or other["x"] + other["width"] <= one["x"]
+        assert apart or one["y"] + one["height"] <= other["y"] or other["y"] + other["height"] <= one["y"]
 
 
 def test_another_units_people_see_none_of_it(platform: Platform, as_: People, asked: Asked) -> None:
