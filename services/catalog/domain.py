@@ -1,7 +1,7 @@
 """What the catalog decides: manifests, use cases, versions and their states. Pure."""
 
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
@@ -13,6 +13,7 @@ from contracts import (
     ModelRegistered,
     ModelSchema,
     Name,
+    RetrainingCompleted,
     Scan,
     ServiceLevel,
     Training,
@@ -20,7 +21,7 @@ from contracts import (
     Value,
     Version,
 )
-from services.kit.errors import Conflict
+from services.kit.errors import Conflict, Invalid
 
 Text = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 LongText = Annotated[str, StringConstraints(max_length=4000)]
@@ -214,3 +215,58 @@ class Retraining:
     version: int | None
     snapshot_digest: str | None
     trained_rows: int
+
+    @classmethod
+    def of(cls, event: RetrainingCompleted, outcome: str, version: int | None = None) -> "Retraining":
+        """What became of it here: the event's outcome, or that its candidate was refused."""
+        told = event.snapshot_digest, event.trained_rows
+        return cls(str(event.retraining_id), event.champion_version, outcome, version, *told)
+
+
+_MOST_FAILURES = 5
+_LONGEST_PAUSE_S = 60
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """A winning candidate on its way to a version. `attempt` grows with each try: only the last one may end it."""
+
+    event: RetrainingCompleted
+    unit: Name
+    correlation_id: str
+    traceparent: str
+    attempt: int = 0
+    failures: int = 0
+    """How often a process died over it, or failed in a way that nobody foresaw."""
+
+    @property
+    def retraining_id(self) -> str:
+        """What it is known by: a retraining brings one candidate."""
+        return str(self.event.retraining_id)
+
+    def package(self) -> Digest:
+        """The digest of its package. Raises Invalid where the retrainer named none."""
+        if self.event.package_digest is None:
+            raise Invalid("a candidate won without a package", "package_digest")
+        return self.event.package_digest
+
+    @property
+    def harms(self) -> bool:
+        """It ended its process each time: it is not inspected again."""
+        return self.failures >= _MOST_FAILURES
+
+    def harm(self) -> str:
+        """Why it is not inspected again, for a person."""
+        return f"its inspection broke off {self.failures} times, for a reason that only the catalog's log knows"
+
+    def pause(self) -> timedelta:
+        """How long to wait after a try that did not come to its end: 2 s, doubled with each, a minute at most."""
+        return timedelta(seconds=min(2**self.attempt, _LONGEST_PAUSE_S))
+
+    def training(self) -> Training:
+        """How the retrainer made it."""
+        said = self.event
+        return Training(
+            rows=said.trained_rows, data_digest=said.snapshot_digest, metrics=said.candidate_metrics,
+            retraining_id=self.retraining_id, parent_version=said.champion_version,
+        )  # fmt: skip

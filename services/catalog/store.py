@@ -1,16 +1,18 @@
 """All SQL of the catalog. Row-level security shows each caller the units of their token."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import orjson
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from contracts import DeploymentChanged, Grant
+from contracts import DeploymentChanged, Grant, RetrainingCompleted
+from services.kit.db import Database
 
-from .domain import Candidate, Granted, ModelVersion, Retraining, Serving, UseCase
+from .domain import Arrival, Candidate, Granted, ModelVersion, Retraining, Serving, UseCase
 
 _VERSION = """
     SELECT model, version, unit, state, content, registered_by, registered_at, retired_by, retired_reason FROM version
@@ -63,11 +65,6 @@ async def lock_model(session: AsyncSession, name: str, unit: str) -> bool:
 async def version_by_digest(session: AsyncSession, model: str, digest: str) -> ModelVersion | None:
     select = text(_VERSION + "WHERE model = :model AND digest = :digest ORDER BY version LIMIT 1")
     return _first((await session.execute(select, {"model": model, "digest": digest})).first())
-
-
-async def version_by_retraining(session: AsyncSession, retraining_id: str) -> ModelVersion | None:
-    select = text(_VERSION + "WHERE retraining_id = :id")
-    return _first((await session.execute(select, {"id": retraining_id})).first())
 
 
 async def next_version(session: AsyncSession, model: str) -> int:
@@ -217,6 +214,99 @@ async def retrainings_of(session: AsyncSession, model: str) -> list[Retraining]:
         WHERE model = :model ORDER BY retraining_id
     """)
     return [Retraining(*row) for row in (await session.execute(select, {"model": model})).all()]
+
+
+async def add_arrival(session: AsyncSession, arrival: Arrival, at: datetime) -> None:
+    """Let a candidate wait for its inspection; one that is there, or is a version, stays as it is."""
+    insert = """
+        INSERT INTO candidate (retraining_id, unit, model, event, correlation_id, traceparent, next_try, arrived_at)
+        SELECT :id, :unit, :model, CAST(:event AS jsonb), :correlation_id, :traceparent, :at, :at
+        WHERE NOT EXISTS (SELECT FROM version WHERE retraining_id = :id)
+        ON CONFLICT DO NOTHING
+    """
+    await session.execute(text(insert), {
+        "id": arrival.retraining_id, "unit": arrival.unit, "model": arrival.event.model,
+        "event": arrival.event.to_json().decode(), "correlation_id": arrival.correlation_id,
+        "traceparent": arrival.traceparent, "at": at,
+    })  # fmt: skip
+
+
+async def due_arrivals(session: AsyncSession, at: datetime) -> list[str]:
+    """The candidates to inspect, by the ids of their retrainings: the longest due first, at most 20."""
+    select = """
+        SELECT retraining_id FROM candidate WHERE state IN ('waiting', 'inspecting') AND next_try <= :at
+        ORDER BY next_try, retraining_id LIMIT 20
+    """
+    return list((await session.scalars(text(select), {"at": at})).all())
+
+
+async def are_waiting(session: AsyncSession) -> bool:
+    """Whether a candidate has not come to its end."""
+    select = "SELECT EXISTS (SELECT FROM candidate WHERE state IN ('waiting', 'inspecting'))"
+    return bool(await session.scalar(text(select)))
+
+
+@asynccontextmanager
+async def alone(db: Database, retraining_id: str) -> AsyncGenerator[bool]:
+    """Whether this process alone may inspect a candidate, until the block ends; the lock of a dead one is free at once.
+
+    No transaction is open meanwhile: an inspection takes minutes.
+    """
+    lock = text("SELECT pg_try_advisory_lock(hashtextextended(:name, 13))")
+    async with db.engine.connect() as connection:
+        await connection.execution_options(isolation_level="AUTOCOMMIT")
+        taken = await connection.scalar(lock, {"name": f"candidate {retraining_id}"})
+        try:
+            yield bool(taken)
+        finally:
+            # A pooled connection outlives this block, and the lock with it: close the connection for good.
+            await connection.invalidate()
+
+
+async def claim(session: AsyncSession, retraining_id: str, holder: str, at: datetime) -> Arrival | None:
+    """Begin the next attempt on a candidate that is locked and due; None where it came to its end meanwhile.
+
+    What another process was inspecting, while nobody holds the lock, was left by one that died: that is counted.
+    """
+    update = """
+        UPDATE candidate SET
+            failures = failures + CASE WHEN state = 'inspecting' AND holder <> :holder THEN 1 ELSE 0 END,
+            state = 'inspecting', attempt = attempt + 1, holder = :holder, reason = NULL
+        WHERE retraining_id = :id AND state IN ('waiting', 'inspecting') AND next_try <= :at
+        RETURNING event, unit, correlation_id, traceparent, attempt, failures
+    """
+    values = {"id": retraining_id, "holder": holder, "at": at}
+    row = (await session.execute(text(update), values)).first()
+    return Arrival(RetrainingCompleted.model_validate(row[0]), *row[1:]) if row else None
+
+
+async def put_back(session: AsyncSession, arrival: Arrival, reason: str, next_try: datetime, *, failed: bool) -> None:
+    """It could not be inspected now, unless a later attempt holds it: it waits."""
+    update = """
+        UPDATE candidate SET state = 'waiting', reason = :reason, next_try = :next_try,
+            failures = failures + CAST(:failed AS integer)
+        WHERE retraining_id = :id AND attempt = :attempt AND state = 'inspecting'
+    """
+    values = {"id": arrival.retraining_id, "attempt": arrival.attempt, "reason": reason, "next_try": next_try}
+    await session.execute(text(update), values | {"failed": int(failed)})
+
+
+async def end_arrival(
+    session: AsyncSession, arrival: Arrival, state: Literal["registered", "refused"], reason: str | None, at: datetime
+) -> bool:
+    """End a candidate's way, unless a later attempt holds it or did so; answers whether this did."""
+    update = """
+        UPDATE candidate SET state = :state, reason = :reason, ended_at = :at
+        WHERE retraining_id = :id AND attempt = :attempt AND state = 'inspecting' RETURNING 1
+    """
+    values = {"id": arrival.retraining_id, "attempt": arrival.attempt, "state": state, "reason": reason, "at": at}
+    return (await session.execute(text(update), values)).first() is not None
+
+
+async def supersede(session: AsyncSession, model: str) -> bool:
+    """A later candidate of the model is registered: answers whether one had been refused since the last."""
+    update = "UPDATE candidate SET state = 'superseded' WHERE model = :model AND state = 'refused' RETURNING 1"
+    return (await session.execute(text(update), {"model": model})).first() is not None
 
 
 def _first(row: Row[Any] | None) -> ModelVersion | None:

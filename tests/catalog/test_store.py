@@ -170,5 +170,5 @@ async def test_one_retraining_is_one_version_even_with_bytes_that_are_there(cata
         number = await store.next_version(tx.session, "credit")
         await store.add_version(tx.session, making.version(number, training=training))
     async with db.reading(unit="retail") as session:
-        found = await store.version_by_retraining(session, "r1")
-    assert found is not None and found.version == 2 and found.candidate.training == training
+        found = await store.version_of(session, "credit", 2)
+    assert found is not None and found.candidate.training == training

@@ -1,18 +1,19 @@
-"""What the catalog can do."""
+"""Use cases and models: registered, looked up, retired."""
 
 from pathlib import Path
 from typing import Any, TypeVar
 
-from contracts import ApprovalGranted, DeploymentChanged, ModelRetired, RetrainingCompleted, Training
+from contracts import ApprovalGranted, DeploymentChanged, ModelRetired, Training
 from services.kit.context import Caller, current
-from services.kit.db import Database, Scalar, Tx
+from services.kit.db import Database
 from services.kit.errors import Conflict, Forbidden, Invalid, NotFound
 from services.kit.ids import now
 
-from . import store
-from .domain import Candidate, ModelVersion, Retraining, UseCase
-from .intake import Intake
-from .lineage import Lineage
+from .. import store
+from ..domain import Candidate, ModelVersion, UseCase
+from ..intake import Intake
+from ..lineage import Lineage
+from . import numbering
 
 
 class Catalog:
@@ -54,9 +55,9 @@ class Catalog:
     async def add(self, candidate: Candidate, unit: str, by: str) -> tuple[ModelVersion, bool]:
         """Give a candidate the next number of its model; the same bytes again get the number that they have."""
         async with self._db.transaction(unit=unit) as tx:
-            await _lock(tx, candidate, unit)
+            await numbering.hold_model(tx, candidate.manifest.name, unit)
             known = await store.version_by_digest(tx.session, candidate.manifest.name, candidate.digest)
-            return (known, False) if known else (await _number(tx, candidate, unit, by), True)
+            return (known, False) if known else (await numbering.number(tx, candidate, unit, by), True)
 
     async def models(
         self, query: str | None, tag: str | None, state: str | None, after: str, limit: int
@@ -102,70 +103,17 @@ class Catalog:
                 await store.retrainings_of(session, model),
             )
 
-    async def register_candidate(self, event: RetrainingCompleted) -> None:
-        """A retraining ended: a candidate that won becomes the next version; every outcome is remembered."""
-        unit = _unit_of_event()
-        candidate = await self._candidate(event) if event.outcome == "candidate_won" else None
-        async with self._db.transaction(unit=unit) as tx:
-            made = await _retrained(tx, candidate, unit, event) if candidate else None
-            told = Retraining(
-                str(event.retraining_id), event.champion_version, event.outcome, made and made.version,
-                event.snapshot_digest, event.trained_rows,
-            )  # fmt: skip
-            await store.note_retraining(tx.session, event.model, unit, told)
-
-    async def _candidate(self, event: RetrainingCompleted) -> Candidate:
-        if event.package_digest is None:
-            raise Invalid("a candidate won without a package", "package_digest")
-        training = Training(
-            rows=event.trained_rows, data_digest=event.snapshot_digest, metrics=event.candidate_metrics,
-            retraining_id=str(event.retraining_id), parent_version=event.champion_version,
-        )  # fmt: skip
-        async with self.intake.folder() as work:
-            pack = await self.intake.fetch(event.package_digest, work)
-            if pack.manifest.name != event.model:
-                raise Invalid(f"the candidate of {event.model} calls itself {pack.manifest.name}", "package_digest")
-            return await self.intake.candidate(pack, training)
-
     async def note_deployment(self, event: DeploymentChanged) -> None:
         """Remember what an endpoint serves now."""
-        unit = _unit_of_event()
+        unit = numbering.unit_of_event()
         async with self._db.transaction(unit=unit) as tx:
             await store.note_serving(tx.session, event, unit)
 
     async def note_grant(self, event: ApprovalGranted) -> None:
         """Remember who allowed a version to serve where."""
-        unit = _unit_of_event()
+        unit = numbering.unit_of_event()
         async with self._db.transaction(unit=unit) as tx:
             await store.note_grant(tx.session, event.grant, unit)
-
-
-async def _lock(tx: Tx, candidate: Candidate, unit: str) -> None:
-    if not await store.lock_model(tx.session, candidate.manifest.name, unit):
-        raise Conflict(f"the name {candidate.manifest.name} is taken")
-
-
-async def _number(tx: Tx, candidate: Candidate, unit: str, by: str) -> ModelVersion:
-    """The next version; the model is locked, so numbers have no gaps and no twins."""
-    number = await store.next_version(tx.session, candidate.manifest.name)
-    made = ModelVersion.of(candidate, number, unit, by, now())
-    await store.add_version(tx.session, made)
-    detail: dict[str, Scalar] = {"version": number, "digest": candidate.digest, "scan": candidate.scan.verdict}
-    tx.emit(made.fact(), unit=unit, detail=detail)
-    return made
-
-
-async def _retrained(tx: Tx, candidate: Candidate, unit: str, event: RetrainingCompleted) -> ModelVersion:
-    """One version for each retraining, even where it made bytes that are there: others wait for its number."""
-    await _lock(tx, candidate, unit)
-    known = await store.version_by_retraining(tx.session, str(event.retraining_id))
-    return known or await _number(tx, candidate, unit, event.requested_by)
-
-
-def _unit_of_event() -> str:
-    """The business unit of the event in hand: handlers act in it and in no other."""
-    (unit,) = current().caller.units
-    return unit
 
 
 T = TypeVar("T")
