@@ -87,6 +87,12 @@ class Manifest(Strict):
         return self
 
 
+class Acting(Strict):
+    """For which business unit something is registered: one, whatever units a token names."""
+
+    unit: Name
+
+
 class UseCase(Strict):
     """What the business wants decided, and who answers for it."""
 
@@ -102,17 +108,18 @@ class UseCase(Strict):
     permitted_data: Annotated[tuple[Identifier, ...], Field(max_length=1000)] = ()
 
     def again(self, other: "UseCase") -> "UseCase":
-        """Registering the same once more changes nothing; another content needs another name."""
+        """Registering the same once more changes nothing. Raises Conflict for another content."""
         if self != other:
             raise Conflict(f"use case {self.use_case} exists with another content")
         return self
 
     def fact(self) -> UseCaseRegistered:
+        """The event of its registration."""
         return UseCaseRegistered.model_validate(self.model_dump())
 
 
 class Member(Value):
-    """One file of a package."""
+    """One file of a package: its name within, its bytes, their sha256."""
 
     name: str
     size: int
@@ -163,24 +170,50 @@ class ModelVersion:
         return cls(candidate.manifest.name, version, unit, candidate, state, by, at)
 
     def retire(self, by: str, reason: str) -> "ModelVersion":
+        """Out of service for good. Raises Conflict for one that is."""
         if self.state == "retired":
             raise Conflict(f"version {self.version} of {self.model} was retired before by {self.retired_by}")
         return replace(self, state="retired", retired_by=by, retired_reason=reason)
 
     def words(self) -> str:
-        """What it is found by, beside its name."""
+        """What it is found by beside its name, at most 100,000 characters."""
         made = self.candidate
         columns = [column.name for column in made.model_schema.columns]
         said = [made.manifest.description, made.manifest.label or "", made.manifest.format]
         return " ".join([*said, *made.manifest.tags, *columns])[:100_000]
 
     def fact(self) -> ModelRegistered:
+        """The event of its registration."""
         made = self.candidate
         return ModelRegistered(
             model=self.model, version=self.version, unit=self.unit, digest=made.digest, format=made.manifest.format,
             executes_code=EXECUTES_CODE[made.manifest.format], model_schema=made.model_schema,
             baseline_digest=made.baseline_digest, scan=made.scan, training=made.training,
             retrainable=made.manifest.recipe is not None, registered_by=self.registered_by, tags=made.manifest.tags,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A model as a list shows it: its newest version in short, and whether any of its versions serves."""
+
+    model: str
+    version: int
+    unit: str
+    state: State
+    format: str
+    description: str
+    tags: tuple[str, ...]
+    registered_at: datetime
+    serves: bool
+
+    @classmethod
+    def of(cls, newest: ModelVersion, *, serves: bool) -> "Listed":
+        """The same of a version at hand."""
+        said = newest.candidate.manifest
+        return cls(
+            newest.model, newest.version, newest.unit, newest.state, said.format, said.description, said.tags,
+            newest.registered_at, serves,
         )  # fmt: skip
 
 

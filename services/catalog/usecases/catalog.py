@@ -10,9 +10,10 @@ from services.kit.errors import Conflict, Forbidden, Invalid, NotFound
 from services.kit.ids import now
 
 from .. import store
-from ..domain import Candidate, ModelVersion, UseCase
+from ..domain import Acting, Candidate, Listed, ModelVersion, UseCase
 from ..intake import Intake
 from ..lineage import Lineage
+from ..manifest import validated
 from . import numbering
 
 
@@ -24,7 +25,10 @@ class Catalog:
         self.intake = intake
 
     async def register_use_case(self, use_case: UseCase) -> tuple[UseCase, bool]:
-        """Name something that the business wants decided; the same content again changes nothing."""
+        """Name something that the business wants decided; answers what is there, and whether it is new.
+
+        The same content again changes nothing. Raises Conflict where the name has another content or another unit.
+        """
         async with self._db.transaction(unit=use_case.unit) as tx:
             there, is_new = await store.add_use_case(tx.session, use_case, current().caller.actor, now())
             if there is None:
@@ -34,17 +38,23 @@ class Catalog:
         return there.again(use_case), is_new
 
     async def use_case(self, name: str) -> UseCase:
+        """Raises NotFound, also for one of a unit that the caller does not see."""
         async with self._db.reading() as session:
             return _found(await store.use_case_of(session, name), f"use case {name}")
 
     async def use_cases(self, after: str, limit: int) -> list[UseCase]:
+        """By name: at most `limit` of those that come after `after`."""
         async with self._db.reading() as session:
             return await store.use_cases(session, after, limit)
 
     async def register(
         self, upload: Path, work: Path, unit: str, overrides: dict[str, Any]
     ) -> tuple[ModelVersion, bool]:
-        """Register an uploaded model. The same bytes again give the version that is there."""
+        """Register an uploaded model, unpacked in `work`; answers its version, and whether it is new.
+
+        The same bytes again give the version that is there. Raises Invalid or TooLarge naming the field that is wrong,
+        Conflict for a name of another unit, Unavailable where sandbox or object store are away, NoRoom.
+        """
         pack = await self.intake.pack(upload, work, overrides)
         async with self._db.reading(unit=unit) as session:
             known = await store.version_by_digest(session, pack.manifest.name, pack.digest)
@@ -53,7 +63,10 @@ class Catalog:
         return await self.add(await self.intake.candidate(pack, Training()), unit, current().caller.actor)
 
     async def add(self, candidate: Candidate, unit: str, by: str) -> tuple[ModelVersion, bool]:
-        """Give a candidate the next number of its model; the same bytes again get the number that they have."""
+        """Give a candidate the next number of its model; answers the version, and whether it is new.
+
+        The same bytes again get the number that they have. Raises Conflict for a name of another unit.
+        """
         async with self._db.transaction(unit=unit) as tx:
             await numbering.hold_model(tx, candidate.manifest.name, unit)
             known = await store.version_by_digest(tx.session, candidate.manifest.name, candidate.digest)
@@ -61,16 +74,17 @@ class Catalog:
 
     async def models(
         self, query: str | None, tag: str | None, state: str | None, after: str, limit: int
-    ) -> list[tuple[ModelVersion, bool]]:
-        """The newest version of each model that fits, and whether the model serves anywhere."""
+    ) -> list[Listed]:
+        """Models that fit, by name: at most `limit` of those whose names come after `after`."""
         async with self._db.reading() as session:
             return await store.search(session, query, tag, state, after, limit)
 
-    async def model(self, name: str) -> tuple[list[ModelVersion], bool]:
-        """All versions of a model, the newest first, and whether any of them serves."""
+    async def model(self, name: str, before: int | None, limit: int) -> tuple[Listed, list[ModelVersion]]:
+        """A model, and at most `limit` of its versions below `before`, the newest first. Raises NotFound."""
         async with self._db.reading() as session:
-            versions = _found(await store.versions_of(session, name), f"model {name}")
-            return versions, bool(await store.serving_of(session, name))
+            (newest,) = _found(await store.versions_of(session, name, None, 1), f"model {name}")
+            serves = bool(await store.serving_of(session, name))
+            return Listed.of(newest, serves=serves), await store.versions_of(session, name, before, limit)
 
     async def endpoints(self, model: str, version: int) -> list[str]:
         """The endpoints that a version serves."""
@@ -78,11 +92,12 @@ class Catalog:
             return [each.endpoint for each in await store.serving_of(session, model) if each.version == version]
 
     async def version(self, model: str, version: int) -> ModelVersion:
+        """Raises NotFound, also for one of a unit that the caller does not see."""
         async with self._db.reading() as session:
             return _found(await store.version_of(session, model, version), f"version {version} of model {model}")
 
     async def retire(self, model: str, version: int, reason: str) -> ModelVersion:
-        """Take a version out of service for good; whoever serves it hears of it."""
+        """Take a version out of service for good; whoever serves it hears of it. Raises NotFound, Conflict."""
         caller = current().caller
         async with self._db.transaction() as tx:
             there = await store.version_of(tx.session, model, version, lock=True)
@@ -93,14 +108,14 @@ class Catalog:
         return made
 
     async def lineage(self, model: str, version: int) -> Lineage:
-        """Where a version came from and where it went."""
+        """Where a version came from and where it went. Raises NotFound."""
         async with self._db.reading() as session:
             made = _found(await store.version_of(session, model, version), f"version {version} of model {model}")
             return Lineage.of(
                 made,
                 await store.serving_of(session, model),
-                await store.grants_of(session, model),
-                await store.retrainings_of(session, model),
+                await store.grants_of(session, model, version),
+                await store.retrainings_of(session, model, version),
             )
 
     async def note_deployment(self, event: DeploymentChanged) -> None:
@@ -131,6 +146,7 @@ def acting_unit(caller: Caller, wanted: str | None) -> str:
         return next(iter(caller.units))
     if wanted is None:
         raise Invalid("unit: say for which business unit, your token names several", "unit")
-    if not caller.sees(wanted):
-        raise Forbidden(f"{caller.actor} does not act for business unit {wanted}")
-    return wanted
+    unit = validated(Acting, {"unit": wanted}).unit
+    if not caller.sees(unit):
+        raise Forbidden(f"{caller.actor} does not act for business unit {unit}")
+    return unit
