@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 DATA = Path(__file__).parent / "data" / "census_employment_ma_2015_2017.parquet"
@@ -51,8 +50,8 @@ def shuffled(table: pa.Table, seed: int) -> pa.Table:
 
 def pensioners_first(table: pa.Table) -> pa.Table:
     """The same rows with everybody of 65 and more at the front: a region's pensioners arrive first."""
-    old = pc.greater_equal(table["AGEP"], PENSION_AGE)
-    return pa.concat_tables([table.filter(old), table.filter(pc.invert(old))])
+    old = table["AGEP"].to_numpy() >= PENSION_AGE
+    return pa.concat_tables([table.filter(pa.array(old)), table.filter(pa.array(~old))])
 
 
 def schooling_in_years(table: pa.Table) -> pa.Table:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import ModelProto, TensorProto, helper
 
 from services.catalog.inspect import inspect_package
 
@@ -71,6 +71,7 @@ def test_maps_are_no_tensors_and_the_hint_says_what_to_do(tmp_path: Path) -> Non
     from skl2onnx import to_onnx
 
     model = to_onnx(models.forest(), models.X[:1], target_opset=17)
+    assert isinstance(model, ModelProto)
     message, _ = refused(tmp_path, model.SerializeToString())
     assert "zipmap off" in message
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import cast
 from uuid import uuid4
 
 import pytest
@@ -196,7 +197,7 @@ async def test_a_key_or_a_header_that_no_table_takes_is_a_dead_letter_and_blocks
             value = use_case(governor.mine, 1).to_json()
             await producer.send_all([
                 ("usecase.registered", odd.encode(), value, said),
-                ("usecase.registered", governor.mine.encode(), value, [*said, ("ce_id", None)]),
+                ("usecase.registered", governor.mine.encode(), value, [*said, ("ce_id", cast(bytes, None))]),
                 ("usecase.registered", governor.mine.encode(), value, [*said, ("note", b"\xff")]),
             ])  # fmt: skip
         await publish(settings_of("catalog"), governor.mine, use_case(governor.mine, 2).to_json())
@@ -316,7 +317,7 @@ async def test_what_was_said_before_a_service_first_started_is_heard(
     kafka: Path, settings_of: ServiceSettings, governor: Governor
 ) -> None:
     await publish(settings_of("catalog"), governor.mine, use_case(governor.mine, 1).to_json())
-    administrator = AdminClient(read_properties(kafka))
+    administrator = AdminClient({**read_properties(kafka)})
 
     async def never_started() -> bool:
         forgetting = administrator.delete_consumer_groups(["governor"])["governor"]
