@@ -1,4 +1,4 @@
-"""The load generator: persistent connections, one request in flight on each: `python -m bench.load`, in its own process."""
+"""The load generator, a process of its own (`python -m bench.load`): one request in flight on each connection."""
 
 import argparse
 import asyncio

@@ -22,8 +22,8 @@ log = get_logger(__name__)
 _BATCH = 500
 _POLL_S = 1.0
 _KEEP_INBOX = DEAD_LETTERS_KEPT + timedelta(days=15)
-"""A dead letter may have had its effect before it was written, or at a replay on its last day. Kafka removes it with its
-segment, up to a week late, and who hears the replay may be behind: its inbox row outlives them all."""
+"""A dead letter may have had its effect before it was written, or at a replay on its last day. Kafka removes it with
+its segment, up to a week late, and who hears the replay may be behind: its inbox row outlives them all."""
 
 _NEXT = text("""
     SELECT number, audit, topic, key, headers, value, extract(epoch FROM clock_timestamp() - written_at) AS age

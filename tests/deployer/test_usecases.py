@@ -80,8 +80,8 @@ async def test_a_granted_deployment_is_published_signed_and_serves_when_its_repl
 
 
 FORGERIES = {
-    "digest": {"digest": "sha256:" + "0" * 64}, "endpoint": {"endpoint": "another"}, "use_case": {"use_case": "another"},
-    "version": {"version": 2}, "another deployment": {"deployment_id": uuid4()},
+    "digest": {"digest": "sha256:" + "0" * 64}, "endpoint": {"endpoint": "another"},
+    "use_case": {"use_case": "another"}, "version": {"version": 2}, "another deployment": {"deployment_id": uuid4()},
     "requester": {"granted_by": ENGINEER.actor}, "ended": {"expires_at": NOW - timedelta(seconds=1)},
 }  # fmt: skip
 

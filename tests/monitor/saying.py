@@ -66,7 +66,8 @@ def logged(
     return {
         "inference_id": str(uuid7()), "endpoint": endpoint, "unit": unit, "use_case": "benefits",
         "model": "census-employment", "version": version, "variant": "champion", "mode": mode,
-        "application": "application", "entity": entity, "request_id": None, "writer": writer or f"of-{endpoint}", "seq": seq,
+        "application": "application", "entity": entity, "request_id": None, "writer": writer or f"of-{endpoint}",
+        "seq": seq,
         "received_at": at.isoformat(), "latency_ms": 0.8, "rows": len(rows),
         "request": {"inputs": [{"name": "X", "datatype": "FP32", "shape": [len(rows), width], "data": data}]},
         "response": {

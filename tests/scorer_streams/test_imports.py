@@ -27,8 +27,8 @@ def imported(id: str, endpoint: str, **more: Any) -> bytes:
     label = {"name": "label", "datatype": "INT64", "shape": [1], "data": [1]}
     said = {
         "inference_id": id, "endpoint": endpoint, "model": "credit", "version": 1, "application": "mainframe",
-        "entity": "customer-9", "received_at": AT.astimezone(timezone(timedelta(hours=1))).isoformat(), "latency_ms": 3.5,
-        "request": {"inputs": [tensor]}, "response": {"model_name": endpoint, "outputs": [label]},
+        "entity": "customer-9", "received_at": AT.astimezone(timezone(timedelta(hours=1))).isoformat(),
+        "latency_ms": 3.5, "request": {"inputs": [tensor]}, "response": {"model_name": endpoint, "outputs": [label]},
     } | more  # fmt: skip
     return orjson.dumps(said)
 
@@ -163,8 +163,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> DeploymentChanged:
 
 def taken(endpoint: DeploymentChanged, value: bytes, **said: str) -> InferenceLogged:
     """The log that a record becomes. Raises Invalid."""
-    given = {name: content.encode() for name, content in ({
-        "ce_specversion": "1.0", "ce_type": "inference.imported", "ce_id": "1", "ce_source": "/m"} | said).items()}  # fmt: skip
+    plain = {"ce_specversion": "1.0", "ce_type": "inference.imported", "ce_id": "1", "ce_source": "/m"}
+    given = {name: content.encode() for name, content in (plain | said).items()}
     check_headers(given)
     event = parse(value, datetime.now(UTC))
     variant = variant_of(event, endpoint if event.endpoint == "legacy" else None, given)
@@ -188,19 +188,23 @@ def test_a_whole_record_is_taken_and_says_nothing_that_was_not_checked(served: D
     [
         ({}, {"ce_specversion": "0.3"}, "ce_specversion"), ({}, {"ce_type": "inference.logged"}, "ce_type"),
         ({}, {"ce_dataschema": "urn:fairlead:schema:inference.imported:2"}, "ce_dataschema"),
-        ({}, {"ce_unit": "wealth"}, "ce_unit"), ({"endpoint": "../x"}, {}, "endpoint"), ({"endpoint": "other"}, {}, "other"),
+        ({}, {"ce_unit": "wealth"}, "ce_unit"), ({"endpoint": "../x"}, {}, "endpoint"),
+        ({"endpoint": "other"}, {}, "other"),
         ({"version": 2}, {}, "version 2"), ({"version": "1"}, {}, "version"), ({"version": True}, {}, "version"),
         ({"model": "other"}, {}, "other"), ({"application": ""}, {}, "application"),
         ({"application": "a\nb"}, {}, "application"), ({"entity": "x" * 300}, {}, "entity"),
-        ({"received_at": "2026-11-24T09:00:00"}, {}, "time zone"), ({"received_at": "1999-01-01T00:00:00Z"}, {}, "received_at"),
+        ({"received_at": "2026-11-24T09:00:00"}, {}, "time zone"),
+        ({"received_at": "1999-01-01T00:00:00Z"}, {}, "received_at"),
         ({"received_at": "2999-01-01T00:00:00Z"}, {}, "received_at"), ({"latency_ms": -1}, {}, "latency_ms"),
         ({"latency_ms": "3"}, {}, "latency_ms"), ({"inference_id": "a\0b\0c\0d\0"}, {}, "inference_id"),
-        ({"request": {"inputs": [TENSOR], "id": 7}}, {}, "request: `id`"), ({"request": {"reference": STOLEN}}, {}, "request"),
+        ({"request": {"inputs": [TENSOR], "id": 7}}, {}, "request: `id`"),
+        ({"request": {"reference": STOLEN}}, {}, "request"),
         ({"request": {"inputs": [TENSOR | {"shape": [10**6, 3]}]}}, {}, "request"),
         ({"request": {"inputs": [TENSOR | {"data": ["1", 2, 3]}]}}, {}, "'age'"), ({"response": {}}, {}, "outputs"),
         ({"response": {"outputs": [LABEL | {"shape": [2], "data": [1, 1]}]}}, {}, "2 rows"),
-        ({"response": {"outputs": [LABEL | {"data": [1.5]}]}}, {}, "'label'"), ({"response": {"outputs": []}}, {}, "'label'"),
-        ({"response": {"outputs": [LABEL, LABEL]}}, {}, "twice"), ({"response": {"outputs": [LABEL | {"name": []}]}}, {}, "response"),
+        ({"response": {"outputs": [LABEL | {"data": [1.5]}]}}, {}, "'label'"),
+        ({"response": {"outputs": []}}, {}, "'label'"), ({"response": {"outputs": [LABEL, LABEL]}}, {}, "twice"),
+        ({"response": {"outputs": [LABEL | {"name": []}]}}, {}, "response"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_named(
