@@ -1,21 +1,24 @@
 """The event bus: one FastStream consumer per service over its control topics, with failures handled by class."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
+from math import inf
 from typing import Any, TypeVar
 
+from aiokafka import TopicPartition
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker, KafkaMessage
 from pydantic import ValidationError
 
 from contracts import Envelope, Event, Service
 
-from . import deadletters, kafka
+from . import deadletters, inbox, kafka
 from .away import is_away
 from .cloudevents import envelope, major_of
-from .context import Claim, Context, system, use
+from .context import Claim, Context, Place, system, use
 from .db import AlreadyHandled, Database
 from .errors import Invalid, NotYet, Refusal
 from .health import Progress
@@ -63,6 +66,14 @@ class Delivery:
     key: bytes
     value: bytes | None
     headers: tuple[tuple[str, bytes], ...]
+    timestamp_ms: float = inf
+    """Of the record; one that was parked has none."""
+    end: int | None = None
+    """Of the partition when the record was read; None where that is not known."""
+
+    @property
+    def place(self) -> Place:
+        return Place(self.topic, self.partition, self.offset, self.end)
 
 
 class HalfDone(Exception):
@@ -142,6 +153,7 @@ class Bus:
         delivery = Delivery(
             record.topic, record.partition, record.offset, record.key or b"", record.value,
             tuple((name, value or b"") for name, value in record.headers),
+            record.timestamp, self._end(record),
         )  # fmt: skip
         self._progress.work("bus")
         try:
@@ -157,9 +169,17 @@ class Bus:
             self._progress.beat("bus")
             await message.ack()
 
+    def _end(self, record: Any) -> int | None:
+        consumer = self._subscriber.consumer if self._subscriber else None
+        place = TopicPartition(record.topic, record.partition)
+        return consumer.highwater(place) if consumer and place in consumer.assignment() else None
+
     async def _settle(self, delivery: Delivery) -> None:
         """Handle, park or bury; raises only where infrastructure is away."""
         if delivery.value is None or deadletters.addressed_to_another(delivery.headers, self._service):
+            return
+        if await self._is_an_old_repeat(delivery):
+            EVENTS_HANDLED.labels(delivery.topic, "repeat").inc()
             return
         try:
             await self._handle_or_park(delivery)
@@ -167,6 +187,13 @@ class Bus:
             if is_away(error):
                 raise
             await self._bury(delivery, error)  # also what cannot even be parked: a key or a header with a NUL
+
+    async def _is_an_old_repeat(self, delivery: Delivery) -> bool:
+        """Whether it was settled so long ago that its id is forgotten: a group that was away reads from the start."""
+        if not inbox.may_have_forgotten(time.time() - delivery.timestamp_ms / 1000):
+            return False
+        async with self._db.chassis() as session:
+            return await inbox.passed(session, delivery.place)
 
     async def _handle_or_park(self, delivery: Delivery) -> None:
         if await self._parking.holds(delivery):
@@ -184,7 +211,7 @@ class Bus:
         """Let the use case have its effect. Raises NotYet, Refusal, HalfDone, or what went wrong three times."""
         subscription, about, event = self._decode(delivery)
         for attempt in range(1, _ATTEMPTS + 1):
-            claim = Claim(f"{about.source} {about.id}")
+            claim = Claim(f"{about.source} {about.id}", delivery.place)
             caller = system(self._service, about.unit)
             story = {"correlation_id": about.correlation_id, "traceparent": about.traceparent}
             token = _envelope.set(about)

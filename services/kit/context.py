@@ -33,11 +33,24 @@ def system(service: Service, unit: str = EVERY_UNIT) -> Caller:
     return Caller(f"service:{service}", "service", frozenset({"service"}), frozenset({unit}))
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where an event lies."""
+
+    topic: str
+    partition: int
+    offset: int
+    end: int | None
+    """The partition's end when it was read; None where nobody knows it any more."""
+
+
 @dataclass
 class Claim:
     """The event in hand: the one transaction of its handler writes it, so that a repeat has no second effect."""
 
     key: str
+    place: Place | None = None
+    """Where the event lies in its topic; None for what came another way."""
     taken: bool = False
     """Whether the transaction that writes it is open or committed: only that one's rollback gives it back."""
 

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engin
 
 from contracts import AuditRecorded, Event, Service
 
-from . import cloudevents
+from . import cloudevents, inbox
 from .context import EVERY_UNIT, Claim, Context, current
 from .errors import Conflict, TooLarge
 from .ids import now, uuid7
@@ -288,8 +288,6 @@ async def _take(session: AsyncSession, claim: Claim) -> None:
         insert = "INSERT INTO idempotency (key, digest) VALUES (:key, :digest) ON CONFLICT DO NOTHING RETURNING 1"
         if (await session.execute(text(insert), {"key": claim.key, "digest": claim.digest()})).first() is None:
             raise Repeated("a request with this Idempotency-Key was done; its answer is not there: look the result up")
-    else:
-        insert = "INSERT INTO inbox (event) VALUES (:key) ON CONFLICT DO NOTHING RETURNING 1"
-        if (await session.execute(text(insert), {"key": claim.key})).first() is None:
-            raise AlreadyHandled(claim.key)
+    elif not await inbox.take(session, claim.key, claim.place):
+        raise AlreadyHandled(claim.key)
     claim.taken = True

@@ -1,19 +1,17 @@
 """The relay: outbox rows to Kafka in commit order, without gaps, at least once; one relay per service at a time."""
 
 import asyncio
-from datetime import timedelta
 from typing import Any
 
 import orjson
 from aiokafka import AIOKafkaProducer
 from sqlalchemy import text
 
-from . import kafka
+from . import inbox, kafka
 from .again import Backoff
 from .away import is_away
 from .db import Database
 from .health import Progress
-from .rights import DEAD_LETTERS_KEPT
 from .settings import Settings
 from .telemetry import OUTBOX_AGE, OUTBOX_PUBLISHED, get_logger
 
@@ -21,9 +19,6 @@ log = get_logger(__name__)
 
 _BATCH = 500
 _POLL_S = 1.0
-_KEEP_INBOX = DEAD_LETTERS_KEPT + timedelta(days=15)
-"""A dead letter may have had its effect before it was written, or at a replay on its last day. Kafka removes it with
-its segment, up to a week late, and who hears the replay may be behind: its inbox row outlives them all."""
 
 _NEXT = text("""
     SELECT number, audit, topic, key, headers, value, extract(epoch FROM clock_timestamp() - written_at) AS age
@@ -123,7 +118,6 @@ async def tidy(db: Database) -> None:
 
 async def forget(db: Database) -> None:
     """Delete the inbox rows and idempotency keys that no repeat refers to any more."""
-    inbox = "DELETE FROM inbox WHERE handled_at < now() - CAST(:kept AS interval)"
     async with db.chassis() as session:
-        await session.execute(text(inbox), {"kept": _KEEP_INBOX})
+        await inbox.forget(session)
         await session.execute(text("DELETE FROM idempotency WHERE made_at < now() - interval '2 days'"))

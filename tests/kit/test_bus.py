@@ -1,92 +1,38 @@
 """Events from one service's transaction to another's, on real Kafka: once, in order, none skipped silently."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 from uuid import uuid4
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from confluent_kafka import KafkaError
-from confluent_kafka.admin import AdminClient
 from sqlalchemy import text
 
 from contracts import ModelRegistered, ModelRetired, Service, UseCaseRegistered
 from services.kit import deadletters
-from services.kit.bus import Bus, Subscription, current_envelope, on
+from services.kit.bus import Bus, current_envelope, on
 from services.kit.cloudevents import headers
-from services.kit.context import Caller, Context, current, system, use
+from services.kit.context import Caller, Context, current, use
 from services.kit.db import Database
 from services.kit.errors import Invalid, NotYet
 from services.kit.health import Progress
 from services.kit.kafka import Connection
 from services.kit.outbox import Relay
 from services.kit.producer import Producer
-from services.kit.provision import read_properties
 from services.kit.settings import Settings
 from services.kit.testing import eventually, expect_events
+from tests.kit.hearing import Governor, bus, forget_group, fresh, publish, running, use_case
 
 ENGINEER = Caller("engineer", "person", frozenset({"engineer"}), frozenset({"retail"}))
 ServiceDb = Callable[[Service], Database]
 ServiceSettings = Callable[[Service], Settings]
 
 
-@asynccontextmanager
-async def running(*coroutines: Awaitable[object]) -> AsyncIterator[None]:
-    """Run things beside a block, and end them after it."""
-    tasks = [asyncio.ensure_future(c) for c in coroutines]
-    try:
-        yield
-        for task in tasks:
-            if task.done():
-                task.result()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def use_case(name: str, risk_tier: int = 1) -> UseCaseRegistered:
-    return UseCaseRegistered(
-        use_case=name, title="t", unit="retail", owner="engineer", risk_tier=risk_tier, purpose="p"
-    )
-
-
-def fresh() -> str:
-    return f"case-{uuid4().hex[:12]}"
-
-
-class Governor:
-    """A service that hears use cases and remembers what it heard, with its own transaction."""
-
-    def __init__(self, db: Database, mine: str) -> None:
-        self.db = db
-        self.mine = mine
-        self.heard: list[int] = []
-        self.fail: Callable[[UseCaseRegistered], BaseException | None] = lambda _: None
-
-    async def hear(self, event: UseCaseRegistered) -> None:
-        if event.use_case != self.mine:
-            return
-        async with self.db.transaction() as tx:
-            tx.record("heard", event.use_case, risk_tier=event.risk_tier)
-            if error := self.fail(event):
-                raise error
-        self.heard.append(event.risk_tier)
-
-    def subscriptions(self) -> Sequence[Subscription]:
-        return [on(UseCaseRegistered, self.hear)]
-
-
 @pytest.fixture
 def governor(service_db: ServiceDb) -> Governor:
     return Governor(service_db("governor"), fresh())
-
-
-def bus(settings_of: ServiceSettings, governor: Governor) -> Bus:
-    return Bus(settings_of("governor"), "governor", governor.db, governor.subscriptions(), Progress())
 
 
 async def say(db: Database, *events: UseCaseRegistered) -> None:
@@ -143,14 +89,6 @@ async def test_a_handler_continues_the_story_in_the_events_unit(
     assert seen == ["the-story", frozenset({"retail"}), "engineer"]
 
 
-async def publish(settings: Settings, key: str, value: bytes, *, id: str | None = None, **other: str) -> None:
-    """Write a record as a producer would, with whatever headers."""
-    about = dict(headers(UseCaseRegistered, "catalog", key, Context(system("catalog", "retail")), "retail", id=id))
-    about |= {name: content.encode() for name, content in other.items()}
-    async with Producer(settings) as producer:
-        await producer.send_all([("usecase.registered", key.encode(), value, list(about.items()))])
-
-
 async def test_a_repeated_event_has_one_effect(settings_of: ServiceSettings, governor: Governor) -> None:
     catalog, id = settings_of("catalog"), str(uuid4())
     async with running(bus(settings_of, governor).run()):
@@ -178,7 +116,7 @@ async def test_what_cannot_be_understood_is_a_dead_letter_at_once_and_blocks_not
 ) -> None:
     catalog = settings_of("catalog")
     async with running(bus(settings_of, governor).run()):
-        await publish(catalog, governor.mine, value, **other)
+        await publish(catalog, governor.mine, value, other)
         await publish(catalog, governor.mine, use_case(governor.mine, 2).to_json())
         await eventually(lambda: governor.heard == [2], within=20)
         [letter] = await eventually(lambda: dead(settings_of("console"), governor.mine), within=10)
@@ -317,14 +255,7 @@ async def test_what_was_said_before_a_service_first_started_is_heard(
     kafka: Path, settings_of: ServiceSettings, governor: Governor
 ) -> None:
     await publish(settings_of("catalog"), governor.mine, use_case(governor.mine, 1).to_json())
-    administrator = AdminClient({**read_properties(kafka)})
-
-    async def never_started() -> bool:
-        forgetting = administrator.delete_consumer_groups(["governor"])["governor"]
-        error = await asyncio.to_thread(forgetting.exception, 10)
-        return error is None or error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND
-
-    await eventually(never_started, within=30)
+    await forget_group(kafka, "governor")
     async with running(bus(settings_of, governor).run()):
         await eventually(lambda: governor.heard == [1], within=20)
 
@@ -333,9 +264,9 @@ async def test_a_replay_for_another_service_is_skipped(settings_of: ServiceSetti
     catalog = settings_of("catalog")
     async with running(bus(settings_of, governor).run()):
         other = {deadletters.FOR: "deployer"}
-        await publish(catalog, governor.mine, use_case(governor.mine, 1).to_json(), **other)
+        await publish(catalog, governor.mine, use_case(governor.mine, 1).to_json(), other)
         mine = {deadletters.FOR: "governor"}
-        await publish(catalog, governor.mine, use_case(governor.mine, 2).to_json(), **mine)
+        await publish(catalog, governor.mine, use_case(governor.mine, 2).to_json(), mine)
         await eventually(lambda: governor.heard, within=20)
     assert governor.heard == [2]
 
