@@ -18,6 +18,7 @@ from services.kit.kafka import Connection
 from services.kit.letters import Letter
 from services.kit.objects import Objects
 from services.kit.outbox import Relay
+from services.kit.payloads import Payloads
 from services.kit.service import Parts
 from services.kit.settings import Settings
 from services.kit.signing import canonical, digest_of
@@ -32,6 +33,7 @@ from services.monitor.usecases.versions import Versions
 from . import streams
 from .saying import (
     aligned,
+    as_batch,
     buried,
     deployment,
     fresh,
@@ -290,6 +292,21 @@ async def _known(parts: Parts, endpoint: str) -> bool:
         async with parts.db.reading() as session:
             found = "SELECT revision FROM endpoint WHERE endpoint = :e"
             return await session.scalar(text(found), {"e": endpoint}) == 2
+
+
+async def test_a_batch_of_the_log_that_refers_to_more_than_memory_holds_is_counted_in_parts(
+    monitor_settings: Service_, speaker: Speaker, baseline: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endpoint, world, start = fresh(), streams.World(np.random.default_rng(10)), aligned(60)
+    monkeypatch.setattr(Payloads, "AT_ONCE", 4 * (500 * 5 * 8 + 500 * 2 * 8))
+    await say_deployment(speaker("deployer"), deployment(endpoint, streams.schema(), baseline))
+    said = [logged(endpoint, world.rows(500), n, start) for n in range(1, 41)]
+    await say_logged(speaker("scorer"), await as_batch(Objects(monitor_settings), said, ["a", "b", "c", "d", "e"]))
+    async with running(monitor_settings) as parts:
+        assert await eventually(lambda: _is(counted(parts, endpoint), 20_000), within=60)
+        (window,) = await windows(parts, endpoint)
+    assert window.inferences == 40
+    assert {column.rows for column in window.columns if column.name != "probabilities"} == {20_000}
 
 
 async def test_an_endpoint_without_a_baseline_is_counted_all_the_same(
