@@ -67,7 +67,7 @@ class Client:
 async def running(settings: RecorderSettings) -> AsyncIterator[Client]:
     parts = build(settings)
     assert parts.db
-    tasks = [asyncio.create_task(job()) for job in (*parts.jobs, Relay(settings, parts.db, parts.progress).run)]
+    tasks = [asyncio.ensure_future(job()) for job in (*parts.jobs, Relay(settings, parts.db, parts.progress).run)]
     try:
         yield Client(parts, settings)
         for task in tasks:
