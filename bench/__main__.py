@@ -57,7 +57,8 @@ def _show(found: dict[str, Any]) -> None:
             bare, ours = line["bare"], line["fairlead"]
             table.add_row(
                 str(line["connections"]), str(line["rows"]), f"{bare['per_second']:,.0f}", f"{ours['per_second']:,.0f}",
-                f"{line['ratio']:.2f}", f"{bare['cpu_us']:.0f} / {ours['cpu_us']:.0f}", f"{bare['p50_ms']:.2f} / {bare['p99_ms']:.2f}",
+                f"{line['ratio']:.2f}", f"{bare['cpu_us']:.0f} / {ours['cpu_us']:.0f}",
+                f"{bare['p50_ms']:.2f} / {bare['p99_ms']:.2f}",
                 f"{ours['p50_ms']:.2f} / {ours['p99_ms']:.2f}",
             )  # fmt: skip
         console.print("REST: token, schema check and durable log, beside a bare ASGI endpoint with the same model")
