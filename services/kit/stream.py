@@ -127,7 +127,8 @@ class BatchConsumer:
         connection = kafka.Connection.read(self._settings.kafka_properties)
         consumer = AIOKafkaConsumer(
             **connection.aiokafka(), group_id=self._group, enable_auto_commit=False, auto_offset_reset="earliest",
-            isolation_level="read_committed", fetch_max_wait_ms=kafka.IDLE_FETCH_MS, max_partition_fetch_bytes=4 * 1024 * 1024,
+            isolation_level="read_committed", fetch_max_wait_ms=kafka.IDLE_FETCH_MS,
+            max_partition_fetch_bytes=4 * 1024 * 1024,
         )  # fmt: skip
         listener, pulse = _SeekOnAssignment(consumer, self._positions), kafka.Pulse(consumer)
         consumer.subscribe(self._topics, listener=listener)

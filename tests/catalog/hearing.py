@@ -45,8 +45,8 @@ class House:
 
     async def packed(self, **said: Any) -> str:
         """A package as the retrainer leaves it: its digest."""
-        model = models.onnx_bytes(models.onnx_model())
-        return await self.objects.put(models.package(model, **{"columns": models.COLUMNS} | said))
+        said = {"columns": models.COLUMNS} | said
+        return await self.objects.put(models.package(models.onnx_bytes(models.onnx_model()), **said))
 
     async def hears_of_a_winner(self, *, id: int = 7, **said: Any) -> str:
         """A candidate won; the id of its retraining."""

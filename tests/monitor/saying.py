@@ -70,7 +70,8 @@ def logged(
     return {
         "inference_id": str(uuid7()), "endpoint": endpoint, "unit": unit, "use_case": "benefits",
         "model": "census-employment", "version": version, "variant": "champion", "mode": mode,
-        "application": "application", "entity": entity, "request_id": None, "writer": writer or f"of-{endpoint}", "seq": seq,
+        "application": "application", "entity": entity, "request_id": None, "writer": writer or f"of-{endpoint}",
+        "seq": seq,
         "received_at": at.isoformat(), "latency_ms": 0.8, "rows": len(rows),
         "request": {"inputs": [{"name": "X", "datatype": "FP32", "shape": [len(rows), width], "data": data}]},
         "response": {
@@ -106,7 +107,7 @@ def referring(record: dict[str, Any], digest: str) -> dict[str, Any]:
 
 
 async def as_batch(objects: Objects, records: list[dict[str, Any]], columns: list[str]) -> list[dict[str, Any]]:
-    """The records as those of a batch: chunks of one uploaded file, each with a file of its own for what was answered."""
+    """The records as those of a batch: chunks of one uploaded file, each with a file of its own answers."""
     sheet = np.concatenate([np.array(_data(record["request"]["inputs"][0]), float) for record in records])
     values = sheet.reshape(-1, len(columns))
     digest = await _parquet(objects, {name: values[:, place] for place, name in enumerate(columns)})

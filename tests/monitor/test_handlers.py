@@ -19,7 +19,7 @@ from services.kit.letters import Letter
 from services.kit.objects import Objects
 from services.kit.outbox import Relay
 from services.kit.payloads import Payloads
-from services.kit.service import Parts
+from services.kit.service import Parts, close
 from services.kit.settings import Settings
 from services.kit.signing import canonical, digest_of
 from services.kit.testing import eventually
@@ -55,7 +55,7 @@ async def running(settings: Service_) -> AsyncIterator[Parts]:
     parts = build(settings)
     assert parts.db
     relay = Relay(settings, parts.db, parts.progress)
-    tasks = [asyncio.create_task(job()) for job in (*parts.jobs, relay.run)]
+    tasks = [asyncio.ensure_future(job()) for job in (*parts.jobs, relay.run)]
     try:
         yield parts
         for task in tasks:
@@ -65,7 +65,7 @@ async def running(settings: Service_) -> AsyncIterator[Parts]:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await parts.db.close()
+        await close(parts)
 
 
 @pytest.fixture
@@ -205,7 +205,7 @@ async def test_a_record_that_cannot_be_read_is_a_dead_letter_and_the_rest_is_cou
     endpoint, world, start = fresh(), streams.World(np.random.default_rng(6)), aligned(60)
     await say_deployment(speaker("deployer"), deployment(endpoint, streams.schema(), baseline))
     good = logged(endpoint, world.rows(5), 3, start)
-    strange = logged(endpoint, world.rows(5), 1, start) | {"request": {"inputs": "nonsense"}}
+    strange: dict[str, Any] = logged(endpoint, world.rows(5), 1, start) | {"request": {"inputs": "nonsense"}}
     lost = logged(endpoint, world.rows(5), 2, start) | {"received_at": "yesterday"}
     async with running(monitor_settings) as parts:
         await say_logged(speaker("scorer"), [strange, lost, good])

@@ -1,4 +1,4 @@
-"""What retrainings bring: each winning candidate is inspected outside of every transaction and becomes a version once."""
+"""What retrainings bring: a winning candidate is inspected outside of every transaction and becomes a version once."""
 
 import asyncio
 from collections.abc import Callable

@@ -34,7 +34,8 @@ SCHEMA = pa.schema([
     pa.field("unread", pa.string()),
 ])  # fmt: skip
 """`features` holds the numbers of a row by column, `texts` its texts and the tokens of sensitive columns; `unread` is
-the whole payload as the log has it, in JSON, where it does not fit the model's schema: in row 0 of its inference. The endpoint is in the folder's name."""
+the whole payload as the log has it, in JSON, where it does not fit the model's schema: in row 0 of its inference.
+The endpoint is in the folder's name."""
 
 
 @dataclass(frozen=True)
