@@ -207,3 +207,14 @@ def test_a_start_killed_while_it_lays_out_data_leaves_nothing_behind(folder: Pat
         assert sorted(path.name for path in data.iterdir()) == ["kafka", "postgres"]
     finally:
         assert installation.run("down").returncode == 0
+
+
+def test_a_home_may_have_any_name_that_can_be_read(folder: Path) -> None:
+    home = folder / "Jürgen's “home” 100%41 \\ 家" / "fairlead"
+    installation = Installation(free_home(home), services="catalog")
+    try:
+        installation.up()
+        assert [path.name for path in folder.iterdir()] == [home.parent.name]  # objects lie in it, too
+        assert (home / "data" / "kafka" / "meta.properties").exists()
+    finally:
+        assert installation.run("down").returncode == 0
