@@ -21,7 +21,8 @@ async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
         if not message.get("more_body"):
             break
     tensor = orjson.loads(body)["inputs"][0]
-    found = _session.run(_NAMES, {"X": np.array(tensor["data"], np.float32).reshape(tensor["shape"])})
+    asked = {"X": np.array(tensor["data"], np.float32).reshape(tensor["shape"])}
+    found = [np.asarray(values) for values in _session.run(_NAMES, asked)]
     outputs = [
         {"name": name, "datatype": kind, "shape": values.shape, "data": values.ravel().tolist()}
         for name, kind, values in zip(_NAMES, ("INT64", "FP32"), found, strict=True)

@@ -44,7 +44,7 @@ async def _batch(
 ) -> None:  # fmt: skip
     tensors = [orjson.loads(record.value)["inputs"][0] for record in records]
     matrix = np.array([tensor["data"] for tensor in tensors], np.float32)
-    labels, probabilities = session.run(_NAMES, {"X": matrix})
+    labels, probabilities = map(np.asarray, session.run(_NAMES, {"X": matrix}))
     answers, logs = [producer.create_batch()], [producer.create_batch()]
     for record, label, score in zip(records, labels.tolist(), probabilities.tolist(), strict=True):
         outputs = [

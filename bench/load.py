@@ -1,4 +1,4 @@
-"""The load generator: persistent connections, one request in flight on each: `python -m bench.load`, in its own process."""
+"""The load generator, a process of its own (`python -m bench.load`): one request in flight on each connection."""
 
 import argparse
 import asyncio
@@ -65,13 +65,12 @@ def wire(url: str, token: str, bodies: list[bytes]) -> list[bytes]:
 async def run(url: str, requests: list[bytes], connections: int, seconds: float) -> dict[str, float]:
     """Warm up for a fifth of the time, then measure."""
     parts, loop = urlsplit(url), asyncio.get_running_loop()
+    host, port = parts.hostname or "127.0.0.1", parts.port or 80
     took: list[float] = []
     errors: list[int] = []
     callers: list[Caller] = []
     for i in range(connections):
-        made = await loop.create_connection(
-            lambda i=i: Caller(requests, i * 97, took, errors), parts.hostname, parts.port
-        )  # fmt: skip
+        made = await loop.create_connection(lambda i=i: Caller(requests, i * 97, took, errors), host, port)
         callers.append(made[1])
     await asyncio.sleep(seconds / 5)
     took.clear()

@@ -1,4 +1,4 @@
-"""A platform of its own for the benchmarks: real Kafka, real PostgreSQL and the scorer, on free ports, in a new home."""
+"""A platform for the benchmarks alone: real Kafka, real PostgreSQL and the scorer, on free ports, in a new home."""
 
 import asyncio
 import os
@@ -98,7 +98,8 @@ class Stage:
         )  # fmt: skip
         change = DeploymentChanged(
             endpoint=endpoint, unit="retail", use_case="bench", revision=self.revision, state="serving",
-            streaming=streaming, variants=(variant,), monitor=MonitorSettings(), signature=Signature(key_id="", value=""),
+            streaming=streaming, variants=(variant,), monitor=MonitorSettings(),
+            signature=Signature(key_id="", value=""),
         )  # fmt: skip
         signature = Signer(keys / "deployer.key", "deployer").sign(canonical(change, without=frozenset({"signature"})))
         return change.model_copy(update={"signature": signature})

@@ -11,9 +11,9 @@ from typing import Any
 from uuid import uuid4
 
 import psutil
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
-from services.kit.kafka import Connection
+from services.kit.kafka import Connection, partitions_of
 
 from .model import Model, bodies
 from .stage import SERVER_CORE, Stage, pin
@@ -89,7 +89,7 @@ async def _fill(connection: Connection, topic: str, rows: int) -> None:
         batches = {part: producer.create_batch() for part in parts}
         for i in range(rows):
             part = parts[i % len(parts)]
-            event = {
+            event: dict[str, Any] = {
                 "timestamp": None, "key": b"customer-%d" % i, "value": asked[i % len(asked)], "headers": _headers(i),
             }  # fmt: skip
             if batches[part].append(**event) is None:
@@ -114,8 +114,7 @@ async def _rate(connection: Connection, topic: str, rows: int) -> float:
         enable_auto_commit=False, max_partition_fetch_bytes=4 * 1024 * 1024,
     )  # fmt: skip
     async with consumer:
-        cluster = await consumer._client.fetch_all_metadata()
-        places = [TopicPartition(topic, part) for part in cluster.partitions_for_topic(topic) or ()]
+        places = await partitions_of(consumer, topic)
         consumer.assign(places)
         deadline = time.monotonic() + _WAIT_S
         # Reading while they work would take their time: wait until the topic has all of it.

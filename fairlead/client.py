@@ -13,7 +13,7 @@ from .wire import Flow, R, drive, drive_async
 
 _TIMEOUT = httpx.Timeout(30.0, connect=5.0)
 _CONNECTING = 2
-"""A connection that was refused had no effect: it is tried again, so that a restart behind the address goes unnoticed."""
+"""A refused connection had no effect: it is tried again, so that a restart behind the address goes unnoticed."""
 
 
 class _Client(Operations):

@@ -44,8 +44,8 @@ def start(part: Part) -> subprocess.Popen[bytes]:
     part.log.parent.mkdir(parents=True, exist_ok=True)
     with part.log.open("ab") as log:
         return subprocess.Popen(
-            part.argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", env=dict(part.environment), **as_user(part.uid),
-            start_new_session=True, preexec_fn=_end_with_parent,
+            part.argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", env=dict(part.environment),
+            **as_user(part.uid), start_new_session=True, preexec_fn=_end_with_parent,
         )  # fmt: skip
 
 

@@ -29,7 +29,7 @@ def build(out: Path) -> list[Path]:
 def pack(work: Path, out: Path, name: str, metrics: dict[str, float]) -> Path:
     """One package of what the recipe left in `work`."""
     manifest = manifest_of(name) | {"metrics": metrics}
-    model = manifest["model"]
+    _, model = PACKAGES[name]
     members = {
         "fairlead.yaml": yaml.safe_dump(manifest, sort_keys=False).encode(),
         model: (work / model).read_bytes(),

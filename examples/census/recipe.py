@@ -5,13 +5,14 @@ import re
 import zipfile
 from io import BytesIO
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import skops.io
+from onnx import ModelProto
 from skl2onnx import to_onnx
-from skl2onnx.common.data_types import FloatTensorType
 from sklearn.ensemble import GradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
 
@@ -36,7 +37,7 @@ def train(rows: Path, out: Path) -> dict[str, float]:
     # The reference is made of rows that the model has not seen: its own rows would flatter its scores,
     # and the first live rows would look like drift.
     kept = held[:REFERENCE_ROWS]
-    predicted, score = model.predict(matrix[kept]), model.predict_proba(matrix[kept])[:, 1]
+    predicted, score = np.asarray(model.predict(matrix[kept])), model.predict_proba(matrix[kept])[:, 1]
     write_reference(out / "training.parquet", matrix[kept], labels[kept], predicted, score)
     score_all = model.predict_proba(matrix[held])[:, 1]
     return {
@@ -61,13 +62,14 @@ def split(count: int) -> tuple[np.ndarray, np.ndarray]:
 
 def as_onnx(model: GradientBoostingClassifier) -> bytes:
     """ONNX with input X [-1, 16] and outputs label [-1], probabilities [-1, 2]."""
-    exported = to_onnx(
+    made = to_onnx(
         model,
+        np.zeros((1, len(COLUMNS)), np.float32),
         name="census-employment",
-        initial_types=[("X", FloatTensorType([None, len(COLUMNS)]))],
         options={id(model): {"zipmap": False}},
         target_opset=17,
     )
+    exported = cast(ModelProto, made)  # what else its signature names, it answers to other options
     # skl2onnx collects the operator sets in a Python set, whose order differs between processes.
     opsets = sorted(exported.opset_import, key=lambda opset: opset.domain)
     del exported.opset_import[:]

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 DATA = Path(__file__).parent / "data" / "census_employment_ma_2015_2017.parquet"
@@ -22,7 +21,7 @@ COLUMNS = (
 YEARS_OF_SCHOOLING = np.array(
     [0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 12, 12, 13, 14, 14, 16, 18, 19, 21], dtype=np.int16
 )
-"""Years spent at school by the survey's SCHL code 0–24; all of them are valid SCHL codes too, so nothing refuses them."""
+"""Years spent at school by the survey's SCHL code 0–24; all are valid SCHL codes too, so nothing refuses them."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +50,8 @@ def shuffled(table: pa.Table, seed: int) -> pa.Table:
 
 def pensioners_first(table: pa.Table) -> pa.Table:
     """The same rows with everybody of 65 and more at the front: a region's pensioners arrive first."""
-    old = pc.greater_equal(table["AGEP"], PENSION_AGE)
-    return pa.concat_tables([table.filter(old), table.filter(pc.invert(old))])
+    old = table["AGEP"].to_numpy() >= PENSION_AGE
+    return pa.concat_tables([table.filter(pa.array(old)), table.filter(pa.array(~old))])
 
 
 def schooling_in_years(table: pa.Table) -> pa.Table:
@@ -62,7 +61,7 @@ def schooling_in_years(table: pa.Table) -> pa.Table:
 
 
 def age_in_decades(table: pa.Table) -> pa.Table:
-    """The pipeline breaks badly: AGEP arrives in decades; every value is a valid age, and everybody looks like a child."""
+    """The pipeline breaks badly: AGEP arrives in decades; each is a valid age, and everybody looks like a child."""
     decades = pa.array(table["AGEP"].to_numpy() // 10)
     return table.set_column(table.schema.get_field_index("AGEP"), "AGEP", decades)
 

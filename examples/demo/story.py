@@ -67,7 +67,7 @@ class Story:
         return "; ".join(f"{v.model} v{v.version}, scan {v.scan.verdict if v.scan else '?'}" for v in versions)
 
     async def deploy(self) -> str:
-        """An engineer asks for it behind a new endpoint; the gates pass; the engineer may not grant it, compliance may."""
+        """An engineer asks for it at a new endpoint; the gates pass; compliance may grant it, the engineer may not."""
         endpoint = self.cast.endpoint
         deployment = await self.cast["engineer"].deploy(
             endpoint, use_case=USE_CASE, model="census-employment", version=self.seen.version, streaming=True
@@ -121,7 +121,8 @@ class Story:
         whole = batch.state == "done" and (batch.rows_done, batch.rows_failed) == (PREDICTED_BY_BATCH, 0)
         holds(whole, f"the batch is {batch.state}: {batch.rows_done} rows, {batch.rows_failed} failed; {batch.reason}")
         r, s = self.seen.rest, self.seen.streamed
-        return f"{r.requests} by REST ({r.requests / r.seconds:,.0f}/s), {s.requests} by stream, {PREDICTED_BY_BATCH} by batch"
+        by_rest = f"{r.requests} by REST ({r.requests / r.seconds:,.0f}/s)"
+        return f"{by_rest}, {s.requests} by stream, {PREDICTED_BY_BATCH} by batch"
 
     async def look_up(self) -> str:
         """Any decision is found again by its id."""
@@ -133,7 +134,7 @@ class Story:
         return f"decision {id}, made by v{found['version']}"
 
     async def drift(self) -> str:
-        """A pipeline breaks: ages arrive in decades, each of them a valid age. The monitor tells, with evidence and effect."""
+        """A pipeline breaks: ages arrive in decades, each a valid age. The monitor tells, with evidence and effect."""
         self._since = datetime.now(UTC)
         started = asyncio.get_running_loop().time()
         broken = rows.age_in_decades(rows.shuffled(rows.year(2017), seed=11))

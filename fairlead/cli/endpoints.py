@@ -55,7 +55,10 @@ def approvals(
         page = client(context).approvals(None if state == "all" else state)
     render(page, json, lambda: show_table(
         ["Id", "Endpoint", "Model", "Use case", "State", "Asked by", "Gates"],
-        ([a.id, a.endpoint, f"{a.model} v{a.version}", a.use_case, a.state, a.requested_by, _gates(a)] for a in page.items),
+        (
+            [a.id, a.endpoint, f"{a.model} v{a.version}", a.use_case, a.state, a.requested_by, _gates(a)]
+            for a in page.items
+        ),
         "Nothing waits for a decision.",
     ))  # fmt: skip
 

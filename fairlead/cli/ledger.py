@@ -31,7 +31,10 @@ def list_(
         page = client(context).audit(subject=subject, actor=actor, since=since, limit=limit)
     render(page, json, lambda: show_table(
         ["Position", "At", "Action", "Subject", "By", "Unit", "Service"],
-        ([r["position"], r["at"][:19], r["action"], r["subject"], r["actor"], r["unit"], r["service"]] for r in page.items),
+        (
+            [r["position"], r["at"][:19], r["action"], r["subject"], r["actor"], r["unit"], r["service"]]
+            for r in page.items
+        ),
         "Nothing that matches was done yet.",
         right=["Position"],
     ))  # fmt: skip

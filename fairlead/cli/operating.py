@@ -81,7 +81,11 @@ def topics(context: typer.Context, json: Json = False) -> None:
         page = client(context).topics()
     render(page, json, lambda: show_table(
         ["Topic", "Records", "Rate/s", "Size", "Lag", "Dead letters"],
-        ([t.topic, t.records, t.rate, _size(t.bytes), _lag(t), t.dead_letters] for t in page.items if not t.topic.startswith("dlq.")),
+        (
+            [t.topic, t.records, t.rate, _size(t.bytes), _lag(t), t.dead_letters]
+            for t in page.items
+            if not t.topic.startswith("dlq.")
+        ),
         "There are no topics. Is the platform up? (make up)",
         right=["Records", "Rate/s", "Size", "Lag", "Dead letters"],
     ))  # fmt: skip

@@ -106,6 +106,6 @@ class Deciding:
 
     @operation
     def decisions(self, **filters: Any) -> Flow[Page[Decision]]:
-        """Decisions by `use_case`, `application`, `entity`, `endpoint`, `start` and `end` (times), `limit`, `cursor`."""
+        """Decisions by `use_case`, `application`, `entity`, `endpoint`, times `start` and `end`; `limit`, `cursor`."""
         renamed = {{"start": "from", "end": "to"}.get(name, name): text(value) for name, value in filters.items()}
         return (yield from read(Page[Decision], "/v1/decisions", **renamed))

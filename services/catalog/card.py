@@ -1,4 +1,4 @@
-"""The model card of a version, from recorded facts alone (Mitchell and others, Model Cards for Model Reporting, 2019)."""
+"""The model card of a version, from recorded facts alone (Mitchell et al., Model Cards for Model Reporting, 2019)."""
 
 from collections.abc import Iterator, Sequence
 
@@ -56,7 +56,8 @@ def _range(column: Column) -> str:
         return ", ".join(f"{value:g}" for value in column.categories)
     if column.minimum is None and column.maximum is None:
         return ""
-    return f"{'' if column.minimum is None else f'{column.minimum:g}'} … {'' if column.maximum is None else f'{column.maximum:g}'}"
+    least, most = ("" if bound is None else f"{bound:g}" for bound in (column.minimum, column.maximum))
+    return f"{least} … {most}"
 
 
 def _marks(column: Column) -> str:

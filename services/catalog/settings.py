@@ -10,22 +10,22 @@ from .archive import Caps
 class CatalogSettings(Settings):
     """`FAIRLEAD_MAX_PACKAGE_BYTES` and the like override these."""
 
-    max_package_bytes: int = Field(1024 * 1024 * 1024, ge=1024)
-    max_members: int = Field(1_000, ge=1)
-    max_unpacked_bytes: int = Field(2 * 1024 * 1024 * 1024, ge=1024)
+    max_package_bytes: int = Field(default=1024 * 1024 * 1024, ge=1024)
+    max_members: int = Field(default=1_000, ge=1)
+    max_unpacked_bytes: int = Field(default=2 * 1024 * 1024 * 1024, ge=1024)
     max_body_bytes: int = 1024 * 1024
     """Of everything but packages."""
-    uploads: int = Field(8, ge=1)
+    uploads: int = Field(default=8, ge=1)
     """Packages taken at a time, from their first byte to their number; each may fill what the caps above allow."""
-    uploads_each: int = Field(2, ge=1)
+    uploads_each: int = Field(default=2, ge=1)
     """Of these from one caller."""
-    upload_grace_s: float = Field(30.0, gt=0)
-    upload_bytes_s: int = Field(16 * 1024, ge=1)
+    upload_grace_s: float = Field(default=30.0, gt=0)
+    upload_bytes_s: int = Field(default=16 * 1024, ge=1)
     """An upload may take the grace, and a second more for each so many bytes that came."""
-    inspections: int = Field(2, ge=1)
+    inspections: int = Field(default=2, ge=1)
     """Packages inspected at a time: each needs a sandbox of its own."""
-    inspection_s: float = Field(120.0, gt=0)
-    inspection_mb: int = Field(2048, ge=256)
+    inspection_s: float = Field(default=120.0, gt=0)
+    inspection_mb: int = Field(default=2048, ge=256)
 
     @property
     def caps(self) -> Caps:

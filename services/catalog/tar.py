@@ -1,4 +1,4 @@
-"""A tar reader (POSIX ustar, pax and GNU long names) for archives that strangers made: forward only, every size bounded."""
+"""A tar reader (POSIX ustar, pax, GNU long names) for archives that strangers made: forward only, all sizes bounded."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

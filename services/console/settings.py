@@ -18,5 +18,5 @@ class ConsoleSettings(Settings):
     """Of what it passes on in pieces: the largest that a service takes."""
     assets: Path = _HERE / "node_modules"
     """Where the packages of `package-lock.json` are installed."""
-    streams: int = Field(48, ge=1)
+    streams: int = Field(default=48, ge=1)
     """How many event streams may be open at once."""

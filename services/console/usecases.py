@@ -64,7 +64,7 @@ class Console:
     async def dead_letters(
         self, caller: Caller, request: Request, topic: str | None, limit: int, cursor: str | None = None
     ) -> tuple[list[Letter], str | None]:
-        """Dead letters of one topic or of all, newest first, of the units that the caller sees; and the cursor of older ones."""
+        """Dead letters of one topic or of all, newest first, as the caller sees units; and the cursor of older ones."""
         allow(caller, "deadletter.read")
         if topic:
             await self._check_known(caller, request, topic)

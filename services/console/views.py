@@ -5,10 +5,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 _TONES = {
-    "good": ("serving", "granted", "ready", "completed", "candidate_won", "clean", "registered", "acknowledged", "resolved",
-             "passed", "stable"),
-    "warn": ("pending", "requested", "in_review", "rolling_out", "running", "loading", "waiting", "warning", "quarantined",
-             "suspicious", "incomplete", "champion_kept", "learning", "open"),
+    "good": ("serving", "granted", "ready", "completed", "candidate_won", "clean", "registered", "acknowledged",
+             "resolved", "passed", "stable"),
+    "warn": ("pending", "requested", "in_review", "rolling_out", "running", "loading", "waiting", "warning",
+             "quarantined", "suspicious", "incomplete", "champion_kept", "learning", "open"),
     "bad": ("failed", "rejected", "revoked", "retired", "not ready", "critical", "malicious", "drifting", "raised"),
 }  # fmt: skip
 _TONE_OF = {state: tone for tone, states in _TONES.items() for state in states}

@@ -15,7 +15,7 @@ class DeployerSettings(Settings):
 
     replicas_needed: int = 1
     """Scorer hosts that must serve a revision before its deployment counts as serving."""
-    removed_kept_h: float = Field(24.0, ge=0)
+    removed_kept_h: float = Field(default=24.0, ge=0)
     """Hours for which a removed endpoint's state stays in `deployment.changed` before its tombstone."""
     stream_principals: dict[str, tuple[Principal, ...]] = {"retail": ("application",), "wealth": ("other-unit",)}
     """The Kafka principals of each business unit's applications: they write requests and read results."""

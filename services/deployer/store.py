@@ -265,7 +265,7 @@ async def keep_name(session: AsyncSession, endpoint: Endpoint) -> None:
 
 
 async def untidy(session: AsyncSession, removed_before: datetime, now: datetime) -> list[str]:
-    """Endpoints whose topics must be made or closed, or whose removed state is in the topic since before that moment."""
+    """Endpoints whose topics must be made or closed, or whose removed state was in the topic before that moment."""
     find = """
         SELECT endpoint FROM endpoint JOIN endpoint_name USING (endpoint)
         WHERE (refused_at IS NULL OR refused_at <= :patience)

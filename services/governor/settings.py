@@ -17,13 +17,13 @@ class GovernorSettings(Settings):
     """Life cycles as BPMN files: `standard` for deployments, `retraining` after drift."""
     policies: Path = _ROOM / "policies"
     """CEL rules as YAML files, one for each gate of the templates."""
-    grant_lasts_h: float = Field(24.0, gt=0, le=24 * 365)
+    grant_lasts_h: float = Field(default=24.0, gt=0, le=24 * 365)
     """Hours in which a rollout under a grant may start."""
-    seal_rows: int = Field(100, ge=1)
+    seal_rows: int = Field(default=100, ge=1)
     """A checkpoint is made at the latest after this many ledger records…"""
-    seal_after_s: float = Field(2.0, gt=0)
+    seal_after_s: float = Field(default=2.0, gt=0)
     """…or this many seconds."""
-    gap_alert_s: float = Field(60.0, gt=0)
+    gap_alert_s: float = Field(default=60.0, gt=0)
     """How long a gap in a service's audit numbers may last before people are told."""
 
     @property

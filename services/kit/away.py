@@ -1,4 +1,4 @@
-"""Away: a part that a service needs does not answer now. It delays work, and is never a record's or a caller's fault."""
+"""Away: a part that a service needs does not answer now. It delays work, and is no record's or caller's fault."""
 
 from . import db, kafka
 from .errors import Unavailable

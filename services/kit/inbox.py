@@ -13,8 +13,8 @@ from .context import Place
 from .rights import DEAD_LETTERS_KEPT
 
 _KEPT = DEAD_LETTERS_KEPT + timedelta(days=15)
-"""A dead letter may have had its effect before it was written, or at a replay on its last day. Kafka removes it with its
-segment, up to a week late, and who hears the replay may be behind: its inbox row outlives them all."""
+"""A dead letter may have had its effect before it was written, or at a replay on its last day. Kafka removes it with
+its segment, up to a week late, and who hears the replay may be behind: its inbox row outlives them all."""
 _CLOCKS = timedelta(days=1)
 """More than the clocks of two machines differ, and than passes between asking and handling."""
 

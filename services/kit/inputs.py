@@ -113,7 +113,7 @@ class StrictRequest(Request):
 
 
 def strict_json(data: bytes) -> Any:
-    """JSON as its standard has it. Raises Invalid naming a key that is there twice, ValueError for all else: NaN too."""
+    """JSON by its standard. Raises Invalid naming a key that is there twice, ValueError for all else: NaN too."""
     return json.loads(data, object_pairs_hook=_once_each, parse_constant=_no_number)
 
 

@@ -87,7 +87,7 @@ class DeadLetters:
     async def waiting(
         self, topics: Iterable[str], limit: int, wanted: Wanted = lambda _: True, below: Positions | None = None
     ) -> tuple[list[Letter], Positions]:
-        """Dead letters that are wanted, newest first, and below which offsets older ones lie (`newest`). Raises NotFound."""
+        """Wanted dead letters, newest first, and below which offsets older ones lie (`newest`). Raises NotFound."""
         asked = [topic for topic in topics if topic.startswith("dlq.")]
         if not asked:
             return [], {}

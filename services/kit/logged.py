@@ -1,4 +1,4 @@
-"""Records of `inference.logged` as its readers need them: recognised, then their heads checked, in one place for all."""
+"""Records of `inference.logged` as its readers need them: recognised, then their heads checked, here for all."""
 
 import re
 from collections.abc import Iterator, Mapping

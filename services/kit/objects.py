@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 from uuid import uuid4
 
@@ -14,6 +15,9 @@ from obstore.store import ObjectStore, from_url
 from .errors import FULL, Invalid, NoRoom, NotFound, Unavailable
 from .settings import Settings
 from .signing import digest_of
+
+if TYPE_CHECKING:
+    from obstore import GetResult
 
 _CHUNK = 1024 * 1024
 
@@ -41,14 +45,28 @@ class Objects:
 
     async def get(self, digest: str) -> bytes:
         """The bytes of a digest. Raises NotFound, or Invalid where the stored bytes are not what the digest says."""
+        return await self._read(digest, await self._ask(digest))
+
+    async def get_small(self, digest: str, at_most: int) -> bytes | None:
+        """The same; None for an object of more than `at_most` bytes."""
+        found = await self._ask(digest)
+        return await self._read(digest, found) if found.meta["size"] <= at_most else None
+
+    async def _ask(self, digest: str) -> "GetResult":
         try:
-            data = bytes(await (await obstore.get_async(self._store, _path(digest))).bytes_async())
+            return await obstore.get_async(self._store, _path(digest))
         except FileNotFoundError:
             raise NotFound(f"no object {digest}") from None
         except (BaseError, OSError) as error:
             raise _away(digest, error) from error
+
+    async def _read(self, digest: str, found: "GetResult") -> bytes:
+        try:
+            data = bytes(await found.bytes_async())
+        except (BaseError, OSError) as error:
+            raise _away(digest, error) from error
         if digest_of(data) != digest:
-            raise Invalid(f"the stored object {digest} was altered: its bytes have another digest")
+            raise _altered(digest)
         return data
 
     async def exists(self, digest: str) -> bool:
@@ -62,26 +80,31 @@ class Objects:
 
     async def stream(self, digest: str) -> AsyncIterator[bytes]:
         """The bytes of a digest in chunks, unchecked: for answers whose reader checks."""
+        found = await self._ask(digest)
         try:
-            result = await obstore.get_async(self._store, _path(digest))
-        except FileNotFoundError:
-            raise NotFound(f"no object {digest}") from None
+            async for chunk in found.stream(min_chunk_size=_CHUNK):
+                yield bytes(chunk)
         except (BaseError, OSError) as error:
             raise _away(digest, error) from error
-        async for chunk in result.stream(min_chunk_size=_CHUNK):
-            yield bytes(chunk)
 
     async def fetch(self, digest: str, to: Path) -> Path:
-        """Copy an object into a file, checked, atomically."""
-        data = await self.get(digest)
+        """Copy an object into a file, checked, atomically; a chunk at a time is in memory."""
         part = to.with_name(f"{to.name}.{uuid4().hex[:8]}.part")  # another process may fetch it at the same time
         to.parent.mkdir(parents=True, exist_ok=True)
         try:
-            await asyncio.to_thread(part.write_bytes, data)
+            await self._copy(digest, part)
             return part.replace(to)
-        except OSError:
+        finally:
             part.unlink(missing_ok=True)
-            raise
+
+    async def _copy(self, digest: str, to: Path) -> None:
+        hashed = hashlib.sha256()
+        with await asyncio.to_thread(to.open, "wb") as file:
+            async for chunk in self.stream(digest):
+                hashed.update(chunk)
+                await asyncio.to_thread(file.write, chunk)
+        if f"sha256:{hashed.hexdigest()}" != digest:
+            raise _altered(digest)
 
     async def _create(self, digest: str, data: bytes | Path) -> None:
         try:
@@ -92,6 +115,10 @@ class Objects:
             if any(f"os error {number}" in str(error) for number in FULL) or getattr(error, "errno", None) in FULL:
                 raise NoRoom("the object store is full; nothing was kept") from error
             raise Unavailable(f"the object store does not take {digest}: {error}") from error
+
+
+def _altered(digest: str) -> Invalid:
+    return Invalid(f"the stored object {digest} was altered: its bytes have another digest")
 
 
 def _away(digest: str, error: Exception) -> Unavailable:

@@ -1,26 +1,29 @@
 """What an `inference.logged` holds, as arrays: the features and the decisions of its rows."""
 
-from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import orjson
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from contracts import ModelSchema, PayloadReference
 
 from .errors import Invalid
+from .logged import Logged
 from .objects import Objects
+from .stream import TooMuch
+from .tables import Tables
 
 Array = NDArray[Any]
 Columns = dict[str, Array]
 
 _PARQUET = "application/vnd.apache.parquet"
+_ANSWERED = ("prediction", "score")
 
 
 @dataclass(frozen=True)
@@ -39,39 +42,68 @@ class Payload:
     rows: int
     request: Mapping[str, Any] | pa.Table
     response: Mapping[str, Any] | pa.Table
+    bytes: int = 0
+    """About how much memory it takes."""
 
 
 class Payloads:
-    """Opens payloads, those in the object store too; keeps the last few files, since a batch refers to one often."""
+    """Opens what records refer to, those in the object store too; `folder` is for copies of what is large."""
 
-    _KEPT = 4
+    AT_ONCE = 32 * 1024 * 1024
+    """Bytes of payloads that one batch may hold in memory; they take a multiple of it while they are worked on."""
 
-    def __init__(self, objects: Objects) -> None:
+    def __init__(self, objects: Objects, folder: Path) -> None:
         self._objects = objects
-        self._tables: OrderedDict[str, pa.Table] = OrderedDict()
+        self._tables = Tables(objects, folder)
 
-    async def open(self, logged: Mapping[str, Any]) -> Payload:
-        """The payload of a record. Raises Invalid, or NotFound for an object that is not there."""
-        request, response = logged.get("request"), logged.get("response")
+    def begin(self) -> "Opening":
+        """For one batch."""
+        return Opening(self)
+
+    async def open(self, logged: Logged, schema: ModelSchema | None) -> Payload:
+        """Of a file with rows, the columns of the schema; of one without a schema, how many rows there are.
+
+        Raises Invalid, or NotFound for an object that is not there.
+        """
+        request, response, rows = logged.body.get("request"), logged.body.get("response"), int(logged.body["rows"])
         if not isinstance(request, Mapping) or not isinstance(response, Mapping):
             raise Invalid("the record has no request or no response", "request")
-        return Payload(int(logged["rows"]), await self._resolve(request), await self._resolve(response))
+        said, inputs = await self._resolve(request, rows, _columns(schema))
+        answered, outputs = await self._resolve(response, rows, _ANSWERED)
+        return Payload(rows, said, answered, len(logged.record.value or b"") + inputs + outputs)
 
-    async def _resolve(self, payload: Mapping[str, Any]) -> Mapping[str, Any] | pa.Table:
+    async def _resolve(
+        self, payload: Mapping[str, Any], rows: int, columns: Sequence[str]
+    ) -> tuple[Mapping[str, Any] | pa.Table, int]:
+        """What it refers to, or itself, and how many bytes that adds."""
         if "reference" not in payload:
-            return payload
+            return payload, 0
         reference = PayloadReference.model_validate(payload["reference"])
         if reference.media_type == _PARQUET:
-            table = await self._table(reference.digest)
-            return table.slice(reference.first_row, reference.rows)
-        return orjson.loads(await self._objects.get(reference.digest))
+            if reference.rows != rows or reference.first_row < 0:
+                raise Invalid(f"it refers to {reference.rows} rows where the record says {rows}", "reference")
+            table = await self._tables.rows(reference.digest, columns, reference.first_row, rows)
+            return table, table.nbytes
+        data = await self._objects.get(reference.digest)
+        if not isinstance(given := orjson.loads(data), Mapping):
+            raise Invalid("what it refers to is no V2 request or response", "reference")
+        return given, len(data)
 
-    async def _table(self, digest: str) -> pa.Table:
-        if digest not in self._tables:
-            self._tables[digest] = pq.read_table(pa.BufferReader(await self._objects.get(digest)))
-            while len(self._tables) > self._KEPT:
-                self._tables.popitem(last=False)
-        return self._tables[digest]
+
+class Opening:
+    """The payloads of one batch, as long as memory should hold all of them."""
+
+    def __init__(self, payloads: Payloads) -> None:
+        self._payloads = payloads
+        self._bytes = 0
+
+    async def open(self, logged: Logged, schema: ModelSchema | None) -> Payload:
+        """`Payloads.open`. Raises TooMuch where the batch holds as much as it should already."""
+        payload = await self._payloads.open(logged, schema)
+        if self._bytes and self._bytes + payload.bytes > self._payloads.AT_ONCE:
+            raise TooMuch
+        self._bytes += payload.bytes
+        return payload
 
 
 def features(schema: ModelSchema, payloads: Sequence[Payload]) -> Columns:
@@ -113,9 +145,14 @@ def _matrix(payloads: Sequence[Payload], width: int) -> Array | None:
         return None
 
 
+def _columns(schema: ModelSchema | None) -> list[str]:
+    """By what names the columns of a file are the model's: it is fed from them."""
+    return [each.name for each in schema.columns or schema.inputs] if schema else []
+
+
 def _features(schema: ModelSchema, payload: Payload) -> Columns:
     if not isinstance(payload.request, Mapping):
-        return _of_table(payload.request, [c.name for c in schema.columns], payload.rows)
+        return _of_table(payload.request, _columns(schema), payload.rows)
     tensors = _tensors(payload.request.get("inputs"))
     names = [column.name for column in schema.columns]
     if len(tensors) == 1 and names:
@@ -131,7 +168,9 @@ def _features(schema: ModelSchema, payload: Payload) -> Columns:
 
 def _decisions(schema: ModelSchema, payload: Payload) -> Decisions:
     if not isinstance(payload.response, Mapping):
-        found = _of_table(payload.response, ["prediction", "score"], payload.rows)
+        found = _of_table(payload.response, _ANSWERED, payload.rows)
+        if "prediction" not in found:
+            raise Invalid("the referred file has no column prediction", "response")
         return Decisions(found["prediction"], found.get("score"))
     tensors = _tensors(payload.response.get("outputs"))
     prediction = tensors.get(schema.prediction)

@@ -89,7 +89,8 @@ async def _serve(parts: Parts) -> None:
     settings = parts.settings
     config = uvicorn.Config(
         application(parts), host=settings.host, port=settings.listen_port(parts.service), http="httptools",
-        loop="none", log_config=None, access_log=False, timeout_graceful_shutdown=15, lifespan="off", server_header=False,
+        loop="none", log_config=None, access_log=False, timeout_graceful_shutdown=15, lifespan="off",
+        server_header=False,
     )  # fmt: skip
     server = uvicorn.Server(config)
     work = [asyncio.create_task(again(name, job, parts.progress), name=name) for name, job in _work(parts)]

@@ -64,6 +64,10 @@ class Moved(Exception):
     """Another worker advanced this partition: this one lost it and must not write."""
 
 
+class TooMuch(Exception):
+    """A handler would hold more of a batch in memory than it should; raised of several records only."""
+
+
 Handler = Callable[[Tx, PartitionBatch], Awaitable[None]]
 Tick = Callable[[Mapping[Partition, bool]], Awaitable[None]]
 """Called between polls with the assigned partitions and whether each is read to its end."""
@@ -123,7 +127,8 @@ class BatchConsumer:
         connection = kafka.Connection.read(self._settings.kafka_properties)
         consumer = AIOKafkaConsumer(
             **connection.aiokafka(), group_id=self._group, enable_auto_commit=False, auto_offset_reset="earliest",
-            isolation_level="read_committed", fetch_max_wait_ms=kafka.IDLE_FETCH_MS, max_partition_fetch_bytes=4 * 1024 * 1024,
+            isolation_level="read_committed", fetch_max_wait_ms=kafka.IDLE_FETCH_MS,
+            max_partition_fetch_bytes=4 * 1024 * 1024,
         )  # fmt: skip
         listener, pulse = _SeekOnAssignment(consumer, self._positions), kafka.Pulse(consumer)
         consumer.subscribe(self._topics, listener=listener)
@@ -179,6 +184,7 @@ class BatchConsumer:
 
     async def _settle(self, batch: PartitionBatch) -> None:
         """Fold a batch; where that fails, its halves, down to the record that cannot be folded."""
+        self._progress.work(self._name)
         try:
             await self._commit(batch, self._handle)
         except Exception as error:
@@ -187,9 +193,10 @@ class BatchConsumer:
             if len(batch.records) == 1:
                 await self._settle_one(batch, error)
                 return
-            log.warning(
-                "a batch failed and is halved", topic=batch.topic, records=len(batch.records), error=repr(error)
-            )
+            if not isinstance(error, TooMuch):
+                log.warning(
+                    "a batch failed and is halved", topic=batch.topic, records=len(batch.records), error=repr(error)
+                )
             for half in batch.halves():
                 await self._settle(half)
 

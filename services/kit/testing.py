@@ -5,7 +5,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 from aiokafka import AIOKafkaConsumer
 
@@ -19,7 +19,11 @@ T = TypeVar("T")
 E = TypeVar("E", bound=Event)
 
 
-async def eventually(check: Callable[[], Awaitable[T] | T], within: float = 5.0, every: float = 0.05) -> T:
+@overload
+async def eventually(check: Callable[[], Awaitable[T | None]], within: float = 5.0, every: float = 0.05) -> T: ...
+@overload
+async def eventually(check: Callable[[], T | None], within: float = 5.0, every: float = 0.05) -> T: ...
+async def eventually(check: Callable[[], Any], within: float = 5.0, every: float = 0.05) -> Any:
     """The first truthy answer of `check`; fails with the last answer or error when none comes in time."""
     deadline, last = time.monotonic() + within, None
     while True:
@@ -27,7 +31,7 @@ async def eventually(check: Callable[[], Awaitable[T] | T], within: float = 5.0,
             answer = check()
             last = await answer if asyncio.iscoroutine(answer) or isinstance(answer, asyncio.Future) else answer
             if last:
-                return last  # pyright: ignore[reportReturnType]
+                return last
         except (AssertionError, LookupError, OSError) as error:
             last = error
         if time.monotonic() > deadline:

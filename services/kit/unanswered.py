@@ -2,21 +2,19 @@
 
 import httpx
 
-from contracts import Service
-
 from .errors import AnswerLost, Refusal, Unavailable
 
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 """No connection, so the service never saw the request."""
 
 
-def unanswered(service: Service, method: str, error: httpx.TransportError) -> Refusal:
-    """Unavailable where surely nothing was done, AnswerLost for a write that the service may have done."""
+def unanswered(who: str, method: str, error: httpx.TransportError) -> Refusal:
+    """Unavailable where surely nothing was done, AnswerLost for a write that may have been; `who` follows "the"."""
     if isinstance(error, _NOT_SENT):
-        return Unavailable(f"the {service} is away; nothing was done, try again")
+        return Unavailable(f"the {who} is away; nothing was done, try again")
     if method in ("GET", "HEAD"):
-        return Unavailable(f"the {service} went away before it answered; try again")
+        return Unavailable(f"the {who} went away before it answered; try again")
     return AnswerLost(
-        f"the {service} went away before it answered, and whether this was done is not known: look, or send it again "
+        f"the {who} went away before it answered, and whether this was done is not known: look, or send it again "
         "with the same Idempotency-Key"
     )

@@ -24,8 +24,8 @@ def build(settings: MonitorSettings) -> Parts:
     objects, progress = Objects(settings), Progress()
     versions = Versions(db, objects)
     desired = Desired(db, versions)
-    burial = Burial(settings, "monitor")
-    stream = Stream(settings, db, Counting(settings, versions, Payloads(objects), burial), burial, progress)
+    payloads, burial = Payloads(objects, settings.home / "run" / "monitor"), Burial(settings, "monitor")
+    stream = Stream(settings, db, Counting(settings, versions, payloads, burial), burial, progress)
     rounds = Rounds(settings, db, Closing(settings, db, versions), versions, stream, progress)
     return Parts(
         service="monitor",
@@ -33,5 +33,6 @@ def build(settings: MonitorSettings) -> Parts:
         db=db,
         routers=[api.router(Reading(db), desired)],
         jobs=[Following(settings, DeploymentChanged, desired.learn, progress).run, stream.run, rounds.run],
+        closing=[burial.close],
         progress=progress,
     )

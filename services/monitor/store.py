@@ -183,7 +183,8 @@ async def watermark(session: AsyncSession, partitions: int, lateness: timedelta)
     """Up to where event time is complete; None while a partition was never looked at."""
     select = """
         SELECT count(*) AS known, bool_and(coalesce(read_to_end_at, event_time) IS NOT NULL) AS told,
-               min(greatest(read_to_end_at, CASE WHEN event_time IS NOT NULL THEN least(event_time, now()) END)) AS reached
+               min(greatest(read_to_end_at,
+                            CASE WHEN event_time IS NOT NULL THEN least(event_time, now()) END)) AS reached
         FROM progress
     """
     row = (await session.execute(text(select))).one()
@@ -300,7 +301,7 @@ async def tidy(session: AsyncSession, kept_counts: int, kept: timedelta) -> None
         ) AS edge WHERE w.endpoint = edge.endpoint AND w.start < edge.start AND w.data IS NOT NULL
     """
     await session.execute(text(counts), {"kept": kept_counts})
-    # Without the cast PostgreSQL takes what is subtracted from a moment for a moment, and compares one with an interval.
+    # Without the cast PostgreSQL takes what is subtracted from a moment for a moment, and compares an interval.
     old = "DELETE FROM closed_window WHERE start < now() - CAST(:kept AS interval)"
     await session.execute(text(old), {"kept": kept})
 

@@ -89,6 +89,7 @@ class RowView(BaseModel):
     prediction: float | str | None
     score: float | None
     unread: Any = None
+    """In row 0: request and response as they were logged, where they do not fit the model's schema."""
 
 
 class OutcomeView(BaseModel):

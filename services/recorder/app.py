@@ -27,7 +27,7 @@ def build(settings: RecorderSettings) -> Parts:
     db = Database(settings.service_database, "recorder")
     objects, files, progress = Objects(settings), Files(settings.inferences), Progress()
     schemas, burial = Schemas(db), Burial(settings, "recorder")
-    recording = Recording(db, files, schemas, Payloads(objects), burial)
+    recording = Recording(db, files, schemas, Payloads(objects, settings.home / "run" / "recorder"), burial)
     joining = Joining(db, files, schemas, burial)
     return Parts(
         service="recorder",

@@ -10,15 +10,15 @@ from services.kit.settings import Settings
 class RecorderSettings(Settings):
     """`FAIRLEAD_FLUSH_S` and the like override these."""
 
-    flush_s: float = Field(1.5, ge=0)
+    flush_s: float = Field(default=1.5, ge=0)
     """How long records are gathered for a file while nothing is behind: a decision can be looked up soon after."""
-    recorder_batch_records: int = Field(10_000, ge=1)
+    recorder_batch_records: int = Field(default=10_000, ge=1)
     """Records of the log that are recorded in one transaction."""
-    decisions_kept_days: int = Field(365, ge=1)
+    decisions_kept_days: int = Field(default=365, ge=1)
     """Decisions and their files older than this are removed."""
-    patience_days: int = Field(30, ge=1)
+    patience_days: int = Field(default=30, ge=1)
     """An outcome waits so long for its inference."""
-    snapshot_rows: int = Field(500_000, ge=1)
+    snapshot_rows: int = Field(default=500_000, ge=1)
     """A snapshot holds the newest so many rows."""
 
     @property

@@ -122,7 +122,8 @@ async def files_of(session: AsyncSession, endpoint: str, since: datetime | None)
     """Path and rows of an endpoint's files that reach beyond `since`, newest first."""
     select = """
         SELECT path, rows FROM file
-        WHERE endpoint = :e AND NOT removing AND (CAST(:since AS timestamptz) IS NULL OR latest >= :since) ORDER BY latest DESC, id DESC
+        WHERE endpoint = :e AND NOT removing AND (CAST(:since AS timestamptz) IS NULL OR latest >= :since)
+        ORDER BY latest DESC, id DESC
     """
     rows = await session.execute(text(select), {"e": endpoint, "since": since})
     return [(row.path, row.rows) for row in rows]
@@ -130,7 +131,7 @@ async def files_of(session: AsyncSession, endpoint: str, since: datetime | None)
 
 async def forget(session: AsyncSession, kept: timedelta, limit: int = 1_000) -> int:
     """Mark files that are too old as to be removed, and delete their decisions and outcomes; answers how many files."""
-    # Without the cast PostgreSQL takes what is subtracted from a moment for a moment, and compares one with an interval.
+    # Without the cast PostgreSQL takes what is subtracted from a moment for a moment, and compares an interval.
     mark = """
         UPDATE file SET removing = true WHERE id IN (
             SELECT id FROM file WHERE latest < now() - CAST(:kept AS interval) AND NOT removing
@@ -336,7 +337,8 @@ async def expired(session: AsyncSession, patience: timedelta, limit: int = 1_000
     """Outcomes whose inference never came; they are gone then."""
     take = """
         DELETE FROM outcome WHERE (inference_id, "row") IN (
-            SELECT inference_id, "row" FROM outcome WHERE state = 'waiting' AND reported_at < now() - CAST(:patience AS interval)
+            SELECT inference_id, "row" FROM outcome
+            WHERE state = 'waiting' AND reported_at < now() - CAST(:patience AS interval)
             LIMIT :limit)
         RETURNING *
     """

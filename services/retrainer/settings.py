@@ -8,11 +8,11 @@ from services.kit.settings import Settings
 class RetrainerSettings(Settings):
     """Environment variables, with `FAIRLEAD_` before their names."""
 
-    retraining_rows: int = Field(200, ge=20)
+    retraining_rows: int = Field(default=200, ge=20)
     """Labelled rows that a retraining needs; with fewer it fails and says so."""
-    retraining_held_out: float = Field(0.25, gt=0, lt=1)
+    retraining_held_out: float = Field(default=0.25, gt=0, lt=1)
     """The share of rows that the recipe never sees and the comparison is made on."""
-    retraining_confidence: float = Field(0.95, gt=0.5, lt=1)
+    retraining_confidence: float = Field(default=0.95, gt=0.5, lt=1)
     """Of the interval that must lie above zero for a candidate to win."""
     retraining_s: float = 900.0
     """How long a recipe may take."""

@@ -1,4 +1,4 @@
-"""The control side of a scorer host: what `deployment.changed` asks for, verified, fetched and handed to the workers."""
+"""The control side of a scorer host: what `deployment.changed` asks for is verified, fetched and given to workers."""
 
 import asyncio
 import os

@@ -240,7 +240,7 @@ class DataPlane:
         return served
 
     async def _load(self, variant: Variant) -> Lane:
-        """Check the package's bytes, open the model, warm it up. Raises Refusal or CannotLoad, whatever the bytes do."""
+        """Check the bytes, open the model, warm it up. Raises Refusal or CannotLoad, whatever the bytes are."""
         try:
             model = await asyncio.to_thread(self._packages.unpack, variant.digest)
             runtime = await load(variant.format, model, variant.model_schema, self._settings)

@@ -13,7 +13,7 @@ _LOOK_S = 0.02
 class DrainingServer(uvicorn.Server):
     """Accepts nothing more, answers with `Connection: close` for a moment, and only then closes what is idle.
 
-    uvicorn closes idle connections at once: a request that is on its way then gets a reset, though a second worker lives.
+    uvicorn closes idle connections at once: a request on its way then gets a reset, though a second worker lives.
     """
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

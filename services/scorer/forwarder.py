@@ -1,4 +1,4 @@
-"""Carries every slot's spool to `inference.logged`: in order, at least once; repeats bear the same writer and number."""
+"""Carries every slot's spool to `inference.logged`: in order, at least once; repeats bear writer and number again."""
 
 import asyncio
 import fcntl

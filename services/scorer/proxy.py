@@ -6,6 +6,7 @@ from pathlib import Path
 import httpx
 
 from services.kit.errors import NotFound, Unavailable
+from services.kit.unanswered import unanswered
 
 from .v2 import BadInput
 from .wire import Gone, Receive, Scope, Send
@@ -14,6 +15,7 @@ _HOP = frozenset({b"connection", b"keep-alive", b"transfer-encoding", b"te", b"u
 _FROM_OUTSIDE = (b"x-forwarded-for", b"worker")
 """On loopback too, a request that was passed on is not one of this host's own."""
 _LONGEST_URL = 8192
+_WHO = "part of the scorer that does this"
 _TIMEOUT = httpx.Timeout(60.0, connect=2.0)
 
 
@@ -31,14 +33,13 @@ class Proxy:
         if len(scope["raw_path"]) + len(scope["query_string"]) > _LONGEST_URL:
             raise BadInput("the URL is too long")
         query = scope["query_string"].decode("latin-1")
-        request = self._client.build_request(
-            scope["method"], self._url() + scope["raw_path"].decode("latin-1") + (f"?{query}" if query else ""), content=_body(receive),
-            headers=[*((name, value) for name, value in scope["headers"] if name not in _HOP), _FROM_OUTSIDE],
-        )  # fmt: skip
+        url = self._url() + scope["raw_path"].decode("latin-1") + (f"?{query}" if query else "")
+        headers = [*((name, value) for name, value in scope["headers"] if name not in _HOP), _FROM_OUTSIDE]
+        request = self._client.build_request(scope["method"], url, content=_body(receive), headers=headers)
         try:
             response = await self._client.send(request, stream=True)
         except httpx.TransportError as error:
-            raise Unavailable(f"the part of the scorer that does this is not up: {type(error).__name__}") from None
+            raise unanswered(_WHO, scope["method"], error) from error
         try:
             await _pass_on(response, send)
         finally:
@@ -48,7 +49,7 @@ class Proxy:
         try:
             return f"http://127.0.0.1:{int(self._port.read_text())}"
         except (FileNotFoundError, ValueError):
-            raise Unavailable("the part of the scorer that does this is not up") from None
+            raise Unavailable(f"the {_WHO} is not up; nothing was done") from None
 
 
 async def _body(receive: Receive) -> AsyncIterator[bytes]:

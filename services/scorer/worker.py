@@ -44,7 +44,8 @@ async def serve(settings: ScorerSettings, slot: int, listening: socket.socket) -
     app = ScorerApp(settings, process, plane, spool, follower)
     config = uvicorn.Config(
         app, http="httptools", loop="none", ws="none", lifespan="off", interface="asgi3", log_config=None,
-        access_log=False, log_level="warning", server_header=False, proxy_headers=False, backlog=2048, timeout_graceful_shutdown=10,
+        access_log=False, log_level="warning", server_header=False, proxy_headers=False, backlog=2048,
+        timeout_graceful_shutdown=10,
     )  # fmt: skip
     work = [
         asyncio.create_task(one)

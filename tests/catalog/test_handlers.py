@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -58,7 +59,7 @@ async def champion(catalog: Catalog) -> None:
         await catalog.add(making.candidate(), "retail", "ann")
 
 
-async def packed(objects: Objects, **said: object) -> str:
+async def packed(objects: Objects, **said: Any) -> str:
     return await objects.put(models.package(models.onnx_bytes(models.onnx_model()), columns=models.COLUMNS, **said))
 
 

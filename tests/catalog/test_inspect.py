@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import ModelProto, TensorProto, helper
 
 from services.catalog.inspect import inspect_package
 
@@ -71,6 +71,7 @@ def test_maps_are_no_tensors_and_the_hint_says_what_to_do(tmp_path: Path) -> Non
     from skl2onnx import to_onnx
 
     model = to_onnx(models.forest(), models.X[:1], target_opset=17)
+    assert isinstance(model, ModelProto)
     message, _ = refused(tmp_path, model.SerializeToString())
     assert "zipmap off" in message
 
@@ -104,9 +105,11 @@ WRONG: list[tuple[dict[str, Any], str, str | None]] = [
     ({"training": "t.parquet", "files": {"t.parquet": models.rows(c=[None, *[1.0] * 199])}, "columns": models.COLUMNS},
      "column c misses values", "columns.c"),
     ({"training": "t.parquet", "files": {"t.parquet": models.rows(c=[7.0] * 200)},
-      "columns": [*models.COLUMNS[:2], {"name": "c", "maximum": 5}]}, "column c: the training rows hold 7", "columns.c"),
+      "columns": [*models.COLUMNS[:2], {"name": "c", "maximum": 5}]},
+     "column c: the training rows hold 7", "columns.c"),
     ({"training": "t.parquet", "files": {"t.parquet": models.rows(c=[7.0] * 200)},
-      "columns": [*models.COLUMNS[:2], {"name": "c", "kind": "categorical", "categories": [1]}]}, "hold 7", "columns.c"),
+      "columns": [*models.COLUMNS[:2], {"name": "c", "kind": "categorical", "categories": [1]}]},
+     "hold 7", "columns.c"),
     ({"training": "t.parquet", "files": {"t.parquet": models.rows(label=1 - models.Y)}, "columns": models.COLUMNS,
       "label": "y"}, "column label of the training rows is not what the model predicts", "training"),
     ({"training": "t.parquet", "files": {"t.parquet": models.rows(d=models.Y)}, "label": "y"},
@@ -150,7 +153,8 @@ def test_untrusted_types_are_named_and_never_built(tmp_path: Path) -> None:
 
 
 HOLLOW = [b"", b"{}", b"[]", b'{"_skops_version": "0.16"}', b'{"__loader__": "ObjectNode", "_skops_version": "1"}',
-          b'{"_skops_version": "0.16", "protocol": 99, "__loader__": "x", "__class__": 1, "__module__": null}']  # fmt: skip
+          b'{"_skops_version": "0.16", "protocol": 99, "__loader__": "x", "__class__": 1, "__module__": null}'
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("schema", HOLLOW)

@@ -31,7 +31,7 @@ def message(number: int) -> bytes:
 
 
 async def stream(request: Request) -> Response:
-    """Two events and most of a third, then the connection ends; the next one goes on behind the position that was given."""
+    """Two events and most of a third, then the connection ends; the next goes on behind the position that was given."""
     if request.headers["authorization"] != "Bearer good":
         return JSONResponse({"detail": "engineer may not read model.retired"}, 403)
     start = int(request.headers.get("last-event-id", "x:0:0").rpartition(":")[2])

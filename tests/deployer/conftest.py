@@ -54,7 +54,11 @@ def use_case(name: str = "lending", unit: str = "retail") -> UseCaseRegistered:
 
 
 def report(endpoint: str, revision: int, state: Any = "ready", **other: Any) -> ReplicaReported:
-    values = {"replica": "scorer-1", "slots": 1, "reported_at": NOW + timedelta(seconds=revision)} | other
+    values: dict[str, Any] = {
+        "replica": "scorer-1",
+        "slots": 1,
+        "reported_at": NOW + timedelta(seconds=revision),
+    } | other
     return ReplicaReported(endpoint=endpoint, revision=revision, state=state, **values)
 
 

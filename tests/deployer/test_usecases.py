@@ -2,7 +2,7 @@
 
 import asyncio
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 from uuid import uuid4
 
 import orjson
@@ -80,8 +80,8 @@ async def test_a_granted_deployment_is_published_signed_and_serves_when_its_repl
 
 
 FORGERIES = {
-    "digest": {"digest": "sha256:" + "0" * 64}, "endpoint": {"endpoint": "another"}, "use_case": {"use_case": "another"},
-    "version": {"version": 2}, "another deployment": {"deployment_id": uuid4()},
+    "digest": {"digest": "sha256:" + "0" * 64}, "endpoint": {"endpoint": "another"},
+    "use_case": {"use_case": "another"}, "version": {"version": 2}, "another deployment": {"deployment_id": uuid4()},
     "requester": {"granted_by": ENGINEER.actor}, "ended": {"expires_at": NOW - timedelta(seconds=1)},
 }  # fmt: skip
 
@@ -134,7 +134,7 @@ async def test_a_name_of_another_unit_gives_neither_topics_nor_rights(house: Hou
     await house.knows(registered(1))
     await house.hears(house.deployer.learn_use_case, use_case("saving", "wealth"), "wealth")
     await house.hears(house.deployer.learn_version, registered(1, model="foreign", unit="wealth"), "wealth")
-    foreign = {"use_case": "saving", "model": "foreign", "caller": OTHER_UNIT, "streaming": True}
+    foreign: dict[str, Any] = {"use_case": "saving", "model": "foreign", "caller": OTHER_UNIT, "streaming": True}
     asked_early = await house.asks("credit", **foreign)
     first = await house.asks("credit", streaming=True)
     await house.is_granted(first)

@@ -1,4 +1,4 @@
-"""What the documents name is there: tests, files and make targets, so that nobody is sent to something that was moved."""
+"""What the documents name is there: tests, files and make targets; nobody is sent to something that was moved."""
 
 import re
 from collections import Counter

@@ -75,7 +75,7 @@ class Installation:
 
 @contextmanager
 def place() -> Iterator[Path]:
-    """A folder of our own: pytest closes its own to other users, PostgreSQL's included, when a second session starts."""
+    """A folder of our own: pytest closes its own to other users, PostgreSQL's too, when a second session starts."""
     with tempfile.TemporaryDirectory(prefix="fairlead-tests-") as made:
         yield Path(made)
 

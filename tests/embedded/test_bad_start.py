@@ -110,7 +110,7 @@ def test_servers_may_be_named_by_ipv6_addresses() -> None:
     ("log", "said"),
     [
         (
-            "INFO starting\nERROR Exiting Kafka due to fatal exception\nException: it is so\n\tat kafka.Kafka.main(K)\n",
+            "INFO starting\nERROR Exiting due to fatal exception\nException: it is so\n\tat kafka.Kafka.main(K)\n",
             "it is so",
         ),
         ("FATAL error\nCaused by: bad path\n\tat a.B\n\t... 3 more\n", "bad path"),

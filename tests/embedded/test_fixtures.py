@@ -1,5 +1,6 @@
 """The test session's own Kafka and PostgreSQL: closed by default, as in a real installation."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,8 @@ from confluent_kafka import KafkaError, Producer
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
+from contracts import Service
+from services.kit.db import Database
 from services.kit.provision import read_properties
 
 
@@ -40,7 +43,7 @@ def test_nobody_else_does(kafka: Path, home: Path, principal: str, topic: str) -
     assert error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED
 
 
-async def test_a_service_sees_its_own_schema_and_no_other(service_db) -> None:
+async def test_a_service_sees_its_own_schema_and_no_other(service_db: Callable[[Service], Database]) -> None:
     db = service_db("catalog")
     async with db.chassis() as session:
         assert (await session.scalar(text("SELECT outbox FROM counter"))) == 0
@@ -49,7 +52,7 @@ async def test_a_service_sees_its_own_schema_and_no_other(service_db) -> None:
             await session.execute(text("SELECT * FROM governor.counter"))
 
 
-async def test_a_service_cannot_change_its_tables(service_db) -> None:
+async def test_a_service_cannot_change_its_tables(service_db: Callable[[Service], Database]) -> None:
     with pytest.raises(DBAPIError, match="permission denied for schema monitor"):
         async with service_db("monitor").chassis() as session:
             await session.execute(text("CREATE TABLE own (a int)"))

@@ -200,8 +200,8 @@ def test_a_start_killed_while_it_lays_out_data_leaves_nothing_behind(folder: Pat
         assert start.result().returncode == 1
     assert installation.run("down").returncode == 0
     assert installation.processes() == []
-    assert not any("initdb" in " ".join(process.info["cmdline"] or ()) and str(data) in " ".join(process.info["cmdline"])
-                   for process in psutil.process_iter(["cmdline"]))  # fmt: skip
+    commands = [" ".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"])]
+    assert not [command for command in commands if "initdb" in command and str(data) in command]
     try:
         installation.up()
         assert sorted(path.name for path in data.iterdir()) == ["kafka", "postgres"]

@@ -46,7 +46,7 @@ def test_both_formats_decide_alike_and_as_the_reference_says(packages: Path, tmp
     matrix = rows.matrix(reference)
 
     session = onnxruntime.InferenceSession((onnx / "model.onnx").read_bytes())
-    label, probabilities = session.run(["label", "probabilities"], {"X": matrix})
+    label, probabilities = map(np.asarray, session.run(["label", "probabilities"], {"X": matrix}))
     model = skops.io.load(sklearn / "model.skops", trusted=["sklearn.tree._tree.Tree"])
 
     assert label.dtype == np.int64 and probabilities.dtype == np.float32 and probabilities.shape == (len(matrix), 2)

@@ -68,7 +68,7 @@ def deployment(**changes: Any) -> DeploymentRequested:
 def drift(**changes: Any) -> DriftDetected:
     facts: dict[str, Any] = {
         "endpoint": "credit-live", "use_case": "lending", "model": "credit", "version": 1,
-        "window": Window(start=NOW, end=NOW + timedelta(seconds=10), rows=500), "since": NOW,
+        "window": Window(**{"from": NOW, "to": NOW + timedelta(seconds=10)}, rows=500), "since": NOW,
         "detector": "mixture", "statistic": 20.0, "budget_rows": 1_000_000, "rows_watched": 9_000,
         "features": (FeatureEvidence(name="AGEP", effect=0.7, interval=(0.6, 0.8), tolerance=0.1),), "retrain": True,
     }  # fmt: skip

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -24,6 +24,7 @@ from services.kit.settings import Settings
 from services.kit.testing import eventually
 
 _NEW = timedelta(0)
+_PLAIN: Mapping[str, str] = {}
 
 
 @asynccontextmanager
@@ -78,7 +79,13 @@ def bus(settings_of: Callable[[Service], Settings], governor: Governor) -> Bus:
 
 
 async def publish(
-    settings: Settings, key: str, value: bytes, *, id: str | None = None, age: timedelta = _NEW, **other: str
+    settings: Settings,
+    key: str,
+    value: bytes,
+    other: Mapping[str, str] = _PLAIN,
+    *,
+    id: str | None = None,
+    age: timedelta = _NEW,
 ) -> RecordMetadata:
     """Write a record as a producer would, with whatever headers and of whatever age; answers where it lies."""
     about = dict(headers(UseCaseRegistered, "catalog", key, Context(system("catalog", "retail")), "retail", id=id))
@@ -92,7 +99,7 @@ async def publish(
 
 async def forget_group(kafka: Path, group: str) -> None:
     """Let the broker forget what a group has committed, as it does after a week without a member."""
-    administrator = AdminClient(read_properties(kafka))
+    administrator = AdminClient({**read_properties(kafka)})
 
     async def forgotten() -> bool:
         forgetting = administrator.delete_consumer_groups([group])[group]

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 from uuid import uuid4
 
 import pytest
@@ -22,7 +23,8 @@ from services.kit.outbox import Relay
 from services.kit.producer import Producer
 from services.kit.settings import Settings
 from services.kit.testing import eventually, expect_events
-from tests.kit.hearing import Governor, bus, forget_group, fresh, publish, running, use_case
+
+from .hearing import Governor, bus, forget_group, fresh, publish, running, use_case
 
 ENGINEER = Caller("engineer", "person", frozenset({"engineer"}), frozenset({"retail"}))
 ServiceDb = Callable[[Service], Database]
@@ -115,7 +117,7 @@ async def test_what_cannot_be_understood_is_a_dead_letter_at_once_and_blocks_not
 ) -> None:
     catalog = settings_of("catalog")
     async with running(bus(settings_of, governor).run()):
-        await publish(catalog, governor.mine, value, **other)
+        await publish(catalog, governor.mine, value, other)
         await publish(catalog, governor.mine, use_case(governor.mine, 2).to_json())
         await eventually(lambda: governor.heard == [2], within=20)
         [letter] = await eventually(lambda: dead(settings_of("console"), governor.mine), within=10)
@@ -134,7 +136,7 @@ async def test_a_key_or_a_header_that_no_table_takes_is_a_dead_letter_and_blocks
             value = use_case(governor.mine, 1).to_json()
             await producer.send_all([
                 ("usecase.registered", odd.encode(), value, said),
-                ("usecase.registered", governor.mine.encode(), value, [*said, ("ce_id", None)]),
+                ("usecase.registered", governor.mine.encode(), value, [*said, ("ce_id", cast(bytes, None))]),
                 ("usecase.registered", governor.mine.encode(), value, [*said, ("note", b"\xff")]),
             ])  # fmt: skip
         await publish(settings_of("catalog"), governor.mine, use_case(governor.mine, 2).to_json())
@@ -263,9 +265,9 @@ async def test_a_replay_for_another_service_is_skipped(settings_of: ServiceSetti
     catalog = settings_of("catalog")
     async with running(bus(settings_of, governor).run()):
         other = {deadletters.FOR: "deployer"}
-        await publish(catalog, governor.mine, use_case(governor.mine, 1).to_json(), **other)
+        await publish(catalog, governor.mine, use_case(governor.mine, 1).to_json(), other)
         mine = {deadletters.FOR: "governor"}
-        await publish(catalog, governor.mine, use_case(governor.mine, 2).to_json(), **mine)
+        await publish(catalog, governor.mine, use_case(governor.mine, 2).to_json(), mine)
         await eventually(lambda: governor.heard, within=20)
     assert governor.heard == [2]
 

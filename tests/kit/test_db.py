@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -24,7 +25,7 @@ def retired(version: int = 1) -> ModelRetired:
     return ModelRetired(model="credit", version=version, retired_by="engineer", reason="old")
 
 
-async def rows(db: Database, sql: str) -> list[tuple[object, ...]]:
+async def rows(db: Database, sql: str) -> list[tuple[Any, ...]]:
     async with db.chassis() as session:
         return [tuple(row) for row in await session.execute(text(sql))]
 

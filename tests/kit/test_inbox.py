@@ -18,7 +18,8 @@ from services.kit.outbox import forget
 from services.kit.rights import DEAD_LETTERS_KEPT
 from services.kit.settings import Settings
 from services.kit.testing import eventually
-from tests.kit.hearing import Governor, bus, forget_group, fresh, publish, running, use_case
+
+from .hearing import Governor, bus, forget_group, fresh, publish, running, use_case
 
 ServiceDb = Callable[[Service], Database]
 ServiceSettings = Callable[[Service], Settings]
@@ -132,7 +133,7 @@ async def test_a_dead_letter_below_the_mark_has_its_effect_when_it_is_replayed(
         broken.clear()
         replay = {deadletters.FOR: "governor"}
         for _ in range(2):
-            await publish(catalog, mine, use_case(mine, 1).to_json(), id=id, **replay)
+            await publish(catalog, mine, use_case(mine, 1).to_json(), replay, id=id)
         await publish(catalog, mine, use_case(mine, 3).to_json())
         await eventually(lambda: 3 in governor.heard, within=20)
     assert governor.heard == [2, 1, 3]

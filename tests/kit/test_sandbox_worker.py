@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,7 +38,7 @@ def main(deed):
 """
 
 
-async def _started(source: bytes, deadline_s: float = 5.0, **bounds: int) -> Sandbox:
+async def _started(source: bytes, deadline_s: float = 5.0, **bounds: Any) -> Sandbox:
     sandbox = Sandbox(ENTRY, source, deadline_s=deadline_s, **bounds)
     await sandbox.start()
     return sandbox

@@ -23,7 +23,7 @@ from services.kit.settings import Settings
 from services.kit.stream import BatchConsumer, Moved, PartitionBatch
 from services.kit.testing import eventually
 
-from .test_bus import running
+from .hearing import running
 
 ServiceDb = Callable[[Service], Database]
 ServiceSettings = Callable[[Service], Settings]
@@ -35,7 +35,8 @@ async def produce(settings: Settings, run: str, count: int) -> None:
     async with Producer(settings) as producer:
         await producer.send_all([
             (
-                "outcome.reported", f"{run}-{n}".encode(), OutcomeReported(inference_id=f"{run}-{n}", label=1.0).to_json(),
+                "outcome.reported", f"{run}-{n}".encode(),
+                OutcomeReported(inference_id=f"{run}-{n}", label=1.0).to_json(),
                 headers(OutcomeReported, "recorder", f"{run}-{n}", context, "retail"),
             )
             for n in range(count)

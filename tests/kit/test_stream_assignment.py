@@ -1,9 +1,11 @@
 """Between an assignment and its seek, aiokafka already reads from what the group committed: that is nobody's place."""
 
 import asyncio
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
-from aiokafka import TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from services.kit.health import Progress
 from services.kit.stream import BatchConsumer, _is_end, _SeekOnAssignment
@@ -76,7 +78,9 @@ class Folding(BatchConsumer):
         self.folded: list[TopicPartition] = []
         self._progress, self._name = Progress(), "stream"
 
-    async def _fold(self, consumer: object, tp: TopicPartition, *_: object) -> None:
+    async def _fold(
+        self, consumer: AIOKafkaConsumer, tp: TopicPartition, records: Sequence[Any], places: object
+    ) -> None:
         self.folded.append(tp)
 
 

@@ -1,5 +1,6 @@
 """What the deployer and the scorer would say, for tests of those who listen."""
 
+import io
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -8,6 +9,8 @@ from uuid import uuid4
 
 import numpy as np
 import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from contracts import DeploymentChanged, InferenceLogged, ModelSchema, MonitorSettings
 from services.kit.cloudevents import headers
@@ -15,6 +18,7 @@ from services.kit.context import Context, system
 from services.kit.ids import uuid7
 from services.kit.kafka import Connection
 from services.kit.letters import DeadLetters, Letter
+from services.kit.objects import Objects
 from services.kit.producer import Outgoing, Producer
 from services.kit.settings import Settings
 
@@ -66,7 +70,8 @@ def logged(
     return {
         "inference_id": str(uuid7()), "endpoint": endpoint, "unit": unit, "use_case": "benefits",
         "model": "census-employment", "version": version, "variant": "champion", "mode": mode,
-        "application": "application", "entity": entity, "request_id": None, "writer": writer or f"of-{endpoint}", "seq": seq,
+        "application": "application", "entity": entity, "request_id": None, "writer": writer or f"of-{endpoint}",
+        "seq": seq,
         "received_at": at.isoformat(), "latency_ms": 0.8, "rows": len(rows),
         "request": {"inputs": [{"name": "X", "datatype": "FP32", "shape": [len(rows), width], "data": data}]},
         "response": {
@@ -99,6 +104,38 @@ def referring(record: dict[str, Any], digest: str) -> dict[str, Any]:
     """The record with its request in the object store."""
     reference = {"digest": digest, "media_type": "application/json", "first_row": 0, "rows": record["rows"]}
     return record | {"request": {"reference": reference}}
+
+
+async def as_batch(objects: Objects, records: list[dict[str, Any]], columns: list[str]) -> list[dict[str, Any]]:
+    """The records as those of a batch: chunks of one uploaded file, each with a file of its own answers."""
+    sheet = np.concatenate([np.array(_data(record["request"]["inputs"][0]), float) for record in records])
+    values = sheet.reshape(-1, len(columns))
+    digest = await _parquet(objects, {name: values[:, place] for place, name in enumerate(columns)})
+    made: list[dict[str, Any]] = []
+    first = 0
+    for record in records:
+        labels, scores = map(_data, record["response"]["outputs"])
+        answered = await _parquet(objects, {"prediction": labels, "score": scores[1::2]})
+        rows = record["rows"]
+        request, response = _reference(digest, first, rows), _reference(answered, 0, rows)
+        made.append(record | {"mode": "batch", "request": request, "response": response})
+        first += rows
+    return made
+
+
+def _data(tensor: dict[str, Any]) -> list[Any]:
+    return tensor["data"]
+
+
+def _reference(digest: str, first: int, rows: int) -> dict[str, Any]:
+    kind = "application/vnd.apache.parquet"
+    return {"reference": {"digest": digest, "media_type": kind, "first_row": first, "rows": rows}}
+
+
+async def _parquet(objects: Objects, columns: dict[str, Any]) -> str:
+    file = io.BytesIO()
+    pq.write_table(pa.table(columns), file, row_group_size=1_000)
+    return await objects.put(file.getvalue())
 
 
 async def buried(settings: Settings, service: str, topic: str, ids: Iterable[str]) -> list[Letter]:

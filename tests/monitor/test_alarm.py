@@ -30,7 +30,8 @@ def drift(endpoint: str) -> DriftDetected:
     moved = FeatureEvidence(name="size", effect=0.4, interval=(0.3, 0.5), tolerance=0.1)
     return DriftDetected(
         endpoint=endpoint, use_case="benefits", model="census-employment", version=1,
-        window=Window(**{"from": AT, "to": AT + timedelta(seconds=10)}, rows=100), since=AT, detector="e", statistic=20.0,
+        window=Window(**{"from": AT, "to": AT + timedelta(seconds=10)}, rows=100), since=AT,
+        detector="e", statistic=20.0,
         budget_rows=1_000, rows_watched=100, features=(moved,), retrain=True,
     )  # fmt: skip
 

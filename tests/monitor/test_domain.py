@@ -56,7 +56,7 @@ def test_parts_of_a_window_merge_to_what_one_worker_would_have_counted(members: 
     split = [a_part(part) for part in (members[:cut], members[cut:]) if part]
     again = merged([Part.from_bytes(part.to_bytes()) for part in reversed(split)])
     assert (again.rows, again.inferences) == (whole.rows, whole.inferences)
-    assert np.array_equal(again.counts(), whole.counts())
+    np.testing.assert_array_equal(again.counts(), whole.counts())
     assert again.latency == whole.latency
     assert np.array_equal(again.sums.count, whole.sums.count)
     assert np.allclose(again.sums.first, whole.sums.first) and np.allclose(again.sums.second, whole.sums.second)

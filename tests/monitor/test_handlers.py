@@ -18,7 +18,8 @@ from services.kit.kafka import Connection
 from services.kit.letters import Letter
 from services.kit.objects import Objects
 from services.kit.outbox import Relay
-from services.kit.service import Parts
+from services.kit.payloads import Payloads
+from services.kit.service import Parts, close
 from services.kit.settings import Settings
 from services.kit.signing import canonical, digest_of
 from services.kit.testing import eventually
@@ -32,6 +33,7 @@ from services.monitor.usecases.versions import Versions
 from . import streams
 from .saying import (
     aligned,
+    as_batch,
     buried,
     deployment,
     fresh,
@@ -53,7 +55,7 @@ async def running(settings: Service_) -> AsyncIterator[Parts]:
     parts = build(settings)
     assert parts.db
     relay = Relay(settings, parts.db, parts.progress)
-    tasks = [asyncio.create_task(job()) for job in (*parts.jobs, relay.run)]
+    tasks = [asyncio.ensure_future(job()) for job in (*parts.jobs, relay.run)]
     try:
         yield parts
         for task in tasks:
@@ -63,7 +65,7 @@ async def running(settings: Service_) -> AsyncIterator[Parts]:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await parts.db.close()
+        await close(parts)
 
 
 @pytest.fixture
@@ -203,7 +205,7 @@ async def test_a_record_that_cannot_be_read_is_a_dead_letter_and_the_rest_is_cou
     endpoint, world, start = fresh(), streams.World(np.random.default_rng(6)), aligned(60)
     await say_deployment(speaker("deployer"), deployment(endpoint, streams.schema(), baseline))
     good = logged(endpoint, world.rows(5), 3, start)
-    strange = logged(endpoint, world.rows(5), 1, start) | {"request": {"inputs": "nonsense"}}
+    strange: dict[str, Any] = logged(endpoint, world.rows(5), 1, start) | {"request": {"inputs": "nonsense"}}
     lost = logged(endpoint, world.rows(5), 2, start) | {"received_at": "yesterday"}
     async with running(monitor_settings) as parts:
         await say_logged(speaker("scorer"), [strange, lost, good])
@@ -290,6 +292,21 @@ async def _known(parts: Parts, endpoint: str) -> bool:
         async with parts.db.reading() as session:
             found = "SELECT revision FROM endpoint WHERE endpoint = :e"
             return await session.scalar(text(found), {"e": endpoint}) == 2
+
+
+async def test_a_batch_of_the_log_that_refers_to_more_than_memory_holds_is_counted_in_parts(
+    monitor_settings: Service_, speaker: Speaker, baseline: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endpoint, world, start = fresh(), streams.World(np.random.default_rng(10)), aligned(60)
+    monkeypatch.setattr(Payloads, "AT_ONCE", 4 * (500 * 5 * 8 + 500 * 2 * 8))
+    await say_deployment(speaker("deployer"), deployment(endpoint, streams.schema(), baseline))
+    said = [logged(endpoint, world.rows(500), n, start) for n in range(1, 41)]
+    await say_logged(speaker("scorer"), await as_batch(Objects(monitor_settings), said, ["a", "b", "c", "d", "e"]))
+    async with running(monitor_settings) as parts:
+        assert await eventually(lambda: _is(counted(parts, endpoint), 20_000), within=60)
+        (window,) = await windows(parts, endpoint)
+    assert window.inferences == 40
+    assert {column.rows for column in window.columns if column.name != "probabilities"} == {20_000}
 
 
 async def test_an_endpoint_without_a_baseline_is_counted_all_the_same(

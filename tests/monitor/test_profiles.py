@@ -65,7 +65,7 @@ def test_thirty_columns_of_a_hundred_bins_stay_under_the_limit() -> None:
 
 
 def test_a_number_falls_into_one_bin_whatever_its_precision() -> None:
-    table = pa.table({"x": np.repeat(np.float32([0.1, 0.2, 0.3]), 40), "label": np.zeros(120)})
+    table = pa.table({"x": np.repeat(np.array([0.1, 0.2, 0.3], np.float32), 40), "label": np.zeros(120)})
     binner = Binner(build_profile(table, schema(Column(name="x"))))
     single, double = (binner.bin({"x": np.array([0.1, 0.2, 0.3], t)}, 3)[:, 0] for t in (np.float32, np.float64))
     assert single.tolist() == double.tolist() == [1, 2, 3]

@@ -19,6 +19,7 @@ from contracts import OutcomeObserved, OutcomeReported, Service
 from services.kit.letters import Letter
 from services.kit.objects import Objects
 from services.kit.outbox import Relay
+from services.kit.payloads import Payloads
 from services.kit.producer import Producer
 from services.kit.service import Parts, close
 from services.kit.service import application as http_application
@@ -28,7 +29,17 @@ from services.kit.testing import eventually, expect_events
 from services.recorder.app import build
 from services.recorder.settings import RecorderSettings
 from tests.monitor import streams
-from tests.monitor.saying import buried, deployment, fresh, logged, referring, replay, say_deployment, say_logged
+from tests.monitor.saying import (
+    as_batch,
+    buried,
+    deployment,
+    fresh,
+    logged,
+    referring,
+    replay,
+    say_deployment,
+    say_logged,
+)
 
 Speaker = Callable[[Service], Settings]
 
@@ -56,7 +67,7 @@ class Client:
 async def running(settings: RecorderSettings) -> AsyncIterator[Client]:
     parts = build(settings)
     assert parts.db
-    tasks = [asyncio.create_task(job()) for job in (*parts.jobs, Relay(settings, parts.db, parts.progress).run)]
+    tasks = [asyncio.ensure_future(job()) for job in (*parts.jobs, Relay(settings, parts.db, parts.progress).run)]
     try:
         yield Client(parts, settings)
         for task in tasks:
@@ -146,6 +157,43 @@ async def test_a_dead_letter_that_is_replayed_after_its_cause_is_mended_is_recor
         await eventually(lambda: files(recorder_settings, endpoint).num_rows >= 6, within=10)
     ids = files(recorder_settings, endpoint)["inference_id"].to_pylist()
     assert len(ids) == 6 and ids.count(early["inference_id"]) == 3
+
+
+async def test_a_batch_of_the_log_that_refers_to_more_than_memory_holds_is_recorded_in_parts(
+    recorder_settings: RecorderSettings, speaker: Speaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = 500 * 5 * 8 + 500 * 2 * 8
+    monkeypatch.setattr(Payloads, "AT_ONCE", 4 * one)
+    endpoint = await served(speaker)
+    said = records(endpoint, 40, rows=500)
+    chunks = await as_batch(Objects(recorder_settings), said, ["a", "b", "c", "d", "e"])
+    await say_logged(speaker("scorer"), chunks)
+    async with running(recorder_settings) as client:
+        assert await eventually(lambda: files(recorder_settings, endpoint).num_rows == 20_000, within=60)
+        whole = await found(client, said[20]["inference_id"])
+    assert whole is not None
+    data = said[20]["request"]["inputs"][0]["data"]
+    assert [row["features"]["a"] for row in whole["decided"]] == data[::5]
+    assert [row["prediction"] for row in whole["decided"]] == said[20]["response"]["outputs"][0]["data"]
+    written = [path for path in recorder_settings.inferences.rglob("*.parquet") if endpoint in str(path)]
+    assert len(written) >= 10 and max(pq.read_metadata(path).num_rows for path in written) <= 2_000
+    rows = files(recorder_settings, endpoint)
+    assert len(set(zip(rows["inference_id"].to_pylist(), rows["row"].to_pylist(), strict=True))) == 20_000
+
+
+async def test_what_no_schema_explains_is_kept_once_as_the_log_has_it(
+    recorder_settings: RecorderSettings, speaker: Speaker
+) -> None:
+    endpoint = fresh()  # no deployment names it
+    inline, referred = records(endpoint, 2, rows=300)
+    [referred] = await as_batch(Objects(recorder_settings), [referred], ["a", "b", "c", "d", "e"])
+    await say_logged(speaker("scorer"), [inline, referred])
+    async with running(recorder_settings):
+        assert await eventually(lambda: files(recorder_settings, endpoint).num_rows == 600, within=60)
+    rows = files(recorder_settings, endpoint).to_pylist()
+    kept = {row["inference_id"]: orjson.loads(row["unread"]) for row in rows if row["unread"] is not None}
+    assert kept == {r["inference_id"]: {n: r[n] for n in ("request", "response")} for r in (inline, referred)}
+    assert all(row["unread"] is None for row in rows if row["row"] > 0)
 
 
 def _repeats() -> float:

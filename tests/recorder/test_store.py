@@ -146,8 +146,10 @@ async def test_an_outcome_waits_for_its_inference_as_long_as_the_limit_and_no_lo
 
 async def test_of_outcomes_said_together_the_last_of_a_row_counts_and_a_repeat_is_none(service_db: Databases) -> None:
     db, id = service_db("recorder"), uuid4().hex
-    said = [Report(id, 0, "no", None, "somebody", frozenset({"retail"})), Report(id, 1, None, 2.5, "somebody", None),
-            Report(id, 0, "yes", None, "somebody", frozenset({"retail"})), Report(id, 1, None, 2.5, "another", None)]  # fmt: skip
+    said = [
+        Report(id, 0, "no", None, "somebody", frozenset({"retail"})), Report(id, 1, None, 2.5, "somebody", None),
+        Report(id, 0, "yes", None, "somebody", frozenset({"retail"})), Report(id, 1, None, 2.5, "another", None),
+    ]  # fmt: skip
     async with db.transaction(unit="*") as tx:
         assert await store.report(tx.session, said) == store.Kept(new=2, repeated=1, withheld=0)
         assert await store.report(tx.session, said[1:]) == store.Kept(new=0, repeated=3, withheld=0)

@@ -2,9 +2,10 @@
 
 import io
 import zipfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 from uuid import UUID
 
 import numpy as np
@@ -29,7 +30,7 @@ from services.kit.db import Database
 from services.kit.ids import now, uuid7
 from services.kit.objects import Objects
 from services.retrainer.domain import Job
-from services.retrainer.gateway import NoSnapshot, Snapshot
+from services.retrainer.gateway import NoSnapshot, Recorder, Snapshot
 from services.retrainer.settings import RetrainerSettings
 from services.retrainer.usecases import Retrainer
 from services.retrainer.workshop import Workshop
@@ -54,7 +55,14 @@ SCHEMA = ModelSchema(
     prediction="label",
     score="probabilities",
 )
-STORY = {"correlation_id": "a-story-of-a-test", "traceparent": "00-" + "1" * 32 + "-" + "2" * 16 + "-01"}
+
+
+class Story(TypedDict):
+    correlation_id: str
+    traceparent: str
+
+
+STORY = Story(correlation_id="a-story-of-a-test", traceparent="00-" + "1" * 32 + "-" + "2" * 16 + "-01")
 
 
 def package(recipe: str | None = RECIPE, threshold: float = 0.2, **manifest: object) -> bytes:
@@ -83,7 +91,7 @@ def snapshot(rows: int = 800, threshold: float = 0.6, labelled: int | None = Non
     return frozen({name: values.tolist() for name, values in columns.items()}, truth)
 
 
-def frozen(columns: dict[str, list[float | str | None]], truth: list[float | str | None]) -> bytes:
+def frozen(columns: Mapping[str, Sequence[float | str | None]], truth: Sequence[float | str | None]) -> bytes:
     """A snapshot of rows of these columns, each of an inference of its own."""
     ids = [f"inference-{n}" for n in range(len(truth))]
     about = {"inference_id": ids, "row": [0] * len(truth), "received_at": [now()] * len(truth)}
@@ -97,11 +105,11 @@ def frozen(columns: dict[str, list[float | str | None]], truth: list[float | str
     return packed.getvalue()
 
 
-def _numbers(values: list[float | str | None]) -> pa.Array:
+def _numbers(values: Sequence[float | str | None]) -> pa.Array:
     return pa.array([None if isinstance(v, str) else v for v in values], pa.float64())
 
 
-def _texts(values: list[float | str | None]) -> pa.Array:
+def _texts(values: Sequence[float | str | None]) -> pa.Array:
     return pa.array([v if isinstance(v, str) else None for v in values], pa.string())
 
 
@@ -128,7 +136,7 @@ def job(id: UUID | None = None) -> Job:
     )  # fmt: skip
 
 
-class Shelf:
+class Shelf(Recorder):
     """Snapshots from a shelf instead of a recorder: the object store holds them already."""
 
     def __init__(self, objects: Objects, data: bytes | None) -> None:
@@ -136,7 +144,7 @@ class Shelf:
         self.data = data
         self.asked = 0
 
-    async def snapshot(self, endpoint: str, model: str, since: object) -> Snapshot:
+    async def snapshot(self, endpoint: str, model: str, since: datetime | None) -> Snapshot:
         self.asked += 1
         if self.data is None:
             raise NoSnapshot("the recorder makes no snapshot: there are no rows")

@@ -5,12 +5,24 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from services.retrainer.domain import Answers, Incomparable, compare, held_out, judge, measure, reproduced, too_few
+from services.retrainer.domain import (
+    Answers,
+    Comparison,
+    Incomparable,
+    compare,
+    held_out,
+    judge,
+    measure,
+    reproduced,
+    too_few,
+)
 
 ids = st.lists(st.uuids().map(str), min_size=1, max_size=300, unique=True)
 
 
-def _compare(labels: np.ndarray, champion: np.ndarray, candidate: np.ndarray, *, regression: bool = False) -> object:
+def _compare(
+    labels: np.ndarray, champion: np.ndarray, candidate: np.ndarray, *, regression: bool = False
+) -> Comparison:
     return compare(
         labels, Answers(champion), Answers(candidate), regression=regression, confidence=0.95, seed="a seed"
     )  # fmt: skip

@@ -1,6 +1,7 @@
 """Durable jobs on real PostgreSQL: whatever dies, each ends once, in its own story and unit."""
 
 import asyncio
+from datetime import datetime
 
 import pytest
 
@@ -88,7 +89,7 @@ async def test_a_recorder_that_is_away_lets_the_job_wait(house: House) -> None:
     await house.knows()
     asked = await house.is_asked()
 
-    async def away(*_: object) -> None:
+    async def away(endpoint: str, model: str, since: datetime | None) -> Snapshot:
         raise Unavailable("the recorder is away")
 
     there, house.shelf.snapshot = house.shelf.snapshot, away
@@ -135,7 +136,7 @@ async def test_a_restart_of_the_service_in_the_middle_of_a_job_is_no_fault_of_th
     asked, begun = await house.is_asked(), asyncio.Event()
     there = house.shelf.snapshot
 
-    async def slow(*_: object) -> Snapshot:
+    async def slow(endpoint: str, model: str, since: datetime | None) -> Snapshot:
         begun.set()
         await asyncio.sleep(60)
         raise AssertionError

@@ -9,6 +9,7 @@ import yaml
 
 from contracts import Training
 from services.kit.objects import Objects
+from services.retrainer.domain import Retrained
 from services.retrainer.settings import RetrainerSettings
 from services.retrainer.workshop import Workshop
 
@@ -28,7 +29,7 @@ def objects(settings: RetrainerSettings) -> Objects:
     return Objects(settings)
 
 
-async def _retrain(settings: RetrainerSettings, objects: Objects, package: bytes, rows: bytes | None) -> object:
+async def _retrain(settings: RetrainerSettings, objects: Objects, package: bytes, rows: bytes | None) -> Retrained:
     model = making.registered(await objects.put(package))
     return await Workshop(settings, objects, Shelf(objects, rows)).retrain(making.job(), model)
 
@@ -38,6 +39,7 @@ async def test_a_better_candidate_wins_and_is_packed(settings: RetrainerSettings
     assert made.verdict.outcome == "candidate_won", made.verdict.reason
     assert made.trained_rows + made.held_out_rows == 800
     assert 120 < made.held_out_rows < 280
+    assert made.comparison and made.package_digest
     assert made.comparison.candidate["accuracy"] > 0.97 > made.comparison.champion["accuracy"]
     with zipfile.ZipFile(BytesIO(await objects.get(made.package_digest))) as package:
         assert package.namelist() == ["fairlead.yaml", "model.onnx", "recipe.py", "training.parquet"]
@@ -65,6 +67,7 @@ async def test_a_version_is_reproduced_to_the_byte(settings: RetrainerSettings, 
     rows, job = making.snapshot(), making.job()
     workshop = Workshop(settings, objects, Shelf(objects, rows))
     made = await workshop.retrain(job, making.registered(await objects.put(making.package())))
+    assert made.comparison and made.package_digest
     known = Training(
         data_digest=made.snapshot_digest, retraining_id=str(job.id), metrics=made.comparison.candidate,
         parent_version=1, rows=made.trained_rows,

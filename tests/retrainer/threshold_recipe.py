@@ -32,8 +32,8 @@ def model_of(threshold: float) -> bytes:
         helper.make_node("Sub", ["sure", "p1"], ["p0"]),
         helper.make_node("Concat", ["p0", "p1"], ["probabilities"], axis=1),
     ]
-    constants = {"first": np.array([0]), "one": np.array([1]), "sure": np.float32([[1]])}
-    constants["threshold"] = np.float32([[threshold]])
+    constants = {"first": np.array([0]), "one": np.array([1]), "sure": np.array([[1]], np.float32)}
+    constants["threshold"] = np.array([[threshold]], np.float32)
     graph = helper.make_graph(
         nodes,
         "threshold",

@@ -139,8 +139,8 @@ class Log:
             await consumer.stop()
         return self
 
-    def _take(self, partition: int, said: dict[str, bytes], value: bytes) -> None:
-        if said.get("ce_subject") != self._endpoint:  # other tests say broken things here
+    def _take(self, partition: int, said: dict[str, bytes], value: bytes | None) -> None:
+        if value is None or said.get("ce_subject") != self._endpoint:  # other tests say broken things here
             return
         event = InferenceLogged.from_json(value)
         if event.seq <= self._highest.get((partition, event.writer), 0):

@@ -5,7 +5,7 @@ import zipfile
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 import numpy as np
@@ -14,7 +14,7 @@ import yaml
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from joserfc.jwk import KeySet
-from onnx import TensorProto, helper, numpy_helper
+from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from contracts import (
     Column,
@@ -59,7 +59,7 @@ def classifier(bias: float = 0.0) -> bytes:
         model, initial_types=[("X", FloatTensorType([None, 3]))], options={id(model): {"zipmap": False}},
         target_opset=18,
     )  # fmt: skip
-    return made.SerializeToString()
+    return cast(ModelProto, made).SerializeToString()
 
 
 def echo(datatype: str, shape: tuple[int | str, ...]) -> bytes:

@@ -89,8 +89,9 @@ def test_binary_tensors_in_and_out(worker: Worker, token: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("encoding", "compress"), [("gzip", gzip.compress), ("deflate", zlib.compress), ("deflate", lambda b: zlib.compress(b, wbits=-15))]
-)  # fmt: skip
+    ("encoding", "compress"),
+    [("gzip", gzip.compress), ("deflate", zlib.compress), ("deflate", lambda b: zlib.compress(b, wbits=-15))],
+)
 def test_compressed_bodies(worker: Worker, token: str, encoding: str, compress: Any) -> None:
     body = compress(orjson.dumps(rows(*[[1.0, 2.0, 3.0]] * 200)))
     headers = {"Content-Encoding": encoding, "Accept-Encoding": encoding}
@@ -268,7 +269,8 @@ def deep(levels: int) -> Any:
         matrix() | {"parameters": {"x": deep(300)}}, matrix(data="abc"),
         rows([1, 2, 3]) | {"parameters": {"binary_data_output": False, "x": deep(300)}},
         rows([1, 2, 3], outputs=[{"name": ["label"]}]), rows([1, 2, 3], outputs=[{"name": "label", "parameters": 5}]),
-        rows([1, 2, 3]) | {"parameters": {"x": deep(300)}}, {"inputs": [[]]}, {"inputs": {"X": 1}}, [], None, "text", {"inputs": rows([1, 2, 3])["inputs"] * 2},
+        rows([1, 2, 3]) | {"parameters": {"x": deep(300)}}, {"inputs": [[]]}, {"inputs": {"X": 1}}, [], None, "text",
+        {"inputs": rows([1, 2, 3])["inputs"] * 2},
     ],
     ids=lambda body: str(body)[:50],
 )  # fmt: skip
@@ -280,7 +282,11 @@ def test_no_json_makes_a_5xx(worker: Worker, token: str, body: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b'{"inputs": {"x": 5}}', b'{"inputs": {"x": null}}', b'{"dataframe_records": [{"x": [1]}]}', b'{"instances": [{"y": 1}]}']
+    "body",
+    [
+        b'{"inputs": {"x": 5}}', b'{"inputs": {"x": null}}', b'{"dataframe_records": [{"x": [1]}]}',
+        b'{"instances": [{"y": 1}]}',
+    ],
 )  # fmt: skip
 def test_no_mlflow_json_makes_a_5xx(worker: Worker, token: str, body: bytes) -> None:
     answer = worker.post("/invocations/texts", body, token)

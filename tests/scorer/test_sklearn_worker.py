@@ -67,10 +67,13 @@ async def test_a_pipeline_answers_from_the_sandbox_as_outside_and_survives_bad_i
     [LogisticRegression(), GradientBoostingClassifier(n_estimators=10), HistGradientBoostingClassifier(max_iter=10)],
     ids=lambda estimator: type(estimator).__name__,
 )
-def test_a_classifier_answers_classes_and_probabilities(estimator: BaseEstimator, tmp_path: Path) -> None:
+def test_a_classifier_answers_classes_and_probabilities(
+    estimator: LogisticRegression | GradientBoostingClassifier | HistGradientBoostingClassifier, tmp_path: Path
+) -> None:
     estimator.fit(ROWS, TRUTH)
     predicted, scores = _ask(estimator, tmp_path / "model.skops", probabilities=True)
     np.testing.assert_array_equal(predicted, estimator.predict(ROWS))
+    assert scores is not None
     np.testing.assert_allclose(scores, estimator.predict_proba(ROWS), rtol=1e-6)
 
 

@@ -181,7 +181,7 @@ BAD_BODIES = {
     b'{"inputs":[{"name":"X","shape":[1,3],"datatype":"FP32","data":[1,2,NaN]}]}': "JSON",
     b'{"inputs":[{"name":"X","shape":[1,3],"datatype":"FP32","data":[1,2,1e400]}]}': "JSON",
     b'{"inputs":[{"name":"X","shape":[1,3],"datatype":"FP32","data":[1,2,3],"data":[4,5,6]}]}': "'data' is there twice",
-    b'{"inputs":[{"name":"X","shape":[1,3],"datatype":"FP32","data":[1,2,3]}],"id":"a","id":"b"}': "'id' is there twice",
+    b'{"inputs":[{"name":"X","shape":[3],"datatype":"FP32","data":[1,2,3]}],"id":"a","id":"b"}': "'id' is there twice",
     b'{"id":"\xff"}': "JSON",
     b'{"id":"\\ud800"}': "JSON",
     b"[" * 100_000: "JSON",
@@ -231,7 +231,8 @@ def test_no_datatype_takes_another_s_values(datatype: Any, value: Any, says: str
     ("size", "tail", "json_length", "says"),
     [
         (12, b"\0" * 11, None, "claims 12 bytes"), (12, b"\0" * 13, None, "no tensor claims"),
-        (8, b"\0" * 8, None, "needs 12 bytes"), (-1, b"", None, "whole number"), ("12", b"\0" * 12, None, "whole number"),
+        (8, b"\0" * 8, None, "needs 12 bytes"), (-1, b"", None, "whole number"),
+        ("12", b"\0" * 12, None, "whole number"),
         (12, b"\0" * 12, 10**6, "not within"), (12, b"\0" * 12, 0, "not within"), (12, b"\0" * 12, -1, "header"),
         (12, struct.pack("<3f", 1, math.nan, 2), None, "column 'income', row 0 is missing"),
         (12, struct.pack("<3f", 1, math.inf, 2), None, "column 'income', row 0 is infinite"),
@@ -250,15 +251,19 @@ def test_a_colon_in_a_text_is_no_duplicate_key() -> None:
 
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.text()
+    | st.floats(allow_nan=False, allow_infinity=False),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=12,
 )  # fmt: skip
 
 
 @given(
-    JSON | st.builds(lambda d, s, t, p: {"inputs": [{"name": "X", "data": d, "shape": s, "datatype": t, "parameters": p}]},
-                     JSON, JSON, JSON | st.just("FP32"), JSON))  # fmt: skip
+    JSON | st.builds(
+        lambda d, s, t, p: {"inputs": [{"name": "X", "data": d, "shape": s, "datatype": t, "parameters": p}]},
+        JSON, JSON, JSON | st.just("FP32"), JSON,
+    )
+)  # fmt: skip
 def test_no_json_is_answered_with_anything_but_a_refusal(value: Any) -> None:
     try:
         NUMBERS_CODEC.decode(orjson.dumps(value))
@@ -278,7 +283,8 @@ def test_no_bytes_are_answered_with_anything_but_a_refusal(body: bytes, length: 
 def named(**columns: Any) -> bytes:
     return orjson.dumps({
         "inputs": [
-            {"name": name, "shape": [len(values)], "datatype": "FP64", "data": values} for name, values in columns.items()
+            {"name": name, "shape": [len(values)], "datatype": "FP64", "data": values}
+            for name, values in columns.items()
         ]
     })  # fmt: skip
 

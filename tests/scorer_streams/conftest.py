@@ -14,11 +14,11 @@ from uuid import uuid4
 import numpy as np
 import orjson
 import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord
 
 from contracts import ModelSchema
 from deploy.embedded.home import Home
-from services.kit.kafka import Connection
+from services.kit.kafka import Connection, partitions_of
 from services.kit.provision import connect, endpoint_topics, ensure_topics
 from services.scorer.files import write_atomically
 from tests.scorer.making import NUMBERS, House, classifier
@@ -124,6 +124,16 @@ class Topic:
     def headers(self) -> list[dict[str, str]]:
         return [{name: value.decode() for name, value in record.headers} for record in self.records]
 
+    def keys(self) -> list[str]:
+        return [(record.key or b"").decode() for record in self.records]
+
+    def values(self) -> list[bytes]:
+        """What the records hold; nothing for one without a value."""
+        return [record.value or b"" for record in self.records]
+
+    def bodies(self) -> list[dict[str, Any]]:
+        return [orjson.loads(value) for value in self.values()]
+
 
 async def read(connection: Connection, topic: str, where: Callable[[dict[str, bytes]], bool] | None = None) -> Topic:
     """Everything that is committed now."""
@@ -133,8 +143,7 @@ async def read(connection: Connection, topic: str, where: Callable[[dict[str, by
     )  # fmt: skip
     found = Topic()
     async with consumer:
-        cluster = await consumer._client.fetch_all_metadata()
-        places = [TopicPartition(topic, p) for p in cluster.partitions_for_topic(topic) or ()]
+        places = await partitions_of(consumer, topic)
         consumer.assign(places)
         ends = await consumer.end_offsets(places)
         await consumer.seek_to_beginning(*places)

@@ -89,7 +89,7 @@ async def result(client: httpx.AsyncClient, id: str) -> pa.Table:
 
 async def log_of(stage: Stage, id: str) -> list[InferenceLogged]:
     found = await read(stage.operator, "inference.logged", lambda said: said.get("ce_subject") == b"loans")
-    logs = [InferenceLogged.from_json(record.value) for record in found.records]
+    logs = [InferenceLogged.from_json(value) for value in found.values()]
     return [log for log in logs if log.writer == f"batch.{id}"]
 
 

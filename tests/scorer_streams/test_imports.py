@@ -27,8 +27,8 @@ def imported(id: str, endpoint: str, **more: Any) -> bytes:
     label = {"name": "label", "datatype": "INT64", "shape": [1], "data": [1]}
     said = {
         "inference_id": id, "endpoint": endpoint, "model": "credit", "version": 1, "application": "mainframe",
-        "entity": "customer-9", "received_at": AT.astimezone(timezone(timedelta(hours=1))).isoformat(), "latency_ms": 3.5,
-        "request": {"inputs": [tensor]}, "response": {"model_name": endpoint, "outputs": [label]},
+        "entity": "customer-9", "received_at": AT.astimezone(timezone(timedelta(hours=1))).isoformat(),
+        "latency_ms": 3.5, "request": {"inputs": [tensor]}, "response": {"model_name": endpoint, "outputs": [label]},
     } | more  # fmt: skip
     return orjson.dumps(said)
 
@@ -74,7 +74,7 @@ async def test_an_imported_inference_is_logged_once_however_often_it_comes(
         await producer.send(TOPIC, imported(id, endpoint), key=id.encode(), headers=headers(id))
     await producer.flush()
     found = await logged(stage, endpoint, 51)
-    logs = [InferenceLogged.from_json(record.value) for record in found.records]
+    logs = [InferenceLogged.from_json(value) for value in found.values()]
     assert sorted(log.inference_id for log in logs) == sorted([*ids, last])
     one = logs[0]
     assert (one.mode, one.application, one.unit, one.use_case, one.rows) == (
@@ -107,7 +107,7 @@ async def test_what_cannot_be_imported_is_a_dead_letter_with_the_reason(
         await producer.send(TOPIC, value, key=b"k", headers=headers(f"{run}-{name}", type))
     await producer.flush()
     letters = await dead(stage, {f"{run}-{name}" for name in wrong})
-    values = {said["ce_id"]: r.value for said, r in zip(letters.headers(), letters.records, strict=True)}
+    values = {said["ce_id"]: value for said, value in zip(letters.headers(), letters.values(), strict=True)}
     assert b"withheld" in values[f"{run}-json"]  # what is no JSON may hold anything
     assert values[f"{run}-unknown"] == wrong["unknown"][0]  # it only came too early, and can be replayed
     for said in letters.headers():
@@ -128,7 +128,8 @@ async def test_sensitive_columns_of_imports_are_tokenised(
     stage.start("batches")
     await producer.send_and_wait(TOPIC, imported(f"{endpoint}-1", endpoint), headers=headers(f"{endpoint}-1"))
     found = await logged(stage, endpoint, 1)
-    assert b"tok_" in found.records[0].value and b"424242" not in found.records[0].value
+    [value] = found.values()
+    assert b"tok_" in value and b"424242" not in value
 
 
 async def test_an_endpoint_cannot_silence_another_s_inferences_by_their_ids(
@@ -162,8 +163,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> DeploymentChanged:
 
 def taken(endpoint: DeploymentChanged, value: bytes, **said: str) -> InferenceLogged:
     """The log that a record becomes. Raises Invalid."""
-    given = {name: content.encode() for name, content in ({
-        "ce_specversion": "1.0", "ce_type": "inference.imported", "ce_id": "1", "ce_source": "/m"} | said).items()}  # fmt: skip
+    plain = {"ce_specversion": "1.0", "ce_type": "inference.imported", "ce_id": "1", "ce_source": "/m"}
+    given = {name: content.encode() for name, content in (plain | said).items()}
     check_headers(given)
     event = parse(value, datetime.now(UTC))
     variant = variant_of(event, endpoint if event.endpoint == "legacy" else None, given)
@@ -187,19 +188,23 @@ def test_a_whole_record_is_taken_and_says_nothing_that_was_not_checked(served: D
     [
         ({}, {"ce_specversion": "0.3"}, "ce_specversion"), ({}, {"ce_type": "inference.logged"}, "ce_type"),
         ({}, {"ce_dataschema": "urn:fairlead:schema:inference.imported:2"}, "ce_dataschema"),
-        ({}, {"ce_unit": "wealth"}, "ce_unit"), ({"endpoint": "../x"}, {}, "endpoint"), ({"endpoint": "other"}, {}, "other"),
+        ({}, {"ce_unit": "wealth"}, "ce_unit"), ({"endpoint": "../x"}, {}, "endpoint"),
+        ({"endpoint": "other"}, {}, "other"),
         ({"version": 2}, {}, "version 2"), ({"version": "1"}, {}, "version"), ({"version": True}, {}, "version"),
         ({"model": "other"}, {}, "other"), ({"application": ""}, {}, "application"),
         ({"application": "a\nb"}, {}, "application"), ({"entity": "x" * 300}, {}, "entity"),
-        ({"received_at": "2026-11-24T09:00:00"}, {}, "time zone"), ({"received_at": "1999-01-01T00:00:00Z"}, {}, "received_at"),
+        ({"received_at": "2026-11-24T09:00:00"}, {}, "time zone"),
+        ({"received_at": "1999-01-01T00:00:00Z"}, {}, "received_at"),
         ({"received_at": "2999-01-01T00:00:00Z"}, {}, "received_at"), ({"latency_ms": -1}, {}, "latency_ms"),
         ({"latency_ms": "3"}, {}, "latency_ms"), ({"inference_id": "a\0b\0c\0d\0"}, {}, "inference_id"),
-        ({"request": {"inputs": [TENSOR], "id": 7}}, {}, "request: `id`"), ({"request": {"reference": STOLEN}}, {}, "request"),
+        ({"request": {"inputs": [TENSOR], "id": 7}}, {}, "request: `id`"),
+        ({"request": {"reference": STOLEN}}, {}, "request"),
         ({"request": {"inputs": [TENSOR | {"shape": [10**6, 3]}]}}, {}, "request"),
         ({"request": {"inputs": [TENSOR | {"data": ["1", 2, 3]}]}}, {}, "'age'"), ({"response": {}}, {}, "outputs"),
         ({"response": {"outputs": [LABEL | {"shape": [2], "data": [1, 1]}]}}, {}, "2 rows"),
-        ({"response": {"outputs": [LABEL | {"data": [1.5]}]}}, {}, "'label'"), ({"response": {"outputs": []}}, {}, "'label'"),
-        ({"response": {"outputs": [LABEL, LABEL]}}, {}, "twice"), ({"response": {"outputs": [LABEL | {"name": []}]}}, {}, "response"),
+        ({"response": {"outputs": [LABEL | {"data": [1.5]}]}}, {}, "'label'"),
+        ({"response": {"outputs": []}}, {}, "'label'"), ({"response": {"outputs": [LABEL, LABEL]}}, {}, "twice"),
+        ({"response": {"outputs": [LABEL | {"name": []}]}}, {}, "response"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_named(

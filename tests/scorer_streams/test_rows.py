@@ -17,8 +17,15 @@ from tests.scorer.making import NUMBERS
 
 SAID = {"model_name": "loans", "model_version": "3"}
 CODEC = Codec(NUMBERS, "loans", "3", "champion", lambda column, value: "tok")
-ROWS = Rows.of(NUMBERS, CODEC.matrix_name, SAID)
-assert ROWS is not None
+
+
+def quick_way() -> Rows:
+    made = Rows.of(NUMBERS, CODEC.matrix_name, SAID)
+    assert made is not None
+    return made
+
+
+ROWS = quick_way()
 
 numbers = st.one_of(
     st.integers(-(2**63), 2**64 - 1), st.floats(allow_nan=False, allow_infinity=False), st.booleans(), st.none(),

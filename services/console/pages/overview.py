@@ -66,7 +66,8 @@ async def _facts(shell: Shell, request: Request, me: Caller) -> dict[str, Any]:
     by_name = {state.topic: state for state in topics.data} if topics.ok else {}
     return {
         "models": models, "endpoints": endpoints, "approvals": approvals, "alerts": alerts, "services": services,
-        "retrainings": retrainings, "topics": topics, "topic": by_name, "letters": _letters(topics), "lag": _lag(topics),
+        "retrainings": retrainings, "topics": topics, "topic": by_name, "letters": _letters(topics),
+        "lag": _lag(topics),
         "serving": [e for e in endpoints.items if e.get("state") == "serving"],
         "away": [s for s in services if not s.ready],
     }  # fmt: skip

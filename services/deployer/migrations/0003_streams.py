@@ -1,4 +1,4 @@
-"""How far the topics of each endpoint are, since when Kafka refuses to close them, and when a deployment was settled."""
+"""How far an endpoint's topics are, since when Kafka refuses to close them, and when a deployment was settled."""
 
 from alembic import op
 

@@ -156,7 +156,8 @@ class Deployer:
             with tx.story(deployment.correlation_id):
                 if not deployment.open:
                     tx.record("grant.ignored", deployment.endpoint, unit=deployment.unit,
-                              deployment_id=str(deployment.id), reason=f"the deployment is {deployment.state}")  # fmt: skip
+                              deployment_id=str(deployment.id),
+                              reason=f"the deployment is {deployment.state}")  # fmt: skip
                     return
                 try:
                     start = await self._admit(tx, deployment, event.grant, before)

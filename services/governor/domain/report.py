@@ -43,7 +43,8 @@ def _place(history: Mapping[str, Any]) -> str:
 def _versions(versions: Sequence[Mapping[str, Any]]) -> list[str]:
     rows = [
         f"| {v['version']} | {v['registered_at']} | {v['registered_by']} | `{v['digest'][7:19]}` | {v['scan']} | "
-        f"{_metrics(v['metrics'])} | {v['parent_version'] or '–'} | {v['serving_at'] or '–'} | {v['retired_at'] or '–'} |"
+        f"{_metrics(v['metrics'])} | {v['parent_version'] or '–'} | {v['serving_at'] or '–'} | "
+        f"{v['retired_at'] or '–'} |"
         for v in versions
     ]
     head = "| version | registered | by | digest | scan | metrics | parent | first served | retired |"
@@ -54,7 +55,8 @@ def _approvals(approvals: Sequence[Mapping[str, Any]]) -> list[str]:
     lines = ["## Decisions", ""]
     for approval in approvals:
         lines += [
-            f"### Version {approval['version']} for {approval['endpoint']} ({approval['use_case']}): {approval['state']}",
+            f"### Version {approval['version']} for {approval['endpoint']} ({approval['use_case']}): "
+            f"{approval['state']}",
             "",
             f"Asked by {approval['requested_by']} at {approval['requested_at']}; "
             + (f"decided by {approval['decided_by']} at {approval['decided_at']}: {_safe(approval['reason'])}."
@@ -69,8 +71,8 @@ def _approvals(approvals: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _facts(facts: Sequence[Mapping[str, Any]]) -> list[str]:
     rows = [
-        f"| {f['position']} | {f['at']} | {f['actor']} | {_REPORTED.get(f['action'], f['action'])} | {_safe(f['subject'])} | "
-        f"{f['service']} {f['number']} |"
+        f"| {f['position']} | {f['at']} | {f['actor']} | {_REPORTED.get(f['action'], f['action'])} | "
+        f"{_safe(f['subject'])} | {f['service']} {f['number']} |"
         for f in facts
     ]
     head = "| record | at | who | what | about | recorded by |"

@@ -168,7 +168,8 @@ _LEDGER = (
         sealed bigint NOT NULL DEFAULT 0
     )
     """,
-    "CREATE TABLE ledger_writer (service text PRIMARY KEY, number bigint NOT NULL, gap_told boolean NOT NULL DEFAULT false)",
+    "CREATE TABLE ledger_writer (service text PRIMARY KEY, number bigint NOT NULL, "
+    "gap_told boolean NOT NULL DEFAULT false)",
     """
     CREATE TABLE ledger_waiting (
         service text NOT NULL,

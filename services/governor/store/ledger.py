@@ -252,7 +252,7 @@ async def page(
 
 
 async def history(session: AsyncSession, model: str, after: int, limit: int) -> list[Entry]:
-    """What the ledger holds of a model behind a position: its own rows, and those of the stories in which it was asked for."""
+    """What the ledger holds of a model behind a position: its own rows, and those of stories that asked for it."""
     select = f"""
         SELECT {_LISTED} FROM ledger_record
         WHERE position > :after AND (correlation_id IN (

@@ -1,7 +1,7 @@
 """The alarm of a drifting endpoint: kept with the drift that raised it, and said like every other alert.
 
-It ends with the version that drifts, with a retraining that finds nothing better, or when the monitor says that a person
-accepted what is seen.
+It ends with the version that drifts, with a retraining that finds nothing better, or when the monitor says that a
+person accepted what is seen.
 """
 
 from datetime import datetime
@@ -28,7 +28,8 @@ async def raise_(tx: Tx, drift: DriftDetected, unit: str, at: datetime) -> Alert
     moved = sorted(drift.features, key=lambda feature: -abs(feature.effect))[:5]
     told = ", ".join(f"{f.name} by {f.effect:+.2f} {f.unit}" for f in moved) or "no single column"
     alarm = raise_alert(
-        tx, _KIND, drift.endpoint, "warning", f"{drift.model} version {drift.version} sees other data than it learned from",
+        tx, _KIND, drift.endpoint, "warning",
+        f"{drift.model} version {drift.version} sees other data than it learned from",
         f"since {drift.since:%Y-%m-%d %H:%M:%S} UTC, {told} (window of {drift.window.rows} rows)",
         "Look at the drift chart; a retraining is asked for where the endpoint's settings say so.",
         unit=unit,

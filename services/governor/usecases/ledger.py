@@ -194,7 +194,7 @@ class Ledger:
                 raise_alert(
                     tx, "ledger-gap", service, "critical", f"audit row {missing} of {service} is missing",
                     f"{rows} later rows wait for it and are not in the ledger yet",
-                    f"Look at {service}'s outbox and at dlq.audit.recorded; the rows go in once number {missing} comes.",
+                    f"Look at {service}'s outbox and at dlq.audit.recorded; they go in once number {missing} comes.",
                     unit="*",
                 )  # fmt: skip
             for service in await store.closed_gaps(tx.session):

@@ -83,7 +83,7 @@ class Reports:
                 for name, value in figures.items()}  # fmt: skip
 
     async def history(self, model: str, limit: int, cursor: str | None) -> dict[str, Any]:
-        """Everything that is known of a model, with its Markdown page; of its facts `limit` at a time. Raises NotFound."""
+        """All that is known of a model, with its Markdown page; of its facts `limit` at a time. Raises NotFound."""
         after = position(cursor) or 0
         async with self._db.reading() as session:
             versions = await facts.versions(session, model)

@@ -40,7 +40,10 @@ class Runner:
     def serve(
         self, operations: Mapping[str, Operation], asks: Mapping[str, Operation], endings: Sequence[Ending] = ()
     ) -> None:
-        """Say who does the work, and who is told of each process that ended. Raises BadTemplate for a task or a policy that nobody would look at."""
+        """Say who does the work, and who is told of each process that ended.
+
+        Raises BadTemplate for a task or a policy that nobody would look at.
+        """
         self._operations |= operations
         self._asks |= asks
         self._endings += endings
@@ -69,7 +72,7 @@ class Runner:
             await self._go_on(tx, process, Instance.restored(process.workflow))
 
     async def leave(self, tx: Tx, process_id: UUID, message: str, payload: dict[str, Any]) -> None:
-        """Put a message into the mailbox of a process and let the timers' job move it on: one that fails stops no other."""
+        """Put a message into a process's mailbox and let the timers' job move it on: one that fails stops no other."""
         process = await store.lock(tx.session, process_id)
         if process and process.state == "running":
             await store.post(tx.session, process_id, message, payload)

@@ -1,4 +1,4 @@
-"""Landlock: from here on this process and its threads reach only the named folders (kernel docs: userspace-api/landlock)."""
+"""Landlock: from here on this process and its threads reach only the named folders (userspace-api/landlock)."""
 
 import ctypes
 import os

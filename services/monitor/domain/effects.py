@@ -1,9 +1,9 @@
 """How much a column moved, with an interval: evidence says that something changed, an effect says whether it matters.
 
-While a change is in doubt its effect is looked at after every window, so the interval is a confidence sequence: it holds
-at all looks together. Waudby-Smith, Arbour, Sinha, Kennedy, Ramdas: *Time-uniform central limit theory and asymptotic
-confidence sequences* (Annals of Statistics 52, 2024), with the boundary of a normal mixture. The reference is drawn once:
-its own error has the usual normal interval, and both errors are added, half of the doubt to each.
+While a change is in doubt its effect is looked at after every window, so the interval is a confidence sequence: it
+holds at all looks together. Waudby-Smith, Arbour, Sinha, Kennedy, Ramdas: *Time-uniform central limit theory and
+asymptotic confidence sequences* (Annals of Statistics 52, 2024), with the boundary of a normal mixture. The reference
+is drawn once: its own error has the usual normal interval, and both errors are added, half of the doubt to each.
 """
 
 from collections.abc import Sequence

@@ -9,7 +9,7 @@ from services.kit.db import Tx
 from services.kit.errors import Invalid, NotFound
 from services.kit.ids import now
 from services.kit.logged import Head, Logged, note, noted, readable
-from services.kit.payloads import Payload, Payloads
+from services.kit.payloads import Opening, Payload, Payloads
 from services.kit.repeats import Repeats, Seen
 from services.kit.stream import PartitionBatch, Record
 
@@ -74,10 +74,11 @@ class Counting:
         """What was never counted: by writer and number, and a replayed dead letter by its id."""
         fresh: list[Inference] = []
         replays: dict[str, Inference] = {}
+        opening = self._payloads.begin()
         for logged in readable(batch, self._burial, letters):
             if not logged.replayed and not seen.is_new(logged.writer, logged.seq):
                 metrics.REPEATS.inc()
-            elif inference := await self._inference(logged, letters):
+            elif inference := await self._inference(logged, opening, letters):
                 if logged.replayed:
                     replays.setdefault(inference.id, inference)
                 else:
@@ -87,10 +88,11 @@ class Counting:
         metrics.REPEATS.inc(len(done))
         return fresh + [replace(each, counted=id in counted) for id, each in replays.items() if id not in done]
 
-    async def _inference(self, logged: Logged, letters: Letters) -> Inference | None:
+    async def _inference(self, logged: Logged, opening: Opening, letters: Letters) -> Inference | None:
         try:
             head, record = logged.head(), logged.record
-            payload = await self._payloads.open(logged.body)
+            watched = await self._versions.find(head.endpoint, head.version)
+            payload = await opening.open(logged, watched.schema)
             return Inference(record, head, head.received_at.timestamp(), payload, logged.replayed)
         except (Invalid, NotFound, KeyError, TypeError, ValueError) as error:
             letters.append((logged.record, error))

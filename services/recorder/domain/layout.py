@@ -34,7 +34,8 @@ SCHEMA = pa.schema([
     pa.field("unread", pa.string()),
 ])  # fmt: skip
 """`features` holds the numbers of a row by column, `texts` its texts and the tokens of sensitive columns; `unread` is
-the whole payload as JSON where it does not fit the model's schema. The endpoint is in the folder's name."""
+the whole payload as the log has it, in JSON, where it does not fit the model's schema: in row 0 of its inference.
+The endpoint is in the folder's name."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,8 @@ def table(heads: Sequence[Head], body: Body) -> pa.Table:
     counts = np.array([head.rows for head in heads])
     each = np.repeat(np.arange(len(heads)), counts)
     starts = np.repeat(np.cumsum(counts) - counts, counts)
-    columns: dict[str, Any] = {"row": pa.array(np.arange(len(each)) - starts, pa.int32())}
+    numbers = np.arange(len(each)) - starts
+    columns: dict[str, Any] = {"row": pa.array(numbers, pa.int32())}
     for field in SCHEMA:
         if field.name in Head.__dataclass_fields__:
             columns[field.name] = pa.array([getattr(h, field.name) for h in heads], field.type).take(pa.array(each))
@@ -92,7 +94,7 @@ def table(heads: Sequence[Head], body: Body) -> pa.Table:
     columns["score"] = _numbers(body.score, rows)
     columns["features"], columns["texts"] = _maps(body.features, rows)
     unread = body.unread or (None,) * len(heads)
-    columns["unread"] = pa.array(unread, pa.string()).take(pa.array(each))
+    columns["unread"] = pa.array(unread, pa.string()).take(pa.array(each, mask=numbers > 0))
     return pa.table([columns[name] for name in SCHEMA.names], schema=SCHEMA)
 
 

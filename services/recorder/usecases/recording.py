@@ -4,7 +4,6 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any
 
 import orjson
 import pyarrow as pa
@@ -15,7 +14,7 @@ from services.kit.db import Database, Tx
 from services.kit.errors import Invalid, NotFound
 from services.kit.ids import now
 from services.kit.logged import Logged, readable
-from services.kit.payloads import Payload, Payloads, decisions, features
+from services.kit.payloads import Opening, Payload, Payloads, decisions, features
 from services.kit.repeats import Repeats, Seen
 from services.kit.stream import PartitionBatch, Record
 
@@ -33,7 +32,17 @@ class Inference:
 
     head: Head
     payload: Payload
-    offset: int
+    schema: ModelSchema | None
+    record: Logged
+
+    @property
+    def offset(self) -> int:
+        return self.record.record.offset
+
+    @property
+    def unread(self) -> str:
+        """The payload as the log has it, for rows that no schema explains."""
+        return orjson.dumps({name: self.record.body[name] for name in ("request", "response")}).decode()
 
 
 class Recording:
@@ -66,10 +75,11 @@ class Recording:
     async def _new(self, tx: Tx, batch: PartitionBatch, seen: Seen, letters: Letters) -> list[Inference]:
         """The inferences that were never recorded, by writer and number, and by id."""
         fresh: dict[str, Inference] = {}
+        opening = self._payloads.begin()
         for logged in readable(batch, self._burial, letters):
             if not logged.replayed and not seen.is_new(logged.writer, logged.seq):
                 metrics.REPEATS.inc()
-            elif inference := await self._inference(logged, letters):
+            elif inference := await self._inference(logged, opening, letters):
                 fresh.setdefault(inference.head.inference_id, inference)
         if not fresh:
             return []
@@ -78,9 +88,11 @@ class Recording:
         metrics.REPEATS.inc(len(there))
         return [inference for id, inference in fresh.items() if id not in there]
 
-    async def _inference(self, logged: Logged, letters: Letters) -> Inference | None:
+    async def _inference(self, logged: Logged, opening: Opening, letters: Letters) -> Inference | None:
         try:
-            return Inference(_head(logged), await self._payloads.open(logged.body), logged.record.offset)
+            head = _head(logged)
+            schema = await self._schemas.find(head.endpoint, head.version)
+            return Inference(head, await opening.open(logged, schema), schema, logged)
         except (Invalid, NotFound, KeyError, TypeError, ValueError) as error:
             letters.append((logged.record, error))
             return None
@@ -88,8 +100,7 @@ class Recording:
     async def _write(self, tx: Tx, batch: PartitionBatch, place: str, unit: str, found: list[Inference]) -> None:
         first, last = found[0].offset, found[-1].offset
         path = f"{place}/{file_name(batch.partition, first, last)}"
-        versions = {i.head.version: await self._schemas.find(i.head.endpoint, i.head.version) for i in found}
-        rows = await asyncio.to_thread(_table, found, versions)
+        rows = await asyncio.to_thread(_table, found)
         await asyncio.to_thread(self._files.write, path, rows)
         heads = tuple(inference.head for inference in found)
         endpoint = heads[0].endpoint
@@ -125,13 +136,13 @@ def _head(logged: Logged) -> Head:
     return Head(**{f.name: getattr(head, f.name) for f in fields(head)}, correlation_id=correlation)
 
 
-def _table(found: Sequence[Inference], schemas: dict[int, ModelSchema | None]) -> pa.Table:
+def _table(found: Sequence[Inference]) -> pa.Table:
     """The rows of one file, in the order of the log."""
     parts: list[pa.Table] = []
     start = 0
     for at in range(1, len(found) + 1):
-        if at == len(found) or found[at].head.version != found[start].head.version:
-            parts.append(_rows(found[start:at], schemas[found[start].head.version]))
+        if at == len(found) or found[at].schema is not found[start].schema:
+            parts.append(_rows(found[start:at], found[start].schema))
             start = at
     return pa.concat_tables(parts) if parts else SCHEMA.empty_table()
 
@@ -139,21 +150,15 @@ def _table(found: Sequence[Inference], schemas: dict[int, ModelSchema | None]) -
 def _rows(found: Sequence[Inference], schema: ModelSchema | None) -> pa.Table:
     heads, payloads = [i.head for i in found], [i.payload for i in found]
     if schema is None:
-        return table(heads, _unread(payloads))
+        return table(heads, _unread(found))
     try:
         said = decisions(schema, payloads)
         return table(heads, Body(features(schema, payloads), said.prediction, said.score))
     except Invalid:
         if len(found) == 1:
-            return table(heads, _unread(payloads))
+            return table(heads, _unread(found))
         return pa.concat_tables([_rows([each], schema) for each in found])
 
 
-def _unread(payloads: Sequence[Payload]) -> Body:
-    """Payloads as they are, for rows that no schema explains."""
-    kept = [orjson.dumps({"request": _plain(p.request), "response": _plain(p.response)}).decode() for p in payloads]
-    return Body({}, None, None, tuple(kept))
-
-
-def _plain(payload: Any) -> Any:
-    return payload.to_pylist() if isinstance(payload, pa.Table) else payload
+def _unread(found: Sequence[Inference]) -> Body:
+    return Body({}, None, None, tuple(inference.unread for inference in found))

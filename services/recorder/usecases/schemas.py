@@ -41,7 +41,7 @@ class Schemas:
         self._learnt = asyncio.Event()
 
     async def find(self, endpoint: str, version: int) -> ModelSchema | None:
-        """A version's schema. One that is not known yet is waited for: its deployment was said before its inferences."""
+        """A version's schema. One not known yet is waited for: its deployment is said before its inferences."""
         key = (endpoint, version)
         if found := self._known.get(key):
             return found

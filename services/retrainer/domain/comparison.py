@@ -1,8 +1,8 @@
 """Champion against candidate on the same held-out rows: a paired bootstrap of the difference (Efron, 1979).
 
-Where both models give class probabilities the Brier score judges (Brier, 1950; half of the sum over classes, so that two
-classes give the square of the error). It is proper, and it sees what accuracy needs several times the rows to see: census
-rows with a re-coded column give accuracy +0.024 ± 0.016 on 1,500 rows, and the Brier score 0.012 ± 0.006.
+Where both models give class probabilities the Brier score judges (Brier, 1950; half of the sum over classes, so that
+two classes give the square of the error). It is proper, and it sees what accuracy needs several times the rows to see:
+census rows with a re-coded column give accuracy +0.024 ± 0.016 on 1,500 rows, and the Brier score 0.012 ± 0.006.
 """
 
 from dataclasses import dataclass

@@ -99,7 +99,8 @@ def result_table(
     columns: Sequence[pa.Array] = [
         pa.array(ids, pa.string()), pa.array(within, pa.int32()),
         pa.array(np.arange(first_row, first_row + rows), pa.int64()), prediction, score,
-        pa.array(np.full(rows, version), pa.int32()), pa.array([scored.errors.get(i) for i in range(rows)], pa.string()),
+        pa.array(np.full(rows, version), pa.int32()),
+        pa.array([scored.errors.get(i) for i in range(rows)], pa.string()),
     ]  # fmt: skip
     place = RESULT.get_field_index("prediction")
     return pa.Table.from_arrays(columns, schema=RESULT.set(place, pa.field("prediction", prediction.type)))

@@ -1,4 +1,4 @@
-"""Does the batches that wait: chunk after chunk, each scored, kept, logged and counted, in an order that survives kills.
+"""Does the batches that wait: each chunk is scored, kept, logged and counted, in an order that survives kills.
 
 A chunk's result and log record are kept before the record is said, and counted only after it is in Kafka. After a
 kill a chunk that was kept is never scored again; a record that may have been said is said again under the same id,

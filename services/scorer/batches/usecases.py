@@ -40,7 +40,8 @@ class Batches:
         digest = await self._inputs.keep(id, path, private=found.champion.codec.sensitive)
         job = Job(
             id=id, unit=found.unit, endpoint=endpoint, application=caller.actor, state="queued", input_digest=digest,
-            file_name="".join(filter(str.isprintable, file_name))[:200], rows_total=rows, rows_done=0, rows_failed=0, chunk_rows=self._chunk_rows,
+            file_name="".join(filter(str.isprintable, file_name))[:200], rows_total=rows, rows_done=0,
+            rows_failed=0, chunk_rows=self._chunk_rows,
             result_digest=None, reason=None, correlation_id=context.correlation_id, traceparent=context.traceparent,
             created_at=now(),
         )  # fmt: skip

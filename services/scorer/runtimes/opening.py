@@ -10,7 +10,7 @@ from . import Remote, Runtime
 
 
 async def load(format: Format, model: ModelFile, schema: ModelSchema, settings: ScorerSettings) -> Runtime | Remote:
-    """Open a model file, whose bytes are checked once more. Raises CannotLoad, also where this machine cannot open it safely."""
+    """Open a model file, its bytes checked once more. Raises CannotLoad, also where it cannot be opened safely here."""
     if format == "onnx":
         from .onnx import OnnxRuntime
 

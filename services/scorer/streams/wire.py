@@ -1,4 +1,4 @@
-"""What stands in Kafka's headers: a producer's request as it is read, our answers and log records as they are written."""
+"""What stands in Kafka's headers: of a producer's request as it is read, of answers and log records as written."""
 
 from dataclasses import dataclass
 from datetime import datetime

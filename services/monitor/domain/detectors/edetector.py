@@ -85,7 +85,8 @@ class EDetector:
         began = np.where(self.gain <= 0, block.start_s, self.began)
         keep = np.exp(-block.rows / _MEMORY_ROWS)
         return EDetector(
-            bag if learn else self.bag, self.recent * keep + block.counts, won + np.logaddexp(self.log_m, np.log(block.rows)),
+            bag if learn else self.bag, self.recent * keep + block.counts,
+            won + np.logaddexp(self.log_m, np.log(block.rows)),
             np.maximum(self.gain, 0) + won, began, self.rows + block.rows,
         )  # fmt: skip
 

@@ -1,0 +1,130 @@
+"""What a record of the log refers to: opened in pieces that memory holds."""
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from contracts import Column, ModelSchema, TensorSpec
+from services.kit.errors import Invalid
+from services.kit.logged import Logged
+from services.kit.objects import Objects
+from services.kit.payloads import Payload, Payloads, decisions, features
+from services.kit.settings import Settings
+from services.kit.stream import Record, TooMuch
+
+PARQUET = "application/vnd.apache.parquet"
+MATRIX = ModelSchema(
+    inputs=(TensorSpec(name="X", datatype="FP32", shape=(-1, 2)),),
+    outputs=(TensorSpec(name="label", datatype="INT64", shape=(-1,)),),
+    columns=(Column(name="age", kind="numeric"), Column(name="hours", kind="numeric")),
+    prediction="label",
+)
+TENSORS = MATRIX.model_copy(
+    update={
+        "columns": (),
+        "inputs": tuple(TensorSpec(name=name, datatype="FP32", shape=(-1, 1)) for name in ("age", "hours")),
+    }
+)
+
+
+@pytest.fixture
+def objects(tmp_path: Path) -> Objects:
+    return Objects(Settings(home=tmp_path))
+
+
+@pytest.fixture
+def payloads(objects: Objects, tmp_path: Path) -> Payloads:
+    return Payloads(objects, tmp_path / "run")
+
+
+async def put(objects: Objects, table: pa.Table) -> str:
+    file = io.BytesIO()
+    pq.write_table(table, file, row_group_size=100)
+    return await objects.put(file.getvalue())
+
+
+def reference(digest: str, first: int, rows: int, kind: str = PARQUET) -> dict[str, Any]:
+    return {"reference": {"digest": digest, "media_type": kind, "first_row": first, "rows": rows}}
+
+
+def logged(rows: int, request: Any, response: Any) -> Logged:
+    body = {"rows": rows, "request": request, "response": response}
+    return Logged(Record(0, 0, None, orjson.dumps(body), ()), body, "w", 1, False)
+
+
+async def chunk(objects: Objects, number: int, rows: int = 250) -> Logged:
+    """A chunk of a batch, as the scorer logs it."""
+    given = np.arange(1_000.0)
+    sheet = {"age": given, "hours": -given, "note": [f"of {n}" for n in range(1_000)]}
+    answers = pa.table({"row": np.arange(rows), "prediction": np.arange(rows) % 2, "score": np.full(rows, 0.5)})
+    said = reference(await put(objects, pa.table(sheet)), number * rows, rows)
+    return logged(rows, said, reference(await put(objects, answers), 0, rows))
+
+
+@pytest.mark.parametrize("schema", [MATRIX, TENSORS])
+async def test_a_chunk_gives_its_rows_of_the_models_columns(
+    objects: Objects, payloads: Payloads, schema: ModelSchema
+) -> None:
+    found = await payloads.open(await chunk(objects, 2), schema)
+    assert not isinstance(found.request, Mapping) and found.request.column_names == ["age", "hours"]
+    columns = features(schema, [found])
+    assert columns["age"].tolist() == list(range(500, 750)) and columns["hours"][0] == -500
+    assert decisions(schema, [found]).prediction.tolist() == [n % 2 for n in range(250)]
+
+
+async def test_without_a_schema_nothing_of_a_file_is_in_memory_but_how_many_rows_it_has(
+    objects: Objects, payloads: Payloads
+) -> None:
+    found = await payloads.open(await chunk(objects, 2), None)
+    assert not isinstance(found.request, Mapping) and found.request.num_columns == 0 and found.request.num_rows == 250
+
+
+async def test_a_batch_holds_as_much_as_memory_should_and_one_payload_whatever_it_is(
+    objects: Objects, payloads: Payloads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = await payloads.open(await chunk(objects, 0), MATRIX)
+    assert one.bytes > 250 * 4 * 8
+    monkeypatch.setattr(Payloads, "AT_ONCE", 2 * one.bytes + 100)
+    opening = payloads.begin()
+    for number in (0, 1):
+        await opening.open(await chunk(objects, number), MATRIX)
+    with pytest.raises(TooMuch):
+        await opening.open(await chunk(objects, 2), MATRIX)
+    monkeypatch.setattr(Payloads, "AT_ONCE", 10)
+    assert (await payloads.begin().open(await chunk(objects, 2), MATRIX)).rows == 250
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        (lambda digest: reference(digest, 0, 99), "99 rows where the record says 250"),
+        (lambda digest: reference(digest, -1, 250), "refers to"),
+        (lambda digest: reference(digest, 900, 250), "has 100 rows"),
+        (lambda digest: reference(digest, 0, 250, "application/json"), "JSON|unexpected character|surrogates"),
+        (lambda _: None, "no request"),
+    ],
+)
+async def test_what_refers_to_other_rows_is_refused(
+    objects: Objects, payloads: Payloads, said: Any, reason: str
+) -> None:
+    whole = await chunk(objects, 0)
+    wrong = logged(250, said(whole.body["request"]["reference"]["digest"]), whole.body["response"])
+    with pytest.raises((Invalid, ValueError), match=reason):
+        features(MATRIX, [await payloads.open(wrong, MATRIX)])
+
+
+async def test_json_that_is_no_request_and_answers_without_a_prediction_are_refused(
+    objects: Objects, payloads: Payloads
+) -> None:
+    listed = reference(await objects.put(b"[1]"), 0, 1, "application/json")
+    with pytest.raises(Invalid, match="no V2"):
+        await payloads.open(logged(1, listed, {}), MATRIX)
+    with pytest.raises(Invalid, match="prediction"):
+        decisions(MATRIX, [Payload(1, {}, pa.table({"other": [1]}))])
