@@ -28,7 +28,7 @@ class Home:
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> "Home":
-        """The home that the environment names. Raises Problem for a port that is none, or a path that none could use."""
+        """The home that the environment names. Raises Problem for one that cannot be used."""
         text = environment.get("FAIRLEAD_PORT") or "8080"
         if not text.isdecimal() or not 1 <= int(text) <= LAST_PORT:
             raise Problem(f"FAIRLEAD_PORT={text} is not a port", f"Give a number from 1 to {LAST_PORT}.")
