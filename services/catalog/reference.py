@@ -140,6 +140,7 @@ def check_predictions(table: pa.Table, decided: NDArray[Any], prediction: str) -
 
 
 def smoke_rows(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The first rows, at most 100: enough to see whether the model answers."""
     return values[:_SMOKE_ROWS]
 
 

@@ -29,4 +29,5 @@ class CatalogSettings(Settings):
 
     @property
     def caps(self) -> Caps:
+        """How much an archive may hold; one member may fill all of it."""
         return Caps(self.max_members, self.max_unpacked_bytes, self.max_unpacked_bytes)

@@ -23,10 +23,12 @@ class Entry:
 
     @property
     def is_file(self) -> bool:
+        """A regular file; an old archive says it by a NUL."""
         return self.kind in ("0", "\0")
 
     @property
     def is_folder(self) -> bool:
+        """A folder; what is neither is a link, a device or a kind of its own."""
         return self.kind == "5"
 
 
@@ -38,11 +40,13 @@ class Content:
         self._left = size
 
     def read(self, size: int) -> bytes:
+        """At most `size` bytes of what is left of the member; none at its end, or where the archive is cut off."""
         data = self._stream.read(min(size, self._left))
         self._left -= len(data)
         return data
 
     def skip(self) -> None:
+        """Pass over what is left of the member."""
         while self._left and self.read(_BLOCK * 128):
             pass
 

@@ -14,10 +14,14 @@ class Model(Protocol):
     """A loaded model that answers rows."""
 
     @property
-    def inputs(self) -> tuple[TensorSpec, ...]: ...
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """What it takes; the first dimension of each shape is the rows."""
+        ...
 
     @property
-    def outputs(self) -> tuple[TensorSpec, ...]: ...
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """What it gives, a row for each row."""
+        ...
 
     def predict(self, feed: Tensors) -> Tensors:
         """All outputs for all inputs."""

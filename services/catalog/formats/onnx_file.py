@@ -35,6 +35,7 @@ class OnnxModel:
         self.outputs = tuple(_spec(each) for each in self._session.get_outputs())
 
     def predict(self, feed: Tensors) -> Tensors:
+        """All outputs by name. Raises what ONNX Runtime raises."""
         names = [each.name for each in self.outputs]
         return dict(zip(names, map(np.asarray, self._session.run(names, feed)), strict=True))
 

@@ -37,6 +37,7 @@ class SklearnModel:
             self.outputs += (TensorSpec(name=score, datatype="FP32", shape=(-1, len(classes))),)
 
     def predict(self, feed: Tensors) -> Tensors:
+        """The decision, shape [rows]; class probabilities, [rows, classes], where they are served."""
         decision, *score = self.outputs
         answer = {decision.name: np.asarray(self._estimator.predict(feed["X"]))}
         for each in score:
