@@ -17,8 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from contracts import InferenceLogged
-from services.kit import db as database
-from services.kit import kafka
+from services.kit.away import is_away
 from services.kit.context import Context, system, use
 from services.kit.db import Database
 from services.kit.errors import Busy, Invalid, NotFound, Unavailable
@@ -116,8 +115,8 @@ class Runner:
         except Unavailable as error:
             self._waiting_for = f"batch {id}: {error.message}"
             return False
-        except Exception as error:
-            if kafka.is_away(error) or database.is_away(error):
+        except Exception as error:  # whatever it is, it is told apart here
+            if is_away(error):
                 raise
             log.exception("a batch failed in a way that nobody foresaw", batch=str(id))
             return await self._strike(id, error)
