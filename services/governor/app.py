@@ -1,5 +1,6 @@
 """Wires the governor."""
 
+from services.kit.burial import Burial
 from services.kit.db import Database
 from services.kit.health import Progress
 from services.kit.service import Parts
@@ -16,7 +17,7 @@ from .usecases import Alerts, Approvals, Governor, Ledger, LifeCycle, Reports, R
 def build(settings: GovernorSettings) -> Parts:
     """The governor's parts. Raises BadTemplate and what wrong policies raise."""
     db, progress = Database(settings.service_database, "governor", pool=10), Progress()
-    governor = compose(settings, db)
+    governor, burial = compose(settings, db), Burial(settings, "governor")
     return Parts(
         service="governor",
         settings=settings,
@@ -26,8 +27,9 @@ def build(settings: GovernorSettings) -> Parts:
         jobs=[
             governor.life_cycle.wake_due,
             governor.ledger.watch,
-            Bookkeeper(settings, governor.ledger, progress).run,
+            Bookkeeper(settings, governor.ledger, burial, progress).run,
         ],
+        closing=[burial.close],
         progress=progress,
     )
 

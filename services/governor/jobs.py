@@ -18,11 +18,11 @@ _ROWS = 200
 class Bookkeeper:
     """Feeds the ledger, its offsets stored with its rows; what is no audit row goes to the dead letters."""
 
-    def __init__(self, settings: Settings, ledger: Ledger, progress: Progress) -> None:
+    def __init__(self, settings: Settings, ledger: Ledger, burial: Burial, progress: Progress) -> None:
         self._settings = settings
         self._ledger = ledger
         self._progress = progress
-        self._burial = Burial(settings, "governor")
+        self._burial = burial
 
     async def run(self) -> None:
         """Consume until cancelled."""
@@ -30,10 +30,7 @@ class Bookkeeper:
             self._settings, self._ledger.db, [_TOPIC], "governor.ledger", self.handle, self._burial,
             progress=self._progress, max_records=_ROWS,
         )  # fmt: skip
-        try:
-            await consumer.run()
-        finally:
-            await self._burial.close()
+        await consumer.run()
 
     async def handle(self, tx: Tx, batch: PartitionBatch) -> None:
         """Chain the audit rows of a batch; bury what is none."""

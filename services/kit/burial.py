@@ -30,9 +30,15 @@ class Burial:
         for record, reason in letters:
             log.error("dead letter", topic=batch.topic, offset=record.offset, reason=str(reason)[:500])
         async with self._lock:
-            producer = await self._open()
-            await producer.send_all([self._letter(batch, record, reason) for record, reason in letters])
+            await self._send([self._letter(batch, record, reason) for record, reason in letters])
         EVENTS_HANDLED.labels(batch.topic, "dead").inc(len(letters))
+
+    async def _send(self, letters: Sequence[Outgoing]) -> None:
+        try:
+            await (await self._open()).send_all(letters)
+        except Exception:
+            await self._give_back()  # one that failed for good fails at all that follows: the next try takes a new one
+            raise
 
     def _letter(self, batch: PartitionBatch, record: Record, reason: BaseException | str) -> Outgoing:
         place = (self._service, batch.topic, batch.partition, record.offset)
@@ -51,6 +57,9 @@ class Burial:
     async def close(self) -> None:
         """Close the producer, when no letter is on its way."""
         async with self._lock:
-            if self._producer:
-                await self._producer.__aexit__(None, None, None)
-                self._producer = None
+            await self._give_back()
+
+    async def _give_back(self) -> None:
+        producer, self._producer = self._producer, None
+        if producer:
+            await producer.__aexit__(None, None, None)

@@ -33,5 +33,6 @@ def build(settings: MonitorSettings) -> Parts:
         db=db,
         routers=[api.router(Reading(db), desired)],
         jobs=[Following(settings, DeploymentChanged, desired.learn, progress).run, stream.run, rounds.run],
+        closing=[burial.close],
         progress=progress,
     )

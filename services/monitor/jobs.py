@@ -35,7 +35,6 @@ class Stream:
         self, settings: MonitorSettings, db: Database, counting: Counting, burial: Burial, progress: Progress
     ) -> None:
         self._db = db
-        self._burial = burial
         self._told = 0.0
         self._consumer = BatchConsumer(
             settings, db, [InferenceLogged.topic.name], "monitor", counting.fold, burial, tick=self._tick,
@@ -44,10 +43,8 @@ class Stream:
         self.something_open = True
 
     async def run(self) -> None:
-        try:
-            await self._consumer.run()
-        finally:
-            await self._burial.close()
+        """Until cancelled."""
+        await self._consumer.run()
 
     async def _tick(self, partitions: Mapping[Partition, bool]) -> None:
         """Only while windows wait for it: an idle platform writes nothing."""

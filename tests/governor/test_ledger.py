@@ -16,6 +16,7 @@ from services.governor.gateway import CheckpointFile
 from services.governor.jobs import Bookkeeper
 from services.governor.usecases import ledger
 from services.governor.usecases.ledger import Unreadable, read_row
+from services.kit.burial import Burial
 from services.kit.context import Context, system, use
 from services.kit.health import Progress
 from services.kit.ids import now
@@ -36,7 +37,9 @@ async def record(house: House, *rows: Record) -> None:
     batch = PartitionBatch("audit.recorded", 0, 0, len(rows), len(rows), rows)
     with use(Context(system("governor"))):
         async with house.db.transaction() as tx:
-            await Bookkeeper(house.settings, house.governor.ledger, Progress()).handle(tx, batch)
+            await Bookkeeper(
+                house.settings, house.governor.ledger, Burial(house.settings, "governor"), Progress()
+            ).handle(tx, batch)
 
 
 async def seal(house: House) -> AuditSealed | None:

@@ -23,7 +23,8 @@ from services.kit.outbox import Relay
 from services.kit.producer import Producer
 from services.kit.settings import Settings
 from services.kit.testing import eventually, expect_events
-from tests.kit.hearing import Governor, bus, forget_group, fresh, publish, running, use_case
+
+from .hearing import Governor, bus, forget_group, fresh, publish, running, use_case
 
 ENGINEER = Caller("engineer", "person", frozenset({"engineer"}), frozenset({"retail"}))
 ServiceDb = Callable[[Service], Database]

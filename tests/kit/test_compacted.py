@@ -20,7 +20,7 @@ from services.kit.settings import Settings
 from services.kit.testing import eventually
 from services.kit.transactional import TransactionalStream
 
-from .test_bus import running
+from .hearing import running
 
 PART = "state replica.reported"
 

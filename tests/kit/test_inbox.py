@@ -18,7 +18,8 @@ from services.kit.outbox import forget
 from services.kit.rights import DEAD_LETTERS_KEPT
 from services.kit.settings import Settings
 from services.kit.testing import eventually
-from tests.kit.hearing import Governor, bus, forget_group, fresh, publish, running, use_case
+
+from .hearing import Governor, bus, forget_group, fresh, publish, running, use_case
 
 ServiceDb = Callable[[Service], Database]
 ServiceSettings = Callable[[Service], Settings]

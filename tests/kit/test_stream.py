@@ -23,7 +23,7 @@ from services.kit.settings import Settings
 from services.kit.stream import BatchConsumer, Moved, PartitionBatch
 from services.kit.testing import eventually
 
-from .test_bus import running
+from .hearing import running
 
 ServiceDb = Callable[[Service], Database]
 ServiceSettings = Callable[[Service], Settings]

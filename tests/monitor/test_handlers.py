@@ -19,7 +19,7 @@ from services.kit.letters import Letter
 from services.kit.objects import Objects
 from services.kit.outbox import Relay
 from services.kit.payloads import Payloads
-from services.kit.service import Parts
+from services.kit.service import Parts, close
 from services.kit.settings import Settings
 from services.kit.signing import canonical, digest_of
 from services.kit.testing import eventually
@@ -65,7 +65,7 @@ async def running(settings: Service_) -> AsyncIterator[Parts]:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await parts.db.close()
+        await close(parts)
 
 
 @pytest.fixture
