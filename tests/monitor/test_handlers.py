@@ -1,6 +1,5 @@
 """The monitor on real Kafka and PostgreSQL: what it counts is exact, what it finds it says once."""
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -23,6 +22,7 @@ from services.kit.service import Parts, close
 from services.kit.settings import Settings
 from services.kit.signing import canonical, digest_of
 from services.kit.testing import eventually
+from services.kit.testing import running as beside
 from services.kit.watch import latest
 from services.monitor.app import build
 from services.monitor.settings import MonitorSettings as Service_
@@ -55,16 +55,10 @@ async def running(settings: Service_) -> AsyncIterator[Parts]:
     parts = build(settings)
     assert parts.db
     relay = Relay(settings, parts.db, parts.progress)
-    tasks = [asyncio.ensure_future(job()) for job in (*parts.jobs, relay.run)]
     try:
-        yield parts
-        for task in tasks:
-            if task.done():
-                task.result()
+        async with beside(*(job() for job in parts.jobs), relay.run()):
+            yield parts
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
         await close(parts)
 
 
