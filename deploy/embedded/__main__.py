@@ -57,7 +57,7 @@ def _join(home: Home) -> int:
     return _follow(home, state.launcher, lambda: birth is not None and born(state.launcher) == birth)
 
 
-def _follow(home: Home, launcher: int, alive) -> int:  # type: ignore[no-untyped-def]
+def _follow(home: Home, launcher: int, alive) -> int:  # pyright: ignore[reportMissingParameterType]
     """Say each step until the launcher is ready or has ended."""
     said = ""
     while True:

@@ -73,7 +73,7 @@ def application(parts: Parts) -> FastAPI:
 
 def run(build: Callable[[S], Parts], settings: type[S]) -> None:
     """Run a service until SIGTERM; exits 0 after what was in hand is finished."""
-    given = settings()  # pyright: ignore[reportCallIssue]  # pydantic-settings fills it from the environment
+    given = settings()  # pydantic-settings fills it from the environment
     try:
         check_embedded(given)
     except EmbeddedIssuer as error:

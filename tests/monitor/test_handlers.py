@@ -119,7 +119,7 @@ async def drifts(settings: Service_, endpoint: str) -> list[DriftDetected]:
 
 
 async def _is(counting: object, wanted: object) -> bool:
-    return await counting == wanted  # type: ignore[misc]
+    return await counting == wanted  # pyright: ignore[reportGeneralTypeIssues]
 
 
 async def test_rows_that_come_late_revise_their_window(
@@ -190,7 +190,7 @@ async def test_another_model_with_the_same_number_is_watched_anew_and_the_window
 
 
 async def _not(asked: object) -> bool:
-    return not await asked  # type: ignore[misc]
+    return not await asked  # pyright: ignore[reportGeneralTypeIssues]
 
 
 async def test_a_record_that_cannot_be_read_is_a_dead_letter_and_the_rest_is_counted(
@@ -327,7 +327,7 @@ async def test_settings_that_a_person_overrides_hold_and_survive_a_deployment(
 
         async def known(revision_settings: float) -> bool:
             with use(ENGINEER):
-                found = await Reading(parts.db).endpoints("", 1_000)  # type: ignore[arg-type]
+                found = await Reading(parts.db).endpoints("", 1_000)  # pyright: ignore[reportArgumentType]
             return any(e.endpoint == endpoint and e.settings.tolerance == revision_settings for e in found)
 
         assert await eventually(lambda: known(0.1), within=20)
@@ -341,7 +341,7 @@ async def test_settings_that_a_person_overrides_hold_and_survive_a_deployment(
 
         async def second() -> bool:
             with use(ENGINEER):
-                found = await Reading(parts.db).standing(endpoint)  # type: ignore[arg-type]
+                found = await Reading(parts.db).standing(endpoint)  # pyright: ignore[reportArgumentType]
             settings = found.endpoint.settings
             # What was not overridden follows the deployment.
             return found.endpoint.version == 2 and (settings.tolerance, settings.budget_rows) == (0.3, 200_000)
