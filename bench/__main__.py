@@ -50,12 +50,15 @@ def _measure(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
 def _show(found: dict[str, Any]) -> None:
     console = Console()
     if lines := found.get("rest"):
-        table = Table("connections", "rows", "bare/s", "ours/s", "ratio", "bare p50/p99 ms", "ours p50/p99 ms")
+        table = Table(
+            "connections", "rows", "bare/s", "ours/s", "ratio", "CPU µs each", "bare p50/p99 ms", "ours p50/p99 ms"
+        )
         for line in lines:
             bare, ours = line["bare"], line["fairlead"]
             table.add_row(
                 str(line["connections"]), str(line["rows"]), f"{bare['per_second']:,.0f}", f"{ours['per_second']:,.0f}",
-                f"{line['ratio']:.2f}", f"{bare['p50_ms']:.2f} / {bare['p99_ms']:.2f}",
+                f"{line['ratio']:.2f}", f"{bare['cpu_us']:.0f} / {ours['cpu_us']:.0f}",
+                f"{bare['p50_ms']:.2f} / {bare['p99_ms']:.2f}",
                 f"{ours['p50_ms']:.2f} / {ours['p99_ms']:.2f}",
             )  # fmt: skip
         console.print("REST: token, schema check and durable log, beside a bare ASGI endpoint with the same model")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 
 from .model import Model, bodies
 from .stage import LOAD_CORE, SERVER_CORE, Stage, pin
@@ -40,16 +41,28 @@ def measure(stage: Stage, model: Model, folder: Path, connections: tuple[int, ..
     ours = f"{stage.url}/v2/models/{ENDPOINT}/infer"
     asked = bodies(256, rows)
     _until_served(ours, stage.token, asked[0])
-    pin(stage.child("services.scorer.worker").pid, SERVER_CORE)
+    worker = stage.child("services.scorer.worker")
+    pin(worker.pid, SERVER_CORE)
     found: list[dict[str, Any]] = []
-    with _bare(model, folder) as bare:
+    with _bare(model, folder) as (bare, process):
         for count in connections:
             runs: dict[str, list[dict[str, float]]] = {"bare": [], "fairlead": []}
             for _ in range(rounds):
-                runs["bare"].append(_load(bare, "none", asked, folder, count, seconds))
-                runs["fairlead"].append(_load(ours, stage.token, asked, folder, count, seconds))
+                with _metered(process, runs["bare"]):
+                    runs["bare"].append(_load(bare, "none", asked, folder, count, seconds))
+                with _metered(worker, runs["fairlead"]):
+                    runs["fairlead"].append(_load(ours, stage.token, asked, folder, count, seconds))
             found.append(_line(count, rows, runs))
     return found
+
+
+@contextmanager
+def _metered(process: psutil.Process, runs: list[dict[str, float]]) -> Iterator[None]:
+    """Tell of the run that is made meanwhile how long the server's processor worked for each of its requests."""
+    before, started = sum(process.cpu_times()[:2]), time.perf_counter()
+    yield
+    used, took = sum(process.cpu_times()[:2]) - before, time.perf_counter() - started
+    runs[-1]["cpu_us"] = used / (runs[-1]["per_second"] * took) * 1e6
 
 
 def _line(connections: int, rows: int, runs: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
@@ -107,7 +120,7 @@ def _until_served(url: str, token: str, body: bytes) -> None:
 
 
 @contextmanager
-def _bare(model: Model, folder: Path) -> Iterator[str]:
+def _bare(model: Model, folder: Path) -> Iterator[tuple[str, psutil.Process]]:
     path = folder / "model.onnx"
     path.write_bytes(model.onnx)
     with socket.socket() as probe:
@@ -119,7 +132,7 @@ def _bare(model: Model, folder: Path) -> Iterator[str]:
         try:
             _until_listening(port)
             pin(process.pid, SERVER_CORE)
-            yield f"http://127.0.0.1:{port}/infer"
+            yield f"http://127.0.0.1:{port}/infer", psutil.Process(process.pid)
         finally:
             process.terminate()
 

@@ -2,6 +2,7 @@
 
 import ipaddress
 import time
+from collections.abc import Iterable
 from typing import Any
 
 import orjson
@@ -9,7 +10,7 @@ import orjson
 from services.kit import asyncapi
 from services.kit.auth import Verifier, allow
 from services.kit.context import Caller
-from services.kit.errors import NotFound, Refusal
+from services.kit.errors import NotFound, Refusal, TooLarge
 from services.kit.release import version
 
 from . import metrics, openapi
@@ -25,12 +26,13 @@ from .wire import (
     JSON,
     Gone,
     Receive,
+    Reply,
     Scope,
     Send,
     deflate,
     inflate,
     read_body,
-    refuse,
+    refusing,
     reply,
 )
 
@@ -40,6 +42,8 @@ _EXTENSIONS = ["binary_tensor_data"]
 _TRUSTED_S = 1.0
 """How long a header that was verified is taken as it is; a token may outlive its end by that."""
 _CALLERS = 1024
+ASKED = "fairlead.ask"
+"""Where a scope's extensions bear a request that was read before."""
 _INTERESTING = frozenset({
     b"authorization", b"content-encoding", b"accept-encoding", b"inference-header-content-length",
     b"traceparent", b"fairlead-correlation-id", b"x-forwarded-for", b"forwarded", b"content-type",
@@ -62,6 +66,7 @@ class ScorerApp:
         self._counters = Counters(plane, spool)
         self._batches = Proxy(settings.batches_port_path)
         self._limit = settings.max_body_bytes
+        self._fast = settings.fsync != "always"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -70,23 +75,45 @@ class ScorerApp:
         headers = {name: value for name, value in scope["headers"] if name in _INTERESTING}
         try:
             if scope["method"] == "POST" and path.endswith("/infer") and path.startswith("/v2/models/"):
-                await self._infer(path[11:-6], headers, receive, send)
+                await self._infer(scope, path[11:-6], headers, receive, send)
             else:
                 await self._route(scope, path, headers, receive, send)
         except Refusal as refusal:
             self._counters.refused(refusal.status)
-            await refuse(send, refusal, plain=path.startswith(("/v2", "/invocations/")))
+            await refusing(refusal, plain=path.startswith(("/v2", "/invocations/"))).send(send)
         except Gone:
             return
 
     # Inference
 
-    async def _infer(self, target: str, headers: dict[bytes, bytes], receive: Receive, send: Send) -> None:
+    def at_once(self, path: str, given: Iterable[tuple[bytes, bytes]], body: bytes) -> Reply | Ask:
+        """Answer a whole `POST /v2/models/…/infer` where nothing must be waited for.
+
+        Else the request as far as it was read: `__call__` goes on from it, where the scope bears it as `ASKED`.
+        """
+        headers = {name: value for name, value in given if name in _INTERESTING}
+        try:
+            name, version = _target(path[11:-6])
+            caller = self._caller(headers)
+            if len(body) > self._limit:
+                raise TooLarge(f"the body is larger than {self._limit} bytes")
+            ask = self._asked(self._plain(headers, body), headers)
+            answer = self._plane.at_once(name, version, ask, caller, "rest") if self._fast else None
+            if answer is None:
+                return ask
+            self._spooled(answer)
+            return _replied(answer, headers)
+        except Refusal as refusal:
+            self._counters.refused(refusal.status)
+            return refusing(refusal, plain=True)
+
+    async def _infer(
+        self, scope: Scope, target: str, headers: dict[bytes, bytes], receive: Receive, send: Send
+    ) -> None:
         name, version = _target(target)
         caller = self._caller(headers)
-        body = await self._body(headers, receive)
-        length = headers.get(b"inference-header-content-length")
-        ask = Ask(body, None if length is None else _length(length))
+        ask: Ask | None = scope.get("extensions", {}).get(ASKED)
+        ask = ask or self._asked(await self._body(headers, receive), headers)
         await self._answer(name, version, ask, caller, headers, send)
 
     async def _invoke(self, name: str, headers: dict[bytes, bytes], receive: Receive, send: Send) -> None:
@@ -94,39 +121,44 @@ class ScorerApp:
         if not headers.get(b"content-type", b"application/json").lower().startswith(b"application/json"):
             raise BadInput("send JSON: this endpoint takes application/json")
         ask = Ask(await self._body(headers, receive), protocol="mlflow")
+        _tell_story(ask, headers)
         await self._answer(name, None, ask, caller, headers, send)
 
     async def _answer(
         self, name: str, version: int | None, ask: Ask, caller: Caller, headers: dict[bytes, bytes], send: Send
     ) -> None:
         """Score, log, reply: in this order, so that what was answered is logged whatever happens next."""
-        if len(headers) > 1:
-            ask.traceparent = _story(headers, b"traceparent", 55)
-            ask.correlation_id = _story(headers, b"fairlead-correlation-id", 64)
         answer = await self._plane.infer(name, version, ask, caller, "rest")
-        await self._log(answer)
-        extra = [
-            JSON if answer.json_length is None else _BINARY,
-            (b"fairlead-inference-id", answer.inference_id.encode()),
-        ]
-        if answer.json_length is not None:
-            extra.append((b"inference-header-content-length", b"%d" % answer.json_length))
-        body = answer.body
-        if b"accept-encoding" in headers:
-            body, encoding = deflate(body, headers[b"accept-encoding"])
-            if encoding:
-                extra.append((b"content-encoding", encoding))
-        await reply(send, 200, body, extra)
+        seq = self._spooled(answer)
+        if seq is not None and self._settings.fsync == "always":
+            await self._durable(seq)
+        await _replied(answer, headers).send(send)
 
-    async def _log(self, answer: Answer) -> None:
+    def _asked(self, body: bytes, headers: dict[bytes, bytes]) -> Ask:
+        length = headers.get(b"inference-header-content-length")
+        ask = Ask(body, None if length is None else _length(length))
+        if len(headers) > 1:
+            _tell_story(ask, headers)
+        return ask
+
+    def _spooled(self, answer: Answer) -> int | None:
+        """The record's number; None where it is dropped, as the settings allow when the spool is full."""
         try:
-            seq = self._spool.append(answer.record.to_spool())
-            if self._settings.fsync == "always":
-                await self._spool.durable(seq)
-        except SpoolFull:
-            if self._settings.spool_full == "refuse":
-                raise
-            self._counters.dropped += 1
+            return self._spool.append(answer.record.to_spool())
+        except SpoolFull as full:
+            self._refuse_or_drop(full)
+            return None
+
+    async def _durable(self, seq: int) -> None:
+        try:
+            await self._spool.durable(seq)
+        except SpoolFull as full:
+            self._refuse_or_drop(full)
+
+    def _refuse_or_drop(self, full: SpoolFull) -> None:
+        if self._settings.spool_full == "refuse":
+            raise full
+        self._counters.dropped += 1
 
     def _caller(self, headers: dict[bytes, bytes]) -> Caller:
         header = headers.get(b"authorization", b"")
@@ -140,7 +172,9 @@ class ScorerApp:
         return caller
 
     async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
-        body = await read_body(receive, self._limit)
+        return self._plain(headers, await read_body(receive, self._limit))
+
+    def _plain(self, headers: dict[bytes, bytes], body: bytes) -> bytes:
         encoding = headers.get(b"content-encoding")
         return body if encoding is None else inflate(body, encoding, self._limit)
 
@@ -241,6 +275,26 @@ def _metadata(endpoint: Endpoint, served: Served) -> dict[str, Any]:
             "version": str(served.origin.version),
         },
     }
+
+
+def _replied(answer: Answer, headers: dict[bytes, bytes]) -> Reply:
+    extra = [
+        JSON if answer.json_length is None else _BINARY,
+        (b"fairlead-inference-id", answer.inference_id.encode()),
+    ]
+    if answer.json_length is not None:
+        extra.append((b"inference-header-content-length", b"%d" % answer.json_length))
+    body = answer.body
+    if b"accept-encoding" in headers:
+        body, encoding = deflate(body, headers[b"accept-encoding"])
+        if encoding:
+            extra.append((b"content-encoding", encoding))
+    return Reply(200, body, extra)
+
+
+def _tell_story(ask: Ask, headers: dict[bytes, bytes]) -> None:
+    ask.traceparent = _story(headers, b"traceparent", 55)
+    ask.correlation_id = _story(headers, b"fairlead-correlation-id", 64)
 
 
 def _target(target: str) -> tuple[str, int | None]:

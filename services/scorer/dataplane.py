@@ -47,6 +47,8 @@ class Ask:
     traceparent: str | None = None
     received_at: datetime = field(default_factory=now)
     started: float = field(default_factory=time.perf_counter)
+    request: Request | None = None
+    """What the body says, once somebody has read it."""
 
 
 @dataclass(slots=True)
@@ -92,9 +94,17 @@ class Served:
         """One request through the model."""
         if ask.protocol == "mlflow":
             return await self._invocation(ask, mode, application)
-        request = self.codec.decode(ask.body, ask.json_length)
+        request = ask.request or self.codec.decode(ask.body, ask.json_length)
         outputs = await self.lane.run(request.arrays, request.rows)
         return self._answer(ask, request, outputs, mode, application)
+
+    def at_once(self, ask: Ask, mode: Mode, application: str) -> Answer | None:
+        """The answer to a V2 request where nothing must be waited for; None: ask `answer`, which goes on from here."""
+        if not self.lane.idle:
+            return None
+        ask.request = self.codec.decode(ask.body, ask.json_length)
+        outputs = self.lane.at_once(ask.request.arrays, ask.request.rows)
+        return None if outputs is None else self._answer(ask, ask.request, outputs, mode, application)
 
     async def _invocation(self, ask: Ask, mode: Mode, application: str) -> Answer:
         request = mlflow.decode(ask.body, self.codec, self.schema)
@@ -221,6 +231,15 @@ class DataPlane:
         served = self.choose(self.find(endpoint, caller), version)
         try:
             return await served.answer(ask, mode, caller.actor)
+        except Refusal:
+            served.counts.refused += 1
+            raise
+
+    def at_once(self, endpoint: str, version: int | None, ask: Ask, caller: Caller, mode: Mode) -> Answer | None:
+        """As `infer`, where nothing must be waited for; None: `infer` it."""
+        served = self.choose(self.find(endpoint, caller), version)
+        try:
+            return served.at_once(ask, mode, caller.actor)
         except Refusal:
             served.counts.refused += 1
             raise

@@ -5,6 +5,7 @@ import socket
 
 import uvicorn
 
+CLOSE = (b"connection", b"close")
 _GRACE_S = 1.0
 """Connections that ask at least this often are closed behind an answer, never under a request."""
 _LOOK_S = 0.02
@@ -21,7 +22,7 @@ class DrainingServer(uvicorn.Server):
         for server in self.servers:
             server.close()
         state, loop = self.server_state, asyncio.get_running_loop()
-        state.default_headers = [*state.default_headers, (b"connection", b"close")]
+        state.default_headers = [*state.default_headers, CLOSE]
         ends = loop.time() + _GRACE_S
         while state.connections and loop.time() < ends:
             await asyncio.sleep(_LOOK_S)

@@ -74,10 +74,19 @@ class Lane:
             return f"its process is away: {self._remote.down}"
         return self._failure if time.monotonic() - self._failed_at < _TROUBLED_S else ""
 
+    @property
+    def idle(self) -> bool:
+        """Whether some request could be answered by `at_once`."""
+        return self._inline_rows > 0 and not self._busy
+
+    def at_once(self, inputs: Arrays, rows: int) -> Arrays | None:
+        """The model's outputs where the event loop can bear the call, else None. Raises ModelFailed."""
+        return self._inline(inputs, rows) if rows <= self._inline_rows and not self._busy else None
+
     async def run(self, inputs: Arrays, rows: int) -> Arrays:
         """The model's outputs. Raises Busy when too much waits, ModelFailed when the model refuses the input."""
-        if rows <= self._inline_rows and not self._busy:
-            return self._inline(inputs, rows)
+        if (outputs := self.at_once(inputs, rows)) is not None:
+            return outputs
         if len(self._waiting) >= self._limits.queue_requests or (
             self._waiting and self._waiting_rows + rows > self._limits.queue_rows
         ):

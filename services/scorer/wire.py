@@ -3,7 +3,9 @@
 import asyncio
 import re
 import zlib
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 import orjson
@@ -16,7 +18,6 @@ Scope = dict[str, Any]
 Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-Headers = Iterable[tuple[bytes, bytes]]
 
 JSON = (b"content-type", b"application/json")
 _BODY_S = 30.0
@@ -121,14 +122,33 @@ def deflate(body: bytes, accepted: bytes) -> tuple[bytes, bytes | None]:
     return body, None
 
 
-async def reply(send: Send, status: int, body: bytes, headers: Headers = (JSON,)) -> None:
+@dataclass(slots=True)
+class Reply:
+    """A whole answer."""
+
+    status: int
+    body: bytes
+    headers: Sequence[tuple[bytes, bytes]] = (JSON,)
+
+    def http(self, more: Sequence[tuple[bytes, bytes]] = ()) -> bytes:
+        """As HTTP/1.1 writes it, for who speaks to the connection itself; `more` headers are the server's."""
+        said = b"".join([b"%b: %b\r\n" % header for header in (*more, *self.headers)])
+        head = b"HTTP/1.1 %d %b\r\n%bcontent-length: %d\r\n\r\n"
+        return head % (self.status, HTTPStatus(self.status).phrase.encode(), said, len(self.body)) + self.body
+
+    async def send(self, send: Send) -> None:
+        """Through ASGI, in one go."""
+        length = (b"content-length", b"%d" % len(self.body))
+        await send({"type": "http.response.start", "status": self.status, "headers": [*self.headers, length]})
+        await send({"type": "http.response.body", "body": self.body})
+
+
+async def reply(send: Send, status: int, body: bytes, headers: Sequence[tuple[bytes, bytes]] = (JSON,)) -> None:
     """A whole answer in one go."""
-    length = (b"content-length", b"%d" % len(body))
-    await send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
-    await send({"type": "http.response.body", "body": body})
+    await Reply(status, body, headers).send(send)
 
 
-async def refuse(send: Send, refusal: Refusal, *, plain: bool) -> None:
+def refusing(refusal: Refusal, *, plain: bool) -> Reply:
     """An error: `{"error": …}` where the protocol has its own shape, else RFC 9457 problem details."""
     headers: list[tuple[bytes, bytes]] = [JSON] if plain else [(b"content-type", b"application/problem+json")]
     if isinstance(refusal, (Busy, Unavailable)):
@@ -137,4 +157,4 @@ async def refuse(send: Send, refusal: Refusal, *, plain: bool) -> None:
         headers.append((b"www-authenticate", b"Bearer"))
     message = refusal.message[:LIMIT]
     problem = {"type": "about:blank", "title": refusal.title, "status": refusal.status, "detail": message}
-    await reply(send, refusal.status, orjson.dumps({"error": message} if plain else problem), headers)
+    return Reply(refusal.status, orjson.dumps({"error": message} if plain else problem), headers)

@@ -13,6 +13,7 @@ from services.kit.telemetry import configure_logging, get_logger
 from . import metrics
 from .asgi import ScorerApp
 from .dataplane import DataPlane
+from .direct import DirectProtocol
 from .draining import DrainingServer
 from .follower import Follower
 from .process import follow_parent
@@ -43,7 +44,7 @@ async def serve(settings: ScorerSettings, slot: int, listening: socket.socket) -
     await follower.look()  # before the first request, so that a restarted worker knows its endpoints
     app = ScorerApp(settings, process, plane, spool, follower)
     config = uvicorn.Config(
-        app, http="httptools", loop="none", ws="none", lifespan="off", interface="asgi3", log_config=None,
+        app, http=DirectProtocol, loop="none", ws="none", lifespan="off", interface="asgi3", log_config=None,
         access_log=False, log_level="warning", server_header=False, proxy_headers=False, backlog=2048,
         timeout_graceful_shutdown=10,
     )  # fmt: skip
