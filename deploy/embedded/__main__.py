@@ -5,6 +5,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from contextlib import suppress
 
 import anyio
 import psutil
@@ -14,10 +16,11 @@ from . import preflight, show, supervisor
 from .home import ROOT, Home
 from .plan import Outside
 from .problem import Problem
-from .processes import born, end_leftovers, marked
+from .processes import MARK, born, end_leftovers, mark, marked
 from .state import State, launcher_runs, read
 
 _DOWN_WITHIN_S = 90.0
+_STATE_WITHIN_S = 10.0
 _NOTHING_RUNS = 3  # what `status` answers, as init scripts do
 
 console = Console(highlight=False, soft_wrap=True)
@@ -32,7 +35,10 @@ def up(home: Home, outside: Outside) -> int:
         launcher = subprocess.Popen(
             [sys.executable, "-m", "deploy.embedded", "supervise"],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd=ROOT,
-            env={**os.environ, "FAIRLEAD_HOME": str(home.path), "FAIRLEAD_PORT": str(home.port)},
+            env={
+                **os.environ, "FAIRLEAD_HOME": str(home.path), "FAIRLEAD_PORT": str(home.port),
+                MARK: mark(home, "launcher"),
+            },
         )  # fmt: skip
     try:
         return _follow(home, launcher.pid, lambda: launcher.poll() is None)
@@ -45,9 +51,7 @@ def up(home: Home, outside: Outside) -> int:
 
 def _join(home: Home) -> int:
     """Wait for the launcher that runs already."""
-    state = read(home)
-    if state is None:
-        raise Problem(f"a launcher of {home.path} runs without a state", "`make down`, then `make up`.")
+    state = _state_of_launcher(home)
     if os.environ.get("FAIRLEAD_PORT") and state.port != home.port:
         raise Problem(
             f"{home.path} runs at port {state.port}, not {home.port}",
@@ -57,7 +61,18 @@ def _join(home: Home) -> int:
     return _follow(home, state.launcher, lambda: birth is not None and born(state.launcher) == birth)
 
 
-def _follow(home: Home, launcher: int, alive) -> int:  # pyright: ignore[reportMissingParameterType]
+def _state_of_launcher(home: Home) -> State:
+    """What the running launcher says; one that has just begun says nothing yet."""
+    deadline = time.monotonic() + _STATE_WITHIN_S
+    while time.monotonic() < deadline:
+        state = read(home)
+        if state is not None and born(state.launcher) is not None:
+            return state
+        time.sleep(0.1)
+    raise Problem(f"a launcher of {home.path} runs and does not say how far it is", "`make down`, then `make up`.")
+
+
+def _follow(home: Home, launcher: int, alive: Callable[[], bool]) -> int:
     """Say each step until the launcher is ready or has ended."""
     said = ""
     while True:
@@ -77,11 +92,14 @@ def _follow(home: Home, launcher: int, alive) -> int:  # pyright: ignore[reportM
 
 
 def _failed(home: Home, launcher: int, state: State | None) -> int:
+    if (state is None or state.launcher != launcher) and launcher_runs(home):
+        return _join(home)  # two began at once, and the other was first
     if state is not None and state.launcher == launcher and state.problem:
         raise Problem(*state.problem)
     if state is not None and state.launcher == launcher and state.phase == "stopped":
         raise Problem("the platform was stopped while it started", "`make up` starts it again.")
-    raise Problem("the launcher ended without a word", f"Read {home.logs / 'launcher.log'}.")
+    log = home.logs / "launcher.log"
+    raise Problem("the launcher ended without a word", f"Read {log}; `make up` again takes over what it left.")
 
 
 def down(home: Home) -> int:
@@ -90,6 +108,7 @@ def down(home: Home) -> int:
     if state is not None and launcher_runs(home):
         console.print("[dim]ending the services, then Kafka and PostgreSQL …[/]")
         _end_launcher(state.launcher)
+        anyio.run(_end_orphans, home, state)  # none, whatever became of the launcher meanwhile
         console.print("stopped")
         return 0
     left = anyio.run(_end_orphans, home, state) if state is not None else end_leftovers(home)
@@ -98,13 +117,14 @@ def down(home: Home) -> int:
 
 
 def _end_launcher(pid: int) -> None:
-    launcher = psutil.Process(pid)
-    launcher.terminate()
-    try:
-        launcher.wait(_DOWN_WITHIN_S)
-    except psutil.TimeoutExpired:
-        launcher.kill()
-        launcher.wait(10)
+    with suppress(psutil.NoSuchProcess):
+        launcher = psutil.Process(pid)
+        launcher.terminate()
+        try:
+            launcher.wait(_DOWN_WITHIN_S)
+        except psutil.TimeoutExpired:
+            launcher.kill()
+            launcher.wait(10)
 
 
 async def _end_orphans(home: Home, state: State) -> int:

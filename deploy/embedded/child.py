@@ -1,6 +1,7 @@
 """One part kept alive: started or taken over, watched, restarted with a growing pause."""
 
 import os
+import re
 import time
 from collections.abc import Callable
 
@@ -38,6 +39,7 @@ class Child:
         self._start = spawn
         self._news = anyio.Event()
         self._failures = 0
+        self._log_begins = 0
         found = take_over(home, before.pid, before.born) if before else None
         if before and found and before.fingerprint == part.fingerprint:
             self.process, self.record = found, before
@@ -85,6 +87,7 @@ class Child:
             self._stale = None
 
     async def _spawn(self) -> None:
+        self._log_begins = self.part.log.stat().st_size if self.part.log.exists() else 0
         with anyio.CancelScope(shield=True):  # a process that is started is known
             self.process = started = await to_thread.run_sync(self._start, self._home, self.part)
             self.record.pid, self.record.born, self.record.since = started.pid, started.born, timestamp()
@@ -114,11 +117,19 @@ class Child:
         self._changed()
 
     def _last_words(self) -> str:
-        """The last line of the log that says something."""
         try:
             with self.part.log.open("rb") as log:
-                log.seek(max(0, os.fstat(log.fileno()).st_size - 4000))
-                lines = [line for line in log.read().decode(errors="replace").splitlines() if line.strip()]
+                log.seek(max(self._log_begins, os.fstat(log.fileno()).st_size - 16_000))
+                return last_words(log.read().decode(errors="replace"))
         except OSError:
             return "no log"
-        return lines[-1].strip()[:300] if lines else "it wrote nothing"
+
+
+def last_words(log: str) -> str:
+    """The line of a log that says best why its process ended."""
+    # Lines that are set in belong to a stack, and what caused an error of Java's says more than the error.
+    lines = [line.strip() for line in log.splitlines() if line.strip() and not line[0].isspace()]
+    causes = [line for line in lines if line.startswith("Caused by: ")]
+    errors = [line for line in lines if re.search(r"error|exception|fatal", line, re.IGNORECASE)]
+    told = causes or errors or lines
+    return told[-1][:300] if told else "it wrote nothing"

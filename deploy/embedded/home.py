@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 KAFKA_OFFSET, CONTROLLER_OFFSET, POSTGRES_OFFSET = 10, 11, 12
 LAST_PORT = 65535 - POSTGRES_OFFSET
+_LONGEST_PATH = 900  # PostgreSQL's is 1024, with its own files' names
 
 
 @dataclass(frozen=True)
@@ -27,11 +28,14 @@ class Home:
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> "Home":
-        """The home that the environment names. Raises Problem for a port that is none."""
+        """The home that the environment names. Raises Problem for one that cannot be used."""
         text = environment.get("FAIRLEAD_PORT") or "8080"
         if not text.isdecimal() or not 1 <= int(text) <= LAST_PORT:
             raise Problem(f"FAIRLEAD_PORT={text} is not a port", f"Give a number from 1 to {LAST_PORT}.")
-        return cls(Path(environment.get("FAIRLEAD_HOME") or ".fairlead").absolute(), int(text))
+        path = Path(environment.get("FAIRLEAD_HOME") or ".fairlead").absolute()
+        if why := _unfit(str(path)):
+            raise Problem(f"the home {str(path)[:200]!r} cannot be used: {why}", "Set FAIRLEAD_HOME to another folder.")
+        return cls(path, int(text))
 
     def port_of(self, service: Service) -> int:
         return self.port + PORT_ORDER.index(service)
@@ -86,6 +90,15 @@ class Home:
             (self.path / folder).mkdir(parents=True, exist_ok=True)
         for folder in ("tokens", "kafka", "secrets", "secrets/kafka", "secrets/tokens", "keys", "keys/public"):
             (self.path / folder).mkdir(mode=0o700, exist_ok=True)
+
+
+def _unfit(path: str) -> str:
+    """Why Kafka or PostgreSQL could not keep their data there; empty where they could."""
+    if len(path.encode(errors="replace")) > _LONGEST_PATH or any(len(os.fsencode(n)) > 255 for n in path.split("/")):
+        return "its path is too long"
+    if "," in path:
+        return "its path has a comma, which separates folders for Kafka"
+    return "" if path.isprintable() else "its path has a character that cannot be printed"
 
 
 def write_private(path: Path, text: str) -> None:

@@ -22,6 +22,9 @@ JVM = (
     "--sun-misc-unsafe-memory-access=allow",
 )
 
+_UTF_8 = {"LC_ALL": "C.UTF-8"}
+"""Otherwise Java cannot name a file whose path is not plain ASCII."""
+
 _PLAIN = 'org.apache.kafka.common.security.plain.PlainLoginModule required username="{user}" password="{password}"'
 _SCRAM = 'org.apache.kafka.common.security.scram.ScramLoginModule required username="{user}" password="{password}";'
 
@@ -35,6 +38,7 @@ def part(home: Home) -> Part:
     return Part(
         name="kafka",
         argv=(*java, "kafka.Kafka", str(config)),
+        environment=_UTF_8,
         log=home.logs / "kafka.log",
         ready=lambda _: listening(home.kafka_port),
         address=f"127.0.0.1:{home.kafka_port}",
@@ -51,8 +55,9 @@ def _format(home: Home, java: tuple[str, ...], config: Path) -> None:
     scram = f"SCRAM-SHA-256=[name={LAUNCHER},password={password}]"
     tool = ("kafka.tools.StorageTool", "format", "--cluster-id", CLUSTER_ID, "--config", str(config))
     done = subprocess.run(
-        [*java, *tool, "--ignore-formatted", "--add-scram", scram], capture_output=True, text=True, check=False
-    )
+        [*java, *tool, "--ignore-formatted", "--add-scram", scram],
+        capture_output=True, text=True, check=False, env={**os.environ, **_UTF_8},
+    )  # fmt: skip
     if done.returncode:
         said = (done.stderr.strip() or done.stdout.strip()).splitlines()
         raise Problem(
@@ -63,8 +68,15 @@ def _format(home: Home, java: tuple[str, ...], config: Path) -> None:
 
 def _write_config(home: Home) -> Path:
     path = home.secrets / "kafka" / "server.properties"
-    write_private(path, "".join(f"{name}={value}\n" for name, value in _config(home).items()))
+    write_private(path, "".join(f"{name}={_escaped(value)}\n" for name, value in _config(home).items()))
     return path
+
+
+def _escaped(value: str) -> str:
+    """As Java reads properties: Latin-1, and everything else by its UTF-16 units."""
+    units = value.encode("utf-16-be")
+    codes = (int.from_bytes(units[at : at + 2]) for at in range(0, len(units), 2))
+    return "".join(chr(code) if 32 <= code < 127 and code != ord("\\") else f"\\u{code:04x}" for code in codes)
 
 
 def _config(home: Home) -> dict[str, str]:

@@ -11,6 +11,7 @@ import runpy
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TypedDict
 
@@ -58,7 +59,8 @@ class Nursery:
         """It ends when nobody can ask any more."""
         assert self._popen.stdin is not None
         assert self._popen.stdout is not None
-        self._popen.stdin.close()
+        with suppress(OSError):  # it was killed: what it was asked last lies unsent in the pipe
+            self._popen.stdin.close()
         self._popen.stdout.close()
         self._popen.kill()
         self._popen.wait()

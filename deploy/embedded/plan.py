@@ -20,7 +20,8 @@ from .home import ROOT, Home, write_private
 from .part import Part
 from .problem import Problem
 
-_BOOTSTRAP = re.compile(r"^[^\s/,:]+:\d+(,[^\s/,:]+:\d+)*$")
+_SERVER = r"(?:\[[0-9A-Fa-f:.]+\]|[^\s/,:\[\]]+):\d+"
+_BOOTSTRAP = re.compile(f"{_SERVER}(,{_SERVER})*")
 _ADMINISTRATORS_OWN = ("FAIRLEAD_DATABASE", "FAIRLEAD_KAFKA", "FAIRLEAD_KAFKA_PROPERTIES")
 
 # Eight processes on a small machine: few allocator arenas, no pool of threads for each of two cores.
@@ -39,9 +40,9 @@ class Outside:
     def of(cls, environment: Mapping[str, str]) -> "Outside":
         """Raises Problem for a value that names nothing."""
         kafka, database = environment.get("FAIRLEAD_KAFKA"), environment.get("FAIRLEAD_DATABASE")
-        if database and (not database.startswith(("postgresql://", "postgres://")) or not urlsplit(database).path[1:]):
+        if database and (why := _no_database(database)):
             raise Problem(
-                "FAIRLEAD_DATABASE is not a PostgreSQL URL with a database",
+                f"FAIRLEAD_DATABASE cannot be used: {why}",
                 "Give postgresql://administrator:password@host:5432/fairlead, or unset it for the embedded PostgreSQL.",
             )
         return cls(_kafka_properties(kafka) if kafka else None, database or None, environment)
@@ -63,14 +64,38 @@ class Outside:
         return urlsplit(self.database or "").netloc.rpartition("@")[2]
 
 
+def _no_database(url: str) -> str:
+    """Why a URL names no database of PostgreSQL; empty where it does. The reason holds no part of a password."""
+    try:
+        split = urlsplit(url)
+    except ValueError:
+        return "it is no URL"
+    if split.scheme not in ("postgresql", "postgres") or not split.path[1:]:
+        return "it is not a PostgreSQL URL with a database"
+    if split.netloc.count("@") > 1:
+        return "an @ in its password is written %40"
+    return "" if all(port.isdecimal() for port in _ports(split.netloc)) else "its port is no number"
+
+
+def _ports(netloc: str) -> list[str]:
+    return [
+        port for each in netloc.rpartition("@")[2].split(",") if (port := each.rpartition("]")[2].partition(":")[2])
+    ]
+
+
 def _kafka_properties(given: str) -> dict[str, str]:
     path = Path(given)
     if path.is_file():
-        properties = secrets.read_properties(path)
+        try:
+            properties = secrets.read_properties(path)
+        except (OSError, ValueError) as error:
+            raise Problem(
+                f"{path} cannot be read: {error}", "Give librdkafka's client properties in FAIRLEAD_KAFKA."
+            ) from None
         if properties.get("bootstrap.servers"):
             return properties
         raise Problem(f"{path} names no bootstrap.servers", "Give librdkafka's client properties in FAIRLEAD_KAFKA.")
-    if _BOOTSTRAP.match(given):
+    if _BOOTSTRAP.fullmatch(given):
         return {"bootstrap.servers": given, "security.protocol": "PLAINTEXT"}
     raise Problem(
         f"FAIRLEAD_KAFKA={given} is neither host:port nor a file",

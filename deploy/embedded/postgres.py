@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import quote
 
-from .home import Home
+from .home import Home, write_private
 from .part import Part, as_user
 from .problem import Problem
 
@@ -22,6 +22,8 @@ DATABASE = "fairlead"
 # insists on an account with a name.
 _UID_FOR_ROOT = 64918
 _ACCOUNT_FOR_INITDB = "nobody"
+
+_HALF_MADE = "postgres-part-"
 
 _SETTINGS = {
     "listen_addresses": "127.0.0.1",
@@ -72,6 +74,8 @@ def part(home: Home) -> Part:
             _open_way(binaries())
 
     open_way()
+    for left in folder.parent.glob(f"{_HALF_MADE}*"):  # of a launcher that was killed meanwhile
+        shutil.rmtree(left, ignore_errors=True)
     if not (folder / "PG_VERSION").exists():
         _initdb(home, folder, uid)
     options = [f"-c{name}={value}" for name, value in _SETTINGS.items()]
@@ -99,29 +103,28 @@ def _is_ready(folder: Path, pid: int) -> bool:
 
 def _initdb(home: Home, folder: Path, uid: int | None) -> None:
     """Make the data folder beside its place and rename it: half a one is never taken for a whole."""
-    part = Path(tempfile.mkdtemp(dir=folder.parent, prefix="postgres-part-"))
+    part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=_HALF_MADE))
     try:
         _run_initdb(home, part, uid)
-        part.rename(folder)
+        (part / "data").rename(folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
 
 def _run_initdb(home: Home, part: Path, uid: int | None) -> None:
     account = pwd.getpwnam(_ACCOUNT_FOR_INITDB).pw_uid if uid is not None else None
-    with tempfile.NamedTemporaryFile("w", dir=part.parent) as password:
-        password.write((home.secrets / "postgres.password").read_text())
-        password.flush()
-        if account is not None:
-            os.chown(password.name, account, -1)
-            os.chown(part, account, -1)
-        done = subprocess.run(
-            [
-                binaries() / "initdb", "-D", part, "-U", ADMINISTRATOR, "--pwfile", password.name,
-                "--auth=scram-sha-256", "--encoding=UTF8", "--locale-provider=builtin", "--locale=C.UTF-8",
-            ],
-            **as_user(account), capture_output=True, text=True, check=False,
-        )  # fmt: skip
+    password = part / "password"
+    write_private(password, (home.secrets / "postgres.password").read_text())
+    if account is not None:
+        os.chown(password, account, -1)
+        os.chown(part, account, -1)
+    done = subprocess.run(
+        [
+            binaries() / "initdb", "-D", part / "data", "-U", ADMINISTRATOR, "--pwfile", password,
+            "--auth=scram-sha-256", "--encoding=UTF8", "--locale-provider=builtin", "--locale=C.UTF-8",
+        ],
+        **as_user(account), capture_output=True, text=True, check=False,
+    )  # fmt: skip
     if done.returncode:
         raise Problem(
             f"PostgreSQL's data folder {home.data / 'postgres'} cannot be made: {_reason(done.stderr)}",

@@ -7,6 +7,9 @@ from contextlib import suppress
 from typing import NamedTuple
 
 import psutil
+from pydantic import ValidationError
+
+from services.kit.settings import Settings, faults
 
 from . import jvm, postgres
 from .home import Home
@@ -38,6 +41,16 @@ def check_home(home: Home) -> None:
             f"the disk of {home.path} is full: {free // 2**20} MiB are free, the platform needs {_ROOM_BYTES // 2**20}",
             "Free some room, or set FAIRLEAD_HOME to a folder on another disk.",
         )
+
+
+def check_settings() -> None:
+    """Raises Problem where a variable that every service reads is not valid: each would end as soon as it starts."""
+    try:
+        Settings()
+    except ValidationError as error:
+        raise Problem(
+            "; ".join(faults(error)), "Correct it, or unset it: docs/operations.md says what it means."
+        ) from None
 
 
 def check_tools(outside: Outside) -> None:

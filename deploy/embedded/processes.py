@@ -16,7 +16,8 @@ from .nursery import Nursery, Request
 from .part import Part, as_user
 
 MARK = "FAIRLEAD_PART"
-"""Every process that the launcher starts carries this in its environment, and passes it on to its children."""
+"""The launcher and every process that it starts carry this in their environment, and pass it on to their children."""
+_ROUNDS = 3
 
 
 def mark(home: Home, name: str) -> str:
@@ -131,12 +132,15 @@ async def end(running: Running, part_signal: signal.Signals, within_s: float) ->
 
 def end_leftovers(home: Home, spare: frozenset[int] = frozenset()) -> int:
     """Kill marked processes outside the families of `spare`. Answers how many there were."""
-    doomed = [process for process in marked(home) if not spare & _family(process)]
-    for process in doomed:
-        with suppress(psutil.Error):
-            process.kill()
-    psutil.wait_procs(doomed, timeout=10)
-    return len(doomed)
+    found = 0
+    for _ in range(_ROUNDS):  # a launcher that is killed with the rest may have started another meanwhile
+        doomed = [process for process in marked(home) if not spare & _family(process)]
+        for process in doomed:
+            with suppress(psutil.Error):
+                process.kill()
+        psutil.wait_procs(doomed, timeout=10)
+        found += len(doomed)
+    return found
 
 
 def _family(process: psutil.Process) -> set[int]:

@@ -79,6 +79,7 @@ class Supervisor:
 
     async def _bring_up(self, group: anyio.abc.TaskGroup) -> None:
         self._step("starting", "checking ports, disk and tools")
+        preflight.check_settings()
         self.outside.check_issuer()
         preflight.check_tools(self.outside)
         secrets.make_secrets(self.home)
@@ -125,7 +126,11 @@ class Supervisor:
             await self._start(group, await to_thread.run_sync(kafka.part, self.home))
         else:
             self._external("kafka", self.outside.kafka["bootstrap.servers"])
-        todo = "Check FAIRLEAD_KAFKA, its login and the network." if self.outside.kafka else "Read logs/kafka.log."
+        todo = (
+            "Check FAIRLEAD_KAFKA, its login and the network."
+            if self.outside.kafka
+            else f"Read {self.home.logs / 'kafka.log'}."
+        )
         await self._tool("services.kit.provision", todo)
 
     async def _bring_up_postgres(self, group: anyio.abc.TaskGroup) -> None:
@@ -133,7 +138,11 @@ class Supervisor:
             await self._start(group, await to_thread.run_sync(postgres.part, self.home))
         else:
             self._external("postgres", self.outside.database_host)
-        todo = "Check FAIRLEAD_DATABASE and the network." if self.outside.database else "Read logs/postgres.log."
+        todo = (
+            "Check FAIRLEAD_DATABASE and the network."
+            if self.outside.database
+            else f"Read {self.home.logs / 'postgres.log'}."
+        )
         await self._tool("services.kit.migrate", todo)
 
     def _external(self, name: str, address: str) -> None:

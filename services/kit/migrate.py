@@ -84,13 +84,15 @@ async def migrate(administrator: str, passwords: dict[str, str]) -> dict[str, st
 def _parse(administrator: str) -> URL:
     try:
         url = make_url(administrator)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         raise MigrateError(
             "FAIRLEAD_DATABASE is not a URL such as postgresql://user:password@host:5432/fairlead"
         ) from None
     if url.get_backend_name() not in ("postgresql", "postgres") or not url.database:
         raise MigrateError("FAIRLEAD_DATABASE must be a postgresql:// URL that names a database")
-    return url.set(drivername="postgresql+asyncpg")
+    # libpq's name of it, which every provider's URLs have, and asyncpg's.
+    query = {"ssl" if name == "sslmode" else name: value for name, value in url.query.items()}
+    return url.set(drivername="postgresql+asyncpg", query=query)
 
 
 async def _connect(url: URL) -> AsyncEngine:
@@ -99,6 +101,9 @@ async def _connect(url: URL) -> AsyncEngine:
     try:
         async with engine.connect():
             return engine
+    except (TypeError, ValueError) as error:  # asyncpg takes what stands behind the ? as its own arguments
+        await engine.dispose()
+        raise MigrateError(f"PostgreSQL at {_shown(url)} cannot be used with {', '.join(url.query)}: {error}") from None
     except (OSError, SQLAlchemyError) as error:
         await engine.dispose()
         cause = getattr(error, "orig", None) or error

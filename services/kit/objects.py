@@ -5,6 +5,7 @@ import hashlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
 from uuid import uuid4
 
 import obstore
@@ -27,7 +28,7 @@ class Objects:
     def __init__(self, settings: Settings) -> None:
         url = settings.objects_url
         if url.startswith("file://"):
-            Path(url.removeprefix("file://")).mkdir(parents=True, exist_ok=True)
+            Path(unquote(urlsplit(url).path)).mkdir(parents=True, exist_ok=True)
         self._store: ObjectStore = from_url(url)
 
     async def put(self, data: bytes) -> str:

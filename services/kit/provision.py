@@ -41,12 +41,14 @@ from .rights import DEAD_LETTERS_KEPT, PRINCIPALS, Right, all_rights
 _REQUEST_S = 30.0
 _ALREADY_THERE = KafkaError.TOPIC_ALREADY_EXISTS
 _NOT_THERE = KafkaError.UNKNOWN_TOPIC_OR_PART
-_REFUSALS = frozenset({
-    KafkaError.TOPIC_EXCEPTION, KafkaError.POLICY_VIOLATION, KafkaError.INVALID_CONFIG, KafkaError.INVALID_PARTITIONS,
-    KafkaError.INVALID_REQUEST, KafkaError.UNSUPPORTED_VERSION, KafkaError.TOPIC_AUTHORIZATION_FAILED,
-    KafkaError.CLUSTER_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED,
-    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED, KafkaError._INVALID_ARG,
+_FORBIDDEN = frozenset({
+    KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+    KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
 })  # fmt: skip
+_REFUSALS = _FORBIDDEN | {
+    KafkaError.TOPIC_EXCEPTION, KafkaError.POLICY_VIOLATION, KafkaError.INVALID_CONFIG, KafkaError.INVALID_PARTITIONS,
+    KafkaError.INVALID_REQUEST, KafkaError.UNSUPPORTED_VERSION, KafkaError._INVALID_ARG,
+}  # fmt: skip
 """What no second try helps. All else passes: too few brokers for the replication factor, too, while one is down."""
 _MECHANISMS = {
     "SCRAM-SHA-256": ScramMechanism.SCRAM_SHA_256,
@@ -118,7 +120,8 @@ def connect(properties: Properties, within_s: float = 10) -> AdminClient:
     try:
         admin = AdminClient({**quiet, **properties})
     except (KafkaException, ValueError) as error:
-        raise ProvisionError(f"these Kafka client properties are not valid: {error}") from None
+        why = error.args[0].str() if isinstance(error, KafkaException) else error
+        raise ProvisionError(f"these Kafka client properties are not valid: {why}") from None
     try:
         admin.list_topics(timeout=within_s)
     except KafkaException as error:
@@ -258,8 +261,10 @@ def _answer(future: "Future[Any]") -> Any:
 
 
 def _failure(asked: Any, error: KafkaError) -> ProvisionError:
+    if error.code() in _FORBIDDEN:  # some brokers answer with their whole request
+        return ProvisionRefused(f"Kafka refuses {asked}: this login has no right to make it")
     if error.code() in _REFUSALS:
-        return ProvisionRefused(f"Kafka refuses {asked}: {error.str()}")
+        return ProvisionRefused(f"Kafka refuses {asked}: {error.str()[:500]}")
     return ProvisionAway(f"Kafka cannot do {asked} now: {_plain(error)}")
 
 

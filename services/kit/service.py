@@ -23,7 +23,7 @@ from .http import make_app
 from .idempotency import IdempotentRoute
 from .outbox import Relay, tidy
 from .release import version
-from .settings import Settings
+from .settings import Settings, from_environment
 from .telemetry import configure_logging, get_logger
 
 log = get_logger(__name__)
@@ -73,7 +73,7 @@ def application(parts: Parts) -> FastAPI:
 
 def run(build: Callable[[S], Parts], settings: type[S]) -> None:
     """Run a service until SIGTERM; exits 0 after what was in hand is finished."""
-    given = settings()  # pydantic-settings fills it from the environment
+    given = from_environment(settings)
     try:
         check_embedded(given)
     except EmbeddedIssuer as error:

@@ -1,8 +1,12 @@
 """Typed settings from the environment; every service extends `Settings`."""
 
+import logging
+import sys
 from pathlib import Path
+from typing import TypeVar
+from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from contracts import Service
@@ -18,7 +22,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="FAIRLEAD_", extra="ignore")
 
     home: Path = Path(".fairlead")
-    port: int = Field(default=8080, ge=1, le=65500)
+    port: int = Field(default=8080, ge=1, le=65535 - len(PORT_ORDER) + 1)
     host: str = "127.0.0.1"
     kafka_properties: Path = Path("/nonexistent")
     """Client properties of this service's own principal, as librdkafka and Java take them."""
@@ -32,6 +36,27 @@ class Settings(BaseSettings):
     """Let the embedded issuer vouch for people though Kafka or PostgreSQL are elsewhere: for trials."""
     log_level: str = "INFO"
     max_body_bytes: int = 16 * 1024 * 1024
+
+    @field_validator("log_level")
+    @classmethod
+    def _known(cls, given: str) -> str:
+        if given.upper() not in (levels := logging.getLevelNamesMapping()):
+            raise ValueError(f"is none of {', '.join(levels)}")
+        return given.upper()
+
+    @field_validator("objects")
+    @classmethod
+    def _is_url(cls, given: str) -> str:
+        if given and not urlsplit(given).scheme:
+            raise ValueError("is not a URL such as s3://bucket/folder or file:///folder")
+        return given
+
+    @field_validator("issuer")
+    @classmethod
+    def _is_address(cls, given: str) -> str:
+        if given and not (urlsplit(given).scheme in ("http", "https") and urlsplit(given).netloc):
+            raise ValueError("is not a URL such as https://login.example")
+        return given
 
     def listen_port(self, service: Service) -> int:
         """Services follow `FAIRLEAD_PORT` in a fixed order, the console first."""
@@ -47,3 +72,24 @@ class Settings(BaseSettings):
     @property
     def keys(self) -> Path:
         return self.home / "keys"
+
+
+S = TypeVar("S", bound=Settings)
+
+
+def from_environment(kind: type[S]) -> S:
+    """The settings of a process. Ends it where one is not valid, with the variable and what is wrong with it."""
+    try:
+        return kind()  # pydantic-settings fills it from the environment
+    except ValidationError as error:
+        sys.exit(f"error: {'; '.join(faults(error))}")
+
+
+def faults(error: ValidationError) -> list[str]:
+    """Each variable that is not valid, in a sentence."""
+    return [_fault(each["loc"], str(each["input"]), each["msg"]) for each in error.errors(include_url=False)]
+
+
+def _fault(place: tuple[int | str, ...], given: str, message: str) -> str:
+    name = "_".join(map(str, place)).upper()
+    return f"FAIRLEAD_{name}={given[:100]}: {message.removeprefix('Value error, ')}"

@@ -2,9 +2,9 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO, TypeVar
 from uuid import uuid4
 
 import numpy as np
@@ -13,6 +13,8 @@ import pyarrow.parquet as pq
 
 from .errors import Invalid
 from .objects import Objects
+
+T = TypeVar("T")
 
 _SMALL = 4 * 1024 * 1024
 """Bytes of an object that is read at once: a chunk's result, which one record refers to."""
@@ -114,10 +116,18 @@ class ParquetRows:
         self._file.close()
 
 
-def _reading(digest: str, work: Any) -> Any:
+UNREADABLE = (pa.ArrowException, OSError)
+
+
+def is_unreadable(error: BaseException) -> bool:
+    """Whether what lies in a file is at fault; where it is the disk, an error (of `UNREADABLE` too) has a number."""
+    return isinstance(error, UNREADABLE) and not getattr(error, "errno", None)
+
+
+def _reading(digest: str, work: Callable[[], T]) -> T:
     try:
         return work()
-    except (pa.ArrowException, OSError) as error:
-        if getattr(error, "errno", None):  # the disk's word, not that of what lies on it
+    except UNREADABLE as error:
+        if not is_unreadable(error):
             raise
         raise Invalid(f"the object {digest} is no Parquet that can be read: {str(error)[:200]}") from None

@@ -2,15 +2,25 @@
 
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from services.kit.tables import UNREADABLE, is_unreadable
+from services.kit.telemetry import get_logger
+
+log = get_logger(__name__)
+
 _OLD_S = 600.0
 _PENDING = "_pending"
 """Readers of the folder skip names that begin with an underscore."""
+
+
+class Lost(Exception):
+    """A recorded file is not there any more, or what lies in it is no Parquet any more."""
 
 
 class Files:
@@ -35,15 +45,20 @@ class Files:
             pending.replace(final)
 
     def read(self, path: str, **options: Any) -> pa.Table:
-        """A file's rows, whether it has its name already or not."""
+        """A file's rows, whether it has its name already or not; options are pyarrow's. Raises Lost."""
+        final = self._root / path
         try:
-            return self._read(self._root / path, options)
-        except FileNotFoundError:
-            pass
-        try:
-            return self._read(self._pending(path), options)
-        except FileNotFoundError:  # it was given its name in this very moment
-            return self._read(self._root / path, options)
+            for place in (final, self._pending(path), final):  # it may be given its name in this very moment
+                with suppress(FileNotFoundError):
+                    return self._read(place, options)
+        except UNREADABLE as error:
+            if not is_unreadable(error):
+                raise
+            reason = str(error)[:300]
+        else:
+            reason = "it is not there"
+        log.error("a recorded file cannot be read", path=path, error=reason)
+        raise Lost(f"{path}: {reason}")
 
     def _read(self, path: Path, options: dict[str, Any]) -> pa.Table:
         # A file object: pyarrow would take the folders' names for columns of the file.

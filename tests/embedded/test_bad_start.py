@@ -1,14 +1,17 @@
 """What keeps a platform from starting: said clearly, with what to do, and nothing half-started."""
 
 import hashlib
+import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from deploy.embedded import jvm
+from deploy.embedded import jvm, postgres
+from deploy.embedded.child import last_words
 from deploy.embedded.home import ROOT
 from deploy.embedded.plan import Outside
 from deploy.embedded.problem import Problem
@@ -59,15 +62,65 @@ def test_the_embedded_issuer_vouches_for_nobody_beyond_this_machine(given: dict[
     ("name", "value", "said"),
     [
         ("FAIRLEAD_KAFKA", "/no/such/file", "neither host:port nor a file"),
+        ("FAIRLEAD_KAFKA", __file__, "names no bootstrap.servers"),
+        ("FAIRLEAD_KAFKA", str(postgres.binaries() / "postgres"), "cannot be read"),
         ("FAIRLEAD_DATABASE", "mysql://here/there", "not a PostgreSQL URL"),
+        ("FAIRLEAD_DATABASE", "postgresql://[::1/fairlead", "it is no URL"),
+        ("FAIRLEAD_DATABASE", "postgresql://a:b@db:five/fairlead", "its port is no number"),
+        ("FAIRLEAD_DATABASE", "postgresql://a:p@ss@db/fairlead", "written %40"),
+        ("FAIRLEAD_LOG_LEVEL", "LOUD", "FAIRLEAD_LOG_LEVEL=LOUD: is none of"),
+        ("FAIRLEAD_OBJECTS", "garbage", "FAIRLEAD_OBJECTS=garbage: is not a URL"),
+        ("FAIRLEAD_ISSUER", "garbage", "FAIRLEAD_ISSUER=garbage: is not a URL"),
+        ("FAIRLEAD_MAX_BODY_BYTES", "many", "FAIRLEAD_MAX_BODY_BYTES=many: Input should be a valid integer"),
+        ("FAIRLEAD_ALLOW_EMBEDDED_ISSUER", "perhaps", "FAIRLEAD_ALLOW_EMBEDDED_ISSUER=perhaps"),
         ("FAIRLEAD_PORT", "65530", "is not a port"),
         ("FAIRLEAD_PORT", "eighty", "is not a port"),
         ("FAIRLEAD_SERVICES", "catalog,scorrer", "names scorrer"),
         ("FAIRLEAD_HOME", "/proc/fairlead", "cannot be made"),
+        ("FAIRLEAD_HOME", "/tmp/a,b", "has a comma"),
+        ("FAIRLEAD_HOME", "/tmp/a\nb", "cannot be printed"),
+        ("FAIRLEAD_HOME", "/tmp/" + "x" * 256, "too long"),
+        ("FAIRLEAD_HOME", "/tmp" + "/long" * 200, "too long"),
     ],
 )
 def test_a_setting_that_names_nothing(tmp_path: Path, name: str, value: str, said: str) -> None:
-    assert said in _refused(tmp_path, **{name: value})
+    told = _refused(tmp_path, **{name: value})
+    assert said in told
+    assert "Traceback" not in told
+    assert "starting Kafka" not in told
+
+
+def test_a_setting_of_one_service_alone() -> None:
+    environment = os.environ | {"FAIRLEAD_MAX_MEMBERS": "none"}
+    done = subprocess.run(
+        [sys.executable, "-m", "services.catalog"],
+        cwd=ROOT, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: FAIRLEAD_MAX_MEMBERS=none: Input should be a valid integer")
+    assert done.stderr.count("\n") == 1
+
+
+def test_servers_may_be_named_by_ipv6_addresses() -> None:
+    assert Outside.of({"FAIRLEAD_KAFKA": "[::1]:9092,kafka:9092"}).kafka
+    Outside.of({"FAIRLEAD_DATABASE": "postgresql://a:b@[::1]:5432/fairlead"})
+
+
+@pytest.mark.parametrize(
+    ("log", "said"),
+    [
+        (
+            "INFO starting\nERROR Exiting due to fatal exception\nException: it is so\n\tat kafka.Kafka.main(K)\n",
+            "it is so",
+        ),
+        ("FATAL error\nCaused by: bad path\n\tat a.B\n\t... 3 more\n", "bad path"),
+        ("FATAL:  the disk is full\nLOG:  database system is shut down\n", "the disk is full"),
+        ("one\ntwo\n\n", "two"),
+        ("", "nothing"),
+    ],
+)
+def test_the_last_words_of_a_part_say_why_it_ended(log: str, said: str) -> None:
+    assert said in last_words(log)
 
 
 @pytest.fixture

@@ -11,11 +11,13 @@ from typing import Any
 
 import pytest
 import yaml
+from sqlalchemy import text
 
 from deploy.embedded import jvm, kafka, postgres, secrets
 from deploy.embedded.home import ROOT, Home
 from deploy.embedded.part import Part, listening
 from deploy.embedded.standalone import free_home, running
+from services.kit.db import Database
 from services.kit.migrate import MigrateError, migrate, stored_passwords
 
 from .launching import Installation, place
@@ -134,6 +136,19 @@ async def test_a_wrong_password_for_somebody_elses_postgresql_is_said(others: Ho
     wrong = f"postgresql://postgres:wrong@127.0.0.1:{others.postgres_port}/fairlead"
     with pytest.raises(MigrateError, match="password authentication failed"):
         await migrate(wrong, stored_passwords(others.path))
+
+
+async def test_a_url_may_say_sslmode_as_providers_write_it(others: Home) -> None:
+    urls = await migrate(f"{postgres.administrator_url(others)}?sslmode=prefer", stored_passwords(others.path))
+    database = Database(urls["catalog"], "catalog")
+    async with database.chassis() as session:
+        assert await session.scalar(text("SELECT 1")) == 1
+    await database.close()
+
+
+async def test_an_option_that_is_not_understood_is_named(others: Home) -> None:
+    with pytest.raises(MigrateError, match="cannot be used with nonsense"):
+        await migrate(f"{postgres.administrator_url(others)}?nonsense=1", stored_passwords(others.path))
 
 
 def test_migrations_can_be_repeated(others: Home) -> None:

@@ -5,13 +5,16 @@ import signal
 import socket
 import stat
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import asyncpg
 import psutil
 import pytest
 
-from deploy.embedded.processes import born
+from deploy.embedded import __main__ as command
+from deploy.embedded.plan import Outside
+from deploy.embedded.processes import born, marked
 from deploy.embedded.secrets import PEOPLE
 from deploy.embedded.standalone import free_home
 
@@ -157,3 +160,61 @@ def test_a_port_in_use_is_named_and_nothing_starts(folder: Path, offset: int, pa
     assert f"port {installation.home.port + offset} ({part}) is in use by process" in done.stdout
     assert "FAIRLEAD_PORT" in done.stdout
     assert installation.processes() == []
+
+
+def test_a_killed_nursery_keeps_nothing_alive_after_down(folder: Path) -> None:
+    installation = Installation(free_home(folder / "home"), services="catalog")
+    installation.up()
+    nursery = next(process for process in marked(installation.home) if "deploy.embedded.nursery" in process.cmdline())
+    nursery.kill()
+    killed = installation.kill("catalog")  # asked of the nursery, which is no more
+    wait_until(lambda: installation.ready_again("catalog", after=killed))
+    assert installation.run("down").returncode == 0
+    assert installation.processes() == []
+
+
+def test_down_ends_a_launcher_whose_state_cannot_be_read(folder: Path) -> None:
+    installation = Installation(free_home(folder / "home"))
+    installation.up()
+    launcher = installation.state()["launcher"]
+    (installation.home.run / "state.json").write_text('{"of a later version": 1}')
+    assert installation.run("down").returncode == 0
+    assert installation.processes() == []
+    assert born(launcher) is None
+
+
+def test_an_up_that_another_one_forestalled_joins_it(installed: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = iter([False])
+    monkeypatch.setattr(command, "launcher_runs", lambda _: next(answers, True))
+    assert command.up(installed.home, Outside()) == 0
+
+
+def test_a_start_killed_while_it_lays_out_data_leaves_nothing_behind(folder: Path) -> None:
+    installation = Installation(free_home(folder / "home"))
+    data = installation.home.data
+    with ThreadPoolExecutor() as pool:
+        start = pool.submit(installation.run, "up")
+        wait_until(lambda: any(data.glob("postgres-part-*")))
+        launcher = next(process for process in marked(installation.home) if "supervise" in process.cmdline())
+        launcher.kill()
+        assert start.result().returncode == 1
+    assert installation.run("down").returncode == 0
+    assert installation.processes() == []
+    commands = [" ".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"])]
+    assert not [command for command in commands if "initdb" in command and str(data) in command]
+    try:
+        installation.up()
+        assert sorted(path.name for path in data.iterdir()) == ["kafka", "postgres"]
+    finally:
+        assert installation.run("down").returncode == 0
+
+
+def test_a_home_may_have_any_name_that_can_be_read(folder: Path) -> None:
+    home = folder / "Jürgen's “home” 100%41 \\ 家" / "fairlead"
+    installation = Installation(free_home(home), services="catalog")
+    try:
+        installation.up()
+        assert [path.name for path in folder.iterdir()] == [home.parent.name]  # objects lie in it, too
+        assert (home / "data" / "kafka" / "meta.properties").exists()
+    finally:
+        assert installation.run("down").returncode == 0

@@ -13,6 +13,7 @@ from services.kit.provision import (
     connect,
     ensure_acls,
     ensure_topics,
+    ensure_users,
     read_properties,
 )
 from services.kit.rights import Right
@@ -30,9 +31,11 @@ def test_a_name_that_no_topic_can_have_is_refused(kafka: Path) -> None:
 
 def test_who_may_not_is_refused(kafka: Path, home: Path) -> None:
     stranger = connect(read_properties(home / "kafka" / "application.properties"))
-    with pytest.raises(ProvisionRefused):
+    with pytest.raises(ProvisionRefused, match="not-for-applications: this login has no right to make it"):
         ensure_topics(stranger, [spec("not-for-applications")])
-    with pytest.raises(ProvisionRefused):
+    with pytest.raises(ProvisionRefused, match="catalog: this login has no right to make it"):
+        ensure_users(stranger, "SCRAM-SHA-256", {"catalog": "secret"})
+    with pytest.raises(ProvisionRefused, match="this login has no right to make it"):
         ensure_acls(stranger, [Right("application", "read", "topic", "inference.logged")])
 
 
@@ -49,3 +52,4 @@ def test_properties_that_nobody_can_use_are_no_absence(tmp_path: Path) -> None:
         connect({"bootstrap.servers": "127.0.0.1:1", "security.protocol": "nobody knows"})
     assert not is_away(missing.value)
     assert not is_away(wrong.value)
+    assert str(wrong.value).endswith('Invalid value "nobody knows" for configuration property "security.protocol"')

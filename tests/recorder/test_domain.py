@@ -1,6 +1,7 @@
 """The layout of the files, and which outcomes stand."""
 
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +14,7 @@ from contracts import OutcomeReported
 from services.kit.errors import Invalid
 from services.recorder.domain.layout import SCHEMA, Body, Head, file_name, folder, table
 from services.recorder.domain.outcomes import Known, Report, checked
-from services.recorder.files import Files
+from services.recorder.files import Files, Lost
 
 AT = datetime(2026, 3, 2, 23, 30, tzinfo=UTC)
 
@@ -90,3 +91,20 @@ def test_an_outcome_stands_for_a_row_that_exists_in_a_unit_of_its_reporter(
 ) -> None:
     known = Known(Report("a", row, 1.0, None, "x", units), "retail", "employment", 2, 7, AT)
     assert (known.refusal() is None) is stands
+
+
+def test_a_file_that_is_not_there_or_damaged_is_lost_and_one_that_may_not_be_read_is_not(tmp_path: Path) -> None:
+    files, path = Files(tmp_path), f"{folder('employment', AT)}/{file_name(1, 5, 9)}"
+    with pytest.raises(Lost, match="not there"):
+        files.read(path)
+    files.write(path, table([head("a", 2)], Body({"age": np.array([1.0, 2.0])}, np.array([1.0, 0.0]), None)))
+    files.place(path)
+    whole, half = (tmp_path / path).read_bytes(), len((tmp_path / path).read_bytes()) // 2
+    for damaged in (b"", b"nonsense", whole[:half], whole[:4] + b"\xff" * half + whole[4 + half :]):
+        (tmp_path / path).write_bytes(damaged)
+        with pytest.raises(Lost):
+            files.read(path)
+    (tmp_path / path).unlink()
+    (tmp_path / path).mkdir()
+    with pytest.raises(IsADirectoryError):
+        files.read(path)

@@ -299,6 +299,9 @@ async def test_a_lost_file_costs_its_own_outcomes_and_a_replay_joins_them_once_i
         assert "lost" in letter.record.header("__connect.errors.exception.message")
         gone = await client.get(f"/v1/decisions/{ids[0]}")
         assert gone.status_code == 404 and "lost" in gone.json()["detail"]
+        whole_file = aside.read_bytes()
+        place.write_bytes(whole_file[:4] + b"\xff" * (len(whole_file) // 2) + whole_file[4 + len(whole_file) // 2 :])
+        assert (await client.get(f"/v1/decisions/{ids[0]}")).status_code == 404
         aside.rename(place)
         await replay(recorder_settings, [letter])
         assert await eventually(lambda: followed(ids[0]), within=15)

@@ -3,6 +3,7 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -21,14 +22,11 @@ from services.kit.errors import Invalid
 from services.kit.ids import now
 from services.kit.producer import Outgoing, Producer
 from services.kit.stream import PartitionBatch, Record
-from services.kit.telemetry import get_logger
 
 from .. import metrics, store
 from ..domain.outcomes import Known, Report, checked
-from ..files import Files
+from ..files import Files, Lost
 from .schemas import Schemas
-
-log = get_logger(__name__)
 
 _AT_ONCE = 2_000
 _TOPIC = OutcomeReported.topic.name
@@ -142,10 +140,8 @@ class Joining:
             wanted[each.file].add(each.report.inference_id)
         rows: dict[Place, dict[str, Any]] = {}
         for file, path in paths.items():
-            try:
+            with suppress(Lost):
                 rows |= await asyncio.to_thread(self._rows, path, pa.array(sorted(wanted[file])))
-            except (FileNotFoundError, pa.ArrowException) as error:
-                log.error("a recorded file cannot be read", path=path, error=str(error)[:300])
         return rows
 
     def _rows(self, path: str, ids: pa.Array) -> dict[Place, dict[str, Any]]:

@@ -11,13 +11,10 @@ import pyarrow.compute as pc
 
 from services.kit.db import Database
 from services.kit.errors import NotFound
-from services.kit.telemetry import get_logger
 
 from .. import store
-from ..files import Files
+from ..files import Files, Lost
 from ..store import DecisionRow, OutcomeRow, Wanted
-
-log = get_logger(__name__)
 
 _ROWS_AT_MOST = 1_000
 
@@ -46,8 +43,7 @@ class Reading:
             outcomes = await store.outcomes(session, inference_id)
         try:
             rows = await asyncio.to_thread(self._rows, path, inference_id)
-        except (FileNotFoundError, pa.ArrowException) as error:
-            log.error("a recorded file cannot be read", path=path, error=str(error)[:300])
+        except Lost:
             raise NotFound("the rows of this decision are lost: their file cannot be read") from None
         return Decision(index, rows, outcomes)
 

@@ -16,12 +16,9 @@ from contracts import ModelSchema
 from services.kit.db import Database
 from services.kit.errors import NotFound
 from services.kit.objects import Objects
-from services.kit.telemetry import get_logger
 
 from .. import store
-from ..files import Files
-
-log = get_logger(__name__)
+from ..files import Files, Lost
 
 _ABOUT = ["inference_id", "row", "received_at", "version", "prediction", "prediction_text", "score"]
 """What a snapshot keeps of a row beside its columns, as the recorded files have it."""
@@ -108,8 +105,7 @@ class Snapshots:
         """The rows of a file that are wanted; None where it is lost."""
         try:
             part = self._files.read(path, columns=_READ)
-        except (FileNotFoundError, pa.ArrowException) as error:
-            log.error("a recorded file cannot be read, a snapshot lacks its rows", path=path, error=str(error)[:300])
+        except Lost:
             return None
         kept = pc.equal(part["model"], wanted.model)  # pyright: ignore[reportAttributeAccessIssue]
         if wanted.since is not None:
