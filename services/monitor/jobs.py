@@ -73,9 +73,10 @@ class Rounds:
         progress.expect("windows", grace_s=15.0)
 
     async def run(self) -> None:
+        """Until cancelled."""
         refreshed, tidied = 0.0, time.monotonic()
         while True:
-            if time.monotonic() - refreshed > _REFRESH_S:
+            if self._versions.outdated or time.monotonic() - refreshed > _REFRESH_S:
                 await self._versions.refresh()
                 refreshed = time.monotonic()
             closed = await self._closing.close_due()

@@ -94,8 +94,6 @@ class Joins:
         finally:
             for wait in waits:
                 wait.cancel()
-        # What a stream has folded is visible once its transaction has ended.
-        await asyncio.sleep(0.1)
 
 
 class Tidying:

@@ -1,16 +1,25 @@
-"""What the monitor forgets, on real PostgreSQL."""
+"""What the monitor keeps and forgets, on real PostgreSQL."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from sqlalchemy import text
 
 from contracts import MonitorReported, Service, Window
 from services.kit.context import Context, system, use
 from services.kit.db import Database
+from services.kit.objects import Objects
+from services.kit.settings import Settings
 from services.monitor import store
 from services.monitor.domain.latency import LatencyCounts
 from services.monitor.domain.windows import Part, Sums
+from services.monitor.usecases.desired import Desired
+from services.monitor.usecases.versions import Versions
+
+from . import streams
+from .saying import deployment
 
 DAY = timedelta(days=1)
 
@@ -41,3 +50,22 @@ async def test_old_windows_go_in_every_unit_and_only_the_newest_keep_their_count
                 ("credit", False), ("credit", True), ("credit", True),
                 ("employment", False), ("employment", True), ("employment", True),
             ]  # fmt: skip
+
+
+async def test_settings_given_under_a_key_are_read_again_once_they_are_committed(
+    service_db: Callable[[Service], Database], tmp_path: Path
+) -> None:
+    db = service_db("monitor")
+    versions = Versions(db, Objects(Settings(home=tmp_path)))
+    with use(Context(system("monitor"))) as context:
+        async with db.transaction() as tx:
+            await store.save_desired(tx.session, deployment("employment", streams.schema(), None))
+        await versions.refresh()
+        async with db.once("a key", lambda: "what was asked") as once:
+            with use(replace(context, claim=once)):
+                found = await Desired(db, versions).configure("employment", {"window_s": 30.0})
+            assert found.settings.window_s == 30.0 and not versions.outdated
+            await once.keep(200, {}, b"{}")
+        assert versions.outdated
+        await versions.refresh()
+    assert versions.settings("employment").window_s == 30.0 and not versions.outdated

@@ -176,6 +176,20 @@ async def test_a_batch_of_the_log_that_refers_to_more_than_memory_holds_is_recor
     assert len(set(zip(rows["inference_id"].to_pylist(), rows["row"].to_pylist(), strict=True))) == 20_000
 
 
+async def test_a_decision_of_no_rows_is_told_so(recorder_settings: RecorderSettings, speaker: Speaker) -> None:
+    endpoint = await served(speaker)
+    (empty,), (last,) = records(endpoint, 1, rows=0), records(endpoint, 1)
+    async with running(recorder_settings) as client:
+        await say_logged(speaker("scorer"), [empty | {"writer": "another"}, last])
+        assert await eventually(lambda: found(client, last["inference_id"]), within=30)
+
+        async def told() -> bool:
+            answer = await client.get(f"/v1/decisions/{empty['inference_id']}")
+            return answer.status_code == 404 and "no rows" in answer.json()["detail"]
+
+        assert await eventually(told, within=15)
+
+
 async def test_what_no_schema_explains_is_kept_once_as_the_log_has_it(
     recorder_settings: RecorderSettings, speaker: Speaker
 ) -> None:

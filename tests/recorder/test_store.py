@@ -11,15 +11,20 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
-from contracts import Service
+from contracts import OutcomeReported, Service
+from services.kit.burial import Burial
 from services.kit.context import Context, system, use
 from services.kit.db import Database
+from services.kit.settings import Settings
+from services.kit.stream import PartitionBatch, Record
 from services.kit.testing import eventually
 from services.recorder import store
 from services.recorder.domain.layout import Head
 from services.recorder.domain.outcomes import Known, Report
 from services.recorder.files import Files
+from services.recorder.usecases.joining import Joining
 from services.recorder.usecases.retention import Retention
+from services.recorder.usecases.schemas import Schemas
 
 Databases = Callable[[Service], Database]
 KEPT = timedelta(days=30)
@@ -192,3 +197,13 @@ async def test_two_who_report_the_same_rows_do_not_wait_for_each_other(service_d
 async def _somebody_waits(db: Database) -> bool:
     async with db.reading() as session:
         return bool(await session.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted")))
+
+
+async def test_the_join_is_woken_by_outcomes_that_it_can_see(service_db: Databases, tmp_path: Path) -> None:
+    db = service_db("recorder")
+    joining = Joining(db, Files(tmp_path), Schemas(db), Burial(Settings(home=tmp_path), "recorder"))
+    record = Record(0, 0, b"one", OutcomeReported(inference_id="one", label=1.0).to_json(), ())
+    async with db.transaction() as tx:
+        await joining.fold(tx, PartitionBatch("outcome.reported", 0, 0, 1, 1, [record]))
+        assert not joining.reported.is_set()
+    assert joining.reported.is_set()

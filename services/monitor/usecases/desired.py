@@ -53,9 +53,9 @@ class Desired:
             found = await store.endpoint(tx.session, name)
             await store.override(tx.session, name, changed)
             tx.record("monitor.configured", name, unit=found.unit, **changed)
-            found = await store.endpoint(tx.session, name)
-        await self._versions.refresh()
-        return found
+            # Under an Idempotency-Key the commit comes with the answer, when this has long returned.
+            tx.then.append(self._versions.outdate)
+            return await store.endpoint(tx.session, name)
 
     async def accept(self, name: str, reason: str) -> Endpoint:
         """Take what is seen now as the new normal: the open alarm is closed, watching begins anew. Raises NotFound.

@@ -80,9 +80,16 @@ class Versions:
         self._known: OrderedDict[tuple[str, int], tuple[Watched, float]] = OrderedDict()
         self._settings: dict[str, MonitorSettings] = {}
         self._changed = asyncio.Event()
+        self.outdated = True
+        """Whether settings were changed here since they were read."""
+
+    def outdate(self) -> None:
+        """Settings were changed: the next round reads them."""
+        self.outdated = True
 
     async def refresh(self) -> None:
         """Read the endpoints' settings; another process may have changed them."""
+        self.outdated = False
         with use(Context(system("monitor"))):
             async with self._db.reading() as session:
                 endpoints = await store.endpoints(session)

@@ -69,7 +69,7 @@ class Joining:
         await store.reopen(tx.session, replayed)
         await self._burial.bury(batch, letters)
         metrics.OUTCOMES.labels("invalid").inc(len(letters))
-        self.reported.set()
+        tx.then.append(self.reported.set)
 
     async def report(self, caller: Caller, events: Sequence[OutcomeReported]) -> int:
         """Keep outcomes that a caller gives; all of them or, where one is invalid, none. Answers how many are new."""

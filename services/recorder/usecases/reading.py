@@ -45,6 +45,8 @@ class Reading:
             rows = await asyncio.to_thread(self._rows, path, inference_id)
         except Lost:
             raise NotFound("the rows of this decision are lost: their file cannot be read") from None
+        if not rows:
+            raise NotFound("this decision has no rows")
         return Decision(index, rows, outcomes)
 
     async def decisions(self, wanted: Wanted, before: tuple[datetime, str] | None, limit: int) -> list[DecisionRow]:

@@ -70,7 +70,7 @@ class Recording:
             await self._write(tx, batch, place, unit, inferences)
         await seen.save(tx.session, batch.next)
         await self._burial.bury(batch, letters)
-        self.arrived.set()
+        tx.then.append(self.arrived.set)
 
     async def _new(self, tx: Tx, batch: PartitionBatch, seen: Seen, letters: Letters) -> list[Inference]:
         """The inferences that were never recorded, by writer and number, and by id."""
