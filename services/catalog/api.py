@@ -11,11 +11,12 @@ from services.kit.auth import allow
 from services.kit.context import Caller
 from services.kit.http import Body, Page, Who, page
 from services.kit.inputs import Version, as_cursor, from_cursor, name
+from services.kit.inputs import version as version_number
 from services.kit.objects import Objects
 from services.kit.service import router as new_router
 
 from . import card, upload
-from .domain import EXECUTES_CODE, Member, ModelVersion, UseCase
+from .domain import EXECUTES_CODE, Listed, Member, ModelVersion, UseCase
 from .lineage import Lineage
 from .manifest import validated
 from .usecases import Catalog, acting_unit
@@ -73,6 +74,7 @@ class VersionAnswer(Body):
 
     @classmethod
     def of(cls, made: ModelVersion) -> "VersionAnswer":
+        """What is told of a version; its files and its environment have paths of their own."""
         candidate, manifest = made.candidate, made.candidate.manifest
         return cls(
             model=made.model, version=made.version, unit=made.unit, digest=candidate.digest, state=made.state,
@@ -97,19 +99,20 @@ class ModelItem(Body):
     registered_at: AwareDatetime
 
     @classmethod
-    def of(cls, newest: ModelVersion, serves: bool) -> "ModelItem":
-        manifest = newest.candidate.manifest
+    def of(cls, listed: Listed) -> "ModelItem":
+        """What a list shows of a model."""
         return cls(
-            model=newest.model, unit=newest.unit, state="serving" if serves else newest.state,
-            latest_version=newest.version, format=manifest.format, description=manifest.description,
-            tags=manifest.tags, registered_at=newest.registered_at,
+            model=listed.model, unit=listed.unit, state="serving" if listed.serves else listed.state,
+            latest_version=listed.version, format=listed.format, description=listed.description,
+            tags=listed.tags, registered_at=listed.registered_at,
         )  # fmt: skip
 
 
 class ModelAnswer(ModelItem):
-    """A model with all its versions, the newest first."""
+    """A model with its versions, the newest first; `next` is the cursor that leads on to earlier ones."""
 
     versions: list[VersionAnswer]
+    next: str | None
 
 
 class ScanAnswer(Body):
@@ -127,6 +130,7 @@ def router(catalog: Catalog, objects: Objects, max_package_bytes: int) -> APIRou
     _use_cases(routes, catalog)
     _models(routes, catalog, max_package_bytes)
     _versions(routes, catalog, objects)
+    _evidence(routes, catalog)
     return routes
 
 
@@ -184,36 +188,51 @@ def _models(routes: APIRouter, catalog: Catalog, max_package_bytes: int) -> None
         """Models whose name, description, tags or columns match, by name."""
         allow(caller, "catalog.read")
         found = await catalog.models(query or None, tag, state, _after(cursor), limit + 1)
-        items = [ModelItem.of(*each) for each in found]
+        items = [ModelItem.of(each) for each in found]
         return page(items, limit, as_cursor(items[limit - 1].model) if len(items) > limit else None)
 
     @routes.get("/models/{model}", tags=["models"])
-    async def one(model: Model, caller: Who) -> ModelAnswer:
-        """A model and its versions."""
+    async def one(model: Model, caller: Who, limit: Limit = 100, cursor: Cursor = None) -> ModelAnswer:
+        """A model and its versions, the newest first."""
         allow(caller, "catalog.read")
-        versions, serves = await catalog.model(model)
-        item = ModelItem.of(versions[0], serves)
-        return ModelAnswer(**item.model_dump(), versions=[VersionAnswer.of(each) for each in versions])
+        before = from_cursor(cursor, version_number)
+        listed, found = await catalog.model(model, before[0] if before else None, limit + 1)
+        shown = [VersionAnswer.of(each) for each in found[:limit]]
+        leads_on = as_cursor(shown[-1].version) if len(found) > limit else None
+        return ModelAnswer(**ModelItem.of(listed).model_dump(), versions=shown, next=leads_on)
+
+
+_AT = "/models/{model}/versions/{version}"
 
 
 def _versions(routes: APIRouter, catalog: Catalog, objects: Objects) -> None:
-    at = "/models/{model}/versions/{version}"
+    """A version, its bytes, its end."""
 
-    @routes.get(at, tags=["versions"])
+    @routes.get(_AT, tags=["versions"])
     async def one(model: Model, version: Number, caller: Who) -> VersionAnswer:
         """One version."""
         allow(caller, "catalog.read")
         return VersionAnswer.of(await catalog.version(model, version))
 
-    @routes.get(f"{at}/artifact", tags=["versions"], response_class=StreamingResponse)
+    @routes.get(f"{_AT}/artifact", tags=["versions"], response_class=StreamingResponse)
     async def artifact(model: Model, version: Number, caller: Who) -> StreamingResponse:
         """The package, byte for byte: its sha256 is the version's digest."""
         allow(caller, "catalog.read")
         digest = (await catalog.version(model, version)).candidate.digest
         headers = {"content-disposition": f'attachment; filename="{model}-{version}.zip"', "etag": f'"{digest}"'}
-        return StreamingResponse(objects.stream(digest), media_type="application/zip", headers=headers)
+        return StreamingResponse(await objects.stream(digest), media_type="application/zip", headers=headers)
 
-    @routes.get(f"{at}/card", tags=["versions"], response_class=PlainTextResponse)
+    @routes.post(f"{_AT}/retire", tags=["versions"])
+    async def retire(model: Model, version: Number, body: Retirement, caller: Who) -> VersionAnswer:
+        """Take the version out of service for good."""
+        allow(caller, "model.retire")
+        return VersionAnswer.of(await catalog.retire(model, version, body.reason))
+
+
+def _evidence(routes: APIRouter, catalog: Catalog) -> None:
+    """What is known of a version: for people, for the scan, for lineage, for who runs it."""
+
+    @routes.get(f"{_AT}/card", tags=["versions"], response_class=PlainTextResponse)
     async def model_card(model: Model, version: Number, caller: Who) -> PlainTextResponse:
         """The model card, in Markdown, from recorded facts."""
         allow(caller, "catalog.read")
@@ -221,30 +240,24 @@ def _versions(routes: APIRouter, catalog: Catalog, objects: Objects) -> None:
         text = card.markdown(made, await catalog.endpoints(model, version))
         return PlainTextResponse(text, media_type="text/markdown")
 
-    @routes.get(f"{at}/scan", tags=["versions"])
+    @routes.get(f"{_AT}/scan", tags=["versions"])
     async def scan(model: Model, version: Number, caller: Who) -> ScanAnswer:
         """What the security scan found."""
         allow(caller, "catalog.read")
         candidate = (await catalog.version(model, version)).candidate
         return ScanAnswer(**candidate.scan.model_dump(), members=candidate.members)
 
-    @routes.get(f"{at}/lineage", tags=["versions"])
+    @routes.get(f"{_AT}/lineage", tags=["versions"])
     async def lineage(model: Model, version: Number, caller: Who) -> Lineage:
         """Where the version came from and where it went."""
         allow(caller, "catalog.read")
         return await catalog.lineage(model, version)
 
-    @routes.get(f"{at}/environment", tags=["versions"])
+    @routes.get(f"{_AT}/environment", tags=["versions"])
     async def environment(model: Model, version: Number, caller: Who) -> dict[str, Any]:
         """What the version needs to run, as locked at registration."""
         allow(caller, "catalog.read")
         return (await catalog.version(model, version)).candidate.environment
-
-    @routes.post(f"{at}/retire", tags=["versions"])
-    async def retire(model: Model, version: Number, body: Retirement, caller: Who) -> VersionAnswer:
-        """Take the version out of service for good."""
-        allow(caller, "model.retire")
-        return VersionAnswer.of(await catalog.retire(model, version, body.reason))
 
 
 def _after(cursor: str | None) -> str:

@@ -1,7 +1,7 @@
 """What the catalog decides: manifests, use cases, versions and their states. Pure."""
 
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
@@ -13,6 +13,7 @@ from contracts import (
     ModelRegistered,
     ModelSchema,
     Name,
+    RetrainingCompleted,
     Scan,
     ServiceLevel,
     Training,
@@ -20,7 +21,7 @@ from contracts import (
     Value,
     Version,
 )
-from services.kit.errors import Conflict
+from services.kit.errors import Conflict, Invalid
 
 Text = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 LongText = Annotated[str, StringConstraints(max_length=4000)]
@@ -86,6 +87,12 @@ class Manifest(Strict):
         return self
 
 
+class Acting(Strict):
+    """For which business unit something is registered: one, whatever units a token names."""
+
+    unit: Name
+
+
 class UseCase(Strict):
     """What the business wants decided, and who answers for it."""
 
@@ -101,17 +108,18 @@ class UseCase(Strict):
     permitted_data: Annotated[tuple[Identifier, ...], Field(max_length=1000)] = ()
 
     def again(self, other: "UseCase") -> "UseCase":
-        """Registering the same once more changes nothing; another content needs another name."""
+        """Registering the same once more changes nothing. Raises Conflict for another content."""
         if self != other:
             raise Conflict(f"use case {self.use_case} exists with another content")
         return self
 
     def fact(self) -> UseCaseRegistered:
+        """The event of its registration."""
         return UseCaseRegistered.model_validate(self.model_dump())
 
 
 class Member(Value):
-    """One file of a package."""
+    """One file of a package: its name within, its bytes, their sha256."""
 
     name: str
     size: int
@@ -162,24 +170,50 @@ class ModelVersion:
         return cls(candidate.manifest.name, version, unit, candidate, state, by, at)
 
     def retire(self, by: str, reason: str) -> "ModelVersion":
+        """Out of service for good. Raises Conflict for one that is."""
         if self.state == "retired":
             raise Conflict(f"version {self.version} of {self.model} was retired before by {self.retired_by}")
         return replace(self, state="retired", retired_by=by, retired_reason=reason)
 
     def words(self) -> str:
-        """What it is found by, beside its name."""
+        """What it is found by beside its name, at most 100,000 characters."""
         made = self.candidate
         columns = [column.name for column in made.model_schema.columns]
         said = [made.manifest.description, made.manifest.label or "", made.manifest.format]
         return " ".join([*said, *made.manifest.tags, *columns])[:100_000]
 
     def fact(self) -> ModelRegistered:
+        """The event of its registration."""
         made = self.candidate
         return ModelRegistered(
             model=self.model, version=self.version, unit=self.unit, digest=made.digest, format=made.manifest.format,
             executes_code=EXECUTES_CODE[made.manifest.format], model_schema=made.model_schema,
             baseline_digest=made.baseline_digest, scan=made.scan, training=made.training,
             retrainable=made.manifest.recipe is not None, registered_by=self.registered_by, tags=made.manifest.tags,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A model as a list shows it: its newest version in short, and whether any of its versions serves."""
+
+    model: str
+    version: int
+    unit: str
+    state: State
+    format: str
+    description: str
+    tags: tuple[str, ...]
+    registered_at: datetime
+    serves: bool
+
+    @classmethod
+    def of(cls, newest: ModelVersion, *, serves: bool) -> "Listed":
+        """The same of a version at hand."""
+        said = newest.candidate.manifest
+        return cls(
+            newest.model, newest.version, newest.unit, newest.state, said.format, said.description, said.tags,
+            newest.registered_at, serves,
         )  # fmt: skip
 
 
@@ -214,3 +248,58 @@ class Retraining:
     version: int | None
     snapshot_digest: str | None
     trained_rows: int
+
+    @classmethod
+    def of(cls, event: RetrainingCompleted, outcome: str, version: int | None = None) -> "Retraining":
+        """What became of it here: the event's outcome, or that its candidate was refused."""
+        told = event.snapshot_digest, event.trained_rows
+        return cls(str(event.retraining_id), event.champion_version, outcome, version, *told)
+
+
+_MOST_FAILURES = 5
+_LONGEST_PAUSE_S = 60
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """A winning candidate on its way to a version. `attempt` grows with each try: only the last one may end it."""
+
+    event: RetrainingCompleted
+    unit: Name
+    correlation_id: str
+    traceparent: str
+    attempt: int = 0
+    failures: int = 0
+    """How often a process died over it, or failed in a way that nobody foresaw."""
+
+    @property
+    def retraining_id(self) -> str:
+        """What it is known by: a retraining brings one candidate."""
+        return str(self.event.retraining_id)
+
+    def package(self) -> Digest:
+        """The digest of its package. Raises Invalid where the retrainer named none."""
+        if self.event.package_digest is None:
+            raise Invalid("a candidate won without a package", "package_digest")
+        return self.event.package_digest
+
+    @property
+    def harms(self) -> bool:
+        """It ended its process each time: it is not inspected again."""
+        return self.failures >= _MOST_FAILURES
+
+    def harm(self) -> str:
+        """Why it is not inspected again, for a person."""
+        return f"its inspection broke off {self.failures} times, for a reason that only the catalog's log knows"
+
+    def pause(self) -> timedelta:
+        """How long to wait after a try that did not come to its end: 2 s, doubled with each, a minute at most."""
+        return timedelta(seconds=min(2**self.attempt, _LONGEST_PAUSE_S))
+
+    def training(self) -> Training:
+        """How the retrainer made it."""
+        said = self.event
+        return Training(
+            rows=said.trained_rows, data_digest=said.snapshot_digest, metrics=said.candidate_metrics,
+            retraining_id=self.retraining_id, parent_version=said.champion_version,
+        )  # fmt: skip

@@ -3,12 +3,13 @@
 from contracts import ApprovalGranted, DeploymentChanged, RetrainingCompleted
 from services.kit.bus import Subscription, on
 
-from .usecases import Catalog
+from .usecases import Candidates, Catalog
 
 
-def subscriptions(catalog: Catalog) -> list[Subscription]:
+def subscriptions(catalog: Catalog, candidates: Candidates) -> list[Subscription]:
+    """The events that the catalog reacts to, and how."""
     return [
-        on(RetrainingCompleted, catalog.register_candidate),
+        on(RetrainingCompleted, candidates.take),
         on(DeploymentChanged, catalog.note_deployment),
         on(ApprovalGranted, catalog.note_grant),
     ]

@@ -75,7 +75,7 @@ class Intake:
         """Read a package of the object store, as it is."""
         file = await self._objects.fetch(digest, work / "package.zip")
         files, names = await asyncio.to_thread(self._unpack, file, work / "files")
-        said = manifest.parse((files / MANIFEST).read_bytes(), {})
+        said = manifest.read(files / MANIFEST, {})
         _check_files(said, files, names)
         return Pack(said, files, names, file, digest)
 
@@ -107,7 +107,7 @@ class Intake:
         files, kind = work / "files", kind_of(upload)
         if kind in ("zip", "gzip"):
             files, names = self._unpack(upload, files)
-            said = manifest.parse((files / MANIFEST).read_bytes(), overrides)
+            said = manifest.read(files / MANIFEST, overrides)
         else:
             said, names = _wrap(upload, files, kind, overrides)
         _check_files(said, files, names)

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Hashable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
@@ -31,6 +32,12 @@ class _PlainLoader(_Loader):
             if times > 1:
                 raise yaml.constructor.ConstructorError(None, None, f"{key} is there twice", node.start_mark)
         return super().construct_mapping(node, deep=deep)
+
+
+def read(path: Path, overrides: dict[str, Any]) -> Manifest:
+    """The manifest of an unpacked package; of a file that is too large only the beginning is read. Raises Invalid."""
+    with path.open("rb") as file:
+        return parse(file.read(MAX_BYTES + 1), overrides)
 
 
 def parse(data: bytes, overrides: dict[str, Any]) -> Manifest:

@@ -79,8 +79,13 @@ class Objects:
         return True
 
     async def stream(self, digest: str) -> AsyncIterator[bytes]:
-        """The bytes of a digest in chunks, unchecked: for answers whose reader checks."""
-        found = await self._ask(digest)
+        """The bytes of a digest in chunks of 1 MiB and more, unchecked: for answers whose reader checks.
+
+        Raises NotFound and Unavailable before the first chunk, while an answer can still say so; Unavailable later.
+        """
+        return self._chunks(digest, await self._ask(digest))
+
+    async def _chunks(self, digest: str, found: "GetResult") -> AsyncIterator[bytes]:
         try:
             async for chunk in found.stream(min_chunk_size=_CHUNK):
                 yield bytes(chunk)
@@ -100,7 +105,7 @@ class Objects:
     async def _copy(self, digest: str, to: Path) -> None:
         hashed = hashlib.sha256()
         with await asyncio.to_thread(to.open, "wb") as file:
-            async for chunk in self.stream(digest):
+            async for chunk in await self.stream(digest):
                 hashed.update(chunk)
                 await asyncio.to_thread(file.write, chunk)
         if f"sha256:{hashed.hexdigest()}" != digest:

@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 
+from services.catalog.settings import CatalogSettings
 from services.kit.service import Parts
 
 from . import models
@@ -208,6 +209,38 @@ async def test_lists_are_paged(as_: Client) -> None:
     second = (await client.get("/v1/use-cases", params={"limit": 2, "cursor": first["next"]})).json()
     assert [item["use_case"] for item in first["items"] + second["items"]] == ["a", "b", "c"]
     assert second["next"] is None
+
+
+async def test_the_versions_of_a_model_are_paged_the_newest_first(as_: Client) -> None:
+    client = as_("data-scientist")
+    for number in range(1, 4):
+        assert (await upload(client, small(tags=[f"n{number}"]))).json()["version"] == number
+    first = (await client.get("/v1/models/credit", params={"limit": 2})).json()
+    assert [each["version"] for each in first["versions"]] == [3, 2]
+    second = (await client.get("/v1/models/credit", params={"limit": 2, "cursor": first["next"]})).json()
+    assert ([each["version"] for each in second["versions"]], second["next"]) == ([1], None)
+    assert (second["latest_version"], second["tags"]) == (3, ["n3"]), "of the model, not of the page"
+    problem(await client.get("/v1/models/credit", params={"cursor": "abc"}), 422)
+
+
+async def test_a_package_that_is_not_there_is_told_before_the_download_begins(
+    as_: Client, settings: CatalogSettings
+) -> None:
+    client = as_("data-scientist")
+    assert (await upload(client, small())).status_code == 201
+    objects = settings.home / "objects"
+    objects.rename(settings.home / "elsewhere")
+    problem(await client.get("/v1/models/credit/versions/1/artifact"), 404)
+    (settings.home / "elsewhere").rename(objects)
+    assert (await client.get("/v1/models/credit/versions/1/artifact")).status_code == 200
+
+
+async def test_a_unit_that_is_no_name_is_refused_whatever_the_token_sees(as_: Client) -> None:
+    for unit in ("retail,wealth", "", "*", "Retail", "x" * 64):
+        for who in ("admin", "data-scientist"):
+            told = problem(await upload(as_(who), small(), unit=unit), 422)
+            assert told["field"] == "unit", (who, unit)
+    assert (await as_("executive").get("/v1/models")).json()["items"] == []
 
 
 async def test_an_idempotency_key_of_an_upload_stands_for_its_bytes(as_: Client) -> None:

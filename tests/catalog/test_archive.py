@@ -119,15 +119,15 @@ def test_a_chain_of_links_that_escaped_the_data_filter_is_refused_at_its_first_l
     made = io.BytesIO()
     with tarfile.open(fileobj=made, mode="w:gz") as archive:
         for name, kind, target in (
-            ("a/" + "d" * 200, tarfile.DIRTYPE, ""),
-            ("l", tarfile.SYMTYPE, "a/" + "d" * 200),
+            ("a/" + "d" * 90, tarfile.DIRTYPE, ""),
+            ("l", tarfile.SYMTYPE, "a/" + "d" * 90),
             ("l/up", tarfile.SYMTYPE, "../../.."),
             ("l/up/evil", tarfile.REGTYPE, ""),
         ):
             info = tarfile.TarInfo(name)
             info.type, info.linkname = kind, target
             archive.addfile(info)
-    with pytest.raises(Invalid):
+    with pytest.raises(Invalid, match="'l' is a link or a device"):
         opened(made.getvalue(), tmp_path)
 
 
@@ -260,6 +260,7 @@ def test_tar_headers_that_are_broken_after_decompression_never_crash(tmp_path_fa
             opened(gzip.compress(bytes(mangled), 1), tmp_path_factory.mktemp("tar"))
         except Refusal:
             continue
+        assert place >= 512, "the checksum of the first header holds no more"
 
 
 def test_equal_files_make_equal_packages(tmp_path: Path) -> None:

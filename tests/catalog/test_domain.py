@@ -1,5 +1,6 @@
 """What the catalog decides, without I/O."""
 
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,18 @@ def test_a_bad_manifest_is_refused_by_name(text: bytes, named: str) -> None:
     with pytest.raises(Invalid, match=named) as refused:
         manifest.parse(text, {})
     assert len(refused.value.message) < 1000
+
+
+def test_of_a_huge_manifest_only_the_beginning_is_read(tmp_path: Path) -> None:
+    with (tmp_path / "fairlead.yaml").open("wb") as file:
+        file.truncate(256 * 1024 * 1024)
+    tracemalloc.start()
+    try:
+        with pytest.raises(Invalid, match="larger"):
+            manifest.read(tmp_path / "fairlead.yaml", {})
+        assert tracemalloc.get_traced_memory()[1] < 8 * 1024 * 1024
+    finally:
+        tracemalloc.stop()
 
 
 @settings(deadline=None)

@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from sqlalchemy import text
 
 from contracts import Service, Training
 from services.catalog import store
-from services.catalog.domain import ModelVersion
+from services.catalog.domain import Listed, ModelVersion
 from services.catalog.intake import Intake
 from services.catalog.settings import CatalogSettings
 from services.catalog.usecases import Catalog
@@ -31,7 +32,7 @@ def db(service_db: Callable[[Service], Database]) -> Database:
 
 
 @pytest.fixture
-def catalog(db: Database, tmp_path) -> Catalog:  # type: ignore[no-untyped-def]
+def catalog(db: Database, tmp_path: Path) -> Catalog:
     settings = CatalogSettings(home=tmp_path)
     return Catalog(db, Intake(settings, Objects(settings)))
 
@@ -43,7 +44,7 @@ def as_ann() -> Iterator[None]:
 
 
 async def add(catalog: Catalog, content: str = "one", unit: str = "retail", **fields: object) -> ModelVersion:
-    return (await catalog.add(making.candidate(content, **fields), unit, "ann"))[0]  # type: ignore[arg-type]
+    return (await catalog.add(making.candidate(content, **fields), unit, "ann"))[0]  # pyright: ignore[reportArgumentType]
 
 
 async def said(db: Database, topic: str) -> list[dict[str, object]]:
@@ -57,7 +58,7 @@ async def said(db: Database, topic: str) -> list[dict[str, object]]:
 async def test_a_version_comes_back_as_it_was_stored(catalog: Catalog) -> None:
     made = await add(catalog, tags=["census"], metrics={"accuracy": 0.83})
     assert await catalog.version("credit", 1) == made
-    assert await catalog.model("credit") == ([made], False)
+    assert await catalog.model("credit", None, 10) == (Listed.of(made, serves=False), [made])
 
 
 async def test_the_same_bytes_give_the_same_version_and_one_event(catalog: Catalog, db: Database) -> None:
@@ -93,7 +94,7 @@ async def test_another_unit_sees_nothing_and_cannot_take_the_name(catalog: Catal
             await add(catalog, "other", unit="wealth")
     with use(Context(EVE)):
         assert len(await catalog.models(None, None, None, "", 10)) == 1
-    assert (await catalog.model("credit"))[0][0].state == "registered"
+    assert (await catalog.model("credit", None, 10))[0].state == "registered"
 
 
 async def test_use_cases_are_registered_once_and_told_once(catalog: Catalog, db: Database) -> None:
@@ -116,7 +117,7 @@ async def test_a_retired_version_is_told_and_its_model_shows_it(catalog: Catalog
     made = await catalog.retire("credit", 1, "too old")
     assert made.state == "retired" and (await catalog.version("credit", 1)) == made
     assert (await said(db, "model.retired"))[0]["reason"] == "too old"
-    assert [v.model for v, _ in await catalog.models(None, None, "retired", "", 10)] == ["credit"]
+    assert [v.model for v in await catalog.models(None, None, "retired", "", 10)] == ["credit"]
     with pytest.raises(Conflict):
         await catalog.retire("credit", 1, "again")
     with pytest.raises(NotFound):
@@ -134,7 +135,7 @@ SEARCHES = [
 async def test_models_are_found_by_words(query: str, found: list[str], catalog: Catalog) -> None:
     await add(catalog, name="census-employment", tags=["census"])
     await add(catalog, "two", name="churn", description="Who leaves us soon?")
-    assert [v.model for v, _ in await catalog.models(query, None, None, "", 10)] == found
+    assert [v.model for v in await catalog.models(query, None, None, "", 10)] == found
 
 
 async def test_models_are_filtered_by_tag_and_state_and_paged_by_name(catalog: Catalog) -> None:
@@ -142,7 +143,7 @@ async def test_models_are_filtered_by_tag_and_state_and_paged_by_name(catalog: C
         await add(catalog, name, name=name, tags=[tag], scan=scan)
 
     async def names(tag: str | None = None, state: str | None = None, after: str = "", limit: int = 10) -> list[str]:
-        return [v.model for v, _ in await catalog.models(None, tag, state, after, limit)]
+        return [v.model for v in await catalog.models(None, tag, state, after, limit)]
 
     assert await names() == ["a", "b", "c"]
     assert await names(tag="x") == ["a", "c"]
@@ -156,7 +157,7 @@ async def test_a_newer_revision_wins_and_an_older_is_ignored(catalog: Catalog, d
         async with db.transaction(unit="retail") as tx:
             await store.note_serving(tx.session, making.deployment(revision, number), "retail")
     assert await catalog.endpoints("credit", 1) == ["limits"]
-    assert [serves for _, serves in await catalog.models(None, None, "serving", "", 10)] == [True]
+    assert [each.serves for each in await catalog.models(None, None, "serving", "", 10)] == [True]
     async with db.transaction(unit="retail") as tx:
         await store.note_serving(tx.session, making.deployment(3, state="removed"), "retail")
     assert await catalog.endpoints("credit", 1) == []
@@ -170,5 +171,5 @@ async def test_one_retraining_is_one_version_even_with_bytes_that_are_there(cata
         number = await store.next_version(tx.session, "credit")
         await store.add_version(tx.session, making.version(number, training=training))
     async with db.reading(unit="retail") as session:
-        found = await store.version_by_retraining(session, "r1")
-    assert found is not None and found.version == 2 and found.candidate.training == training
+        found = await store.version_of(session, "credit", 2)
+    assert found is not None and found.candidate.training == training

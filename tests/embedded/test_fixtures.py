@@ -9,6 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from contracts import Service
+from deploy.embedded.home import Home
 from services.kit.db import Database
 from services.kit.provision import read_properties
 
@@ -41,6 +42,12 @@ def test_nobody_else_does(kafka: Path, home: Path, principal: str, topic: str) -
     error = _write(home / f"{principal}.properties", topic)
     assert error is not None
     assert error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED
+
+
+def test_the_platform_lies_where_no_other_session_closes_it(
+    installation: Home, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    assert tmp_path_factory.getbasetemp().parent not in installation.path.parents
 
 
 async def test_a_service_sees_its_own_schema_and_no_other(service_db: Callable[[Service], Database]) -> None:

@@ -284,6 +284,27 @@ async def test_a_dispute_ends_when_compliance_says_what_was_found(house: House) 
     assert (recorded.actor, recorded.detail) == ("compliance", {"kind": "ledger-dispute"} | reason)
 
 
+async def test_a_refused_candidate_is_closed_by_a_person_whose_finding_outlives_the_next_candidate(
+    house: House,
+) -> None:
+    refused = AlertRaised(
+        alert_id=uuid4(),
+        subject="credit",
+        kind="candidate-refused",
+        severity="warning",
+        title="t",
+        detail="d",
+        todo="t",
+    )
+    await house.hear(refused)
+    async with house.client("compliance", "retail") as http:
+        closed = await http.post(f"/v1/alerts/{refused.alert_id}/close", json={"reason": "the recipe is given up"})
+        assert closed.status_code == 200, closed.text
+        await house.hear(AlertResolved(alert_id=refused.alert_id, subject="credit", reason="version 3 was registered"))
+        (listed,) = (await http.get("/v1/alerts")).json()["items"]
+    assert (listed["state"], listed["resolution"]) == ("resolved", "compliance: the recipe is given up")
+
+
 async def test_the_ledger_is_read_checked_and_taken_away(house: House) -> None:
     before = now() - timedelta(seconds=1)
     await books.record(house, books.row(1), books.row(2, actor="admin"), books.row(1, "deployer", unit="wealth"))

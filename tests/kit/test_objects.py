@@ -1,10 +1,12 @@
 """The object store: by digest, never overwritten, checked on the way out."""
 
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from obstore.exceptions import GenericError
 
-from services.kit.errors import Invalid, NotFound
+from services.kit.errors import Invalid, NotFound, Unavailable
 from services.kit.objects import Objects
 from services.kit.settings import Settings
 
@@ -43,3 +45,27 @@ async def test_a_digest_that_nobody_put_is_not_found(objects: Objects) -> None:
 async def test_what_is_no_digest_never_becomes_a_path(objects: Objects, digest: str) -> None:
     with pytest.raises(Invalid):
         await objects.get(digest)
+
+
+async def test_a_stream_says_that_there_is_nothing_before_an_answer_begins(objects: Objects) -> None:
+    with pytest.raises(NotFound):
+        await objects.stream("sha256:" + "0" * 64)
+    digest = await objects.put(b"a model")
+    assert [chunk async for chunk in await objects.stream(digest)] == [b"a model"]
+
+
+async def test_a_store_that_breaks_off_is_away_and_leaves_no_file(
+    objects: Objects, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Broken:
+        async def stream(self, min_chunk_size: int) -> AsyncIterator[bytes]:
+            yield b"half"
+            raise GenericError("the connection was reset")
+
+    async def asked(*_: object) -> Broken:
+        return Broken()
+
+    monkeypatch.setattr(objects, "_ask", asked)
+    with pytest.raises(Unavailable, match="reset"):
+        await objects.fetch("sha256:" + "0" * 64, tmp_path / "to" / "model")
+    assert list((tmp_path / "to").iterdir()) == []

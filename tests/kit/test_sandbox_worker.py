@@ -150,14 +150,15 @@ async def test_ten_gigabytes_are_refused() -> None:
 async def test_a_bomb_of_threads_ends_at_a_bound() -> None:
     deed = b"""
 ready = threading.Event()
+threading.stack_size(65536)  # the bound on memory shall not be what ends it
 try:
-    while True: threading.Thread(target=ready.wait, daemon=True).start()
+    while threading.active_count() < 2000: threading.Thread(target=ready.wait, daemon=True).start()
 except RuntimeError: pass
 count = threading.active_count(); ready.set()
 raise ValueError(count)
 """
     with pytest.raises(SandboxError, match=r"ValueError: \d{1,3}$"):
-        sandbox = await _started(DEEDS)
+        sandbox = await _started(DEEDS, memory_mb=8192)
         try:
             await sandbox.call(deed)
         finally:
@@ -193,6 +194,7 @@ time.sleep(10)
 async def test_one_file_has_a_bound_at_once() -> None:
     sandbox = await _started(DEEDS, disk_mb=2)
     try:
+        assert await sandbox.call(b"open(os.environ['TMPDIR'] + '/small', 'wb').write(b'x' * 1_000_000)") == b"done"
         with pytest.raises(SandboxError, match="File too large"):
             await sandbox.call(b"open(os.environ['TMPDIR'] + '/big', 'wb').write(b'x' * 3_000_000)")
     finally:

@@ -5,7 +5,10 @@ from services.kit.errors import Conflict
 DISPUTE = "ledger-dispute"
 """Two facts under one number: no later fact can tell that the matter was looked into."""
 
-ENDED_BY_A_PERSON = frozenset({DISPUTE})
+CANDIDATE = "candidate-refused"
+"""The next candidate that is registered ends it; a person may, for there may never be one."""
+
+ENDED_BY_A_PERSON = frozenset({DISPUTE, CANDIDATE})
 
 
 def check_closing(kind: str, state: str, resolution: str | None) -> None:

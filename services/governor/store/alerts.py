@@ -73,12 +73,15 @@ _AGAIN = "known.state = 'resolved' AND known.resolved_at < excluded.raised_at"
 
 
 async def resolved(session: AsyncSession, id: UUID, reason: str, at: datetime) -> bool:
-    """Close an alert; answers whether it is known. A resolution older than the last raising closes nothing."""
+    """Close an alert; answers whether it is known. A resolution older than the last raising closes nothing.
+
+    What is over keeps the reason that ended it: a person's finding outlives what is heard later.
+    """
     update = """
         UPDATE alert SET
             state = CASE WHEN last_at <= :at THEN 'resolved' ELSE state END,
             resolved_at = CASE WHEN last_at <= :at THEN :at ELSE resolved_at END,
-            resolution = CASE WHEN last_at <= :at THEN :reason ELSE resolution END
+            resolution = CASE WHEN last_at <= :at AND state <> 'resolved' THEN :reason ELSE resolution END
         WHERE id = :id RETURNING 1
     """
     return (await session.execute(text(update), {"id": id, "reason": reason, "at": at})).first() is not None

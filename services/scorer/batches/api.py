@@ -98,7 +98,7 @@ def router(batches: Batches, objects: Objects, turns: Turns) -> APIRouter:
         allow(caller, "inference.score")
         digest = await batches.result(id)
         headers = {"Content-Disposition": f'attachment; filename="{id}.parquet"', "Fairlead-Digest": digest}
-        return StreamingResponse(objects.stream(digest), media_type=_PARQUET, headers=headers)
+        return StreamingResponse(await objects.stream(digest), media_type=_PARQUET, headers=headers)
 
     return routes
 
