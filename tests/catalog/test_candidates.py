@@ -10,8 +10,10 @@ from uuid import UUID
 
 import pytest
 
+from contracts import Training
 from services.catalog import store
-from services.catalog.domain import Arrival
+from services.catalog.domain import Arrival, Candidate
+from services.catalog.intake import Pack
 from services.catalog.settings import CatalogSettings
 from services.catalog.usecases import Candidates
 from services.kit.alerts import alert_id
@@ -214,9 +216,9 @@ async def test_a_candidate_that_fails_in_a_way_nobody_foresaw_holds_up_no_other_
     bad, good = await house.hears_of_a_winner(), await house.hears_of_a_winner(id=8, tags=["good"])
     there = house.intake.candidate
 
-    async def candidate(pack: object, training: object) -> object:
-        if "good" in pack.manifest.tags:  # type: ignore[attr-defined]
-            return await there(pack, training)  # type: ignore[arg-type]
+    async def candidate(pack: Pack, training: Training) -> Candidate:
+        if "good" in pack.manifest.tags:
+            return await there(pack, training)
         raise KeyError("a fault of ours")
 
     monkeypatch.setattr(house.intake, "candidate", candidate)
