@@ -151,6 +151,9 @@ def status(home: Home) -> int:
         return 1
     console.print(f"\n{state.phase}{': ' + state.step if state.step else ''}")
     show.links(home, state, console)
+    if full := preflight.no_room(home):
+        console.print(f"\n[red]{full}[/]: free some room, and what could not go on is started again")
+        return 1
     return 0 if show.all_well(state) else 1
 
 

@@ -35,12 +35,16 @@ def check_home(home: Home) -> None:
         ) from None
     if not os.access(home.path, os.W_OK):
         raise Problem(f"the home {home.path} cannot be written", "Set FAIRLEAD_HOME to a folder that you may write.")
+    if why := no_room(home):
+        raise Problem(why, "Free some room, or set FAIRLEAD_HOME to a folder on another disk.")
+
+
+def no_room(home: Home) -> str:
+    """That the home's disk is too full for a start; empty where it is not."""
     free = shutil.disk_usage(home.path).free
-    if free < _ROOM_BYTES:
-        raise Problem(
-            f"the disk of {home.path} is full: {free // 2**20} MiB are free, the platform needs {_ROOM_BYTES // 2**20}",
-            "Free some room, or set FAIRLEAD_HOME to a folder on another disk.",
-        )
+    if free >= _ROOM_BYTES:
+        return ""
+    return f"the disk of {home.path} is full: {free // 2**20} MiB are free, the platform needs {_ROOM_BYTES // 2**20}"
 
 
 def check_settings() -> None:

@@ -174,7 +174,10 @@ async def under_load(cast: Cast, module: str, number: int, moves: int) -> tuple[
 
 @pytest.mark.parametrize("module", ["services.scorer.worker", "services.scorer.forwarder"])
 async def test_every_accepted_inference_is_logged_once(house: Path, module: str) -> None:
-    """C1: the worker, or the forwarder with its spool, is killed while requests go on."""
+    """C1: the worker, or the forwarder with its spool, is killed while requests go on.
+
+    A long campaign kills every 5 to 15 s; here each kill follows 1 to 3 s of service, and three are all there are.
+    """
     async with serving(house) as (cast, _):
         accepted, refused = await under_load(cast, module, signal.SIGKILL, 3)
         assert len(accepted) > 50, refused

@@ -7,6 +7,7 @@ import stat
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import asyncpg
 import psutil
@@ -60,6 +61,14 @@ def test_status_shows_what_runs(installed: Installation) -> None:
     for part in ("kafka", "postgres", "catalog"):
         assert part in shown.stdout
     assert installed.home.url("catalog") in shown.stdout
+
+
+def test_status_tells_of_a_disk_that_is_full(
+    installed: Installation, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=7 * 2**20))
+    assert command.status(installed.home) == 1
+    assert "is full: 7 MiB are free" in capsys.readouterr().out
 
 
 def test_up_on_a_running_platform_changes_nothing(installed: Installation) -> None:
