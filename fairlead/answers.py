@@ -24,7 +24,7 @@ class Page(Answer, Generic[T]):
     items: list[T]
     next: str | None = None
 
-    def __iter__(self) -> Iterator[T]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[T]:  # pyright: ignore[reportIncompatibleMethodOverride]
         return iter(self.items)
 
     def __len__(self) -> int:

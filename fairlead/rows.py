@@ -4,12 +4,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from contracts import NUMPY_OF
+
 from .errors import Invalid
 
-_DTYPES = {
-    "BOOL": "bool", "UINT8": "uint8", "UINT16": "uint16", "UINT32": "uint32", "UINT64": "uint64", "INT8": "int8",
-    "INT16": "int16", "INT32": "int32", "INT64": "int64", "FP16": "float32", "FP32": "float32", "FP64": "float64",
-}  # fmt: skip
+_DTYPES: dict[str, str] = {name: code for name, code in NUMPY_OF.items() if name != "BYTES"} | {"FP16": "f4"}
+"""By name alone: numpy itself comes with the caller's rows. FP16 stays wider here, so that the scorer refuses by name
+what does not fit it; rounding would make it an infinity."""
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 
 import anyio
@@ -71,7 +72,7 @@ def _state_of_launcher(home: Home) -> State:
     raise Problem(f"a launcher of {home.path} runs and does not say how far it is", "`make down`, then `make up`.")
 
 
-def _follow(home: Home, launcher: int, alive) -> int:  # type: ignore[no-untyped-def]
+def _follow(home: Home, launcher: int, alive: Callable[[], bool]) -> int:
     """Say each step until the launcher is ready or has ended."""
     said = ""
     while True:

@@ -20,7 +20,7 @@ def table(home: Home, state: State) -> Table:
     )
     for heading, justify in (("part", "left"), ("state", "left"), ("where", "left"), ("since", "left"),
                              ("restarts", "right"), ("pid", "right"), ("MB", "right")):  # fmt: skip
-        shown.add_column(heading, justify=justify, style="bold" if heading == "part" else "")  # type: ignore[arg-type]
+        shown.add_column(heading, justify=justify, style="bold" if heading == "part" else "")  # pyright: ignore[reportArgumentType]
     for name, record in state.parts.items():
         now = _now(record)
         cells = (

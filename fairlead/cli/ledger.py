@@ -68,7 +68,7 @@ def verify(
 
 def _fetched(context: typer.Context) -> tuple[Iterable[Mapping[str, Any]], Iterable[Mapping[str, Any]]]:
     records, checkpoints = client(context).export_audit()
-    return tuple([orjson.loads(line) for line in text.splitlines()] for text in (records, checkpoints))  # type: ignore
+    return tuple([orjson.loads(line) for line in text.splitlines()] for text in (records, checkpoints))  # pyright: ignore[reportReturnType]
 
 
 def _lines(checkpoints: Path | None) -> Iterable[Mapping[str, Any]]:

@@ -184,7 +184,7 @@ def _upgrade(connection: Connection, schema: Service, folder: Path, version_tabl
     script = _scripts(folder)
 
     def pending(revision: object, context: MigrationContext) -> object:
-        return script._upgrade_revs("head", revision)  # type: ignore[arg-type]
+        return script._upgrade_revs("head", revision)  # pyright: ignore[reportArgumentType, reportPrivateUsage]
 
     options = {"fn": pending, "version_table": version_table, "version_table_schema": schema}
     context = MigrationContext.configure(connection, opts=options)

@@ -80,7 +80,7 @@ S = TypeVar("S", bound=Settings)
 def from_environment(kind: type[S]) -> S:
     """The settings of a process. Ends it where one is not valid, with the variable and what is wrong with it."""
     try:
-        return kind()  # pyright: ignore[reportCallIssue]  # pydantic-settings fills it from the environment
+        return kind()  # pydantic-settings fills it from the environment
     except ValidationError as error:
         sys.exit(f"error: {'; '.join(faults(error))}")
 

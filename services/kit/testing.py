@@ -39,6 +39,21 @@ async def eventually(check: Callable[[], Any], within: float = 5.0, every: float
         await asyncio.sleep(every)
 
 
+@asynccontextmanager
+async def running(*coroutines: Awaitable[object]) -> AsyncIterator[None]:
+    """Run things beside a block, and end them after it; what broke one of them breaks the block."""
+    tasks = [asyncio.ensure_future(c) for c in coroutines]
+    try:
+        yield
+        for task in tasks:
+            if task.done():
+                task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
 @dataclass
 class Seen:
     """Events of some topics, in the order in which they came."""

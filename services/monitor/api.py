@@ -88,6 +88,7 @@ class StandingView(MonitorView):
 
     @classmethod
     def at(cls, standing: Standing) -> "StandingView":
+        """With the last closed window, where there is one."""
         watch, alarm = standing.watch, standing.alarm
         return cls(
             **MonitorView.of(standing.endpoint).model_dump(), watched=watch is not None,
@@ -113,6 +114,7 @@ class DriftView(BaseModel):
 
     @classmethod
     def of(cls, standing: Standing) -> "DriftView":
+        """Alarms and notes apart, the newest first; the evidence is the open alarm's."""
         alarm, settings = standing.alarm, standing.endpoint.settings
         found = [FindingView.of(finding) for finding in standing.findings]
         return cls(
@@ -124,6 +126,7 @@ class DriftView(BaseModel):
 
 
 def router(reading: Reading, desired: Desired) -> APIRouter:
+    """The routes below `/v1/monitors`; each asks for a right, and rows of other units are not there."""
     api = new_router(prefix="/v1/monitors", tags=["monitors"])
 
     @api.get("")

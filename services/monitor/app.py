@@ -20,6 +20,7 @@ from .usecases.versions import Versions
 
 
 def build(settings: MonitorSettings) -> Parts:
+    """The monitor's parts."""
     db = Database(settings.service_database, "monitor")
     objects, progress = Objects(settings), Progress()
     versions = Versions(db, objects)

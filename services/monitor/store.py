@@ -35,6 +35,7 @@ class Endpoint:
 
     @classmethod
     def of(cls, row: Any) -> "Endpoint":
+        """From its row: what a person overrode holds over what the deployment says."""
         settings = MonitorSettings.model_validate(row.settings | (row.override or {}))
         return cls(
             row.endpoint, row.unit, row.use_case, row.serving, row.model, row.version, settings, bool(row.override),
@@ -104,6 +105,7 @@ async def endpoint(session: AsyncSession, name: str) -> Endpoint:
 
 
 async def endpoints(session: AsyncSession, after: str = "", limit: int = 100_000) -> list[Endpoint]:
+    """By name, those after `after`, in the caller's units."""
     select = "SELECT * FROM endpoint WHERE endpoint > :after ORDER BY endpoint LIMIT :limit"
     return [Endpoint.of(row) for row in await session.execute(text(select), {"after": after, "limit": limit})]
 
@@ -118,6 +120,7 @@ async def override(session: AsyncSession, name: str, changed: Mapping[str, float
 
 
 async def version(session: AsyncSession, name: str, number: int) -> VersionRow | None:
+    """None for one that no deployment has named yet."""
     select = "SELECT * FROM version WHERE endpoint = :e AND version = :v"
     row = (await session.execute(text(select), {"e": name, "v": number})).first()
     if row is None:
@@ -147,6 +150,7 @@ _ADD_PART = text("""
 
 
 async def add_part(session: AsyncSession, key: WindowKey, partition: int, first_offset: int, part: Part) -> None:
+    """What a batch counted of a window; `first_offset` gives it its place among the parts."""
     values = {
         "endpoint": key.endpoint, "version": key.version, "unit": key.unit, "start": key.start, "end": key.end,
         "partition": partition, "first": first_offset, "data": part.to_bytes(),
@@ -205,6 +209,7 @@ async def windows_to_close(session: AsyncSession, until: datetime, at_once: int 
 
 
 async def anything_open(session: AsyncSession) -> bool:
+    """Whether rows lie in windows that are not closed."""
     return bool(await session.scalar(text("SELECT EXISTS (SELECT 1 FROM part)")))
 
 
@@ -253,6 +258,7 @@ async def closed(session: AsyncSession, key: WindowKey) -> tuple[int, Part | Non
 
 
 async def save_closed(session: AsyncSession, key: WindowKey, part: Part | None, report: MonitorReported) -> None:
+    """A window's newest revision in place of the one before; without a part its counts are gone."""
     insert = """
         INSERT INTO closed_window (endpoint, version, start, "end", unit, revision, rows, data, report)
         VALUES (:endpoint, :version, :start, :end, :unit, :revision, :rows, :data, CAST(:report AS jsonb))
@@ -317,6 +323,7 @@ async def watch(session: AsyncSession, name: str, number: int) -> Watch | None:
 
 
 async def save_watch(session: AsyncSession, found: Endpoint, state: Watch) -> None:
+    """In place of the state of whatever version was watched before."""
     insert = """
         INSERT INTO watch (endpoint, version, unit, state) VALUES (:e, :v, :u, :s)
         ON CONFLICT (endpoint) DO UPDATE SET version = excluded.version, unit = excluded.unit, state = excluded.state
@@ -326,6 +333,7 @@ async def save_watch(session: AsyncSession, found: Endpoint, state: Watch) -> No
 
 
 async def drop_watch(session: AsyncSession, name: str) -> None:
+    """What is watched next is watched anew."""
     await session.execute(text("DELETE FROM watch WHERE endpoint = :e"), {"e": name})
 
 
@@ -344,6 +352,7 @@ class FindingRow:
 async def add_finding(
     session: AsyncSession, id: UUID, unit: str, kind: str, found_at: datetime, event: DriftDetected
 ) -> None:
+    """An alarm that is open until `close_alarm`, or a note."""
     insert = """
         INSERT INTO finding (id, endpoint, unit, kind, found_at, event)
         VALUES (:id, :endpoint, :unit, :kind, :found_at, CAST(:event AS jsonb))

@@ -119,6 +119,7 @@ class WholeDecision(DecisionView):
 
     @classmethod
     def whole(cls, decision: Decision) -> "WholeDecision":
+        """What all rows have in common is the first row's."""
         first = decision.rows[0]
         common = {name: first[name] for name in ("variant", "request_id", "correlation_id", "latency_ms")}
         return cls(
@@ -129,6 +130,7 @@ class WholeDecision(DecisionView):
 
 
 def router(reading: Reading, joining: Joining, snapshots: Snapshots) -> APIRouter:
+    """The routes of decisions, outcomes and snapshots; each asks for a right, and rows of other units are not there."""
     api = new_router(prefix="/v1", tags=["decisions"])
 
     @api.get("/decisions/{inference_id}")

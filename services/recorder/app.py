@@ -24,6 +24,7 @@ from .usecases.snapshots import Snapshots
 
 
 def build(settings: RecorderSettings) -> Parts:
+    """The recorder's parts."""
     db = Database(settings.service_database, "recorder")
     objects, files, progress = Objects(settings), Files(settings.inferences), Progress()
     schemas, burial = Schemas(db), Burial(settings, "recorder")

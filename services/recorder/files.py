@@ -66,6 +66,7 @@ class Files:
             return pq.read_table(file, **options)
 
     def remove(self, path: str) -> None:
+        """Whether it has its name already or not. Again: no harm."""
         for place in (self._root / path, self._pending(path)):
             place.unlink(missing_ok=True)
 

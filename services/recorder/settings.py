@@ -23,4 +23,5 @@ class RecorderSettings(Settings):
 
     @property
     def inferences(self) -> Path:
+        """The folder of Parquet files."""
         return self.home.absolute() / "data" / "recorder" / "inferences"

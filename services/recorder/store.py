@@ -19,6 +19,7 @@ from .domain.outcomes import Known, Report
 
 
 async def save_versions(session: AsyncSession, event: DeploymentChanged) -> None:
+    """The schemas of every version that a deployment names, in place of what was known of them."""
     insert = """
         INSERT INTO version (endpoint, version, unit, model, model_schema)
         VALUES (:endpoint, :version, :unit, :model, CAST(:schema AS jsonb))
@@ -31,6 +32,7 @@ async def save_versions(session: AsyncSession, event: DeploymentChanged) -> None
 
 
 async def schema(session: AsyncSession, endpoint: str, version: int) -> ModelSchema | None:
+    """None for a version that no deployment has named yet."""
     select = "SELECT model_schema FROM version WHERE endpoint = :e AND version = :v"
     row = (await session.execute(text(select), {"e": endpoint, "v": version})).first()
     return ModelSchema.model_validate(row.model_schema) if row else None
@@ -108,12 +110,14 @@ async def unplaced(session: AsyncSession) -> list[tuple[int, str]]:
 
 
 async def mark_placed(session: AsyncSession, ids: Sequence[int]) -> None:
+    """These files have their names."""
     await session.execute(
         text("UPDATE file SET placed = true WHERE id = ANY (CAST(:ids AS bigint[]))"), {"ids": list(ids)}
     )
 
 
 async def paths(session: AsyncSession, files: Sequence[int]) -> dict[int, str]:
+    """Of some files, by their ids, below the folder of Parquet files; an id that is not known is left out."""
     select = "SELECT id, path FROM file WHERE id = ANY (CAST(:ids AS bigint[]))"
     return {row.id: row.path for row in await session.execute(text(select), {"ids": list(files)})}
 
@@ -359,6 +363,7 @@ class OutcomeRow:
 
 
 async def outcomes(session: AsyncSession, inference_id: str) -> list[OutcomeRow]:
+    """What is observed of an inference, by row; reports that wait or were refused are not among them."""
     select = "SELECT * FROM outcome WHERE inference_id = :id AND state = 'observed' ORDER BY \"row\""
     rows = await session.execute(text(select), {"id": inference_id})
     return [OutcomeRow(r.row, r.label, r.value, r.reported_by, r.reported_at, r.observed_at) for r in rows]

@@ -72,7 +72,7 @@ def _passing(governor: Governor) -> APIRouter:
     async def request(request: Request, caller: Who) -> Response:
         """Ask for a retraining; the governor decides and the same event follows as after a drift."""
         allow(caller, "retraining.request")
-        answer = await governor.ask(request)
+        answer = await governor.ask(await request.body(), request.headers)
         media_type = answer.headers.get("content-type") or "application/json"
         return Response(answer.content, answer.status_code, media_type=media_type)
 

@@ -1,10 +1,10 @@
 """The two services that the retrainer calls: recorder for rows, governor for a person's request."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 import httpx
-from fastapi import Request
 
 from services.kit.context import current
 from services.kit.errors import Invalid, Unavailable
@@ -59,13 +59,13 @@ class Governor:
     def __init__(self, settings: Settings) -> None:
         self._url = settings.url("governor")
 
-    async def ask(self, request: Request) -> httpx.Response:
-        """Pass the request on, with the caller's own token. Raises Unavailable, AnswerLost."""
-        headers = {name: value for name, value in request.headers.items() if name in _FORWARDED}
+    async def ask(self, body: bytes, said: Mapping[str, str]) -> httpx.Response:
+        """Pass a request on, by its body and headers, with the caller's own token. Raises Unavailable, AnswerLost."""
+        headers = {name: value for name, value in said.items() if name in _FORWARDED}
         headers["fairlead-correlation-id"] = current().correlation_id
         try:
             async with httpx.AsyncClient(base_url=self._url, timeout=30.0) as client:
-                return await client.post("/v1/retrainings", content=await request.body(), headers=headers)
+                return await client.post("/v1/retrainings", content=body, headers=headers)
         except httpx.TransportError as error:
             raise unanswered("governor", "POST", error) from error
         except UnicodeEncodeError as error:

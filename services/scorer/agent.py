@@ -166,7 +166,7 @@ class Agent:
                             await producer.send_all([self._outgoing(name, report) for name, report in news.items()])
                             self._told |= news
                         await asyncio.sleep(_LOOK_S)
-            except Exception as error:
+            except Exception as error:  # its kinds have no common base; all others go on
                 if not is_away(error):
                     raise
                 log.warning("reports are delayed", error=str(error)[:200])

@@ -267,7 +267,7 @@ class DataPlane:
             raise
         except OSError as error:  # no room, no descriptor: this host's trouble, and no fault of the model's
             raise Unavailable(f"the model cannot be opened now: {error.strerror or error}") from error
-        except Exception as error:
+        except Exception as error:  # a stranger's bytes make a runtime raise anything
             log.exception("a model could not be opened", model=variant.model, version=variant.version)
             raise CannotLoad(f"the model cannot be opened ({type(error).__name__})") from None
         lane = Lane(runtime, self._limits, joinable=joinable(variant.model_schema))
@@ -289,7 +289,7 @@ async def _warm(lane: Lane, variant: Variant) -> None:
         raise
     except Refusal as refusal:
         raise CannotLoad(f"the model fails at its first call: {refusal.message}") from None
-    except Exception as error:
+    except Exception as error:  # a model may raise anything
         log.exception("a model could not be warmed up", model=variant.model, version=variant.version)
         raise CannotLoad(f"the model fails at its first calls ({type(error).__name__})") from None
 
@@ -302,7 +302,7 @@ async def _prove(served: Served) -> None:
         raise
     except Refusal as refusal:
         raise CannotLoad(refusal.message) from None
-    except Exception as error:
+    except Exception as error:  # what a model answers may be anything
         origin = served.origin
         log.exception("a model's answers cannot be written", model=origin.model, version=origin.version)
         raise CannotLoad(f"the model's outputs are not what its schema says ({type(error).__name__})") from None

@@ -21,7 +21,7 @@ class DirectProtocol(HttpToolsProtocol):
     request of an idle connection goes uvicorn's way, and is answered alike.
     """
 
-    app: ScorerApp  # pyright: ignore[reportIncompatibleVariableOverride]
+    app: ScorerApp
 
     def __init__(self, *args: Any, **named: Any) -> None:
         super().__init__(*args, **named)

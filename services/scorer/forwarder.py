@@ -158,7 +158,7 @@ class Forwarder:
                     self._look_for_slots()
                     while await self._round(producer):
                         pass
-            except Exception as error:
+            except Exception as error:  # its kinds have no common base; all others go on
                 if not (is_away(error) or isinstance(error, (Refusal, OSError))):
                     raise
                 await self._wait(error, backoff.pause(), stop)

@@ -150,7 +150,7 @@ class Lane:
             outputs = self._local.predict(inputs)
         except Refusal:
             raise
-        except Exception as error:
+        except Exception as error:  # a model may raise anything
             log.exception("a model failed")
             raise self._failed(error) from None
         took = time.perf_counter() - started
@@ -205,7 +205,7 @@ class Lane:
         """A result for each, whatever happens: nobody else would wake those who wait."""
         try:
             return await self._results(jobs)
-        except Exception as error:
+        except Exception as error:  # a fault of ours too: whoever waits gets an answer
             log.exception("a lane failed and goes on", requests=len(jobs))
             return [self._failed(error)] * len(jobs)
 
@@ -234,7 +234,7 @@ class Lane:
             return outputs
         except Refusal:
             raise
-        except Exception as error:
+        except Exception as error:  # a model may raise anything
             log.exception("a model failed")
             raise self._failed(error) from None
         finally:

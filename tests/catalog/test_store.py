@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from sqlalchemy import text
@@ -31,7 +32,7 @@ def db(service_db: Callable[[Service], Database]) -> Database:
 
 
 @pytest.fixture
-def catalog(db: Database, tmp_path) -> Catalog:  # type: ignore[no-untyped-def]
+def catalog(db: Database, tmp_path: Path) -> Catalog:
     settings = CatalogSettings(home=tmp_path)
     return Catalog(db, Intake(settings, Objects(settings)))
 
@@ -43,7 +44,7 @@ def as_ann() -> Iterator[None]:
 
 
 async def add(catalog: Catalog, content: str = "one", unit: str = "retail", **fields: object) -> ModelVersion:
-    return (await catalog.add(making.candidate(content, **fields), unit, "ann"))[0]  # type: ignore[arg-type]
+    return (await catalog.add(making.candidate(content, **fields), unit, "ann"))[0]  # pyright: ignore[reportArgumentType]
 
 
 async def said(db: Database, topic: str) -> list[dict[str, object]]:

@@ -30,7 +30,7 @@ def asked(order: int, **changes: object) -> Deployment:
         digest="sha256:" + "0" * 64, strategy="direct", streaming=False, requested_by="engineer",
         requested_at=NOW + timedelta(seconds=order), changed_at=NOW,
     )  # fmt: skip
-    return replace(facts, **changes)  # pyright: ignore[reportArgumentType]
+    return replace(facts, **changes)
 
 
 def test_a_rollout_ends_those_in_flight_and_leaves_what_serves() -> None:

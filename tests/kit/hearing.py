@@ -2,8 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from uuid import uuid4
@@ -25,21 +24,6 @@ from services.kit.testing import eventually
 
 _NEW = timedelta(0)
 _PLAIN: Mapping[str, str] = {}
-
-
-@asynccontextmanager
-async def running(*coroutines: Awaitable[object]) -> AsyncIterator[None]:
-    """Run things beside a block, and end them after it."""
-    tasks = [asyncio.ensure_future(c) for c in coroutines]
-    try:
-        yield
-        for task in tasks:
-            if task.done():
-                task.result()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def use_case(name: str, risk_tier: int = 1) -> UseCaseRegistered:

@@ -22,9 +22,9 @@ from services.kit.kafka import Connection
 from services.kit.outbox import Relay
 from services.kit.producer import Producer
 from services.kit.settings import Settings
-from services.kit.testing import eventually, expect_events
+from services.kit.testing import eventually, expect_events, running
 
-from .hearing import Governor, bus, forget_group, fresh, publish, running, use_case
+from .hearing import Governor, bus, forget_group, fresh, publish, use_case
 
 ENGINEER = Caller("engineer", "person", frozenset({"engineer"}), frozenset({"retail"}))
 ServiceDb = Callable[[Service], Database]

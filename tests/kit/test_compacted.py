@@ -17,10 +17,8 @@ from services.kit.ids import now
 from services.kit.kafka import Connection
 from services.kit.producer import Outgoing, Producer
 from services.kit.settings import Settings
-from services.kit.testing import eventually
+from services.kit.testing import eventually, running
 from services.kit.transactional import TransactionalStream
-
-from .hearing import running
 
 PART = "state replica.reported"
 

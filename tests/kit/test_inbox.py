@@ -17,9 +17,9 @@ from services.kit.errors import Invalid, NotYet
 from services.kit.outbox import forget
 from services.kit.rights import DEAD_LETTERS_KEPT
 from services.kit.settings import Settings
-from services.kit.testing import eventually
+from services.kit.testing import eventually, running
 
-from .hearing import Governor, bus, forget_group, fresh, publish, running, use_case
+from .hearing import Governor, bus, forget_group, fresh, publish, use_case
 
 ServiceDb = Callable[[Service], Database]
 ServiceSettings = Callable[[Service], Settings]

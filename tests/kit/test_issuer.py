@@ -247,7 +247,7 @@ async def test_an_issuer_that_answers_nonsense_is_as_good_as_away(
     answers["/.well-known/openid-configuration"] = json.loads(json.dumps(discovery).replace("{url}", url))
     answers["/jwks"] = jwks
     keys = IssuerKeys(url)
-    await eventually(lambda: not keys._asking)  # pyright: ignore[reportPrivateUsage]
+    await eventually(lambda: not keys._asking)
     with pytest.raises(Unavailable):
         keys.current()
 

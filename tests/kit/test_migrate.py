@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from contracts import SERVICES
 from deploy.embedded.home import Home
-from services.kit.migrate import MigrateError, _own_roles, migrate, stored_passwords  # pyright: ignore[reportPrivateUsage]
+from services.kit.migrate import MigrateError, _own_roles, migrate, stored_passwords
 
 
 @pytest.fixture

@@ -16,9 +16,7 @@ from services.kit.db import Database, Tx
 from services.kit.health import Progress
 from services.kit.settings import Settings
 from services.kit.stream import BatchConsumer, PartitionBatch
-from services.kit.testing import eventually
-
-from .hearing import running
+from services.kit.testing import eventually, running
 
 ServiceDb = Callable[[Service], Database]
 ServiceSettings = Callable[[Service], Settings]

@@ -21,9 +21,7 @@ from services.kit.kafka import Connection
 from services.kit.producer import Producer
 from services.kit.settings import Settings
 from services.kit.stream import BatchConsumer, Moved, PartitionBatch
-from services.kit.testing import eventually
-
-from .hearing import running
+from services.kit.testing import eventually, running
 
 ServiceDb = Callable[[Service], Database]
 ServiceSettings = Callable[[Service], Settings]

@@ -32,7 +32,7 @@ async def test_a_partition_has_no_place_until_its_stored_offset_was_sought() -> 
         return {ONE: 7, TWO: 0}
 
     consumer = Consumer()
-    listener = _SeekOnAssignment(consumer, positions)  # type: ignore[arg-type]
+    listener = _SeekOnAssignment(consumer, positions)  # pyright: ignore[reportArgumentType]
     assigning = asyncio.create_task(listener.on_partitions_assigned({ONE, TWO}))
     await asked.wait()
     assert listener.sought() == {}
@@ -48,7 +48,7 @@ async def test_stored_offsets_that_cannot_be_read_stop_the_stream_instead_of_mov
         raise ConnectionError("PostgreSQL is away")
 
     consumer = Consumer()
-    listener = _SeekOnAssignment(consumer, positions)  # type: ignore[arg-type]
+    listener = _SeekOnAssignment(consumer, positions)  # pyright: ignore[reportArgumentType]
     await listener.on_partitions_assigned({ONE})
     with pytest.raises(ConnectionError):
         listener.sought()
@@ -89,9 +89,9 @@ async def test_what_was_read_across_an_assignment_is_read_again_from_the_stored_
         return {ONE: 7}
 
     consumer, folding = Rebalanced(), Folding()
-    consumer.listener = _SeekOnAssignment(consumer, positions)  # type: ignore[arg-type]
+    consumer.listener = _SeekOnAssignment(consumer, positions)  # pyright: ignore[reportArgumentType]
     consumer.listener.places = {ONE: 3, TWO: 5}
-    await folding._poll(consumer, consumer.listener)  # type: ignore[arg-type]
+    await folding._poll(consumer, consumer.listener)  # pyright: ignore[reportArgumentType]
     assert folding.folded == []
     assert consumer.sought == {ONE: 7}
 

@@ -43,7 +43,7 @@ def _change(told: DeploymentChanged | None) -> Change[DeploymentChanged]:
 @pytest.fixture
 async def house(service_db: Callable[[Service], Database], tmp_path: object) -> "House":
     db = service_db("monitor")
-    house = House(db, Desired(db, Versions(db, Objects(Settings(home=tmp_path)))))  # type: ignore[arg-type]
+    house = House(db, Desired(db, Versions(db, Objects(Settings(home=tmp_path)))))  # pyright: ignore[reportArgumentType]
     await house.desired.learn(_change(deployment("sizes", streams.schema(), None)))
     with use(Context(system("monitor", "retail"))):
         async with db.transaction() as tx:

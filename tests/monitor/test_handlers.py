@@ -1,6 +1,5 @@
 """The monitor on real Kafka and PostgreSQL: what it counts is exact, what it finds it says once."""
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -23,6 +22,7 @@ from services.kit.service import Parts, close
 from services.kit.settings import Settings
 from services.kit.signing import canonical, digest_of
 from services.kit.testing import eventually
+from services.kit.testing import running as beside
 from services.kit.watch import latest
 from services.monitor.app import build
 from services.monitor.settings import MonitorSettings as Service_
@@ -55,16 +55,10 @@ async def running(settings: Service_) -> AsyncIterator[Parts]:
     parts = build(settings)
     assert parts.db
     relay = Relay(settings, parts.db, parts.progress)
-    tasks = [asyncio.ensure_future(job()) for job in (*parts.jobs, relay.run)]
     try:
-        yield parts
-        for task in tasks:
-            if task.done():
-                task.result()
+        async with beside(*(job() for job in parts.jobs), relay.run()):
+            yield parts
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
         await close(parts)
 
 
@@ -125,7 +119,7 @@ async def drifts(settings: Service_, endpoint: str) -> list[DriftDetected]:
 
 
 async def _is(counting: object, wanted: object) -> bool:
-    return await counting == wanted  # type: ignore[misc]
+    return await counting == wanted  # pyright: ignore[reportGeneralTypeIssues]
 
 
 async def test_rows_that_come_late_revise_their_window(
@@ -196,7 +190,7 @@ async def test_another_model_with_the_same_number_is_watched_anew_and_the_window
 
 
 async def _not(asked: object) -> bool:
-    return not await asked  # type: ignore[misc]
+    return not await asked  # pyright: ignore[reportGeneralTypeIssues]
 
 
 async def test_a_record_that_cannot_be_read_is_a_dead_letter_and_the_rest_is_counted(
@@ -333,7 +327,7 @@ async def test_settings_that_a_person_overrides_hold_and_survive_a_deployment(
 
         async def known(revision_settings: float) -> bool:
             with use(ENGINEER):
-                found = await Reading(parts.db).endpoints("", 1_000)  # type: ignore[arg-type]
+                found = await Reading(parts.db).endpoints("", 1_000)  # pyright: ignore[reportArgumentType]
             return any(e.endpoint == endpoint and e.settings.tolerance == revision_settings for e in found)
 
         assert await eventually(lambda: known(0.1), within=20)
@@ -347,7 +341,7 @@ async def test_settings_that_a_person_overrides_hold_and_survive_a_deployment(
 
         async def second() -> bool:
             with use(ENGINEER):
-                found = await Reading(parts.db).standing(endpoint)  # type: ignore[arg-type]
+                found = await Reading(parts.db).standing(endpoint)  # pyright: ignore[reportArgumentType]
             settings = found.endpoint.settings
             # What was not overridden follows the deployment.
             return found.endpoint.version == 2 and (settings.tolerance, settings.budget_rows) == (0.3, 200_000)

@@ -11,7 +11,7 @@ from services.kit.profiles import Binner, build_profile
 def schema(*columns: Column, datatype: str = "INT64") -> ModelSchema:
     return ModelSchema(
         inputs=(TensorSpec(name="X", datatype="FP32", shape=(-1, len(columns))),),
-        outputs=(TensorSpec(name="label", datatype=datatype, shape=(-1,)),),  # type: ignore[arg-type]
+        outputs=(TensorSpec(name="label", datatype=datatype, shape=(-1,)),),  # pyright: ignore[reportArgumentType]
         columns=columns,
         prediction="label",
     )

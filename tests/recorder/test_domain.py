@@ -50,12 +50,12 @@ def test_folders_follow_the_hour_in_utc(at: datetime) -> None:
 
 
 def test_a_stranger_reads_only_files_that_were_committed(tmp_path: pytest.TempPathFactory) -> None:
-    files, path = Files(tmp_path / "inferences"), f"{folder('employment', AT)}/{file_name(1, 5, 9)}"  # type: ignore[operator]
+    files, path = Files(tmp_path / "inferences"), f"{folder('employment', AT)}/{file_name(1, 5, 9)}"  # pyright: ignore[reportOperatorIssue]
     made = table([head("a", 2)], Body({"age": np.array([1.0, 2.0])}, np.array([1.0, 0.0]), None))
     files.write(path, made)
 
     def seen() -> pa.Table:
-        return ds.dataset(tmp_path / "inferences", partitioning="hive").to_table()  # type: ignore[operator]
+        return ds.dataset(tmp_path / "inferences", partitioning="hive").to_table()  # pyright: ignore[reportOperatorIssue]
 
     assert seen().num_rows == 0 and files.read(path).num_rows == 2
     files.place(path)

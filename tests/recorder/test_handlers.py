@@ -1,6 +1,5 @@
 """The recorder on real Kafka and PostgreSQL: every decision once, found again, joined to what followed."""
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -26,6 +25,7 @@ from services.kit.service import application as http_application
 from services.kit.settings import Settings
 from services.kit.signing import digest_of
 from services.kit.testing import eventually, expect_events
+from services.kit.testing import running as beside
 from services.recorder.app import build
 from services.recorder.settings import RecorderSettings
 from tests.monitor import streams
@@ -67,16 +67,11 @@ class Client:
 async def running(settings: RecorderSettings) -> AsyncIterator[Client]:
     parts = build(settings)
     assert parts.db
-    tasks = [asyncio.ensure_future(job()) for job in (*parts.jobs, Relay(settings, parts.db, parts.progress).run)]
+    relay = Relay(settings, parts.db, parts.progress)
     try:
-        yield Client(parts, settings)
-        for task in tasks:
-            if task.done():
-                task.result()
+        async with beside(*(job() for job in parts.jobs), relay.run()):
+            yield Client(parts, settings)
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
         await close(parts)
 
 

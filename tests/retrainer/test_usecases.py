@@ -115,7 +115,7 @@ async def test_a_job_that_fails_in_a_way_nobody_foresaw_ends_with_a_reason_and_h
             raise RuntimeError("a fault of ours")
         return await there(job, model)
 
-    house.workshop.retrain = broken  # type: ignore[method-assign]
+    house.workshop.retrain = broken
     for _ in range(3):
         with pytest.raises(RuntimeError):
             await house.retrainer.work()
@@ -125,7 +125,7 @@ async def test_a_job_that_fails_in_a_way_nobody_foresaw_ends_with_a_reason_and_h
     assert await house.retrainer.work()
     job = await house.job(bad.retraining_id)
     assert job.state == "failed" and "ask for another" in str(job.reason)
-    house.workshop.retrain = there  # type: ignore[method-assign]
+    house.workshop.retrain = there
     again = await house.is_asked()
     assert await house.retrainer.work()
     assert (await house.job(again.retraining_id)).state == "candidate_won"

@@ -526,7 +526,7 @@ def test_planted_sensitive_values_are_in_no_file(tmp_path: Path) -> None:
         worker.deploy(house.serving("credit", MODEL, schema))
         token = house.token()
         assert worker.infer("credit", rows([1, 48151623, 3]), token).status_code == 200
-        assert worker.infer("credit", rows([1, 48151623, "x"]), token).status_code == 400  # type: ignore[list-item]
+        assert worker.infer("credit", rows([1, 48151623, "x"]), token).status_code == 400  # pyright: ignore[reportArgumentType]
         assert len(worker.spooled()) == 1
         worker.stop()
         planted = [p for p in house.home.rglob("*") if p.is_file() and b"48151623" in p.read_bytes()]

@@ -161,7 +161,7 @@ async def test_a_large_payload_goes_to_the_object_store(host: Host, endpoint: st
         return next((event for _, event in log.distinct if event.inference_id == id), None)
 
     event = await eventually(found, within=10)
-    reference = event.request["reference"]  # type: ignore[attr-defined]
+    reference = event.request["reference"]  # pyright: ignore[reportAttributeAccessIssue]
     assert reference["rows"] == 40_000
     with use(Context(system("recorder"))):
         kept = orjson.loads(await Objects(host.house.settings).get(reference["digest"]))

@@ -124,6 +124,6 @@ class Box:
 async def test_an_input_is_blamed_only_for_a_process_that_it_ended(
     errors: list[Exception], refusal: type[Refusal]
 ) -> None:
-    runtime = SklearnRuntime(Box(errors), NUMBERS)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    runtime = SklearnRuntime(Box(errors), NUMBERS)  # pyright: ignore[reportArgumentType]
     with pytest.raises(refusal):
         await runtime.call({"X": np.ones((1, 3), np.float32)})

@@ -23,7 +23,7 @@ PAYLOADS = st.lists(st.binary(max_size=200), max_size=8)
 
 
 def opened(folder: Path, **more: int) -> Spool:
-    return Spool(folder, **({"limit": 1 << 30, "segment_bytes": 1 << 20} | more))  # type: ignore[arg-type]
+    return Spool(folder, **({"limit": 1 << 30, "segment_bytes": 1 << 20} | more))  # pyright: ignore[reportArgumentType]
 
 
 def everything(folder: Path) -> list[tuple[int, bytes]]:

@@ -393,7 +393,7 @@ _ODD = _VALUE | st.none() | st.booleans() | st.text(max_size=2) | st.just(1e39) 
 def test_the_quick_way_says_what_the_long_way_says(data: Any, shape: Any, more: Any, extra: Any) -> None:
     body = orjson.dumps({"inputs": [{"name": "X", "shape": shape, "datatype": "FP32", "data": data} | extra]} | more)
     long = codec(NUMBERS)
-    long._quick = None  # pyright: ignore[reportPrivateUsage]
+    long._quick = None
 
     def said(one: Codec) -> Any:
         try:
@@ -416,5 +416,5 @@ def test_the_quick_way_says_what_the_long_way_says(data: Any, shape: Any, more: 
 @pytest.mark.parametrize("rows", [1, 10, 100])
 def test_plain_requests_are_read_the_quick_way(rows: int) -> None:
     one = codec(NUMBERS)
-    one._read = None  # type: ignore[assignment, method-assign]  # the long way would call it
+    one._read = None  # pyright: ignore[reportAttributeAccessIssue]  # the long way would call it
     assert one.decode(numbers([1.5, 2, 3] * rows, (rows, 3))).rows == rows

@@ -4,7 +4,7 @@ import asyncio
 import io
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -30,6 +30,7 @@ from services.scorer.batches.jobs import Runner
 from services.scorer.batches.serving import Serving
 from services.scorer.batches.sheet import Sheet, to_parquet
 from services.scorer.batches.usecases import Batches
+from services.scorer.settings import ScorerSettings
 from tests.scorer.making import NUMBERS, classifier
 
 from .conftest import Stage, read
@@ -67,6 +68,15 @@ def parquet(rows: pa.Table, **options: Any) -> bytes:
     sink = io.BytesIO()
     pq.write_table(rows, sink, **options)
     return sink.getvalue()
+
+
+def serving_in_process(
+    settings: ScorerSettings, db: Database, batches: Batches, headers: Mapping[str, str]
+) -> httpx.AsyncClient:
+    """A client of an API of this test's own."""
+    routers = [router(batches, Objects(settings), Turns("files", 8, 2))]
+    app = application(Parts(service="scorer", settings=settings, db=db, routers=routers))
+    return httpx.AsyncClient(transport=ASGITransport(app), base_url="http://s", headers=headers)
 
 
 async def submit(client: httpx.AsyncClient, data: bytes, name: str = "rows.parquet") -> httpx.Response:
@@ -265,16 +275,8 @@ async def test_large_chunks_are_logged_by_reference_and_the_reference_can_be_rea
     wide = Batches(
         service_db("scorer"), objects, Inputs(objects, folder_of(settings)), serving.allowed, chunk_rows=40_000
     )
-    app = application(
-        Parts(
-            service="scorer",
-            settings=settings,
-            db=service_db("scorer"),
-            routers=[router(wide, objects, Turns("files", 8, 2))],
-        )
-    )
     stage.start("batches")
-    async with httpx.AsyncClient(transport=ASGITransport(app), base_url="http://s", headers=client.headers) as big:
+    async with serving_in_process(settings, service_db("scorer"), wide, client.headers) as big:
         job = await done(big, (await submit(big, parquet(table(70_000)))).json()["id"])
     second = next(log for log in await log_of(stage, job["id"]) if log.seq == 2)
     asked, said = second.request["reference"], second.response["reference"]
@@ -294,17 +296,9 @@ async def test_planted_secrets_of_a_batch_stay_in_no_file_and_no_topic(
     serving = Serving(settings)
     objects = Objects(settings)
     batches = Batches(service_db("scorer"), objects, Inputs(objects, folder_of(settings)), serving.allowed)
-    app = application(
-        Parts(
-            service="scorer",
-            settings=settings,
-            db=service_db("scorer"),
-            routers=[router(batches, objects, Turns("files", 8, 2))],
-        )
-    )
     stage.start("batches")
     authorization = {"Authorization": f"Bearer {stage.house.token()}"}
-    async with httpx.AsyncClient(transport=ASGITransport(app), base_url="http://s", headers=authorization) as client:
+    async with serving_in_process(settings, service_db("scorer"), batches, authorization) as client:
         job = await done(client, (await submit(client, b"age,income,debt\n1,424242.125,3\n", "rows.csv")).json()["id"])
     assert job["state"] == "done"
     logs = await log_of(stage, job["id"])

@@ -52,6 +52,7 @@ class Effect:
 
     @property
     def unit(self) -> Literal["sd", "psi"]:
+        """What `size`, `low` and `high` are in: standard deviations, or the index."""
         return "sd" if self.measure in ("location", "spread") else "psi"
 
     def beyond(self, tolerance: float) -> bool:

@@ -22,12 +22,14 @@ class LatencyCounts:
 
     @classmethod
     def of(cls, latencies_ms: Sequence[float]) -> "LatencyCounts":
+        """Of latencies in milliseconds; what lies outside 0.001 to 16 million counts in the bucket at that end."""
         values = np.maximum(np.asarray(latencies_ms, np.float64), _LEAST_MS)
         places = np.minimum((np.log(values / _LEAST_MS) / _GROWTH).astype(np.int64), _LAST)
         found, counts = np.unique(places, return_counts=True)
         return cls(dict(zip(found.tolist(), counts.tolist(), strict=True)))
 
     def merge(self, other: "LatencyCounts") -> "LatencyCounts":
+        """The counts of both: exactly those of all latencies together."""
         merged = dict(self.buckets)
         for bucket, count in other.buckets.items():
             merged[bucket] = merged.get(bucket, 0) + count
@@ -35,6 +37,7 @@ class LatencyCounts:
 
     @property
     def total(self) -> int:
+        """How many inferences were counted."""
         return sum(self.buckets.values())
 
     def quantile(self, q: float) -> float:
@@ -47,6 +50,7 @@ class LatencyCounts:
         return 0.0
 
     def report(self) -> Latency | None:
+        """Median and upper quantiles in milliseconds; None where nothing was counted."""
         if not self.buckets:
             return None
         return Latency(p50_ms=self.quantile(0.5), p95_ms=self.quantile(0.95), p99_ms=self.quantile(0.99))

@@ -24,10 +24,12 @@ class Track:
 
     @property
     def missing(self) -> int:
+        """The bin of missing values."""
         return self.bins
 
     @property
     def unseen(self) -> int:
+        """The bin of classes that the reference has not."""
         return self.bins + 1
 
 
@@ -42,6 +44,7 @@ class Reference:
 
     @classmethod
     def of(cls, tracks: tuple[Track, ...], counts: Array) -> "Reference":
+        """With the normal scores that follow from counts [tracks, width]."""
         scores = np.zeros(counts.shape)
         for place, track in enumerate(tracks):
             scores[place, : track.bins] = normal_scores(counts[place, : track.bins])

@@ -54,6 +54,7 @@ class Watch:
 
     @classmethod
     def start(cls, reference: Reference) -> "Watch":
+        """Of a version that no window was seen of."""
         return cls("watching", EDetector.start(reference.counts))
 
     def observe(self, blocks: Sequence[Block], start_s: float, budget_rows: int) -> "Watch":
@@ -130,6 +131,7 @@ class Watch:
         )
 
     def to_bytes(self) -> bytes:
+        """As it is stored: a head in JSON, counts as 64-bit integers, packed, then the detector."""
         state = {
             "phase": self.phase, "statistic": self.statistic, "last_s": None if self.last_s == -inf else self.last_s,
             "since_s": self.since_s, "suspects": self.suspects, "shape": self.detector.bag.shape,
@@ -143,6 +145,7 @@ class Watch:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "Watch":
+        """What `to_bytes` wrote."""
         _, size, length = _HEAD.unpack_from(data)
         at = _HEAD.size + size
         state = orjson.loads(data[_HEAD.size : at])

@@ -25,6 +25,7 @@ def window_start(at_s: float, window_s: float) -> float:
 
 
 def moment(at_s: float) -> datetime:
+    """Seconds since the epoch as a time in UTC."""
     return datetime.fromtimestamp(at_s, UTC)
 
 
@@ -38,6 +39,7 @@ class Block:
     counts: Array
 
     def merge(self, other: "Block") -> "Block":
+        """The rows of both, from the earlier beginning."""
         return Block(min(self.start_s, other.start_s), self.rows + other.rows, self.counts + other.counts)
 
 
@@ -51,6 +53,7 @@ class Sums:
 
     @classmethod
     def zero(cls, columns: int) -> "Sums":
+        """Of no rows."""
         return cls(np.zeros(columns, np.int64), np.zeros(columns), np.zeros(columns))
 
     @classmethod
@@ -67,6 +70,7 @@ class Sums:
         return Sums(self.count + other.count, self.first + other.first, self.second + other.second)
 
     def means(self, centres: Array) -> list[float | None]:
+        """The mean of each column, in its own unit; None where it has no finite value. `centres` are those of `of`."""
         return [
             float(centre + first / count) if count else None
             for centre, first, count in zip(centres, self.first, self.count, strict=True)
@@ -85,6 +89,7 @@ class Part:
     latency: LatencyCounts
 
     def merge(self, other: "Part") -> "Part":
+        """The rows of both; the other's blocks come after these."""
         return Part(
             self.inferences + other.inferences, self.rows + other.rows, self.blocks + other.blocks,
             self.sums.merge(other.sums), self.latency.merge(other.latency),
@@ -101,6 +106,7 @@ class Part:
         return np.sum([block.counts for block in self.blocks], axis=0)
 
     def to_bytes(self) -> bytes:
+        """As it is stored: a head in JSON, then the blocks' counts as 32-bit integers, packed."""
         shape = self.blocks[0].counts.shape if self.blocks else (0, 0)
         head = orjson.dumps({
             "inferences": self.inferences, "rows": self.rows, "shape": shape,
@@ -113,6 +119,7 @@ class Part:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "Part":
+        """What `to_bytes` wrote."""
         _, size = _HEAD.unpack_from(data)
         head = orjson.loads(data[_HEAD.size : _HEAD.size + size])
         body = np.frombuffer(zlib.decompress(data[_HEAD.size + size :]), "<u4").astype(np.int64)

@@ -28,10 +28,12 @@ class Standing:
 
     @property
     def statistic(self) -> float:
+        """The logarithm of the evidence of a change; 0 before the first window."""
         return self.watch.statistic if self.watch else 0.0
 
     @property
     def threshold(self) -> float:
+        """What the statistic must pass: the logarithm of the false-alarm budget in rows."""
         return log(self.endpoint.settings.budget_rows)
 
 
@@ -42,6 +44,7 @@ class Reading:
         self._db = db
 
     async def endpoints(self, after: str, limit: int) -> list[Endpoint]:
+        """By name, those after `after`."""
         async with self._db.reading() as session:
             return await store.endpoints(session, after, limit)
 

@@ -43,6 +43,7 @@ class Watched:
 
     @classmethod
     def of(cls, model: str | None, schema: ModelSchema | None, profile: Profile | None) -> "Watched":
+        """Without a schema or a profile its rows are counted and not looked into."""
         if schema is None or profile is None:
             return cls(model, schema, None, None)
         binner = Binner(profile)
@@ -102,6 +103,7 @@ class Versions:
         self._changed = asyncio.Event()
 
     def settings(self, endpoint: str) -> MonitorSettings:
+        """As they were read last; the defaults of an endpoint that is not known."""
         return self._settings.get(endpoint) or MonitorSettings()
 
     async def find(self, endpoint: str, version: int) -> Watched:

@@ -76,6 +76,7 @@ def folder(endpoint: str, at: datetime) -> str:
 
 
 def file_name(partition: int, first: int, last: int) -> str:
+    """After the first and the last offset in it: a batch that is repeated writes the same file."""
     return f"p{partition}-{first:015d}-{last:015d}.parquet"
 
 

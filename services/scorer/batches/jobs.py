@@ -15,11 +15,9 @@ from uuid import UUID
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from contracts import InferenceLogged
-from services.kit import db as database
-from services.kit import kafka
+from services.kit.away import is_away
 from services.kit.context import Context, system, use
 from services.kit.db import Database
 from services.kit.errors import Busy, Invalid, NotFound, Unavailable
@@ -107,26 +105,21 @@ class Runner:
             self._line = await store.waiting(session)
         worked, self._waiting_for = False, ""
         for id in self._line:
-            async with self._db.engine.connect() as raw:
-                connection = await raw.execution_options(isolation_level="AUTOCOMMIT")
-                worked |= await self._try(connection, id, producer)
+            async with store.held(self._db, id) as ours:
+                worked |= ours and await self._try(id, producer)
         return worked
 
-    async def _try(self, connection: AsyncConnection, id: UUID, producer: Producer) -> bool:
-        if not await store.lock(connection, id):
-            return False
+    async def _try(self, id: UUID, producer: Producer) -> bool:
         try:
             return await self._work(id, producer)
         except Unavailable as error:
             self._waiting_for = f"batch {id}: {error.message}"
             return False
-        except Exception as error:
-            if kafka.is_away(error) or database.is_away(error):
+        except Exception as error:  # whatever it is, it is told apart here
+            if is_away(error):
                 raise
             log.exception("a batch failed in a way that nobody foresaw", batch=str(id))
             return await self._strike(id, error)
-        finally:
-            await store.unlock(connection, id)
 
     async def _strike(self, id: UUID, error: Exception) -> bool:
         """Try again, but not for ever: whatever it is, it is this job's."""

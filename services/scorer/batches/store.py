@@ -1,14 +1,16 @@
 """All SQL of batch jobs."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import asdict
 from typing import Any
 from uuid import UUID
 
 from pydantic import TypeAdapter
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+from sqlalchemy.ext.asyncio import AsyncSession
 
+from services.kit.db import Database
 from services.kit.errors import NotFound
 
 from .domain import Chunk, Job
@@ -50,17 +52,20 @@ async def waiting(session: AsyncSession) -> list[UUID]:
     return list((await session.execute(text(select))).scalars())
 
 
-async def lock(connection: AsyncConnection, id: UUID) -> bool:
-    """Take the job for this connection, unless another process has it."""
-    key = int.from_bytes(id.bytes[-4:], signed=True)
-    taken = await connection.execute(text("SELECT pg_try_advisory_lock(:class, :key)"), {"class": _LOCKS, "key": key})
-    return bool(taken.scalar())
-
-
-async def unlock(connection: AsyncConnection, id: UUID) -> None:
-    """Let another process have the job."""
-    key = int.from_bytes(id.bytes[-4:], signed=True)
-    await connection.execute(text("SELECT pg_advisory_unlock(:class, :key)"), {"class": _LOCKS, "key": key})
+@asynccontextmanager
+async def held(db: Database, id: UUID) -> AsyncIterator[bool]:
+    """Whether the job is ours for the block: False where another process has it."""
+    about = {"class": _LOCKS, "key": int.from_bytes(id.bytes[-4:], signed=True)}
+    async with db.engine.connect() as raw:
+        connection = await raw.execution_options(isolation_level="AUTOCOMMIT")
+        taken = await connection.execute(text("SELECT pg_try_advisory_lock(:class, :key)"), about)
+        if not taken.scalar():
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            await connection.execute(text("SELECT pg_advisory_unlock(:class, :key)"), about)
 
 
 async def change(session: AsyncSession, id: UUID, **values: Any) -> None:

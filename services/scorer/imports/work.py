@@ -125,7 +125,7 @@ class ImportWork:
             with use(Context(system("scorer"))):
                 async with self._db.transaction() as tx:
                     return await store.claim(tx.session, partition, records)
-        except Exception as error:
+        except Exception as error:  # its kinds have no common base; all others go on
             if not is_away(error):
                 raise  # a statement's own fault: the record that made it is found by halving
             raise TimeoutError(f"PostgreSQL is away: {error!r}"[:200]) from error

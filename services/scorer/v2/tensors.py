@@ -11,19 +11,16 @@ from typing import Any
 import numpy as np
 import orjson
 
-from contracts import Datatype, TensorSpec
+from contracts import NUMPY_OF, Datatype, TensorSpec
 
 from .errors import BadInput, called
 
 Array = np.ndarray[Any, Any]
 
 NUMPY: dict[Datatype, np.dtype[Any]] = {
-    "BOOL": np.dtype("?"),
-    "UINT8": np.dtype("<u1"), "UINT16": np.dtype("<u2"), "UINT32": np.dtype("<u4"), "UINT64": np.dtype("<u8"),
-    "INT8": np.dtype("<i1"), "INT16": np.dtype("<i2"), "INT32": np.dtype("<i4"), "INT64": np.dtype("<i8"),
-    "FP16": np.dtype("<f2"), "FP32": np.dtype("<f4"), "FP64": np.dtype("<f8"),
-    "BYTES": np.dtype("O"),
-}  # fmt: skip
+    name: np.dtype(np.dtype(code).newbyteorder("<").str) for name, code in NUMPY_OF.items()
+}
+"""Little-endian as the binary extension is; built from their names, so that numpy knows them as the machine's own."""
 _FLOATS = frozenset({"FP16", "FP32", "FP64"})
 _NUMBERS = frozenset({int, float})
 _EXPECTED: dict[str, frozenset[type]] = {

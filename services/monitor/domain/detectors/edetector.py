@@ -72,6 +72,7 @@ class EDetector:
 
     @classmethod
     def start(cls, reference: Array) -> "EDetector":
+        """Before the first row, with reference counts [tracks, bins] in the bag."""
         tracks = len(reference)
         return cls(
             reference.astype(np.float64), np.zeros(reference.shape), np.full((tracks, BETTORS), -np.inf),
@@ -91,6 +92,7 @@ class EDetector:
         )  # fmt: skip
 
     def evidence(self) -> Evidence:
+        """Of the bettors that bet, over all tracks and by track [tracks]."""
         bettors = self._active()
         log_m = np.where(bettors, self.log_m, -np.inf)
         best = np.argmax(np.where(bettors, self.gain, -np.inf), axis=1)
@@ -134,6 +136,7 @@ class EDetector:
         return (counts * np.log(np.maximum(bet, 1e-9))).sum(axis=1) - rows * np.log(np.maximum(mean, 1e-9))
 
     def to_bytes(self) -> bytes:
+        """As it is stored: a head in JSON, then the arrays as 64-bit floats, packed."""
         head = orjson.dumps({"shape": self.bag.shape, "bettors": BETTORS, "rows": self.rows})
         arrays = (self.bag, self.recent, self.log_m, self.gain, self.began)
         body = zlib.compress(b"".join(array.astype("<f8").tobytes() for array in arrays), 1)
@@ -141,6 +144,7 @@ class EDetector:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "EDetector":
+        """What `to_bytes` wrote."""
         _, size = _HEAD.unpack_from(data)
         head = orjson.loads(data[_HEAD.size : _HEAD.size + size])
         values = np.frombuffer(zlib.decompress(data[_HEAD.size + size :]), "<f8")
