@@ -61,7 +61,9 @@ $(VENV)/.jvm: $(JVM_LOCK) $(VENV)/.stamp
 # What the console's pages load, by the npm that came with the environment.
 $(VENV)/.console: services/console/package-lock.json $(VENV)/.stamp
 	@echo "fetching the console's scripts"
-	@cd services/console && PATH="$(CURDIR)/$(VENV)/bin:$$PATH" npm ci --silent --no-audit --no-fund --ignore-scripts
+	@cd services/console && PATH="$(CURDIR)/$(VENV)/bin:$$PATH" npm ci --loglevel error --no-audit --no-fund --ignore-scripts >/dev/null || \
+	{ printf 'error: %s\n  %s\n' "cannot fetch what $< names" \
+	"Check the network; for a broken $< restore it from the repository." >&2; exit 1; }
 	@touch $@
 
 clean: down ## Remove what was installed; the data in FAIRLEAD_HOME stays

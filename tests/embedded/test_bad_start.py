@@ -201,3 +201,19 @@ def test_setting_up_from_a_broken_lock_file(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "requirements.lock is missing or broken" in done.stderr
     assert not (tmp_path / "venv").exists()
+
+
+def test_setting_up_from_a_broken_lock_file_of_the_console(tmp_path: Path) -> None:
+    shutil.copyfile(ROOT / "Makefile", tmp_path / "Makefile")
+    npm = tmp_path / ".venv" / "bin" / "npm"
+    npm.parent.mkdir(parents=True)
+    npm.write_text("#!/bin/sh\nexit 1\n")
+    npm.chmod(0o755)
+    lock = tmp_path / "services" / "console" / "package-lock.json"
+    lock.parent.mkdir(parents=True)
+    for file in ("requirements.lock", "pyproject.toml", "deploy/set-up.sh", str(lock), ".venv/.stamp"):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).touch()
+    done = subprocess.run(["make", ".venv/.console"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "cannot fetch what services/console/package-lock.json names\n  Check the network" in done.stderr

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from services.kit.burial import Burial
 from services.kit.db import Tx
@@ -77,7 +78,7 @@ class Counting:
         opening = self._payloads.begin()
         for logged in readable(batch, self._burial, letters):
             if not logged.replayed and not seen.is_new(logged.writer, logged.seq):
-                metrics.REPEATS.inc()
+                tx.then.append(metrics.REPEATS.inc)
             elif inference := await self._inference(logged, opening, letters):
                 if logged.replayed:
                     replays.setdefault(inference.id, inference)
@@ -85,7 +86,7 @@ class Counting:
                     fresh.append(inference)
         done = await noted(tx.session, _REPLAYED, list(replays))
         counted = await noted(tx.session, _COUNTED, list(replays))
-        metrics.REPEATS.inc(len(done))
+        tx.then.append(partial(metrics.REPEATS.inc, len(done)))
         return fresh + [replace(each, counted=id in counted) for id, each in replays.items() if id not in done]
 
     async def _inference(self, logged: Logged, opening: Opening, letters: Letters) -> Inference | None:

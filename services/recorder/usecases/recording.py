@@ -4,6 +4,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 
 import orjson
 import pyarrow as pa
@@ -78,14 +79,14 @@ class Recording:
         opening = self._payloads.begin()
         for logged in readable(batch, self._burial, letters):
             if not logged.replayed and not seen.is_new(logged.writer, logged.seq):
-                metrics.REPEATS.inc()
+                tx.then.append(metrics.REPEATS.inc)
             elif inference := await self._inference(logged, opening, letters):
                 fresh.setdefault(inference.head.inference_id, inference)
         if not fresh:
             return []
         # A stream's producer that repeats an event after a takeover has another writer, but the same id.
         there = await store.already_there(tx.session, list(fresh))
-        metrics.REPEATS.inc(len(there))
+        tx.then.append(partial(metrics.REPEATS.inc, len(there)))
         return [inference for id, inference in fresh.items() if id not in there]
 
     async def _inference(self, logged: Logged, opening: Opening, letters: Letters) -> Inference | None:
