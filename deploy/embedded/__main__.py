@@ -158,6 +158,7 @@ def status(home: Home) -> int:
 
 
 def main(arguments: list[str]) -> int:
+    os.umask(0o077)  # of the services too: what they record is personal
     home = Home.of(os.environ)
     match arguments:
         case ["up"]:

@@ -85,11 +85,17 @@ class Home:
         return folder / "kafka" / f"{principal}.properties"
 
     def make_folders(self) -> None:
-        """Create what is missing. The secrets' folders are closed to everybody else."""
-        for folder in ("data", "objects", "spool", "run", "logs"):
-            (self.path / folder).mkdir(parents=True, exist_ok=True)
-        for folder in ("tokens", "kafka", "secrets", "secrets/kafka", "secrets/tokens", "keys", "keys/public"):
-            (self.path / folder).mkdir(mode=0o700, exist_ok=True)
+        """Create what is missing, and close it to everybody else; PostgreSQL's own user may pass where it could."""
+        for name in _FOLDERS:
+            folder = self.path / name
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            folder.chmod(folder.stat().st_mode & 0o711)
+
+
+_FOLDERS = (
+    "data", "objects", "spool", "run", "logs", "tokens", "kafka", "secrets", "secrets/kafka", "secrets/tokens", "keys",
+    "keys/public",
+)  # fmt: skip
 
 
 def _unfit(path: str) -> str:

@@ -55,6 +55,18 @@ def test_up_makes_what_outsiders_need_and_nobody_else_can_read_it(installed: Ins
         assert stat.S_IMODE(secret.stat().st_mode) == 0o600, secret
 
 
+def test_nobody_else_of_the_machine_can_read_or_list_anything_of_the_home(installed: Installation) -> None:
+    """PostgreSQL's own user, who is another one where root started it, may pass through folders; no more than that."""
+    open_to_others = [
+        path
+        for path in (installed.home.path / "data").rglob("*")
+        if not path.is_symlink() and stat.S_IMODE(path.stat().st_mode) & 0o066
+    ]
+    folders = [path for path in installed.home.path.iterdir() if path.is_dir()]
+    assert [path for path in folders if stat.S_IMODE(path.stat().st_mode) & 0o066] == []
+    assert open_to_others == []
+
+
 def test_status_shows_what_runs(installed: Installation) -> None:
     shown = installed.run("status")
     assert shown.returncode == 0, shown.stdout
