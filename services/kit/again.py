@@ -48,7 +48,9 @@ async def again(name: str, job: Callable[[], Awaitable[None]], progress: Progres
             await job()
             progress.beat(name)  # what it failed at before is over
             return
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
+            if _told_to_end(error):
+                raise
             progress.fail(name, f"{type(error).__name__}: {error}")
             log.error("a job failed and is started again", job=name, exc_info=error)
         finally:
@@ -56,6 +58,12 @@ async def again(name: str, job: Callable[[], Awaitable[None]], progress: Progres
                 steady.cancel()
         await asyncio.sleep(backoff.pause())
         steady = loop.call_later(_STEADY_S, progress.beat, name)
+
+
+def _told_to_end(error: BaseException) -> bool:
+    """Whether the job was cancelled from outside; one that awaited something cancelled has only failed."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
 
 
 async def each(name: str, items: Iterable[T], work: Callable[[T], Awaitable[None]]) -> list[tuple[T, Exception]]:

@@ -14,7 +14,7 @@ from .again import Backoff
 from .cloudevents import envelope
 from .errors import Invalid
 from .health import Progress
-from .kafka import IDLE_FETCH_MS, Connection, Pulse, is_away, partitions_of
+from .kafka import IDLE_FETCH_MS, PATIENCE_S, Connection, Pulse, close, is_away, partitions_of
 from .settings import Settings
 from .telemetry import COMPACTED_UNREAD, get_logger
 
@@ -89,6 +89,8 @@ class CompactedTopic(Generic[E]):
                 if not self.caught_up.is_set() and all([await consumer.position(tp) >= ends[tp] for tp in tops]):
                     self.caught_up.set()
                 self._tell(await pulse.beats())
+                if pulse.silent_s > PATIENCE_S:  # the cluster may well answer another consumer
+                    raise TimeoutError(f"Kafka has not answered for {pulse.silent_s:.0f} s")
                 found = await consumer.getmany(timeout_ms=1000)
                 if found:
                     pulse.felt()
@@ -98,7 +100,7 @@ class CompactedTopic(Generic[E]):
                             yield change
                         positions[tp] = record.offset + 1
         finally:
-            await consumer.stop()
+            await close(consumer)
 
     def _change(self, record: object) -> Change[E] | None:
         key = (getattr(record, "key", None) or b"").decode(errors="replace")

@@ -3,16 +3,21 @@
 import asyncio
 import ssl
 import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.cluster import ClusterMetadata
 from aiokafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError, RequestTimedOutError
 from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
 
 from . import properties
+from .telemetry import get_logger
+
+log = get_logger(__name__)
 
 AWAY = (KafkaConnectionError, KafkaTimeoutError, RequestTimedOutError, ConnectionError, TimeoutError)
 """What Kafka's absence looks like: never a reason for a dead letter."""
@@ -20,7 +25,10 @@ IDLE_FETCH_MS = 1000
 """How long a broker may wait for the first byte: what comes is sent at once; an idle consumer asks only so often."""
 PULSE_S = 5.0
 """How often an idle consumer asks whether the cluster is still there."""
+PATIENCE_S = 30.0
+"""How long a consumer may go without an answer before another one takes its place."""
 _ANSWER_S = 3.0
+_FAREWELL_S = 5.0
 
 
 def is_away(error: BaseException) -> bool:
@@ -98,17 +106,25 @@ class Pulse:
     def __init__(self, consumer: AIOKafkaConsumer) -> None:
         self._consumer = consumer
         self._answered = True
-        self._asked_at = time.monotonic()
+        self._asked_at = self._answered_at = time.monotonic()
+
+    @property
+    def silent_s(self) -> float:
+        """For how long the cluster has not answered; 0 where it answered last."""
+        return 0.0 if self._answered else time.monotonic() - self._answered_at
 
     def felt(self) -> None:
         """Records came: nobody need ask."""
-        self._answered, self._asked_at = True, time.monotonic()
+        self._answered = True
+        self._asked_at = self._answered_at = time.monotonic()
 
     async def beats(self) -> bool:
         """Whether the cluster answered last; asks it at most every `PULSE_S`, with one small request."""
         if time.monotonic() - self._asked_at >= PULSE_S:
             self._asked_at = time.monotonic()
             self._answered = await self._ask()
+            if self._answered:
+                self._answered_at = time.monotonic()
         return self._answered
 
     async def _ask(self) -> bool:
@@ -119,3 +135,49 @@ class Pulse:
             return bool(await asyncio.wait_for(asked, _ANSWER_S))
         except (KafkaError, OSError, TimeoutError):
             return False
+
+
+@asynccontextmanager
+async def within(seconds: float, what: str) -> AsyncGenerator[None]:
+    """Bound what aiokafka would wait for without end. Raises TimeoutError, which says that Kafka is away."""
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError:
+        raise TimeoutError(f"{what} took longer than {seconds:.0f} s") from None
+
+
+async def close(client: AIOKafkaConsumer | AIOKafkaProducer) -> None:
+    """Stop a client in whatever state it is; one that does not finish its farewell in time is hung up on.
+
+    aiokafka's own `stop` may wait without end. It may also cancel its caller: one of its tasks that was waiting to
+    try again ends as cancelled, and `stop` awaits it. Here it cannot: whoever consumes lives on.
+    """
+    farewell = asyncio.create_task(client.stop())
+    try:
+        await asyncio.wait([farewell], timeout=_FAREWELL_S)
+    finally:
+        if not farewell.done() or farewell.cancelled() or farewell.exception():
+            await _hang_up(client, farewell)
+
+
+async def _hang_up(client: Any, farewell: "asyncio.Task[None]") -> None:
+    """A consumer that was only left alone would stay in its group and hold its partitions."""
+    error = farewell.exception() if farewell.done() and not farewell.cancelled() else None
+    log.warning("a Kafka client did not close cleanly", error=repr(error)[:200])
+    tasks = {farewell} | _tasks(client)
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks, timeout=_ANSWER_S)
+    await asyncio.wait([asyncio.create_task(client._client.close())], timeout=_ANSWER_S)
+
+
+def _tasks(client: Any) -> "set[asyncio.Task[Any]]":
+    """What a client does beside its caller."""
+    coordinator, fetcher = getattr(client, "_coordinator", None), getattr(client, "_fetcher", None)
+    own = [
+        getattr(coordinator, "_coordination_task", None), getattr(coordinator, "_heartbeat_task", None),
+        getattr(coordinator, "_commit_refresh_task", None), getattr(fetcher, "_fetch_task", None),
+        getattr(getattr(client, "_sender", None), "_sender_task", None), *getattr(fetcher, "_pending_tasks", ()),
+    ]  # fmt: skip
+    return {task for task in own if task is not None}

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from .kafka import Connection, partitions_of
+from .kafka import Connection, close, partitions_of
 from .stream import Record
 
 
@@ -27,14 +27,14 @@ class TopicReader:
             consumer.assign(await partitions_of(consumer, self._topic))
             consumer.pause(*consumer.assignment())
         except BaseException:
-            await consumer.stop()
+            await close(consumer)
             raise
         self._consumer = consumer
 
     async def stop(self) -> None:
         if self._consumer:
             consumer, self._consumer = self._consumer, None
-            await consumer.stop()
+            await close(consumer)
 
     @property
     def _live(self) -> AIOKafkaConsumer:

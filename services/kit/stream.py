@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 log = get_logger(__name__)
 
 _ATTEMPTS = 3
+_JOIN_S = 60.0
+"""For finding the group's coordinator and waiting for the other members, on a machine under load."""
 Partition = tuple[str, int]
 Places = dict[TopicPartition, int]
 
@@ -78,7 +80,8 @@ class BatchConsumer:
 
     Kafka's group only assigns partitions. The truth about positions is in PostgreSQL, advanced by compare-and-set,
     so a worker that was stalled past its session cannot write over its successor. A record that makes `handle` fail
-    whatever its company is a dead letter: it stops nobody.
+    whatever its company is a dead letter: it stops nobody. A Kafka client that has not answered for `patience_s` is
+    replaced, and the next one goes on from the stored offsets.
     """
 
     def __init__(
@@ -95,6 +98,7 @@ class BatchConsumer:
         max_records: int = 2000,
         poll_ms: int = 500,
         pause_ms: int = 0,
+        patience_s: float = kafka.PATIENCE_S,
     ) -> None:
         self._settings = settings
         self._db = db
@@ -107,6 +111,7 @@ class BatchConsumer:
         self._max_records = max_records
         self._poll_ms = poll_ms
         self._pause_s = pause_ms / 1000  # lets records collect, where a batch becomes a file
+        self._patience_s = patience_s
         self._name = f"stream {group}"
         self._progress.expect(self._name, grace_s=15.0)
 
@@ -133,7 +138,8 @@ class BatchConsumer:
         listener, pulse = _SeekOnAssignment(consumer, self._positions), kafka.Pulse(consumer)
         consumer.subscribe(self._topics, listener=listener)
         try:
-            await consumer.start()
+            async with kafka.within(_JOIN_S, "joining the group"):
+                await consumer.start()
             while True:
                 fetched = await self._poll(consumer, listener)
                 await self._tell_progress(pulse, fetched)
@@ -141,7 +147,7 @@ class BatchConsumer:
                 if fetched and self._pause_s:
                     await asyncio.sleep(self._pause_s)
         finally:
-            await consumer.stop()
+            await kafka.close(consumer)
 
     async def _poll(self, consumer: AIOKafkaConsumer, listener: "_SeekOnAssignment") -> bool:
         """Fold what there is; answers whether there was something."""
@@ -160,7 +166,9 @@ class BatchConsumer:
         self, consumer: AIOKafkaConsumer, listener: "_SeekOnAssignment"
     ) -> Mapping[TopicPartition, Sequence[Any]]:
         try:
-            return await consumer.getmany(timeout_ms=self._poll_ms, max_records=self._max_records)
+            # While the group is assigned anew, aiokafka waits for the assignment, not for its timeout.
+            async with kafka.within(self._patience_s, "a fetch"):
+                return await consumer.getmany(timeout_ms=self._poll_ms, max_records=self._max_records)
         except UnicodeDecodeError:
             listener.seek()  # what other partitions had given is lost with the failed call
             return {tp: await poison.narrow(consumer, tp, self._max_records) for tp in list(listener.sought())}
@@ -238,12 +246,15 @@ class BatchConsumer:
             pulse.felt()
         if await pulse.beats():
             self._progress.beat(self._name)
-        else:
-            self._progress.fail(self._name, "Kafka does not answer")
+            return
+        self._progress.fail(self._name, "Kafka does not answer")
+        if pulse.silent_s > self._patience_s:  # the cluster may well answer another consumer
+            raise TimeoutError(f"Kafka has not answered for {pulse.silent_s:.0f} s")
 
     async def _between_polls(self, consumer: AIOKafkaConsumer, listener: "_SeekOnAssignment") -> None:
         # aiokafka's positions, not ours: they also pass the markers that end transactions.
-        read = {tp: await consumer.position(tp) for tp in listener.sought()}
+        async with kafka.within(self._patience_s, "finding a position"):
+            read = {tp: await consumer.position(tp) for tp in listener.sought()}
         if self._tick:
             await self._tick({(tp.topic, tp.partition): _is_end(consumer.highwater(tp), at) for tp, at in read.items()})
         # For onlookers only: dashboards read the group's lag from Kafka.

@@ -16,7 +16,7 @@ from . import poison
 from .again import Backoff
 from .errors import Unavailable
 from .health import Progress
-from .kafka import IDLE_FETCH_MS, Connection, Pulse, partitions_of
+from .kafka import IDLE_FETCH_MS, PATIENCE_S, Connection, Pulse, close, partitions_of
 from .telemetry import STREAM_LAG, STREAM_RECORDS, get_logger
 from .transaction_output import BATCH_BYTES, Output, Placed
 
@@ -105,7 +105,7 @@ class Lane:
                 self._stream.trouble(self._tp.partition, error)
             finally:
                 self._stream.work.dropped(self._tp.partition)
-                await _close(producer)
+                await close(producer)
             await _sleep(self._stopping, backoff.pause())
 
     async def _open(self, producer: AIOKafkaProducer) -> None:
@@ -251,11 +251,16 @@ class TransactionalStream:
         log.warning("a lane opens again", topic=self.topic, partition=partition, error=repr(error)[:300])
 
     async def tell_progress(self, *, fetched: bool) -> None:
-        """The consumer was read; where it gave nothing, only a cluster that answers is progress."""
+        """The consumer was read; where it gave nothing, only a cluster that answers is progress.
+
+        Raises ConsumerBroken where it has not answered for long: it may well answer another consumer.
+        """
         if fetched or self._pulse is None or await self._pulse.beats():
             self.progress.beat(self.part)
-        else:
-            self.progress.fail(self.part, "Kafka does not answer")
+            return
+        self.progress.fail(self.part, "Kafka does not answer")
+        if self._pulse.silent_s > PATIENCE_S:
+            raise ConsumerBroken(f"Kafka has not answered for {self._pulse.silent_s:.0f} s")
 
     async def _live(self) -> None:
         consumer = AIOKafkaConsumer(
@@ -272,7 +277,7 @@ class TransactionalStream:
             await self._watch(consumer)
         finally:
             await self.release()
-            await _close(consumer)
+            await close(consumer)
 
     async def _learn_partitions(self, consumer: AIOKafkaConsumer) -> None:
         """Wait until the deployer has made every topic: a consumer that subscribes earlier looks again only minutes
@@ -326,14 +331,6 @@ class _Listener(ConsumerRebalanceListener):
 
     async def on_partitions_assigned(self, assigned: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         self._stream.take(self._consumer, assigned)
-
-
-async def _close(client: AIOKafkaConsumer | AIOKafkaProducer) -> None:
-    """A client of a broker that is away may never finish its farewell: it gets five seconds."""
-    try:
-        await asyncio.wait_for(client.stop(), 5)
-    except (KafkaError, OSError, TimeoutError, AssertionError) as error:
-        log.warning("a Kafka client did not close cleanly", error=repr(error)[:200])
 
 
 async def _sleep(stopping: asyncio.Event, seconds: float) -> None:

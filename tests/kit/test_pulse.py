@@ -1,7 +1,6 @@
 """Readiness tells of a Kafka that is away, though its clients wait for it in silence."""
 
 from collections.abc import Callable
-from typing import Any, cast
 from uuid import uuid4
 
 import pytest
@@ -18,33 +17,10 @@ from services.kit.settings import Settings
 from services.kit.stream import BatchConsumer, PartitionBatch
 from services.kit.testing import eventually, running
 
+from .network import Network
+
 ServiceDb = Callable[[Service], Database]
 ServiceSettings = Callable[[Service], Settings]
-
-
-class Network:
-    """The way of this process's clients to Kafka, which can be cut and mended."""
-
-    def __init__(self) -> None:
-        self._create: Callable[..., Any] = cast("Any", aiokafka_client).create_conn
-        self._connections: list[Any] = []
-        self._whole = True
-
-    async def connect(self, *args: Any, **options: Any) -> Any:
-        if not self._whole:
-            raise ConnectionRefusedError("the network is cut")
-        connection = await self._create(*args, **options)
-        self._connections.append(connection)
-        return connection
-
-    def cut(self) -> None:
-        self._whole = False
-        for connection in self._connections:
-            connection.close(reason=aiokafka_client.CloseReason.CONNECTION_BROKEN)
-        self._connections.clear()
-
-    def mend(self) -> None:
-        self._whole = True
 
 
 @pytest.fixture

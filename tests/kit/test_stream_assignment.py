@@ -72,7 +72,7 @@ class Rebalanced(Consumer):
 class Folding(BatchConsumer):
     """The poll alone: what would be folded is remembered."""
 
-    _poll_ms = _max_records = 1
+    _poll_ms = _max_records = _patience_s = 1
 
     def __init__(self) -> None:
         self.folded: list[TopicPartition] = []
