@@ -1,5 +1,6 @@
 """Windows that merge, effects with their intervals, and what follows from evidence."""
 
+from dataclasses import replace
 from math import log
 
 import numpy as np
@@ -234,6 +235,20 @@ def test_a_change_that_matters_raises_an_alarm_with_its_time_and_columns(
     assert abs(found[0].since_s - 10_000) <= 500
     assert names <= {effect.track.name.split()[0] for effect in found[0].effects}
     assert all(effect.beyond(0.1) for effect in found[0].effects)
+
+
+def test_effects_are_those_of_the_rows_since_the_change_however_many_came_before_it() -> None:
+    """A window of two partitions: one tells of the change, a large batch in the other was there before it."""
+    world = streams.World(np.random.default_rng(14))
+    watch, found, _ = watch_over(world.rows(3_000), Watch.start(REFERENCE), 0.0)
+    assert not found
+    changed = [world.rows(400), world.rows(1_600, "shift")]  # a row a second: the change comes at 3,400
+    one = streams.blocks(ONE, np.concatenate(changed), start_s=3_000.0)
+    batch = [replace(block, start_s=3_100.0) for block in streams.blocks(ONE, world.rows(20_000))]
+    watch, finding = watch.observe([*one, *batch], 3_000.0, BUDGET).judge(REFERENCE, 0.1)
+    assert finding and finding.kind == "alarm" and abs(finding.since_s - 3_400) <= 200
+    assert finding.rows == 5_000 - finding.since_s
+    assert finding.effects[0].track.name == "a" and 0.4 <= finding.effects[0].size <= 0.6
 
 
 def test_a_change_that_does_not_matter_becomes_a_note_and_watching_goes_on() -> None:

@@ -62,30 +62,38 @@ class Watch:
         if start_s <= self.last_s:
             return self
         watch = replace(self, last_s=start_s)
-        for block in blocks:
-            watch = watch._observe(block, log(budget_rows))
+        for place, block in enumerate(blocks):
+            watch = watch._observe(block, blocks[:place], log(budget_rows))
         return watch
 
-    def _observe(self, block: Block, threshold: float) -> "Watch":
+    def _observe(self, block: Block, before: Sequence[Block], threshold: float) -> "Watch":
+        """After one more block; `before` are those of the same window that were observed already."""
         if self.phase == "alarmed":
-            return replace(self, recent=block.counts if self.recent is None else self.recent + block.counts)
+            return replace(self, recent=self._recent_with(block))
         detector = self.detector.observe(block, learn=self.phase == "watching")
         evidence = detector.evidence()
         statistic = float(np.clip(evidence.statistic, 0.0, 1e4))
         if self.phase == "doubting":
             suspects = tuple(np.flatnonzero(evidence.by_track >= threshold).tolist())
-            assert self.recent is not None
-            recent = self.recent + block.counts
             together = tuple(sorted({*self.suspects, *suspects}))
+            recent = self._recent_with(block)
             return replace(self, detector=detector, statistic=statistic, suspects=together, recent=recent)
         if statistic < threshold:
             return replace(self, detector=detector, statistic=statistic)
         best = int(np.argmax(evidence.by_track))
         suspects = tuple(np.flatnonzero(evidence.by_track >= threshold).tolist()) or (best,)
+        since_s = float(evidence.since[best])
         return replace(
             self, phase="doubting", detector=detector, statistic=statistic, suspects=suspects,
-            since_s=float(evidence.since[best]), recent=block.counts,
+            since_s=since_s, recent=_counts_since(since_s, before, block),
         )  # fmt: skip
+
+    def _recent_with(self, block: Block) -> Array:
+        """`recent` with one more block of its window, unless that one is from before the change."""
+        if self.recent is None:
+            return block.counts
+        older = self.since_s is not None and block.start_s < self.since_s
+        return self.recent if older else self.recent + block.counts
 
     def remember(self, counts: Array) -> "Watch":
         """Add what was counted between the beginning of the change and the moment it showed."""
@@ -158,3 +166,12 @@ class Watch:
             -inf if state["last_s"] is None else state["last_s"], state["since_s"], tuple(state["suspects"]), recent,
             normal,
         )  # fmt: skip
+
+
+def _counts_since(since_s: float, before: Sequence[Block], block: Block) -> Array:
+    """Counts of the blocks of a window, up to the one that showed the change, whose rows all came since it began.
+
+    A window holds one partition's blocks after the other's, so what came before the change may stand behind it.
+    """
+    newer = [each for each in (*before, block) if each.start_s >= since_s]
+    return np.sum([each.counts for each in newer or [block]], axis=0)
