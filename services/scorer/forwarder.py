@@ -80,7 +80,7 @@ class Slot:
     def take(self) -> tuple[str, list[LogRecord], list[int]]:
         """Writer, records and numbers of the next piece; moves into the next segment where one is done."""
         assert self.reader is not None
-        self.listed = generation(self.folder)  # before listing: a segment that is begun meanwhile shows again
+        seen = generation(self.folder)  # before listing: a segment that is begun meanwhile shows again
         newer = [path for path in segments(self.folder) if path.name > self.reader.path.name]
         while True:
             parsed = self.reader.read(_PIECE)  # after looking for newer ones: what they seal is complete
@@ -89,6 +89,7 @@ class Slot:
             if parsed.consumed or not newer:
                 break
             self._next(newer.pop(0))
+        self.listed = 0 if newer else seen  # nothing is still while a later segment waits
         records = [LogRecord.from_spool(entry.payload) for entry in parsed.entries]
         return self.reader.writer, records, [entry.seq for entry in parsed.entries]
 

@@ -15,6 +15,7 @@ from .files import Watched, tell
 from .follower import Follower
 from .settings import ScorerSettings
 from .spool import Spool
+from .spool.writer import checkpoint
 
 _QUIET_S = 30.0
 _TELL_AGAIN_S = 10.0
@@ -58,6 +59,22 @@ async def tell_progress(run_folder: Path, process: str, progress: Progress) -> N
         await asyncio.sleep(1)
 
 
+class Backlog:
+    """Records that wait while the forwarder's place does not move, whatever the forwarder says of itself."""
+
+    def __init__(self, spool: Spool) -> None:
+        self._spool = spool
+        self._at, self._since = -1, 0.0
+
+    def delay(self) -> str:
+        """For how long nothing was forwarded of what waits, as far as it was asked; empty where the log gets on."""
+        at = checkpoint(self._spool.folder)[2]
+        if at >= self._spool.seq or at != self._at:
+            self._at, self._since = at, time.monotonic()
+        stood = time.monotonic() - self._since
+        return f"nothing was forwarded for {stood:.0f} s, and records wait" if stood > _QUIET_S else ""
+
+
 class Health:
     """A delayed log does not make a scorer unready: it answers as fast as ever until the spool is full."""
 
@@ -65,6 +82,7 @@ class Health:
         self._plane = plane
         self._follower = follower
         self._spool = spool
+        self._backlog = Backlog(spool)
         self._limit = settings.spool_bytes // settings.workers
         self._forwarder = Watched(settings.run_folder / "forwarder.json")
         self._children = Watched(settings.run_folder / "children.json")
@@ -98,6 +116,8 @@ class Health:
             found["forwarder"] = "has not been heard of"
         elif self._said["failing"]:
             found["forwarder"] = self._said["failing"]
+        elif reason := self._backlog.delay():
+            found["log"] = reason
         return found
 
     def _models(self) -> dict[str, str]:

@@ -4,6 +4,7 @@ import errno
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import orjson
@@ -12,7 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.kit.errors import Unavailable
+from services.scorer import health
 from services.scorer.forwarder import Slot
+from services.scorer.health import Backlog
 from services.scorer.logrecord import LogRecord
 from services.scorer.spool import Spool, SpoolFull, parse, segments
 from services.scorer.spool import segment as segment_module
@@ -350,4 +353,37 @@ def test_a_slot_is_still_only_while_nothing_was_written_since_everything_was_tak
             if numbers or slot.finished:
                 slot.acknowledged(max([slot.seq, *numbers]))
         assert seen == number + 1
+    spool.close()
+
+
+def test_a_slot_is_not_still_while_a_later_segment_waits(tmp_path: Path) -> None:
+    """A killed worker's tail and its successor's segment, or a segment that was begun between two looks."""
+    folder = tmp_path / "0"
+    record = LogRecord("id", b"{", b"{}", b"{}", "story", "parent").to_spool()
+    spool = opened(folder)
+    spool.append(record)
+    spool.close()
+    successor = opened(folder)
+    successor.append(record)
+    slot = Slot(folder)
+    seen = 0
+    assert slot.open()
+    while not slot.still():
+        _, records, numbers = slot.take()
+        seen += len(records)
+        slot.acknowledged(max([slot.seq, *numbers]))
+    assert seen == 2
+    successor.close()
+
+
+def test_records_that_nobody_forwards_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spool = opened(tmp_path)
+    backlog = Backlog(spool)
+    monkeypatch.setattr(health, "_QUIET_S", 0.05)
+    assert backlog.delay() == ""
+    spool.append(RECORD)
+    time.sleep(0.1)
+    assert "records wait" in backlog.delay()
+    assert forward(tmp_path) == 1
+    assert backlog.delay() == ""
     spool.close()

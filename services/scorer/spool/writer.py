@@ -73,6 +73,11 @@ class Spool:
         self._look()
 
     @property
+    def folder(self) -> Path:
+        """The slot's folder."""
+        return self._folder
+
+    @property
     def seq(self) -> int:
         """The last number that was given."""
         return self._seq
