@@ -311,9 +311,7 @@ async def met(session: AsyncSession, limit: int) -> list[Known]:
     """
     return [
         Known(
-            Report(r.inference_id, r.row, r.label, r.value, r.reported_by,
-                   None if r.units is None else frozenset(r.units), r.partition, r.offset),
-            r.unit, r.endpoint, r.rows, r.file, r.reported_at,
+            _said(r), r.unit, r.endpoint, r.rows, r.file, r.reported_at,
         )
         for r in await session.execute(text(select), {"limit": limit})
     ]  # fmt: skip
@@ -347,7 +345,12 @@ async def expired(session: AsyncSession, patience: timedelta, limit: int = 1_000
         RETURNING *
     """
     rows = await session.execute(text(take), {"patience": patience, "limit": limit})
-    return [Report(r.inference_id, r.row, r.label, r.value, r.reported_by, None, r.partition, r.offset) for r in rows]
+    return [_said(r) for r in rows]
+
+
+def _said(r: Any) -> Report:
+    units = None if r.units is None else frozenset(r.units)
+    return Report(r.inference_id, r.row, r.label, r.value, r.reported_by, units, r.partition, r.offset)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from contracts import OutcomeReported
 from services.kit.errors import Invalid
 from services.recorder.domain.layout import SCHEMA, Body, Head, file_name, folder, table
-from services.recorder.domain.outcomes import Known, Report, checked
+from services.recorder.domain.outcomes import Known, Report, checked, units_of
 from services.recorder.files import Files, Lost
 
 AT = datetime(2026, 3, 2, 23, 30, tzinfo=UTC)
@@ -108,3 +108,14 @@ def test_a_file_that_is_not_there_or_damaged_is_lost_and_one_that_may_not_be_rea
     (tmp_path / path).mkdir()
     with pytest.raises(IsADirectoryError):
         files.read(path)
+
+
+@pytest.mark.parametrize(("said", "stands_for"), [(None, {"retail", "cards"}), ("cards", {"cards"})])
+def test_an_outcome_over_the_topic_stands_for_the_unit_that_it_names(said: str | None, stands_for: set[str]) -> None:
+    assert units_of(said, frozenset({"retail", "cards"})) == stands_for
+
+
+@pytest.mark.parametrize("said", ["wealth", "", "*"])
+def test_an_outcome_over_the_topic_names_no_unit_that_may_not_write_it(said: str) -> None:
+    with pytest.raises(Invalid, match="ce_unit"):
+        units_of(said, frozenset({"retail", "cards"}))

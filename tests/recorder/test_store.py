@@ -201,7 +201,7 @@ async def _somebody_waits(db: Database) -> bool:
 
 async def test_the_join_is_woken_by_outcomes_that_it_can_see(service_db: Databases, tmp_path: Path) -> None:
     db = service_db("recorder")
-    joining = Joining(db, Files(tmp_path), Schemas(db), Burial(Settings(home=tmp_path), "recorder"))
+    joining = Joining(db, Files(tmp_path), Schemas(db), Burial(Settings(home=tmp_path), "recorder"), frozenset())
     record = Record(0, 0, b"one", OutcomeReported(inference_id="one", label=1.0).to_json(), ())
     async with db.transaction() as tx:
         await joining.fold(tx, PartitionBatch("outcome.reported", 0, 0, 1, 1, [record]))

@@ -16,7 +16,7 @@ _TEXT_AT_MOST = 200
 
 @dataclass(frozen=True)
 class Report:
-    """One outcome as somebody reported it, and in which units that somebody is at home (None: over the open topic)."""
+    """One outcome as somebody reported it, and in which units that somebody is at home."""
 
     inference_id: str
     row: int
@@ -40,6 +40,21 @@ class Report:
     def may_concern(self, unit: str) -> bool:
         """Whether the one who reported it is at home where the inference was made."""
         return self.units is None or "*" in self.units or unit in self.units
+
+
+def units_of(said: str | None, topic_units: frozenset[str]) -> frozenset[str]:
+    """The units for which an outcome over the topic stands: those that may write it, or the one that it names.
+
+    Kafka tells a consumer no principal, so that the right to write the topic is all that is proven. Raises Invalid
+    where it names a unit that has no such right.
+    """
+    if said is None:
+        return topic_units
+    if said not in topic_units and "*" not in topic_units:
+        raise Invalid(
+            f"ce_unit: {said[:80]!r} reports no outcomes over the topic; POST /v1/outcomes takes them", "ce_unit"
+        )
+    return frozenset({said})
 
 
 def checked(event: OutcomeReported) -> OutcomeReported:
