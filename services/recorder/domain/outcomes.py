@@ -1,6 +1,6 @@
 """What became true of a decided row: which reports stand."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from math import isfinite
 from uuid import NAMESPACE_URL, uuid5
@@ -36,6 +36,13 @@ class Report:
     def says_as(self, other: "Report") -> bool:
         """Whether both say the same of a row, whoever says it."""
         return (self.label, self.value) == (other.label, other.value)
+
+    def after(self, before: "Report") -> "Report":
+        """With the part that this one leaves out as it was said before, by somebody of the same units."""
+        if self.units != before.units:
+            return self
+        label = before.label if self.label is None else self.label
+        return replace(self, label=label, value=before.value if self.value is None else self.value)
 
     def may_concern(self, unit: str) -> bool:
         """Whether the one who reported it is at home where the inference was made."""
