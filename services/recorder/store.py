@@ -326,6 +326,12 @@ async def met(session: AsyncSession, limit: int) -> list[Known]:
     ]  # fmt: skip
 
 
+async def sizes(session: AsyncSession, ids: Sequence[str]) -> dict[str, tuple[str, int]]:
+    """Unit and number of rows of the inferences that are recorded."""
+    select = "SELECT inference_id, unit, rows FROM decision WHERE inference_id = ANY (CAST(:ids AS text[]))"
+    return {r.inference_id: (r.unit, r.rows) for r in await session.execute(text(select), {"ids": list(ids)})}
+
+
 async def settle(session: AsyncSession, known: Sequence[Known], refusals: Sequence[str | None], at: datetime) -> None:
     """Observed outcomes get their inference's unit and endpoint; refused ones their reason."""
     update = """

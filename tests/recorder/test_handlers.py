@@ -372,6 +372,11 @@ async def test_nobody_reports_outcomes_for_another_units_decisions(
         invalid = {"outcomes": [{"inference_id": "a", "label": 1.0}, {"inference_id": "b"}]}
         refused = await client.ask("POST", "/v1/outcomes", json=invalid)
         assert refused.status_code == 422 and refused.json()["field"] == "outcomes.1.label"
+        beyond = {"outcomes": [own, own | {"row": 50}]}
+        refused = await client.ask("POST", "/v1/outcomes", json=beyond)
+        assert refused.status_code == 422 and refused.json()["field"] == "outcomes.1.row"
+        silent = await client.ask("POST", "/v1/outcomes", "other-unit", json={"outcomes": [own | {"row": 50}]})
+        assert silent.status_code == 202, "it is not told how many rows another unit's inference has"
 
 
 async def test_a_snapshot_holds_the_models_columns_and_the_labels_that_are_known(

@@ -1,5 +1,6 @@
 """What became true of a decided row: which reports stand."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from math import isfinite
@@ -82,6 +83,15 @@ def checked(event: OutcomeReported) -> OutcomeReported:
         if isinstance(number, float) and not isfinite(number):
             raise Invalid(f"{name}: it is not a finite number", name)
     return event
+
+
+def within(rows: Mapping[str, int], events: Sequence[OutcomeReported]) -> None:
+    """Raises Invalid naming the first outcome whose row its inference, by its number of rows, does not have."""
+    for place, event in enumerate(events):
+        if (count := rows.get(event.inference_id)) is not None and event.row >= count:
+            raise Invalid(
+                f"outcomes.{place}.row: the inference has {count} rows, counted from 0", f"outcomes.{place}.row"
+            )
 
 
 @dataclass(frozen=True)

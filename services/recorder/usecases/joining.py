@@ -24,7 +24,7 @@ from services.kit.producer import Outgoing, Producer
 from services.kit.stream import PartitionBatch, Record
 
 from .. import metrics, store
-from ..domain.outcomes import Known, Report, checked, units_of
+from ..domain.outcomes import Known, Report, checked, units_of, within
 from ..files import Files, Lost
 from .schemas import Schemas
 
@@ -76,13 +76,18 @@ class Joining:
         tx.then.append(self.reported.set)
 
     async def report(self, caller: Caller, events: Sequence[OutcomeReported]) -> int:
-        """Keep outcomes that a caller gives; all of them or, where one is invalid, none. Answers how many are new."""
+        """Keep outcomes that a caller gives; all of them or, where one is invalid, none. Answers how many are new.
+
+        A row that an inference of the caller's units does not have is invalid; of other inferences nothing is told.
+        """
         for place, event in enumerate(events):
             try:
                 checked(event)
             except Invalid as reason:
                 raise Invalid(f"outcomes.{place}.{reason.message}", f"outcomes.{place}.{reason.field}") from None
         async with self._db.transaction(unit="*") as tx:
+            known = await store.sizes(tx.session, list({event.inference_id for event in events}))
+            within({id: rows for id, (unit, rows) in known.items() if caller.sees(unit)}, events)
             reports = [Report(e.inference_id, e.row, e.label, e.value, caller.actor, caller.units) for e in events]
             new = await self._keep(tx, reports)
             unit = next(iter(caller.units)) if len(caller.units) == 1 else None
