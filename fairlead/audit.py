@@ -14,14 +14,17 @@ from typing import Any, Literal
 
 import orjson
 
-Kind = Literal["altered", "dropped", "reordered", "inserted", "gap", "cut", "forged", "restored", "unreadable"]
+Kind = Literal[
+    "altered", "dropped", "reordered", "inserted", "gap", "cut", "forged", "restored", "unreadable", "unsealed"
+]
 
 Check = Callable[[bytes, bytes], bool]
 """Whether a signature fits some bytes."""
 
 _NEEDED = "checking signatures takes the package cryptography: pip install 'fairlead[audit]'"
 _GENESIS = hashlib.sha256(b"fairlead ledger 1").digest()
-_KEY_OWNER = "governor-"
+_SEALER = "governor"
+_KEY_OWNER = f"{_SEALER}-"
 _UNSIGNED = frozenset({"signature", "from", "leaves"})
 
 
@@ -55,6 +58,12 @@ class Report:
         return not self.findings
 
     @property
+    def tail(self) -> str:
+        """What to add of the newest records, which wait for their checkpoint; empty where none does."""
+        left = self.records - self.sealed_to
+        return f"; the newest {left} not sealed yet" if left > 0 else ""
+
+    @property
     def first(self) -> Finding | None:
         """The finding that comes first in the ledger; None where there is none."""
         return min(self.findings, key=lambda finding: finding.position, default=None)
@@ -67,6 +76,8 @@ class _Record:
     content: bytes
     service: str
     number: int
+    seal: int | None
+    """The position of the checkpoint of which this record tells."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +107,7 @@ def verify(
     findings += _chain(rows)
     findings += _numbers(rows)
     findings += _against_heads(rows, seals, len(sealed_leaves))
+    findings += _unsealed(rows, seals)
     return Report(len(rows), len(given), max((s.position for s in seals), default=0), tuple(findings))
 
 
@@ -105,10 +117,21 @@ def _read(records: Iterable[Mapping[str, Any]]) -> tuple[list[_Record], list[Fin
         try:
             content = line["record"].encode()
             told = orjson.loads(content)
-            rows.append(_Record(line["position"], line["hash"], content, told["service"], told["number"]))
+            rows.append(
+                _Record(line["position"], line["hash"], content, told["service"], told["number"], _seal_told(told))
+            )
         except (KeyError, TypeError, AttributeError, ValueError):
             return rows, [Finding(place, "unreadable", f"record {place} cannot be read")]
     return rows, []
+
+
+def _seal_told(told: Mapping[str, Any]) -> int | None:
+    if told["service"] != _SEALER or told.get("action") != "audit.sealed":
+        return None
+    position = told["detail"]["position"]
+    if not isinstance(position, int):
+        raise TypeError("a checkpoint's position is a number")
+    return position
 
 
 def _trusted(
@@ -255,6 +278,19 @@ def _against_heads(rows: Sequence[_Record], seals: Sequence[_Seal], listed: int)
     return []
 
 
+def _unsealed(rows: Sequence[_Record], seals: Sequence[_Seal]) -> list[Finding]:
+    """The ledger names its own checkpoints: one that is named and not given was taken away, or is no valid one."""
+    if rows and not seals:
+        return [Finding(1, "unsealed", f"no valid checkpoint covers any of the {len(rows)} records")]
+    given = {seal.position for seal in seals}
+    for row in rows:
+        if row.seal is not None and row.seal not in given:
+            start = max((position for position in given if position < row.seal), default=0)
+            message = f"record {row.position} tells of a checkpoint at {row.seal}, and no valid one is given"
+            return [Finding(start + 1, "unsealed", message)]
+    return []
+
+
 def _leaf(content: bytes) -> str:
     return hashlib.sha256(b"\x00" + content).hexdigest()
 
@@ -279,15 +315,18 @@ def lines(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def keys_in(folder: Path) -> dict[str, bytes]:
-    """The governor's public keys (PEM files named by key id), old ones included."""
+    """The governor's public keys (PEM files named by key id), old ones included. Raises CannotVerify for none."""
     try:
         from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
     except ModuleNotFoundError:
         raise CannotVerify(_NEEDED) from None
-    return {
+    keys = {
         path.stem: load_pem_public_key(path.read_bytes()).public_bytes(Encoding.Raw, PublicFormat.Raw)
         for path in sorted(folder.glob(f"{_KEY_OWNER}*.pem"))
     }
+    if not keys:
+        raise CannotVerify(f"no keys in {folder}: it takes the governor's public keys, {_KEY_OWNER}<id>.pem")
+    return keys
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -304,7 +343,10 @@ def main(arguments: Sequence[str]) -> int:
     if report.first:
         print(f"NOT as sealed, from record {report.first.position}: {report.first.message}")
         return 1
-    print(f"{report.records} records as sealed, {report.sealed_to} under {report.checkpoints} checkpoints")
+    if not report.records:
+        print("cannot verify: there are no records", file=sys.stderr)
+        return 2
+    print(f"{report.records} records as sealed, {report.sealed_to} under {report.checkpoints} checkpoints{report.tail}")
     return 0
 
 

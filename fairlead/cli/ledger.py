@@ -97,5 +97,5 @@ def _report(report: audit.Report) -> None:
         return
     out.print(
         f"[green]{report.records} records are as sealed[/green], {report.sealed_to} of them under "
-        f"{report.checkpoints} signed checkpoints."
+        f"{report.checkpoints} signed checkpoints{report.tail}."
     )

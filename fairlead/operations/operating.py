@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
+import orjson
+
 from ..answers import DeadLetter, Page, Platform, TopicState, Verification
 from ..flows import Document, part, read, send, text
 from ..wire import Flow, Request, operation
@@ -56,10 +58,12 @@ class Operating:
     @operation
     def export_audit(self) -> Flow[tuple[bytes, bytes]]:
         """The whole ledger and its checkpoints as JSON Lines, for `fairlead.audit` to verify offline."""
-        # Checkpoints first: one that is made meanwhile would seal records that were not exported.
-        checkpoints = yield Request("GET", "/v1/audit/checkpoints")
-        records = yield Request("GET", "/v1/audit/export", timeout_s=_EXPORT_TIMEOUT_S)
-        return records.content, checkpoints.content
+        # Before the records: a later checkpoint would seal some that were not exported. And again after them:
+        # they may tell of checkpoints that were made meanwhile.
+        before = (yield Request("GET", "/v1/audit/checkpoints")).content
+        records = (yield Request("GET", "/v1/audit/export", timeout_s=_EXPORT_TIMEOUT_S)).content
+        after = (yield Request("GET", "/v1/audit/checkpoints")).content
+        return records, before + _made_meanwhile(before, after, upto=records.count(b"\n"))
 
     @operation
     def alerts(self, state: str | None = "open", *, limit: int | None = None) -> Flow[Page[Document]]:
@@ -90,3 +94,10 @@ class Operating:
     def status(self) -> Flow[Platform]:
         """Who is where, and who is ready."""
         return (yield from read(Platform, "/v1/platform"))
+
+
+def _made_meanwhile(before: bytes, after: bytes, upto: int) -> bytes:
+    """The checkpoints that only the later copy of the file has, as far as they seal nothing but exported records."""
+    continues = after.startswith(before) and (not before or before.endswith(b"\n"))
+    whole = [line for line in after[len(before) :].splitlines(keepends=True) if line.endswith(b"\n")]
+    return b"".join(line for line in whole if continues and orjson.loads(line)["position"] <= upto)

@@ -36,7 +36,7 @@ from contracts import EVENTS, Topic
 from . import properties
 from .deadletters import LARGEST_LETTER
 from .errors import Conflict, Refusal, Unavailable
-from .rights import DEAD_LETTERS_KEPT, PRINCIPALS, Right, all_rights
+from .rights import DEAD_LETTERS_KEPT, PRINCIPALS, Right, all_rights, withdrawn_rights
 
 _REQUEST_S = 30.0
 _ALREADY_THERE = KafkaError.TOPIC_ALREADY_EXISTS
@@ -312,6 +312,7 @@ def provision(properties: Properties, passwords: Mapping[str, str], within_s: fl
         ensure_users(admin, mechanism, passwords)
     made = ensure_topics(admin, contract_topics())
     ensure_acls(admin, all_rights())
+    delete_acls(admin, withdrawn_rights())
     return made
 
 

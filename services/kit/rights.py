@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
 
-from contracts import EVENTS, HEARS, SAYS, SERVICES, Service, Topic
+from contracts import EVENTS, HEARS, SAYS, SERVICES, OutcomeReported, Service, Topic
 
 DEAD_LETTERS_KEPT = timedelta(days=30)
 OUTSIDERS = ("operator", "application", "other-unit")
@@ -68,12 +68,25 @@ def deployer_rights() -> Iterator[Right]:
 
 def outsider_rights(principal: str) -> Iterator[Right]:
     """Outsiders write the open topics; what an endpoint answers is opened to them by the deployer."""
+    withdrawn = set(withdrawn_rights())
     for event in EVENTS:
+        right = _topic(principal, "write", event.topic)
+        if right in withdrawn:
+            continue
         if event.topic.open and (not event.topic.per_endpoint or principal == "operator"):
-            yield _topic(principal, "write", event.topic)
+            yield right
     yield Right(principal, "read", "group", principal, prefix=True)
     yield Right(principal, "write", "transactional_id", principal, prefix=True)
     yield Right(principal, "describe", "transactional_id", principal, prefix=True)
+
+
+def withdrawn_rights() -> Iterator[Right]:
+    """What another business unit's applications may not do, nor keep from an earlier release.
+
+    One topic of outcomes serves all, and Kafka tells its reader no principal: whoever may write it could change what
+    another unit knows as the truth. They report over HTTP, where the token says who they are.
+    """
+    yield _topic("other-unit", "write", OutcomeReported.topic)
 
 
 def operator_rights() -> Iterator[Right]:

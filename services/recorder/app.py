@@ -29,7 +29,7 @@ def build(settings: RecorderSettings) -> Parts:
     objects, files, progress = Objects(settings), Files(settings.inferences), Progress()
     schemas, burial = Schemas(db), Burial(settings, "recorder")
     recording = Recording(db, files, schemas, Payloads(objects, settings.home / "run" / "recorder"), burial)
-    joining = Joining(db, files, schemas, burial)
+    joining = Joining(db, files, schemas, burial, settings.outcome_units)
     return Parts(
         service="recorder",
         settings=settings,

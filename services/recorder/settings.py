@@ -18,6 +18,8 @@ class RecorderSettings(Settings):
     """Decisions and their files older than this are removed."""
     patience_days: int = Field(default=30, ge=1)
     """An outcome waits so long for its inference."""
+    outcome_units: frozenset[str] = frozenset({"retail"})
+    """Business units whose applications Kafka lets write `outcome.reported`: an outcome over the topic is for these."""
     snapshot_rows: int = Field(default=500_000, ge=1)
     """A snapshot holds the newest so many rows."""
 

@@ -230,7 +230,15 @@ async def decisions(
 
 # Outcomes
 
-_REPORT = text("""
+# A report of one part keeps the other part of what stands. While nothing stands, only of the same units' word: what
+# somebody else says of an inference that has not come yet is not mixed into it.
+_KEEPS = "(known.unit <> '*' OR (known.state = 'waiting' AND known.units IS NOT DISTINCT FROM {new}.units))"
+_SAYS = (
+    f"CASE WHEN {_KEEPS} THEN COALESCE({{new}}.label, known.label) ELSE {{new}}.label END, "
+    f"CASE WHEN {_KEEPS} THEN COALESCE({{new}}.value, known.value) ELSE {{new}}.value END"
+)
+
+_REPORT = text(f"""
     WITH given AS (
         SELECT inference_id, "row", label, value, reported_by, partition, "offset",
                CASE WHEN units IS NOT NULL THEN ARRAY(SELECT jsonb_array_elements_text(units)) END AS units
@@ -242,16 +250,16 @@ _REPORT = text("""
         SELECT inference_id, "row", label, value, units, reported_by, 'waiting', partition, "offset" FROM given
         -- In one order for all writers: two that report the same rows would wait for each other.
         ORDER BY inference_id, "row"
-        ON CONFLICT (inference_id, "row") DO UPDATE SET label = excluded.label, value = excluded.value,
-            units = excluded.units, reported_by = excluded.reported_by, state = 'waiting', unit = '*', reason = NULL,
+        ON CONFLICT (inference_id, "row") DO UPDATE SET (label, value) = ROW({_SAYS.format(new="excluded")}),
+            units = excluded.units, reported_by = excluded.reported_by, state = 'waiting', reason = NULL,
             partition = excluded.partition, "offset" = excluded."offset", reported_at = now()
-        WHERE (known.label, known.value) IS DISTINCT FROM (excluded.label, excluded.value)
+        WHERE (known.label, known.value) IS DISTINCT FROM ({_SAYS.format(new="excluded")})
             AND (known.unit = '*' OR excluded.units IS NULL OR excluded.units && ARRAY['*', known.unit])
         RETURNING 1
     )
     SELECT (SELECT count(*) FROM kept) AS new,
            (SELECT count(*) FROM given JOIN outcome AS known USING (inference_id, "row")
-            WHERE (known.label, known.value) IS NOT DISTINCT FROM (given.label, given.value)) AS repeated
+            WHERE (known.label, known.value) IS NOT DISTINCT FROM ({_SAYS.format(new="given")})) AS repeated
 """)
 
 
@@ -267,15 +275,16 @@ class Kept:
 
 
 async def report(session: AsyncSession, reports: Sequence[Report]) -> Kept:
-    """Keep outcomes until they meet their inferences. Of one row the last counts."""
+    """Keep outcomes until they meet their inferences. Of a row the last label and the last value count."""
     last: dict[tuple[str, int], Report] = {}
     repeated = 0
     for each in reports:
         before = last.get((each.inference_id, each.row))
-        if before and before.says_as(each):
+        after = each.after(before) if before else each
+        if before and before.says_as(after):
             repeated += 1
         else:
-            last[each.inference_id, each.row] = each
+            last[each.inference_id, each.row] = after
     if not last:
         return Kept(0, repeated, 0)
     row = (await session.execute(_REPORT, {"reports": _json(last.values())})).one()
@@ -311,12 +320,16 @@ async def met(session: AsyncSession, limit: int) -> list[Known]:
     """
     return [
         Known(
-            Report(r.inference_id, r.row, r.label, r.value, r.reported_by,
-                   None if r.units is None else frozenset(r.units), r.partition, r.offset),
-            r.unit, r.endpoint, r.rows, r.file, r.reported_at,
+            _said(r), r.unit, r.endpoint, r.rows, r.file, r.reported_at,
         )
         for r in await session.execute(text(select), {"limit": limit})
     ]  # fmt: skip
+
+
+async def sizes(session: AsyncSession, ids: Sequence[str]) -> dict[str, tuple[str, int]]:
+    """Unit and number of rows of the inferences that are recorded."""
+    select = "SELECT inference_id, unit, rows FROM decision WHERE inference_id = ANY (CAST(:ids AS text[]))"
+    return {r.inference_id: (r.unit, r.rows) for r in await session.execute(text(select), {"ids": list(ids)})}
 
 
 async def settle(session: AsyncSession, known: Sequence[Known], refusals: Sequence[str | None], at: datetime) -> None:
@@ -347,7 +360,12 @@ async def expired(session: AsyncSession, patience: timedelta, limit: int = 1_000
         RETURNING *
     """
     rows = await session.execute(text(take), {"patience": patience, "limit": limit})
-    return [Report(r.inference_id, r.row, r.label, r.value, r.reported_by, None, r.partition, r.offset) for r in rows]
+    return [_said(r) for r in rows]
+
+
+def _said(r: Any) -> Report:
+    units = None if r.units is None else frozenset(r.units)
+    return Report(r.inference_id, r.row, r.label, r.value, r.reported_by, units, r.partition, r.offset)
 
 
 @dataclass(frozen=True)

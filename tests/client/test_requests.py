@@ -325,3 +325,10 @@ def test_names_cannot_leave_their_place_in_the_path() -> None:
 
     client(note).show("../approvals?x=1")
     assert sent == [b"/v1/models/..%2Fapprovals%3Fx%3D1"]
+
+
+def test_an_exported_ledger_comes_with_the_checkpoints_that_it_tells_of_and_no_later_ones() -> None:
+    lines = [b'{"position": %d}\n' % position for position in (1, 2, 5)]
+    files = [httpx.Response(200, content=b"".join(lines[:1])), httpx.Response(200, content=b"".join(lines) + b"{")]
+    asked = Asked(v1__audit__checkpoints=files, v1__audit__export=httpx.Response(200, content=b"{}\n{}\n{}\n"))
+    assert client(asked).export_audit() == (b"{}\n{}\n{}\n", b"".join(lines[:2]))

@@ -35,11 +35,11 @@ class Books:
         return audit.verify(self.records, self.checkpoints, keys)
 
 
-def content(service: str, number: int, action: str = "x") -> bytes:
+def content(service: str, number: int, action: str = "x", **detail: int) -> bytes:
     return canonical({
         "service": service, "number": number, "action": action, "subject": "credit", "actor": "engineer",
         "unit": "retail", "at": "2026-03-01T12:00:00Z", "correlation_id": "story", "event_id": None,
-        "detail": {"n": number},
+        "detail": detail or {"n": number},
     })  # fmt: skip
 
 
@@ -193,6 +193,21 @@ def test_no_part_of_a_checkpoint_can_be_changed(field: str) -> None:
     assert not held.report().ok
 
 
+@pytest.mark.parametrize("leaves", [True, False])
+def test_checkpoints_that_the_ledger_names_and_nobody_gives_are_told(leaves: bool) -> None:
+    told = [content("catalog", 1), content("governor", 1, "audit.sealed", position=1), content("catalog", 2),
+            content("governor", 2, "audit.sealed", position=3), content("catalog", 3)]  # fmt: skip
+    records = exported(told)
+    held = Books(records, [sealed(records, start, end) for start, end in ((0, 1), (1, 3), (3, 4))])
+    if not leaves:
+        held.checkpoints = [{k: v for k, v in c.items() if k not in ("from", "leaves")} for c in held.checkpoints]
+    assert held.report().ok and held.report().tail == "; the newest 1 not sealed yet"
+    del held.checkpoints[2]
+    assert held.report().ok, "nothing tells of the newest one yet"
+    del held.checkpoints[1]
+    assert first(held.report()) == (2, "unsealed")
+
+
 def test_a_restored_old_copy_is_told_by_the_later_checkpoint() -> None:
     old, new = books(rows=5), books(rows=12)
     assert first(Books(old.records, new.checkpoints).report()) == (6, "cut")
@@ -258,3 +273,12 @@ def test_it_runs_by_itself_and_its_exit_code_says_what_it_found(tmp_path: Path) 
     bad = run()
     assert bad.returncode == 1
     assert "from record 4" in bad.stdout
+    held = books()
+    del held.checkpoints[2]
+    assert run().stdout.strip() == "12 records as sealed, 10 under 2 checkpoints; the newest 2 not sealed yet"
+    held.checkpoints = []
+    assert (nothing := run()).returncode == 1 and "no valid checkpoint" in nothing.stdout
+    held.records = []
+    assert run().returncode == 2
+    (paths[2] / f"{_NAME}.pem").unlink()
+    assert (keyless := run()).returncode == 2 and "no keys in" in keyless.stderr

@@ -1,5 +1,6 @@
 """The layout of the files, and which outcomes stand."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -13,10 +14,11 @@ from hypothesis import strategies as st
 from contracts import OutcomeReported
 from services.kit.errors import Invalid
 from services.recorder.domain.layout import SCHEMA, Body, Head, file_name, folder, table
-from services.recorder.domain.outcomes import Known, Report, checked
+from services.recorder.domain.outcomes import Known, Report, checked, units_of
 from services.recorder.files import Files, Lost
 
 AT = datetime(2026, 3, 2, 23, 30, tzinfo=UTC)
+UNITS = frozenset({"retail"})
 
 
 def head(id: str = "one", rows: int = 1) -> Head:
@@ -108,3 +110,21 @@ def test_a_file_that_is_not_there_or_damaged_is_lost_and_one_that_may_not_be_rea
     (tmp_path / path).mkdir()
     with pytest.raises(IsADirectoryError):
         files.read(path)
+
+
+def test_a_report_of_one_part_keeps_the_other_and_a_later_part_replaces() -> None:
+    label, value = Report("a", 0, 1.0, None, "x", UNITS), Report("a", 0, None, 2.5, "y", UNITS)
+    assert (value.after(label).label, value.after(label).value) == (1.0, 2.5) and value.after(label).reported_by == "y"
+    assert replace(label, label=0.0).after(value.after(label)).label == 0.0
+    assert replace(value, units=frozenset({"wealth"})).after(label).label is None
+
+
+@pytest.mark.parametrize(("said", "stands_for"), [(None, {"retail", "cards"}), ("cards", {"cards"})])
+def test_an_outcome_over_the_topic_stands_for_the_unit_that_it_names(said: str | None, stands_for: set[str]) -> None:
+    assert units_of(said, frozenset({"retail", "cards"})) == stands_for
+
+
+@pytest.mark.parametrize("said", ["wealth", "", "*"])
+def test_an_outcome_over_the_topic_names_no_unit_that_may_not_write_it(said: str) -> None:
+    with pytest.raises(Invalid, match="ce_unit"):
+        units_of(said, frozenset({"retail", "cards"}))

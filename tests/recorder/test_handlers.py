@@ -86,10 +86,11 @@ async def found(client: Client, id: str, who: str = "engineer") -> dict[str, Any
     return answer.json() if answer.status_code == 200 else None
 
 
-async def report(settings: Settings, *outcomes: dict[str, Any] | bytes, key: str = "key") -> None:
+async def report(settings: Settings, *outcomes: dict[str, Any] | bytes, key: str = "key", unit: str = "") -> None:
     values = [outcome if isinstance(outcome, bytes) else orjson.dumps(outcome) for outcome in outcomes]
+    about = [("ce_unit", unit.encode())] if unit else []
     async with Producer(settings) as producer:
-        await producer.send_all([(OutcomeReported.topic.name, key.encode(), value, []) for value in values])
+        await producer.send_all([(OutcomeReported.topic.name, key.encode(), value, about) for value in values])
 
 
 def records(endpoint: str, count: int, rows: int = 1, **options: Any) -> list[dict[str, Any]]:
@@ -321,6 +322,31 @@ async def test_a_lost_file_costs_its_own_outcomes_and_a_replay_joins_them_once_i
         assert await eventually(lambda: followed(ids[0]), within=15)
 
 
+async def test_over_the_topic_outcomes_are_those_of_the_units_that_may_write_it(
+    recorder_settings: RecorderSettings, speaker: Speaker, application: Settings
+) -> None:
+    endpoint, elsewhere = await served(speaker), await served(speaker, unit="wealth")
+    (said,), (theirs,) = records(endpoint, 1), records(elsewhere, 1, unit="wealth")
+    ids = [said["inference_id"], theirs["inference_id"]]
+    async with running(recorder_settings) as client:
+        await say_logged(speaker("scorer"), [said])
+        await say_logged(speaker("scorer"), [theirs])
+        assert await eventually(lambda: found(client, ids[1], "other-unit"), within=30)
+        await report(application, {"inference_id": ids[0], "label": 0.0}, key=ids[0], unit="wealth")
+        await report(application, {"inference_id": ids[1], "label": 0.0}, key=ids[1])
+        await report(application, {"inference_id": ids[0], "label": 1.0}, key=ids[0], unit="retail")
+
+        async def letters() -> list[Any] | None:
+            told = await buried(recorder_settings, "recorder", "outcome.reported", ids)
+            return told if len(told) == 2 else None
+
+        told = [each.record.header("__connect.errors.exception.message") for each in await eventually(letters, 30)]
+        assert any("ce_unit" in reason for reason in told) and any("no such inference" in reason for reason in told)
+        own, foreign = await found(client, ids[0]), await found(client, ids[1], "other-unit")
+        assert own and [outcome["label"] for outcome in own["outcomes"]] == [1.0]
+        assert foreign and not foreign["outcomes"]
+
+
 async def test_nobody_reports_outcomes_for_another_units_decisions(
     recorder_settings: RecorderSettings, speaker: Speaker
 ) -> None:
@@ -346,6 +372,11 @@ async def test_nobody_reports_outcomes_for_another_units_decisions(
         invalid = {"outcomes": [{"inference_id": "a", "label": 1.0}, {"inference_id": "b"}]}
         refused = await client.ask("POST", "/v1/outcomes", json=invalid)
         assert refused.status_code == 422 and refused.json()["field"] == "outcomes.1.label"
+        beyond = {"outcomes": [own, own | {"row": 50}]}
+        refused = await client.ask("POST", "/v1/outcomes", json=beyond)
+        assert refused.status_code == 422 and refused.json()["field"] == "outcomes.1.row"
+        silent = await client.ask("POST", "/v1/outcomes", "other-unit", json={"outcomes": [own | {"row": 50}]})
+        assert silent.status_code == 202, "it is not told how many rows another unit's inference has"
 
 
 async def test_a_snapshot_holds_the_models_columns_and_the_labels_that_are_known(

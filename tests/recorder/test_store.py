@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
@@ -10,6 +11,7 @@ import asyncpg
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from contracts import OutcomeReported, Service
 from services.kit.burial import Burial
@@ -165,6 +167,36 @@ async def test_of_outcomes_said_together_the_last_of_a_row_counts_and_a_repeat_i
         assert [tuple(row) for row in kept] == [("yes", None, ["retail"]), (None, 2.5, None)]
 
 
+@pytest.mark.parametrize("stands", [True, False])
+async def test_a_value_keeps_the_label_and_a_later_label_replaces_it(stands: bool, service_db: Databases) -> None:
+    db, id, retail = service_db("recorder"), uuid4().hex, frozenset({"retail"})
+    label, value = Report(id, 0, 1.0, None, "x", retail), Report(id, 0, None, 99.5, "x", retail)
+    async with db.transaction(unit="*") as tx:
+        await store.report(tx.session, [label])
+        if stands:
+            await store.settle(tx.session, [Known(label, "retail", "employment", 1, 1, AT)], [None], AT)
+        value = replace(value, units=frozenset({"retail", "cards"}) if stands else retail)
+        assert await store.report(tx.session, [value]) == store.Kept(new=1, repeated=0, withheld=0)
+        assert await said_of(tx.session, id) == (1.0, 99.5)
+        assert await store.report(tx.session, [value, label]) == store.Kept(new=0, repeated=1, withheld=0)
+        await store.report(tx.session, [replace(label, label=0.0)])
+        assert await said_of(tx.session, id) == (0.0, 99.5)
+
+
+async def test_nothing_is_kept_of_what_another_unit_said_before_the_inference_came(service_db: Databases) -> None:
+    db, id = service_db("recorder"), uuid4().hex
+    foreign = Report(id, 0, 1.0, None, "x", frozenset({"wealth"}))
+    async with db.transaction(unit="*") as tx:
+        await store.report(tx.session, [foreign])
+        await store.report(tx.session, [replace(foreign, label=None, value=99.5, units=frozenset({"retail"}))])
+        assert await said_of(tx.session, id) == (None, 99.5)
+
+
+async def said_of(session: AsyncSession, id: str) -> tuple[object, object]:
+    row = (await session.execute(text("SELECT label, value FROM outcome WHERE inference_id = :id"), {"id": id})).one()
+    return row.label, row.value
+
+
 async def test_what_another_unit_says_of_a_known_outcome_is_withheld_and_no_repeat(service_db: Databases) -> None:
     db, id = service_db("recorder"), uuid4().hex
     own, foreign = (
@@ -201,7 +233,7 @@ async def _somebody_waits(db: Database) -> bool:
 
 async def test_the_join_is_woken_by_outcomes_that_it_can_see(service_db: Databases, tmp_path: Path) -> None:
     db = service_db("recorder")
-    joining = Joining(db, Files(tmp_path), Schemas(db), Burial(Settings(home=tmp_path), "recorder"))
+    joining = Joining(db, Files(tmp_path), Schemas(db), Burial(Settings(home=tmp_path), "recorder"), frozenset())
     record = Record(0, 0, b"one", OutcomeReported(inference_id="one", label=1.0).to_json(), ())
     async with db.transaction() as tx:
         await joining.fold(tx, PartitionBatch("outcome.reported", 0, 0, 1, 1, [record]))

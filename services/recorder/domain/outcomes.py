@@ -1,6 +1,7 @@
 """What became true of a decided row: which reports stand."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from math import isfinite
 from uuid import NAMESPACE_URL, uuid5
@@ -16,7 +17,7 @@ _TEXT_AT_MOST = 200
 
 @dataclass(frozen=True)
 class Report:
-    """One outcome as somebody reported it, and in which units that somebody is at home (None: over the open topic)."""
+    """One outcome as somebody reported it, and in which units that somebody is at home."""
 
     inference_id: str
     row: int
@@ -37,9 +38,31 @@ class Report:
         """Whether both say the same of a row, whoever says it."""
         return (self.label, self.value) == (other.label, other.value)
 
+    def after(self, before: "Report") -> "Report":
+        """With the part that this one leaves out as it was said before, by somebody of the same units."""
+        if self.units != before.units:
+            return self
+        label = before.label if self.label is None else self.label
+        return replace(self, label=label, value=before.value if self.value is None else self.value)
+
     def may_concern(self, unit: str) -> bool:
         """Whether the one who reported it is at home where the inference was made."""
         return self.units is None or "*" in self.units or unit in self.units
+
+
+def units_of(said: str | None, topic_units: frozenset[str]) -> frozenset[str]:
+    """The units for which an outcome over the topic stands: those that may write it, or the one that it names.
+
+    Kafka tells a consumer no principal, so that the right to write the topic is all that is proven. Raises Invalid
+    where it names a unit that has no such right.
+    """
+    if said is None:
+        return topic_units
+    if said not in topic_units and "*" not in topic_units:
+        raise Invalid(
+            f"ce_unit: {said[:80]!r} reports no outcomes over the topic; POST /v1/outcomes takes them", "ce_unit"
+        )
+    return frozenset({said})
 
 
 def checked(event: OutcomeReported) -> OutcomeReported:
@@ -60,6 +83,15 @@ def checked(event: OutcomeReported) -> OutcomeReported:
         if isinstance(number, float) and not isfinite(number):
             raise Invalid(f"{name}: it is not a finite number", name)
     return event
+
+
+def within(rows: Mapping[str, int], events: Sequence[OutcomeReported]) -> None:
+    """Raises Invalid naming the first outcome whose row its inference, by its number of rows, does not have."""
+    for place, event in enumerate(events):
+        if (count := rows.get(event.inference_id)) is not None and event.row >= count:
+            raise Invalid(
+                f"outcomes.{place}.row: the inference has {count} rows, counted from 0", f"outcomes.{place}.row"
+            )
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
@@ -24,7 +24,7 @@ from services.kit.producer import Outgoing, Producer
 from services.kit.stream import PartitionBatch, Record
 
 from .. import metrics, store
-from ..domain.outcomes import Known, Report, checked
+from ..domain.outcomes import Known, Report, checked, units_of, within
 from ..files import Files, Lost
 from .schemas import Schemas
 
@@ -39,11 +39,14 @@ Place = tuple[str, int]
 class Joining:
     """The handler of `outcome.reported`, the API's intake, and the join."""
 
-    def __init__(self, db: Database, files: Files, schemas: Schemas, burial: Burial) -> None:
+    def __init__(
+        self, db: Database, files: Files, schemas: Schemas, burial: Burial, topic_units: frozenset[str]
+    ) -> None:
         self._db = db
         self._files = files
         self._schemas = schemas
         self._burial = burial
+        self._topic_units = topic_units
         self.reported = asyncio.Event()
 
     async def fold(self, tx: Tx, batch: PartitionBatch) -> None:
@@ -56,11 +59,12 @@ class Joining:
                 continue
             try:
                 event = _event(record)
+                units = units_of(_header(record, "ce_unit"), self._topic_units)
             except Invalid as reason:
                 letters.append((record, reason))
                 continue
             reports.append(Report(
-                event.inference_id, event.row, event.label, event.value, _actor(record), None, batch.partition,
+                event.inference_id, event.row, event.label, event.value, _actor(record), units, batch.partition,
                 record.offset,
             ))  # fmt: skip
             if deadletters.is_replay(record.headers):
@@ -72,13 +76,18 @@ class Joining:
         tx.then.append(self.reported.set)
 
     async def report(self, caller: Caller, events: Sequence[OutcomeReported]) -> int:
-        """Keep outcomes that a caller gives; all of them or, where one is invalid, none. Answers how many are new."""
+        """Keep outcomes that a caller gives; all of them or, where one is invalid, none. Answers how many are new.
+
+        A row that an inference of the caller's units does not have is invalid; of other inferences nothing is told.
+        """
         for place, event in enumerate(events):
             try:
                 checked(event)
             except Invalid as reason:
                 raise Invalid(f"outcomes.{place}.{reason.message}", f"outcomes.{place}.{reason.field}") from None
         async with self._db.transaction(unit="*") as tx:
+            known = await store.sizes(tx.session, list({event.inference_id for event in events}))
+            within({id: rows for id, (unit, rows) in known.items() if caller.sees(unit)}, events)
             reports = [Report(e.inference_id, e.row, e.label, e.value, caller.actor, caller.units) for e in events]
             new = await self._keep(tx, reports)
             unit = next(iter(caller.units)) if len(caller.units) == 1 else None
@@ -128,7 +137,9 @@ class Joining:
             inference_id=outcome.inference_id, row=outcome.row, label=outcome.label, value=outcome.value
         )
         key, place = outcome.inference_id.encode(), outcome.offset
-        record = Record(place, 0, key, value.to_json(), ())
+        units = outcome.units or frozenset()
+        said = [("ce_unit", unit.encode()) for unit in units] if len(units) == 1 else []  # a replay claims no more
+        record = Record(place, 0, key, value.to_json(), said)
         batch = PartitionBatch(_TOPIC, outcome.partition, place, place + 1, place + 1, [record])
         await self._burial.bury(batch, [(record, Invalid(reason))])
 
@@ -180,8 +191,12 @@ def _event(record: Record) -> OutcomeReported:
 
 def _actor(record: Record) -> str:
     """Who says so, by its own word: Kafka tells a consumer no principal."""
-    said: Iterable[bytes] = (value for name, value in record.headers if name == "ce_source")
-    return "topic:" + (next(iter(said), b"") or b"").decode(errors="replace").replace("\0", "")[:200]
+    return "topic:" + (_header(record, "ce_source") or "").replace("\0", "")[:200]
+
+
+def _header(record: Record, name: str) -> str | None:
+    said = next((value for each, value in record.headers if each == name), None)
+    return None if said is None else said.decode(errors="replace")
 
 
 def _outgoing(known: Known, event: OutcomeObserved) -> Outgoing:
