@@ -99,6 +99,7 @@ async def test_what_is_wrong_with_one_record_is_said_about_that_record(
     dead = await read(stage.operator, f"dlq.{topic}")
     assert set(dead.keys()) == set(wrong)
     reasons = dict(zip(dead.keys(), dead.headers(), strict=True))
+    assert {said.get("ce_unit") for said in reasons.values()} == {"retail"}, "a letter belongs to its endpoint's unit"
     assert "income" in reasons["text"]["__connect.errors.exception.message"]
     assert len((await logged(stage, endpoint)).records) == 1
 

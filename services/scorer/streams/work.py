@@ -205,8 +205,16 @@ class EndpointWork:
         headers = stamps.answer(wire.FAILED, id, at, item.envelope, item.inference_id or None)
         out.add(self.completed, partition % out.partitions(self.completed), key, said, headers)
         place = ("scorer", self.requested, partition, record.offset)
-        value, reason = deadletters.letter(self._dead_value(record), record.headers, *place, error or refusal)
+        value, reason = deadletters.letter(self._dead_value(record), self._owned(record), *place, error or refusal)
         out.add(self.dead, partition % out.partitions(self.dead), key, value, reason)
+
+    def _owned(self, record: Incoming) -> deadletters.Raw:
+        """A record's headers with the unit of its endpoint: who sees the letter is not for its producer to say."""
+        endpoint = self._endpoints.find(self._name)
+        if endpoint is None:
+            return record.headers
+        said = [(name, content) for name, content in record.headers if name != "ce_unit"]
+        return [("ce_unit", endpoint.unit.encode()), *said]
 
     def _dead_value(self, record: Incoming) -> bytes | None:
         endpoint = self._endpoints.find(self._name)
