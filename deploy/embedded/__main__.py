@@ -11,6 +11,7 @@ from contextlib import suppress
 import anyio
 import psutil
 from rich.console import Console
+from rich.markup import escape
 
 from . import preflight, show, supervisor
 from .home import ROOT, Home
@@ -80,7 +81,7 @@ def _follow(home: Home, launcher: int, alive: Callable[[], bool]) -> int:
         state = read(home)
         if state is not None and state.launcher == launcher:
             if state.phase == "ready":
-                console.print(show.table(home, state))
+                console.print(show.table(home, state, {}))
                 show.links(home, state, console)
                 return 0
             if state.step and state.step != said:
@@ -143,7 +144,10 @@ def status(home: Home) -> int:
     if state is None or (not runs and not any(marked(home))):
         console.print(f"nothing runs in {home.path}: `make up` starts the platform")
         return _NOTHING_RUNS
-    console.print(show.table(home, state))
+    unready = show.unready(state)
+    console.print(show.table(home, state, unready))
+    for name, reason in unready.items():
+        console.print(f"[red]{name} is not ready:[/] {escape(reason)}")
     if not runs:
         console.print(
             "\n[red]the launcher was killed: nothing is restarted now.[/] `make up` takes over, `make down` ends all"
@@ -154,7 +158,7 @@ def status(home: Home) -> int:
     if full := preflight.no_room(home):
         console.print(f"\n[red]{full}[/]: free some room, and what could not go on is started again")
         return 1
-    return 0 if show.all_well(state) else 1
+    return 0 if show.all_well(state) and not unready else 1
 
 
 def main(arguments: list[str]) -> int:

@@ -3,6 +3,7 @@
 from contextlib import suppress
 from datetime import UTC, datetime
 
+import httpx
 import psutil
 from rich.console import Console
 from rich.table import Table
@@ -11,10 +12,12 @@ from .home import Home
 from .processes import born
 from .state import PartRecord, State
 
-_COLOURS = {"ready": "green", "external": "cyan", "starting": "yellow", "restarting": "red", "gone": "red"}
+_COLOURS = {"ready": "green", "external": "cyan", "starting": "yellow", "restarting": "red", "gone": "red",
+            "not ready": "red"}  # fmt: skip
 
 
-def table(home: Home, state: State) -> Table:
+def table(home: Home, state: State, unready: dict[str, str]) -> Table:
+    """The parts as they stand; `unready` gives, by part, why it says itself that it is not ready."""
     shown = Table(
         title=f"Fairlead in {home.path}", title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0)
     )
@@ -22,7 +25,7 @@ def table(home: Home, state: State) -> Table:
                              ("restarts", "right"), ("pid", "right"), ("MB", "right")):  # fmt: skip
         shown.add_column(heading, justify=justify, style="bold" if heading == "part" else "")  # pyright: ignore[reportArgumentType]
     for name, record in state.parts.items():
-        now = _now(record)
+        now = "not ready" if name in unready else _now(record)
         cells = (
             record.address,
             _age(record.since),
@@ -32,6 +35,26 @@ def table(home: Home, state: State) -> Table:
         )
         shown.add_row(name, f"[{_COLOURS.get(now, 'white')}]{now}[/]", *cells)
     return shown
+
+
+def unready(state: State) -> dict[str, str]:
+    """By service that runs, why it is not ready now; the recorded state is only that of its start."""
+    asked = {name: record for name, record in state.parts.items()
+             if record.address.startswith("http") and _now(record) == "ready"}  # fmt: skip
+    return {name: reason for name, record in asked.items() if (reason := _why_unready(record.address))}
+
+
+def _why_unready(address: str) -> str:
+    try:
+        answer = httpx.get(f"{address}/readyz", timeout=2, trust_env=False)
+    except httpx.HTTPError as error:
+        return f"/readyz does not answer: {type(error).__name__}"
+    if answer.status_code == 200:
+        return ""
+    try:
+        return "; ".join(map(str, answer.json()["problems"])) or f"/readyz answers {answer.status_code}"
+    except (ValueError, KeyError, TypeError):
+        return f"/readyz answers {answer.status_code}"
 
 
 def all_well(state: State) -> bool:

@@ -17,7 +17,7 @@ from contracts import Envelope, Event, Service
 
 from . import deadletters, inbox, kafka
 from .away import is_away
-from .cloudevents import envelope, major_of
+from .cloudevents import check_version, envelope
 from .context import Claim, Context, Place, system, use
 from .db import AlreadyHandled, Database
 from .errors import Invalid, NotYet, Refusal
@@ -241,8 +241,7 @@ class Bus:
         event = subscription.event
         if about.type != event.type():
             raise Invalid(f"{delivery.topic} carries {event.type()}, not {about.type[:80]}")
-        if (major := major_of(about.dataschema)) not in (None, event.major):
-            raise Invalid(f"version {major} of {event.type()} is not understood here")
+        check_version(event, about.dataschema)
         try:
             return subscription, about, event.from_json(delivery.value or b"")
         except ValidationError as error:

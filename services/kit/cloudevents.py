@@ -1,6 +1,8 @@
 """CloudEvents 1.0 in Kafka's binary mode: `ce_*` headers around a JSON body."""
 
+from collections.abc import Iterable
 from datetime import datetime
+from functools import cache
 from typing import Any
 from uuid import UUID
 
@@ -12,6 +14,8 @@ from .ids import now, uuid7
 
 Headers = list[tuple[str, bytes]]
 _REQUIRED = ("ce_id", "ce_source", "ce_type")
+_DIGITS = 9
+"""More of a version's number tell nothing more, and Python reads no number of thousands."""
 
 
 def source(service: Service) -> str:
@@ -74,4 +78,22 @@ def envelope(raw: Any) -> Envelope:
 def major_of(dataschema: str) -> int | None:
     """The major version that a `ce_dataschema` names; None when it names none."""
     tail = dataschema.rpartition(":")[2]
-    return int(tail) if tail.isdigit() else None
+    return int(tail[:_DIGITS]) if tail.isdecimal() else None
+
+
+def check_version(event: type[Event], dataschema: str) -> None:
+    """Raises Invalid where a `ce_dataschema` names another major version of an event than is understood here."""
+    if (major := major_of(dataschema)) not in (None, event.major):
+        raise Invalid(f"version {major} of {event.type()} is not understood here", "ce_dataschema")
+
+
+def check_record(event: type[Event], raw: Iterable[tuple[str, bytes]]) -> None:
+    """The same, of a record's headers; where none names a version, there is nothing against it."""
+    for name, value in raw:
+        if name == "ce_dataschema" and value != _understood(event):
+            check_version(event, value.decode(errors="replace"))
+
+
+@cache
+def _understood(event: type[Event]) -> bytes:
+    return event.schema_id().encode()

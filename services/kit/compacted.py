@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from contracts import Envelope, Event
 
 from .again import Backoff
-from .cloudevents import envelope
+from .cloudevents import check_version, envelope
 from .errors import Invalid
 from .health import Progress
 from .kafka import IDLE_FETCH_MS, PATIENCE_S, Connection, Pulse, close, is_away, partitions_of
@@ -106,8 +106,10 @@ class CompactedTopic(Generic[E]):
         key = (getattr(record, "key", None) or b"").decode(errors="replace")
         value, offset = getattr(record, "value", None), getattr(record, "offset", 0)
         try:
-            event = None if value is None else self._event.from_json(value)
             about = None if value is None else envelope(getattr(record, "headers", ()))
+            if about:
+                check_version(self._event, about.dataschema)
+            event = None if value is None else self._event.from_json(value)
             self.unread.pop(key, None)
             return Change(key, event, about, offset)
         except (ValidationError, Invalid) as error:

@@ -9,11 +9,15 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from contracts import event_of
+
 from . import kafka, poison
 from .again import Backoff
 from .away import is_away
+from .cloudevents import check_record
 from .context import Context, system, use
 from .db import Database, Tx
+from .errors import Invalid
 from .health import Progress
 from .settings import Settings
 from .telemetry import STREAM_LAG, STREAM_RECORDS, get_logger
@@ -24,8 +28,8 @@ if TYPE_CHECKING:
 log = get_logger(__name__)
 
 _ATTEMPTS = 3
-_JOIN_S = 60.0
-"""For finding the group's coordinator and waiting for the other members, on a machine under load."""
+_LONG_S = 60.0
+"""For what takes several requests, on a machine under load: joining the group, narrowing down to one record."""
 Partition = tuple[str, int]
 Places = dict[TopicPartition, int]
 
@@ -80,7 +84,8 @@ class BatchConsumer:
 
     Kafka's group only assigns partitions. The truth about positions is in PostgreSQL, advanced by compare-and-set,
     so a worker that was stalled past its session cannot write over its successor. A record that makes `handle` fail
-    whatever its company is a dead letter: it stops nobody. A Kafka client that has not answered for `patience_s` is
+    whatever its company is a dead letter, and so is one of a version that is not understood here: it stops nobody. A
+    Kafka client that has not answered for `patience_s` is
     replaced, and the next one goes on from the stored offsets.
     """
 
@@ -138,7 +143,7 @@ class BatchConsumer:
         listener, pulse = _SeekOnAssignment(consumer, self._positions), kafka.Pulse(consumer)
         consumer.subscribe(self._topics, listener=listener)
         try:
-            async with kafka.within(_JOIN_S, "joining the group"):
+            async with kafka.within(_LONG_S, "joining the group"):
                 await consumer.start()
             while True:
                 fetched = await self._poll(consumer, listener)
@@ -171,7 +176,8 @@ class BatchConsumer:
                 return await consumer.getmany(timeout_ms=self._poll_ms, max_records=self._max_records)
         except UnicodeDecodeError:
             listener.seek()  # what other partitions had given is lost with the failed call
-            return {tp: await poison.narrow(consumer, tp, self._max_records) for tp in list(listener.sought())}
+            async with kafka.within(_LONG_S, "narrowing down to a record that cannot be read"):
+                return {tp: await poison.narrow(consumer, tp, self._max_records) for tp in list(listener.sought())}
 
     async def _fold(
         self, consumer: AIOKafkaConsumer, tp: TopicPartition, records: Sequence[Any], places: Places
@@ -194,7 +200,7 @@ class BatchConsumer:
         """Fold a batch; where that fails, its halves, down to the record that cannot be folded."""
         self._progress.work(self._name)
         try:
-            await self._commit(batch, self._handle)
+            await self._commit(batch, self._handle_understood)
         except Exception as error:
             if isinstance(error, Moved) or is_away(error):
                 raise
@@ -213,7 +219,7 @@ class BatchConsumer:
         for attempt in range(1, _ATTEMPTS):
             await asyncio.sleep(0.1 * 4**attempt)
             try:
-                await self._commit(batch, self._handle)
+                await self._commit(batch, self._handle_understood)
                 return
             except Exception as again:
                 if isinstance(again, Moved) or is_away(again):
@@ -224,6 +230,30 @@ class BatchConsumer:
             await self._burial.bury(batch, [(batch.records[0], error)])
 
         await self._commit(batch, give_up)
+
+    async def _handle_understood(self, tx: Tx, batch: PartitionBatch) -> None:
+        """Let the handler have the records of a version that is understood here; the others are dead letters."""
+        letters = self._strange(batch)
+        if letters:
+            strange = {record.offset for record, _ in letters}
+            batch = replace(batch, records=[record for record in batch.records if record.offset not in strange])
+        await self._handle(tx, batch)
+        await self._burial.bury(batch, letters)
+
+    def _strange(self, batch: PartitionBatch) -> list[tuple[Record, BaseException | str]]:
+        """The records of another major version than ours, with what is to be said of each."""
+        letters: list[tuple[Record, BaseException | str]] = []
+        event = event_of(batch.topic)
+        if event is None:
+            return letters
+        for record in batch.records:
+            if record.value is None or self._burial.for_another(record):
+                continue
+            try:
+                check_record(event, record.headers)
+            except Invalid as reason:
+                letters.append((record, reason))
+        return letters
 
     async def _commit(self, batch: PartitionBatch, handle: Handler) -> None:
         async with self._db.transaction() as tx:

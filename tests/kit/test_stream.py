@@ -195,6 +195,32 @@ async def test_a_record_that_no_handler_survives_is_a_dead_letter_and_stops_nobo
     assert b"no handler survives" in letters[f"{run}-bad-0"][1]["__connect.errors.exception.message"]
 
 
+async def test_a_version_that_is_not_understood_is_a_dead_letter_and_its_company_is_handled(
+    consumer: Consumers, service_db: ServiceDb, settings_of: ServiceSettings, outsider: Settings
+) -> None:
+    settings, db, run = settings_of("recorder"), service_db("recorder"), uuid4().hex
+    said = headers(OutcomeReported, "recorder", run, Context(system("recorder", "retail")), "retail")
+    value = OutcomeReported(inference_id=run, label=1.0).to_json()
+
+    def of(version: bytes) -> list[tuple[str, bytes]]:
+        schema = b"urn:fairlead:schema:outcome.reported:" + version
+        return [(name, schema if name == "ce_dataschema" else content) for name, content in said]
+
+    await produce(outsider, run, 20)
+    async with Producer(outsider) as producer:
+        await producer.send_all([
+            ("outcome.reported", f"{run}-{version.decode()}".encode(), value, of(version))
+            for version in (b"1", b"99", b"9" * 5_000)
+        ])  # fmt: skip
+    async with running(consumer(settings, db, Counter(run), f"recorder.{run}").run()):
+        letters = await eventually(lambda: _letters(settings_of("console"), run, 2), within=40)
+        await eventually(lambda: _is(db, 21), within=20)
+    assert sorted(letters) == [f"{run}-99", f"{run}-{'9' * 5_000}"]
+    assert letters[f"{run}-99"][0] == value
+    reason = letters[f"{run}-99"][1]["__connect.errors.exception.message"]
+    assert reason == b"version 99 of outcome.reported is not understood here"
+
+
 async def test_a_value_that_is_too_large_for_a_dead_letter_stays_at_its_source(
     consumer: Consumers, service_db: ServiceDb, settings_of: ServiceSettings, outsider: Settings
 ) -> None:

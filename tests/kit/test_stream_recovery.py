@@ -1,7 +1,7 @@
 """A Kafka client that hangs, or cannot even be stopped, is replaced: the stream goes on from the stored offset."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 from uuid import uuid4
 
@@ -25,7 +25,7 @@ from .network import Network
 
 ServiceDb = Callable[[Service], Database]
 ServiceSettings = Callable[[Service], Settings]
-Tick = Callable[[Mapping[Partition, bool]], Any]
+Tick = Callable[[Mapping[Partition, bool]], Awaitable[None]]
 
 
 class Folded:
@@ -33,13 +33,20 @@ class Folded:
 
     def __init__(self, settings: Settings, db: Database, burial: Burial) -> None:
         self.run_id, self.keys, self.progress = uuid4().hex, list[str](), Progress()
+        self.at_end = asyncio.Event()
         self._settings, self._db, self._burial = settings, db, burial
         self.name = f"stream recorder.{self.run_id}"
 
     def stream(self, tick: Tick | None = None, patience_s: float = 2.0) -> BatchConsumer:
+        async def ticked(partitions: Mapping[Partition, bool]) -> None:
+            if partitions and all(partitions.values()):
+                self.at_end.set()
+            if tick:
+                await tick(partitions)
+
         return BatchConsumer(
             self._settings, self._db, ["outcome.reported"], f"recorder.{self.run_id}", self._handle, self._burial,
-            tick=tick, progress=self.progress, patience_s=patience_s,
+            tick=ticked, progress=self.progress, patience_s=patience_s,
         )  # fmt: skip
 
     async def _handle(self, _: Tx, batch: PartitionBatch) -> None:
@@ -66,9 +73,10 @@ class Folded:
         return [f"{self.run_id}-{name}" for name in names]
 
     async def folds_once(self, *names: str) -> None:
-        """Each of these was folded, none twice."""
-        await eventually(lambda: len(self.keys) >= len(names), within=40)
+        """Each of these was folded, none twice, and all that others left in the topic is read."""
+        await eventually(lambda: len(self.keys) >= len(names), within=60)
         assert sorted(self.keys) == sorted(self._keys(*names))
+        await asyncio.wait_for(self.at_end.wait(), 40)
 
 
 @pytest.fixture
@@ -152,7 +160,7 @@ async def test_a_consumer_whose_cluster_does_not_answer_it_is_replaced(
         return pulse._consumer not in deaf and await ask(pulse)
 
     async def read(consumer: Any, *args: Any, **options: Any) -> Any:
-        if not deaf and folded.keys:
+        if not deaf and folded.keys and folded.at_end.is_set():
             deaf.append(consumer)
         if consumer in deaf:
             await asyncio.sleep(0.1)

@@ -83,6 +83,7 @@ async def test_what_is_wrong_with_one_record_is_said_about_that_record(
         "null": (b'{"inputs":[{"name":"X","datatype":"FP32","shape":[1,3],"data":[1,null,2]}]}', headers("null")),
         "version": (request([1, 2, 3]), headers("version", ce_specversion="0.3")),
         "type": (request([1, 2, 3]), headers("type", ce_type="inference.completed")),
+        "schema": (request([1, 2, 3]), headers("schema", ce_dataschema="urn:fairlead:schema:inference.requested:99")),
         "no-id": (request([1, 2, 3]), [h for h in headers("no-id") if h[0] != "ce_id"]),
     }
     for name, (value, said) in wrong.items():

@@ -31,6 +31,7 @@ def read(said: dict[str, bytes]) -> Envelope:
         raise Invalid("not a CloudEvent: the header ce_specversion must be 1.0", "ce_specversion")
     if said.get("ce_type") != _REQUESTED:
         raise Invalid("the header ce_type must be inference.requested", "ce_type")
+    cloudevents.check_version(InferenceRequested, said.get("ce_dataschema", b"").decode(errors="replace"))
     id, source = _text(said.get("ce_id")), _text(said.get("ce_source"))
     if id is None or source is None:
         name = "ce_id" if id is None else "ce_source"
