@@ -12,7 +12,6 @@ from services.kit.context import Caller
 from services.kit.http import Body, Page, Who, page
 from services.kit.inputs import Version, as_cursor, from_cursor, name
 from services.kit.inputs import version as version_number
-from services.kit.objects import Objects
 from services.kit.service import router as new_router
 
 from . import card, upload
@@ -124,12 +123,12 @@ class ScanAnswer(Body):
     members: tuple[Member, ...]
 
 
-def router(catalog: Catalog, objects: Objects, max_package_bytes: int) -> APIRouter:
+def router(catalog: Catalog, max_package_bytes: int) -> APIRouter:
     """All routes of the catalog."""
     routes = new_router(prefix="/v1")
     _use_cases(routes, catalog)
     _models(routes, catalog, max_package_bytes)
-    _versions(routes, catalog, objects)
+    _versions(routes, catalog)
     _evidence(routes, catalog)
     return routes
 
@@ -205,7 +204,7 @@ def _models(routes: APIRouter, catalog: Catalog, max_package_bytes: int) -> None
 _AT = "/models/{model}/versions/{version}"
 
 
-def _versions(routes: APIRouter, catalog: Catalog, objects: Objects) -> None:
+def _versions(routes: APIRouter, catalog: Catalog) -> None:
     """A version, its bytes, its end."""
 
     @routes.get(_AT, tags=["versions"])
@@ -218,9 +217,10 @@ def _versions(routes: APIRouter, catalog: Catalog, objects: Objects) -> None:
     async def artifact(model: Model, version: Number, caller: Who) -> StreamingResponse:
         """The package, byte for byte: its sha256 is the version's digest."""
         allow(caller, "catalog.read")
-        digest = (await catalog.version(model, version)).candidate.digest
-        headers = {"content-disposition": f'attachment; filename="{model}-{version}.zip"', "etag": f'"{digest}"'}
-        return StreamingResponse(await objects.stream(digest), media_type="application/zip", headers=headers)
+        made = await catalog.version(model, version)
+        name, digest = f"{model}-{version}.zip", made.candidate.digest
+        headers = {"content-disposition": f'attachment; filename="{name}"', "etag": f'"{digest}"'}
+        return StreamingResponse(await catalog.package(made), media_type="application/zip", headers=headers)
 
     @routes.post(f"{_AT}/retire", tags=["versions"])
     async def retire(model: Model, version: Number, body: Retirement, caller: Who) -> VersionAnswer:

@@ -26,7 +26,7 @@ def build(settings: CatalogSettings) -> Parts:
         service="catalog",
         settings=settings,
         db=db,
-        routers=[api.router(catalog, objects, settings.max_package_bytes)],
+        routers=[api.router(catalog, settings.max_package_bytes)],
         subscriptions=subscriptions(catalog, candidates),
         jobs=[InspectCandidates(candidates, progress).run],
         progress=progress,

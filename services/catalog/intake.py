@@ -6,7 +6,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +66,11 @@ class Intake:
         for folder in self._room.glob("*/"):
             with suppress(OSError), _held(folder):
                 shutil.rmtree(folder)
+
+    async def package(self, digest: str) -> AsyncIterator[bytes]:
+        """A package in chunks, checked before the first. Raises NotFound, Unavailable, NoRoom, Altered."""
+        self._room.mkdir(parents=True, exist_ok=True)
+        return await self._objects.stream_checked(digest, self._room)
 
     async def pack(self, upload: Path, work: Path, overrides: dict[str, Any]) -> Pack:
         """Read an upload and write the canonical package. Raises Invalid or TooLarge naming what is wrong."""

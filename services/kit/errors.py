@@ -28,6 +28,13 @@ class Invalid(Refusal):
         self.field = field
 
 
+class Altered(Invalid):
+    """Stored bytes are not those that were stored: no fault of who asks."""
+
+    status = 500
+    title = "Altered"
+
+
 class NotFound(Refusal):
     """There is no such thing, or the caller may not know of it."""
 

@@ -2,9 +2,10 @@
 
 import asyncio
 import hashlib
+import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 from uuid import uuid4
 
@@ -12,7 +13,7 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import ObjectStore, from_url
 
-from .errors import FULL, Invalid, NoRoom, NotFound, Unavailable
+from .errors import FULL, Altered, Invalid, NoRoom, NotFound, Unavailable
 from .settings import Settings
 from .signing import digest_of
 
@@ -44,7 +45,7 @@ class Objects:
         return digest
 
     async def get(self, digest: str) -> bytes:
-        """The bytes of a digest. Raises NotFound, or Invalid where the stored bytes are not what the digest says."""
+        """The bytes of a digest. Raises NotFound, or Altered where the stored bytes are not what the digest says."""
         return await self._read(digest, await self._ask(digest))
 
     async def get_small(self, digest: str, at_most: int) -> bytes | None:
@@ -85,6 +86,20 @@ class Objects:
         """
         return self._chunks(digest, await self._ask(digest))
 
+    async def stream_checked(self, digest: str, room: Path) -> AsyncIterator[bytes]:
+        """The bytes of a digest in chunks of 1 MiB, all of them checked before the first, by way of a copy in `room`.
+
+        Raises NotFound, Unavailable and Altered before the first chunk. The copy has no name and ends with its reader.
+        """
+        copy = await asyncio.to_thread(tempfile.TemporaryFile, dir=room)
+        try:
+            await self._fill(digest, copy)
+            await asyncio.to_thread(copy.seek, 0)
+        except BaseException:
+            copy.close()
+            raise
+        return _read_on(copy)
+
     async def _chunks(self, digest: str, found: "GetResult") -> AsyncIterator[bytes]:
         try:
             async for chunk in found.stream(min_chunk_size=_CHUNK):
@@ -103,11 +118,14 @@ class Objects:
             part.unlink(missing_ok=True)
 
     async def _copy(self, digest: str, to: Path) -> None:
-        hashed = hashlib.sha256()
         with await asyncio.to_thread(to.open, "wb") as file:
-            async for chunk in await self.stream(digest):
-                hashed.update(chunk)
-                await asyncio.to_thread(file.write, chunk)
+            await self._fill(digest, file)
+
+    async def _fill(self, digest: str, file: IO[bytes]) -> None:
+        hashed = hashlib.sha256()
+        async for chunk in await self.stream(digest):
+            hashed.update(chunk)
+            await asyncio.to_thread(file.write, chunk)
         if f"sha256:{hashed.hexdigest()}" != digest:
             raise _altered(digest)
 
@@ -122,8 +140,14 @@ class Objects:
             raise Unavailable(f"the object store does not take {digest}: {error}") from error
 
 
-def _altered(digest: str) -> Invalid:
-    return Invalid(f"the stored object {digest} was altered: its bytes have another digest")
+async def _read_on(copy: IO[bytes]) -> AsyncIterator[bytes]:
+    with copy:
+        while chunk := await asyncio.to_thread(copy.read, _CHUNK):
+            yield chunk
+
+
+def _altered(digest: str) -> Altered:
+    return Altered(f"the stored object {digest} was altered: its bytes have another digest")
 
 
 def _away(digest: str, error: Exception) -> Unavailable:

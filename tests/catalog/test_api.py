@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from sqlalchemy import text
 
 from services.catalog.settings import CatalogSettings
 from services.kit.service import Parts
@@ -233,6 +234,24 @@ async def test_a_package_that_is_not_there_is_told_before_the_download_begins(
     problem(await client.get("/v1/models/credit/versions/1/artifact"), 404)
     (settings.home / "elsewhere").rename(objects)
     assert (await client.get("/v1/models/credit/versions/1/artifact")).status_code == 200
+
+
+async def test_an_altered_package_is_not_handed_out_and_a_person_hears_of_it(
+    as_: Client, settings: CatalogSettings, parts: Parts
+) -> None:
+    client, at = as_("data-scientist"), "/v1/models/credit/versions/1"
+    digest = (await upload(client, small())).json()["digest"].removeprefix("sha256:")
+    stored = settings.home / "objects" / "sha256" / digest[:2] / digest
+    registered = stored.read_bytes()
+    stored.write_bytes(b"\0\0\0\0" + registered[4:])
+    assert "altered" in problem(await client.get(f"{at}/artifact"), 500)["detail"]
+    assert parts.db is not None
+    async with parts.db.chassis() as session:
+        said = [str(each) for each in await session.scalars(text("SELECT value FROM outbox"))]
+    assert any("package-altered" in each and "critical" in each for each in said), "the alert"
+    assert any('"package.altered"' in each for each in said), "the audit row"
+    stored.write_bytes(registered)
+    assert (await client.get(f"{at}/artifact")).content == registered
 
 
 async def test_a_unit_that_is_no_name_is_refused_whatever_the_token_sees(as_: Client) -> None:

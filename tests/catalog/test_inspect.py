@@ -10,6 +10,7 @@ import pytest
 from onnx import ModelProto, TensorProto, helper
 
 from services.catalog.inspect import inspect_package
+from services.catalog.scan import recipe_findings
 
 from . import models
 
@@ -198,3 +199,63 @@ def test_a_recipe_that_reaches_out_is_suspicious(line: bytes, tmp_path: Path) ->
     files = {"recipe.py": models.RECIPE + line}
     told = passed(tmp_path, models.onnx_bytes(models.onnx_model()), recipe="recipe.py", files=files)
     assert told["scan"]["verdict"] == "suspicious"
+
+
+REACHING = [
+    "import os; os.system('id')",
+    "from os import system",
+    "from os import system as add; add('id')",
+    "import os as o; o.popen('id')",
+    "from os import *",
+    "import os\nos.execv('/bin/id', [])",
+    "import os\nos.spawnlp(os.P_WAIT, 'id')",
+    "import os\nos.fork()",
+    "import os\nos.posix_spawn('/bin/id', [], {})",
+    "import os\nrun = os.system\nrun('id')",
+    "import os\nmine = os\nmine.system('id')",
+    "import os\ngetattr(os, 'sys' + 'tem')('id')",
+    "import os\ngetattr(os, 'system')('id')",
+    "import os.path\nos.kill(1, 9)",
+    "def late():\n    from os import popen",
+    "import pathlib\npathlib.os.system('id')",
+    "import posix",
+    "import pty",
+    "import ctypes",
+    "import multiprocessing.pool as p",
+    "from concurrent.futures import ProcessPoolExecutor",
+    "from concurrent import futures\nfutures.ProcessPoolExecutor()",
+    "import sys\nsys.modules['os'].system('id')",
+    "run = eval\nrun('1')",
+    "import builtins\nbuiltins.exec('1')",
+    "().__class__.__base__.__subclasses__()",
+    "__builtins__['eval']('1')",
+    "import urllib.request as r",
+    "import subprocess as s",
+]
+
+
+@pytest.mark.parametrize("line", REACHING)
+def test_what_starts_a_process_is_found_by_whatever_name(line: str) -> None:
+    assert recipe_findings(models.RECIPE + line.encode()), line
+
+
+HARMLESS = [
+    "import os\nhere = os.path.join('a', 'b')\nthreads = os.cpu_count()",
+    "import re\nword = re.compile('a')",
+    "signal = 1\nprint(signal)",
+    "def fit(http, code):\n    return http.mean() + code.system",
+    "from concurrent.futures import ThreadPoolExecutor",
+    "compile = 1\nprint(compile)",
+    "from sklearn.linear_model import LogisticRegression as exec_\nexec_().fit",
+    "getattr(model, 'coef_')",
+    "import os\nos.environ['X']",
+]
+
+
+@pytest.mark.parametrize("line", HARMLESS)
+def test_what_every_recipe_may_do_is_no_finding(line: str) -> None:
+    assert recipe_findings(models.RECIPE + line.encode()) == []
+
+
+def test_the_recipes_that_come_with_the_platform_are_clean() -> None:
+    assert recipe_findings((Path(__file__).parents[2] / "examples" / "census" / "recipe.py").read_bytes()) == []

@@ -1,12 +1,14 @@
 """Use cases and models: registered, looked up, retired."""
 
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 from contracts import ApprovalGranted, DeploymentChanged, ModelRetired, Training
+from services.kit.alerts import raise_alert
 from services.kit.context import Caller, current
 from services.kit.db import Database
-from services.kit.errors import Conflict, Forbidden, Invalid, NotFound
+from services.kit.errors import Altered, Conflict, Forbidden, Invalid, NotFound
 from services.kit.ids import now
 
 from .. import store
@@ -95,6 +97,29 @@ class Catalog:
         """Raises NotFound, also for one of a unit that the caller does not see."""
         async with self._db.reading() as session:
             return _found(await store.version_of(session, model, version), f"version {version} of model {model}")
+
+    async def package(self, made: ModelVersion) -> AsyncIterator[bytes]:
+        """The bytes of a version in chunks. Where they are not those that were registered, none: a person is alerted.
+
+        Raises Altered, NotFound, Unavailable, NoRoom.
+        """
+        try:
+            return await self.intake.package(made.candidate.digest)
+        except Altered as reason:
+            await self._tell_altered(made, reason.message)
+            raise
+
+    async def _tell_altered(self, made: ModelVersion, reason: str) -> None:
+        digest = made.candidate.digest
+        async with self._db.transaction(unit=made.unit) as tx:
+            tx.record("package.altered", made.model, unit=made.unit, version=made.version, digest=digest)
+            raise_alert(
+                tx, "package-altered", f"{made.model}/{made.version}", "critical",
+                f"the stored package of {made.model}, version {made.version}, was altered", reason,
+                "It is not handed out, and no scorer loads it. Find out who wrote to the object store, and put the"
+                " object back from a backup: only the registered bytes fit its digest.",
+                unit=made.unit,
+            )  # fmt: skip
 
     async def retire(self, model: str, version: int, reason: str) -> ModelVersion:
         """Take a version out of service for good; whoever serves it hears of it. Raises NotFound, Conflict."""
