@@ -77,7 +77,7 @@ def inflate(body: bytes, encoding: bytes, limit: int) -> bytes:
     if method in (b"", b"identity"):
         return body
     if method not in (b"gzip", b"x-gzip", b"deflate"):
-        raise Unsupported(f"Content-Encoding {encoding[:40]!r} is not understood; gzip and deflate are")
+        raise Unsupported(f"Content-Encoding {encoding[:40].decode('latin-1')} is not understood; gzip and deflate are")
     windows = (_GZIP,) if method != b"deflate" else (_ZLIB, _RAW)  # some say deflate and mean it raw
     for window in windows:
         try:
