@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import uvicorn
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -212,6 +214,10 @@ def test_a_replay_tells_how_many(url: str) -> None:
 
 def test_an_altered_ledger_fails_the_offline_verification(tmp_path: Path, url: str) -> None:
     (tmp_path / "keys").mkdir()
+    key = Ed25519PrivateKey.generate().public_key()
+    (tmp_path / "keys" / "governor-1.pem").write_bytes(
+        key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    )
     record = {"position": 1, "hash": "sha256:" + "0" * 64, "record": json.dumps({"service": "catalog", "number": 1})}
     (tmp_path / "records.jsonl").write_text(json.dumps(record) + "\n")
     (tmp_path / "checkpoints.jsonl").write_text("")
