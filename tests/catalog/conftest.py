@@ -12,6 +12,8 @@ from services.catalog.app import build
 from services.catalog.settings import CatalogSettings
 from services.kit.service import Parts, application
 
+from .hearing import House
+
 Client = Callable[[str], httpx.AsyncClient]
 
 
@@ -26,6 +28,15 @@ async def parts(settings: CatalogSettings) -> AsyncIterator[Parts]:
     yield made
     assert made.db is not None
     await made.db.close()
+
+
+@pytest.fixture
+async def house(parts: Parts, settings: CatalogSettings) -> House:
+    """The catalog's use cases, handlers and job over its database, and a champion in it."""
+    assert parts.db is not None
+    made = House(parts.db, settings)
+    await made.has_champion()
+    return made
 
 
 @pytest.fixture

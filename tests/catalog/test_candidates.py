@@ -14,28 +14,18 @@ from contracts import Training
 from services.catalog import store
 from services.catalog.domain import Arrival, Candidate
 from services.catalog.intake import Pack
-from services.catalog.settings import CatalogSettings
 from services.catalog.usecases import Candidates
 from services.kit.alerts import alert_id
 from services.kit.context import Context, system, use
 from services.kit.db import AlreadyHandled
 from services.kit.errors import Invalid, NotFound, Unavailable
 from services.kit.ids import now
-from services.kit.service import Parts
 from services.kit.testing import eventually
 
 from . import making
 from .hearing import STORY, House
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture
-async def house(parts: Parts, settings: CatalogSettings) -> House:
-    assert parts.db is not None
-    made = House(parts.db, settings)
-    await made.has_champion()
-    return made
 
 
 async def test_a_candidate_that_won_becomes_the_next_version_with_its_lineage(house: House) -> None:

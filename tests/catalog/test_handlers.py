@@ -6,21 +6,11 @@ import pytest
 
 from contracts import HEARS, ApprovalGranted
 from services.catalog.handlers import subscriptions
-from services.catalog.settings import CatalogSettings
 from services.kit.context import Context, system, use
 from services.kit.errors import NotFound
-from services.kit.service import Parts
 
 from . import making
 from .hearing import House
-
-
-@pytest.fixture
-async def house(parts: Parts, settings: CatalogSettings) -> House:
-    assert parts.db is not None
-    made = House(parts.db, settings)
-    await made.has_champion()
-    return made
 
 
 async def test_it_hears_what_the_contracts_say(house: House) -> None:
