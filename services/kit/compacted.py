@@ -89,8 +89,7 @@ class CompactedTopic(Generic[E]):
                 if not self.caught_up.is_set() and all([await consumer.position(tp) >= ends[tp] for tp in tops]):
                     self.caught_up.set()
                 self._tell(await pulse.beats())
-                if pulse.silent_s > PATIENCE_S:  # the cluster may well answer another consumer
-                    raise TimeoutError(f"Kafka has not answered for {pulse.silent_s:.0f} s")
+                pulse.endure(PATIENCE_S)
                 found = await consumer.getmany(timeout_ms=1000)
                 if found:
                     pulse.felt()

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from secrets import token_hex
 from typing import Literal
 
@@ -89,9 +89,3 @@ def use(context: Context) -> Iterator[Context]:
         yield context
     finally:
         _current.reset(token)
-
-
-def as_caller(caller: Caller) -> Context:
-    """The running story with another caller; a new story where none is running."""
-    context = _current.get()
-    return replace(context, caller=caller, claim=None) if context else Context(caller)

@@ -113,6 +113,11 @@ class Pulse:
         """For how long the cluster has not answered; 0 where it answered last."""
         return 0.0 if self._answered else time.monotonic() - self._answered_at
 
+    def endure(self, patience_s: float) -> None:
+        """Raises TimeoutError where the cluster was silent for longer: it may well answer another consumer."""
+        if self.silent_s > patience_s:
+            raise TimeoutError(f"Kafka has not answered for {self.silent_s:.0f} s")
+
     def felt(self) -> None:
         """Records came: nobody need ask."""
         self._answered = True

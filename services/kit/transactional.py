@@ -259,8 +259,10 @@ class TransactionalStream:
             self.progress.beat(self.part)
             return
         self.progress.fail(self.part, "Kafka does not answer")
-        if self._pulse.silent_s > PATIENCE_S:
-            raise ConsumerBroken(f"Kafka has not answered for {self._pulse.silent_s:.0f} s")
+        try:
+            self._pulse.endure(PATIENCE_S)
+        except TimeoutError as error:  # a lane would take it for its own trouble, and keep the consumer
+            raise ConsumerBroken(str(error)) from error
 
     async def _live(self) -> None:
         consumer = AIOKafkaConsumer(
