@@ -177,11 +177,12 @@ async def _hang_up(client: Any, farewell: "asyncio.Task[None]") -> None:
     """A consumer that was only left alone would stay in its group and hold its partitions."""
     error = farewell.exception() if farewell.done() and not farewell.cancelled() else None
     log.warning("a Kafka client did not close cleanly", error=repr(error)[:200])
+    connections = client.client if isinstance(client, AIOKafkaProducer) else client._client
     tasks = {farewell} | _tasks(client)
     for task in tasks:
         task.cancel()
     await asyncio.wait(tasks, timeout=_ANSWER_S)
-    await asyncio.wait([asyncio.create_task(client._client.close())], timeout=_ANSWER_S)
+    await asyncio.wait([asyncio.create_task(connections.close())], timeout=_ANSWER_S)
 
 
 def _tasks(client: Any) -> "set[asyncio.Task[Any]]":

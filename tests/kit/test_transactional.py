@@ -13,7 +13,7 @@ from contracts import OutcomeReported, Service
 from services.kit.cloudevents import headers
 from services.kit.context import Context, system
 from services.kit.health import Progress
-from services.kit.kafka import Connection
+from services.kit.kafka import Connection, _hang_up
 from services.kit.producer import Producer
 from services.kit.settings import Settings
 from services.kit.testing import eventually, running
@@ -93,6 +93,4 @@ async def test_an_abandoned_transaction_hides_others_records_for_seconds_alone(k
 async def _die(producer: Any) -> None:
     """As a killed process does: without a farewell."""
     producer._closed = True
-    producer._sender._sender_task.cancel()
-    await asyncio.wait([producer._sender._sender_task])
-    await producer._client.close()
+    await _hang_up(producer, asyncio.create_task(asyncio.sleep(0)))
