@@ -211,7 +211,7 @@ def test_a_retraining_that_won_lasts_until_its_candidate_is_put_up() -> None:
     instance.deliver("retraining.completed", {"outcome": "candidate_won"})
     instance = kept(instance)
     assert not instance.ended
-    assert instance.awaits == {"deployment.requested"}
+    assert instance.awaits == {"deployment.requested", "candidate.refused"}
     instance.deliver("deployment.requested", {})
     assert instance.outcome == "candidate_proposed"
 
