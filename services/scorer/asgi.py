@@ -12,7 +12,7 @@ from services.kit.context import Caller
 from services.kit.errors import NotFound, Refusal, TooLarge
 from services.kit.release import version
 
-from . import metrics, openapi
+from . import metrics, mlflow, openapi
 from .counters import Counters
 from .dataplane import Answer, Ask, DataPlane, Endpoint, Served
 from .follower import Follower
@@ -114,9 +114,8 @@ class ScorerApp:
 
     async def _invoke(self, name: str, headers: dict[bytes, bytes], receive: Receive, send: Send) -> None:
         caller = self._caller(headers)
-        if not headers.get(b"content-type", b"application/json").lower().startswith(b"application/json"):
-            raise BadInput("send JSON: this endpoint takes application/json")
-        ask = Ask(await self._body(headers, receive), protocol="mlflow")
+        form = mlflow.form_of(headers.get(b"content-type", b""))
+        ask = Ask(await self._body(headers, receive), protocol=form)
         _tell_story(ask, headers)
         await self._answer(name, None, ask, caller, headers, send)
 
