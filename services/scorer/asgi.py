@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 
+from contracts import Format
 from services.kit import asyncapi
 from services.kit.auth import Verifier, allow
 from services.kit.context import Caller
@@ -42,6 +43,9 @@ _EXTENSIONS = ["binary_tensor_data"]
 _TRUSTED_S = 1.0
 """How long a header that was verified is taken as it is; a token may outlive its end by that."""
 _CALLERS = 1024
+_PLATFORMS: dict[Format, str] = {
+    "onnx": "onnx_onnxv1", "sklearn": "sklearn_skops", "xgboost": "xgboost_model", "lightgbm": "lightgbm_model",
+}  # fmt: skip
 ASKED = "fairlead.ask"
 """Where a scope's extensions bear a request that was read before."""
 
@@ -260,7 +264,7 @@ def _metadata(endpoint: Endpoint, served: Served) -> dict[str, Any]:
     return {
         "name": endpoint.name,
         "versions": [str(version) for version in endpoint.by_version],
-        "platform": {"onnx": "onnx_onnxv1", "sklearn": "sklearn_skops"}[served.variant.format],
+        "platform": _PLATFORMS[served.variant.format],
         "inputs": tensors(schema.inputs),
         "outputs": tensors(schema.outputs),
         "parameters": {

@@ -240,7 +240,8 @@ def test_mlflow_s_csv(worker: Worker, token: str, body: bytes) -> None:
         (b"age,income,debt\n1,nan,1\n", "'income'"), (b"age,income,debt\n1,inf,1\n", "'income'"),
         (b"age,income,debt\n1,1e999,1\n", "'income'"), (b"age,income,debt\n1,\xff,1\n", "UTF-8"),
         (b'age,income,debt\n1,"1,1\n', "cannot be read"), (b"age,income,debt\n1,\x00,1\n", "'income'"),
-        (b"age,income,zip\n1,1,1\n", "'zip'"), (b"age,income,debt\n1," + b"9" * 399 + b",1\n", "'income'"), (b"age,income,debt\n1," + b"9" * 5000 + b",1\n", "'income'"),
+        (b"age,income,zip\n1,1,1\n", "'zip'"), (b"age,income,debt\n1," + b"9" * 399 + b",1\n", "'income'"),
+        (b"age,income,debt\n1," + b"9" * 5000 + b",1\n", "'income'"),
     ],
 )  # fmt: skip
 def test_mlflow_s_bad_csv_is_refused_by_name(worker: Worker, token: str, body: bytes, says: str) -> None:
