@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -106,7 +107,10 @@ class Console:
     async def events(
         self, caller: Caller, request: Request, topics: Sequence[str], position: str | None, *, from_start: bool
     ) -> AsyncGenerator[Told]:
-        """Events of some topics as they happen, of the units that the caller sees; a sign of life between them."""
+        """Events of some topics as they happen, of the units that the caller sees; a sign of life between them.
+
+        It ends with the caller's token.
+        """
         await self._check_readable(caller, request, topics)
         if self._free_streams <= 0:
             raise Busy("too many event streams are open; close one and try again")
@@ -115,7 +119,7 @@ class Console:
             follower = Follower(self._connection, topics)
             async with aclosing(follower.follow(_positions(position), from_start=from_start)) as records:
                 async for record in records:
-                    if self._stopping.is_set():
+                    if self._stopping.is_set() or time.time() >= caller.expires:
                         return
                     shown = record is not None and caller.sees(_unit(record))
                     yield Told(document(record) if record and shown else None, _position(follower.positions))

@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -15,6 +16,7 @@ from services.console.settings import ConsoleSettings
 from services.kit.kafka import Connection
 from services.kit.provision import connect, endpoint_topics, ensure_topics
 from services.kit.testing import eventually
+from services.kit.tokens import mint
 
 from .conftest import Client, Peer, Say
 
@@ -144,6 +146,20 @@ async def test_a_stream_that_cannot_be_is_refused_before_it_begins(
     raw = {name: value.encode("latin-1") for name, value in headers.items()}
     answer = await as_(who).get("/v1/events", params=params, headers=raw)  # pyright: ignore[reportArgumentType]
     assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
+
+
+async def test_a_stream_ends_with_the_token_of_its_reader(as_: Client, say: Say, settings: ConsoleSettings) -> None:
+    await say("model.retired", RETIRED, **ce("retail"))
+    ttl = timedelta(seconds=8)
+    token = mint(settings.keys / "issuer.key", "engineer", ["engineer"], ["retail"], "person", ttl)
+    client = as_("")
+    client.headers["authorization"] = f"Bearer {token}"
+    seen = 0
+    async with asyncio.timeout(30):
+        async for _ in _stream(client, params={"topic": "model.retired", "since": "start"}):
+            seen += 1
+    assert seen > 0, "it told what there was until then"
+    assert (await client.get("/v1/events", params={"topic": "model.retired"})).status_code == 401
 
 
 async def test_streams_are_bounded_and_given_back(as_: Client) -> None:
