@@ -61,7 +61,8 @@ class TopicView(BaseModel):
     records: int
     rate: float
     bytes: int | None
-    dead_letters: int
+    dead_letters: int | None
+    """That wait and that the caller may see; null where their roles open none."""
     groups: list[LagView]
 
 
