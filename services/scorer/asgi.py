@@ -2,7 +2,6 @@
 
 import ipaddress
 import time
-from collections.abc import Iterable
 from typing import Any
 
 import orjson
@@ -25,6 +24,7 @@ from .v2 import BadInput
 from .wire import (
     JSON,
     Gone,
+    Head,
     Receive,
     Reply,
     Scope,
@@ -44,10 +44,6 @@ _TRUSTED_S = 1.0
 _CALLERS = 1024
 ASKED = "fairlead.ask"
 """Where a scope's extensions bear a request that was read before."""
-_INTERESTING = frozenset({
-    b"authorization", b"content-encoding", b"accept-encoding", b"inference-header-content-length",
-    b"traceparent", b"fairlead-correlation-id", b"x-forwarded-for", b"forwarded", b"content-type",
-})  # fmt: skip
 
 
 class ScorerApp:
@@ -71,8 +67,8 @@ class ScorerApp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
-        path: str = scope["path"]
-        headers = {name: value for name, value in scope["headers"] if name in _INTERESTING}
+        head = Head.read(scope["path"], scope["headers"])
+        path, headers = head.path, head.headers
         try:
             if scope["method"] == "POST" and path.endswith("/infer") and path.startswith("/v2/models/"):
                 await self._infer(scope, path[11:-6], headers, receive, send)
@@ -86,14 +82,14 @@ class ScorerApp:
 
     # Inference
 
-    def at_once(self, path: str, given: Iterable[tuple[bytes, bytes]], body: bytes) -> Reply | Ask:
+    def at_once(self, head: Head, body: bytes) -> Reply | Ask:
         """Answer a whole `POST /v2/models/…/infer` where nothing must be waited for.
 
         Else the request as far as it was read: `__call__` goes on from it, where the scope bears it as `ASKED`.
         """
-        headers = {name: value for name, value in given if name in _INTERESTING}
+        headers = head.headers
         try:
-            name, version = _target(path[11:-6])
+            name, version = _target(head.path[11:-6])
             caller = self._caller(headers)
             if len(body) > self._limit:
                 raise TooLarge(f"the body is larger than {self._limit} bytes")

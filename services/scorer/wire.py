@@ -3,7 +3,7 @@
 import asyncio
 import re
 import zlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -120,6 +120,26 @@ def deflate(body: bytes, accepted: bytes) -> tuple[bytes, bytes | None]:
     if b"deflate" in names:
         return zlib.compress(body, 1), b"deflate"
     return body, None
+
+
+_INTERESTING = frozenset({
+    b"authorization", b"content-encoding", b"accept-encoding", b"inference-header-content-length",
+    b"traceparent", b"fairlead-correlation-id", b"x-forwarded-for", b"forwarded", b"content-type",
+})  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What a request says before its body, as far as somebody here reads it."""
+
+    path: str
+    headers: dict[bytes, bytes]
+    """By lower-case name."""
+
+    @classmethod
+    def read(cls, path: str, headers: Iterable[tuple[bytes, bytes]]) -> "Head":
+        """Of a request as the server parsed it."""
+        return cls(path, {name: value for name, value in headers if name in _INTERESTING})
 
 
 @dataclass(slots=True)

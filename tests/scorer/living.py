@@ -120,3 +120,10 @@ def rows(*values: list[float], **more: Any) -> dict[str, Any]:
     """A V2 request for the classifier."""
     flat = [number for row in values for number in row]
     return {"inputs": [{"name": "X", "shape": [len(values), 3], "datatype": "FP32", "data": flat}], **more}
+
+
+def request(token: str, body: bytes, path: str = "credit", **headers: str) -> bytes:
+    """A whole request as bytes."""
+    said = {"Host": "x", "Authorization": f"Bearer {token}", "Content-Length": str(len(body))} | headers
+    lines = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in said.items())
+    return f"POST /v2/models/{path}/infer HTTP/1.1\r\n{lines}\r\n".encode() + body
