@@ -2,7 +2,8 @@
 
 import asyncio
 import gzip
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -13,8 +14,9 @@ import pytest
 
 from services.console.settings import ConsoleSettings
 from services.kit.kafka import Connection
-from services.kit.provision import connect, endpoint_topics, ensure_topics
+from services.kit.provision import TopicSpec, connect, endpoint_topics, ensure_topics
 from services.kit.testing import eventually
+from services.kit.tokens import mint
 
 from .conftest import Client, Peer, Say
 
@@ -135,6 +137,10 @@ async def test_a_stream_goes_on_behind_the_position_that_it_gave(as_: Client, sa
         ({"topic": "model.retired"}, {"last-event-id": "model.retired:0:\xb2"}, 422),
         ({"topic": "dlq.model.retired"}, {}, 403),
         ({"topic": "audit.recorded"}, {}, 403),
+        ({"topic": "dlq.audit.recorded"}, {}, 403),
+        ({"topic": "__consumer_offsets"}, {}, 404),
+        ({"topic": "dlq.dlq.model.retired"}, {}, 404),
+        ({"topic": "inference.requested.a\nb"}, {}, 404),
     ],
 )
 async def test_a_stream_that_cannot_be_is_refused_before_it_begins(
@@ -144,6 +150,20 @@ async def test_a_stream_that_cannot_be_is_refused_before_it_begins(
     raw = {name: value.encode("latin-1") for name, value in headers.items()}
     answer = await as_(who).get("/v1/events", params=params, headers=raw)  # pyright: ignore[reportArgumentType]
     assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
+
+
+async def test_a_stream_ends_with_the_token_of_its_reader(as_: Client, say: Say, settings: ConsoleSettings) -> None:
+    await say("model.retired", RETIRED, **ce("retail"))
+    ttl = timedelta(seconds=8)
+    token = mint(settings.keys / "issuer.key", "engineer", ["engineer"], ["retail"], "person", ttl)
+    client = as_("")
+    client.headers["authorization"] = f"Bearer {token}"
+    seen = 0
+    async with asyncio.timeout(30):
+        async for _ in _stream(client, params={"topic": "model.retired", "since": "start"}):
+            seen += 1
+    assert seen > 0, "it told what there was until then"
+    assert (await client.get("/v1/events", params={"topic": "model.retired"})).status_code == 401
 
 
 async def test_streams_are_bounded_and_given_back(as_: Client) -> None:
@@ -226,6 +246,65 @@ async def test_dead_letters_of_another_unit_are_neither_shown_nor_replayed(as_: 
     assert not [letter for letter in shown if letter["unit"] != "wealth"]
     body = {"topic": "dlq.model.retired", "records": [{"partition": partition, "offset": offset}]}
     assert (await as_("other-unit").post("/v1/dead-letters/replay", json=body)).status_code == 403
+
+
+async def test_dead_letters_of_the_audit_need_the_audit(as_: Client, say: Say) -> None:
+    """Whoever runs the services does not thereby read what everybody did."""
+    headers = dead("retail", "secret") | {"__connect.errors.topic": "audit.recorded"}
+    partition, offset = await say("dlq.audit.recorded", b"{}", **headers)
+    place = {"topic": "dlq.audit.recorded", "records": [{"partition": partition, "offset": offset}]}
+    engineer = as_("engineer")
+    for answer in (
+        await engineer.get("/v1/events", params={"topic": "dlq.audit.recorded"}),
+        await engineer.get("/v1/dead-letters", params={"topic": "audit.recorded"}),
+        await engineer.get("/v1/dead-letters", params={"topic": "dlq.audit.recorded"}),
+        await engineer.post("/v1/dead-letters/replay", json=place),
+        await engineer.post("/v1/dead-letters/replay", json={"topic": "dlq.audit.recorded"}),
+    ):
+        assert (answer.status_code, "audit.read" in answer.text) == (403, True), answer.text
+    assert "audit.recorded" not in {each["source"] for each in (await engineer.get("/v1/dead-letters")).json()["items"]}
+    whole = (await as_("admin").get("/v1/dead-letters", params={"topic": "audit.recorded"})).json()["items"]
+    assert (partition, offset) in {(each["partition"], each["offset"]) for each in whole}
+
+
+async def test_topics_of_others_on_the_same_cluster_are_not_there(as_: Client, say: Say, kafka: Path) -> None:
+    topic = f"strangers-{uuid4().hex[:8]}"
+    admin = connect(Connection.read(kafka).properties)
+    await asyncio.to_thread(ensure_topics, admin, [TopicSpec(topic, 1, keep_ms=None)])
+    await say(topic, b"private")
+    assert topic not in {each["topic"] for each in (await as_("admin").get("/v1/topics")).json()["items"]}
+    for path in ("/v1/events", "/v1/dead-letters"):
+        assert (await as_("admin").get(path, params={"topic": topic, "since": "start"})).status_code == 404
+
+
+async def test_dead_letters_are_counted_as_far_as_the_caller_may_see_them(as_: Client, say: Say) -> None:
+    async def counted(who: str) -> int | None:
+        topics = (await as_(who).get("/v1/topics")).json()["items"]
+        same = {
+            each["dead_letters"]
+            for each in topics
+            if each["topic"] in ("retraining.requested", "dlq.retraining.requested")
+        }
+        (count,) = same
+        return count
+
+    before = {who: await counted(who) for who in ("engineer", "other-unit", "admin")}
+    source = {"__connect.errors.topic": "retraining.requested"}
+    for unit in ("retail", "retail", "wealth", ""):
+        await say("dlq.retraining.requested", b"{}", **dead(unit, "x") | source)
+    more = {"engineer": 2, "other-unit": 1, "admin": 4}
+
+    async def grown() -> bool:
+        return {who: (await counted(who) or 0) - (before[who] or 0) for who in more} == more
+
+    assert await eventually(grown, within=20)
+    assert await counted("data-scientist") is None, "who may read none is not told that there are none"
+    await as_("other-unit").post("/v1/dead-letters/replay", json={"topic": "dlq.retraining.requested"})
+    assert await eventually(lambda: _none(counted("other-unit")), within=20)
+
+
+async def _none(counting: Awaitable[int | None]) -> bool:
+    return await counting == 0
 
 
 async def test_others_dead_letters_crowd_nobodys_out(as_: Client, say: Say) -> None:
@@ -533,6 +612,15 @@ async def test_a_dispute_is_closed_with_what_was_found(as_: Client, governor: Pe
     await browser.post(f"/alerts/{dispute}/close", data=found, headers={"x-csrf-token": csrf})
     (told,) = [(request, body) for request, body in governor.seen if request.method == "POST"]
     assert (told[0].url.path, orjson.loads(told[1])) == (f"/v1/alerts/{dispute}/close", found)
+
+
+async def test_the_overview_says_none_only_of_what_the_person_may_see(as_: Client, home: Path, governor: Peer) -> None:
+    browser = as_("")
+    await browser.post("/login", data={"token": (home / "tokens" / "application.jwt").read_text()})
+    page = (await browser.get("/")).text
+    for claim in ("everything was handled", "Nothing has happened yet", "data-events", "connecting"):
+        assert claim not in page, claim
+    assert "not for your roles" in page
 
 
 async def test_every_page_stands_while_the_services_are_away(as_: Client, home: Any) -> None:
