@@ -53,9 +53,9 @@ def _open(path: Path, manifest: Manifest) -> Opened:
         from .formats import onnx_file
 
         return onnx_file.open_model(path, manifest.prediction, manifest.score)
-    from .formats import skops_file
+    from .formats import table_file
 
-    return skops_file.open_model(path, len(manifest.columns), manifest.prediction, manifest.score)
+    return table_file.open_model(manifest.format, path, len(manifest.columns), manifest.prediction, manifest.score)
 
 
 def _schema(opened: Opened, manifest: Manifest, table: pa.Table | None) -> ModelSchema:

@@ -7,8 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import psutil
+import pytest
 import skops.io
 from sklearn.linear_model import LogisticRegression
+
+from tests.kit.boosted import ROWS, boosted
 
 from .living import Worker, rows
 from .making import House, package
@@ -37,6 +40,22 @@ def test_it_answers_like_any_endpoint(tmp_path: Path) -> None:
         assert answer["outputs"][0]["data"] == [1, 0]
         assert answer["outputs"][1]["shape"] == [2, 2]
         assert len(worker.spooled()) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "file"), [("xgboost.ubj two", "model.ubj"), ("lightgbm.txt two", "model.txt")], ids=lambda name: name
+)
+def test_a_boosted_model_answers_as_its_own_library_does(tmp_path: Path, name: str, file: str) -> None:
+    house, format = House(tmp_path / "home"), name.partition(".")[0]
+    data, said = boosted()[name]
+    with Worker(house) as worker:
+        digest = house.keep(package(data, file, format=format))
+        worker.deploy(house.change("credit", house.variant("credit", digest, format=format)))
+        assert worker.loaded()["credit"]["reason"] is None
+        outputs = worker.infer("credit", rows(*ROWS.tolist()), house.token()).json()["outputs"]
+        assert outputs[0]["data"] == (said > 0.5).astype(int).tolist()
+        np.testing.assert_allclose(np.reshape(outputs[1]["data"], (-1, 2))[:, 1], said, rtol=1e-5)
+        assert worker.get("/v2/models/credit", house.token()).json()["platform"] == f"{format}_model"
 
 
 def test_callers_at_once_share_calls_and_each_gets_its_own_rows(tmp_path: Path) -> None:
