@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import re
 from collections.abc import AsyncIterator, Awaitable
 from datetime import timedelta
 from pathlib import Path
@@ -584,6 +585,87 @@ async def test_a_wrong_token_is_refused_at_the_door(as_: Client) -> None:
 async def test_a_page_sends_strangers_to_the_door_and_back(as_: Client) -> None:
     answer = await as_("").get("/approvals")
     assert (answer.status_code, answer.headers["location"]) == (303, "/login?next=/approvals")
+
+
+WINDOW = {"accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+
+
+async def _signed_in(as_: Client, home: Path, who: str) -> httpx.AsyncClient:
+    browser = as_("")
+    answer = await browser.post("/login", data={"token": (home / "tokens" / f"{who}.jwt").read_text()})
+    assert answer.status_code == 303
+    return browser
+
+
+@pytest.mark.parametrize(("path", "status"), [("/nowhere", 404), ("/models/No%20Name", 422)])
+async def test_an_address_that_is_none_is_a_page_with_a_way_back(
+    as_: Client, home: Path, path: str, status: int
+) -> None:
+    browser = await _signed_in(as_, home, "engineer")
+    answer = await browser.get(path, headers=WINDOW)
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "text/html; charset=utf-8")
+    assert '<a class="button primary" href="/">' in answer.text
+    assert 'aria-label="Pages"' in answer.text
+    assert "script-src 'self';" in answer.headers["content-security-policy"]
+
+
+async def test_a_stranger_at_an_address_that_is_none_learns_no_more_than_that(as_: Client) -> None:
+    answer = await as_("").get("/nowhere", headers=WINDOW)
+    assert (answer.status_code, "There is no such page" in answer.text, "aria-label" in answer.text) == (
+        404,
+        True,
+        False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("path", "headers"), [("/v1/secrets", WINDOW), ("/nowhere", {}), ("/nowhere", WINDOW | {"hx-request": "true"})]
+)
+async def test_a_program_is_told_the_problem_itself(as_: Client, path: str, headers: dict[str, str]) -> None:
+    answer = await as_("admin").get(path, headers=headers)
+    assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")
+
+
+async def test_a_bug_is_a_page_that_names_where_the_log_tells_more(
+    as_: Client, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    browser = await _signed_in(as_, home, "engineer")
+    monkeypatch.setattr("services.console.pages.topics._groups", lambda _: 1 / 0)
+    answer = await browser.get("/topics", headers=WINDOW)
+    assert answer.status_code == 500
+    assert answer.headers["fairlead-correlation-id"] in answer.text
+    assert "Try again" in answer.text
+    assert "script-src 'self';" in answer.headers["content-security-policy"]
+
+
+async def test_what_renews_itself_is_told_that_the_session_has_ended(as_: Client) -> None:
+    for headers in ({"hx-request": "true", "accept": "text/html"}, {"accept": "application/json"}):
+        answer = await as_("").get("/parts/nav", headers=headers)
+        assert (answer.status_code, answer.headers["content-type"]) == (401, "application/problem+json")
+
+
+async def test_who_comes_with_an_ended_session_is_told_so_and_led_back(as_: Client, settings: ConsoleSettings) -> None:
+    ended = mint(settings.keys / "issuer.key", "engineer", ["engineer"], ["retail"], "person", timedelta(seconds=2))
+    browser = as_("")
+    await browser.post("/login", data={"token": ended})
+
+    async def refused() -> str:
+        return (await browser.get("/dead-letters?topic=a", headers=WINDOW)).headers.get("location", "")
+
+    assert await eventually(refused, within=10) == "/login?next=/dead-letters%3Ftopic%3Da&ended=true"
+    assert "Your session has ended." in (await browser.get(await refused())).text
+
+
+async def test_every_version_of_a_model_is_reached_page_by_page(as_: Client, home: Path, catalog: Peer) -> None:
+    browser = await _signed_in(as_, home, "engineer")
+    seen: list[str] = []
+    path = "/models/long"
+    while path:
+        page = (await browser.get(path)).text
+        assert ("Newest versions" in page) == (path != "/models/long")
+        seen += re.findall(r"/models/long/versions/(\d+)", page)
+        (path, *_) = re.findall(r'href="(/models/long\?cursor=[^"]+)">Earlier', page) or [""]
+    assert seen == [str(n) for n in range(120, 0, -1)]
 
 
 async def test_pages_run_nothing_from_elsewhere(as_: Client, home: Any) -> None:
