@@ -40,7 +40,7 @@ class Ask:
     body: bytes
     json_length: int | None = None
     """Of the binary tensor extension: how many bytes of the body are JSON."""
-    protocol: Literal["v2", "mlflow"] = "v2"
+    protocol: Literal["v2"] | mlflow.Form = "v2"
     inference_id: str | None = None
     """Given by a stream, whose ids come from the input record; else a new one."""
     correlation_id: str | None = None
@@ -92,8 +92,8 @@ class Served:
 
     async def answer(self, ask: Ask, mode: Mode, application: str) -> Answer:
         """One request through the model."""
-        if ask.protocol == "mlflow":
-            return await self._invocation(ask, mode, application)
+        if ask.protocol != "v2":
+            return await self._invocation(ask, ask.protocol, mode, application)
         request = ask.request or self.codec.decode(ask.body, ask.json_length)
         outputs = await self.lane.run(request.arrays, request.rows)
         return self._answer(ask, request, outputs, mode, application)
@@ -106,8 +106,8 @@ class Served:
         outputs = self.lane.at_once(ask.request.arrays, ask.request.rows)
         return None if outputs is None else self._answer(ask, ask.request, outputs, mode, application)
 
-    async def _invocation(self, ask: Ask, mode: Mode, application: str) -> Answer:
-        request = mlflow.decode(ask.body, self.codec, self.schema)
+    async def _invocation(self, ask: Ask, form: mlflow.Form, mode: Mode, application: str) -> Answer:
+        request = mlflow.decode(ask.body, form, self.codec, self.schema)
         outputs = await self.lane.run(request.arrays, request.rows)
         answer = self._answer(ask, request, outputs, mode, application)
         answer.body = mlflow.encode(outputs, self.schema)
