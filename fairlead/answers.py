@@ -201,7 +201,7 @@ class TopicState(Answer):
     """Records a second over the last minute."""
     bytes: int | None = None
     partitions: int
-    dead_letters: int
+    dead_letters: int | None = None
     groups: list[GroupLag] = []
 
 

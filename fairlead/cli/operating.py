@@ -82,7 +82,7 @@ def topics(context: typer.Context, json: Json = False) -> None:
     render(page, json, lambda: show_table(
         ["Topic", "Records", "Rate/s", "Size", "Lag", "Dead letters"],
         (
-            [t.topic, t.records, t.rate, _size(t.bytes), _lag(t), t.dead_letters]
+            [t.topic, t.records, t.rate, _size(t.bytes), _lag(t), "–" if t.dead_letters is None else t.dead_letters]
             for t in page.items
             if not t.topic.startswith("dlq.")
         ),

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from contracts import Training
+from contracts import Format, Training
 from services.kit.errors import Invalid
 from services.kit.inputs import check_texts
 from services.kit.objects import Objects
@@ -21,7 +21,7 @@ from services.kit.turns import Turns
 
 from . import archive, manifest, sandboxed
 from .domain import MANIFEST, MODEL_FILES, Candidate, Inspection, Manifest, Member
-from .magic import Kind, kind_of
+from .magic import kind_of
 from .settings import CatalogSettings
 from .upload import Pace
 
@@ -135,7 +135,7 @@ class Intake:
         if len(top) == 1 and f"{(only := top.pop())}/{MANIFEST}" in names:
             return to / only, [name.removeprefix(f"{only}/") for name in names]
         if "MLmodel" in names:
-            raise Invalid("this is an MLflow model: this version takes ONNX and skops packages", "package")
+            raise Invalid("this is an MLflow model, which this version does not take", "package")
         raise Invalid(f"the archive holds no {MANIFEST} at its root", "package")
 
 
@@ -150,12 +150,11 @@ def _held(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _wrap(upload: Path, files: Path, kind: Kind, overrides: dict[str, Any]) -> tuple[Manifest, list[str]]:
+def _wrap(upload: Path, files: Path, kind: Format, overrides: dict[str, Any]) -> tuple[Manifest, list[str]]:
     """A bare model file becomes a package of itself."""
-    format_ = "onnx" if kind == "onnx" else "sklearn"
     if "name" not in overrides:
         raise Invalid("name: a bare model file does not say its name", "name")
-    said = manifest.validated(Manifest, {"format": format_, "model": MODEL_FILES[format_], **overrides})
+    said = manifest.validated(Manifest, {"format": kind, "model": MODEL_FILES[kind], **overrides})
     files.mkdir()
     upload.rename(files / said.model)
     return said, [said.model]
@@ -167,8 +166,7 @@ def _check_files(said: Manifest, files: Path, names: list[str]) -> None:
         if name is not None and name not in names:
             raise Invalid(f"{field}: {name} is not in the package", field)
     kind = kind_of(files / said.model)
-    expected: Kind = "onnx" if said.format == "onnx" else "skops"
-    if kind != expected:
+    if kind != said.format:
         raise Invalid(f"model: {said.model} is {kind}, the manifest says {said.format}", "model")
 
 

@@ -1,14 +1,16 @@
 """What a file is, by its first bytes alone: no name, no content type, no fallback."""
 
+import re
 import zipfile
 from pathlib import Path
 from typing import Literal
 
+from contracts import Format
 from services.kit.errors import Invalid
 
 from .archive import check_directory
 
-Kind = Literal["zip", "skops", "gzip", "onnx"]
+Kind = Literal["zip", "gzip"] | Format
 
 _KNOWN_BUT_NOT_TAKEN = (
     (b"\x89HDF\r\n\x1a\n", "a Keras or HDF5 file"),
@@ -27,6 +29,13 @@ _KNOWN_BUT_NOT_TAKEN = (
 _MAX_DIRECTORY = 16 * 1024 * 1024
 """A skops file has a member for every array: some hundred for each hundred trees."""
 
+_TAKEN = "ONNX, skops, XGBoost (JSON, UBJSON), LightGBM (text), rules (YAML)"
+_XGBOOST = re.compile(rb'\{\s*"(learner|version)"\s*:|\{L.{7}.(learner|version)', re.DOTALL)
+"""Both forms begin with one of the two members that every model has: JSON, and UBJSON with an eight-byte length."""
+
+_RULES = re.compile(rb"(\xef\xbb\xbf)?(---[ \t\r]*\n|[ \t\r]*\n|#[^\n]*\n)*(columns|rules|otherwise):")
+"""A text has no magic: a table of rules begins with one of its three members, after comments."""
+
 _ONNX_SECOND_FIELDS = frozenset(b"\x12\x1a\x22\x28\x32\x3a\x42\x72\xa2\xca")
 """Tags of the fields of ModelProto that may follow `ir_version`, which comes first in every file."""
 
@@ -34,14 +43,20 @@ _ONNX_SECOND_FIELDS = frozenset(b"\x12\x1a\x22\x28\x32\x3a\x42\x72\xa2\xca")
 def kind_of(path: Path) -> Kind:
     """The kind of a file that is taken. Raises Invalid naming what it is instead."""
     with path.open("rb") as file:
-        head = file.read(16)
+        head = file.read(4096)
     if head.startswith(b"PK\3\4"):
-        return "skops" if _is_skops(path) else "zip"
+        return "sklearn" if _is_skops(path) else "zip"
     if head.startswith(b"\x1f\x8b"):
         return "gzip"
     if len(head) > 2 and head[0] == 0x08 and 3 <= head[1] <= 20 and head[2] in _ONNX_SECOND_FIELDS:
         return "onnx"
-    raise Invalid(f"package: this is {_name(head)}; taken are ONNX, skops, and a zip or tar.gz package", "package")
+    if _XGBOOST.match(head):
+        return "xgboost"
+    if head.startswith((b"tree\n", b"tree\r\n")):
+        return "lightgbm"
+    if _RULES.match(head):
+        return "rules"
+    raise Invalid(f"package: this is {_name(head)}; taken are {_TAKEN}, and a zip or tar.gz package", "package")
 
 
 def _name(head: bytes) -> str:

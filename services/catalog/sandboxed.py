@@ -5,6 +5,7 @@ from pathlib import Path
 import orjson
 
 from services.kit.errors import Invalid
+from services.kit.models import preload
 from services.kit.sandbox import SandboxDeadline, SandboxDied, SandboxError, run_sandboxed
 
 from .domain import Inspection, Manifest
@@ -18,7 +19,7 @@ async def inspection(settings: CatalogSettings, folder: Path, manifest: Manifest
     job = {"folder": str(folder), "manifest": manifest.model_dump(mode="json"), "names": names}
     try:
         answer = await run_sandboxed(
-            _ENTRY, orjson.dumps(job), readable=[folder],
+            _ENTRY, orjson.dumps(job), preload=preload(manifest.format), readable=[folder],
             memory_mb=settings.inspection_mb, deadline_s=settings.inspection_s, name=f"inspect {manifest.name}",
         )  # fmt: skip
     except SandboxDeadline:

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 
-from services.kit.errors import Invalid, NotFound
+from services.kit.errors import Invalid, NotFound, Unavailable
 from services.kit.http import Body, Page, Who
 from services.kit.letters import Letter
 
@@ -61,7 +61,8 @@ class TopicView(BaseModel):
     records: int
     rate: float
     bytes: int | None
-    dead_letters: int
+    dead_letters: int | None
+    """That wait and that the caller may see; null where their roles open none."""
     groups: list[LagView]
 
 
@@ -158,7 +159,9 @@ def router(console: Console, gateway: Gateway) -> APIRouter:
         if not 0 < len(names) <= _TOPICS_LIMIT:
             raise Invalid(f"name between 1 and {_TOPICS_LIMIT} topics", "topic")
         told = console.events(caller, request, names, last_event_id, from_start=since == "start")
-        first = await anext(told)  # what is refused is refused before the stream begins
+        first = await anext(told, None)  # what is refused is refused before the stream begins
+        if first is None:
+            raise Unavailable("the token or the console came to its end before the stream began")
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         return StreamingResponse(_messages(first, told), media_type="text/event-stream", headers=headers)
 

@@ -8,8 +8,8 @@ from services.kit.service import Parts
 from . import api
 from .assets import Assets
 from .gateway import Gateway
+from .pages import errors, shell
 from .pages import routers as pages
-from .pages import shell
 from .session import SessionMiddleware, Sessions, secret_of
 from .settings import ConsoleSettings
 from .usecases import Console
@@ -34,6 +34,8 @@ def build(settings: ConsoleSettings) -> Parts:
     parts.routers = [assets.router(), *pages(window), api.router(console, gateway), api.passing(gateway)]
 
     def prepare(app: FastAPI) -> None:
+        for error, handler in app.exception_handlers.items():
+            app.add_exception_handler(error, errors.shown(window, handler))
         app.add_exception_handler(shell.SignInNeeded, shell.to_sign_in)
         app.add_middleware(SessionMiddleware, sessions=sessions)
 

@@ -41,6 +41,16 @@ class Answer:
         found = self.data.get("items", []) if isinstance(self.data, dict) else self.data
         return found if isinstance(found, list) else []
 
+    @property
+    def next(self) -> str | None:
+        """The cursor of the items that follow."""
+        return self.data.get("next") if isinstance(self.data, dict) else None
+
+    @property
+    def count(self) -> str:
+        """How many items there are, as far as they were asked for."""
+        return f"{len(self.items)}{'+' if self.next else ''}"
+
 
 @dataclass(frozen=True)
 class ServiceState:
@@ -78,7 +88,7 @@ class Gateway:
         while True:
             answer = await self.ask(request, service, path, limit=200, cursor=cursor)
             items += answer.items
-            cursor = answer.data.get("next") if isinstance(answer.data, dict) else None
+            cursor = answer.next
             if not cursor:
                 return items
 

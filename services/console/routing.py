@@ -32,6 +32,7 @@ _PREFIXES: dict[str, Service] = {
     "/v1/outcomes": "recorder",
     "/v1/snapshots": "recorder",
 }
+_API = frozenset(prefix.split("/")[1] for prefix in _PREFIXES)
 
 
 def service_of(path: str) -> Service | None:
@@ -43,6 +44,11 @@ def service_of(path: str) -> Service | None:
         if service := _PREFIXES.get("/".join(parts[:length])):
             return service
     return None
+
+
+def is_api(path: str) -> bool:
+    """Whether a program is meant to ask here, not a person before a window."""
+    return path.split("/")[1] in _API
 
 
 _HOP_BY_HOP = frozenset({

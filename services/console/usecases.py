@@ -2,7 +2,8 @@
 
 import asyncio
 import base64
-from collections.abc import AsyncGenerator, Callable, Sequence
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,18 +12,19 @@ from urllib.parse import quote
 import orjson
 from starlette.requests import Request
 
+from contracts import AuditRecorded
 from services.kit.auth import allow
 from services.kit.context import Caller
-from services.kit.errors import Busy, Forbidden, Invalid, NotFound, Unavailable
+from services.kit.deadletters import topic_of
+from services.kit.errors import Busy, Forbidden, Invalid, NotFound, Refusal, Unavailable
 from services.kit.kafka import Connection
 from services.kit.letters import DeadLetters, Letter
-from services.kit.topics import Topics, TopicState, endpoint_of
+from services.kit.topics import Topics, TopicState, contract_of, endpoint_of
 from services.kit.watch import Follower, Seen, latest
 
 from .gateway import Gateway
 
 _VALUE_LIMIT = 4000
-_AUDIT = "audit.recorded"
 
 
 @dataclass(frozen=True)
@@ -45,15 +47,35 @@ class Console:
         self._letters = DeadLetters(connection)
         self._free_streams = streams
         self._stopping = stopping or asyncio.Event()
+        self._counted: dict[frozenset[str], tuple[object, Mapping[str, int]]] = {}
+        """By business units: what the topics of dead letters held, and how many letters of it they see."""
 
     async def topics(self, caller: Caller, request: Request) -> list[TopicState]:
-        """Every topic that the caller may know of: those of an endpoint only to who sees the endpoint."""
+        """The platform's topics: those of an endpoint only to who sees the endpoint.
+
+        Of the dead letters so many as the caller may see; None where their roles open none.
+        """
         allow(caller, "topic.read")
-        states = await self._topics.states()
-        if caller.sees("*") or not any(endpoint_of(state.topic) for state in states):
-            return states
-        seen = {endpoint["endpoint"] for endpoint in await self._gateway.all(request, "deployer", "/v1/endpoints")}
-        return [_trimmed(s, seen) for s in states if endpoint_of(s.topic) in {None, *seen}]
+        states = [state for state in await self._topics.states() if _is_ours(state.topic)]
+        if not caller.sees("*") and any(endpoint_of(state.topic) for state in states):
+            seen = {each["endpoint"] for each in await self._gateway.all(request, "deployer", "/v1/endpoints")}
+            states = [_trimmed(s, seen) for s in states if endpoint_of(s.topic) in {None, *seen}]
+        letters = await self._letters_of(caller, states)
+        return [replace(s, dead_letters=letters.get(_dlq(s.topic))) for s in states]
+
+    async def _letters_of(self, caller: Caller, states: Sequence[TopicState]) -> dict[str, int]:
+        """How many letters wait that the caller sees, by topic of dead letters; none for those not open to them.
+
+        Where units decide, the letters are read, and again where something changed.
+        """
+        opened = [s for s in states if s.topic.startswith("dlq.") and _opens(caller, s.topic)]
+        picture = {s.topic: (s.records, s.dead_letters) for s in opened if s.dead_letters}
+        if caller.sees("*"):
+            return {s.topic: s.dead_letters or 0 for s in opened}
+        if self._counted.get(caller.units, ({}, {}))[0] != picture:
+            self._counted[caller.units] = picture, await self._letters.counted(list(picture), _seen_by(caller))
+        counts = self._counted[caller.units][1]
+        return {s.topic: counts.get(s.topic, 0) for s in opened}
 
     async def latest(self, caller: Caller, request: Request, topics: Sequence[str], limit: int) -> list[dict[str, Any]]:
         """The last events of some topics, newest first. Raises NotFound, Forbidden."""
@@ -66,13 +88,8 @@ class Console:
     ) -> tuple[list[Letter], str | None]:
         """Dead letters of one topic or of all, newest first, as the caller sees units; and the cursor of older ones."""
         allow(caller, "deadletter.read")
-        if topic:
-            await self._check_known(caller, request, topic)
-        topics = (
-            [topic if topic.startswith("dlq.") else f"dlq.{topic}"]
-            if topic
-            else await self._with_letters(caller, request)
-        )
+        topics = [_dlq(topic)] if topic else await self._with_letters(caller, request)
+        await self._check_readable(caller, request, topics)
         below = _positions(cursor, "cursor") if cursor else None
         found, rest = await self._letters.waiting(topics, limit, _seen_by(caller), below)
         return found, _position(rest) or None
@@ -86,7 +103,7 @@ class Console:
         cannot be replayed.
         """
         allow(caller, "deadletter.replay")
-        await self._check_known(caller, request, topic)
+        await self._check_readable(caller, request, [topic])
         if places is None:
             return await self._replay_all(caller, topic)
         chosen = await self._letters.pick(topic, places)
@@ -106,7 +123,10 @@ class Console:
     async def events(
         self, caller: Caller, request: Request, topics: Sequence[str], position: str | None, *, from_start: bool
     ) -> AsyncGenerator[Told]:
-        """Events of some topics as they happen, of the units that the caller sees; a sign of life between them."""
+        """Events of some topics as they happen, of the units that the caller sees; a sign of life between them.
+
+        It ends with the caller's token.
+        """
         await self._check_readable(caller, request, topics)
         if self._free_streams <= 0:
             raise Busy("too many event streams are open; close one and try again")
@@ -115,7 +135,7 @@ class Console:
             follower = Follower(self._connection, topics)
             async with aclosing(follower.follow(_positions(position), from_start=from_start)) as records:
                 async for record in records:
-                    if self._stopping.is_set():
+                    if self._stopping.is_set() or time.time() >= caller.expires:
                         return
                     shown = record is not None and caller.sees(_unit(record))
                     yield Told(document(record) if record and shown else None, _position(follower.positions))
@@ -123,9 +143,9 @@ class Console:
             self._free_streams += 1
 
     async def _check_readable(self, caller: Caller, request: Request, topics: Sequence[str]) -> None:
-        """Raises Forbidden for what the caller's roles do not open, NotFound for another unit's endpoint."""
+        """Raises Forbidden for what the caller's roles do not open, NotFound for no topic or another unit's."""
         for topic in topics:
-            _may_read(caller, topic)
+            _check_opens(caller, topic)
         for topic in topics:
             await self._check_known(caller, request, topic)
 
@@ -141,7 +161,8 @@ class Console:
             raise NotFound(f"there is no topic {topic[:249]}")
 
     async def _with_letters(self, caller: Caller, request: Request) -> list[str]:
-        return [s.topic for s in await self.topics(caller, request) if s.topic.startswith("dlq.") and s.records]
+        states = [s for s in await self.topics(caller, request) if s.topic.startswith("dlq.") and s.records]
+        return [s.topic for s in states if _opens(caller, s.topic)]
 
 
 def document(record: Seen) -> dict[str, Any]:
@@ -188,12 +209,34 @@ def _seen_by(caller: Caller) -> Callable[[Seen], bool]:
     return lambda record: caller.sees(_unit(record))
 
 
-def _may_read(caller: Caller, topic: str) -> None:
+def _dlq(topic: str) -> str:
+    """The topic of a topic's dead letters; of such a topic itself."""
+    return topic if topic.startswith("dlq.") else topic_of(topic)
+
+
+def _is_ours(topic: str) -> bool:
+    """Whether a contract names the topic, or the one whose dead letters it keeps: a cluster may serve others too."""
+    return contract_of(topic.removeprefix("dlq.")) is not None
+
+
+def _check_opens(caller: Caller, topic: str) -> None:
+    """What a topic tells is open to the caller's roles; dead letters tell what their topic does. Raises Forbidden,
+    NotFound."""
     allow(caller, "topic.read")
+    if not _is_ours(topic):
+        raise NotFound(f"there is no topic {topic[:249]}")
     if topic.startswith("dlq."):
         allow(caller, "deadletter.read")
-    if topic == _AUDIT:
+    if topic.removeprefix("dlq.") == AuditRecorded.topic.name:
         allow(caller, "audit.read")
+
+
+def _opens(caller: Caller, topic: str) -> bool:
+    try:
+        _check_opens(caller, topic)
+    except Refusal:
+        return False
+    return True
 
 
 def _trimmed(state: TopicState, endpoints: set[str]) -> TopicState:

@@ -106,7 +106,7 @@ class Verifier:
         _check_subject(caller, issuer)
         if len(self._known) >= self._REMEMBERED:
             self._known.clear()
-        self._known[token] = (caller, min(float(claims["exp"]), self._clock() + self._REMEMBERED_S))
+        self._known[token] = (caller, min(caller.expires, self._clock() + self._REMEMBERED_S))
         return caller
 
     def bearer(self, header: str | None) -> Caller:
@@ -173,4 +173,6 @@ def _caller(claims: dict[str, Any]) -> Caller:
         check_texts([claims["sub"], roles, units], "token")
     except Invalid as error:
         raise Unauthorized(error.message) from None
-    return Caller(claims["sub"], kind, frozenset(map(str, roles)), frozenset(map(str, units)))
+    return Caller(
+        claims["sub"], kind, frozenset(map(str, roles)), frozenset(map(str, units)), expires=float(claims["exp"])
+    )

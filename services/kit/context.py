@@ -1,5 +1,6 @@
 """Who is asking, on whose behalf, and within which story: carried beside the call, not through it."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -22,6 +23,8 @@ class Caller:
     kind: Literal["person", "application", "service"]
     roles: frozenset[str] = frozenset()
     units: frozenset[str] = frozenset()
+    expires: float = field(default=math.inf, compare=False)
+    """When the token ends, in seconds since 1970: what goes on without an end for this caller ends then."""
 
     def sees(self, unit: str) -> bool:
         """Whether rows of this business unit are visible to the caller."""

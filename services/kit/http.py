@@ -210,12 +210,12 @@ class _Story:
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
         story = _story_of(headers)
         caller = self._prove(scope, headers.get(b"authorization"))
-        status, started = 500, time.perf_counter()
+        status, started, begun = 500, time.perf_counter(), False
 
         async def telling(message: Message) -> None:
-            nonlocal status
+            nonlocal status, begun
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status, begun = message["status"], True
                 message["headers"] = [
                     *message["headers"],
                     (b"fairlead-correlation-id", story["correlation_id"].encode()),
@@ -225,6 +225,12 @@ class _Story:
         with use(Context(caller or _NOBODY, **story)):
             try:
                 await self._app(scope, receive, telling)
+            except Exception as error:
+                if begun:
+                    raise
+                # Here and not outside, where neither the log nor the answer would name the story.
+                handle = scope["app"].exception_handlers[Exception]
+                await (await handle(Request(scope), error))(scope, receive, telling)
             finally:
                 route = getattr(scope.get("route"), "path", "other")
                 HTTP_REQUESTS.labels(scope["method"], route, status).inc()

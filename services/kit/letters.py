@@ -1,7 +1,8 @@
 """Dead letters from the operator's side: which wait, and giving them to their service again."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections import Counter
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from .topics import REPLAYED, administering, committed, scattered
 from .watch import Positions, Seen, Wanted, answering, at, newest, onwards
 
 _AT_ONCE = 500
+_COUNTED = 1_000
 _LARGEST = 8 * 1024 * 1024
 _NOTED_LIMIT = 3500
 """Kafka keeps 4 KiB beside a committed offset."""
@@ -95,6 +97,15 @@ class DeadLetters:
             newest(self._connection, asked, limit, wanted, below), self._marks()
         )
         return [_letter(record, marks) for record in found], rest
+
+    async def counted(self, topics: Sequence[str], wanted: Wanted) -> Counter[str]:
+        """How many wanted letters wait in each topic, as far as the newest thousand of all. Raises NotFound."""
+        if not topics:
+            return Counter()
+        marks = await self._marks()
+        waits: Wanted = lambda record: wanted(record) and not _letter(record, marks).replayed  # noqa: E731
+        found, _ = await newest(self._connection, topics, _COUNTED, waits)
+        return Counter(record.topic for record in found)
 
     async def unreplayed(self, topic: str) -> AsyncGenerator[list[Letter]]:
         """All letters of a topic that nobody has given out again, the oldest first, some at a time. Raises NotFound."""

@@ -54,8 +54,8 @@ class TopicState:
     rate: float
     """Records a second over the last minute."""
     bytes: int | None
-    dead_letters: int
-    """Dead letters of this topic that nobody has replayed yet."""
+    dead_letters: int | None
+    """Dead letters of this topic that nobody has replayed yet; None for who may know of none."""
     groups: tuple[GroupLag, ...]
 
 

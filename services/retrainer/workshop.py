@@ -13,6 +13,7 @@ import numpy as np
 
 from contracts import ModelRegistered
 from services.kit.errors import Invalid, NotFound
+from services.kit.models import preload
 from services.kit.objects import Objects
 from services.kit.sandbox import SandboxError, SandboxUnavailable, run_sandboxed
 from services.kit.signing import digest_of
@@ -35,6 +36,7 @@ from .packages import BadPackage, Package, pack, plain_file, require, unpack
 from .settings import RetrainerSettings
 
 _ENTRIES = "services.retrainer.sandboxed"
+_ROWS = ("pyarrow.parquet", "pyarrow.compute")
 _MOST_ANSWER_BYTES = 64 * 1024 * 1024
 
 
@@ -149,8 +151,9 @@ class Workshop:
             "needed": self._settings.retraining_rows, "share": self._settings.retraining_held_out,
         }  # fmt: skip
         told = json.loads(
-            await self._sandboxed("rows:splitter", job, "the recorded rows", readable=[at / "snapshot.parquet"],
-                                  writable=[out], deadline_s=self._settings.scoring_s)
+            await self._sandboxed("rows:splitter", job, "the recorded rows", preload=_ROWS,
+                                  readable=[at / "snapshot.parquet"], writable=[out],
+                                  deadline_s=self._settings.scoring_s)
         )  # fmt: skip
         if "refused" in told:
             raise CannotTrain(told["refused"])
@@ -163,7 +166,7 @@ class Workshop:
         made.mkdir()
         job = {"recipe": str(recipe), "rows": str(split.rows), "out": str(made)}
         await self._sandboxed(
-            "training:recipe", job, "the recipe", readable=[recipe, split.rows], writable=[made],
+            "training:recipe", job, "the recipe", preload=_ROWS, readable=[recipe, split.rows], writable=[made],
             deadline_s=self._settings.retraining_s, memory_mb=self._settings.retraining_mb,
         )  # fmt: skip
         await asyncio.to_thread(require, made, package.made_by_recipe)
@@ -176,8 +179,8 @@ class Workshop:
             "prediction": schema.prediction, "score": schema.score,
         }  # fmt: skip
         said = await self._sandboxed(
-            "scoring:scorer", job, what, readable=[file, split.inputs], deadline_s=self._settings.scoring_s,
-            memory_mb=self._settings.scoring_mb,
+            "scoring:scorer", job, what, preload=preload(model.format), readable=[file, split.inputs],
+            deadline_s=self._settings.scoring_s, memory_mb=self._settings.scoring_mb,
         )  # fmt: skip
         return await asyncio.to_thread(_read_answers, said, what)
 
@@ -187,6 +190,7 @@ class Workshop:
         job: dict[str, Any],
         what: str,
         *,
+        preload: Sequence[str],
         readable: Sequence[Path],
         writable: Sequence[Path] = (),
         deadline_s: float,
@@ -194,7 +198,7 @@ class Workshop:
     ) -> bytes:
         try:
             return await run_sandboxed(
-                f"{_ENTRIES}.{entry}", json.dumps(job).encode(), readable=readable, writable=writable,
+                f"{_ENTRIES}.{entry}", json.dumps(job).encode(), preload=preload, readable=readable, writable=writable,
                 deadline_s=deadline_s, memory_mb=memory_mb, name=what,
             )  # fmt: skip
         except (SandboxError, SandboxUnavailable) as error:

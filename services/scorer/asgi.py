@@ -6,13 +6,14 @@ from typing import Any
 
 import orjson
 
+from contracts import Format
 from services.kit import asyncapi
 from services.kit.auth import Verifier, allow
 from services.kit.context import Caller
 from services.kit.errors import NotFound, Refusal, TooLarge
 from services.kit.release import version
 
-from . import metrics, openapi
+from . import metrics, mlflow, openapi
 from .counters import Counters
 from .dataplane import Answer, Ask, DataPlane, Endpoint, Served
 from .follower import Follower
@@ -42,6 +43,10 @@ _EXTENSIONS = ["binary_tensor_data"]
 _TRUSTED_S = 1.0
 """How long a header that was verified is taken as it is; a token may outlive its end by that."""
 _CALLERS = 1024
+_PLATFORMS: dict[Format, str] = {
+    "onnx": "onnx_onnxv1", "sklearn": "sklearn_skops", "xgboost": "xgboost_model", "lightgbm": "lightgbm_model",
+    "rules": "fairlead_rules",
+}  # fmt: skip
 ASKED = "fairlead.ask"
 """Where a scope's extensions bear a request that was read before."""
 
@@ -114,9 +119,8 @@ class ScorerApp:
 
     async def _invoke(self, name: str, headers: dict[bytes, bytes], receive: Receive, send: Send) -> None:
         caller = self._caller(headers)
-        if not headers.get(b"content-type", b"application/json").lower().startswith(b"application/json"):
-            raise BadInput("send JSON: this endpoint takes application/json")
-        ask = Ask(await self._body(headers, receive), protocol="mlflow")
+        form = mlflow.form_of(headers.get(b"content-type", b""))
+        ask = Ask(await self._body(headers, receive), protocol=form)
         _tell_story(ask, headers)
         await self._answer(name, None, ask, caller, headers, send)
 
@@ -261,7 +265,7 @@ def _metadata(endpoint: Endpoint, served: Served) -> dict[str, Any]:
     return {
         "name": endpoint.name,
         "versions": [str(version) for version in endpoint.by_version],
-        "platform": {"onnx": "onnx_onnxv1", "sklearn": "sklearn_skops"}[served.variant.format],
+        "platform": _PLATFORMS[served.variant.format],
         "inputs": tensors(schema.inputs),
         "outputs": tensors(schema.outputs),
         "parameters": {

@@ -1,6 +1,9 @@
 """MLflow's scoring protocol (`/invocations`): rows in four shapes, predictions out; logged as V2 like everything."""
 
-from typing import Any
+import csv
+import io
+import re
+from typing import Any, Literal
 
 import numpy as np
 import orjson
@@ -13,17 +16,36 @@ from .v2.document import parse_object
 from .v2.errors import called
 from .v2.tensors import Array, to_json
 
+Form = Literal["mlflow", "mlflow-csv"]
+
 _SHAPES = ("dataframe_split", "dataframe_records", "instances", "inputs")
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
+_TRUTHS = {"true": True, "false": False}
 
 
-def decode(body: bytes, codec: Codec, schema: ModelSchema) -> Request:
+def form_of(content_type: bytes) -> Form:
+    """How a body is written. Raises BadInput for what is neither JSON nor CSV."""
+    match content_type.split(b";")[0].strip().lower():
+        case b"application/json" | b"":
+            return "mlflow"
+        case b"text/csv":
+            return "mlflow-csv"
+        case other:
+            said = called(other.decode("latin-1"))
+            raise BadInput(f"send application/json or text/csv; {said} is not understood here")
+
+
+def decode(body: bytes, form: Form, codec: Codec, schema: ModelSchema) -> Request:
     """Read a request. Raises BadInput naming the column."""
+    return codec.request((_json if form == "mlflow" else _csv)(body, codec, schema))
+
+
+def _json(body: bytes, codec: Codec, schema: ModelSchema) -> dict[str, Array]:
     whole = parse_object(body)
     given = [shape for shape in _SHAPES if shape in whole]
     if len(given) != 1:
         raise BadInput(f"the body must hold exactly one of {', '.join(_SHAPES)}")
-    arrays = _READERS[given[0]](whole[given[0]], codec, schema)
-    return codec.request(arrays)
+    return _READERS[given[0]](whole[given[0]], codec, schema)
 
 
 def encode(outputs: Arrays, schema: ModelSchema) -> bytes:
@@ -32,6 +54,43 @@ def encode(outputs: Arrays, schema: ModelSchema) -> bytes:
     if values.ndim > 1 and values.dtype != object:
         return b'{"predictions":' + orjson.dumps(values.tolist()) + b"}"
     return b'{"predictions":' + to_json(values) + b"}"
+
+
+def _csv(body: bytes, codec: Codec, schema: ModelSchema) -> dict[str, Array]:
+    """The first line names the columns; an empty cell is a missing value, as pandas writes it."""
+    try:
+        lines = [line for line in csv.reader(io.StringIO(body.decode("utf-8-sig"), newline=""), strict=True) if line]
+    except UnicodeDecodeError:
+        raise BadInput("the CSV is not UTF-8 text") from None
+    except csv.Error as error:
+        raise BadInput(f"the CSV cannot be read: {error}") from None
+    if not lines:
+        raise BadInput("the CSV has no line with the names of its columns")
+    names, *rows = lines
+    if len(set(names)) != len(names):
+        raise BadInput("the CSV names a column twice")
+    for number, row in enumerate(rows):
+        if len(row) != len(names):
+            raise BadInput(f"row {number} of the CSV has {len(row)} values, its first line has {len(names)} names")
+    kinds = {spec.name: spec.datatype for spec in schema.inputs if codec.matrix_name is None}
+    cells = zip(*rows, strict=True) if rows else ([] for _ in names)
+    read = {name: [_cell(cell, kinds.get(name, "FP64")) for cell in column]
+            for name, column in zip(names, cells, strict=True)}  # fmt: skip
+    return _columns(read, codec, schema)
+
+
+def _cell(text: str, datatype: str) -> object:
+    """A cell as JSON would have it; what does not fit stays a text, and whoever reads the column says so."""
+    if datatype == "BYTES":
+        return text
+    if datatype == "BOOL":
+        return _TRUTHS.get(text.strip().lower(), text)
+    text = text.strip()
+    if not text:
+        return None
+    if len(text) > 400 or not _NUMBER.fullmatch(text):
+        return text
+    return int(text) if len(text) <= 20 and text.lstrip("+-").isdigit() else float(text)
 
 
 def _split(value: Any, codec: Codec, schema: ModelSchema) -> dict[str, Array]:

@@ -106,6 +106,12 @@ class Peer:
             case path if path.startswith("/v1/endpoints/"):
                 known = path.removeprefix("/v1/endpoints/") in self._endpoints(request)
                 return JSONResponse({} if known else {"detail": "there is no such endpoint"}, 200 if known else 404)
+            case "/v1/models/long":
+                last = int(request.query_params.get("cursor", 121))
+                numbers = range(last - 1, max(0, last - 1 - int(request.query_params["limit"])), -1)
+                shown = [{"version": n, "training": {"metrics": {}}} for n in numbers]
+                following = str(numbers[-1]) if numbers[-1] > 1 else None
+                return JSONResponse({"model": "long", "versions": shown, "next": following})
             case "/v1/alerts":
                 return JSONResponse({"items": self.alerts})
             case "/v1/models/gone":

@@ -2,7 +2,9 @@
 
 import asyncio
 import gzip
-from collections.abc import AsyncIterator
+import re
+from collections.abc import AsyncIterator, Awaitable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -13,8 +15,9 @@ import pytest
 
 from services.console.settings import ConsoleSettings
 from services.kit.kafka import Connection
-from services.kit.provision import connect, endpoint_topics, ensure_topics
+from services.kit.provision import TopicSpec, connect, endpoint_topics, ensure_topics
 from services.kit.testing import eventually
+from services.kit.tokens import mint
 
 from .conftest import Client, Peer, Say
 
@@ -135,6 +138,10 @@ async def test_a_stream_goes_on_behind_the_position_that_it_gave(as_: Client, sa
         ({"topic": "model.retired"}, {"last-event-id": "model.retired:0:\xb2"}, 422),
         ({"topic": "dlq.model.retired"}, {}, 403),
         ({"topic": "audit.recorded"}, {}, 403),
+        ({"topic": "dlq.audit.recorded"}, {}, 403),
+        ({"topic": "__consumer_offsets"}, {}, 404),
+        ({"topic": "dlq.dlq.model.retired"}, {}, 404),
+        ({"topic": "inference.requested.a\nb"}, {}, 404),
     ],
 )
 async def test_a_stream_that_cannot_be_is_refused_before_it_begins(
@@ -144,6 +151,20 @@ async def test_a_stream_that_cannot_be_is_refused_before_it_begins(
     raw = {name: value.encode("latin-1") for name, value in headers.items()}
     answer = await as_(who).get("/v1/events", params=params, headers=raw)  # pyright: ignore[reportArgumentType]
     assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
+
+
+async def test_a_stream_ends_with_the_token_of_its_reader(as_: Client, say: Say, settings: ConsoleSettings) -> None:
+    await say("model.retired", RETIRED, **ce("retail"))
+    ttl = timedelta(seconds=8)
+    token = mint(settings.keys / "issuer.key", "engineer", ["engineer"], ["retail"], "person", ttl)
+    client = as_("")
+    client.headers["authorization"] = f"Bearer {token}"
+    seen = 0
+    async with asyncio.timeout(30):
+        async for _ in _stream(client, params={"topic": "model.retired", "since": "start"}):
+            seen += 1
+    assert seen > 0, "it told what there was until then"
+    assert (await client.get("/v1/events", params={"topic": "model.retired"})).status_code == 401
 
 
 async def test_streams_are_bounded_and_given_back(as_: Client) -> None:
@@ -226,6 +247,65 @@ async def test_dead_letters_of_another_unit_are_neither_shown_nor_replayed(as_: 
     assert not [letter for letter in shown if letter["unit"] != "wealth"]
     body = {"topic": "dlq.model.retired", "records": [{"partition": partition, "offset": offset}]}
     assert (await as_("other-unit").post("/v1/dead-letters/replay", json=body)).status_code == 403
+
+
+async def test_dead_letters_of_the_audit_need_the_audit(as_: Client, say: Say) -> None:
+    """Whoever runs the services does not thereby read what everybody did."""
+    headers = dead("retail", "secret") | {"__connect.errors.topic": "audit.recorded"}
+    partition, offset = await say("dlq.audit.recorded", b"{}", **headers)
+    place = {"topic": "dlq.audit.recorded", "records": [{"partition": partition, "offset": offset}]}
+    engineer = as_("engineer")
+    for answer in (
+        await engineer.get("/v1/events", params={"topic": "dlq.audit.recorded"}),
+        await engineer.get("/v1/dead-letters", params={"topic": "audit.recorded"}),
+        await engineer.get("/v1/dead-letters", params={"topic": "dlq.audit.recorded"}),
+        await engineer.post("/v1/dead-letters/replay", json=place),
+        await engineer.post("/v1/dead-letters/replay", json={"topic": "dlq.audit.recorded"}),
+    ):
+        assert (answer.status_code, "audit.read" in answer.text) == (403, True), answer.text
+    assert "audit.recorded" not in {each["source"] for each in (await engineer.get("/v1/dead-letters")).json()["items"]}
+    whole = (await as_("admin").get("/v1/dead-letters", params={"topic": "audit.recorded"})).json()["items"]
+    assert (partition, offset) in {(each["partition"], each["offset"]) for each in whole}
+
+
+async def test_topics_of_others_on_the_same_cluster_are_not_there(as_: Client, say: Say, kafka: Path) -> None:
+    topic = f"strangers-{uuid4().hex[:8]}"
+    admin = connect(Connection.read(kafka).properties)
+    await asyncio.to_thread(ensure_topics, admin, [TopicSpec(topic, 1, keep_ms=None)])
+    await say(topic, b"private")
+    assert topic not in {each["topic"] for each in (await as_("admin").get("/v1/topics")).json()["items"]}
+    for path in ("/v1/events", "/v1/dead-letters"):
+        assert (await as_("admin").get(path, params={"topic": topic, "since": "start"})).status_code == 404
+
+
+async def test_dead_letters_are_counted_as_far_as_the_caller_may_see_them(as_: Client, say: Say) -> None:
+    async def counted(who: str) -> int | None:
+        topics = (await as_(who).get("/v1/topics")).json()["items"]
+        same = {
+            each["dead_letters"]
+            for each in topics
+            if each["topic"] in ("retraining.requested", "dlq.retraining.requested")
+        }
+        (count,) = same
+        return count
+
+    before = {who: await counted(who) for who in ("engineer", "other-unit", "admin")}
+    source = {"__connect.errors.topic": "retraining.requested"}
+    for unit in ("retail", "retail", "wealth", ""):
+        await say("dlq.retraining.requested", b"{}", **dead(unit, "x") | source)
+    more = {"engineer": 2, "other-unit": 1, "admin": 4}
+
+    async def grown() -> bool:
+        return {who: (await counted(who) or 0) - (before[who] or 0) for who in more} == more
+
+    assert await eventually(grown, within=20)
+    assert await counted("data-scientist") is None, "who may read none is not told that there are none"
+    await as_("other-unit").post("/v1/dead-letters/replay", json={"topic": "dlq.retraining.requested"})
+    assert await eventually(lambda: _none(counted("other-unit")), within=20)
+
+
+async def _none(counting: Awaitable[int | None]) -> bool:
+    return await counting == 0
 
 
 async def test_others_dead_letters_crowd_nobodys_out(as_: Client, say: Say) -> None:
@@ -507,6 +587,87 @@ async def test_a_page_sends_strangers_to_the_door_and_back(as_: Client) -> None:
     assert (answer.status_code, answer.headers["location"]) == (303, "/login?next=/approvals")
 
 
+WINDOW = {"accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+
+
+async def _signed_in(as_: Client, home: Path, who: str) -> httpx.AsyncClient:
+    browser = as_("")
+    answer = await browser.post("/login", data={"token": (home / "tokens" / f"{who}.jwt").read_text()})
+    assert answer.status_code == 303
+    return browser
+
+
+@pytest.mark.parametrize(("path", "status"), [("/nowhere", 404), ("/models/No%20Name", 422)])
+async def test_an_address_that_is_none_is_a_page_with_a_way_back(
+    as_: Client, home: Path, path: str, status: int
+) -> None:
+    browser = await _signed_in(as_, home, "engineer")
+    answer = await browser.get(path, headers=WINDOW)
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "text/html; charset=utf-8")
+    assert '<a class="button primary" href="/">' in answer.text
+    assert 'aria-label="Pages"' in answer.text
+    assert "script-src 'self';" in answer.headers["content-security-policy"]
+
+
+async def test_a_stranger_at_an_address_that_is_none_learns_no_more_than_that(as_: Client) -> None:
+    answer = await as_("").get("/nowhere", headers=WINDOW)
+    assert (answer.status_code, "There is no such page" in answer.text, "aria-label" in answer.text) == (
+        404,
+        True,
+        False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("path", "headers"), [("/v1/secrets", WINDOW), ("/nowhere", {}), ("/nowhere", WINDOW | {"hx-request": "true"})]
+)
+async def test_a_program_is_told_the_problem_itself(as_: Client, path: str, headers: dict[str, str]) -> None:
+    answer = await as_("admin").get(path, headers=headers)
+    assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")
+
+
+async def test_a_bug_is_a_page_that_names_where_the_log_tells_more(
+    as_: Client, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    browser = await _signed_in(as_, home, "engineer")
+    monkeypatch.setattr("services.console.pages.topics._groups", lambda _: 1 / 0)
+    answer = await browser.get("/topics", headers=WINDOW)
+    assert answer.status_code == 500
+    assert answer.headers["fairlead-correlation-id"] in answer.text
+    assert "Try again" in answer.text
+    assert "script-src 'self';" in answer.headers["content-security-policy"]
+
+
+async def test_what_renews_itself_is_told_that_the_session_has_ended(as_: Client) -> None:
+    for headers in ({"hx-request": "true", "accept": "text/html"}, {"accept": "application/json"}):
+        answer = await as_("").get("/parts/nav", headers=headers)
+        assert (answer.status_code, answer.headers["content-type"]) == (401, "application/problem+json")
+
+
+async def test_who_comes_with_an_ended_session_is_told_so_and_led_back(as_: Client, settings: ConsoleSettings) -> None:
+    ended = mint(settings.keys / "issuer.key", "engineer", ["engineer"], ["retail"], "person", timedelta(seconds=2))
+    browser = as_("")
+    await browser.post("/login", data={"token": ended})
+
+    async def refused() -> str:
+        return (await browser.get("/dead-letters?topic=a", headers=WINDOW)).headers.get("location", "")
+
+    assert await eventually(refused, within=10) == "/login?next=/dead-letters%3Ftopic%3Da&ended=true"
+    assert "Your session has ended." in (await browser.get(await refused())).text
+
+
+async def test_every_version_of_a_model_is_reached_page_by_page(as_: Client, home: Path, catalog: Peer) -> None:
+    browser = await _signed_in(as_, home, "engineer")
+    seen: list[str] = []
+    path = "/models/long"
+    while path:
+        page = (await browser.get(path)).text
+        assert ("Newest versions" in page) == (path != "/models/long")
+        seen += re.findall(r"/models/long/versions/(\d+)", page)
+        (path, *_) = re.findall(r'href="(/models/long\?cursor=[^"]+)">Earlier', page) or [""]
+    assert seen == [str(n) for n in range(120, 0, -1)]
+
+
 async def test_pages_run_nothing_from_elsewhere(as_: Client, home: Any) -> None:
     browser = as_("")
     await browser.post("/login", data={"token": (home / "tokens" / "admin.jwt").read_text()})
@@ -533,6 +694,15 @@ async def test_a_dispute_is_closed_with_what_was_found(as_: Client, governor: Pe
     await browser.post(f"/alerts/{dispute}/close", data=found, headers={"x-csrf-token": csrf})
     (told,) = [(request, body) for request, body in governor.seen if request.method == "POST"]
     assert (told[0].url.path, orjson.loads(told[1])) == (f"/v1/alerts/{dispute}/close", found)
+
+
+async def test_the_overview_says_none_only_of_what_the_person_may_see(as_: Client, home: Path, governor: Peer) -> None:
+    browser = as_("")
+    await browser.post("/login", data={"token": (home / "tokens" / "application.jwt").read_text()})
+    page = (await browser.get("/")).text
+    for claim in ("everything was handled", "Nothing has happened yet", "data-events", "connecting"):
+        assert claim not in page, claim
+    assert "not for your roles" in page
 
 
 async def test_every_page_stands_while_the_services_are_away(as_: Client, home: Any) -> None:

@@ -11,8 +11,9 @@ from SpiffWorkflow.bpmn.parser.BpmnParser import BpmnParser
 from SpiffWorkflow.bpmn.workflow import BpmnWorkflow
 
 from contracts import Scan, Training
-from services.governor.engine import cel, policies, process
+from services.governor.engine import policies, process
 from services.governor.engine.process import BadTemplate, Instance
+from services.kit import cel
 from tests.governor.builders import deployment, facts_of, model, use_case
 
 ROOM = Path(policies.__file__).parent.parent

@@ -59,6 +59,11 @@ def test_a_token_for_something_else_is_refused(issuer: Settings, claims: dict[st
         Verifier(issuer).verify(token(issuer, **claims))
 
 
+def test_a_caller_carries_the_end_of_the_token(issuer: Settings) -> None:
+    verifier, made = Verifier(issuer), token(issuer, exp=4_000_000_000)
+    assert [verifier.verify(made).expires for _ in range(2)] == [4_000_000_000.0] * 2
+
+
 def test_a_token_that_ended_is_refused_though_it_was_known(issuer: Settings) -> None:
     made = mint(issuer.keys / "issuer.key", "engineer", ["engineer"], ["retail"], "person", timedelta(minutes=1))
     clock = [0.0]

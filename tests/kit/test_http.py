@@ -138,6 +138,26 @@ async def test_a_bug_tells_the_caller_nothing_of_the_inside(http: httpx.AsyncCli
     assert "a bug" not in json.dumps(problem(await http.get("/v1/things/bug"), 500))
 
 
+async def test_a_bug_is_told_and_logged_under_the_story_in_which_it_happened(
+    http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logged: list[str] = []
+    monkeypatch.setattr("services.kit.http.log", Logged(logged))
+    answer = await http.get("/v1/things/bug", headers={"fairlead-correlation-id": "the-clients-own-story"})
+    assert answer.headers["fairlead-correlation-id"] == "the-clients-own-story"
+    assert logged == ["the-clients-own-story"]
+
+
+class Logged:
+    """Notes in which story something was logged."""
+
+    def __init__(self, stories: list[str]) -> None:
+        self._stories = stories
+
+    def error(self, *_: Any, **__: Any) -> None:
+        self._stories.append(current().correlation_id)
+
+
 async def test_an_unknown_path_and_method_are_problems_too(http: httpx.AsyncClient) -> None:
     problem(await http.get("/v1/nothing"), 404)
     problem(await http.delete("/v1/asks"), 405)

@@ -219,6 +219,44 @@ def test_mlflow_s_protocol(worker: Worker, token: str, body: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    "body",
+    [
+        b"debt,age,income\n1,1,1\n-1,-1,-1\n", b"\xef\xbb\xbfage,income,debt\r\n1,1,+1.0\r\n\r\n-1e0,-1,-1.",
+        b'"age","income","debt"\n" 1","1","1"\n"-1","-1","-1"\n',
+    ],
+)  # fmt: skip
+def test_mlflow_s_csv(worker: Worker, token: str, body: bytes) -> None:
+    answer = worker.post("/invocations/credit", body, token, **{"Content-Type": "text/csv; charset=utf-8"})
+    assert answer.json() == {"predictions": [1, 0]}
+    assert records(worker)[-1].request["inputs"][0]["shape"] == [2, 3]
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (b"", "no line"), (b"age,income,debt\n", "no rows"), (b"age,income\n1,1\n", "'debt' is missing"),
+        (b"age,income,debt\n1,,1\n", "'income', row 0 is missing"), (b"age,age,debt\n1,1,1\n", "twice"),
+        (b"age,income,debt\n1,1,1\n1,1\n", "row 1"), (b"age,income,debt\n1,1_0,1\n", "'income'"),
+        (b"age,income,debt\n1,nan,1\n", "'income'"), (b"age,income,debt\n1,inf,1\n", "'income'"),
+        (b"age,income,debt\n1,1e999,1\n", "'income'"), (b"age,income,debt\n1,\xff,1\n", "UTF-8"),
+        (b'age,income,debt\n1,"1,1\n', "cannot be read"), (b"age,income,debt\n1,\x00,1\n", "'income'"),
+        (b"age,income,zip\n1,1,1\n", "'zip'"), (b"age,income,debt\n1," + b"9" * 399 + b",1\n", "'income'"),
+        (b"age,income,debt\n1," + b"9" * 5000 + b",1\n", "'income'"),
+    ],
+)  # fmt: skip
+def test_mlflow_s_bad_csv_is_refused_by_name(worker: Worker, token: str, body: bytes, says: str) -> None:
+    answer = worker.post("/invocations/credit", body, token, **{"Content-Type": "text/csv"})
+    assert answer.status_code == 400
+    assert says in answer.json()["error"]
+
+
+def test_mlflow_s_other_content_types_are_refused_by_name(worker: Worker, token: str) -> None:
+    answer = worker.post("/invocations/credit", b"x", token, **{"Content-Type": "application/x-parquet"})
+    assert answer.status_code == 400
+    assert "application/x-parquet" in answer.json()["error"]
+
+
+@pytest.mark.parametrize(
     ("body", "says"),
     [
         ({"dataframe_records": [{"age": 1, "income": 1}]}, "'debt' is missing"),

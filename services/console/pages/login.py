@@ -16,10 +16,10 @@ def router(shell: Shell) -> APIRouter:
     api = APIRouter(include_in_schema=False)
 
     @api.get("/login")
-    async def ask(request: Request, token: str = "", next: str = "/") -> Response:
+    async def ask(request: Request, token: str = "", next: str = "/", ended: bool = False) -> Response:
         """The form; with a token the question whether to sign in as that person: a link alone signs nobody in."""
         if not token:
-            return _door(shell, request, next=inside(next))
+            return _door(shell, request, next=inside(next), ended=ended)
         try:
             known = request.app.state.verifier.verify(token.strip())
         except Refusal as refusal:
@@ -52,7 +52,7 @@ def router(shell: Shell) -> APIRouter:
 
 
 def _door(shell: Shell, request: Request, status: int = 200, **context: Any) -> Response:
-    page = shell.page(request, "login.html", status, **context)
+    page = shell.page(request, "login.html", status, **context, title="Sign in")
     # Where nothing of the referrer is sent, a browser does not say either which site a form came from.
     page.headers["Referrer-Policy"] = "same-origin"
     return page

@@ -11,24 +11,27 @@ from services.console.gateway import Answer
 
 from .shell import Person, Shell
 
+_MODELS, _VERSIONS = 100, 50
+
 
 def router(shell: Shell) -> APIRouter:
     """`/models`, the page of each, and of each version."""
     api = APIRouter(include_in_schema=False)
 
     @api.get("/models")
-    async def models(request: Request, me: Person, query: str = "") -> HTMLResponse:
-        found = await shell.gateway.ask(request, "catalog", "/v1/models", query=query[:200], limit=200)
+    async def models(request: Request, me: Person, query: str = "", cursor: str = "") -> HTMLResponse:
+        found = await shell.gateway.ask(
+            request, "catalog", "/v1/models", query=query[:200], cursor=cursor, limit=_MODELS
+        )
         part = request.headers.get("hx-target", "").endswith("model-list")
         template = "model_list.html" if part else "models.html"
-        return shell.page(request, template, models=found, query=query, title="Models")
+        return shell.page(request, template, models=found, query=query, below=cursor, title="Models")
 
     @api.get("/models/{model}")
-    async def model(request: Request, me: Person, model: Name) -> HTMLResponse:
-        found = await shell.gateway.ask(request, "catalog", f"/v1/models/{model}")
-        return shell.page(
-            request, "model.html", 200 if found.ok else found.status, model=found, name=model, title=model
-        )
+    async def model(request: Request, me: Person, model: Name, cursor: str = "") -> HTMLResponse:
+        found = await shell.gateway.ask(request, "catalog", f"/v1/models/{model}", cursor=cursor, limit=_VERSIONS)
+        status = 200 if found.ok else found.status
+        return shell.page(request, "model.html", status, model=found, name=model, below=cursor, title=model)
 
     @api.get("/models/{model}/versions/{version}")
     async def version(request: Request, me: Person, model: Name, version: int) -> HTMLResponse:

@@ -10,6 +10,7 @@ from fastapi.responses import HTMLResponse
 from services.console.gateway import Answer
 from services.console.usecases import Console
 from services.kit.context import Caller
+from services.kit.topics import TopicState
 
 from .shell import Person, Shell, tried
 
@@ -30,9 +31,7 @@ def router(shell: Shell) -> APIRouter:
         facts, recent = await asyncio.gather(
             _facts(shell, request, me), tried(shell.console.latest(me, request, TICKER, _RECENT))
         )
-        return shell.page(
-            request, "overview.html", **facts, recent=recent.data, ticker=",".join(TICKER), title="Overview"
-        )
+        return shell.page(request, "overview.html", **facts, recent=recent, ticker=",".join(TICKER), title="Overview")
 
     @api.get("/parts/overview")
     async def live(request: Request, me: Person) -> HTMLResponse:
@@ -63,11 +62,11 @@ async def _facts(shell: Shell, request: Request, me: Caller) -> dict[str, Any]:
         shell.gateway.states(),
     )
     models, endpoints, approvals, alerts, retrainings, topics = answers
-    by_name = {state.topic: state for state in topics.data} if topics.ok else {}
+    by_name, letters = {state.topic: state for state in topics.data}, _letters(topics)
     return {
         "models": models, "endpoints": endpoints, "approvals": approvals, "alerts": alerts, "services": services,
-        "retrainings": retrainings, "topics": topics, "topic": by_name, "letters": _letters(topics),
-        "lag": _lag(topics),
+        "retrainings": retrainings, "topics": topics, "topic": by_name, "letters": letters, "lag": _lag(topics),
+        "unseen": _unseen(approvals=approvals, alerts=alerts, dead_letters=letters),
         "serving": [e for e in endpoints.items if e.get("state") == "serving"],
         "away": [s for s in services if not s.ready],
     }  # fmt: skip
@@ -77,10 +76,20 @@ async def _topics(console: Console, me: Caller, request: Request) -> Answer:
     return await tried(console.topics(me, request))
 
 
-def _letters(topics: Answer) -> int:
-    return sum(state.dead_letters for state in topics.data if state.topic.startswith("dlq."))
+def _letters(topics: Answer) -> Answer:
+    """How many dead letters wait that the person may see, or why they may see none."""
+    if not topics.ok:
+        return topics
+    states: list[TopicState] = topics.data
+    counts = [s.dead_letters for s in states if s.topic.startswith("dlq.") and s.dead_letters is not None]
+    return Answer(sum(counts)) if counts else Answer(None, 403, "Your roles do not open dead letters.")
 
 
-def _lag(topics: Answer) -> int:
+def _lag(topics: Answer) -> Answer:
     lags: Iterable[int] = (group.lag for state in topics.data for group in state.groups)
-    return max(lags, default=0)
+    return Answer(max(lags, default=0)) if topics.ok else topics
+
+
+def _unseen(**answers: Answer) -> list[str]:
+    """What is not shown to this person now: of that nothing can be said, not even that there is none."""
+    return [name for name, answer in answers.items() if not answer.ok]

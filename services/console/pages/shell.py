@@ -15,7 +15,8 @@ from services.console.session import Sessions
 from services.console.usecases import Console
 from services.console.views import FILTERS
 from services.kit.context import Caller
-from services.kit.errors import Refusal
+from services.kit.errors import Refusal, Unauthorized
+from services.kit.http import problem
 
 _TEMPLATES = Path(__file__).parent.parent / "templates"
 
@@ -36,10 +37,13 @@ Person = Annotated[Caller, Depends(person)]
 
 
 async def to_sign_in(request: Request, _: Exception) -> Response:
-    """To the sign-in page, and from there back; a part of a page takes the whole page along."""
-    if "hx-request" in request.headers:
-        return Response(status_code=204, headers={"HX-Redirect": "/login"})
-    return RedirectResponse(f"/login?next={quote(request.url.path)}", 303)
+    """To the sign-in page, and from there back; a page that renews its parts says itself that the session has ended."""
+    if "hx-request" in request.headers or "application/json" in request.headers.get("accept", ""):
+        return problem(Unauthorized("your session has ended; sign in again"))
+    url = request.url
+    back = quote(f"{url.path}?{url.query}" if url.query else url.path)
+    ended = "&ended=true" if "fairlead.refusal" in request.scope else ""
+    return RedirectResponse(f"/login?next={back}{ended}", 303)
 
 
 def inside(target: str) -> str:

@@ -103,7 +103,7 @@
     if (document.hidden || boxes.length === 0) return;
     const bySource = Map.groupBy ? Map.groupBy(boxes, (box) => box.dataset.src) : new Map([[boxes[0].dataset.src, boxes]]);
     for (const [source, group] of bySource) {
-      const answer = await fetch(source);
+      const answer = await fetch(source, { headers: { accept: "application/json" } });
       if (answer.ok) { const told = await answer.json(); group.forEach((box) => show(box, told)); }
     }
   };

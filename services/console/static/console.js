@@ -7,13 +7,46 @@
     event.detail.ctx.request.headers["X-CSRF-Token"] = csrf;
   });
 
+  // What a person must hear stands at the top of the page: why a write failed, that the session has ended.
+  const told = document.getElementById("told");
+  const say = (kind, tone, title, text, link) => {
+    const notice = element("div", `notice ${tone} spaced-below`);
+    notice.dataset.kind = kind;
+    notice.append(element("b", "", title), ` ${text} `, ...(link ? [link] : []));
+    told.replaceChildren(notice);
+  };
+
+  let over = false;
+  const end = () => {
+    if (over) return;
+    over = true;
+    tell("not live", false);
+    const link = element("a", "", "Sign in again");
+    link.href = `/login?next=${encodeURIComponent(location.pathname + location.search)}`;
+    say("over", "warn", "Your session has ended.", "What you see is no longer kept up to date.", link);
+  };
+
+  const failed = ({ request, response, text }) => {
+    if (response?.status === 401) end();
+    else if (over) return;
+    else if (request.method !== "GET") say("write", "bad", "That did not work.", response ? detail(text) : "The console does not answer: whether it was done is not known. Look before you try again.");
+    else say("old", "warn", "This page may be out of date.", "The console cannot renew it at the moment.");
+  };
+  const detail = (text) => { try { return JSON.parse(text).detail; } catch { return "The console said no more."; } };
+
+  document.addEventListener("htmx:response:error", (event) => failed(event.detail.ctx));
+  document.addEventListener("htmx:error", (event) => { if (event.detail.ctx?.request) failed(event.detail.ctx); });
+  document.addEventListener("htmx:after:request", (event) => {
+    if (event.detail.ctx.response.status < 400) told.querySelector('[data-kind="old"], [data-kind="write"]')?.remove();
+  });
+
   // A page that nobody looks at asks for nothing; a part that somebody is writing in is not replaced.
   document.addEventListener("htmx:before:request", (event) => {
     const { ctx } = event.detail;
     if (ctx.request.method !== "GET") return;
     const writing = document.activeElement;
     const busy = writing?.matches("textarea") && ctx.target?.contains(writing) && ctx.sourceElement !== writing;
-    if (document.hidden || busy) event.preventDefault();
+    if (document.hidden || busy || over) event.preventDefault();
   });
 
   const tell = (text, on) => {
@@ -77,14 +110,23 @@
     return row;
   };
 
+  const AGAIN_MS = 10_000;
   const forms = { full, none: null };
+
+  // A closed stream does not say why. Where the session lives, it is opened again after a while.
+  const lost = async (list) => {
+    tell("not live", false);
+    const answer = await fetch("/parts/nav", { headers: { "HX-Request": "true" } }).catch(() => null);
+    if (answer?.status === 401) end();
+    else setTimeout(follow, AGAIN_MS, list);
+  };
 
   const follow = (list) => {
     const form = list.dataset.form in forms ? forms[list.dataset.form] : line;
     const keep = Number(list.dataset.keep || 40);
     const source = new EventSource(`/v1/events?topic=${encodeURIComponent(list.dataset.events)}`);
     source.onopen = () => tell("live", true);
-    source.onerror = () => tell(source.readyState === EventSource.CLOSED ? "not live" : "reconnecting", false);
+    source.onerror = () => { source.readyState === EventSource.CLOSED ? lost(list) : tell("reconnecting", false); };
     source.onmessage = (message) => {
       const told = JSON.parse(message.data);
       if (form) {

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import cast
 
@@ -34,6 +36,7 @@ class Job:
 
     entry: str
     argument: bytes
+    preload: tuple[str, ...]
     readable: tuple[Path, ...]
     writable: tuple[Path, ...]
     memory_mb: int
@@ -131,6 +134,8 @@ class Process(asyncio.Protocol):
         await asyncio.to_thread(sweep)
         self._scratch = Scratch.make()
         tmp = self._scratch.path
+        if library := openmp():
+            (tmp / "libgomp.so.1").symlink_to(library)
         if uid is not None:
             for folder in self._folders():
                 os.chown(folder, uid, uid)
@@ -154,8 +159,8 @@ class Process(asyncio.Protocol):
     def _spec(self, uid: int | None, tmp: Path) -> Spec:
         job = self._job
         return Spec(
-            entry=job.entry, readable=_texts(job.readable), writable=_texts(job.writable), tmp=str(tmp),
-            memory_mb=job.memory_mb, file_mb=job.disk_mb, uid=uid, parent=os.getpid(),
+            entry=job.entry, preload=job.preload, readable=_texts(job.readable), writable=_texts(job.writable),
+            tmp=str(tmp), memory_mb=job.memory_mb, file_mb=job.disk_mb, uid=uid, parent=os.getpid(),
             # A warm worker lives as long as it is asked; `look` bounds what it uses between calls.
             cpu_s=int(2 * job.deadline_s * _CORES) + 1 if job.once else None,
         )  # fmt: skip
@@ -290,7 +295,19 @@ def _environment(tmp: Path) -> dict[str, str]:
     return threads | {
         "PYTHONPATH": str(PROJECT), "PYTHONDONTWRITEBYTECODE": "1", "PYTHONNOUSERSITE": "1", "PYTHONHASHSEED": "0",
         "PYTHONUNBUFFERED": "1", "HOME": str(tmp), "TMPDIR": str(tmp), "LANG": "C.UTF-8", "TZ": "UTC",
+        "LD_LIBRARY_PATH": str(tmp),
     }  # fmt: skip
+
+
+@cache
+def openmp() -> Path | None:
+    """GNU's OpenMP out of scikit-learn's package, for libraries (LightGBM) that expect it from the machine.
+
+    None where that package brings none.
+    """
+    found = find_spec("sklearn")
+    folder = Path(found.origin).parents[1] / "scikit_learn.libs" if found and found.origin else Path()
+    return next(iter(sorted(folder.glob("libgomp-*.so*"))), None)
 
 
 def _texts(paths: Sequence[Path]) -> tuple[str, ...]:

@@ -20,8 +20,8 @@ _FIRST_DELAY_S, _LONGEST_DELAY_S, _STABLE_S = 0.2, 30.0, 60.0
 class Sandbox:
     """A worker that loads untrusted code once and answers calls, one at a time.
 
-    `entry` is "package.module:factory". The module is trusted: it is imported, with the libraries in its `PRELOAD`,
-    before the filter closes. `factory(argument)` then runs locked in and answers a function from bytes to bytes.
+    `entry` is "package.module:factory". The module is trusted: it is imported, with the libraries in `preload`, before
+    the filter closes. `factory(argument)` then runs locked in and answers a function from bytes to bytes.
     The worker reads the interpreter, the installed packages, the code of the house and `readable`; it writes
     `writable` and a temporary folder of its own. It reaches no network, starts no process, and has `memory_mb` beyond
     what the libraries took. A call that lasts longer than `deadline_s` is ended by SIGKILL.
@@ -32,6 +32,7 @@ class Sandbox:
         entry: str,
         argument: bytes,
         *,
+        preload: Sequence[str] = (),
         readable: Sequence[Path] = (),
         writable: Sequence[Path] = (),
         memory_mb: int = 1024,
@@ -42,7 +43,9 @@ class Sandbox:
     ) -> None:
         self.name = name or entry
         self.restarts = 0
-        self._job = Job(entry, argument, tuple(readable), tuple(writable), memory_mb, disk_mb, deadline_s, once)
+        self._job = Job(
+            entry, argument, tuple(preload), tuple(readable), tuple(writable), memory_mb, disk_mb, deadline_s, once
+        )  # fmt: skip
         self._process: Process | None = None
         self._lock = asyncio.Lock()
         self._up = asyncio.Event()
@@ -148,6 +151,7 @@ async def run_sandboxed(
     entry: str,
     argument: bytes,
     *,
+    preload: Sequence[str] = (),
     readable: Sequence[Path] = (),
     writable: Sequence[Path] = (),
     memory_mb: int = 1024,
@@ -157,7 +161,7 @@ async def run_sandboxed(
 ) -> bytes:
     """One call, `factory(argument)(b"")`, in a worker of its own: for scans and training."""
     sandbox = Sandbox(
-        entry, argument, readable=readable, writable=writable, memory_mb=memory_mb, disk_mb=disk_mb,
+        entry, argument, preload=preload, readable=readable, writable=writable, memory_mb=memory_mb, disk_mb=disk_mb,
         deadline_s=deadline_s, name=name, once=True,
     )  # fmt: skip
     try:

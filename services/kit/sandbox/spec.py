@@ -32,6 +32,7 @@ class Spec:
     """What a worker is told about itself."""
 
     entry: str
+    preload: tuple[str, ...]
     readable: tuple[str, ...]
     writable: tuple[str, ...]
     tmp: str
@@ -48,5 +49,5 @@ class Spec:
     @classmethod
     def from_json(cls, data: bytes) -> "Spec":
         fields: dict[str, Any] = json.loads(data)
-        folders: dict[str, Any] = {name: tuple(fields[name]) for name in ("readable", "writable")}
+        folders: dict[str, Any] = {name: tuple(fields[name]) for name in ("preload", "readable", "writable")}
         return cls(**(fields | folders))

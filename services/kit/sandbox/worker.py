@@ -48,7 +48,7 @@ def main(fd: int) -> None:
     spec = Spec.from_json(channel.receive()[2])
     name, _, factory = spec.entry.partition(":")
     lockdown.confine(spec, name.partition(".")[0])
-    build = getattr(_trusted(name), factory)
+    build = getattr(_trusted(name, spec.preload), factory)
     lockdown.seal(spec)
     channel.send(Kind.LOCKED, 0)
     answer = _guarded(channel, 0, build, channel.receive()[2])
@@ -72,12 +72,11 @@ def _serve(channel: Channel, answer: Answer) -> None:
             channel.send(Kind.ANSWER, number, reply)
 
 
-def _trusted(name: str) -> Any:
-    """Import the entry's module and what it names in PRELOAD, before the filter closes."""
-    module = importlib.import_module(name)
-    for library in getattr(module, "PRELOAD", ()):
+def _trusted(name: str, preload: tuple[str, ...]) -> Any:
+    """Import the entry's module and the libraries that it will need, before the filter closes."""
+    for library in preload:
         importlib.import_module(library)
-    return module
+    return importlib.import_module(name)
 
 
 def _guarded(channel: Channel, number: int, work: Callable[[bytes], Any], payload: bytes) -> Any:

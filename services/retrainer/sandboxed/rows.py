@@ -12,8 +12,6 @@ from contracts import NUMPY_OF
 from services.retrainer.domain.jobs import too_few
 from services.retrainer.domain.split import held_out
 
-PRELOAD = ("pyarrow.parquet", "pyarrow.compute")
-
 _SNAPSHOT = ("inference_id", "label", "label_text", "features", "texts")
 """What of a snapshot is needed: the model's columns lie in the structures `features` (numbers) and `texts`."""
 

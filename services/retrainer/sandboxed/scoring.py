@@ -3,11 +3,12 @@
 import importlib
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from services.kit.skops_types import strangers
+from services.kit.models import open_table
 
 
 def scorer(argument: bytes) -> Callable[[bytes], bytes]:
@@ -16,7 +17,7 @@ def scorer(argument: bytes) -> Callable[[bytes], bytes]:
     JSON, because whoever reads it does not believe it: it cannot make the reader allocate more than it is long.
     """
     job = json.loads(argument)
-    ask = _onnx if job["format"] == "onnx" else _sklearn
+    ask = _onnx if job["format"] == "onnx" else _table
 
     def answer(_: bytes) -> bytes:
         with np.load(job["held"], allow_pickle=False) as held:
@@ -31,23 +32,19 @@ def _onnx(job: dict[str, Any], inputs: dict[str, np.ndarray]) -> dict[str, np.nd
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4
-    with open(job["model"], "rb") as file:  # noqa: PTH123
-        session = ort.InferenceSession(file.read(), options, providers=["CPUExecutionProvider"])
+    data = Path(job["model"]).read_bytes()
+    session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     feed = {name: values.astype(object) if values.dtype.kind == "U" else values for name, values in inputs.items()}
     wanted = [name for name in (job["prediction"], job["score"]) if name]
     answers = session.run(wanted, feed)
     return dict(zip(("predictions", "scores"), map(np.asarray, answers), strict=False))
 
 
-def _sklearn(job: dict[str, Any], inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    skops = importlib.import_module("skops.io")
-    asked = skops.get_untrusted_types(file=job["model"])
-    if others := strangers(asked):
-        raise ValueError(f"the model needs types that are not trusted: {', '.join(others)[:300]}")
-    estimator = skops.load(job["model"], trusted=asked)
+def _table(job: dict[str, Any], inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    model = open_table(job["format"], Path(job["model"]).read_bytes())
     (matrix,) = inputs.values()
-    said = {"predictions": np.asarray(estimator.predict(matrix))}
-    return said | ({"scores": np.asarray(estimator.predict_proba(matrix))} if job["score"] else {})
+    said = {"predictions": model.predict(matrix)}
+    return said | ({"scores": model.probabilities(matrix)} if job["score"] else {})
 
 
 def _plain(values: np.ndarray) -> list[Any]:

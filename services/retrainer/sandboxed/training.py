@@ -7,8 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-PRELOAD = ("pyarrow.parquet",)
-
 
 def recipe(argument: bytes) -> Callable[[bytes], bytes]:
     """The sandbox's entry: the recipe's `train(rows, out)`; answers the metrics that it claims."""

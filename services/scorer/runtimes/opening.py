@@ -15,6 +15,6 @@ async def load(format: Format, model: ModelFile, schema: ModelSchema, settings: 
         from .onnx import OnnxRuntime
 
         return await asyncio.to_thread(lambda: OnnxRuntime(model.read(), schema))
-    from .sklearn import SklearnRuntime
+    from .table import TableRuntime
 
-    return await SklearnRuntime.start(model, schema, settings)
+    return await TableRuntime.start(format, model, schema, settings)

@@ -1,9 +1,9 @@
-"""The sandbox's side of scikit-learn: loads a skops file, then answers matrices with predictions.
+"""The sandbox's side of a model of one table: opens its file, then answers matrices with predictions.
 
-The wire form, little-endian throughout. Both sides are here, and need numpy alone; scikit-learn and skops are named in
-`PRELOAD` and imported in the worker only.
+The wire form, little-endian throughout. Both sides are here, and need numpy alone; what opens the file
+(`services.kit.models`) is imported in the worker only.
 
-    argument   the path of the skops file, UTF-8
+    argument   "<format> <sha256> <path>", UTF-8
     request    "<4sBBHI": b"FLQ1", datatype of the matrix (FP32, FP64), 1 for class probabilities too or 0,
                columns, rows; then rows * columns values, row by row
     answer     "<4sBBHI": b"FLA1", datatype of the predictions (INT64, FP64, BOOL, BYTES), 0,
@@ -14,7 +14,6 @@ Whatever goes wrong in the model comes back as the sandbox's error.
 """
 
 import hashlib
-import importlib
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -22,9 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from services.kit.skops_types import strangers
-
-PRELOAD = ("skops.io", "sklearn.ensemble", "sklearn.linear_model", "sklearn.pipeline", "sklearn.preprocessing")
+from services.kit.models import TableModel, open_table
 
 _HEADER = struct.Struct("<4sBBHI")
 _REQUEST, _ANSWER = b"FLQ1", b"FLA1"
@@ -42,38 +39,29 @@ class Altered(ValueError):
     """The file's bytes are not those that were approved."""
 
 
-class UntrustedTypes(ValueError):
-    """The file wants types that are built nowhere here (`services.kit.skops_types`)."""
+def argument(format: str, path: str, digest: str) -> bytes:
+    """What the sandbox's entry is told: the format, the file, and the sha256 (hexadecimal) that its bytes must have."""
+    return f"{format} {digest} {path}".encode()
 
 
-def argument(path: str, digest: str) -> bytes:
-    """What the sandbox's entry is told: the file, and the sha256 (hexadecimal) that its bytes must have."""
-    return f"{digest} {path}".encode()
-
-
-def sklearn_model(argument: bytes) -> Callable[[bytes], bytes]:
-    """The sandbox's entry: load the file. Raises Altered, UntrustedTypes."""
-    digest, _, path = argument.decode().partition(" ")
-    estimator = load(path, digest)
+def table_model(argument: bytes) -> Callable[[bytes], bytes]:
+    """The sandbox's entry: open the file. Raises Altered, UntrustedTypes, Unreadable."""
+    format, digest, path = argument.decode().split(" ", 2)
+    model = load(format, path, digest)
 
     def predict(payload: bytes) -> bytes:
         matrix, with_probabilities = read_request(payload)
-        probabilities = estimator.predict_proba(matrix) if with_probabilities else None
-        return answer(np.asarray(estimator.predict(matrix)), probabilities)
+        return answer(model.predict(matrix), model.probabilities(matrix) if with_probabilities else None)
 
     return predict
 
 
-def load(path: str, digest: str) -> Any:
-    """The estimator in a skops file. Raises Altered and UntrustedTypes before anything is built."""
-    io = importlib.import_module("skops.io")
+def load(format: str, path: str, digest: str) -> TableModel:
+    """The model in a file. Raises Altered before anything is read of it, UntrustedTypes, Unreadable."""
     data = Path(path).read_bytes()
     if hashlib.sha256(data).hexdigest() != digest:
         raise Altered("the model file was altered: its bytes are not those of the package that was approved")
-    asked = io.get_untrusted_types(data=data)
-    if others := strangers(asked):
-        raise UntrustedTypes(f"the model needs types that are not trusted: {', '.join(others)[:500]}")
-    return io.loads(data, trusted=asked)
+    return open_table(format, data)
 
 
 def request(matrix: np.ndarray, *, probabilities: bool) -> bytes:

@@ -1,11 +1,12 @@
-"""scikit-learn models (skops) in a sandboxed worker process: the format can run code when it is opened."""
+"""Models of one table in a sandboxed worker process: opening one may run code, or trust a file's numbers too far."""
 
 import asyncio
 
 import numpy as np
 
-from contracts import ModelSchema, TensorSpec
+from contracts import Format, ModelSchema, TensorSpec
 from services.kit.errors import Unavailable
+from services.kit.models import preload
 from services.kit.sandbox import Sandbox, SandboxAway, SandboxDeadline, SandboxDied, SandboxError, SandboxUnavailable
 
 from ..packages import ModelFile
@@ -13,14 +14,14 @@ from ..settings import ScorerSettings
 from ..v2.tensors import NUMPY
 from . import Arrays
 from .errors import CannotLoad, ModelFailed
-from .sklearn_worker import WireError, argument, read_answer, request
+from .table_worker import WireError, argument, read_answer, request
 
-_ENTRY = "services.scorer.runtimes.sklearn_worker:sklearn_model"
+_ENTRY = "services.scorer.runtimes.table_worker:table_model"
 _ATTEMPTS = 2
 """A worker may be killed from outside: an input is to blame only when it ends a second one."""
 
 
-class SklearnRuntime:
+class TableRuntime:
     """One warm worker for one version."""
 
     def __init__(self, sandbox: Sandbox, schema: ModelSchema) -> None:
@@ -31,12 +32,14 @@ class SklearnRuntime:
         self._score = by_name.get(schema.score) if schema.score else None
 
     @classmethod
-    async def start(cls, model: ModelFile, schema: ModelSchema, settings: ScorerSettings) -> "SklearnRuntime":
+    async def start(
+        cls, format: Format, model: ModelFile, schema: ModelSchema, settings: ScorerSettings
+    ) -> "TableRuntime":
         """Load the file behind the sandbox's walls, which check its bytes at each start. Raises CannotLoad."""
         if len(schema.inputs) != 1 or len(schema.inputs[0].shape) != 2 or len(schema.outputs) > 2:
-            raise CannotLoad("a scikit-learn model takes one matrix and gives predictions and, perhaps, probabilities")
+            raise CannotLoad("such a model takes one matrix and gives predictions and, perhaps, probabilities")
         sandbox = Sandbox(
-            _ENTRY, argument(str(model.path), model.digest), readable=[model.path],
+            _ENTRY, argument(format, str(model.path), model.digest), preload=preload(format), readable=[model.path],
             deadline_s=settings.sandbox_deadline_s, memory_mb=settings.sandbox_memory_mb,
             name=model.path.parent.name[:12],
         )  # fmt: skip

@@ -16,10 +16,11 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from services.kit.models import UntrustedTypes, preload
 from services.kit.sandbox import Sandbox, SandboxError
-from services.scorer.runtimes import sklearn_worker as worker
+from services.scorer.runtimes import table_worker as worker
 
-ENTRY = "services.scorer.runtimes.sklearn_worker:sklearn_model"
+ENTRY = "services.scorer.runtimes.table_worker:table_model"
 ROWS = np.random.default_rng(7).normal(size=(300, 4)).astype(np.float32)
 TRUTH = (ROWS.sum(axis=1) > 0).astype(np.int64)
 
@@ -35,7 +36,7 @@ class Stranger(ClassifierMixin, BaseEstimator):
 def _ask(estimator: object, path: Path, *, probabilities: bool) -> tuple[np.ndarray, np.ndarray | None]:
     """What the entry answers, here in this process: the sandbox needs seconds to import scikit-learn."""
     skops.io.dump(estimator, path)
-    model = worker.sklearn_model(worker.argument(str(path), sha256(path.read_bytes()).hexdigest()))
+    model = worker.table_model(worker.argument("sklearn", str(path), sha256(path.read_bytes()).hexdigest()))
     return worker.read_answer(model(worker.request(ROWS, probabilities=probabilities)))
 
 
@@ -44,7 +45,11 @@ async def test_a_pipeline_answers_from_the_sandbox_as_outside_and_survives_bad_i
     estimator = make_pipeline(StandardScaler(), GradientBoostingClassifier(n_estimators=10)).fit(ROWS, TRUTH)
     skops.io.dump(estimator, path)
     sandbox = Sandbox(
-        ENTRY, worker.argument(str(path), sha256(path.read_bytes()).hexdigest()), readable=[path], deadline_s=60
+        ENTRY,
+        worker.argument("sklearn", str(path), sha256(path.read_bytes()).hexdigest()),
+        preload=preload("sklearn"),
+        readable=[path],
+        deadline_s=60,
     )
     await sandbox.start()
     try:
@@ -91,7 +96,7 @@ def test_classes_may_be_texts(tmp_path: Path) -> None:
 
 
 def test_a_stranger_s_type_is_refused_before_it_is_built(tmp_path: Path) -> None:
-    with pytest.raises(worker.UntrustedTypes, match="Stranger"):
+    with pytest.raises(UntrustedTypes, match="Stranger"):
         _ask(Stranger().fit(ROWS, TRUTH), tmp_path / "model.skops", probabilities=False)
 
 
@@ -102,15 +107,15 @@ def test_a_file_that_names_itself_like_scikit_learn_is_still_a_stranger(tmp_path
     with zipfile.ZipFile(path) as source, zipfile.ZipFile(forged, "w") as target:
         for part in source.namelist():
             target.writestr(part, source.read(part).replace(Stranger.__module__.encode(), name.encode()))
-    with pytest.raises(worker.UntrustedTypes, match=name):
-        worker.load(str(forged), sha256(forged.read_bytes()).hexdigest())
+    with pytest.raises(UntrustedTypes, match=name):
+        worker.load("sklearn", str(forged), sha256(forged.read_bytes()).hexdigest())
 
 
 def test_a_file_of_other_bytes_is_not_opened(tmp_path: Path) -> None:
     path = tmp_path / "model.skops"
     skops.io.dump(LogisticRegression().fit(ROWS, TRUTH), path)
     with pytest.raises(worker.Altered):
-        worker.load(str(path), sha256(b"other bytes").hexdigest())
+        worker.load("sklearn", str(path), sha256(b"other bytes").hexdigest())
 
 
 @given(matrix=arrays.arrays(np.float32, st.tuples(st.integers(0, 5), st.integers(0, 5))), probabilities=st.booleans())

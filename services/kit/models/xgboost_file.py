@@ -1,0 +1,73 @@
+"""XGBoost in its own format, JSON or UBJSON: trees and numbers, no code."""
+
+import json
+import re
+from typing import Any
+
+import numpy as np
+import xgboost as xgb
+
+from . import Array, Unreadable, two_columns, unreadable
+
+_WITHOUT_SCORES = ("binary:hinge", "binary:logitraw")
+"""They answer a number for each row, above 0 for the second class."""
+_WHERE = re.compile(r"^\[[\d:]+\] \S+:\d+: ")
+
+
+class XGBoostModel:
+    """A booster; its objective says what its numbers are."""
+
+    def __init__(self, booster: xgb.Booster) -> None:
+        learner: dict[str, Any] = json.loads(booster.save_config())["learner"]
+        parameters, objective = learner["learner_model_param"], str(learner["objective"]["name"])
+        if int(parameters.get("num_target", 1)) > 1:
+            raise Unreadable("the model answers several numbers for each row: one is taken")
+        if objective == "multi:softmax":  # the same trees, with what they say of each class
+            booster.set_param({"objective": "multi:softprob"})
+        self._booster = booster
+        self._types = booster.feature_types if "c" in (booster.feature_types or ()) else None
+        self.made_with = "xgboost " + ".".join(map(str, json.loads(booster.save_config()).get("version", [])))
+        self.columns = booster.num_features() or -1
+        self.names = tuple(booster.feature_names) if booster.feature_names else None
+        self.classes = _classes(objective, int(parameters["num_class"]))
+        self.scores = self.classes is not None and objective not in _WITHOUT_SCORES
+
+    def predict(self, matrix: Array) -> Array:
+        if self.classes is None:
+            return self._said(matrix)
+        if not self.scores:
+            return self.classes[(self._said(matrix) > 0).astype(int)]
+        return self.classes[np.argmax(self.probabilities(matrix), axis=1)]
+
+    def probabilities(self, matrix: Array) -> Array:
+        said = self._said(matrix)
+        return said if said.ndim == 2 else two_columns(said)
+
+    def _said(self, matrix: Array) -> Array:
+        if self.columns != -1 and matrix.shape[1] != self.columns:
+            raise ValueError(f"the model takes {self.columns} features, not {matrix.shape[1]}")
+        if self._types is None:
+            return self._booster.inplace_predict(matrix, validate_features=False)
+        rows = xgb.DMatrix(matrix, feature_types=self._types, enable_categorical=True)
+        return self._booster.predict(rows, validate_features=False)
+
+
+def open_model(data: bytes) -> XGBoostModel:
+    """The booster that `save_model` wrote. Raises Unreadable."""
+    try:
+        booster = xgb.Booster({"nthread": 1})
+        booster.load_model(bytearray(data))
+        booster.set_param({"nthread": 1})
+        return XGBoostModel(booster)
+    except Unreadable:
+        raise
+    except xgb.core.XGBoostError as error:  # its words begin with a place in its source and end with a trace
+        raise Unreadable(f"XGBoost: {_WHERE.sub('', str(error)).partition('Stack trace')[0].strip()[:300]}") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise unreadable(error) from None
+
+
+def _classes(objective: str, several: int) -> Array | None:
+    if objective.startswith("multi:"):
+        return np.arange(several)
+    return np.arange(2) if objective.startswith("binary:") else None
