@@ -28,23 +28,22 @@ class Remembering:
 
     def __init__(self) -> None:
         self.mine, self.done = uuid4().hex, list[str]()
-        self._in_hand: list[str] = []
+        self._in_hand: dict[int, list[str]] = {}
 
     async def opened(self, partition: int) -> None: ...
 
     async def handle(self, partition: int, records: Sequence[Incoming], out: Any) -> None:
         keys = [(record.key or b"").decode() for record in records]
-        self._in_hand = [key.removeprefix(self.mine) for key in keys if key.startswith(self.mine)]
+        self._in_hand[partition] = [key.removeprefix(self.mine) for key in keys if key.startswith(self.mine)]
 
     def reject(self, partition: int, record: Incoming, error: Exception, out: Any) -> None: ...
 
     async def committed(self, partition: int, placed: Any) -> None:
-        self.done += self._in_hand
+        self.done += self._in_hand[partition]
 
     def dropped(self, partition: int) -> None: ...
 
     async def say(self, outsider: Settings, name: str) -> None:
-        """All under one partition's lane: what is committed of it keeps its order."""
         about = headers(OutcomeReported, "recorder", name, Context(system("recorder", "retail")), "retail")
         event = OutcomeReported(inference_id=self.mine + name, label=1.0)
         async with Producer(outsider) as producer:
