@@ -10,7 +10,7 @@ import orjson
 from services.kit import asyncapi
 from services.kit.auth import Verifier, allow
 from services.kit.context import Caller
-from services.kit.errors import NotFound, Refusal, TooLarge
+from services.kit.errors import NotFound, Refusal, TooLarge, Unauthorized
 from services.kit.release import version
 
 from . import metrics, openapi
@@ -72,8 +72,8 @@ class ScorerApp:
         if scope["type"] != "http":
             return
         path: str = scope["path"]
-        headers = {name: value for name, value in scope["headers"] if name in _INTERESTING}
         try:
+            headers = _interesting(scope["headers"])
             if scope["method"] == "POST" and path.endswith("/infer") and path.startswith("/v2/models/"):
                 await self._infer(scope, path[11:-6], headers, receive, send)
             else:
@@ -91,8 +91,8 @@ class ScorerApp:
 
         Else the request as far as it was read: `__call__` goes on from it, where the scope bears it as `ASKED`.
         """
-        headers = {name: value for name, value in given if name in _INTERESTING}
         try:
+            headers = _interesting(given)
             name, version = _target(path[11:-6])
             caller = self._caller(headers)
             if len(body) > self._limit:
@@ -275,6 +275,16 @@ def _metadata(endpoint: Endpoint, served: Served) -> dict[str, Any]:
             "version": str(served.origin.version),
         },
     }
+
+
+def _interesting(given: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    headers: dict[bytes, bytes] = {}
+    for name, value in given:
+        if name in _INTERESTING:
+            if name == b"authorization" and name in headers:  # a proxy in front may have checked the other one
+                raise Unauthorized("send one Authorization header, not several")
+            headers[name] = value
+    return headers
 
 
 def _replied(answer: Answer, headers: dict[bytes, bytes]) -> Reply:
