@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 from services.kit import plain_yaml
 from services.kit.errors import Invalid
 from services.kit.inputs import check_texts
+from services.kit.strict import refused
 
 from .domain import MANIFEST, Manifest
 
@@ -38,9 +39,7 @@ def validated(model: type[M], data: dict[str, Any]) -> M:
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(map(str, first["loc"]))[:200]
-        raise Invalid(f"{where or MANIFEST}: {first['msg'][:500]}", where or None) from None
+        raise refused(error.errors(include_url=False, include_input=False), data, MANIFEST) from None
 
 
 def _mapping(data: bytes) -> dict[str, Any]:

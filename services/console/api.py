@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field
 from services.kit.errors import Invalid, NotFound, Unavailable
 from services.kit.http import Body, Page, Who
 from services.kit.letters import Letter
+from services.kit.strict import StrictRoute
 
 from .gateway import Gateway
 from .routing import service_of
@@ -122,7 +123,7 @@ class Replayed(BaseModel):
 
 def router(console: Console, gateway: Gateway) -> APIRouter:
     """What the console answers itself under `/v1`."""
-    api = APIRouter(prefix="/v1", tags=["console"])
+    api = APIRouter(prefix="/v1", tags=["console"], route_class=StrictRoute)
 
     @api.get("/platform")
     async def platform(caller: Who) -> PlatformView:

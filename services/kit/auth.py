@@ -62,6 +62,8 @@ def allow(caller: Caller, action: str, unit: str | None = None) -> None:
 
 
 _ELSEWHERE = ("ES256", "RS256", "Ed25519", "EdDSA")
+_LONGEST_SUBJECT = 255
+"""As OpenID Connect has it; indexes of the ledger and of idempotency keys hold it whole."""
 _SERVICE = frozenset({"service"})
 _SERVICES = frozenset(f"service:{service}" for service in SERVICES)
 
@@ -110,8 +112,10 @@ class Verifier:
         return caller
 
     def bearer(self, header: str | None) -> Caller:
-        """The caller of an `Authorization` header. Raises Unauthorized."""
+        """The caller of an `Authorization` header; several are joined by commas, as HTTP says. Raises Unauthorized."""
         scheme, _, token = (header or "").partition(" ")
+        if "," in token:  # a proxy in front may have checked another one of them
+            raise Unauthorized("send one Authorization header, not several")
         if scheme.lower() != "bearer" or not token:
             raise Unauthorized("send a token: `Authorization: Bearer …`")
         return self.verify(token.strip())
@@ -167,8 +171,8 @@ def _caller(claims: dict[str, Any]) -> Caller:
         raise Unauthorized("the token's kind, roles or units are not of the expected form")
     if any("," in str(unit) for unit in units):  # PostgreSQL is told them as one list
         raise Unauthorized("the token names a business unit with a comma")
-    if not isinstance(claims["sub"], str):
-        raise Unauthorized("the token's subject is not a text")
+    if not isinstance(claims["sub"], str) or not 1 <= len(claims["sub"]) <= _LONGEST_SUBJECT:
+        raise Unauthorized(f"the token's subject (sub) is not a text of 1 to {_LONGEST_SUBJECT} characters")
     try:
         check_texts([claims["sub"], roles, units], "token")
     except Invalid as error:

@@ -24,6 +24,7 @@ from .errors import Invalid, NotYet, Refusal
 from .health import Progress
 from .parked import Parking
 from .settings import Settings
+from .strict import refused
 from .telemetry import EVENTS_HANDLED, get_logger
 
 log = get_logger(__name__)
@@ -268,9 +269,7 @@ class Bus:
         try:
             return subscription, about, event.from_json(delivery.value or b"")
         except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            where = ".".join(map(str, first["loc"])) or "the body"
-            raise Invalid(f"{where}: {first['msg']}", where) from None
+            raise refused(error.errors(include_url=False, include_input=False), root="the body") from None
 
     async def _bury(self, delivery: Delivery, error: BaseException) -> None:
         """Into the dead-letter topic, with the reason."""

@@ -5,9 +5,10 @@ import time
 from collections.abc import Sequence
 from typing import Annotated, Any, Generic, TypeVar
 
-from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Request, Response, Security
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.security import HTTPBearer
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, ConfigDict, model_validator
 from starlette.exceptions import HTTPException
@@ -24,11 +25,12 @@ from .errors import FULL, Busy, Invalid, NoRoom, Refusal, TooLarge, Unauthorized
 from .health import Progress
 from .ids import uuid7
 from .inputs import check_target, check_texts
+from .openapi import PROBLEM, REFUSALS, Problem
+from .strict import refused
 from .telemetry import HTTP_REQUESTS, HTTP_SECONDS, get_logger
 
 log = get_logger(__name__)
 
-PROBLEM = "application/problem+json"
 _LIMIT = 1500
 """Characters of a problem's detail: an error never echoes a large input."""
 
@@ -59,7 +61,12 @@ def page(items: Sequence[T], limit: int, cursor: str | None) -> Page[T]:
     return Page[T](items=list(items[:limit]), next=cursor if len(items) > limit else None)
 
 
-async def who(request: Request) -> Caller:
+_BEARER = HTTPBearer(
+    scheme_name="bearer", bearerFormat="JWT", description="A token of the platform's issuer.", auto_error=False
+)
+
+
+async def who(request: Request, _: Annotated[Any, Security(_BEARER)] = None) -> Caller:
     """The caller of this request, as the middleware proved it. A dependency of every protected route."""
     caller: Caller | None = request.scope.get("fairlead.caller")
     if caller is None:
@@ -68,6 +75,18 @@ async def who(request: Request) -> Caller:
 
 
 Who = Annotated[Caller, Depends(who)]
+
+
+class _App(FastAPI):
+    """Tells in its document what a refusal looks like."""
+
+    def openapi(self) -> dict[str, Any]:
+        """The OpenAPI document, made once."""
+        document = super().openapi()
+        document.setdefault("components", {}).setdefault("schemas", {}).setdefault(
+            "Problem", Problem.model_json_schema()
+        )
+        return document
 
 
 def make_app(
@@ -81,7 +100,7 @@ def make_app(
     large_bodies: dict[str, int] | None = None,
 ) -> FastAPI:
     """The service's HTTP application. `large_bodies` sets the body cap of paths, and below those that end with /."""
-    app = FastAPI(title=f"Fairlead {service}", version=version, redoc_url=None)
+    app = _App(title=f"Fairlead {service}", version=version, redoc_url=None, responses=REFUSALS)
     for router in routers:
         app.include_router(router)
     app.include_router(_house(service, version, verifier, progress))
@@ -106,17 +125,22 @@ def problem(error: Refusal) -> JSONResponse:
     return JSONResponse(body, error.status, headers, PROBLEM)
 
 
-async def _refused(_: Request, error: Exception) -> Response:
+async def _refusal(_: Request, error: Exception) -> Response:
     assert isinstance(error, Refusal)
     return problem(error)
 
 
-async def _invalid(_: Request, error: Exception) -> Response:
+async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    first = error.errors()[0]
-    where = ".".join(str(part)[:80] for part in first["loc"] if part != "body") or "body"
-    more = f" (and {len(error.errors()) - 1} more)" if len(error.errors()) > 1 else ""
-    return problem(Invalid(f"{where}: {first['msg'][:300]}{more}", where))
+    errors = error.errors()
+    of_body = errors[0]["loc"][0] == "body"
+    if of_body and isinstance(error.body, bytes):  # it was not read as JSON
+        kind = request.headers.get("content-type", "nothing")[:80]
+        return problem(Invalid(f"Content-Type: send application/json; it says {kind}", "Content-Type"))
+    if errors[0]["type"] == "json_invalid":
+        return problem(Invalid(f"body: it is not valid JSON: {errors[0]['ctx']['error']}", "body"))
+    same = [each | {"loc": each["loc"][1:]} for each in errors if (each["loc"][0] == "body") == of_body]
+    return problem(refused(same, error.body if of_body else None))
 
 
 async def _http(_: Request, error: Exception) -> Response:
@@ -153,7 +177,7 @@ async def _unexpected(request: Request, error: Exception) -> Response:
 
 
 _HANDLERS: dict[Any, Any] = {
-    Refusal: _refused,
+    Refusal: _refusal,
     RequestValidationError: _invalid,
     HTTPException: _http,
     ClientDisconnect: _gone,
@@ -209,7 +233,7 @@ class _Story:
             return
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
         story = _story_of(headers)
-        caller = self._prove(scope, headers.get(b"authorization"))
+        caller = self._prove(scope, [value for name, value in scope["headers"] if name == b"authorization"])
         status, started, begun = 500, time.perf_counter(), False
 
         async def telling(message: Message) -> None:
@@ -236,11 +260,11 @@ class _Story:
                 HTTP_REQUESTS.labels(scope["method"], route, status).inc()
                 HTTP_SECONDS.labels(scope["method"], route).observe(time.perf_counter() - started)
 
-    def _prove(self, scope: Scope, header: str | None) -> Caller | None:
-        if header is None:
+    def _prove(self, scope: Scope, given: list[bytes]) -> Caller | None:
+        if not given:
             return None
         try:
-            scope["fairlead.caller"] = self._verifier.bearer(header)
+            scope["fairlead.caller"] = self._verifier.bearer(b", ".join(given).decode("latin-1"))
         except Refusal as refusal:
             scope["fairlead.refusal"] = refusal
         return scope.get("fairlead.caller")

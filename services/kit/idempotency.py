@@ -14,7 +14,8 @@ from starlette.types import Message
 from .context import current, use
 from .db import Database, Repeated
 from .errors import Conflict, Invalid
-from .inputs import StrictRequest
+from .openapi import TAKES_KEY
+from .strict import StrictRequest
 
 HEADER = "idempotency-key"
 _WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
@@ -24,6 +25,13 @@ Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 class IdempotentRoute(APIRoute):
     """A route whose writes may carry an `Idempotency-Key`: key, effect and answer are one transaction."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        if set(options.get("methods") or ()) & _WRITES:
+            extra = options.get("openapi_extra") or {}
+            parameters = [*extra.get("parameters", ()), *TAKES_KEY["parameters"]]
+            options["openapi_extra"] = {**extra, "parameters": parameters}
+        super().__init__(*args, **options)
 
     def get_route_handler(self) -> Handler:
         answer = super().get_route_handler()

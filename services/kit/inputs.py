@@ -1,7 +1,6 @@
 """What strangers send: texts, numbers and moments that PostgreSQL can take, and cursors that were made here."""
 
 import base64
-import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar, overload
@@ -10,7 +9,6 @@ from uuid import UUID
 
 import orjson
 from pydantic import AwareDatetime, Field
-from starlette.requests import Request
 
 from .errors import Invalid
 
@@ -54,8 +52,9 @@ def check_texts(data: Any, root: str = "body") -> Any:
 
 
 def _check_each(data: Any, root: str) -> None:
-    for field, value in _texts(data, "", 0):
-        check_text(value, field or root)
+    for field, value in leaves(data):
+        if isinstance(value, str):
+            check_text(value, field or root)
 
 
 def _unfit(value: str) -> str | None:
@@ -66,22 +65,23 @@ def _unfit(value: str) -> str | None:
     return "a text holds half of a surrogate pair: it is not valid Unicode"
 
 
-def _texts(data: Any, field: str, depth: int) -> Iterator[tuple[str, str]]:
+def leaves(data: Any, field: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
+    """Each value that holds no others, and each key, with its path."""
     if depth > _NESTED:
         return
-    if isinstance(data, str):
-        yield field, data
-    elif isinstance(data, dict):
+    if isinstance(data, dict):
         for key, value in data.items():
-            inner = f"{field}.{_shown(str(key))}".lstrip(".")
+            inner = f"{field}.{shown(str(key))}".lstrip(".")
             yield inner, str(key)
-            yield from _texts(value, inner, depth + 1)
+            yield from leaves(value, inner, depth + 1)
     elif isinstance(data, list | tuple):
         for place, value in enumerate(data):
-            yield from _texts(value, f"{field}.{place}".lstrip("."), depth + 1)
+            yield from leaves(value, f"{field}.{place}".lstrip("."), depth + 1)
+    else:
+        yield field, data
 
 
-def _shown(name: str) -> str:
+def shown(name: str) -> str:
     """A field's name as an answer can hold it."""
     return name.encode(errors="replace").decode().replace("\0", "?")[:80]
 
@@ -100,36 +100,8 @@ def check_target(path: str, query: bytes) -> None:
         raise Invalid("path: it holds a NUL character (%00)", "path")
     if b"%00" in query or b"\0" in query:
         for name, value in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
-            check_text(value, _shown(name))
+            check_text(value, shown(name))
             check_text(name, "query")
-
-
-class StrictRequest(Request):
-    """A request whose JSON says everything once: of a repeated key, one reader takes the first and another the last."""
-
-    async def json(self) -> Any:
-        """Raises Invalid naming the key that is there twice, ValueError for what is no JSON."""
-        if not hasattr(self, "_json"):
-            self._json = strict_json(await self.body())
-        return self._json
-
-
-def strict_json(data: bytes) -> Any:
-    """JSON by its standard. Raises Invalid naming a key that is there twice, ValueError for all else: NaN too."""
-    return json.loads(data, object_pairs_hook=_once_each, parse_constant=_no_number)
-
-
-def _no_number(said: str) -> Any:
-    raise ValueError(f"{said} is no JSON")
-
-
-def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) != len(pairs):
-        seen: set[str] = set()
-        key = next(key for key, _ in pairs if key in seen or seen.add(key))
-        raise Invalid(f"{_shown(key)}: this key is there twice", _shown(key))
-    return made
 
 
 # Moments and cursors

@@ -8,10 +8,11 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel
 
-from contracts import Name
+from contracts import Name, RetrainingRequested
 from services.kit.auth import allow
 from services.kit.http import Body, Page, Who, page
 from services.kit.inputs import Version, as_cursor, from_cursor, moment, uuid
+from services.kit.openapi import TAKES_KEY
 from services.kit.service import router as new_router
 
 from .domain import Job, Kind
@@ -64,11 +65,34 @@ def router(retrainer: Retrainer, governor: Governor) -> APIRouter:
     return both
 
 
+_TEXT = {"type": "string", "minLength": 1}
+_ASKED: dict[str, Any] = TAKES_KEY | {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "required": ["endpoint", "reason"],
+                    "properties": {
+                        "endpoint": _TEXT,
+                        "reason": _TEXT,
+                        "since": {"type": ["string", "null"], "format": "date-time"},
+                    },
+                }
+            }
+        },
+    }
+}
+
+
 def _passing(governor: Governor) -> APIRouter:
     # A key on a request that is passed on is spent by the governor, so this router takes none.
     passing = APIRouter(tags=["retrainings"])
 
-    @passing.post("/retrainings", status_code=202)
+    @passing.post(
+        "/retrainings", status_code=202, openapi_extra=_ASKED, responses={202: {"model": RetrainingRequested}}
+    )
     async def request(request: Request, caller: Who) -> Response:
         """Ask for a retraining; the governor decides and the same event follows as after a drift."""
         allow(caller, "retraining.request")

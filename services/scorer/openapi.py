@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from services.kit.openapi import TAKES_KEY, Problem
+
 _ENDPOINT = {"name": "endpoint", "in": "path", "required": True, "schema": {"type": "string"}}
 _VERSION = {"name": "version", "in": "path", "required": True, "schema": {"type": "integer", "minimum": 1}}
 _ERROR = {
@@ -9,7 +11,50 @@ _ERROR = {
     "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
 }
 
+_PROBLEM = {
+    "description": "Refused: `detail` says why",
+    "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
+}
+_BATCH = {"name": "id", "in": "path", "required": True, "schema": {"type": "string", "format": "uuid"}}
+_FILE = {"schema": {"type": "string", "format": "binary"}}
+
+BATCH_BODY: dict[str, Any] = {
+    "required": True,
+    "content": {
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "required": ["endpoint", "file"],
+                "properties": {"endpoint": {"type": "string"}, "file": {"type": "string", "format": "binary"}},
+            }
+        },
+        "application/vnd.apache.parquet": _FILE,
+        "text/csv": _FILE,
+        "application/x-ndjson": _FILE,
+        "application/json": {
+            "schema": {
+                "type": "object",
+                "required": ["endpoint", "rows"],
+                "properties": {
+                    "endpoint": {"type": "string"},
+                    "rows": {"type": "array", "minItems": 1, "items": {"type": "object"}},
+                },
+            }
+        },
+    },
+}
+"""A file to score: in a form, as the body itself (then with `?endpoint=`), or a few rows as JSON."""
+
+BATCH_QUERY: list[dict[str, Any]] = [
+    {"name": name, "in": "query", "required": False, "schema": {"type": "string"}, "description": said}
+    for name, said in (
+        ("endpoint", "Where the file is the body: the endpoint to score at"),
+        ("file_name", "Where the file is the body: what to call it"),
+    )
+]
+
 _SCHEMAS: dict[str, Any] = {
+    "Problem": Problem.model_json_schema(),
     "Any": {},
     "Error": {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}},
     "Tensor": {
@@ -58,6 +103,24 @@ def _operation(summary: str, *parameters: dict[str, Any], takes: str = "", gives
     return said | ({"requestBody": {"required": True, "content": content(takes)}} if takes else {})
 
 
+def _batches() -> dict[str, Any]:
+    """As the service behind the workers does them."""
+
+    def told(summary: str, *parameters: dict[str, Any]) -> dict[str, Any]:
+        said = _operation(summary, *parameters)
+        return said | {"responses": said["responses"] | {"4XX": _PROBLEM, "503": _PROBLEM}}
+
+    submit = told("Score a file", *BATCH_QUERY, *TAKES_KEY["parameters"]) | {"requestBody": BATCH_BODY}
+    submit["responses"]["202"] = submit["responses"].pop("200")
+    result = told("The result as Parquet", _BATCH)
+    result["responses"]["200"] = {"description": "Done", "content": {"application/vnd.apache.parquet": _FILE}}
+    return {
+        "/v1/batches": {"post": submit, "get": told("Batches, the newest first")},
+        "/v1/batches/{id}": {"get": told("How far a batch is", _BATCH)},
+        "/v1/batches/{id}/result": {"get": result},
+    }
+
+
 def document(version: str) -> dict[str, Any]:
     """Open Inference Protocol V2, MLflow's protocol and batches."""
     infer = _operation("Score rows", _ENDPOINT, takes="InferRequest", gives="InferResponse")
@@ -78,8 +141,7 @@ def document(version: str) -> dict[str, Any]:
             f"{one}/infer": {"post": infer | {"parameters": [_ENDPOINT, _VERSION]}},
             "/v2/repository/index": {"post": _operation("What the caller can use")},
             "/invocations/{endpoint}": {"post": _operation("Score rows as MLflow clients do", _ENDPOINT, takes="Any")},
-            "/v1/batches": {"post": _operation("Score a file", takes="Any"), "get": _operation("Batches")},
-            "/v1/batches/{id}": {"get": _operation("How far a batch is")},
+            **_batches(),
         },
         "components": {
             "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},

@@ -138,8 +138,12 @@ class Head:
 
     @classmethod
     def read(cls, path: str, headers: Iterable[tuple[bytes, bytes]]) -> "Head":
-        """Of a request as the server parsed it."""
-        return cls(path, {name: value for name, value in headers if name in _INTERESTING})
+        """Of a request as the server parsed it; a header that comes again is joined by a comma, as HTTP says."""
+        read: dict[bytes, bytes] = {}
+        for name, value in headers:
+            if name in _INTERESTING:
+                read[name] = value if name not in read else read[name] + b", " + value
+        return cls(path, read)
 
 
 @dataclass(slots=True)

@@ -52,7 +52,17 @@ def test_a_token_without_a_required_claim_is_refused(issuer: Settings, missing: 
 
 @pytest.mark.parametrize(
     "claims",
-    [{"aud": "another"}, {"iss": "another"}, {"exp": 1}, {"roles": "admin"}, {"kind": "god"}, {"units": ["a,*"]}],
+    [
+        {"aud": "another"},
+        {"iss": "another"},
+        {"exp": 1},
+        {"roles": "admin"},
+        {"kind": "god"},
+        {"units": ["a,*"]},
+        {"sub": ""},
+        {"sub": "a" * 256},
+        {"sub": "a" * 100_000},
+    ],
 )
 def test_a_token_for_something_else_is_refused(issuer: Settings, claims: dict[str, object]) -> None:
     with pytest.raises(Unauthorized):

@@ -93,6 +93,13 @@ async def test_without_a_valid_token_nothing_is_done(app: FastAPI, header: dict[
     assert answer.headers["www-authenticate"] == "Bearer"
 
 
+async def test_of_two_tokens_none_is_taken(http: httpx.AsyncClient) -> None:
+    token = http.headers.pop("authorization")
+    both = [("authorization", token), ("authorization", token)]
+    answer = await http.post("/v1/asks", json={"name": "a"}, headers=both)
+    assert problem(answer, 401)["detail"] == "send one Authorization header, not several"
+
+
 @pytest.mark.parametrize(
     ("body", "field"),
     [

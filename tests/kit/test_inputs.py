@@ -12,6 +12,7 @@ import pytest
 from fastapi import APIRouter, Query
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import AfterValidator
 
 from services.kit.auth import Verifier
 from services.kit.errors import Invalid
@@ -38,9 +39,22 @@ class Line(Body):
     tags: dict[str, str] = {}
 
 
+def _odd(number: int) -> int:
+    if number % 2 == 0:
+        raise ValueError("it is even")
+    return number
+
+
+class Share(Body):
+    part: Annotated[int, AfterValidator(_odd)]
+
+
 class Ask(Body):
     name: str
     lines: list[Line] = []
+    label: float | str | None = None
+    share: Share | None = None
+    facts: dict[str, Any] = {}
 
 
 def routes() -> APIRouter:
@@ -89,6 +103,41 @@ async def test_a_text_that_cannot_be_stored_is_refused_by_its_field(
     assert len(answer.content) <= 2048
 
 
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        (b'{"name": "a", "share": {"part": 2}}', "share.part: it is even"),
+        (b'{"name": "a", "share": {"part": 2}, "lines": 7}', "lines: Input should be a valid list (and 1 more)"),
+        (b'{"name": "a", "label": []}', "label: Input should be a valid number, or Input should be a valid string"),
+        (b'{"name": "a", "lines": [{"text": "b"}, {}]}', "lines.1.text: Field required"),
+        (b'{"name": "a", "lines": [{"text": "b", "odd": 1}]}', "lines.0.odd: Extra inputs are not permitted"),
+        (b'{"name": "a", "facts": {"b": [1, {"c": NaN}]}}', "facts.b.1.c: NaN is no JSON"),
+        (b'{"name": -Infinity}', "name: -Infinity is no JSON"),
+        (
+            b'{"name": "a",}',
+            "body: it is not valid JSON: Expecting property name enclosed in double quotes (line 1, column 14)",
+        ),
+        (b'{"name": "\xff"}', "body: it is not text in UTF-8 (byte 10)"),
+        (b'{"name": ' + b"9" * 5000 + b"}", "body: a whole number is out of range (64 bits)"),
+        (b'{"name": ' + b"[" * 40_000 + b"]" * 40_000 + b"}", "body: the JSON is nested too deep"),
+        (b"", "body: Field required"),
+    ],
+)
+async def test_a_refusal_says_what_is_wrong_and_where(http: httpx.AsyncClient, body: bytes, detail: str) -> None:
+    answer = await http.post("/v1/asks", content=body, headers={"content-type": "application/json"})
+    assert answer.status_code == 422, answer.text
+    assert answer.json()["detail"] == detail
+    assert answer.json()["field"] == detail.partition(":")[0]
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded"])
+async def test_a_body_that_is_not_sent_as_json_is_refused_by_its_header(http: httpx.AsyncClient, kind: str) -> None:
+    answer = await http.post("/v1/asks", content=b'{"name": "a"}', headers={"content-type": kind})
+    assert answer.status_code == 422
+    assert answer.json()["detail"] == f"Content-Type: send application/json; it says {kind}"
+    assert answer.json()["field"] == "Content-Type"
+
+
 async def test_the_six_characters_that_only_look_like_one_are_taken(http: httpx.AsyncClient) -> None:
     assert (await http.post("/v1/asks", json={"name": "a\\u0000 \U0001f600"})).json() == "a\\u0000 \U0001f600"
 
@@ -100,8 +149,8 @@ async def test_the_six_characters_that_only_look_like_one_are_taken(http: httpx.
         ("/v1/things/a/1?query=%00", "query"),
         ("/v1/things/a/1?stranger=b%00c", "stranger"),
         ("/v1/nothing%00", "path"),
-        ("/v1/things/a/2147483648", "path.number"),
-        (f"/v1/things/a/1{'0' * 40}", "path.number"),
+        ("/v1/things/a/2147483648", "number"),
+        (f"/v1/things/a/1{'0' * 40}", "number"),
     ],
 )
 async def test_a_path_or_query_that_cannot_be_stored_is_refused(http: httpx.AsyncClient, path: str, field: str) -> None:

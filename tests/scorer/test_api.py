@@ -100,6 +100,13 @@ def test_compressed_bodies(worker: Worker, token: str, encoding: str, compress: 
     assert len(answer.json()["outputs"][0]["data"]) == 200
 
 
+def test_of_two_tokens_none_is_taken(worker: Worker, token: str) -> None:
+    both = [("authorization", f"Bearer {token}")] * 2
+    for method, path in (("GET", "/v2/models/credit"), ("POST", "/v2/models/credit/infer")):
+        answer = httpx.request(method, worker.url + path, headers=both, content=b"{}")
+        assert (answer.status_code, answer.json()) == (401, {"error": "send one Authorization header, not several"})
+
+
 def test_texts(worker: Worker, token: str) -> None:
     tensor = {"name": "x", "shape": [2], "datatype": "BYTES", "data": ["grün", ""]}
     assert worker.infer("texts", {"inputs": [tensor]}, token).json()["outputs"][0]["data"] == ["grün", ""]

@@ -61,7 +61,9 @@ async def raised(session: AsyncSession, event: AlertRaised, unit: str, source: s
             owner = CASE WHEN {_AGAIN} THEN NULL ELSE known.owner END,
             comment = CASE WHEN {_AGAIN} THEN NULL ELSE known.comment END,
             acknowledged_at = CASE WHEN {_AGAIN} THEN NULL ELSE known.acknowledged_at END,
-            retraining_id = CASE WHEN {_AGAIN} THEN NULL ELSE known.retraining_id END
+            retraining_id = CASE WHEN {_AGAIN} THEN NULL ELSE known.retraining_id END,
+            resolved_at = CASE WHEN {_AGAIN} THEN NULL ELSE known.resolved_at END,
+            resolution = CASE WHEN {_AGAIN} THEN NULL ELSE known.resolution END
         RETURNING {_COLUMNS}
     """
     row = event.model_dump(mode="python", include={"subject", "kind", "severity", "title", "detail", "todo"})

@@ -23,6 +23,7 @@ from services.kit.errors import Invalid
 from services.kit.ids import now
 from services.kit.producer import Outgoing, Producer
 from services.kit.stream import PartitionBatch, Record
+from services.kit.strict import refused
 
 from .. import metrics, store
 from ..domain.outcomes import Known, Report, checked, units_of, within
@@ -184,9 +185,7 @@ def _event(record: Record) -> OutcomeReported:
     except orjson.JSONDecodeError as error:
         raise Invalid(f"the value is not JSON: {error}") from None
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(map(str, first["loc"])) or "the value"
-        raise Invalid(f"{where}: {first['msg'][:300]}", where) from None
+        raise refused(error.errors(include_url=False, include_input=False), root="the value") from None
 
 
 def _actor(record: Record) -> str:

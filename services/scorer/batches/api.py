@@ -21,11 +21,13 @@ from contracts import Name
 from services.kit.auth import allow
 from services.kit.errors import Invalid, TooLarge
 from services.kit.http import Page, Who, page
-from services.kit.inputs import as_cursor, from_cursor, strict_json, uuid
+from services.kit.inputs import as_cursor, from_cursor, uuid
 from services.kit.objects import Objects
 from services.kit.service import router as new_router
+from services.kit.strict import strict_json
 from services.kit.turns import Turns
 
+from ..openapi import BATCH_BODY, BATCH_QUERY
 from .domain import Job
 from .usecases import Batches
 
@@ -67,7 +69,7 @@ def router(batches: Batches, objects: Objects, turns: Turns) -> APIRouter:
     """The routes; `large_bodies` of the service must let `PATH` take `LARGEST_BYTES`."""
     routes = new_router(tags=["batches"])
 
-    @routes.post(PATH, status_code=202)
+    @routes.post(PATH, status_code=202, openapi_extra={"requestBody": BATCH_BODY, "parameters": BATCH_QUERY})
     async def submit(request: Request, response: Response, caller: Who) -> BatchView:
         """Hand in a file: multipart (`endpoint`, `file`), the file as the body with `?endpoint=`, or JSON rows."""
         allow(caller, "inference.score")
@@ -137,10 +139,7 @@ async def _multipart(request: Request, path: Path) -> tuple[str, Path, str, str]
 async def _json(request: Request, path: Path) -> tuple[str, Path, str, str]:
     """`{"endpoint": …, "rows": [{column: value}]}`, for few rows."""
     await _save(request.stream(), path, LARGEST_JSON)
-    try:
-        body: Any = await asyncio.to_thread(lambda: strict_json(path.read_bytes()))
-    except (ValueError, RecursionError):
-        raise Invalid("the body is not valid JSON") from None
+    body: Any = await asyncio.to_thread(lambda: strict_json(path.read_bytes()))
     rows = body.get("rows") if isinstance(body, dict) else None
     if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
         raise Invalid("`rows` must be a list of objects and must not be empty", "rows")
