@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 from uuid import UUID
 
@@ -203,9 +203,9 @@ class Endpoint:
         """Whether its topics must be made before anybody may hear of this state."""
         return self.wants_topics and self.topics != "open"
 
-    def with_topics(self, topics: Topics) -> "Endpoint":
-        """The same state, with its topics so far."""
-        return replace(self, topics=topics)
+    def with_open_topics(self, now: datetime) -> "Endpoint":
+        """The same state, that scorers hear of from now on: its topics are there."""
+        return replace(self, topics="open", changed_at=now)
 
     def stopping(self, now: datetime) -> "Endpoint":
         """The same state said anew because an approval was taken back: it must not wait for its topics.
@@ -286,6 +286,24 @@ def verdict(revision: int, reports: list[ReplicaReported], needed: int) -> tuple
     if sum(report.state == "ready" for report in mine) >= needed:
         return "serving", None
     return None
+
+
+def overdue(
+    deployment: Deployment, endpoint: Endpoint, reports: list[ReplicaReported], patience: timedelta, now: datetime
+) -> str | None:
+    """Why a rollout that nobody concluded fails now; None while it may go on.
+
+    One that is brought back has no end: it served before, and where no scorer answers, each version before it would
+    fail in its turn until nothing is left. One that waits for its topics was not handed out yet.
+    """
+    if deployment.state != "rolling_out" or deployment.settled_at is not None or endpoint.waits:
+        return None
+    if now - endpoint.changed_at < patience:
+        return None
+    mine = [report for report in reports if report.revision == endpoint.revision]
+    said = "; ".join(f"{report.replica}: {report.state}, {report.reason or 'no reason given'}" for report in mine)
+    return readable(f"not enough scorers were ready within {patience.total_seconds():.0f} s: "
+                    f"{said or 'no scorer reported'}")  # fmt: skip
 
 
 def readable(reason: str) -> str:

@@ -31,6 +31,24 @@ class FollowReplicas:
                     await self._deployer.note_replica(change.event)
 
 
+class EndRollouts:
+    """Ends rollouts that take too long: their time is in their rows, so a restart forgets none."""
+
+    def __init__(self, deployer: Deployer) -> None:
+        self._deployer = deployer
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        with use(Context(system("deployer"))):
+            while True:
+                await self.once()
+                await asyncio.sleep(_LOOK_S)
+
+    async def once(self) -> None:
+        """Look at every rollout that may be overdue."""
+        await each("end a rollout", await self._deployer.overdue(), self._deployer.give_up)
+
+
 class TendTopics:
     """Topics and rights of endpoints: made and taken away soon, however often Kafka is away meanwhile."""
 

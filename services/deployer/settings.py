@@ -15,6 +15,8 @@ class DeployerSettings(Settings):
 
     replicas_needed: int = 1
     """Scorer hosts that must serve a revision before its deployment counts as serving."""
+    rollout_patience_s: float = Field(default=900.0, gt=0)
+    """Seconds after which a rollout that not enough hosts are ready for counts as failed."""
     removed_kept_h: float = Field(default=24.0, ge=0)
     """Hours for which a removed endpoint's state stays in `deployment.changed` before its tombstone."""
     stream_principals: dict[str, tuple[Principal, ...]] = {"retail": ("application",), "wealth": ("other-unit",)}

@@ -276,6 +276,16 @@ async def keep_name(session: AsyncSession, endpoint: Endpoint) -> None:
     await session.execute(text(upsert), row)
 
 
+async def rolling_since(session: AsyncSession, before: datetime) -> list[str]:
+    """Endpoints whose newest deployment was never decided on and rolls out since that moment or longer."""
+    find = """
+        SELECT endpoint.endpoint FROM endpoint JOIN deployment ON deployment.id = deployment_id
+        WHERE deployment.state = 'rolling_out' AND settled_at IS NULL AND endpoint.changed_at <= :before
+        ORDER BY endpoint.endpoint
+    """
+    return list((await session.execute(text(find), {"before": before})).scalars())
+
+
 async def untidy(session: AsyncSession, removed_before: datetime, now: datetime) -> list[str]:
     """Endpoints whose topics must be made or closed, or whose removed state was in the topic before that moment."""
     find = """

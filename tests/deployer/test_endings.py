@@ -7,7 +7,8 @@ import pytest
 from sqlalchemy import text
 
 from contracts import AlertRaised, AlertResolved, ApprovalRejected, DeploymentSettled
-from services.kit.context import Context, use
+from services.deployer.jobs import EndRollouts
+from services.kit.context import Context, system, use
 from services.kit.errors import Conflict, Unavailable
 from services.kit.signing import canonical
 
@@ -251,3 +252,48 @@ async def test_a_withdrawal_does_not_wait_for_the_topics_of_the_successor(house:
     assert (opened.revision, opened.streaming, opened.withdrawn) == (4, True, (one.approval_id,))
     await house.hears(house.deployer.note_replica, report("credit", 4), "*")
     assert await states(house) == {1: "revoked", 2: "serving"}
+
+
+async def gives_up(house: House, minutes: int) -> None:
+    """So much later, the deployer looks at its rollouts."""
+    house.now += timedelta(minutes=minutes)
+    with use(Context(system("deployer"))):
+        await EndRollouts(house.deployer).once()
+
+
+async def test_a_rollout_that_no_host_is_ready_for_fails_in_the_end_and_the_version_before_goes_on(
+    house: House,
+) -> None:
+    await three(house)
+    await house.serves(1)
+    two = await house.asks(version=2)
+    await house.is_granted(two)
+    waits = report("credit", 2, "loading", reason="the object store is away")
+    await house.hears(house.deployer.note_replica, waits, "*")
+    await gives_up(house, 14)
+    assert (await states(house))[2] == "rolling_out"
+    await gives_up(house, 1)
+    failed = await house.deployment(two.id)
+    assert failed.state == "failed"
+    assert "within 900 s: scorer-1: loading, the object store is away" in (failed.reason or "")
+    assert (await said(house, DeploymentSettled))[-1].reason == failed.reason
+    assert (await house.endpoint()).variant.version == 1
+    await gives_up(house, 60)
+    assert (await house.endpoint()).state == "serving", "what is brought back has no end"
+    await house.is_granted(await house.asks(version=2))
+    assert (await house.endpoint()).variant.version == 2
+
+
+async def test_a_rollout_of_which_no_scorer_says_anything_fails_so_and_not_while_its_topics_are_made(
+    house: House,
+) -> None:
+    await three(house)
+    one = await house.asks(streaming=True)
+    await house.is_granted(one)
+    await gives_up(house, 20)
+    await house.tends()
+    await gives_up(house, 14)
+    assert (await house.deployment(one.id)).state == "rolling_out"
+    await gives_up(house, 1)
+    assert (await house.deployment(one.id)).reason == "not enough scorers were ready within 900 s: no scorer reported"
+    assert (await house.endpoint()).state == "removed"

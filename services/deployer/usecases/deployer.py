@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal, TypeVar
 from uuid import UUID
 
@@ -54,11 +54,13 @@ class Deployer:
         keys: KeyRing,
         *,
         replicas_needed: int = 1,
+        rollout_patience: timedelta = timedelta(minutes=15),
         clock: Callable[[], datetime] = now,
     ) -> None:
         self._db = db
         self._keys = keys
         self._replicas_needed = replicas_needed
+        self._rollout_patience = rollout_patience
         self._now = clock
         self._rollout = Rollout(signer, clock)
 
@@ -220,6 +222,23 @@ class Deployer:
             if found := domain.verdict(endpoint.revision, reports, self._replicas_needed):
                 with tx.story(deployment.correlation_id):
                     await self._rollout.conclude(tx, deployment, endpoint, *found)
+
+    async def overdue(self) -> list[str]:
+        """Endpoints whose rollout may have taken too long."""
+        async with self._db.reading() as session:
+            return await store.rolling_since(session, self._now() - self._rollout_patience)
+
+    async def give_up(self, name: str) -> None:
+        """End a rollout that took too long; what served before goes on, and it may be asked for again."""
+        async with self._db.transaction() as tx:
+            endpoint = await store.lock_endpoint(tx.session, name)
+            if endpoint is None:
+                return
+            deployment = await store.lock(tx.session, endpoint.deployment_id)
+            reports = await store.reports(tx.session, name)
+            if reason := domain.overdue(deployment, endpoint, reports, self._rollout_patience, self._now()):
+                with tx.story(deployment.correlation_id):
+                    await self._rollout.conclude(tx, deployment, endpoint, "failed", reason)
 
     # People
 

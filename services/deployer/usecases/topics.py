@@ -82,7 +82,7 @@ class EndpointTopics:
                 return  # gone meanwhile: what was made is closed by the next look
             deployment = await store.lock(tx.session, seen.deployment_id)
             with tx.story(deployment.correlation_id):
-                await self._rollout.publish(tx, seen.with_topics("open"))
+                await self._rollout.publish(tx, seen.with_open_topics(self._now()))
 
     async def _refused(self, name: str, reason: str) -> None:
         """A rollout whose topics Kafka will not have fails; what served before goes on as it did."""
