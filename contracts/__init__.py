@@ -1,7 +1,7 @@
 """What services say to each other: data only, one file per speaker."""
 
 from .base import SERVICES, Digest, Envelope, Event, Name, Service, Topic, Value, Version, by_type
-from .catalog import ModelRegistered, ModelRetired, ServiceLevel, UseCaseRegistered
+from .catalog import CandidateRefused, ModelRegistered, ModelRetired, ServiceLevel, UseCaseRegistered
 from .deployer import DeploymentChanged, DeploymentRequested, DeploymentSettled, MonitorSettings, Variant
 from .every import AlertRaised, AlertResolved, AuditRecorded
 from .governor import (
@@ -36,10 +36,10 @@ __all__ = [
     "EVENTS", "HEARS", "NUMPY_OF", "SAYS", "SERVICES",
     "AxisProfile", "CategoricalProfile", "ColumnProfile", "NumericProfile", "Profile", "Rotation",
     "AlertRaised", "AlertResolved", "ApprovalGranted", "ApprovalRejected", "ApprovalRequested", "ApprovalRevoked",
-    "AuditRecorded", "AuditSealed", "Column", "ColumnReport", "Datatype", "DeploymentChanged", "DeploymentRequested",
-    "DeploymentSettled", "Digest", "DriftDetected", "Envelope", "Event", "FeatureEvidence", "Format", "Gate", "Grant",
-    "InferenceCompleted", "InferenceImported", "InferenceLogged", "InferenceRequested", "Latency", "Mode",
-    "ModelRegistered", "ModelRetired", "ModelSchema", "MonitorReported", "MonitorSettings", "Name",
+    "AuditRecorded", "AuditSealed", "CandidateRefused", "Column", "ColumnReport", "Datatype", "DeploymentChanged",
+    "DeploymentRequested", "DeploymentSettled", "Digest", "DriftDetected", "Envelope", "Event", "FeatureEvidence",
+    "Format", "Gate", "Grant", "InferenceCompleted", "InferenceImported", "InferenceLogged", "InferenceRequested",
+    "Latency", "Mode", "ModelRegistered", "ModelRetired", "ModelSchema", "MonitorReported", "MonitorSettings", "Name",
     "OutcomeObserved", "OutcomeReported", "PayloadReference", "ReplicaReported", "RetrainingCompleted",
     "RetrainingRequested", "Scan", "Service", "ServiceLevel", "Signature", "Statement", "TensorSpec", "Topic",
     "Training", "UseCaseRegistered", "Value", "Variant", "Version", "Window", "by_type", "event_of",

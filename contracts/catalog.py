@@ -1,6 +1,7 @@
 """What the catalog says: which use cases the business wants and which models exist."""
 
 from typing import ClassVar
+from uuid import UUID
 
 from .base import Digest, Event, Name, Topic, Value, Version
 from .model import Format, ModelSchema, Scan, Training
@@ -55,6 +56,18 @@ class ModelRegistered(Event):
     """The package holds a recipe that the retrainer can run."""
     registered_by: str
     tags: tuple[str, ...] = ()
+
+
+class CandidateRefused(Event):
+    """What a retraining brought did not become a version: the same bytes would be refused again."""
+
+    topic: ClassVar[Topic] = Topic("candidate.refused", speaker="catalog")
+    key_field: ClassVar[str] = "model"
+
+    model: Name
+    retraining_id: UUID
+    package_digest: Digest
+    reason: str
 
 
 class ModelRetired(Event):

@@ -1,8 +1,11 @@
 """What the deployer says: what was asked to run where, and what each endpoint shall look like."""
 
 from datetime import timedelta
+from operator import not_
 from typing import ClassVar, Literal
 from uuid import UUID
+
+from pydantic import Field
 
 from .base import Digest, Event, Name, Topic, Value, Version
 from .governor import Grant, Signature
@@ -87,5 +90,9 @@ class DeploymentChanged(Event):
     variants: tuple[Variant, ...]
     """The versions that take traffic, and by their number those that `versions/{v}` reaches."""
     monitor: MonitorSettings
+    withdrawn: tuple[UUID, ...] = Field(default=(), exclude_if=not_)
+    """Approvals of this endpoint that were revoked or whose version is retired: whatever was loaded under one of them
+    stops at once, whether its successor is loaded or not. Left out where there is none, so that what was signed before
+    there was this member still is what was signed."""
     signature: Signature
     """Over the canonical JSON of everything else."""

@@ -15,9 +15,9 @@ NUMPY_OF: dict[Datatype, str] = {
 }  # fmt: skip
 """What numpy calls them; `BYTES` are objects."""
 
-Format = Literal["onnx", "sklearn", "xgboost", "lightgbm"]
-"""How the model file is written: ONNX, skops, XGBoost's JSON or UBJSON, LightGBM's text. `onnx` runs in process, all
-others in the sandbox."""
+Format = Literal["onnx", "sklearn", "xgboost", "lightgbm", "rules"]
+"""How the model file is written: ONNX, skops, XGBoost's JSON or UBJSON, LightGBM's text, a table of rules in YAML and
+CEL. `onnx` runs in process, all others in the sandbox."""
 
 
 class TensorSpec(Value):

@@ -1,7 +1,7 @@
 """Who says and who hears what: the source of topics, access rights and AsyncAPI documents."""
 
 from .base import SERVICES, Event, Service, by_type
-from .catalog import ModelRegistered, ModelRetired, UseCaseRegistered
+from .catalog import CandidateRefused, ModelRegistered, ModelRetired, UseCaseRegistered
 from .deployer import DeploymentChanged, DeploymentRequested, DeploymentSettled
 from .every import AlertRaised, AlertResolved, AuditRecorded
 from .governor import (
@@ -18,7 +18,7 @@ from .retrainer import RetrainingCompleted
 from .scorer import InferenceCompleted, InferenceImported, InferenceLogged, InferenceRequested, ReplicaReported
 
 EVENTS: tuple[type[Event], ...] = (
-    UseCaseRegistered, ModelRegistered, ModelRetired,
+    UseCaseRegistered, ModelRegistered, CandidateRefused, ModelRetired,
     DeploymentRequested, DeploymentChanged, DeploymentSettled,
     ApprovalRequested, ApprovalGranted, ApprovalRejected, ApprovalRevoked, RetrainingRequested, AuditSealed,
     ReplicaReported, InferenceRequested, InferenceCompleted, InferenceImported, InferenceLogged,
@@ -44,7 +44,8 @@ HEARS: dict[Service, tuple[type[Event], ...]] = {
     "monitor": (DeploymentChanged, InferenceLogged),
     "governor": (
         UseCaseRegistered, ModelRegistered, ModelRetired, DeploymentRequested, DeploymentChanged, DeploymentSettled,
-        ReplicaReported, DriftDetected, RetrainingCompleted, AlertRaised, AlertResolved, AuditRecorded,
+        ReplicaReported, DriftDetected, RetrainingCompleted, CandidateRefused, AlertRaised, AlertResolved,
+        AuditRecorded,
     ),
     "retrainer": (ModelRegistered, RetrainingRequested),
     "recorder": (DeploymentChanged, InferenceLogged, OutcomeReported),

@@ -33,9 +33,12 @@ State = Literal["registered", "quarantined", "retired"]
 MANIFEST = "fairlead.yaml"
 MODEL_FILES: dict[Format, str] = {
     "onnx": "model.onnx", "sklearn": "model.skops", "xgboost": "model.ubj", "lightgbm": "model.txt",
+    "rules": "rules.yaml",
 }  # fmt: skip
 """What a bare model file is called in its package."""
-EXECUTES_CODE: dict[Format, bool] = {"onnx": False, "sklearn": True, "xgboost": False, "lightgbm": False}
+EXECUTES_CODE: dict[Format, bool] = {
+    "onnx": False, "sklearn": True, "xgboost": False, "lightgbm": False, "rules": False,
+}  # fmt: skip
 
 
 class Strict(BaseModel):

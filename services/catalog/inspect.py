@@ -11,8 +11,9 @@ from contracts import Column, ModelSchema, TensorSpec
 from services.kit.errors import Invalid, Refusal
 
 from . import reference, scan
-from .domain import Manifest
+from .domain import Manifest, ManifestColumn
 from .formats import Model, Opened
+from .manifest import validated
 
 
 def inspector(argument: bytes) -> Callable[[bytes], bytes]:
@@ -63,7 +64,10 @@ def _schema(opened: Opened, manifest: Manifest, table: pa.Table | None) -> Model
     columns: tuple[Column, ...] = tuple(Column(**column.model_dump()) for column in manifest.columns)
     if not columns and table is not None:
         columns = reference.inferred_columns(table, manifest, _width(inputs))
+    if not columns and opened.names:
+        columns = tuple(validated(ManifestColumn, {"name": name}) for name in opened.names)
     _check_columns(inputs, columns)
+    _check_order([column.name for column in columns], opened.names)
     for field, name in (("prediction", opened.prediction), ("score", opened.score)):
         if name is not None and name not in [each.name for each in outputs]:
             has = ", ".join(each.name for each in outputs)[:300]
@@ -71,6 +75,13 @@ def _schema(opened: Opened, manifest: Manifest, table: pa.Table | None) -> Model
     return ModelSchema(
         inputs=inputs, outputs=outputs, columns=columns, prediction=opened.prediction, score=opened.score
     )
+
+
+def _check_order(declared: list[str], names: tuple[str, ...] | None) -> None:
+    """Names that the model knows in another order would be taken for one another in silence."""
+    if names and set(names) == set(declared) and list(names) != declared:
+        place = next(place for place, (a, b) in enumerate(zip(names, declared, strict=True)) if a != b)
+        raise Invalid(f"columns: the model has {names[place]} where {declared[place]} is declared", "columns")
 
 
 def _tensors(opened: Opened, manifest: Manifest) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:

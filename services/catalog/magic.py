@@ -29,9 +29,12 @@ _KNOWN_BUT_NOT_TAKEN = (
 _MAX_DIRECTORY = 16 * 1024 * 1024
 """A skops file has a member for every array: some hundred for each hundred trees."""
 
-_TAKEN = "ONNX, skops, XGBoost (JSON, UBJSON), LightGBM (text)"
+_TAKEN = "ONNX, skops, XGBoost (JSON, UBJSON), LightGBM (text), rules (YAML)"
 _XGBOOST = re.compile(rb'\{\s*"(learner|version)"\s*:|\{L.{7}.(learner|version)', re.DOTALL)
 """Both forms begin with one of the two members that every model has: JSON, and UBJSON with an eight-byte length."""
+
+_RULES = re.compile(rb"(\xef\xbb\xbf)?(---[ \t\r]*\n|[ \t\r]*\n|#[^\n]*\n)*(columns|rules|otherwise):")
+"""A text has no magic: a table of rules begins with one of its three members, after comments."""
 
 _ONNX_SECOND_FIELDS = frozenset(b"\x12\x1a\x22\x28\x32\x3a\x42\x72\xa2\xca")
 """Tags of the fields of ModelProto that may follow `ir_version`, which comes first in every file."""
@@ -40,7 +43,7 @@ _ONNX_SECOND_FIELDS = frozenset(b"\x12\x1a\x22\x28\x32\x3a\x42\x72\xa2\xca")
 def kind_of(path: Path) -> Kind:
     """The kind of a file that is taken. Raises Invalid naming what it is instead."""
     with path.open("rb") as file:
-        head = file.read(64)
+        head = file.read(4096)
     if head.startswith(b"PK\3\4"):
         return "sklearn" if _is_skops(path) else "zip"
     if head.startswith(b"\x1f\x8b"):
@@ -51,6 +54,8 @@ def kind_of(path: Path) -> Kind:
         return "xgboost"
     if head.startswith((b"tree\n", b"tree\r\n")):
         return "lightgbm"
+    if _RULES.match(head):
+        return "rules"
     raise Invalid(f"package: this is {_name(head)}; taken are {_TAKEN}, and a zip or tar.gz package", "package")
 
 

@@ -98,6 +98,10 @@ class Deployment:
         """Roll out again under the grant that it had: a rollback, or the version after it failed."""
         return replace(self, state="rolling_out", reason=None, revision=revision, changed_at=now)
 
+    def at_revision(self, revision: int) -> "Deployment":
+        """Its endpoint is said anew: its rollout is that revision's from now on."""
+        return replace(self, revision=revision)
+
     def settled(self) -> DeploymentSettled:
         """The event that says what became of it. Raises Conflict while that is open."""
         if self.settled_at is None:
@@ -186,6 +190,8 @@ class Endpoint:
     changed_at: datetime
     monitor: MonitorSettings = field(default_factory=MonitorSettings)
     topics: Topics = "closed"
+    withdrawn: tuple[UUID, ...] = ()
+    """The approvals that its published state takes back."""
 
     @property
     def wants_topics(self) -> bool:
@@ -201,12 +207,23 @@ class Endpoint:
         """The same state, with its topics so far."""
         return replace(self, topics=topics)
 
-    def desired(self) -> DeploymentChanged:
-        """The state to publish, not yet signed."""
+    def stopping(self, now: datetime) -> "Endpoint":
+        """The same state said anew because an approval was taken back: it must not wait for its topics.
+
+        Where those are being made, nothing streamed here so far.
+        """
+        return replace(self, revision=self.revision + 1, streaming=self.streaming and not self.waits, changed_at=now)
+
+    def still_waiting(self, said: int, now: datetime) -> "Endpoint":
+        """The same state, to be said after revision `said` when its topics are there."""
+        return replace(self, revision=said + 1, changed_at=now)
+
+    def desired(self, withdrawn: tuple[UUID, ...] = ()) -> DeploymentChanged:
+        """The state to publish, not yet signed; `withdrawn`: the approvals under which nothing may serve here."""
         return DeploymentChanged(
             endpoint=self.endpoint, unit=self.unit, use_case=self.use_case, revision=self.revision, state=self.state,
             streaming=self.streaming, variants=(self.variant,) if self.state == "serving" else (),
-            monitor=self.monitor, signature=Signature(key_id="", value=""),
+            monitor=self.monitor, withdrawn=withdrawn, signature=Signature(key_id="", value=""),
         )  # fmt: skip
 
 

@@ -209,10 +209,22 @@ async def endpoints(session: AsyncSession, after: str, limit: int) -> list[Endpo
 
 
 async def endpoints_of_version(session: AsyncSession, model: str, number: int) -> list[str]:
-    """The endpoints at which this version is asked for, rolls out or serves, in the order in which they are locked."""
+    """The endpoints at which this version is asked for or was handed out, in the order in which they are locked."""
     find = select(col(DeploymentRow.endpoint)).distinct().order_by(col(DeploymentRow.endpoint))
     mine = find.where(DeploymentRow.model == model, DeploymentRow.version == number)
-    return list((await session.execute(mine.where(col(DeploymentRow.state).in_(_ALIVE)))).scalars())
+    there = col(DeploymentRow.state).in_(_ALIVE) | col(DeploymentRow.revision).is_not(None)
+    return list((await session.execute(mine.where(there))).scalars())
+
+
+async def withdrawn(session: AsyncSession, endpoint: str) -> tuple[UUID, ...]:
+    """The approvals under which nothing may serve at an endpoint any more, although it was handed out; all of them,
+    since a scorer that was away for long may still serve under the oldest."""
+    find = """
+        SELECT approval_id FROM deployment JOIN model_version USING (model, version)
+        WHERE endpoint = :endpoint AND revision IS NOT NULL AND (state = 'revoked' OR retired)
+        ORDER BY requested_at, approval_id
+    """
+    return tuple((await session.execute(text(find), {"endpoint": endpoint})).scalars())
 
 
 async def save_endpoint(session: AsyncSession, endpoint: Endpoint, desired: DeploymentChanged) -> None:
@@ -244,7 +256,7 @@ def _endpoint(row: Any) -> Endpoint:
     return Endpoint(
         endpoint=row.endpoint, unit=row.unit, use_case=row.use_case, revision=row.revision, state=row.state,
         streaming=row.streaming, variant=desired.variants[0], deployment_id=row.deployment_id,
-        changed_at=row.changed_at, monitor=desired.monitor, topics=row.topics,
+        changed_at=row.changed_at, monitor=desired.monitor, topics=row.topics, withdrawn=desired.withdrawn,
     )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from contracts import (
     AlertRaised,
     AlertResolved,
+    CandidateRefused,
     DeploymentChanged,
     DeploymentRequested,
     DeploymentSettled,
@@ -30,6 +31,7 @@ def subscriptions(governor: Governor) -> list[Subscription]:
         on(ReplicaReported, governor.life_cycle.note_serving),
         on(DriftDetected, governor.retrainings.hear_drift),
         on(RetrainingCompleted, governor.retrainings.complete),
+        on(CandidateRefused, governor.retrainings.refuse),
         on(AlertRaised, governor.alerts.raise_),
         on(AlertResolved, governor.alerts.resolve),
     ]

@@ -31,6 +31,8 @@ log = get_logger(__name__)
 _ATTEMPTS = 3
 _PAUSE_S = 5.0
 _CLUSTER = "bus cluster"
+_FAREWELL_S = 25.0
+"""FastStream gives a handler in hand 15 s to end."""
 
 _envelope: ContextVar[Envelope] = ContextVar("fairlead_envelope")
 
@@ -80,6 +82,10 @@ class HalfDone(Exception):
     """A handler failed after its transaction: another try would find the event handled and end as if all were well."""
 
 
+class Deaf(Exception):
+    """The bus runs and consumes nothing."""
+
+
 class Bus:
     """Delivers events to use cases: each has its effect once, none is skipped silently."""
 
@@ -115,7 +121,7 @@ class Bus:
         progress.expect("bus", grace_s=10.0)
 
     async def run(self) -> None:
-        """Consume until cancelled."""
+        """Consume until cancelled. Raises what a new bus may cure: a silent cluster, a consumption that ended."""
         delay = 0.2
         while True:
             try:
@@ -128,24 +134,41 @@ class Bus:
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, _PAUSE_S)
         self._progress.beat("bus")
-        watch = asyncio.create_task(self._watch(), name="bus watch")
+        jobs = [asyncio.create_task(job(), name=f"bus {job.__name__}") for job in (self._parking.run, self._watch)]
         try:
-            await self._parking.run()
+            ended, _ = await asyncio.wait(jobs, return_when=asyncio.FIRST_COMPLETED)
+            for job in ended:
+                job.result()
         finally:
-            watch.cancel()
-            await self._broker.stop()
+            for job in jobs:
+                job.cancel()
+            await self._close()
+
+    async def _close(self) -> None:
+        """FastStream waits for aiokafka's farewells, which may have no end."""
+        if self._subscriber and self._subscriber.consumer:
+            await kafka.close(self._subscriber.consumer, self._subscriber.stop(), within_s=_FAREWELL_S)
+            self._subscriber.consumer = None
+        ending = asyncio.create_task(self._broker.stop())
+        await asyncio.wait([ending], timeout=_FAREWELL_S)
+        ending.cancel()
 
     async def _watch(self) -> None:
-        """FastStream waits for a cluster that is away and tells nobody."""
+        """FastStream waits for a cluster that is away and tells nobody. Raises what another consumer may cure."""
         if self._subscriber is None or self._subscriber.consumer is None:
+            await asyncio.Event().wait()  # nothing is consumed
             return
         pulse = kafka.Pulse(self._subscriber.consumer)
         while True:
+            if all(task.done() for task in self._subscriber.tasks):
+                # Something that a handler awaited was cancelled: FastStream takes it for its own end.
+                raise Deaf("nothing is consumed any more")
             # A part of its own: it must not cover what `bus` says of its handlers.
             if await pulse.beats():
                 self._progress.beat(_CLUSTER)
             else:
                 self._progress.fail(_CLUSTER, "Kafka does not answer")
+                pulse.endure(kafka.PATIENCE_S)
             await asyncio.sleep(kafka.PULSE_S)
 
     async def _receive(self, message: KafkaMessage) -> None:

@@ -16,6 +16,8 @@ from .errors import Invalid
 
 A = TypeVar("A")
 B = TypeVar("B")
+C = TypeVar("C")
+D = TypeVar("D")
 Kind = Callable[[Any], A]
 
 _FIRST, _BEYOND = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
@@ -193,6 +195,10 @@ def as_cursor(*values: str | int | datetime | UUID) -> str:
 def from_cursor(cursor: str | None, first: Kind[A], /) -> tuple[A] | None: ...
 @overload
 def from_cursor(cursor: str | None, first: Kind[A], second: Kind[B], /) -> tuple[A, B] | None: ...
+@overload
+def from_cursor(
+    cursor: str | None, first: Kind[A], second: Kind[B], third: Kind[C], fourth: Kind[D], /
+) -> tuple[A, B, C, D] | None: ...
 def from_cursor(cursor: str | None, /, *kinds: Kind[Any]) -> tuple[Any, ...] | None:
     """The values of a cursor, each of its kind; None where there is none. Raises Invalid for one not made here."""
     if cursor is None:

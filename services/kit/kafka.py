@@ -3,7 +3,7 @@
 import asyncio
 import ssl
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,8 @@ PULSE_S = 5.0
 """How often an idle consumer asks whether the cluster is still there."""
 PATIENCE_S = 30.0
 """How long a consumer may go without an answer before another one takes its place."""
+LONG_S = 60.0
+"""For what takes several requests, on a machine under load: joining the group, narrowing down to one record."""
 _ANSWER_S = 3.0
 _FAREWELL_S = 5.0
 
@@ -152,29 +154,35 @@ async def within(seconds: float, what: str) -> AsyncGenerator[None]:
         raise TimeoutError(f"{what} took longer than {seconds:.0f} s") from None
 
 
-async def close(client: AIOKafkaConsumer | AIOKafkaProducer) -> None:
+async def close(
+    client: AIOKafkaConsumer | AIOKafkaProducer,
+    farewell: Coroutine[Any, Any, None] | None = None,
+    within_s: float = _FAREWELL_S,
+) -> None:
     """Stop a client in whatever state it is; one that does not finish its farewell in time is hung up on.
 
     aiokafka's own `stop` may wait without end. It may also cancel its caller: one of its tasks that was waiting to
-    try again ends as cancelled, and `stop` awaits it. Here it cannot: whoever consumes lives on.
+    try again ends as cancelled, and `stop` awaits it. Here it cannot: whoever consumes lives on. `farewell` stops a
+    client that belongs to something else.
     """
-    farewell = asyncio.create_task(client.stop())
+    ending = asyncio.create_task(farewell or client.stop())
     try:
-        await asyncio.wait([farewell], timeout=_FAREWELL_S)
+        await asyncio.wait([ending], timeout=within_s)
     finally:
-        if not farewell.done() or farewell.cancelled() or farewell.exception():
-            await _hang_up(client, farewell)
+        if not ending.done() or ending.cancelled() or ending.exception():
+            await _hang_up(client, ending)
 
 
 async def _hang_up(client: Any, farewell: "asyncio.Task[None]") -> None:
     """A consumer that was only left alone would stay in its group and hold its partitions."""
     error = farewell.exception() if farewell.done() and not farewell.cancelled() else None
     log.warning("a Kafka client did not close cleanly", error=repr(error)[:200])
+    connections = client.client if isinstance(client, AIOKafkaProducer) else client._client
     tasks = {farewell} | _tasks(client)
     for task in tasks:
         task.cancel()
     await asyncio.wait(tasks, timeout=_ANSWER_S)
-    await asyncio.wait([asyncio.create_task(client._client.close())], timeout=_ANSWER_S)
+    await asyncio.wait([asyncio.create_task(connections.close())], timeout=_ANSWER_S)
 
 
 def _tasks(client: Any) -> "set[asyncio.Task[Any]]":

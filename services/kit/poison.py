@@ -6,6 +6,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from . import kafka
 from .telemetry import get_logger
 
 log = get_logger(__name__)
@@ -26,18 +27,33 @@ _PATIENCE_MS = 5_000
 """A fetch for other partitions may lie at the broker meanwhile: ours is only sent when that is answered."""
 
 
-async def read(consumer: AIOKafkaConsumer, tp: TopicPartition, limit: int, timeout_ms: int) -> Sequence[Any]:
-    """The next records of a partition, at most `limit`; an unreadable one is stood in for and stepped over."""
-    at = await consumer.position(tp)
+async def read(
+    consumer: AIOKafkaConsumer, tp: TopicPartition, limit: int, *, timeout_ms: int, patience_s: float
+) -> Sequence[Any]:
+    """The next records of a partition, at most `limit`; an unreadable one is stood in for and stepped over.
+
+    Raises TimeoutError where the client does not answer for `patience_s`: it may wait far beyond its own timeout.
+    """
+    async with kafka.within(patience_s, "finding a position"):
+        at = await consumer.position(tp)
     try:
-        return (await consumer.getmany(tp, timeout_ms=timeout_ms, max_records=limit)).get(tp, ())
+        async with kafka.within(patience_s, "a fetch"):
+            return (await consumer.getmany(tp, timeout_ms=timeout_ms, max_records=limit)).get(tp, ())
     except UnicodeDecodeError:
         consumer.seek(tp, at)
-        return await narrow(consumer, tp, limit)
+    return await narrow(consumer, tp, limit)
 
 
 async def narrow(consumer: AIOKafkaConsumer, tp: TopicPartition, limit: int) -> Sequence[Any]:
-    """The same where a record of some partition is known to be unreadable: fewer and fewer, down to that one."""
+    """The same where a record of some partition is known to be unreadable: fewer and fewer, down to that one.
+
+    Raises TimeoutError where that takes too long.
+    """
+    async with kafka.within(kafka.LONG_S, "narrowing down to a record that cannot be read"):
+        return await _narrow(consumer, tp, limit)
+
+
+async def _narrow(consumer: AIOKafkaConsumer, tp: TopicPartition, limit: int) -> Sequence[Any]:
     at = await consumer.position(tp)
     if at >= (await consumer.end_offsets([tp]))[tp]:
         return ()

@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 log = get_logger(__name__)
 
 _ATTEMPTS = 3
-_LONG_S = 60.0
-"""For what takes several requests, on a machine under load: joining the group, narrowing down to one record."""
 Partition = tuple[str, int]
 Places = dict[TopicPartition, int]
 
@@ -143,7 +141,7 @@ class BatchConsumer:
         listener, pulse = _SeekOnAssignment(consumer, self._positions), kafka.Pulse(consumer)
         consumer.subscribe(self._topics, listener=listener)
         try:
-            async with kafka.within(_LONG_S, "joining the group"):
+            async with kafka.within(kafka.LONG_S, "joining the group"):
                 await consumer.start()
             while True:
                 fetched = await self._poll(consumer, listener)
@@ -176,8 +174,7 @@ class BatchConsumer:
                 return await consumer.getmany(timeout_ms=self._poll_ms, max_records=self._max_records)
         except UnicodeDecodeError:
             listener.seek()  # what other partitions had given is lost with the failed call
-            async with kafka.within(_LONG_S, "narrowing down to a record that cannot be read"):
-                return {tp: await poison.narrow(consumer, tp, self._max_records) for tp in list(listener.sought())}
+            return {tp: await poison.narrow(consumer, tp, self._max_records) for tp in list(listener.sought())}
 
     async def _fold(
         self, consumer: AIOKafkaConsumer, tp: TopicPartition, records: Sequence[Any], places: Places

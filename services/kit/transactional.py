@@ -6,7 +6,8 @@ fences its producer. A transaction therefore starts where the last committed one
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
@@ -16,7 +17,7 @@ from . import poison
 from .again import Backoff
 from .errors import Unavailable
 from .health import Progress
-from .kafka import IDLE_FETCH_MS, PATIENCE_S, Connection, Pulse, close, partitions_of
+from .kafka import IDLE_FETCH_MS, LONG_S, PATIENCE_S, Connection, Pulse, close, partitions_of, within
 from .telemetry import STREAM_LAG, STREAM_RECORDS, get_logger
 from .transaction_output import BATCH_BYTES, Output, Placed
 
@@ -113,11 +114,12 @@ class Lane:
         self._consumer.pause(self._tp)
         await asyncio.wait_for(producer.start(), 60)
         await self._stream.work.opened(self._tp.partition)
-        committed = await self._consumer.committed(self._tp)
-        if committed is None:
-            await self._consumer.seek_to_beginning(self._tp)
-        else:
-            self._consumer.seek(self._tp, committed)
+        async with _asking(self._stream.patience_s, "finding the committed place"):
+            committed = await self._consumer.committed(self._tp)
+            if committed is None:
+                await self._consumer.seek_to_beginning(self._tp)
+            else:
+                self._consumer.seek(self._tp, committed)
         self._consumer.resume(self._tp)
 
     async def _pump(self, producer: AIOKafkaProducer) -> None:
@@ -131,13 +133,13 @@ class Lane:
                 self._limit = min(self._limit * 2, self._stream.max_records)
 
     async def _read(self) -> Sequence[Incoming]:
-        try:
-            found = await poison.read(self._consumer, self._tp, self._limit, timeout_ms=_IDLE_MS)
-        except KafkaError as error:
-            raise ConsumerBroken(repr(error)) from error
+        patience_s = self._stream.patience_s
+        async with _asking(2 * patience_s + LONG_S, "a read"):  # its steps have bounds of their own
+            found = await poison.read(self._consumer, self._tp, self._limit, timeout_ms=_IDLE_MS, patience_s=patience_s)
         await self._stream.tell_progress(fetched=bool(found))
         if end := self._consumer.highwater(self._tp):
-            position = await self._consumer.position(self._tp)
+            async with _asking(patience_s, "finding a position"):
+                position = await self._consumer.position(self._tp)
             STREAM_LAG.labels(self._tp.topic, str(self._tp.partition)).set(max(0, end - position))
         return found
 
@@ -210,8 +212,10 @@ class TransactionalStream:
         *,
         max_records: int = 5_000,
         session_timeout_ms: int = 6_000,
+        patience_s: float = PATIENCE_S,
     ) -> None:
         self.topic, self.group, self.work, self.progress, self.max_records = topic, group, work, progress, max_records
+        self.patience_s = patience_s
         self.part = f"stream {topic}"
         self.partitions: dict[str, int] = {}
         self._connection = connection
@@ -260,7 +264,7 @@ class TransactionalStream:
             return
         self.progress.fail(self.part, "Kafka does not answer")
         try:
-            self._pulse.endure(PATIENCE_S)
+            self._pulse.endure(self.patience_s)
         except TimeoutError as error:  # a lane would take it for its own trouble, and keep the consumer
             raise ConsumerBroken(str(error)) from error
 
@@ -272,7 +276,8 @@ class TransactionalStream:
             fetch_max_wait_ms=IDLE_FETCH_MS,
         )  # fmt: skip
         try:  # a start that is cancelled has tasks and connections too
-            await consumer.start()
+            async with within(LONG_S, "reaching the cluster"):
+                await consumer.start()
             await self._learn_partitions(consumer)
             self._pulse = Pulse(consumer)
             consumer.subscribe([self.topic], listener=_Listener(self, consumer))
@@ -300,7 +305,8 @@ class TransactionalStream:
         nowhere = TopicPartition(self.topic, -1)
         while True:
             # Surfaces the group's errors. Without a partition it would take the records of a lane that opens meanwhile.
-            await consumer.getmany(nowhere, timeout_ms=0)
+            async with _asking(self.patience_s, "the state of the group"):
+                await consumer.getmany(nowhere, timeout_ms=0)
             tasks = [lane.task for lane in self._lanes.values()]
             if not tasks:
                 await self.tell_progress(fetched=False)
@@ -333,6 +339,16 @@ class _Listener(ConsumerRebalanceListener):
 
     async def on_partitions_assigned(self, assigned: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         self._stream.take(self._consumer, assigned)
+
+
+@asynccontextmanager
+async def _asking(seconds: float, what: str) -> AsyncGenerator[None]:
+    """Something is asked of the consumer. Raises ConsumerBroken where it fails or hangs: another takes its place."""
+    try:
+        async with within(seconds, what):
+            yield
+    except (KafkaError, TimeoutError) as error:
+        raise ConsumerBroken(repr(error)) from error
 
 
 async def _sleep(stopping: asyncio.Event, seconds: float) -> None:

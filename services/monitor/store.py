@@ -104,10 +104,26 @@ async def endpoint(session: AsyncSession, name: str) -> Endpoint:
     return Endpoint.of(row)
 
 
-async def endpoints(session: AsyncSession, after: str = "", limit: int = 100_000) -> list[Endpoint]:
+async def endpoints(session: AsyncSession, after: str, limit: int) -> list[Endpoint]:
     """By name, those after `after`, in the caller's units."""
     select = "SELECT * FROM endpoint WHERE endpoint > :after ORDER BY endpoint LIMIT :limit"
     return [Endpoint.of(row) for row in await session.execute(text(select), {"after": after, "limit": limit})]
+
+
+async def changed(session: AsyncSession, since: datetime | None, after: str, limit: int) -> list[Endpoint]:
+    """Of all endpoints those that changed at or after `since`, by name, those after `after`."""
+    select = """
+        SELECT * FROM endpoint
+        WHERE endpoint > :after AND (CAST(:since AS timestamptz) IS NULL OR changed_at >= :since)
+        ORDER BY endpoint LIMIT :limit
+    """
+    rows = await session.execute(text(select), {"since": since, "after": after, "limit": limit})
+    return [Endpoint.of(row) for row in rows]
+
+
+async def clock(session: AsyncSession) -> datetime:
+    """The database's own, by which changes are dated."""
+    return (await session.scalars(text("SELECT now()"))).one()
 
 
 async def override(session: AsyncSession, name: str, changed: Mapping[str, float | int | bool]) -> None:

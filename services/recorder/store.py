@@ -122,15 +122,29 @@ async def paths(session: AsyncSession, files: Sequence[int]) -> dict[int, str]:
     return {row.id: row.path for row in await session.execute(text(select), {"ids": list(files)})}
 
 
-async def files_of(session: AsyncSession, endpoint: str, since: datetime | None) -> list[tuple[str, int]]:
-    """Path and rows of an endpoint's files that reach beyond `since`, newest first."""
+@dataclass(frozen=True)
+class Recorded:
+    """A file of the books: where it lies, how many rows it has, and its place in their order."""
+
+    path: str
+    rows: int
+    latest: datetime
+    id: int
+
+
+async def files_of(
+    session: AsyncSession, endpoint: str, since: datetime | None, before: Recorded | None, limit: int
+) -> list[Recorded]:
+    """An endpoint's files that reach beyond `since`, newest first, those before `before`."""
     select = """
-        SELECT path, rows FROM file
+        SELECT path, rows, latest, id FROM file
         WHERE endpoint = :e AND NOT removing AND (CAST(:since AS timestamptz) IS NULL OR latest >= :since)
-        ORDER BY latest DESC, id DESC
+            AND (CAST(:latest AS timestamptz) IS NULL OR (latest, id) < (:latest, :id))
+        ORDER BY latest DESC, id DESC LIMIT :limit
     """
-    rows = await session.execute(text(select), {"e": endpoint, "since": since})
-    return [(row.path, row.rows) for row in rows]
+    latest, id = (before.latest, before.id) if before else (None, 0)
+    values = {"e": endpoint, "since": since, "latest": latest, "id": id, "limit": limit}
+    return [Recorded(**row) for row in (await session.execute(text(select), values)).mappings()]
 
 
 async def forget(session: AsyncSession, kept: timedelta, limit: int = 1_000) -> int:

@@ -80,7 +80,7 @@ async def turn(db: Database) -> AsyncGenerator[bool]:
             await connection.invalidate()
 
 
-async def claim(session: AsyncSession, holder: str, now: datetime) -> Job | None:
+async def claim(session: AsyncSession, now: datetime) -> Job | None:
     """Start the job that waits longest since it was asked for or last tried: one that cannot go on holds up no other.
 
     One that is still running, while it is nobody's turn, was left by a process that died or failed: that is counted.
@@ -88,14 +88,14 @@ async def claim(session: AsyncSession, holder: str, now: datetime) -> Job | None
     update = """
         UPDATE job SET
             orphaned = orphaned + CASE WHEN state = 'running' THEN 1 ELSE 0 END,
-            state = 'running', attempt = attempt + 1, holder = :holder, started_at = :now, reason = NULL
+            state = 'running', attempt = attempt + 1, started_at = :now, reason = NULL
         WHERE id = (
             SELECT id FROM job WHERE state IN ('requested', 'running')
             ORDER BY coalesce(started_at, requested_at), id LIMIT 1 FOR UPDATE
         )
         RETURNING id
     """
-    row = (await session.execute(text(update), {"holder": holder, "now": now})).first()
+    row = (await session.execute(text(update), {"now": now})).first()
     return await get(session, row.id) if row else None
 
 

@@ -29,8 +29,6 @@ class Retrainer:
         self._db = db
         self._workshop = workshop
         self._now = clock
-        self._holder = str(uuid7())
-        """This process: a job that is running under another name was left by a dead one."""
         self.asked: Callable[[], None] = lambda: None
         """Called when there may be work."""
 
@@ -100,7 +98,7 @@ class Retrainer:
                 return False
             with use(Context(system("retrainer"))):
                 async with self._db.transaction() as tx:
-                    job = await store.claim(tx.session, self._holder, self._now())
+                    job = await store.claim(tx.session, self._now())
             if job is None:
                 return False
             with use(Context(system("retrainer", job.unit), job.correlation_id, job.traceparent)):

@@ -13,9 +13,18 @@ def admit(change: DeploymentChanged, keys: KeyRing) -> None:
     A grant's expiry is not looked at: it bounds the start of a rollout, which is the deployer's; serving
     ends by another state of the endpoint, never by a clock.
     """
-    keys.verify(canonical(change, without=_UNSIGNED), change.signature, owner="deployer")
+    check_speaker(change, keys)
     for variant in change.variants:
         _admit_variant(change, variant, keys)
+
+
+def check_speaker(change: DeploymentChanged, keys: KeyRing) -> None:
+    """Check that the deployer said it. Raises Forbidden.
+
+    That is enough to believe what is withdrawn: an approval that was taken back never comes back, whatever else the
+    state says and however old it is.
+    """
+    keys.verify(canonical(change, without=_UNSIGNED), change.signature, owner="deployer")
 
 
 def _admit_variant(change: DeploymentChanged, variant: Variant, keys: KeyRing) -> None:

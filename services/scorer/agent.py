@@ -22,7 +22,7 @@ from services.kit.producer import Outgoing, Producer
 from services.kit.signing import KeyRing
 from services.kit.telemetry import get_logger
 
-from .admission import admit
+from .admission import admit, check_speaker
 from .files import Watched, write_atomically
 from .packages import Packages
 from .process import run_child
@@ -50,6 +50,8 @@ class Agent:
         self._wanted: dict[str, dict[str, Any]] = {}
         self._floors: dict[str, int] = {}
         """The highest revision seen of each endpoint: nothing goes below it, not even after a removal."""
+        self._withdrawn: dict[str, list[str]] = {}
+        """Of each endpoint the approvals under which nothing may serve."""
         self._not_taken: dict[str, tuple[DeploymentChanged, Literal["failed", "loading"], str]] = {}
         """Newest states that are not handed on: refused, or waiting for what is away."""
         self._newest: dict[str, Change[DeploymentChanged]] = {}
@@ -75,7 +77,25 @@ class Agent:
     async def _listen(self) -> None:
         async for change in self._topic.changes():
             self._seen.add(change.key)
+            self._withdraw(change)
             self._pending[change.key] = self._newest[change.key] = change
+
+    def _withdraw(self, change: Change[DeploymentChanged]) -> None:
+        """At once, while a successor may be on its way for long: what is withdrawn waits for nothing."""
+        if change.event is None:
+            return
+        name, known = change.event.endpoint, set(self._withdrawn.get(change.event.endpoint, ()))
+        said = {str(approval) for approval in change.event.withdrawn}
+        if said <= known:
+            return
+        try:
+            check_speaker(change.event, self._keys)
+        except Forbidden as error:
+            log.error("a withdrawal is refused", endpoint=name, reason=error.message)
+            return
+        self._withdrawn[name] = sorted(known | said)
+        log.info("approvals are withdrawn", endpoint=name, approvals=sorted(said - known))
+        self._save()
 
     async def _work(self) -> None:
         """Only the newest state of an endpoint counts: begin when all that is there was read."""
@@ -93,6 +113,7 @@ class Agent:
     async def _take(self, change: Change[DeploymentChanged]) -> None:
         if change.event is None:
             self._not_taken.pop(change.key, None)
+            self._withdrawn.pop(change.key, None)
             if self._wanted.pop(change.key, None):
                 self._save()
             return
@@ -144,7 +165,10 @@ class Agent:
             del self._wanted[name]
 
     def _save(self) -> None:
-        state = {"caught_up": self._ever_caught_up, "endpoints": self._wanted, "floors": self._floors}
+        state = {
+            "caught_up": self._ever_caught_up, "endpoints": self._wanted, "floors": self._floors,
+            "withdrawn": self._withdrawn,
+        }  # fmt: skip
         write_atomically(self._settings.desired_path, orjson.dumps(state))
 
     def _resume(self) -> None:
@@ -153,6 +177,7 @@ class Agent:
         except (FileNotFoundError, orjson.JSONDecodeError):
             return
         self._wanted, self._floors = state["endpoints"], state["floors"]
+        self._withdrawn = state.get("withdrawn", {})
         self._ever_caught_up = state["caught_up"]
 
     async def _report(self) -> None:

@@ -45,6 +45,7 @@ _TRUSTED_S = 1.0
 _CALLERS = 1024
 _PLATFORMS: dict[Format, str] = {
     "onnx": "onnx_onnxv1", "sklearn": "sklearn_skops", "xgboost": "xgboost_model", "lightgbm": "lightgbm_model",
+    "rules": "fairlead_rules",
 }  # fmt: skip
 ASKED = "fairlead.ask"
 """Where a scope's extensions bear a request that was read before."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
@@ -174,6 +174,9 @@ class DataPlane:
             settings.inline_ms, settings.batch_rows, settings.queue_requests, settings.queue_rows
         )  # fmt: skip
         self.endpoints: dict[str, Endpoint] = {}
+        self.stopped: dict[str, str] = {}
+        """Endpoints that serve nothing since what served was withdrawn, with their units, until a successor is up."""
+        self._withdrawn: dict[str, frozenset[str]] = {}
 
     async def apply(self, change: DeploymentChanged) -> None:
         """Load and warm what an endpoint shall serve, then move the traffic; what served before serves until then.
@@ -187,11 +190,13 @@ class DataPlane:
         if change.state == "removed" or not change.variants:
             self.remove(change.endpoint)
             return
+        self._bar(change)
         old = before.by_version if before else {}
         served: dict[int, Served] = {}
         try:
             for variant in change.variants:
                 served[variant.version] = await self._served(change, variant, before)
+            self._bar(change)  # it may have been withdrawn while it was loaded
         except (Refusal, CannotLoad):
             _close(served, keep=old)  # it is tried again and again: each time a sandbox would stay
             raise
@@ -199,20 +204,55 @@ class DataPlane:
         self.endpoints[change.endpoint] = Endpoint(
             change.endpoint, change.unit, change.use_case, change.revision, change, served[champion.version], served
         )
+        self.stopped.pop(change.endpoint, None)
         _close(old, keep=served)
+
+    def withdraw(self, endpoint: str, approvals: Collection[str]) -> bool:
+        """Nothing serves at an endpoint under these approvals any more, nor ever will; requests in hand are finished.
+
+        An endpoint with a version that was withdrawn is stopped as a whole, until its next state is loaded: how its
+        traffic is shared out is the deployer's to say. Answers whether it was stopped now.
+        """
+        self._withdrawn[endpoint] = self._withdrawn.get(endpoint, frozenset()) | frozenset(approvals)
+        found = self.endpoints.get(endpoint)
+        if found is None or not self._is_withdrawn(found.change):
+            return False
+        self.remove(endpoint)
+        self.stopped[endpoint] = found.unit
+        log.info("an endpoint is stopped: the approval of what served was withdrawn", endpoint=endpoint)
+        return True
+
+    def why_stopped(self, endpoint: str) -> str:
+        """For the caller of an endpoint that is stopped."""
+        return f"the approval of what endpoint {endpoint} served was withdrawn; its successor is being loaded"
+
+    def _bar(self, change: DeploymentChanged) -> None:
+        """Raises Unavailable for a state with a version whose approval was withdrawn: the next state may be served."""
+        if self._is_withdrawn(change):
+            if change.endpoint not in self.endpoints:
+                self.stopped[change.endpoint] = change.unit
+            raise Unavailable(self.why_stopped(change.endpoint))
+
+    def _is_withdrawn(self, change: DeploymentChanged) -> bool:
+        barred = self._withdrawn.get(change.endpoint, frozenset())
+        return any(str(variant.grant.statement.approval_id) in barred for variant in change.variants)
 
     def remove(self, endpoint: str) -> None:
         """Stop serving an endpoint; requests in hand are finished."""
+        self.stopped.pop(endpoint, None)
         if found := self.endpoints.pop(endpoint, None):
             _close(found.by_version, keep={})
 
     def find(self, endpoint: str, caller: Caller) -> Endpoint:
-        """An endpoint that the caller may use. Raises Forbidden for one who may use none, or NotFound.
+        """An endpoint that the caller may use. Raises Forbidden for one who may use none, Unavailable while a
+        successor of what was withdrawn is loaded, or NotFound.
 
         Another business unit's endpoint is answered as one that is not there: nobody learns its name here.
         """
         allow(caller, "inference.score")
         found = self.endpoints.get(endpoint)
+        if found is None and endpoint in self.stopped and caller.sees(self.stopped[endpoint]):
+            raise Unavailable(self.why_stopped(endpoint))
         if found is None or not caller.sees(found.unit):
             raise NotFound(f"there is no endpoint {endpoint[:80]!r}")
         return found

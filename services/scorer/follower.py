@@ -3,6 +3,7 @@
 import asyncio
 import os
 import time
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import orjson
@@ -29,6 +30,7 @@ class Follower:
     def __init__(self, plane: DataPlane, settings: ScorerSettings, process: str) -> None:
         self._plane = plane
         self._desired = Watched(settings.desired_path)
+        self._withdrawn = Watched(settings.desired_path)
         self._loaded = settings.run_folder / "loaded" / f"{process}.json"
         self._wanted: dict[str, dict[str, Any]] = {}
         self._said: dict[str, dict[str, Any]] = {}
@@ -39,24 +41,30 @@ class Follower:
         """Set after the plane changed; who waits for it clears it."""
 
     async def run(self) -> None:
-        """Follow until cancelled. What cannot be read now (no descriptor is left, say) is read later: what serves goes
-        on serving."""
-        while True:
-            try:
-                await self.look()
-            except OSError as error:
-                log.warning("the desired state could not be read", error=error.strerror)
-            await asyncio.sleep(_LOOK_S)
+        """Follow until cancelled; what is withdrawn stops while something is being loaded, however long that takes."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(_again_and_again(self.look))
+            tasks.create_task(_again_and_again(self.stop_withdrawn))
+
+    async def stop_withdrawn(self) -> None:
+        """Look once, and drop what must not serve any more."""
+        if (state := self._withdrawn.changed()) is not None:
+            for name, approvals in state.get("withdrawn", {}).items():
+                if self._plane.withdraw(name, approvals):
+                    self._said.pop(name, None)
+                    self._say()
+                    self.changed.set()
 
     async def look(self) -> None:
-        """Look once, and load what is new. What serves goes on serving meanwhile."""
+        """Look once, and load what is new. What serves goes on serving meanwhile, but for what is withdrawn."""
+        await self.stop_withdrawn()
         if (state := self._desired.changed()) is not None:
             self._wanted, self.caught_up = state["endpoints"], state["caught_up"]
         elif not self._due():
             if not self._loaded.exists():
                 self._say()
             return
-        for name in [name for name in self._plane.endpoints if name not in self._wanted]:
+        for name in (self._plane.endpoints.keys() | self._plane.stopped.keys()) - self._wanted.keys():
             self._plane.remove(name)
             self._said.pop(name, None)
             self.changed.set()
@@ -99,3 +107,13 @@ class Follower:
 
     def _say(self) -> None:
         tell(self._loaded, orjson.dumps({"pid": os.getpid(), "endpoints": self._said}))
+
+
+async def _again_and_again(look: Callable[[], Awaitable[None]]) -> None:
+    """What cannot be read now (no descriptor is left, say) is read later: what serves goes on serving."""
+    while True:
+        try:
+            await look()
+        except OSError as error:
+            log.warning("the desired state could not be read", error=error.strerror)
+        await asyncio.sleep(_LOOK_S)

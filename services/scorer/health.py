@@ -95,7 +95,8 @@ class Health:
         found: dict[str, str] = {}
         if not self._follower.caught_up:
             found["agent"] = "deployment.changed has not been read yet"
-        if behind := [name for name in self._follower.behind if name not in self._plane.endpoints]:
+        told = self._plane.endpoints.keys() | self._plane.stopped.keys()
+        if behind := [name for name in self._follower.behind if name not in told]:
             found["models"] = f"still loading: {', '.join(behind[:10])}"
         if trouble := self._spool.trouble:
             found["spool"] = trouble
@@ -107,7 +108,10 @@ class Health:
         """What does not get on, though answers do: the log, single models, other processes of the host."""
         if (failing := self._children.changed()) is not None:
             self._failing = failing
-        found = self._models()
+        found = self._models() | {
+            f"endpoint {name}": "what it served was withdrawn, its successor is being loaded"
+            for name in self._plane.stopped
+        }  # fmt: skip
         for told in self._told:
             found |= told.delays()
         found |= {f"process {name}": reason for name, reason in self._failing.items()}

@@ -139,7 +139,9 @@ class Lane:
             self._inline_rows = await asyncio.to_thread(self._bearable, one, many, rows)
 
     def close(self) -> None:
-        """Close once what waits is done."""
+        """Close once what waits is done; once is enough."""
+        if self._closing:
+            return
         self._closing = True
         if not self._busy:
             self._end()

@@ -83,6 +83,10 @@ async def test_a_candidate_that_is_refused_says_why_to_a_person_and_is_not_tried
     assert {way.state for way in ways} == {"refused"}
     alerts, audit = await house.said("alert.raised"), await house.said("audit.recorded")
     assert [alert["detail"] for alert in alerts] == [way.reason for way in ways]
+    told = await house.said("candidate.refused")
+    assert [(event["retraining_id"], event["reason"]) for event in told] == [
+        (way.retraining_id, way.reason) for way in ways
+    ]
     refusals = [row for row in audit if row["action"] == "candidate.refused"]
     assert [row["detail"]["reason"] for row in refusals] == [way.reason for way in ways]
     for reason, way in zip(list(wrong)[:4], ways, strict=False):

@@ -81,6 +81,35 @@ async def test_a_bare_boosted_model_is_taken_as_what_it_is(
     assert any(line.startswith(format) for line in made.environment["requirements"])
 
 
+_RULES = b"""# who is asked
+columns: [income, age]
+rules:
+  - {when: age < 18, decide: refuse}
+otherwise: ask
+"""
+
+
+async def test_rules_bring_the_names_of_their_columns(tmp_path: Path) -> None:
+    upload = tmp_path / "upload"
+    upload.write_bytes(_RULES)
+    intake = intake_at(tmp_path)
+    async with intake.folder() as work:
+        made = await intake.candidate(await intake.pack(upload, work, {"name": "asked"}), Training())
+    assert (made.manifest.format, made.manifest.model) == ("rules", "rules.yaml")
+    assert [column.name for column in made.model_schema.columns] == ["income", "age"]
+    assert [(each.name, each.datatype) for each in made.model_schema.outputs] == [("label", "BYTES")]
+
+
+async def test_columns_in_another_order_than_the_model_s_are_refused(tmp_path: Path) -> None:
+    upload = tmp_path / "upload"
+    upload.write_bytes(_RULES)
+    intake, columns = intake_at(tmp_path), [{"name": "age"}, {"name": "income"}]
+    async with intake.folder() as work:
+        pack = await intake.pack(upload, work, {"name": "asked", "columns": columns})
+        with pytest.raises(Invalid, match="columns: the model has income where age is declared"):
+            await intake.candidate(pack, Training())
+
+
 @pytest.mark.parametrize("name", ["xgboost.ubj two", "lightgbm.txt two"])
 async def test_a_boosted_model_that_breaks_off_is_refused(name: str, tmp_path: Path) -> None:
     upload = tmp_path / "upload"

@@ -9,9 +9,10 @@ from sqlalchemy import text
 from contracts import AlertRaised, AlertResolved, ApprovalRejected, DeploymentSettled
 from services.kit.context import Context, use
 from services.kit.errors import Conflict, Unavailable
+from services.kit.signing import canonical
 
 from .conftest import ENGINEER, House, registered, report
-from .test_usecases import published, retired, said
+from .test_usecases import published, retired, revoked, said
 
 
 async def three(house: House) -> None:
@@ -52,7 +53,7 @@ async def test_a_version_that_retires_while_its_successor_rolls_out_never_comes_
     await house.hears(house.deployer.forget_version, retired(1))
     assert (await house.endpoint()).variant.version == 2
     assert await states(house) == {1: "removed", 2: "rolling_out"}
-    await house.hears(house.deployer.note_replica, report("credit", 2, "failed", reason="broken"), "*")
+    await house.hears(house.deployer.note_replica, report("credit", 3, "failed", reason="broken"), "*")
     assert (await house.endpoint()).state == "removed"
 
 
@@ -200,3 +201,53 @@ async def test_one_process_at_a_time_works_on_an_endpoints_topics(house: House) 
         await other.execute(text("SELECT pg_advisory_unlock_all()"))
     await house.tends()
     assert house.streams.opened == [("credit", "retail")]
+
+
+async def test_a_revoked_version_is_withdrawn_at_once_while_its_successor_rolls_out(house: House) -> None:
+    await three(house)
+    one = await house.serves(1)
+    await house.is_granted(await house.asks(version=2))
+    await house.hears(house.deployer.revoke, revoked(one))
+    [*_, before, last] = await published(house)
+    assert (before.withdrawn, last.withdrawn) == ((), (one.approval_id,))
+    assert (last.revision, last.variants) == (before.revision + 1, before.variants)
+    house.keys.verify(canonical(last, without=frozenset({"signature"})), last.signature, owner="deployer")
+    await house.hears(house.deployer.note_replica, report("credit", last.revision), "*")
+    assert await states(house) == {1: "revoked", 2: "serving"}
+
+
+async def test_a_retired_version_is_withdrawn_at_once_while_its_successor_rolls_out(house: House) -> None:
+    await three(house)
+    one = await house.serves(1)
+    await house.is_granted(await house.asks(version=2))
+    await house.hears(house.deployer.forget_version, retired(1))
+    assert (await published(house))[-1].withdrawn == (one.approval_id,)
+    await house.hears(house.deployer.forget_version, retired(1))
+    assert (await house.endpoint()).revision == 3
+
+
+async def test_what_was_withdrawn_stays_withdrawn_in_every_later_state(house: House) -> None:
+    """A scorer that was away reads the last state only, and may still serve the oldest version."""
+    await three(house)
+    await house.serves(1)
+    two = await house.serves(2)
+    await house.hears(house.deployer.revoke, revoked(two))
+    last = (await published(house))[-1]
+    assert (last.variants[0].version, last.withdrawn) == (1, (two.approval_id,))
+    await house.hears(house.deployer.note_replica, report("credit", last.revision), "*")
+    await house.serves(3)
+    assert (await published(house))[-1].withdrawn == (two.approval_id,)
+
+
+async def test_a_withdrawal_does_not_wait_for_the_topics_of_the_successor(house: House) -> None:
+    await three(house)
+    one = await house.serves(1)
+    await house.is_granted(await house.asks(version=2, streaming=True))
+    await house.hears(house.deployer.revoke, revoked(one))
+    stopped = (await published(house))[-1]
+    assert (stopped.revision, stopped.streaming, stopped.withdrawn) == (3, False, (one.approval_id,))
+    await house.tends()
+    opened = (await published(house))[-1]
+    assert (opened.revision, opened.streaming, opened.withdrawn) == (4, True, (one.approval_id,))
+    await house.hears(house.deployer.note_replica, report("credit", 4), "*")
+    assert await states(house) == {1: "revoked", 2: "serving"}

@@ -65,6 +65,13 @@ def retired(version: int = 1) -> ModelRetired:
     return ModelRetired(model="credit", version=version, retired_by="d", reason="biased")
 
 
+def revoked(deployment: Deployment) -> ApprovalRevoked:
+    return ApprovalRevoked(
+        approval_id=deployment.approval_id or uuid4(), deployment_id=deployment.id, endpoint=deployment.endpoint,
+        revoked_by="compliance", reason="no",
+    )  # fmt: skip
+
+
 async def test_a_granted_deployment_is_published_signed_and_serves_when_its_replica_says_so(house: House) -> None:
     await house.knows()
     deployment = await house.asks(streaming=True)
@@ -304,10 +311,7 @@ async def test_a_revoked_approval_ends_serving(house: House) -> None:
     await house.knows(registered(1), registered(2))
     await house.serves(1)
     second = await house.serves(2)
-    revoked = ApprovalRevoked(
-        approval_id=uuid4(), deployment_id=second.id, endpoint="credit", revoked_by="compliance", reason="no"
-    )
-    await house.hears(house.deployer.revoke, revoked)
+    await house.hears(house.deployer.revoke, revoked(second))
     assert (await house.endpoint()).variant.version == 1
     assert (await house.deployment(second.id)).state == "revoked"
 

@@ -14,7 +14,7 @@ from services.governor.usecases.approvals import evidence_digest
 from services.kit.ids import now
 from services.kit.inputs import as_cursor
 from tests.governor import test_ledger as books
-from tests.governor.builders import deployment, drift, model
+from tests.governor.builders import DIGEST, deployment, drift, model
 from tests.governor.conftest import House
 
 
@@ -254,6 +254,21 @@ async def test_a_long_history_is_told_in_parts_that_say_so(house: House) -> None
                 break
     assert numbers == [1, 2, 3, 4, 5]
     assert ["not all" in page for page in pages] == [True, True, False]
+
+
+async def test_versions_and_decisions_of_a_long_history_are_told_once_each(house: House) -> None:
+    asked = [await house.asked(endpoint=f"credit-{n}") for n in range(3)]
+    for version in (2, 3):
+        await house.hear(model(version=version, digest=DIGEST[:-1] + str(version)))
+    cursor, told = None, list[tuple[list[int], list[str]]]()
+    async with house.client("compliance", "*") as http:
+        while True:
+            params = {"model": "credit", "limit": 2} | ({"cursor": cursor} if cursor else {})
+            part = (await http.get("/v1/reports/history", params=params)).json()
+            told.append(([v["version"] for v in part["versions"]], [a["endpoint"] for a in part["approvals"]]))
+            if not (cursor := part["next"]):
+                break
+    assert told == [([1, 2], [asked[0].endpoint, asked[1].endpoint]), ([3], [asked[2].endpoint])]
 
 
 async def test_a_dispute_ends_when_compliance_says_what_was_found(house: House) -> None:

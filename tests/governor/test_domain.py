@@ -117,6 +117,7 @@ def test_appending_in_two_batches_makes_the_same_chain_as_in_one(contents: list[
 @pytest.mark.parametrize(("template", "outcome", "free"), [
     ("retraining", "candidate_proposed", False), ("retraining", "failed", True), ("retraining", "gave_up", True),
     ("retraining", "candidate_lost", True), ("standard", "in_business", False), ("standard", "rejected", True),
+    ("retraining", "candidate_refused", True),
     ("standard", "expired", True), ("standard", "failed", True), ("standard", "withdrawn", True),
 ])  # fmt: skip
 def test_an_alarm_is_free_again_when_its_retraining_brought_nothing(template: str, outcome: str, free: bool) -> None:

@@ -16,6 +16,7 @@ from contracts import (
     ApprovalRejected,
     ApprovalRequested,
     ApprovalRevoked,
+    CandidateRefused,
     ModelRetired,
     ReplicaReported,
     RetrainingCompleted,
@@ -235,6 +236,20 @@ async def test_a_promotion_that_is_refused_frees_the_alarm(house: House) -> None
     assert len(await house.said(RetrainingRequested)) == 2
 
 
+async def test_a_refused_candidate_ends_its_retraining_with_the_reason_and_frees_the_alarm(house: House) -> None:
+    await house.in_business()
+    await house.hear(drift())
+    asked = await retraining(house)
+    reason = "the candidate of credit calls itself other"
+    await house.hear(refused(asked, reason))  # of another topic than what the process waits for first
+    await house.hear(completed(asked, "candidate_won"))
+    (process,) = await house.rows("SELECT state, outcome FROM process WHERE template = 'retraining'")
+    assert process == {"state": "ended", "outcome": "candidate_refused"}
+    assert [row.detail["reason"] for row in await house.audit() if row.action == "process.ended"][-1] == reason
+    await house.hear(drift())
+    assert len(await house.said(RetrainingRequested)) == 2
+
+
 async def test_a_refused_grant_ends_the_life_cycle_with_its_reason(house: House) -> None:
     asked = await house.asked()
     with use(Context(person("compliance"))):
@@ -375,6 +390,12 @@ async def retraining(house: House) -> RetrainingRequested:
     (event,) = await house.said(RetrainingRequested)
     assert isinstance(event, RetrainingRequested)
     return event
+
+
+def refused(asked: RetrainingRequested, reason: str) -> CandidateRefused:
+    return CandidateRefused(
+        model="credit", retraining_id=asked.retraining_id, package_digest="sha256:" + "d" * 64, reason=reason
+    )
 
 
 async def test_the_loop_closes_with_a_person_in_it(house: House) -> None:

@@ -173,6 +173,18 @@ async def test_a_seal_does_not_call_for_the_next(house: House) -> None:
         assert await house.governor.ledger.seal_when_due()
 
 
+async def test_a_long_way_to_the_end_is_sealed_in_parts(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger, "_SEALED_AT_ONCE", 2)
+    house.governor.ledger._seal_rows = 1
+    await record(house, *(row(number) for number in range(1, 6)))
+    with use(Context(system("governor"))):
+        sealed = [await house.governor.ledger.seal_when_due() for _ in range(4)]
+    assert [each.position if each else None for each in sealed] == [2, 4, 5, None]
+    report = await offline(house)
+    assert (report.ok, report.sealed_to, report.checkpoints) == (True, 5, 3)
+    assert (await verdict(house))["sealed_to"] == 5
+
+
 async def test_a_crash_between_file_and_database_loses_no_checkpoint(house: House, database: str) -> None:
     await record(house, row(1))
     await seal(house)

@@ -11,8 +11,9 @@ from SpiffWorkflow.bpmn.parser.BpmnParser import BpmnParser
 from SpiffWorkflow.bpmn.workflow import BpmnWorkflow
 
 from contracts import Scan, Training
-from services.governor.engine import cel, policies, process
+from services.governor.engine import policies, process
 from services.governor.engine.process import BadTemplate, Instance
+from services.kit import cel
 from tests.governor.builders import deployment, facts_of, model, use_case
 
 ROOM = Path(policies.__file__).parent.parent
@@ -211,7 +212,7 @@ def test_a_retraining_that_won_lasts_until_its_candidate_is_put_up() -> None:
     instance.deliver("retraining.completed", {"outcome": "candidate_won"})
     instance = kept(instance)
     assert not instance.ended
-    assert instance.awaits == {"deployment.requested"}
+    assert instance.awaits == {"deployment.requested", "candidate.refused"}
     instance.deliver("deployment.requested", {})
     assert instance.outcome == "candidate_proposed"
 

@@ -11,7 +11,9 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from sqlalchemy import text
 
 from contracts import ModelRegistered, ModelRetired, Service, UseCaseRegistered
-from services.kit import deadletters
+from services.kit import bus as bus_module
+from services.kit import deadletters, kafka
+from services.kit.again import again
 from services.kit.bus import Bus, current_envelope, on
 from services.kit.cloudevents import headers
 from services.kit.context import Caller, Context, current, use
@@ -24,6 +26,7 @@ from services.kit.producer import Producer
 from services.kit.settings import Settings
 from services.kit.testing import eventually, expect_events, running
 
+from .hanging import Hanging
 from .hearing import Governor, bus, forget_group, fresh, publish, use_case
 
 ENGINEER = Caller("engineer", "person", frozenset({"engineer"}), frozenset({"retail"}))
@@ -289,3 +292,45 @@ async def test_events_around_an_action_are_seen(service_db: ServiceDb, settings_
             async with expect_events(settings_of("console"), ModelRetired, within=0.5):
                 pass
         assert ModelRegistered not in seen.events
+
+
+def once(error: BaseException) -> Callable[[object], BaseException | None]:
+    """Fail with this at the first call alone."""
+    left = [error]
+    return lambda _: left.pop() if left else None
+
+
+async def test_a_consumption_that_was_cancelled_from_within_begins_again(
+    settings_of: ServiceSettings, governor: Governor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FastStream starts a loop again that failed, and none that was cancelled; a handler's cancellation is no order."""
+    monkeypatch.setattr(kafka, "PULSE_S", 0.3)
+    governor.fail = once(asyncio.CancelledError())
+    async with running(again("bus", lambda: bus(settings_of, governor).run(), Progress())):
+        await publish(settings_of("catalog"), governor.mine, use_case(governor.mine, 1).to_json())
+        await eventually(lambda: governor.heard == [1], within=60)
+
+
+async def test_a_bus_that_the_cluster_does_not_answer_is_replaced(
+    settings_of: ServiceSettings, governor: Governor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its consumer hangs, even in its farewell, while Kafka answers everybody else."""
+    monkeypatch.setattr(kafka, "PULSE_S", 0.3)
+    monkeypatch.setattr(kafka, "PATIENCE_S", 2.0)
+    monkeypatch.setattr(bus_module, "_FAREWELL_S", 2.0)
+    hanging, ask = Hanging(monkeypatch), kafka.Pulse._ask
+    hanging.at("getone")
+    hanging.at("stop")
+
+    async def asked(pulse: kafka.Pulse) -> bool:
+        return not hanging.has(pulse._consumer) and await ask(pulse)
+
+    monkeypatch.setattr(kafka.Pulse, "_ask", asked)
+    async with running(again("bus", lambda: bus(settings_of, governor).run(), Progress())):
+        await publish(settings_of("catalog"), governor.mine, use_case(governor.mine, 1).to_json())
+        await eventually(lambda: governor.heard == [1], within=30)
+        hanging.begin.set()
+        await publish(settings_of("catalog"), governor.mine, use_case(governor.mine, 2).to_json())
+        await asyncio.wait_for(hanging.hangs.wait(), 10)
+        await publish(settings_of("catalog"), governor.mine, use_case(governor.mine, 3).to_json())
+        await eventually(lambda: governor.heard[-1] == 3, within=60)

@@ -31,8 +31,19 @@ def report(endpoint: str, revision: int) -> Outgoing:
     return ReplicaReported.topic.name, event.key.encode(), event.to_json(), about
 
 
+def another_body(said: Outgoing) -> Outgoing:
+    return said[0], said[1], b'{"endpoint": "of another version"}', said[3]
+
+
+def another_version(said: Outgoing) -> Outgoing:
+    """A body that reads like ours and means something else."""
+    about = dict(said[3]) | {"ce_dataschema": b"urn:fairlead:schema:replica.reported:2"}
+    return *said[:3], list(about.items())
+
+
+@pytest.mark.parametrize("strange", [another_body, another_version])
 async def test_a_newest_state_that_is_not_understood_is_told_until_a_later_one_is(
-    settings_of: Callable[[Service], Settings],
+    settings_of: Callable[[Service], Settings], strange: Callable[[Outgoing], Outgoing]
 ) -> None:
     endpoint, progress = f"e-{uuid4().hex[:8]}", Progress()
     topic = CompactedTopic(settings_of("deployer"), ReplicaReported, progress)
@@ -48,8 +59,7 @@ async def test_a_newest_state_that_is_not_understood_is_told_until_a_later_one_i
         return part.reason if part.failing_since is not None else None
 
     async with Producer(settings_of("scorer")) as producer, running(follow()):
-        name, id, _, about = report(endpoint, 2)
-        await producer.send_all([report(endpoint, 1), (name, id, b'{"endpoint": "of another version"}', about)])
+        await producer.send_all([report(endpoint, 1), strange(report(endpoint, 2))])
         reason = await eventually(told, within=20)
         assert key in str(reason) and key in topic.unread and seen == [1]
         await producer.send_all([report(endpoint, 3)])

@@ -21,6 +21,7 @@ from services.kit.settings import Settings
 from services.kit.stream import BatchConsumer, Partition, PartitionBatch
 from services.kit.testing import eventually, running
 
+from .hanging import Hanging
 from .network import Network
 
 ServiceDb = Callable[[Service], Database]
@@ -108,27 +109,6 @@ async def test_postgresql_that_goes_away_while_kafka_is_away_does_not_end_the_st
         network.mend()
         await folded.say(outsider, "after")
         await folded.folds_once("before", "after")
-
-
-class Hanging:
-    """The first consumer made under this hangs, at one of its calls, from the moment `begin` is set."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.begin, self.hangs, self._first = asyncio.Event(), asyncio.Event(), None
-        self._patch = monkeypatch
-
-    def at(self, call: str) -> None:
-        whole: Callable[..., Any] = getattr(AIOKafkaConsumer, call)
-
-        async def hang(consumer: AIOKafkaConsumer, *args: Any, **options: Any) -> Any:
-            self._first = self._first or consumer
-            if consumer is self._first and self.begin.is_set():
-                self.hangs.set()
-                consumer._closed = call == "stop"  # as the real one does
-                await asyncio.Event().wait()
-            return await whole(consumer, *args, **options)
-
-        self._patch.setattr(AIOKafkaConsumer, call, hang)
 
 
 @pytest.mark.parametrize("calls", [["getmany"], ["position"], ["getmany", "stop"]])

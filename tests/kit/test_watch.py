@@ -1,11 +1,14 @@
 """Clients of a broker that is away: what could not start leaves no connection and no task behind."""
 
+import asyncio
 import gc
 import warnings
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import anyio
 import pytest
+from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaConnectionError
 
 from contracts import ModelRetired
@@ -48,3 +51,26 @@ async def test_a_client_that_could_not_start_is_closed(
             await start(nobody)
         gc.collect()
     assert [str(each.message) for each in told if issubclass(each.category, ResourceWarning)] == []
+
+
+async def test_a_reader_that_is_cancelled_again_and_again_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Starlette does when whoever reads a stream leaves: each further wait is cut off."""
+    path, closed, stop = tmp_path / "client.properties", list[bool](), AIOKafkaConsumer.stop
+    path.write_text("bootstrap.servers=127.0.0.1:1\n")
+
+    async def started(_: AIOKafkaConsumer) -> None: ...
+
+    async def stopped(consumer: AIOKafkaConsumer) -> None:
+        await asyncio.sleep(0)
+        await stop(consumer)
+        closed.append(True)
+
+    monkeypatch.setattr(AIOKafkaConsumer, "start", started)
+    monkeypatch.setattr(AIOKafkaConsumer, "stop", stopped)
+    with anyio.CancelScope() as scope:
+        async with reading(Connection.read(path)):
+            scope.cancel()
+            await anyio.sleep_forever()
+    assert closed == [True]

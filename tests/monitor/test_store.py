@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pytest
 from sqlalchemy import text
 
 from contracts import MonitorReported, Service, Window
@@ -15,6 +16,7 @@ from services.kit.settings import Settings
 from services.monitor import store
 from services.monitor.domain.latency import LatencyCounts
 from services.monitor.domain.windows import Part, Sums
+from services.monitor.usecases import versions as usecases
 from services.monitor.usecases.desired import Desired
 from services.monitor.usecases.versions import Versions
 
@@ -69,3 +71,24 @@ async def test_settings_given_under_a_key_are_read_again_once_they_are_committed
         assert versions.outdated
         await versions.refresh()
     assert versions.settings("employment").window_s == 30.0 and not versions.outdated
+
+
+async def test_settings_are_read_again_of_the_endpoints_alone_that_changed(
+    service_db: Callable[[Service], Database], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    db, read = service_db("monitor"), list[str]()
+    versions, whole = Versions(db, Objects(Settings(home=tmp_path))), store.Endpoint.of
+    monkeypatch.setattr(usecases, "_PAGE", 2)
+    monkeypatch.setattr(store.Endpoint, "of", lambda row: read.append(row.endpoint) or whole(row))
+    with use(Context(system("monitor"))):
+        async with db.transaction() as tx:
+            for name in ("a", "b", "c"):
+                await store.save_desired(tx.session, deployment(name, streams.schema(), None))
+            await tx.session.execute(text("UPDATE endpoint SET changed_at = now() - interval '1 hour'"))
+        await versions.refresh()
+        assert read == ["a", "b", "c"]
+        async with db.transaction() as tx:
+            await store.override(tx.session, "b", {"window_s": 30.0})
+        await versions.refresh()
+    assert read == ["a", "b", "c", "b"]
+    assert versions.settings("b").window_s == 30.0 and versions.settings("c").window_s != 30.0

@@ -17,13 +17,15 @@ from contracts import OutcomeReported, Service
 from services.kit.burial import Burial
 from services.kit.context import Context, system, use
 from services.kit.db import Database
+from services.kit.objects import Objects
 from services.kit.settings import Settings
 from services.kit.stream import PartitionBatch, Record
 from services.kit.testing import eventually
-from services.recorder import store
+from services.recorder import metrics, store
 from services.recorder.domain.layout import Head
 from services.recorder.domain.outcomes import Known, Report
 from services.recorder.files import Files
+from services.recorder.usecases import snapshots
 from services.recorder.usecases.joining import Joining
 from services.recorder.usecases.retention import Retention
 from services.recorder.usecases.schemas import Schemas
@@ -73,7 +75,7 @@ async def test_what_is_older_than_the_limit_goes_in_every_unit_and_nothing_young
         assert await store.forget(tx.session, KEPT) == 1
     async with db.reading() as session:
         assert [path for _, path in await store.removing(session)] == [old]
-        assert old not in [path for path, _ in await store.files_of(session, endpoint, None)]
+        assert old not in [file.path for file in await store.files_of(session, endpoint, None, None, 10)]
     assert await remaining(db, "decision") == {"young", "in-young-file", "mate", "elsewhere"}
     assert await remaining(db, "outcome") == {"young", "unmet"}
 
@@ -239,3 +241,31 @@ async def test_the_join_is_woken_by_outcomes_that_it_can_see(service_db: Databas
         await joining.fold(tx, PartitionBatch("outcome.reported", 0, 0, 1, 1, [record]))
         assert not joining.reported.is_set()
     assert joining.reported.is_set()
+
+
+async def test_files_are_read_from_the_books_in_pages_and_each_once(
+    service_db: Databases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    db = service_db("recorder")
+    monkeypatch.setattr(snapshots, "_PAGE", 2)
+    added = [await add(db, decision(f"d{n}", "employment", "retail", timedelta(minutes=n // 2))) for n in range(5)]
+    made = snapshots.Snapshots(db, Files(tmp_path), Objects(Settings(home=tmp_path)), 10)
+    found = [file.path async for file in made._newest("employment", None, None)]
+    assert sorted(found) == sorted(added) and found[-1] == added[-1]
+
+
+async def test_outcomes_are_counted_once_they_are_committed(service_db: Databases, tmp_path: Path) -> None:
+    db = service_db("recorder")
+    joining = Joining(db, Files(tmp_path), Schemas(db), Burial(Settings(home=tmp_path), "recorder"), frozenset())
+    record = Record(0, 0, b"one", OutcomeReported(inference_id="one", label=1.0).to_json(), ())
+    batch = PartitionBatch("outcome.reported", 0, 0, 1, 1, [record])
+    counter = metrics.OUTCOMES.labels("reported")
+    before = counter._value.get()
+    with pytest.raises(ConnectionError):
+        async with db.transaction() as tx:
+            await joining.fold(tx, batch)
+            raise ConnectionError("PostgreSQL is away")
+    assert counter._value.get() == before
+    async with db.transaction() as tx:
+        await joining.fold(tx, batch)
+    assert counter._value.get() == before + 1

@@ -64,7 +64,7 @@ async def test_the_turn_of_a_dead_connection_is_free_at_once(house: House) -> No
 async def test_a_job_left_by_a_dead_process_is_taken_up_and_ends_once(house: House) -> None:
     await house.knows()
     asked = await house.is_asked()
-    dead = await _claimed(house, "a process that died")
+    dead = await _claimed(house)
     assert dead.attempt == 1
     assert await house.retrainer.work()
     assert (await house.job(asked.retraining_id)).attempt == 2
@@ -73,11 +73,20 @@ async def test_a_job_left_by_a_dead_process_is_taken_up_and_ends_once(house: Hou
     assert len(await house.said()) == 1
 
 
+async def test_an_attempt_that_was_thought_dead_does_not_end_the_one_that_followed(house: House) -> None:
+    await house.knows()
+    asked = await house.is_asked()
+    dead, _ = await _claimed(house), await _claimed(house)
+    await _late(house, dead)
+    job = await house.job(asked.retraining_id)
+    assert (job.state, job.attempt) == ("running", 2)
+
+
 async def test_a_job_that_kills_every_process_fails_with_its_reason(house: House) -> None:
     await house.knows()
     asked = await house.is_asked()
-    for process in ("first", "second", "third"):
-        await _claimed(house, process)
+    for _ in range(3):
+        await _claimed(house)
     assert await house.retrainer.work()
     job = await house.job(asked.retraining_id)
     assert job.state == "failed"
@@ -211,10 +220,10 @@ async def test_two_processes_at_once_do_a_job_once(house: House) -> None:
     assert len(await house.said()) == 1
 
 
-async def _claimed(house: House, holder: str) -> Job:
+async def _claimed(house: House) -> Job:
     with use(Context(system("retrainer"))):
         async with house.db.transaction() as tx:
-            job = await store.claim(tx.session, holder, making.now())
+            job = await store.claim(tx.session, making.now())
     assert job is not None
     return job
 

@@ -13,7 +13,7 @@ from services.kit.sandbox import SandboxAway, SandboxDied
 from services.scorer.lane import Lane, Limits
 from services.scorer.runtimes import Arrays
 from services.scorer.runtimes.errors import ModelFailed
-from services.scorer.runtimes.sklearn import SklearnRuntime
+from services.scorer.runtimes.table import TableRuntime
 
 from .making import NUMBERS
 
@@ -124,6 +124,6 @@ class Box:
 async def test_an_input_is_blamed_only_for_a_process_that_it_ended(
     errors: list[Exception], refusal: type[Refusal]
 ) -> None:
-    runtime = SklearnRuntime(Box(errors), NUMBERS)  # pyright: ignore[reportArgumentType]
+    runtime = TableRuntime(Box(errors), NUMBERS)  # pyright: ignore[reportArgumentType]
     with pytest.raises(refusal):
         await runtime.call({"X": np.ones((1, 3), np.float32)})

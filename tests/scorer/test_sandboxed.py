@@ -11,10 +11,11 @@ import pytest
 import skops.io
 from sklearn.linear_model import LogisticRegression
 
+from contracts import Column, ModelSchema, TensorSpec
 from tests.kit.boosted import ROWS, boosted
 
 from .living import Worker, rows
-from .making import House, package
+from .making import COLUMNS, NUMBERS, House, package
 
 
 @cache
@@ -56,6 +57,24 @@ def test_a_boosted_model_answers_as_its_own_library_does(tmp_path: Path, name: s
         assert outputs[0]["data"] == (said > 0.5).astype(int).tolist()
         np.testing.assert_allclose(np.reshape(outputs[1]["data"], (-1, 2))[:, 1], said, rtol=1e-5)
         assert worker.get("/v2/models/credit", house.token()).json()["platform"] == f"{format}_model"
+
+
+def test_rules_answer_by_name_and_say_which_one_cannot_decide(tmp_path: Path) -> None:
+    house = House(tmp_path / "home")
+    rules = b"columns: [age, income, debt]\nrules: [{when: debt > income, decide: refuse}]\notherwise: grant\n"
+    schema = ModelSchema(
+        inputs=NUMBERS.inputs, outputs=(TensorSpec(name="label", datatype="BYTES", shape=(-1,)),),
+        columns=tuple(Column(name=name, nullable=True) for name in COLUMNS), prediction="label",
+    )  # fmt: skip
+    with Worker(house) as worker:
+        digest = house.keep(package(rules, "rules.yaml", format="rules"))
+        variant = house.variant("asked", digest, format="rules").model_copy(update={"model_schema": schema})
+        worker.deploy(house.change("asked", variant))
+        body = {"dataframe_records": [{"age": 30, "income": 10, "debt": 20}, {"age": 30, "income": 20, "debt": 10}]}
+        assert worker.post("/invocations/asked", body, house.token()).json() == {"predictions": ["refuse", "grant"]}
+        missing = {"dataframe_records": [{"age": 30, "income": None, "debt": 20}]}
+        answer = worker.post("/invocations/asked", missing, house.token())
+        assert (answer.status_code, answer.json()) == (422, {"error": "the model does not take this input"})
 
 
 def test_callers_at_once_share_calls_and_each_gets_its_own_rows(tmp_path: Path) -> None:

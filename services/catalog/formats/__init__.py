@@ -37,3 +37,5 @@ class Opened:
     score: str | None
     findings: list[str] = field(default_factory=list[str])
     environment: dict[str, Any] = field(default_factory=dict[str, Any])
+    names: tuple[str, ...] | None = None
+    """What the file calls the columns of its matrix."""

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from contracts import RetrainingCompleted
+from contracts import CandidateRefused, RetrainingCompleted
 from services.kit.alerts import raise_alert, resolve_alert
 from services.kit.away import is_away
 from services.kit.context import Context, current, system, use
@@ -128,9 +128,12 @@ class Candidates:
                 return
             told = Retraining.of(event, "candidate_refused")
             await store.note_retraining(tx.session, event.model, unit, told)
-            tx.record(
-                "candidate.refused", event.model, unit=unit, retraining_id=told.retraining_id,
-                digest=event.package_digest, reason=reason,
+            refused = CandidateRefused(
+                model=event.model, retraining_id=event.retraining_id, package_digest=arrival.package(), reason=reason
+            )
+            tx.emit(
+                refused, unit=unit,
+                detail={"retraining_id": told.retraining_id, "digest": event.package_digest, "reason": reason},
             )  # fmt: skip
             raise_alert(
                 tx, _REFUSED, event.model, "warning", f"the retrained candidate of {event.model} was refused", reason,

@@ -89,8 +89,17 @@ class Deployer:
         leaving = await store.of_version(tx.session, name, event.model, event.version)
         for deployment in leaving:
             await self._rollout.end(tx, deployment, "failed" if deployment.open else "removed", reason)
-        if endpoint and endpoint.state == "serving" and endpoint.deployment_id in {d.id for d in leaving}:
+        if endpoint is None or endpoint.state != "serving":
+            return
+        if endpoint.deployment_id in {d.id for d in leaving}:
             await self._rollout.fall_back(tx, endpoint, reason)
+        else:
+            await self._stop_handed_out(tx, endpoint)
+
+    async def _stop_handed_out(self, tx: Tx, endpoint: Endpoint) -> None:
+        """Say which approvals count no more, where a scorer may still serve under one that is news."""
+        if await store.withdrawn(tx.session, endpoint.endpoint) != endpoint.withdrawn:
+            await self._rollout.stop(tx, endpoint)
 
     # Asking
 
@@ -182,13 +191,18 @@ class Deployer:
         )
 
     async def revoke(self, event: ApprovalRevoked) -> None:
-        """What serves under a revoked grant stops; the version before it takes over where there is one."""
+        """What serves under a revoked grant stops at once; the version before it takes over where there is one, and
+        one that already rolls out goes on."""
         async with self._db.transaction() as tx:
             deployment, endpoint = await self._hold(tx, event.deployment_id)
             with tx.story(deployment.correlation_id):
                 await self._rollout.keep(tx, deployment, deployment.revoked(event.reason, self._now()))
-                if endpoint and endpoint.deployment_id == deployment.id and endpoint.state == "serving":
+                if endpoint is None or endpoint.state != "serving":
+                    return
+                if endpoint.deployment_id == deployment.id:
                     await self._rollout.fall_back(tx, endpoint, f"the approval was revoked: {event.reason}")
+                else:
+                    await self._stop_handed_out(tx, endpoint)
 
     # What the replicas make of it
 

@@ -103,14 +103,29 @@ class Rollout:
         await self.publish(tx, gone)
         return gone
 
+    async def stop(self, tx: Tx, endpoint: Endpoint) -> None:
+        """An approval was taken back while another version rolls out or serves: say so without waiting for that one,
+        since a scorer may still serve under it. The rollout goes on, as a further revision."""
+        at = self._now()
+        deployment = await store.lock(tx.session, endpoint.deployment_id)
+        now_so = endpoint.stopping(at)
+        after = endpoint.still_waiting(now_so.revision, at) if endpoint.waits else now_so
+        await store.save(tx.session, deployment.at_revision(after.revision))
+        signed = await self._signed(tx, now_so)
+        tx.emit(signed, unit=endpoint.unit, detail={"revision": now_so.revision, "state": now_so.state})
+        await store.save_endpoint(tx.session, after, signed if after is now_so else await self._signed(tx, after))
+
     async def publish(self, tx: Tx, endpoint: Endpoint) -> None:
         """Keep the endpoint's desired state, signed, and say it: at once, or when its topics are there."""
-        desired = endpoint.desired()
-        signature = self._signer.sign(canonical(desired, without=frozenset({"signature"})))
-        signed = DeploymentChanged.model_validate({**desired.model_dump(), "signature": signature})
+        signed = await self._signed(tx, endpoint)
         await store.save_endpoint(tx.session, endpoint, signed)
         await store.keep_name(tx.session, endpoint)
         if endpoint.waits:
             tx.record("endpoint.topics_asked", endpoint.endpoint, unit=endpoint.unit, revision=endpoint.revision)
             return
         tx.emit(signed, unit=endpoint.unit, detail={"revision": endpoint.revision, "state": endpoint.state})
+
+    async def _signed(self, tx: Tx, endpoint: Endpoint) -> DeploymentChanged:
+        desired = endpoint.desired(await store.withdrawn(tx.session, endpoint.endpoint))
+        signature = self._signer.sign(canonical(desired, without=frozenset({"signature"})))
+        return desired.model_copy(update={"signature": signature})

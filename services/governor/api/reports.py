@@ -51,7 +51,7 @@ def router(reports: Reports) -> APIRouter:
         caller: Who,
         model: Annotated[Name, Query()],
         format: Literal["json", "markdown"] = "json",
-        limit: Annotated[int, Query(ge=1, le=5000, description="Facts of the ledger at a time")] = 5000,
+        limit: Annotated[int, Query(ge=1, le=5000, description="Versions, decisions and facts at a time")] = 5000,
         cursor: Text | None = None,
     ) -> Response:
         allow(caller, "audit.read")

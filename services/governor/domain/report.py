@@ -17,6 +17,7 @@ _REPORTED = {
     "retraining.requested": "a retraining was requested",
     "retraining.withheld": "no retraining was requested",
     "retraining.completed": "the retraining ended",
+    "candidate.refused": "what a retraining brought was refused",
     "process.started": "a process started",
     "process.ended": "a process ended",
 }

@@ -11,8 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict
 
 from contracts import Gate
-
-from . import cel
+from services.kit import cel
 
 VARIABLES = frozenset({"model", "use_case", "deployment", "bounds"})
 """What a rule can speak of: the registered version, the use case, the request, and the file's own bounds."""

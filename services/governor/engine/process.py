@@ -28,7 +28,7 @@ from SpiffWorkflow.bpmn.util.event import BpmnEvent
 from SpiffWorkflow.bpmn.workflow import BpmnWorkflow
 from SpiffWorkflow.util.task import TaskState
 
-from . import cel
+from services.kit import cel
 
 # Every change of every task's state would be a line in the service's log.
 logging.getLogger("spiff").setLevel(logging.WARNING)

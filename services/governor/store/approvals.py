@@ -54,10 +54,15 @@ async def of_process(session: AsyncSession, process_id: UUID) -> Approval | None
     return await _one(session, "process_id = :id FOR UPDATE", {"id": process_id})
 
 
-async def of_model(session: AsyncSession, model: str) -> list[Approval]:
-    """All approvals about a model, the oldest first."""
-    select = f"SELECT {_COLUMNS} FROM approval WHERE model = :model ORDER BY requested_at"
-    return [_approval(r) for r in (await session.execute(text(select), {"model": model})).mappings()]
+async def of_model(session: AsyncSession, model: str, after: tuple[datetime, UUID], limit: int) -> list[Approval]:
+    """Approvals about a model, the oldest first, those after a moment and an id."""
+    select = f"""
+        SELECT {_COLUMNS} FROM approval WHERE model = :model AND (requested_at, id) > (:at, CAST(:id AS uuid))
+        ORDER BY requested_at, id LIMIT :limit
+    """
+    at, id = after
+    found = await session.execute(text(select), {"model": model, "at": at, "id": id, "limit": limit})
+    return [_approval(r) for r in found.mappings()]
 
 
 async def page(

@@ -47,12 +47,14 @@ async def model(session: AsyncSession, name: str, version: int) -> dict[str, Any
     return (await session.execute(text(select), {"model": name, "version": version})).scalar()
 
 
-async def versions(session: AsyncSession, name: str) -> list[dict[str, Any]]:
-    """All versions of a model with their moments, in order."""
+async def versions(session: AsyncSession, name: str, after: int, limit: int) -> list[dict[str, Any]]:
+    """Versions of a model with their moments, in order, those after `after`."""
     select = """
-        SELECT document, registered_at, serving_at, retired_at FROM model_version WHERE model = :model ORDER BY version
+        SELECT document, registered_at, serving_at, retired_at FROM model_version
+        WHERE model = :model AND version > :after ORDER BY version LIMIT :limit
     """
-    return [dict(row) for row in (await session.execute(text(select), {"model": name})).mappings()]
+    found = await session.execute(text(select), {"model": name, "after": after, "limit": limit})
+    return [dict(row) for row in found.mappings()]
 
 
 async def retire(session: AsyncSession, name: str, version: int, at: datetime) -> bool:

@@ -167,12 +167,6 @@ async def unsealed(session: AsyncSession, after: int) -> tuple[int, float] | Non
     return (row.rows, float(row.age)) if row.rows else None
 
 
-async def contents(session: AsyncSession, after: int, upto: int) -> list[bytes]:
-    """The records of (after, upto], in order."""
-    select = "SELECT content FROM ledger_record WHERE position > :after AND position <= :upto ORDER BY position"
-    return list((await session.scalars(text(select), {"after": after, "upto": upto})).all())
-
-
 async def seal(session: AsyncSession, document: dict[str, Any], sealed_at: datetime) -> None:
     """Keep a checkpoint and mark the ledger as sealed up to it."""
     insert = """

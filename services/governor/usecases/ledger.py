@@ -39,6 +39,8 @@ log = get_logger(__name__)
 _LOOK_S = 1.0
 _CHUNK = 500
 """Records or checkpoints in memory at a time."""
+_SEALED_AT_ONCE = 5_000
+"""Records under one checkpoint: its line holds a hash of each."""
 _SET_BACK = "ledger-set-back"
 _OWN_SEAL = frozenset({"signature", "from", "leaves"})
 
@@ -148,27 +150,31 @@ class Ledger:
         async with self.db.reading() as session:
             head = await store.head(session)
             unsealed = await store.unsealed(session, head.sealed)
-        if unsealed and (unsealed[0] >= self._seal_rows or unsealed[1] >= self._seal_after_s):
-            return await self.seal()
-        if unsealed:
-            self._appended.set()
-        return None
+        due = unsealed and (unsealed[0] >= self._seal_rows or unsealed[1] >= self._seal_after_s)
+        sealed = await self.seal() if due else None
+        if unsealed and (sealed is None or unsealed[0] > _SEALED_AT_ONCE):
+            self._appended.set()  # there is more to seal
+        return sealed
 
     async def seal(self) -> AuditSealed | None:
-        """Sign the ledger's end; into the file first, so that no checkpoint can be lost with the database."""
+        """Sign the ledger's end, or what is to be sealed at once of a long way to it: the rest is sealed next.
+
+        Into the file first, so that no checkpoint can be lost with the database.
+        """
         async with self.db.transaction() as tx:
             head = await self._adopted(tx, await store.hold_head(tx.session))
             if head.position == head.sealed:
                 return None
+            entries = await store.chunk(tx.session, head.sealed, _SEALED_AT_ONCE)
+            end = entries[-1] if len(entries) == _SEALED_AT_ONCE else head
             unsigned = AuditSealed(
-                ledger=chain.LEDGER, position=head.position, head=head.hash, sealed_at=now(),
+                ledger=chain.LEDGER, position=end.position, head=end.hash, sealed_at=now(),
                 signature=Signature(key_id="", value=""),
             )  # fmt: skip
             signature = self._signer.sign(canonical(unsigned, without=frozenset({"signature"})))
             event = unsigned.model_copy(update={"signature": signature})
-            contents = await store.contents(tx.session, head.sealed, head.position)
             line = event.model_dump(mode="json") | {
-                "from": head.sealed, "leaves": [chain.leaf(content) for content in contents]
+                "from": head.sealed, "leaves": [chain.leaf(e.content) for e in entries if e.position <= end.position]
             }  # fmt: skip
             await asyncio.to_thread(self.checkpoints.append, [line])
             await store.seal(tx.session, line, event.sealed_at)

@@ -1,5 +1,6 @@
 """What people read: processes, figures, and the history of a model."""
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
@@ -17,9 +18,8 @@ from services.kit.db import Database
 from services.kit.errors import NotFound
 from services.kit.http import Page, page
 from services.kit.ids import now
-from services.kit.inputs import as_cursor
 
-from .places import moment_and_id, place, position
+from .places import Told, moment_and_id, place
 from .runner import Runner
 
 _APPROVALS = TypeAdapter(list[Approval])
@@ -83,30 +83,48 @@ class Reports:
                 for name, value in figures.items()}  # fmt: skip
 
     async def history(self, model: str, limit: int, cursor: str | None) -> dict[str, Any]:
-        """All that is known of a model, with its Markdown page; of its facts `limit` at a time. Raises NotFound."""
-        after = position(cursor) or 0
+        """All that is known of a model, with its Markdown page; of everything at most `limit` at a time.
+
+        Raises NotFound, Invalid for a cursor that was not made here.
+        """
+        before = Told.of(cursor)
         async with self._db.reading() as session:
-            versions = await facts.versions(session, model)
-            decided = await approvals.of_model(session, model)
-            told = await ledger.history(session, model, after, limit + 1)
+            if not await facts.versions(session, model, 0, 1):
+                raise NotFound(f"there is no model {model}")
+            versions = await facts.versions(session, model, before.version, limit + 1)
+            decided = await approvals.of_model(session, model, (before.asked_at, before.approval), limit + 1)
+            told = await ledger.history(session, model, before.position, limit + 1)
             head = await ledger.head(session)
-        if not versions:
-            raise NotFound(f"there is no model {model}")
+        more = any(len(found) > limit for found in (versions, decided, told))
+        versions, decided, told = versions[:limit], decided[:limit], told[:limit]
         history: dict[str, Any] = {
             "model": model,
             "generated_at": now().isoformat(timespec="seconds"),
             "ledger": {"records": head.position, "sealed": head.sealed, "head": head.hash},
             "versions": [_version(row) for row in versions],
             "approvals": _APPROVALS.dump_python(decided, mode="json"),
-            "facts": [entry_view(entry) for entry in told[:limit]],
-            "after": after,
-            "next": as_cursor(told[limit - 1].position) if told[limit:] else None,
+            "facts": [entry_view(entry) for entry in told],
+            "after": before.position,
+            "next": _behind(before, versions, decided, told).cursor if more else None,
         }  # fmt: skip
         return history | {"markdown": report.markdown(history)}
 
     async def report(self, kind: Literal["history"], model: str, limit: int, cursor: str | None) -> dict[str, Any]:
         """A report by its kind. Raises NotFound."""
         return {"kind": kind, **await self.history(model, limit, cursor)}
+
+
+def _behind(
+    before: Told, versions: Sequence[Mapping[str, Any]], decided: Sequence[Approval], told: Sequence[Entry]
+) -> Told:
+    """Up to where everything is told with this page."""
+    approval = decided[-1] if decided else None
+    return Told(
+        versions[-1]["document"]["version"] if versions else before.version,
+        approval.requested_at if approval else before.asked_at,
+        approval.id if approval else before.approval,
+        told[-1].position if told else before.position,
+    )
 
 
 def entry_view(entry: Entry) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from contracts import DriftDetected, RetrainingCompleted, RetrainingRequested
+from contracts import CandidateRefused, DriftDetected, RetrainingCompleted, RetrainingRequested
 from services.governor.domain import retraining
 from services.governor.domain.retraining import Live
 from services.governor.store import alerts as store
@@ -82,6 +82,14 @@ class Retrainings:
             if event.outcome == "champion_kept":
                 reason = f"a retraining found nothing better: {event.reason}"
                 await alarms.end(tx, event.endpoint, process.unit, reason)
+
+    async def refuse(self, event: CandidateRefused) -> None:
+        """What a retraining brought cannot become a version: its process ends, with the reason."""
+        async with self._db.transaction() as tx:
+            process = await processes.of_retraining(tx.session, event.retraining_id)
+            if process is None:
+                raise NotYet(f"retraining {event.retraining_id} is not known here")
+            await self._runner.post(tx, process.id, "candidate.refused", {"reason": event.reason})
 
     async def free_alarm(self, tx: Tx, process: Process) -> None:
         """A retraining or its promotion ended and nothing is better: the next drift may ask for another."""

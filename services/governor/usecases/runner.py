@@ -140,8 +140,10 @@ def _note(process: Process, instance: Instance) -> None:
 
 
 def _reason(instance: Instance) -> str | None:
-    """Why the deployer could not roll out, or somebody took the grant back, in their words."""
-    for message in ("deployment_settled", "approval_revoked", "model_retired", "retraining_completed"):
+    """Why it ended as it did, in the words of whoever said what ended it; what was said last comes first."""
+    for message in (
+        "deployment_settled", "approval_revoked", "model_retired", "candidate_refused", "retraining_completed",
+    ):  # fmt: skip
         told = instance.data.get(message)
         if isinstance(told, Mapping) and told.get("reason"):
             return str(told["reason"])

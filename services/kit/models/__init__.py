@@ -24,6 +24,11 @@ class TableModel(Protocol):
         ...
 
     @property
+    def names(self) -> tuple[str, ...] | None:
+        """What the file calls its columns, in their order; None where it does not name them."""
+        ...
+
+    @property
     def classes(self) -> Array | None:
         """What a classifier decides between; None for a model that answers numbers."""
         ...
@@ -77,6 +82,7 @@ KINDS = {
     ),
     "xgboost": Kind("xgboost_file", ("numpy", "scipy", "xgboost-cpu")),
     "lightgbm": Kind("lightgbm_file", ("numpy", "scipy", "lightgbm")),
+    "rules": Kind("rules_file", ("numpy", "cel-expr-python", "pyyaml")),
 }  # fmt: skip
 
 

@@ -19,6 +19,8 @@ class LightGBMModel:
         self._booster = booster
         self.made_with = made_with
         self.columns = booster.num_feature()
+        names = tuple(booster.feature_name())
+        self.names = None if names == tuple(f"Column_{number}" for number in range(self.columns)) else names
         self.classes = _classes(objective, booster.num_model_per_iteration())
         self.scores = self.classes is not None
 

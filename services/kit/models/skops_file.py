@@ -34,6 +34,8 @@ class SklearnModel:
         self._estimator = estimator
         self.made_with = made_with
         self.columns = int(getattr(estimator, "n_features_in_", -1) or -1)
+        named = getattr(estimator, "feature_names_in_", None)
+        self.names = None if named is None else tuple(map(str, named))
         classes = getattr(estimator, "classes_", None)
         self.classes = None if classes is None else np.asarray(classes)
         self.scores = classes is not None and hasattr(estimator, "predict_proba")

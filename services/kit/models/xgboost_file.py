@@ -28,6 +28,7 @@ class XGBoostModel:
         self._types = booster.feature_types if "c" in (booster.feature_types or ()) else None
         self.made_with = "xgboost " + ".".join(map(str, json.loads(booster.save_config()).get("version", [])))
         self.columns = booster.num_features() or -1
+        self.names = tuple(booster.feature_names) if booster.feature_names else None
         self.classes = _classes(objective, int(parameters["num_class"]))
         self.scores = self.classes is not None and objective not in _WITHOUT_SCORES
 

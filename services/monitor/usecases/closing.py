@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from itertools import groupby
 from math import log
 from typing import Any
@@ -81,7 +82,7 @@ class Closing:
         report = self._report(key, watched, whole, fresh, before, statistic, threshold)
         await store.save_closed(tx.session, key, _as_one(whole) if whole else None, report)
         tx.emit(report)
-        _tell(key, fresh, report, revised=before is not None)
+        tx.then.append(partial(_tell, key, fresh, report, revised=before is not None))
 
     def _report(
         self, key: WindowKey, watched: Watched, whole: Part | None, fresh: Part,
@@ -134,7 +135,7 @@ class Closing:
         if finding.kind == "alarm":
             tx.emit(event, detail={"since": event.since.isoformat(), "feature": event.features[0].name})
         await store.add_finding(tx.session, uuid7(), endpoint.unit, finding.kind, now(), event)
-        metrics.FOUND.labels(key.endpoint, finding.kind).inc()
+        tx.then.append(metrics.FOUND.labels(key.endpoint, finding.kind).inc)
 
 
 def _drift(key: WindowKey, endpoint: Endpoint, part: Part, finding: Finding) -> DriftDetected:

@@ -113,8 +113,7 @@ class Counting:
             await self._note(tx, members, unfit, letters)
             key = store.WindowKey(endpoint, version, unit, moment(start), moment(start + length))
             await store.add_part(tx.session, key, batch.partition, batch.first, part)
-            metrics.ROWS.labels(endpoint).inc(part.rows)
-            metrics.BEHIND.observe(max(0.0, now().timestamp() - members[-1].at_s))
+            tx.then.append(partial(_tell, endpoint, part.rows, members[-1].at_s))
 
     async def _note(self, tx: Tx, members: Sequence[Inference], unfit: Unfit, letters: Letters) -> None:
         """A dead letter whose rows were counted is known by its id, and so is a replayed one that was understood."""
@@ -128,3 +127,8 @@ class Counting:
         """All rows are counted; those that do not fit their model's schema are counted, but not looked into."""
         counted = [Counted(m.payload, m.at_s, m.head.latency_ms, m.counted) for m in members]
         return summary(watched, counted, self._settings.block_rows, self._settings.blocks_per_batch)
+
+
+def _tell(endpoint: str, rows: int, last_s: float) -> None:
+    metrics.ROWS.labels(endpoint).inc(rows)
+    metrics.BEHIND.observe(max(0.0, now().timestamp() - last_s))

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from services.kit.telemetry import get_logger
 from .. import store
 from ..domain.reference import Reference, Track
 from ..domain.windows import Part
+from ..store import Endpoint
 
 log = get_logger(__name__)
 
@@ -27,6 +29,9 @@ _KEPT = 200
 _WAIT_S = 5.0
 """So long a version that no deployment names is waited for; then its rows are counted without a baseline."""
 _LOOK_AGAIN_S = 10.0
+_PAGE = 500
+_LATEST_COMMIT = timedelta(minutes=3)
+"""A change is dated by the beginning of its transaction, and seen after its end: none takes longer."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,7 @@ class Versions:
         self._objects = objects
         self._known: OrderedDict[tuple[str, int], tuple[Watched, float]] = OrderedDict()
         self._settings: dict[str, MonitorSettings] = {}
+        self._read_to: datetime | None = None
         self._changed = asyncio.Event()
         self.outdated = True
         """Whether settings were changed here since they were read."""
@@ -89,18 +95,29 @@ class Versions:
         self.outdated = True
 
     async def refresh(self) -> None:
-        """Read the endpoints' settings; another process may have changed them."""
+        """Read the settings that changed since they were read last; another process may have changed them."""
         self.outdated = False
         with use(Context(system("monitor"))):
             async with self._db.reading() as session:
-                endpoints = await store.endpoints(session)
-        self._settings = {e.endpoint: e.settings for e in endpoints}
-        for each in endpoints:
-            known = self._known.get((each.endpoint, each.version))
-            if known and known[0].model != each.model:  # another model may come with the same number
-                del self._known[each.endpoint, each.version]
+                at = await store.clock(session)
+            after = ""
+            while page := await self._changed_page(after):
+                for each in page:
+                    self._take_over(each)
+                after = page[-1].endpoint
+        self._read_to = at - _LATEST_COMMIT
         self._changed.set()
         self._changed = asyncio.Event()
+
+    async def _changed_page(self, after: str) -> list[Endpoint]:
+        async with self._db.reading() as session:
+            return await store.changed(session, self._read_to, after, _PAGE)
+
+    def _take_over(self, endpoint: Endpoint) -> None:
+        self._settings[endpoint.endpoint] = endpoint.settings
+        known = self._known.get((endpoint.endpoint, endpoint.version))
+        if known and known[0].model != endpoint.model:  # another model may come with the same number
+            del self._known[endpoint.endpoint, endpoint.version]
 
     def settings(self, endpoint: str) -> MonitorSettings:
         """As they were read last; the defaults of an endpoint that is not known."""

@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import orjson
@@ -72,7 +73,7 @@ class Joining:
         await self._keep(tx, reports)
         await store.reopen(tx.session, replayed)
         await self._burial.bury(batch, letters)
-        metrics.OUTCOMES.labels("invalid").inc(len(letters))
+        tx.then.append(partial(metrics.OUTCOMES.labels("invalid").inc, len(letters)))
         tx.then.append(self.reported.set)
 
     async def report(self, caller: Caller, events: Sequence[OutcomeReported]) -> int:
@@ -97,9 +98,8 @@ class Joining:
 
     async def _keep(self, tx: Tx, reports: Sequence[Report]) -> int:
         kept = await store.report(tx.session, reports)
-        metrics.OUTCOMES.labels("reported").inc(kept.new)
-        metrics.OUTCOMES.labels("repeated").inc(kept.repeated)
-        metrics.OUTCOMES.labels("withheld").inc(kept.withheld)
+        told = {"reported": kept.new, "repeated": kept.repeated, "withheld": kept.withheld}
+        tx.then += [partial(metrics.OUTCOMES.labels(what).inc, count) for what, count in told.items()]
         return kept.new
 
     async def join(self, producer: Producer) -> int:

@@ -107,10 +107,7 @@ class Recording:
         endpoint = heads[0].endpoint
         new = store.NewFile(path, endpoint, unit, batch.partition, first, last, rows.num_rows, heads)
         await store.add_file(tx.session, new)
-        metrics.FILES.inc()
-        metrics.INFERENCES.labels(endpoint).inc(len(heads))
-        metrics.ROWS.labels(endpoint).inc(rows.num_rows)
-        metrics.BEHIND.observe(max(0.0, (now() - heads[-1].received_at).total_seconds()))
+        tx.then.append(partial(_tell, new))
 
     async def place(self) -> None:
         """Give committed files their names."""
@@ -163,3 +160,10 @@ def _rows(found: Sequence[Inference], schema: ModelSchema | None) -> pa.Table:
 
 def _unread(found: Sequence[Inference]) -> Body:
     return Body({}, None, None, tuple(inference.unread for inference in found))
+
+
+def _tell(file: store.NewFile) -> None:
+    metrics.FILES.inc()
+    metrics.INFERENCES.labels(file.endpoint).inc(len(file.heads))
+    metrics.ROWS.labels(file.endpoint).inc(file.rows)
+    metrics.BEHIND.observe(max(0.0, (now() - file.heads[-1].received_at).total_seconds()))

@@ -1,7 +1,7 @@
 """Recorded rows and their observed labels, frozen into one object: what a retraining learns from."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -24,6 +24,8 @@ _ABOUT = ["inference_id", "row", "received_at", "version", "prediction", "predic
 """What a snapshot keeps of a row beside its columns, as the recorded files have it."""
 _READ = [*_ABOUT, "model", "features", "texts"]
 _ORDER = [("received_at", "ascending"), ("inference_id", "ascending"), ("row", "ascending")]
+_PAGE = 500
+"""Files of the books at a time."""
 
 Label = tuple[str, int, float | str]
 
@@ -67,9 +69,8 @@ class Snapshots:
         """
         async with self._db.reading(unit) as session:
             wanted = Wanted.of(model, since, await store.newest_schema(session, endpoint, model))
-            files = await store.files_of(session, endpoint, since)
         with TemporaryDirectory(prefix="fairlead-snapshot-") as place:
-            parts, rows, labelled = await self._parts(Path(place), files, wanted, unit)
+            parts, rows, labelled = await self._parts(Path(place), endpoint, wanted, unit)
             if rows == 0:
                 raise NotFound(f"no rows of {model} behind {endpoint} are recorded{f' since {since}' if since else ''}")
             whole = Path(place) / "snapshot.parquet"
@@ -79,16 +80,14 @@ class Snapshots:
             tx.record("snapshot.made", f"{endpoint}/{model}", digest=digest, rows=rows, labelled=labelled)
         return Snapshot(digest, rows, labelled)
 
-    async def _parts(
-        self, place: Path, files: Sequence[tuple[str, int]], wanted: Wanted, unit: str | None
-    ) -> tuple[list[Path], int, int]:
+    async def _parts(self, place: Path, endpoint: str, wanted: Wanted, unit: str | None) -> tuple[list[Path], int, int]:
         """A part for each file that has such rows, newest first; how many rows they have, and how many labels."""
         parts: list[Path] = []
         rows = labelled = 0
-        for path, count in files:
-            if rows + count > self._rows_at_most and parts:
+        async for file in self._newest(endpoint, wanted.since, unit):
+            if rows + file.rows > self._rows_at_most and parts:
                 break
-            part = await asyncio.to_thread(self._read, path, wanted)
+            part = await asyncio.to_thread(self._read, file.path, wanted)
             if part is None or not part.num_rows:
                 continue
             ids = pc.unique(part["inference_id"]).to_pylist()  # pyright: ignore[reportAttributeAccessIssue]
@@ -100,6 +99,17 @@ class Snapshots:
             rows += part.num_rows
             labelled += sum(part.num_rows - part[name].null_count for name in ("label", "label_text"))
         return parts, rows, labelled
+
+    async def _newest(self, endpoint: str, since: datetime | None, unit: str | None) -> AsyncGenerator[store.Recorded]:
+        """The endpoint's files, newest first, a bounded number of them in memory; no transaction is left open."""
+        last: store.Recorded | None = None
+        while True:
+            async with self._db.reading(unit) as session:
+                files = await store.files_of(session, endpoint, since, last, _PAGE)
+            for last in files:
+                yield last
+            if len(files) < _PAGE:
+                return
 
     def _read(self, path: str, wanted: Wanted) -> pa.Table | None:
         """The rows of a file that are wanted; None where it is lost."""

@@ -33,6 +33,8 @@ class Serving:
         """The desired state of an endpoint, unverified; None where there is none."""
         if (state := self._desired.changed()) is not None:
             self._said, self._read = state["endpoints"], {}
+            for stopped, approvals in state.get("withdrawn", {}).items():
+                self._plane.withdraw(stopped, approvals)
         if name in self._said and name not in self._read:
             try:
                 self._read[name] = DeploymentChanged.model_validate_json(orjson.dumps(self._said[name]))
@@ -57,6 +59,9 @@ class Serving:
             log.error("an endpoint cannot be loaded", endpoint=name, reason=str(error)[:300])
             if isinstance(error, Unavailable) and name not in self._plane.endpoints:
                 raise
+        self.wanted(name)  # it may have been withdrawn while it was loaded
+        if name in self._plane.stopped:
+            raise Unavailable(self._plane.why_stopped(name))
         return self._plane.endpoints.get(name)
 
     async def allowed(self, name: str, caller: Caller) -> Endpoint:
