@@ -72,9 +72,10 @@ class Console:
         picture = {s.topic: (s.records, s.dead_letters) for s in opened if s.dead_letters}
         if caller.sees("*"):
             return {s.topic: s.dead_letters or 0 for s in opened}
-        if self._counted.get(caller.units, ({}, {}))[0] != picture:
-            self._counted[caller.units] = picture, await self._letters.counted(list(picture), _seen_by(caller))
-        counts = self._counted[caller.units][1]
+        before, counts = self._counted.get(caller.units, ({}, {}))
+        if before != picture:
+            counts = await self._letters.counted(list(picture), _seen_by(caller))
+            self._counted[caller.units] = picture, counts
         return {s.topic: counts.get(s.topic, 0) for s in opened}
 
     async def latest(self, caller: Caller, request: Request, topics: Sequence[str], limit: int) -> list[dict[str, Any]]:

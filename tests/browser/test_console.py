@@ -180,6 +180,28 @@ def test_in_a_narrow_window_no_part_of_an_event_lies_over_another(
     assert line.evaluate("line => [...line.children].every(part => part.scrollWidth <= part.clientWidth)")
 
 
+@pytest.mark.parametrize("path", ["/", "/models", "/endpoints", "/topics", "/approvals", "/alerts", "/audit"])
+def test_no_page_is_wider_than_a_narrow_window(platform: Platform, as_: People, asked: Asked, path: str) -> None:
+    page = as_("compliance")
+    page.set_viewport_size({"width": 420, "height": 900})
+    page.goto(platform.url + path)
+    expect(page.get_by_role("heading", level=1)).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_a_page_says_that_its_session_has_ended(platform: Platform, browser: Browser) -> None:
+    page = browser.new_context().new_page()
+    platform.sign_in(page, "engineer")
+    page.goto(f"{platform.url}/topics/model.registered")
+    expect(page.locator("#live")).to_have_text("live")
+    page.context.clear_cookies()
+    page.evaluate("document.body.dispatchEvent(new CustomEvent('refresh'))")
+    expect(page.get_by_role("alert")).to_contain_text("Your session has ended.")
+    page.get_by_role("link", name="Sign in again").click()
+    expect(page).to_have_url(re.compile(r"/login\?next=%2Ftopics%2Fmodel.registered"))
+    page.context.close()
+
+
 def test_another_units_people_see_none_of_it(platform: Platform, as_: People, asked: Asked) -> None:
     page = as_("other-unit")
     for path in ("/models", "/approvals", "/endpoints", "/"):
