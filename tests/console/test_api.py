@@ -705,6 +705,21 @@ async def test_the_overview_says_none_only_of_what_the_person_may_see(as_: Clien
     assert "not for your roles" in page
 
 
+async def test_a_drift_that_somebody_took_drifts_on_and_asks_for_nobody(
+    as_: Client, home: Path, governor: Peer
+) -> None:
+    governor.alerts = [{"id": str(uuid4()), "kind": "drift", "severity": "warning", "state": "acknowledged",
+                        "title": "Ages moved", "todo": "Look", "raised_at": "2026-01-01T00:00:00Z"}]  # fmt: skip
+    browser = as_("")
+    await browser.post("/login", data={"token": (home / "tokens" / "admin.jwt").read_text()})
+    page = (await browser.get("/")).text
+    assert "drifting now" in page and "all as trained" not in page
+    assert "Ages moved" not in page and "Answer(" not in page
+    (asked,) = {str(request.url.query) for request, _ in governor.seen
+                if request.url.path == "/v1/alerts" and request.query_params["limit"] == "200"}  # fmt: skip
+    assert "state=open&state=acknowledged" in asked
+
+
 async def test_every_page_stands_while_the_services_are_away(as_: Client, home: Any) -> None:
     browser = as_("")
     await browser.post("/login", data={"token": (home / "tokens" / "admin.jwt").read_text()})

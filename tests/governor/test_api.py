@@ -233,6 +233,10 @@ async def test_an_alert_gets_one_owner(house: House) -> None:
         taken = (await http.post(path, json={"comment": "mine"})).json()
         assert (taken["state"], taken["owner"], taken["comment"]) == ("acknowledged", "engineer", "mine")
         assert (await http.post(path)).status_code == 200
+        for states, count in (("", 1), ("state=open", 0), ("state=acknowledged", 1),
+                              ("state=open&state=acknowledged", 1), ("state=open&state=resolved", 0)):  # fmt: skip
+            assert len((await http.get(f"/v1/alerts?{states}")).json()["items"]) == count, states
+        assert (await http.get("/v1/alerts?state=open&state=new")).status_code == 422
         assert (await http.post(f"/v1/alerts/{uuid4()}/acknowledge")).status_code == 404
     async with house.client("data-scientist") as http:
         assert (await http.post(path)).status_code == 409

@@ -43,7 +43,8 @@ def router(shell: Shell) -> APIRouter:
             shell.gateway.ask(request, "governor", "/v1/approvals", state="pending", limit=100),
             shell.gateway.ask(request, "governor", "/v1/alerts", state="open", limit=100),
         )
-        return shell.page(request, "nav.html", at=at, pending=len(approvals.items), alerts=len(alerts.items))
+        badges = {"approvals": len(approvals.items), "alerts": len(alerts.items)}
+        return shell.page(request, "nav.html", at=at, badges=badges)
 
     return api
 
@@ -55,7 +56,7 @@ async def _facts(shell: Shell, request: Request, me: Caller) -> dict[str, Any]:
             ask(request, "catalog", "/v1/models", limit=200),
             ask(request, "deployer", "/v1/endpoints", limit=200),
             ask(request, "governor", "/v1/approvals", state="pending", limit=100),
-            ask(request, "governor", "/v1/alerts", state="open", limit=50),
+            ask(request, "governor", "/v1/alerts", state=["open", "acknowledged"], limit=200),
             ask(request, "retrainer", "/v1/retrainings", limit=100),
             _topics(shell.console, me, request),
         ),
@@ -67,6 +68,7 @@ async def _facts(shell: Shell, request: Request, me: Caller) -> dict[str, Any]:
         "models": models, "endpoints": endpoints, "approvals": approvals, "alerts": alerts, "services": services,
         "retrainings": retrainings, "topics": topics, "topic": by_name, "letters": letters, "lag": _lag(topics),
         "unseen": _unseen(approvals=approvals, alerts=alerts, dead_letters=letters),
+        "fresh": [a for a in alerts.items if a.get("state") == "open"],
         "serving": [e for e in endpoints.items if e.get("state") == "serving"],
         "away": [s for s in services if not s.ready],
     }  # fmt: skip

@@ -64,7 +64,7 @@ def router(alerts: Alerts) -> APIRouter:
     @routes.get("")
     async def page(
         caller: Who,
-        state: AlertState | None = None,
+        state: Annotated[tuple[AlertState, ...], Query()] = (),
         subject: Text | None = None,
         limit: Annotated[int, Query(ge=1, le=500)] = 50,
         cursor: Text | None = None,

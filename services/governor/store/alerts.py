@@ -1,5 +1,6 @@
 """Alerts: what was raised by whom, who owns it, and how it ended."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -123,22 +124,22 @@ async def acknowledge(session: AsyncSession, id: UUID, owner: str, comment: str 
 async def page(
     session: AsyncSession,
     *,
-    state: str | None,
+    states: Sequence[str],
     subject: str | None,
     limit: int,
     before: tuple[datetime, UUID] | None,
 ) -> list[Alert]:
-    """Newest first."""
+    """Newest first; without states, of any."""
     select = f"""
         SELECT {_COLUMNS} FROM alert
-        WHERE (CAST(:state AS text) IS NULL OR state = :state)
+        WHERE (cardinality(CAST(:states AS text[])) = 0 OR state = ANY(CAST(:states AS text[])))
           AND (CAST(:subject AS text) IS NULL OR subject = :subject)
           AND (CAST(:at AS timestamptz) IS NULL OR (last_at, id) < (:at, CAST(:id AS uuid)))
         ORDER BY last_at DESC, id DESC LIMIT :limit
     """
     at, id = before or (None, None)
     found = await session.execute(
-        text(select), {"state": state, "subject": subject, "at": at, "id": id, "limit": limit}
+        text(select), {"states": list(states), "subject": subject, "at": at, "id": id, "limit": limit}
     )
     return [Alert(**r) for r in found.mappings()]
 

@@ -1,5 +1,6 @@
 """Alerts of all services: their state and their owner."""
 
+from collections.abc import Sequence
 from uuid import UUID
 
 from contracts import AlertRaised, AlertResolved
@@ -69,9 +70,9 @@ class Alerts:
         assert closed
         return closed
 
-    async def page(self, state: str | None, subject: str | None, limit: int, cursor: str | None) -> Page[Alert]:
+    async def page(self, states: Sequence[str], subject: str | None, limit: int, cursor: str | None) -> Page[Alert]:
         """Alerts, the last raised first. Raises Invalid for a cursor that was not made here."""
         before = moment_and_id(cursor)
         async with self._db.reading() as session:
-            found = await store.page(session, state=state, subject=subject, limit=limit + 1, before=before)
+            found = await store.page(session, states=states, subject=subject, limit=limit + 1, before=before)
         return page(found, limit, place(found[limit - 1].last_at, found[limit - 1].id) if found[limit:] else None)
