@@ -147,10 +147,13 @@ class Pulse:
 @asynccontextmanager
 async def within(seconds: float, what: str) -> AsyncGenerator[None]:
     """Bound what aiokafka would wait for without end. Raises TimeoutError, which says that Kafka is away."""
+    limit = asyncio.timeout(seconds)
     try:
-        async with asyncio.timeout(seconds):
+        async with limit:
             yield
     except TimeoutError:
+        if not limit.expired():
+            raise  # of a bound within: it says better what took long
         raise TimeoutError(f"{what} took longer than {seconds:.0f} s") from None
 
 

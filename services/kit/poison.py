@@ -32,12 +32,12 @@ async def read(
 ) -> Sequence[Any]:
     """The next records of a partition, at most `limit`; an unreadable one is stood in for and stepped over.
 
-    Raises TimeoutError where the client does not answer for `patience_s`: it may wait far beyond its own timeout.
+    Raises TimeoutError where the client does not answer within `patience_s` beyond that timeout, as it may.
     """
     async with kafka.within(patience_s, "finding a position"):
         at = await consumer.position(tp)
     try:
-        async with kafka.within(patience_s, "a fetch"):
+        async with kafka.within(timeout_ms / 1000 + patience_s, "a fetch"):
             return (await consumer.getmany(tp, timeout_ms=timeout_ms, max_records=limit)).get(tp, ())
     except UnicodeDecodeError:
         consumer.seek(tp, at)

@@ -6,8 +6,8 @@ fences its producer. A transaction therefore starts where the last committed one
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
@@ -91,6 +91,8 @@ class Lane:
         for task in pending:
             task.cancel()
             await asyncio.wait([task], timeout=grace_s)
+        if self._task.done() and not self._task.cancelled() and (error := self._task.exception()):
+            log.info("a lane had ended", topic=self._tp.topic, partition=self._tp.partition, error=repr(error)[:300])
 
     async def _run(self) -> None:
         backoff = Backoff(0.2)
@@ -114,10 +116,12 @@ class Lane:
         self._consumer.pause(self._tp)
         await asyncio.wait_for(producer.start(), 60)
         await self._stream.work.opened(self._tp.partition)
-        async with _asking(self._stream.patience_s, "finding the committed place"):
-            committed = await self._consumer.committed(self._tp)
+        with _asking():
+            async with within(self._stream.patience_s, "finding the committed place"):
+                committed = await self._consumer.committed(self._tp)
             if committed is None:
-                await self._consumer.seek_to_beginning(self._tp)
+                async with within(self._stream.patience_s, "finding the beginning"):
+                    await self._consumer.seek_to_beginning(self._tp)
             else:
                 self._consumer.seek(self._tp, committed)
         self._consumer.resume(self._tp)
@@ -134,12 +138,13 @@ class Lane:
 
     async def _read(self) -> Sequence[Incoming]:
         patience_s = self._stream.patience_s
-        async with _asking(2 * patience_s + LONG_S, "a read"):  # its steps have bounds of their own
+        with _asking():
             found = await poison.read(self._consumer, self._tp, self._limit, timeout_ms=_IDLE_MS, patience_s=patience_s)
         await self._stream.tell_progress(fetched=bool(found))
         if end := self._consumer.highwater(self._tp):
-            async with _asking(patience_s, "finding a position"):
-                position = await self._consumer.position(self._tp)
+            with _asking():
+                async with within(patience_s, "finding a position"):
+                    position = await self._consumer.position(self._tp)
             STREAM_LAG.labels(self._tp.topic, str(self._tp.partition)).set(max(0, end - position))
         return found
 
@@ -301,21 +306,36 @@ class TransactionalStream:
             await asyncio.sleep(0.5)
 
     async def _watch(self, consumer: AIOKafkaConsumer) -> None:
-        """Lanes run by themselves; here only their end, or the consumer's, is seen."""
+        """Lanes and the group run by themselves; here only their end is seen, which is never meant.
+
+        Raises what ended them, or ConsumerBroken.
+        """
+        group = asyncio.create_task(self._follow(consumer), name=f"group {self.group}")
+        try:
+            while True:
+                await asyncio.wait([group, *self._tasks()], timeout=1, return_when=asyncio.FIRST_EXCEPTION)
+                for task in (group, *self._tasks()):  # those of now: lanes that were released have ended as they should
+                    if task.done():
+                        raise (None if task.cancelled() else task.exception()) or ConsumerBroken(
+                            f"{task.get_name()} ended"
+                        )
+        finally:
+            group.cancel()
+
+    def _tasks(self) -> "list[asyncio.Task[None]]":
+        return [lane.task for lane in self._lanes.values()]
+
+    async def _follow(self, consumer: AIOKafkaConsumer) -> None:
+        """Surfaces the group's errors. A join waits for the other members, and for those that died: it takes long."""
         nowhere = TopicPartition(self.topic, -1)
         while True:
-            # Surfaces the group's errors. Without a partition it would take the records of a lane that opens meanwhile.
-            async with _asking(self.patience_s, "the state of the group"):
-                await consumer.getmany(nowhere, timeout_ms=0)
-            tasks = [lane.task for lane in self._lanes.values()]
-            if not tasks:
+            # Without a partition it would take the records of a lane that opens meanwhile.
+            with _asking():
+                async with within(LONG_S, "joining the group"):
+                    await consumer.getmany(nowhere, timeout_ms=0)
+            if not self._lanes:
                 await self.tell_progress(fetched=False)
-                await asyncio.sleep(0.2)
-                continue
-            done, _ = await asyncio.wait(tasks, timeout=1, return_when=asyncio.FIRST_EXCEPTION)
-            for task in done:
-                if not task.cancelled() and (error := task.exception()):
-                    raise error
+            await asyncio.sleep(1.0 if self._lanes else 0.2)
 
     def take(self, consumer: AIOKafkaConsumer, assigned: set[TopicPartition]) -> None:
         """Start a lane for each partition. It opens outside of the join, which must not wait for transactions."""
@@ -341,12 +361,11 @@ class _Listener(ConsumerRebalanceListener):
         self._stream.take(self._consumer, assigned)
 
 
-@asynccontextmanager
-async def _asking(seconds: float, what: str) -> AsyncGenerator[None]:
+@contextmanager
+def _asking() -> Generator[None]:
     """Something is asked of the consumer. Raises ConsumerBroken where it fails or hangs: another takes its place."""
     try:
-        async with within(seconds, what):
-            yield
+        yield
     except (KafkaError, TimeoutError) as error:
         raise ConsumerBroken(repr(error)) from error
 

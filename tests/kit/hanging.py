@@ -9,7 +9,7 @@ from aiokafka import AIOKafkaConsumer
 
 
 class Hanging:
-    """The first consumer made under this hangs, at one of its calls, from the moment `begin` is set."""
+    """Once `begin` is set, the first consumer that makes one of these calls hangs in it, and no other."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.begin, self.hangs = asyncio.Event(), asyncio.Event()
@@ -20,7 +20,8 @@ class Hanging:
         whole: Callable[..., Any] = getattr(AIOKafkaConsumer, call)
 
         async def hang(consumer: AIOKafkaConsumer, *args: Any, **options: Any) -> Any:
-            self._first = self._first or consumer
+            if self.begin.is_set():
+                self._first = self._first or consumer
             if self.has(consumer):
                 self.hangs.set()
                 consumer._closed = call == "stop"  # as the real one does

@@ -7,13 +7,14 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from contracts import OutcomeReported, Service
+from services.kit import transactional
 from services.kit.cloudevents import headers
 from services.kit.context import Context, system
 from services.kit.health import Progress
-from services.kit.kafka import Connection, _hang_up
+from services.kit.kafka import Connection, Pulse, _hang_up
 from services.kit.producer import Producer
 from services.kit.settings import Settings
 from services.kit.testing import eventually, running
@@ -70,6 +71,28 @@ async def test_a_consumer_that_hangs_is_replaced(
         await asyncio.wait_for(hanging.hangs.wait(), 20)
         await work.say(outsider, "after")
         await eventually(lambda: work.done == ["before", "after"], within=60)
+
+
+async def test_a_join_that_waits_for_a_dead_member_is_waited_for(
+    kafka: Path, outsider: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes as long as the dead one's session: a consumer given up meanwhile would be the next dead member."""
+    work, topic, connection, joined = Remembering(), "outcome.reported", Connection.read(kafka), list[Any]()
+    group = f"scorer.{work.mine}"
+    dying = AIOKafkaConsumer(topic, **connection.aiokafka(), group_id=group, session_timeout_ms=8_000)
+    await dying.start()
+    await _die(dying)
+
+    def pulse_of(consumer: AIOKafkaConsumer) -> Pulse:
+        joined.append(consumer)
+        return Pulse(consumer)
+
+    monkeypatch.setattr(transactional, "Pulse", pulse_of)
+    stream = TransactionalStream(connection, topic, group, work, [], Progress(), patience_s=2.0)
+    async with running(stream.run()):
+        await work.say(outsider, "one")
+        await eventually(lambda: work.done == ["one"], within=40)
+    assert len(joined) == 1
 
 
 async def test_an_abandoned_transaction_hides_others_records_for_seconds_alone(kafka: Path) -> None:
