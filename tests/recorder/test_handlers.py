@@ -342,8 +342,13 @@ async def test_over_the_topic_outcomes_are_those_of_the_units_that_may_write_it(
 
         told = [each.record.header("__connect.errors.exception.message") for each in await eventually(letters, 30)]
         assert any("ce_unit" in reason for reason in told) and any("no such inference" in reason for reason in told)
-        own, foreign = await found(client, ids[0]), await found(client, ids[1], "other-unit")
-        assert own and [outcome["label"] for outcome in own["outcomes"]] == [1.0]
+
+        async def outcomes() -> list[Any]:
+            own = await found(client, ids[0])
+            return [outcome["label"] for outcome in own["outcomes"]] if own else []
+
+        assert await eventually(outcomes, 10) == [1.0]
+        foreign = await found(client, ids[1], "other-unit")
         assert foreign and not foreign["outcomes"]
 
 
