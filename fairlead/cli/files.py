@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+from typer import BadParameter
 
 from fairlead.errors import Invalid
 
@@ -86,7 +87,7 @@ def _text(path: Path | None) -> bytes:
     try:
         return sys.stdin.buffer.read() if path is None else path.read_bytes()
     except OSError as error:
-        raise Invalid(f"cannot read {path or 'standard input'}: {error.strerror}", field="rows") from error
+        raise BadParameter(f"cannot read {path or 'standard input'}: {error.strerror}") from error
 
 
 def _json(text: bytes, where: str) -> Any:

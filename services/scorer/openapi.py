@@ -124,6 +124,8 @@ def _batches() -> dict[str, Any]:
 def document(version: str) -> dict[str, Any]:
     """Open Inference Protocol V2, MLflow's protocol and batches."""
     infer = _operation("Score rows", _ENDPOINT, takes="InferRequest", gives="InferResponse")
+    invoke = _operation("Score rows as MLflow clients do", _ENDPOINT, takes="Any")
+    invoke["requestBody"]["content"]["text/csv"] = _FILE
     model, one = "/v2/models/{endpoint}", "/v2/models/{endpoint}/versions/{version}"
     return {
         "openapi": "3.1.0",
@@ -140,7 +142,7 @@ def document(version: str) -> dict[str, Any]:
             f"{one}/ready": {"get": _operation("Whether a version serves", _ENDPOINT, _VERSION)},
             f"{one}/infer": {"post": infer | {"parameters": [_ENDPOINT, _VERSION]}},
             "/v2/repository/index": {"post": _operation("What the caller can use")},
-            "/invocations/{endpoint}": {"post": _operation("Score rows as MLflow clients do", _ENDPOINT, takes="Any")},
+            "/invocations/{endpoint}": {"post": invoke},
             **_batches(),
         },
         "components": {

@@ -49,7 +49,7 @@ class Edge:
 def _scorer(settings: ScorerSettings) -> Parts:
     db, objects = Database(settings.service_database, "scorer"), Objects(settings)
     batches = Batches(db, objects, Inputs(objects, folder_of(settings)), Serving(settings).allowed)
-    routers = [batches_router(batches, objects, Turns("files", 8, 2))]
+    routers = [batches_router(batches, Turns("files", 8, 2))]
     return Parts(service="scorer", settings=settings, db=db, routers=routers)
 
 

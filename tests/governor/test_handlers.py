@@ -489,8 +489,8 @@ async def test_an_alert_opens_counts_closes_and_opens_again(house: House) -> Non
     (alert,) = await house.rows("SELECT state, times, resolution FROM alert")
     assert alert == {"state": "resolved", "times": 2, "resolution": "fast again"}
     await house.hear(event)
-    (alert,) = await house.rows("SELECT state, times, owner FROM alert")
-    assert alert == {"state": "open", "times": 3, "owner": None}
+    (alert,) = await house.rows("SELECT state, times, owner, resolution, resolved_at FROM alert")
+    assert alert == {"state": "open", "times": 3, "owner": None, "resolution": None, "resolved_at": None}
 
 
 async def test_a_resolution_before_its_alert_waits(house: House) -> None:

@@ -155,6 +155,18 @@ async def test_a_worker_that_drains_leaves_it_to_uvicorn_to_say_so() -> None:
     protocol.connection_lost(None)
 
 
+async def test_a_caller_that_does_not_read_is_left_to_uvicorn_which_waits_for_it() -> None:
+    app = App(_DONE)
+    protocol, wire = connected(app)
+    protocol.pause_writing()
+    protocol.data_received(_WHOLE)
+    await eventually(lambda: app.scopes)
+    assert (app.at_once_of, wire.sent) == ([], b"")
+    protocol.resume_writing()
+    await eventually(lambda: wire.sent.endswith(b"abc"))
+    protocol.connection_lost(None)
+
+
 async def test_what_must_wait_is_handed_on_as_far_as_it_was_read() -> None:
     ask = Ask(b"abc")
     app = App(ask)

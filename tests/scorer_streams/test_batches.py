@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from httpx import ASGITransport
 
-from contracts import InferenceLogged, Service
+from contracts import AlertRaised, InferenceLogged, Service
 from services.kit.db import Database
 from services.kit.health import Progress
 from services.kit.objects import Objects
@@ -50,7 +50,7 @@ async def client(
     objects = Objects(settings)
     batches = Batches(db, objects, Inputs(objects, folder_of(settings)), serving.allowed, chunk_rows=500)
     app = application(
-        Parts(service="scorer", settings=settings, db=db, routers=[router(batches, objects, Turns("files", 8, 2))])
+        Parts(service="scorer", settings=settings, db=db, routers=[router(batches, Turns("files", 8, 2))])
     )
     authorization = {"Authorization": f"Bearer {stage.house.token()}"}
     async with httpx.AsyncClient(
@@ -74,7 +74,7 @@ def serving_in_process(
     settings: ScorerSettings, db: Database, batches: Batches, headers: Mapping[str, str]
 ) -> httpx.AsyncClient:
     """A client of an API of this test's own."""
-    routers = [router(batches, Objects(settings), Turns("files", 8, 2))]
+    routers = [router(batches, Turns("files", 8, 2))]
     app = application(Parts(service="scorer", settings=settings, db=db, routers=routers))
     return httpx.AsyncClient(transport=ASGITransport(app), base_url="http://s", headers=headers)
 
@@ -125,6 +125,26 @@ async def test_every_row_of_a_file_is_decided_logged_and_returned(stage: Stage, 
     assert first.request["inputs"][0]["shape"] == [500, 3]
     assert first.response["outputs"][0]["data"] == rows["prediction"].to_pylist()[:500]
     assert rows["row"].to_pylist()[500:502] == [0, 1]
+
+
+async def test_a_result_that_was_altered_is_not_handed_out_and_an_alert_says_so(
+    stage: Stage, client: httpx.AsyncClient
+) -> None:
+    stage.start("batches")
+    id = (await submit(client, parquet(table(10)))).json()["id"]
+    job = await done(client, id)
+    (stored,) = (stage.house.home / "objects").rglob(job["result_digest"].removeprefix("sha256:"))
+    stored.chmod(0o600)
+    stored.write_bytes(stored.read_bytes()[:-1] + b"x")
+    answer = await client.get(f"{URL}/{id}/result")
+    assert (answer.status_code, answer.json()["title"]) == (500, "Altered")
+
+    async def told() -> list[AlertRaised]:
+        found = await read(stage.operator, "alert.raised", lambda _: True)
+        return [alert for alert in map(AlertRaised.from_json, found.values()) if id in alert.subject]
+
+    (alert,) = await eventually(told, within=20, every=0.2)
+    assert (alert.kind, alert.severity) == ("result-altered", "critical")
 
 
 async def test_a_row_that_cannot_be_decided_says_why_and_harms_no_other(

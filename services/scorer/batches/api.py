@@ -22,7 +22,6 @@ from services.kit.auth import allow
 from services.kit.errors import Invalid, TooLarge
 from services.kit.http import Page, Who, page
 from services.kit.inputs import as_cursor, from_cursor, uuid
-from services.kit.objects import Objects
 from services.kit.service import router as new_router
 from services.kit.strict import strict_json
 from services.kit.turns import Turns
@@ -65,7 +64,7 @@ class BatchView(BaseModel):
         return cls(**{n: getattr(job, n) for n in cls.model_fields if n != "result"}, result=path)
 
 
-def router(batches: Batches, objects: Objects, turns: Turns) -> APIRouter:
+def router(batches: Batches, turns: Turns) -> APIRouter:
     """The routes; `large_bodies` of the service must let `PATH` take `LARGEST_BYTES`."""
     routes = new_router(tags=["batches"])
 
@@ -98,9 +97,9 @@ def router(batches: Batches, objects: Objects, turns: Turns) -> APIRouter:
     async def result(id: UUID, caller: Who) -> StreamingResponse:
         """The result as Parquet."""
         allow(caller, "inference.score")
-        digest = await batches.result(id)
+        digest, content = await batches.result(id)
         headers = {"Content-Disposition": f'attachment; filename="{id}.parquet"', "Fairlead-Digest": digest}
-        return StreamingResponse(await objects.stream(digest), media_type=_PARQUET, headers=headers)
+        return StreamingResponse(content, media_type=_PARQUET, headers=headers)
 
     return routes
 

@@ -26,7 +26,7 @@ async def serve(settings: ScorerSettings, db: Database, inputs: Inputs, serving:
     turns = Turns("files", settings.batch_uploads, settings.batch_uploads_each)
     batches = Batches(db, objects, inputs, serving.allowed)
     parts = Parts(
-        service="scorer", settings=settings, db=db, routers=[router(batches, objects, turns)], progress=progress,
+        service="scorer", settings=settings, db=db, routers=[router(batches, turns)], progress=progress,
         large_bodies={PATH: LARGEST_BYTES},
     )  # fmt: skip
     config = uvicorn.Config(

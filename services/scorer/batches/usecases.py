@@ -1,14 +1,16 @@
 """What callers can do with batches: hand a file in, look how far it is, take the result."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from tempfile import gettempdir
 from uuid import UUID
 
 from contracts import ModelSchema
+from services.kit.alerts import raise_alert
 from services.kit.context import Caller, current
 from services.kit.db import Database
-from services.kit.errors import Conflict
+from services.kit.errors import Altered, Conflict
 from services.kit.ids import now, uuid7
 from services.kit.objects import Objects
 
@@ -60,12 +62,28 @@ class Batches:
         async with self._db.reading() as session:
             return await store.latest(session, endpoint, limit, before)
 
-    async def result(self, id: UUID) -> str:
-        """The digest of the result file. Raises Conflict while there is none."""
+    async def result(self, id: UUID) -> tuple[str, AsyncIterator[bytes]]:
+        """The digest of the result file and its bytes, all of them checked. Raises Conflict while there is none, and
+        Altered, of which an alert tells too."""
         job = await self.show(id)
         if job.result_digest is None:
             raise Conflict(f"batch {id} is {job.state}: {job.reason or f'{job.rows_done} of {job.rows_total} rows'}")
-        return job.result_digest
+        try:
+            return job.result_digest, await self._objects.stream_checked(job.result_digest, Path(gettempdir()))
+        except Altered as reason:
+            await self._tell_altered(job, reason.message)
+            raise
+
+    async def _tell_altered(self, job: Job, reason: str) -> None:
+        async with self._db.transaction(unit=job.unit) as tx:
+            tx.record("batch.altered", f"{job.endpoint}/{job.id}", digest=job.result_digest)
+            raise_alert(
+                tx, "result-altered", f"{job.endpoint}/{job.id}", "critical",
+                f"the stored result of a batch of {job.endpoint} was altered", reason,
+                "It is not handed out. Find out who wrote to the object store, and put the object back from a backup,"
+                " or hand the file in again: the inferences themselves are in the log.",
+                unit=job.unit,
+            )  # fmt: skip
 
 
 def _examine(upload: Path, file_name: str, media_type: str, schema: ModelSchema) -> tuple[Path, int]:
