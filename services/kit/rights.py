@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
 
-from contracts import EVENTS, HEARS, SAYS, SERVICES, OutcomeReported, Service, Topic
+from contracts import EVENTS, HEARS, SAYS, SERVICES, InferenceImported, OutcomeReported, Service, Topic
 
 DEAD_LETTERS_KEPT = timedelta(days=30)
 OUTSIDERS = ("operator", "application", "other-unit")
@@ -83,10 +83,12 @@ def outsider_rights(principal: str) -> Iterator[Right]:
 def withdrawn_rights() -> Iterator[Right]:
     """What another business unit's applications may not do, nor keep from an earlier release.
 
-    One topic of outcomes serves all, and Kafka tells its reader no principal: whoever may write it could change what
-    another unit knows as the truth. They report over HTTP, where the token says who they are.
+    One topic of outcomes serves all, and one of imported inferences, and Kafka tells a reader no principal: whoever may
+    write them could change what another unit knows as the truth, or as its own decisions. They report outcomes over
+    HTTP, where the token says who they are.
     """
     yield _topic("other-unit", "write", OutcomeReported.topic)
+    yield _topic("other-unit", "write", InferenceImported.topic)
 
 
 def operator_rights() -> Iterator[Right]:

@@ -1,6 +1,7 @@
 """The scorer's HTTP: as thin as ASGI allows, because every microsecond here is paid for every inference."""
 
 import ipaddress
+import re
 import time
 from typing import Any
 
@@ -22,10 +23,12 @@ from .proxy import Proxy
 from .settings import ScorerSettings
 from .spool import Spool, SpoolFull
 from .v2 import BadInput
+from .v2.document import parse_object
 from .wire import (
     JSON,
     Gone,
     Head,
+    NotAllowed,
     Receive,
     Reply,
     Scope,
@@ -47,6 +50,11 @@ _PLATFORMS: dict[Format, str] = {
     "onnx": "onnx_onnxv1", "sklearn": "sklearn_skops", "xgboost": "xgboost_model", "lightgbm": "lightgbm_model",
     "rules": "fairlead_rules",
 }  # fmt: skip
+_METHODS = (
+    (re.compile(r"/v2/models/[^/]+(/versions/[^/]+)?/infer|/invocations/[^/]+|/v2/repository/index"), "POST"),
+    (re.compile(r"/livez|/readyz|/v2/health/(live|ready)"), "GET, HEAD"),
+    (re.compile(r"/v2|/v2/models/[^/]+(/versions/[^/]+)?(/ready)?|/metrics|/(openapi|asyncapi)\.json"), "GET"),
+)
 ASKED = "fairlead.ask"
 """Where a scope's extensions bear a request that was read before."""
 
@@ -184,6 +192,7 @@ class ScorerApp:
         self, scope: Scope, path: str, headers: dict[bytes, bytes], receive: Receive, send: Send
     ) -> None:  # fmt: skip
         method, parts = scope["method"], [part for part in path.split("/") if part]
+        _refuse_other_methods(method, "/" + "/".join(parts))
         match (method, parts):
             case ("GET" | "HEAD", ["livez"] | ["v2", "health", "live"]):
                 await reply(send, 200, b'{"live":true,"status":"live"}')
@@ -202,16 +211,20 @@ class ScorerApp:
             case (_, ["v1", "batches", *_]):
                 await self._batches(scope, receive, send)
             case (_, ["v2", *rest]):
-                await self._v2(method, rest, headers, send)
+                await self._v2(method, rest, headers, receive, send)
             case _:
                 raise NotFound("there is nothing at this path")
 
-    async def _v2(self, method: str, parts: list[str], headers: dict[bytes, bytes], send: Send) -> None:
+    async def _v2(
+        self, method: str, parts: list[str], headers: dict[bytes, bytes], receive: Receive, send: Send
+    ) -> None:  # fmt: skip
         caller = self._caller(headers)
         match (method, parts):
             case ("GET", []):
                 await reply(send, 200, orjson.dumps({"name": _NAME, "version": version(), "extensions": _EXTENSIONS}))
             case ("POST", ["repository", "index"]):
+                if asked := await self._body(headers, receive):
+                    parse_object(asked)  # Triton's clients may ask for ready ones alone, which all are here
                 await reply(send, 200, orjson.dumps(self._index(caller)))
             case ("GET", ["models", name, *rest]):
                 endpoint = self._plane.find(name, caller)
@@ -295,6 +308,13 @@ def _replied(answer: Answer, headers: dict[bytes, bytes]) -> Reply:
 def _tell_story(ask: Ask, headers: dict[bytes, bytes]) -> None:
     ask.traceparent = _story(headers, b"traceparent", 55)
     ask.correlation_id = _story(headers, b"fairlead-correlation-id", 64)
+
+
+def _refuse_other_methods(method: str, path: str) -> None:
+    """Raises NotAllowed where there is something at a path, for other methods."""
+    for pattern, methods in _METHODS:
+        if pattern.fullmatch(path) and method not in methods.split(", "):
+            raise NotAllowed(methods)
 
 
 def _target(target: str) -> tuple[str, int | None]:

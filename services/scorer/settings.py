@@ -45,6 +45,8 @@ class ScorerSettings(Settings):
     """Files of batches taken at a time, from the first byte until they are checked and kept; beyond, 429."""
     batch_uploads_each: int = Field(default=2, ge=1)
     """Of them one caller's."""
+    import_units: frozenset[str] = frozenset({"retail"})
+    """Business units whose applications Kafka lets write `inference.imported`: its records are for their endpoints."""
 
     @property
     def run_folder(self) -> Path:

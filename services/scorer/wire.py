@@ -41,6 +41,17 @@ class Unsupported(Refusal):
     title = "Unsupported media type"
 
 
+class NotAllowed(Refusal):
+    """There is something at this path, for other methods."""
+
+    status = 405
+    title = "Method not allowed"
+
+    def __init__(self, methods: str) -> None:
+        super().__init__(f"this path takes {methods}")
+        self.methods = methods
+
+
 async def read_body(receive: Receive, limit: int) -> bytes:
     """The whole body. Raises TooLarge, Gone, or BadInput when it does not arrive."""
     message = await receive()
@@ -179,6 +190,8 @@ def refusing(refusal: Refusal, *, plain: bool) -> Reply:
         headers.append((b"retry-after", b"1"))
     if isinstance(refusal, Unauthorized):
         headers.append((b"www-authenticate", b"Bearer"))
+    if isinstance(refusal, NotAllowed):
+        headers.append((b"allow", refusal.methods.encode()))
     message = refusal.message[:LIMIT]
     problem = {"type": "about:blank", "title": refusal.title, "status": refusal.status, "detail": message}
     return Reply(refusal.status, orjson.dumps({"error": message} if plain else problem), headers)

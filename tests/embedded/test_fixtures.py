@@ -36,7 +36,8 @@ def test_a_speaker_writes_its_topics(kafka: Path, home: Path, principal: str, to
     ("principal", "topic"),
     [("secrets/kafka/scorer", "approval.granted"), ("secrets/kafka/catalog", "deployment.changed"),
      ("kafka/application", "inference.logged"), ("kafka/operator", "drift.detected"),
-     ("kafka/other-unit", "dlq.outcome.reported"), ("kafka/other-unit", "outcome.reported")],
+     ("kafka/other-unit", "dlq.outcome.reported"), ("kafka/other-unit", "outcome.reported"),
+     ("kafka/other-unit", "inference.imported")],
 )  # fmt: skip
 def test_nobody_else_does(kafka: Path, home: Path, principal: str, topic: str) -> None:
     error = _write(home / f"{principal}.properties", topic)

@@ -158,6 +158,29 @@ def test_wrong_paths_are_refused_in_the_protocol_s_shape(worker: Worker, token: 
 
 
 @pytest.mark.parametrize(
+    ("method", "path", "allow"),
+    [
+        ("PUT", "/v2/models/credit/infer", "POST"), ("GET", "/v2/models/credit/versions/1/infer", "POST"),
+        ("DELETE", "/invocations/credit", "POST"), ("GET", "/v2/repository/index", "POST"),
+        ("POST", "/v2/models/credit", "GET"), ("DELETE", "/v2/models/credit/versions/1/ready", "GET"),
+        ("POST", "/v2", "GET"), ("PATCH", "/v2/health/live", "GET, HEAD"), ("POST", "/livez", "GET, HEAD"),
+        ("POST", "/openapi.json", "GET"),
+    ],
+)  # fmt: skip
+def test_another_method_is_refused_with_those_that_are_taken(
+    worker: Worker, token: str, method: str, path: str, allow: str
+) -> None:
+    answer = httpx.request(method, worker.url + path, headers=bearer(token))
+    assert (answer.status_code, answer.headers["allow"]) == (405, allow)
+    assert allow in answer.json()["error" if path.startswith(("/v2", "/inv")) else "detail"]
+
+
+@pytest.mark.parametrize(("body", "status"), [(b"", 200), (b"{}", 200), (b'{"ready": true}', 200), (b"[", 400)])
+def test_the_index_takes_an_object_or_nothing(worker: Worker, token: str, body: bytes, status: int) -> None:
+    assert worker.post("/v2/repository/index", body, token).status_code == status
+
+
+@pytest.mark.parametrize(
     ("headers", "status"),
     [
         ({}, 401), ({"Authorization": "Basic x"}, 401), ({"Authorization": "Bearer x"}, 401),

@@ -5,6 +5,7 @@ import io
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -23,6 +24,7 @@ from services.kit.objects import Objects
 from services.kit.service import Parts, application
 from services.kit.testing import eventually
 from services.kit.turns import Turns
+from services.scorer.batches import jobs
 from services.scorer.batches.api import LARGEST_JSON, router
 from services.scorer.batches.domain import Job
 from services.scorer.batches.inputs import Inputs, folder_of
@@ -349,6 +351,22 @@ async def test_a_file_that_cannot_be_read_to_its_end_fails_alone_and_says_where(
     assert job["state"] == "failed" and "'income'" in job["reason"] and "row 1000" in job["reason"], job["reason"]
     assert job["result"] is None
     assert (await client.get(f"{URL}/{bad}/result")).status_code == 409
+
+
+async def test_a_job_says_why_its_endpoint_was_not_to_be_had(
+    stage: Stage, client: httpx.AsyncClient, service_db: Callable[[Service], Database], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, db = stage.house.settings, service_db("scorer")
+    objects, serving = Objects(settings), Serving(settings)
+    runner = Runner(settings, db, objects, Inputs(objects, folder_of(settings)), serving, Progress())
+    id = (await submit(client, parquet(table(2)))).json()["id"]
+    stage.serve("loans", b"no model", revision=2)
+    monkeypatch.setattr(jobs, "_PATIENCE", timedelta(0))
+    running = asyncio.create_task(runner.run())
+    job = await done(client, id)
+    running.cancel()
+    assert job["state"] == "failed"
+    assert "endpoint loans cannot be loaded here: ONNX Runtime refuses the model" in job["reason"]
 
 
 async def test_an_error_that_nobody_foresaw_ends_its_own_job_alone(

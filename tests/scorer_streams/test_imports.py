@@ -139,7 +139,7 @@ async def test_an_endpoint_cannot_silence_another_s_inferences_by_their_ids(
     mine, theirs = f"legacy-{uuid4().hex[:8]}", f"legacy-{uuid4().hex[:8]}"
     stage.serve(mine, classifier())
     stage.serve(theirs, classifier(), unit="wealth")
-    stage.start("batches")
+    stage.start("batches", FAIRLEAD_IMPORT_UNITS='["retail", "wealth"]')
     id = f"{mine}-0001"
     for endpoint in (theirs, mine):
         await producer.send_and_wait(TOPIC, imported(id, endpoint), key=id.encode(), headers=headers(id))
@@ -161,13 +161,15 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> DeploymentChanged:
     return House(tmp_path_factory.mktemp("imports") / "home").serving("legacy", classifier())
 
 
-def taken(endpoint: DeploymentChanged, value: bytes, **said: str) -> InferenceLogged:
+def taken(
+    endpoint: DeploymentChanged, value: bytes, units: tuple[str, ...] = ("retail",), /, **said: str
+) -> InferenceLogged:  # fmt: skip
     """The log that a record becomes. Raises Invalid."""
     plain = {"ce_specversion": "1.0", "ce_type": "inference.imported", "ce_id": "1", "ce_source": "/m"}
     given = {name: content.encode() for name, content in (plain | said).items()}
     check_headers(given)
     event = parse(value, datetime.now(UTC))
-    variant = variant_of(event, endpoint if event.endpoint == "legacy" else None, given)
+    variant = variant_of(event, endpoint if event.endpoint == "legacy" else None, given, units)
     codec = Codec(variant.model_schema, "legacy", "1", "champion", lambda column, value: "tok")
     return InferenceLogged.from_json(log_record(event, endpoint, variant, codec).value("w", 1))
 
@@ -181,6 +183,11 @@ def test_a_whole_record_is_taken_and_says_nothing_that_was_not_checked(served: D
     assert (log.unit, log.variant, log.model, log.rows) == (HOUSE_UNIT, "champion", "credit", 1)
     assert log.request == {"inputs": [TENSOR]}
     assert log.response == {"model_name": "legacy", "model_version": "1", "outputs": [LABEL]}
+
+
+def test_an_endpoint_of_a_unit_that_may_not_write_the_topic_takes_no_imports(served: DeploymentChanged) -> None:
+    with pytest.raises(Invalid, match="whose inferences are not imported"):
+        taken(served, imported("legacy-01", "legacy"), ("wealth",))
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ async def main(settings: ScorerSettings, stop: asyncio.Event) -> None:
     objects, progress, serving = Objects(settings), Progress(), Serving(settings)
     inputs = Inputs(objects, folder_of(settings))
     runner = Runner(settings, db, objects, inputs, serving, progress)
-    work = ImportWork(db, objects, Tokeniser.of(settings.keys), serving.wanted)
+    work = ImportWork(db, objects, Tokeniser.of(settings.keys), serving.wanted, settings.import_units)
     imports = TransactionalStream(
         Connection.read(settings.kafka_properties), work.imported, "scorer.imports", work, work.outputs, progress
     )  # fmt: skip

@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from datetime import datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
@@ -44,7 +45,8 @@ _PARQUET = "application/vnd.apache.parquet"
 _LOOK_S = 1.0
 _IDLE_S = 2.0
 """How soon a job is seen that another host took in; one of this process is seen at once."""
-_PATIENCE_S = 600
+_PATIENCE = timedelta(minutes=10)
+"""How long a job waits for an endpoint, from the moment that it first could not have it."""
 _MODEL_PATIENCE_S = 30.0
 """How long a job waits for its model, before others get their turn."""
 _STRIKES = 3
@@ -71,6 +73,7 @@ class Runner:
         self._progress = progress
         self._headers = HeaderMaker()
         self._strikes: dict[UUID, int] = {}
+        self._missed: dict[UUID, datetime] = {}
         self._line: list[UUID] = []
         self._waiting_for = ""
         self._wake = asyncio.Event()
@@ -139,6 +142,7 @@ class Runner:
             return False
         if await self._serving.endpoint(job.endpoint) is None:
             return await self._without_endpoint(job)
+        self._missed.pop(id, None)
         with use(Context(system("scorer", job.unit), job.correlation_id, job.traceparent)):
             try:
                 await self._change(job, state="running", reason=None)
@@ -152,8 +156,9 @@ class Runner:
 
     async def _without_endpoint(self, job: Job) -> bool:
         """Its endpoint is not (or no longer) served here: wait for it, but not for ever."""
-        if (now() - job.created_at).total_seconds() > _PATIENCE_S:
-            await self._fail(job, f"endpoint {job.endpoint} is not served here")
+        if now() - self._missed.setdefault(job.id, now()) > _PATIENCE:
+            del self._missed[job.id]
+            await self._fail(job, self._serving.why_not(job.endpoint))
         return False
 
     async def _score_rest(self, job: Job, first: int, producer: Producer) -> None:

@@ -28,6 +28,8 @@ class Serving:
         self._read: dict[str, DeploymentChanged | None] = {}
         self._plane = DataPlane(settings)
         self._loading = asyncio.Lock()
+        self._refused: dict[str, str] = {}
+        """Why endpoints could not be loaded at the last try."""
 
     def wanted(self, name: str) -> DeploymentChanged | None:
         """The desired state of an endpoint, unverified; None where there is none."""
@@ -55,7 +57,9 @@ class Serving:
         try:
             async with self._loading:
                 await self._plane.apply(wanted)
+            self._refused.pop(name, None)
         except (Refusal, CannotLoad) as error:
+            self._refused[name] = str(error)[:300]
             log.error("an endpoint cannot be loaded", endpoint=name, reason=str(error)[:300])
             if isinstance(error, Unavailable) and name not in self._plane.endpoints:
                 raise
@@ -63,6 +67,11 @@ class Serving:
         if name in self._plane.stopped:
             raise Unavailable(self._plane.why_stopped(name))
         return self._plane.endpoints.get(name)
+
+    def why_not(self, name: str) -> str:
+        """Why an endpoint is not to be had here, for a person."""
+        refused = self._refused.get(name) if self.wanted(name) else None
+        return f"endpoint {name} cannot be loaded here: {refused}" if refused else f"endpoint {name} is not served here"
 
     async def allowed(self, name: str, caller: Caller) -> Endpoint:
         """The endpoint, for a caller who may use it. Raises NotFound, Forbidden or Unavailable."""

@@ -1,6 +1,6 @@
 """What a foreign runtime says it inferred, checked member by member, as our own log says it."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -63,13 +63,18 @@ def parse(value: bytes | None, now: datetime) -> InferenceImported:
     return event
 
 
-def variant_of(event: InferenceImported, endpoint: DeploymentChanged | None, said: Mapping[str, bytes]) -> Variant:
+def variant_of(
+    event: InferenceImported, endpoint: DeploymentChanged | None, said: Mapping[str, bytes], units: Collection[str]
+) -> Variant:  # fmt: skip
     """The version that answered, which the endpoint must serve. Raises Invalid.
 
-    The business unit is the endpoint's; a record may only repeat it.
+    The business unit is the endpoint's; a record may only repeat it. It is one of `units`: Kafka does not tell who
+    wrote a record, so the topic stands for those only whose applications may write it.
     """
     if endpoint is None or not endpoint.variants:
         raise Invalid(f"there is no endpoint {event.endpoint}", "endpoint")
+    if endpoint.unit not in units:
+        raise Invalid(f"endpoint {event.endpoint} is of a business unit whose inferences are not imported", "endpoint")
     if said.get("ce_unit", endpoint.unit.encode()) != endpoint.unit.encode():
         raise Invalid(f"the header ce_unit is not the business unit of endpoint {event.endpoint}", "ce_unit")
     for variant in endpoint.variants:

@@ -31,12 +31,14 @@ class ImportWork:
     """Implements `services.kit.transactional.Work`."""
 
     def __init__(
-        self, db: Database, objects: Objects, tokeniser: Tokeniser, wanted: Callable[[str], DeploymentChanged | None]
-    ) -> None:
+        self, db: Database, objects: Objects, tokeniser: Tokeniser,
+        wanted: Callable[[str], DeploymentChanged | None], units: frozenset[str],
+    ) -> None:  # fmt: skip
         self._db = db
         self._objects = objects
         self._tokeniser = tokeniser
         self._wanted = wanted
+        self._units = units
         self._headers = HeaderMaker()
         self._codecs: dict[tuple[str, int, int], Codec] = {}
         self.imported = InferenceImported.topic.name
@@ -96,7 +98,7 @@ class ImportWork:
         check_headers(said)
         event = parse(record.value, now())
         endpoint = self._wanted(event.endpoint)
-        variant = variant_of(event, endpoint, said)
+        variant = variant_of(event, endpoint, said, self._units)
         assert endpoint is not None
         return log_record(event, endpoint, variant, self._codec(endpoint, variant)), endpoint.endpoint
 
