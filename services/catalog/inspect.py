@@ -39,6 +39,7 @@ def _inspect(folder: Path, manifest: Manifest, names: list[str]) -> dict[str, An
         table = _answered(table, opened, schema)
     elif opened.model:
         reference.smoke(opened.model, reference.blank(schema.inputs), schema.prediction)
+    _check_label(manifest, table)
     return {
         "model_schema": schema.model_dump(mode="json"),
         "scan": verdict.model_dump(mode="json"),
@@ -75,6 +76,14 @@ def _schema(opened: Opened, manifest: Manifest, table: pa.Table | None) -> Model
     return ModelSchema(
         inputs=inputs, outputs=outputs, columns=columns, prediction=opened.prediction, score=opened.score
     )
+
+
+def _check_label(manifest: Manifest, table: pa.Table | None) -> None:
+    """A recipe that learns from a column that is not there would fail at the first retraining only."""
+    if table is not None and manifest.label and manifest.label not in table.column_names:
+        raise Invalid(f"label: the training rows have no column {manifest.label}", "label")
+    if manifest.recipe and not manifest.label:
+        raise Invalid("label: a recipe learns from a column with the truth: name it", "label")
 
 
 def _check_order(declared: list[str], names: tuple[str, ...] | None) -> None:

@@ -115,6 +115,9 @@ WRONG: list[tuple[dict[str, Any], str, str | None]] = [
       "label": "y"}, "column label of the training rows is not what the model predicts", "training"),
     ({"training": "t.parquet", "files": {"t.parquet": models.rows(d=models.Y)}, "label": "y"},
      "hold 4 columns beside", "columns"),
+    ({"training": "t.parquet", "files": {"t.parquet": models.rows()}, "columns": models.COLUMNS, "label": "truth"},
+     "label: the training rows have no column truth", "label"),
+    ({"recipe": "recipe.py", "files": {"recipe.py": b"def train(rows, out): ..."}}, "label: a recipe learns", "label"),
     ({"recipe": "recipe.py", "files": {"recipe.py": b"def train(:"}}, "recipe.py is not Python", "recipe"),
     ({"recipe": "recipe.py", "files": {"recipe.py": b"x = 1"}}, "no function `train", "recipe"),
     ({"recipe": "recipe.py", "files": {"recipe.py": b"def train(rows): ..."}}, "two arguments", "recipe"),
@@ -197,7 +200,7 @@ def test_plain_data_in_a_pickle_is_clean_and_a_broken_one_is_not(tmp_path: Path)
 @pytest.mark.parametrize("line", [b"import socket", b"from subprocess import run", b"import os, ctypes", b"eval('1')"])
 def test_a_recipe_that_reaches_out_is_suspicious(line: bytes, tmp_path: Path) -> None:
     files = {"recipe.py": models.RECIPE + line}
-    told = passed(tmp_path, models.onnx_bytes(models.onnx_model()), recipe="recipe.py", files=files)
+    told = passed(tmp_path, models.onnx_bytes(models.onnx_model()), recipe="recipe.py", files=files, label="y")
     assert told["scan"]["verdict"] == "suspicious"
 
 
