@@ -6,7 +6,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import PlainTextResponse, StreamingResponse
 from pydantic import AwareDatetime, StringConstraints
 
-from contracts import ModelSchema, Name, Scan, ServiceLevel, Training
+from contracts import ModelSchema, Name, Scan, Training
 from services.kit.auth import allow
 from services.kit.context import Caller
 from services.kit.http import Body, Page, Who, page
@@ -15,7 +15,7 @@ from services.kit.inputs import version as version_number
 from services.kit.service import router as new_router
 
 from . import card, upload
-from .domain import EXECUTES_CODE, Listed, Member, ModelVersion, UseCase
+from .domain import EXECUTES_CODE, Listed, Member, ModelVersion, Sla, UseCase
 from .lineage import Lineage
 from .manifest import validated
 from .usecases import Catalog, acting_unit
@@ -37,7 +37,7 @@ class UseCaseBody(Body):
     risk_tier: int
     unit: Name | None = None
     purpose: str = ""
-    sla: ServiceLevel = ServiceLevel()
+    sla: Sla = Sla()
     kpi_targets: dict[str, float] = {}
     protected: list[str] = []
     permitted_data: list[str] = []

@@ -99,6 +99,13 @@ class Acting(Strict):
     unit: Name
 
 
+class Sla(Strict):
+    """A service level as people write it; the event of a registration takes any numbers."""
+
+    latency_p99_ms: Annotated[float, Field(gt=0, le=3_600_000)] = ServiceLevel().latency_p99_ms
+    availability: Annotated[float, Field(gt=0, le=1)] = ServiceLevel().availability
+
+
 class UseCase(Strict):
     """What the business wants decided, and who answers for it."""
 
@@ -108,7 +115,7 @@ class UseCase(Strict):
     owner: Text
     risk_tier: Annotated[int, Field(ge=1, le=4, strict=True)]
     purpose: LongText = ""
-    sla: ServiceLevel = ServiceLevel()
+    sla: Sla = Sla()
     kpi_targets: Annotated[dict[Identifier, float], Field(max_length=100)] = {}
     protected: Annotated[tuple[Identifier, ...], Field(max_length=100)] = ()
     permitted_data: Annotated[tuple[Identifier, ...], Field(max_length=1000)] = ()

@@ -49,7 +49,9 @@ async def test_a_use_case_is_registered_once(as_: Client) -> None:
 BAD_USE_CASES = [
     {"risk_tier": 5}, {"risk_tier": "3"}, {"risk_tier": True}, {"use_case": "Credit_Limits"}, {"title": ""},
     {"owner": None}, {"unit": "wealth"}, {"typo": 1}, {"kpi_targets": {"a": "b"}}, {"title": "x" * 300},
-    {"sla": {"latency_p99_ms": "fast"}}, {"protected": "SEX"}, {"purpose": "p" * 5000},
+    {"sla": {"latency_p99_ms": "fast"}}, {"sla": {"latency_p99_ms": 0}}, {"sla": {"latency_p99_ms": 1e9}},
+    {"sla": {"availability": 1.1}}, {"sla": {"availability": 0}}, {"sla": {"latency": 5}},
+    {"protected": "SEX"}, {"purpose": "p" * 5000},
 ]  # fmt: skip
 
 
