@@ -1,5 +1,6 @@
 """Commands about what runs where: deploy, rollback, approvals."""
 
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -15,6 +16,16 @@ app = typer.Typer()
 Endpoint = Annotated[str, typer.Argument(help="The endpoint's name.")]
 ApprovalId = Annotated[str, typer.Argument(help="The approval's id.")]
 Reason = Annotated[str, typer.Option("--reason", "-r", help="Why; it is signed and audited.")]
+
+
+class ApprovalState(StrEnum):
+    """What a list of approvals can be narrowed to."""
+
+    PENDING = "pending"
+    GRANTED = "granted"
+    REJECTED = "rejected"
+    REVOKED = "revoked"
+    ALL = "all"
 
 
 @app.command()
@@ -47,12 +58,12 @@ def rollback(context: typer.Context, endpoint: Endpoint, json: Json = False) -> 
 @app.command()
 def approvals(
     context: typer.Context,
-    state: Annotated[str, typer.Option(help="pending, granted, rejected, revoked or all.")] = "pending",
+    state: Annotated[ApprovalState, typer.Option(help="Only approvals in this state.")] = ApprovalState.PENDING,
     json: Json = False,
 ) -> None:
     """List what waits for a decision."""
     with refusals():
-        page = client(context).approvals(None if state == "all" else state)
+        page = client(context).approvals(None if state is ApprovalState.ALL else state.value)
     render(page, json, lambda: show_table(
         ["Id", "Endpoint", "Model", "Use case", "State", "Asked by", "Gates"],
         (

@@ -118,6 +118,7 @@ def test_an_empty_list_says_what_to_do(url: str) -> None:
         (["follow", "nothing", "d-2"], 2, "deployment"),
         (["score", "page", "[[1]]"], 1, "does not speak"),
         (["score", "credit", "/dev/null"], 1, "not JSON"),
+        (["approvals", "--state", "waiting"], 2, "all"),
         (["score", "credit", "/"], 2, "cannot read"),
         (["score", "credit", "{"], 1, "not JSON"),
         (["score", "credit", "/nonexistent.json"], 2, "cannot read"),
