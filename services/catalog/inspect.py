@@ -66,7 +66,8 @@ def _schema(opened: Opened, manifest: Manifest, table: pa.Table | None) -> Model
     if not columns and table is not None:
         columns = reference.inferred_columns(table, manifest, _width(inputs))
     if not columns and opened.names:
-        columns = tuple(validated(ManifestColumn, {"name": name}) for name in opened.names)
+        nullable = opened.takes_missing
+        columns = tuple(validated(ManifestColumn, {"name": name, "nullable": nullable}) for name in opened.names)
     _check_columns(inputs, columns)
     _check_order([column.name for column in columns], opened.names)
     for field, name in (("prediction", opened.prediction), ("score", opened.score)):

@@ -96,7 +96,7 @@ async def test_rules_bring_the_names_of_their_columns(tmp_path: Path) -> None:
     async with intake.folder() as work:
         made = await intake.candidate(await intake.pack(upload, work, {"name": "asked"}), Training())
     assert (made.manifest.format, made.manifest.model) == ("rules", "rules.yaml")
-    assert [column.name for column in made.model_schema.columns] == ["income", "age"]
+    assert [(column.name, column.nullable) for column in made.model_schema.columns] == [("income", True), ("age", True)]
     assert [(each.name, each.datatype) for each in made.model_schema.outputs] == [("label", "BYTES")]
 
 

@@ -39,3 +39,5 @@ class Opened:
     environment: dict[str, Any] = field(default_factory=dict[str, Any])
     names: tuple[str, ...] | None = None
     """What the file calls the columns of its matrix."""
+    takes_missing: bool = False
+    """Whether the model has an answer where a value of these is missing."""

@@ -54,4 +54,6 @@ def open_model(format: Format, path: Path, columns: int, prediction: str | None,
     prediction = prediction or ("value" if model.classes is None else "label")
     score = score or ("probabilities" if model.scores else None)
     made = environment | {"made_with": model.made_with}
-    return Opened(Table(model, columns, prediction, score), prediction, score, [], made, model.names)
+    return Opened(
+        Table(model, columns, prediction, score), prediction, score, [], made, model.names, model.takes_missing
+    )

@@ -29,6 +29,11 @@ class TableModel(Protocol):
         ...
 
     @property
+    def takes_missing(self) -> bool:
+        """Whether it has an answer where a value is missing."""
+        ...
+
+    @property
     def classes(self) -> Array | None:
         """What a classifier decides between; None for a model that answers numbers."""
         ...

@@ -15,6 +15,8 @@ _SEVERAL = ("multiclass", "multiclassova")
 class LightGBMModel:
     """A booster; its objective says what its numbers are."""
 
+    takes_missing = True
+
     def __init__(self, booster: lgb.Booster, objective: str, made_with: str) -> None:
         self._booster = booster
         self.made_with = made_with

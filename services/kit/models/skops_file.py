@@ -30,6 +30,8 @@ _BROKEN = (
 class SklearnModel:
     """An estimator or pipeline."""
 
+    takes_missing = False
+
     def __init__(self, estimator: Any, made_with: str) -> None:
         self._estimator = estimator
         self.made_with = made_with

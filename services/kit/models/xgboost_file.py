@@ -17,6 +17,8 @@ _WHERE = re.compile(r"^\[[\d:]+\] \S+:\d+: ")
 class XGBoostModel:
     """A booster; its objective says what its numbers are."""
 
+    takes_missing = True
+
     def __init__(self, booster: xgb.Booster) -> None:
         learner: dict[str, Any] = json.loads(booster.save_config())["learner"]
         parameters, objective = learner["learner_model_param"], str(learner["objective"]["name"])
