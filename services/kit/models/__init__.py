@@ -57,6 +57,29 @@ class TableModel(Protocol):
         ...
 
 
+class Boosted:
+    """What boosted trees have in common: a score for each class, of which the largest decides; or a number."""
+
+    takes_missing = True
+    classes: Array | None
+    scores: bool
+
+    def predict(self, matrix: Array) -> Array:
+        if self.classes is None:
+            return self.said(matrix)
+        if not self.scores:  # a number for each row, above 0 for the second class
+            return self.classes[(self.said(matrix) > 0).astype(int)]
+        return self.classes[np.argmax(self.probabilities(matrix), axis=1)]
+
+    def probabilities(self, matrix: Array) -> Array:
+        said = self.said(matrix)
+        return said if said.ndim == 2 else np.stack([1 - said, said], axis=1)
+
+    def said(self, matrix: Array) -> Array:
+        """The library's own answer: [rows], or [rows, classes]."""
+        raise NotImplementedError
+
+
 class UntrustedTypes(ValueError):
     """The file wants types that are built nowhere here."""
 
@@ -111,8 +134,3 @@ def open_table(format: str, data: bytes) -> TableModel:
 def unreadable(error: Exception) -> Unreadable:
     """What a library said of a file, in one line."""
     return Unreadable(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
-
-
-def two_columns(positive: Array) -> Array:
-    """The probabilities of both classes out of the second's, shape [rows]."""
-    return np.stack([1 - positive, positive], axis=1)

@@ -5,17 +5,15 @@ import re
 import lightgbm as lgb
 import numpy as np
 
-from . import Array, two_columns, unreadable
+from . import Array, Boosted, unreadable
 
 _OBJECTIVE = re.compile(r"^objective=(\w+)", re.MULTILINE)
 _VERSION = re.compile(r"^version=(\w+)", re.MULTILINE)
 _SEVERAL = ("multiclass", "multiclassova")
 
 
-class LightGBMModel:
+class LightGBMModel(Boosted):
     """A booster; its objective says what its numbers are."""
-
-    takes_missing = True
 
     def __init__(self, booster: lgb.Booster, objective: str, made_with: str) -> None:
         self._booster = booster
@@ -26,16 +24,7 @@ class LightGBMModel:
         self.classes = _classes(objective, booster.num_model_per_iteration())
         self.scores = self.classes is not None
 
-    def predict(self, matrix: Array) -> Array:
-        if self.classes is None:
-            return self._said(matrix)
-        return self.classes[np.argmax(self.probabilities(matrix), axis=1)]
-
-    def probabilities(self, matrix: Array) -> Array:
-        said = self._said(matrix)
-        return said if said.ndim == 2 else two_columns(said)
-
-    def _said(self, matrix: Array) -> Array:
+    def said(self, matrix: Array) -> Array:
         return np.asarray(self._booster.predict(matrix, num_threads=1))
 
 

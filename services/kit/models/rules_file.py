@@ -33,7 +33,6 @@ class RulesModel:
         self.names = tuple(names)
         self.columns = len(names)
         self._whens = whens
-        self._known = frozenset(names)
         self._folds = [(at, _folded(whens[at : at + _AT_ONCE])) for at in range(0, len(whens), _AT_ONCE)]
         self._decisions, self.classes = _decided(decisions)
 

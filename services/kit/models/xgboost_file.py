@@ -7,20 +7,18 @@ from typing import Any
 import numpy as np
 import xgboost as xgb
 
-from . import Array, Unreadable, two_columns, unreadable
+from . import Array, Boosted, Unreadable, unreadable
 
 _WITHOUT_SCORES = ("binary:hinge", "binary:logitraw")
-"""They answer a number for each row, above 0 for the second class."""
 _WHERE = re.compile(r"^\[[\d:]+\] \S+:\d+: ")
 
 
-class XGBoostModel:
+class XGBoostModel(Boosted):
     """A booster; its objective says what its numbers are."""
 
-    takes_missing = True
-
     def __init__(self, booster: xgb.Booster) -> None:
-        learner: dict[str, Any] = json.loads(booster.save_config())["learner"]
+        config: dict[str, Any] = json.loads(booster.save_config())
+        learner = config["learner"]
         parameters, objective = learner["learner_model_param"], str(learner["objective"]["name"])
         if int(parameters.get("num_target", 1)) > 1:
             raise Unreadable("the model answers several numbers for each row: one is taken")
@@ -28,24 +26,13 @@ class XGBoostModel:
             booster.set_param({"objective": "multi:softprob"})
         self._booster = booster
         self._types = booster.feature_types if "c" in (booster.feature_types or ()) else None
-        self.made_with = "xgboost " + ".".join(map(str, json.loads(booster.save_config()).get("version", [])))
+        self.made_with = "xgboost " + ".".join(map(str, config.get("version", [])))
         self.columns = booster.num_features() or -1
         self.names = tuple(booster.feature_names) if booster.feature_names else None
         self.classes = _classes(objective, int(parameters["num_class"]))
         self.scores = self.classes is not None and objective not in _WITHOUT_SCORES
 
-    def predict(self, matrix: Array) -> Array:
-        if self.classes is None:
-            return self._said(matrix)
-        if not self.scores:
-            return self.classes[(self._said(matrix) > 0).astype(int)]
-        return self.classes[np.argmax(self.probabilities(matrix), axis=1)]
-
-    def probabilities(self, matrix: Array) -> Array:
-        said = self._said(matrix)
-        return said if said.ndim == 2 else two_columns(said)
-
-    def _said(self, matrix: Array) -> Array:
+    def said(self, matrix: Array) -> Array:
         if self.columns != -1 and matrix.shape[1] != self.columns:
             raise ValueError(f"the model takes {self.columns} features, not {matrix.shape[1]}")
         if self._types is None:

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from contracts import DeploymentChanged, InferenceImported, ModelSchema, Variant
 from services.kit.errors import Invalid
+from services.kit.strict import refused
 
 from ..logrecord import LogRecord, Origin, RecordBuilder
 from ..v2 import BadInput, Codec
@@ -46,9 +47,7 @@ def parse(value: bytes | None, now: datetime) -> InferenceImported:
     try:
         event = InferenceImported.model_validate_json(value or b"", strict=True)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part)[:80] for part in first["loc"]) or "the record"
-        raise Invalid(f"{where}: {first['msg'][:300]}", where) from None
+        raise refused(error.errors(include_url=False, include_input=False), root="the record") from None
     if not event.inference_id.isprintable() or not 8 <= len(event.inference_id) <= _LONGEST_ID:
         raise Invalid(f"inference_id must have 8 to {_LONGEST_ID} printable characters", "inference_id")
     for name, text in (("application", event.application), ("entity", event.entity)):
