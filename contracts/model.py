@@ -15,9 +15,10 @@ NUMPY_OF: dict[Datatype, str] = {
 }  # fmt: skip
 """What numpy calls them; `BYTES` are objects."""
 
-Format = Literal["onnx", "sklearn", "xgboost", "lightgbm", "rules"]
-"""How the model file is written: ONNX, skops, XGBoost's JSON or UBJSON, LightGBM's text, a table of rules in YAML and
-CEL. `onnx` runs in process, all others in the sandbox."""
+Format = Literal["onnx", "sklearn", "xgboost", "lightgbm", "rules", "python", "mlflow", "river"]
+"""How the model is written: ONNX, skops, XGBoost's JSON or UBJSON, LightGBM's text, a table of rules in YAML and CEL;
+a Python function, an MLflow model, a pickled river estimator. `onnx` runs in process, all others in the sandbox, the
+last three always on libraries of their own."""
 
 
 class TensorSpec(Value):

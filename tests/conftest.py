@@ -70,6 +70,13 @@ def postgres(_templates: str) -> str:
 
 
 @pytest.fixture(scope="session")
+def shared_environments(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder for models' libraries, so that tests that need the same install them once."""
+    yield (folder := tmp_path_factory.mktemp("environments"))
+    shutil.rmtree(folder)  # gigabytes
+
+
+@pytest.fixture(scope="session")
 def house() -> Iterator[Path]:
     """The home of a whole platform of its own, started as a user starts it."""
     with started_house() as folder:

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 
 from contracts import (
     Column,
+    Datatype,
     Digest,
     Format,
     ModelRegistered,
@@ -35,10 +36,15 @@ MODEL_FILES: dict[Format, str] = {
     "onnx": "model.onnx", "sklearn": "model.skops", "xgboost": "model.ubj", "lightgbm": "model.txt",
     "rules": "rules.yaml",
 }  # fmt: skip
-"""What a bare model file is called in its package."""
+"""What a bare model file is called in its package; its first bytes say its format."""
 EXECUTES_CODE: dict[Format, bool] = {
     "onnx": False, "sklearn": True, "xgboost": False, "lightgbm": False, "rules": False,
+    "python": True, "mlflow": True, "river": True,
 }  # fmt: skip
+CODE_FORMATS: frozenset[Format] = frozenset({"python", "mlflow", "river"})
+"""Models that are whole packages of code, which brings locked requirements."""
+REQUIREMENTS = "requirements.txt"
+MLMODEL = "MLmodel"
 
 
 class Strict(BaseModel):
@@ -63,6 +69,23 @@ class ManifestColumn(Column):
         return self
 
 
+class ManifestTensor(Strict):
+    """A tensor as `fairlead.yaml` says it; -1 is the row dimension, which comes first."""
+
+    name: Identifier
+    datatype: Datatype
+    shape: Annotated[tuple[Annotated[int, Field(ge=-1, lt=2**31, strict=True)], ...], Field(min_length=1, max_length=8)]
+
+    @model_validator(mode="after")
+    def _has_rows(self) -> Self:
+        if self.shape[0] != -1:
+            raise ValueError(f"tensor {self.name}: the first dimension of its shape is the rows, -1")
+        return self
+
+
+Tensors = Annotated[tuple[ManifestTensor, ...], Field(max_length=10_000)]
+
+
 class Manifest(Strict):
     """`fairlead.yaml`: what a package says about itself."""
 
@@ -74,6 +97,10 @@ class Manifest(Strict):
     label: Identifier | None = None
     prediction: Identifier | None = None
     score: Identifier | None = None
+    requirements: FileName | None = None
+    """The file that says on which libraries the model runs; those of the platform where there is none."""
+    inputs: Tensors = ()
+    outputs: Tensors = ()
     columns: Annotated[tuple[ManifestColumn, ...], Field(max_length=10_000)] = ()
     metrics: Annotated[dict[Identifier, float], Field(max_length=100)] = {}
     tags: Tags = ()
@@ -86,6 +113,9 @@ class Manifest(Strict):
             raise ValueError(f"column {sorted(repeated)[0]} is declared twice")
         if len(set(names)) != len(names):
             raise ValueError("a column is declared twice")
+        for said in (self.inputs, self.outputs):
+            if len({tensor.name for tensor in said}) != len(said):
+                raise ValueError("a tensor is declared twice")
         if clash := {self.label, self.prediction, self.score} & set(names):
             raise ValueError(f"{sorted(map(str, clash))[0]} is both a column and a label, prediction or score")
         if self.training and self.training == self.model:

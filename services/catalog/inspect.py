@@ -1,6 +1,6 @@
 """What runs in the sandbox: it opens a stranger's model and rows and says what they are."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -9,36 +9,64 @@ import pyarrow as pa
 
 from contracts import Column, ModelSchema, TensorSpec
 from services.kit.errors import Invalid, Refusal
+from services.kit.models import Told
+from services.kit.models.wire import Array, Tensors, datatype, pack, unpack
 
 from . import reference, scan
-from .domain import Manifest, ManifestColumn
-from .formats import Model, Opened
+from .domain import Manifest, ManifestColumn, ManifestTensor
+from .formats import Opened
 from .manifest import validated
+
+Conversation = Generator[Tensors, Tensors, dict[str, Any]]
+"""It asks for the model's answers to tensors, and ends with what was seen."""
 
 
 def inspector(argument: bytes) -> Callable[[bytes], bytes]:
-    """The sandbox's entry: the job as JSON in, the answer as JSON out."""
+    """The sandbox's entry, a talk: it hears what the model told of itself (JSON; nothing for one that is opened here),
+    then the model's answers; it says tensors for the model, at last an inspection or a refusal (JSON).
+    """
     job = orjson.loads(argument)
-    return lambda _: orjson.dumps(inspect_package(job["folder"], job["manifest"], job["names"]))
+    talk: Conversation | None = None
+
+    def answer(payload: bytes) -> bytes:
+        nonlocal talk
+        try:
+            if talk is not None:
+                return pack(talk.send(unpack(payload)))
+            told = Told(**orjson.loads(payload)) if payload else None
+            talk = conversation(job["folder"], job["manifest"], job["names"], told, job["locked"])
+            return pack(next(talk))
+        except StopIteration as ended:
+            return orjson.dumps(ended.value)
+
+    return answer
 
 
-def inspect_package(folder: str, manifest: dict[str, Any], names: list[str]) -> dict[str, Any]:
-    """An inspection, or a refusal, which is an answer too. A crash is the caller's to explain."""
+def conversation(
+    folder: str, manifest: dict[str, Any], names: list[str], told: Told | None, locked: list[str] | None
+) -> Conversation:
+    """Ends with an inspection, or a refusal, which is an answer too. A crash is the caller's to explain."""
     try:
-        return {"inspection": _inspect(Path(folder), Manifest.model_validate(manifest), names)}
+        seen = yield from _inspect(Path(folder), Manifest.model_validate(manifest), names, told, locked)
+        return {"inspection": seen}
     except Refusal as refusal:
         return {"refused": refusal.message, "field": getattr(refusal, "field", None)}
 
 
-def _inspect(folder: Path, manifest: Manifest, names: list[str]) -> dict[str, Any]:
-    opened = _open(folder / manifest.model, manifest)
-    verdict = scan.scan(folder, names, manifest.recipe, opened.findings)
+def _inspect(
+    folder: Path, manifest: Manifest, names: list[str], told: Told | None, locked: list[str] | None
+) -> Conversation:
+    opened = _open(folder / manifest.model, manifest, told, locked)
+    verdict = scan.scan(folder, names, manifest, opened.findings)
     table = reference.read(folder / manifest.training) if manifest.training else None
-    schema = _schema(opened, manifest, table)
+    columns = _columns(opened, manifest, table)
+    if not opened.outputs:
+        opened.outputs = yield from _first_answer(opened, columns, table)
+    schema = _schema(opened, columns)
     if table is not None:
-        table = _answered(table, opened, schema)
-    elif opened.model:
-        reference.smoke(opened.model, reference.blank(schema.inputs), schema.prediction)
+        table = yield from _answered(table, opened, schema)
+    elif not opened.findings:
+        yield from _ask(opened, reference.blank(schema.inputs), schema.prediction)
     _check_label(manifest, table)
     return {
         "model_schema": schema.model_dump(mode="json"),
@@ -49,34 +77,62 @@ def _inspect(folder: Path, manifest: Manifest, names: list[str]) -> dict[str, An
     }
 
 
-def _open(path: Path, manifest: Manifest) -> Opened:
+def _open(path: Path, manifest: Manifest, told: Told | None, locked: list[str] | None) -> Opened:
     # Each library takes seconds to import: only the one that is needed is.
-    if manifest.format == "onnx":
-        from .formats import onnx_file
+    if told is not None:
+        from .formats import sandboxed_model
 
-        return onnx_file.open_model(path, manifest.prediction, manifest.score)
-    from .formats import table_file
+        return sandboxed_model.opened(told, manifest, locked)
+    from .formats import onnx_file
 
-    return table_file.open_model(manifest.format, path, len(manifest.columns), manifest.prediction, manifest.score)
+    return onnx_file.open_model(path, manifest.prediction, manifest.score)
 
 
-def _schema(opened: Opened, manifest: Manifest, table: pa.Table | None) -> ModelSchema:
-    inputs, outputs = _tensors(opened, manifest)
+def _columns(opened: Opened, manifest: Manifest, table: pa.Table | None) -> tuple[Column, ...]:
+    """As declared, else as the rows hold them, else as the model calls them."""
     columns: tuple[Column, ...] = tuple(Column(**column.model_dump()) for column in manifest.columns)
     if not columns and table is not None:
-        columns = reference.inferred_columns(table, manifest, _width(inputs))
+        columns = reference.inferred_columns(table, manifest, _width(opened.inputs))
     if not columns and opened.names:
         nullable = opened.takes_missing
         columns = tuple(validated(ManifestColumn, {"name": name, "nullable": nullable}) for name in opened.names)
-    _check_columns(inputs, columns)
+    if not opened.inputs:
+        raise Invalid("columns: name the columns, or declare inputs: the model does not say what it takes", "columns")
+    _check_columns(opened.inputs, columns)
     _check_order([column.name for column in columns], opened.names)
-    for field, name in (("prediction", opened.prediction), ("score", opened.score)):
-        if name is not None and name not in [each.name for each in outputs]:
-            has = ", ".join(each.name for each in outputs)[:300]
+    return columns
+
+
+def _schema(opened: Opened, columns: tuple[Column, ...]) -> ModelSchema:
+    prediction = opened.prediction or opened.outputs[0].name
+    for field, name in (("prediction", prediction), ("score", opened.score)):
+        if name is not None and name not in [each.name for each in opened.outputs]:
+            has = ", ".join(each.name for each in opened.outputs)[:300]
             raise Invalid(f"{field}: the model has no output {name}; it has {has}", field)
     return ModelSchema(
-        inputs=inputs, outputs=outputs, columns=columns, prediction=opened.prediction, score=opened.score
+        inputs=opened.inputs, outputs=opened.outputs, columns=columns, prediction=prediction, score=opened.score
     )
+
+
+def _first_answer(
+    opened: Opened, columns: tuple[Column, ...], table: pa.Table | None
+) -> Generator[Tensors, Tensors, tuple[TensorSpec, ...]]:
+    """The outputs of a model that does not say them, by what it answers."""
+    feed = reference.blank(opened.inputs)
+    if table is not None and columns:
+        rows = reference.matrix(reference.smoke_rows(table), columns)
+        feed = reference.feed(opened.inputs, columns, rows)
+    answer = yield from _said(opened, feed)
+    if not answer:
+        raise Invalid("the model answers with no tensor", "package")
+    return tuple(
+        TensorSpec(**validated(ManifestTensor, _described(name, values)).model_dump())
+        for name, values in answer.items()
+    )
+
+
+def _described(name: str, values: Array) -> dict[str, Any]:
+    return {"name": name, "datatype": datatype(values), "shape": [-1, *values.shape[1:]]}
 
 
 def _check_label(manifest: Manifest, table: pa.Table | None) -> None:
@@ -92,16 +148,6 @@ def _check_order(declared: list[str], names: tuple[str, ...] | None) -> None:
     if names and set(names) == set(declared) and list(names) != declared:
         place = next(place for place, (a, b) in enumerate(zip(names, declared, strict=True)) if a != b)
         raise Invalid(f"columns: the model has {names[place]} where {declared[place]} is declared", "columns")
-
-
-def _tensors(opened: Opened, manifest: Manifest) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
-    """Of the model; of the manifest alone where the model's types are not trusted and it was not built."""
-    if opened.model:
-        return opened.model.inputs, opened.model.outputs
-    score = [TensorSpec(name=opened.score, datatype="FP32", shape=(-1, -1))] if opened.score else []
-    decision = TensorSpec(name=opened.prediction, datatype="INT64", shape=(-1,))
-    width = len(manifest.columns) or -1
-    return (TensorSpec(name="X", datatype="FP32", shape=(-1, width)),), (decision, *score)
 
 
 def _width(inputs: tuple[TensorSpec, ...]) -> int:
@@ -121,24 +167,39 @@ def _check_columns(inputs: tuple[TensorSpec, ...], columns: tuple[Column, ...]) 
         raise Invalid(f"columns: {sorted(missing)[0]} is not both an input and a column", "columns")
 
 
-def _answered(table: pa.Table, opened: Opened, schema: ModelSchema) -> pa.Table:
+def _answered(table: pa.Table, opened: Opened, schema: ModelSchema) -> Generator[Tensors, Tensors, pa.Table]:
     """The reference rows, checked against schema and model, with the model's decision on each."""
     if not schema.columns:
         raise Invalid("columns: training rows are of use only with columns", "columns")
-    values = reference.matrix(table, schema.columns)
-    if opened.model is None:
+    reference.matrix(table, schema.columns)
+    if opened.findings:
         return table
-    answer = _ask(opened.model, schema, reference.smoke_rows(values))
+    decided = yield from _decided(reference.smoke_rows(table), opened, schema)
     if schema.prediction in table.column_names:
-        reference.check_predictions(table, answer[schema.prediction], schema.prediction)
+        reference.check_predictions(table, decided, schema.prediction)
         return table
     table = reference.sample(table)
-    answer = _ask(opened.model, schema, reference.matrix(table, schema.columns))
-    return table.append_column(schema.prediction, pa.array(answer[schema.prediction].ravel()))
+    decided = yield from _decided(table, opened, schema)
+    return table.append_column(schema.prediction, reference.as_column(decided))
 
 
-def _ask(model: Model, schema: ModelSchema, rows: Any) -> dict[str, Any]:
-    return reference.smoke(model, reference.feed(schema.inputs, schema.columns, rows), schema.prediction)
+def _decided(table: pa.Table, opened: Opened, schema: ModelSchema) -> Generator[Tensors, Tensors, Array]:
+    feed = reference.feed(schema.inputs, schema.columns, reference.matrix(table, schema.columns))
+    answer = yield from _ask(opened, feed, schema.prediction)
+    return answer[schema.prediction].ravel()
+
+
+def _ask(opened: Opened, feed: Tensors, prediction: str) -> Conversation:
+    """Let the model answer. Raises Invalid where it cannot, or its decision has not one value a row."""
+    answer = yield from _said(opened, feed)
+    reference.check_answer(answer, len(next(iter(feed.values()))), prediction)
+    return answer
+
+
+def _said(opened: Opened, feed: Tensors) -> Conversation:
+    if opened.model is None:
+        return (yield feed)
+    return reference.predicted(opened.model, feed)
 
 
 def _baseline(table: pa.Table | None, schema: ModelSchema, manifest: Manifest) -> dict[str, Any] | None:

@@ -13,14 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from contracts import Format, Training
+from services.kit.environments import Environments
 from services.kit.errors import Invalid
 from services.kit.inputs import check_texts
 from services.kit.objects import Objects
 from services.kit.signing import canonical
 from services.kit.turns import Turns
 
-from . import archive, manifest, sandboxed
-from .domain import MANIFEST, MODEL_FILES, Candidate, Inspection, Manifest, Member
+from . import archive, libraries, manifest, sandboxed
+from .domain import CODE_FORMATS, MANIFEST, MLMODEL, MODEL_FILES, Candidate, Inspection, Manifest, Member
 from .magic import kind_of
 from .settings import CatalogSettings
 from .upload import Pace
@@ -45,6 +46,7 @@ class Intake:
         self._objects = objects
         self._room = settings.home.absolute() / "run" / "catalog"
         self._slots = asyncio.Semaphore(settings.inspections)
+        self._environments = Environments.of(settings)
         self._turns = Turns("packages", settings.uploads, settings.uploads_each)
         self._tidy()
 
@@ -73,8 +75,13 @@ class Intake:
         return await self._objects.stream_checked(digest, self._room)
 
     async def pack(self, upload: Path, work: Path, overrides: dict[str, Any]) -> Pack:
-        """Read an upload and write the canonical package. Raises Invalid or TooLarge naming what is wrong."""
-        return await asyncio.to_thread(self._pack, upload, work, overrides)
+        """Read an upload and write the canonical package, its requirements locked.
+
+        Raises Invalid or TooLarge naming what is wrong, Unavailable where libraries cannot be looked up.
+        """
+        said, files, names, changed = await asyncio.to_thread(self._read, upload, work, overrides)
+        locked, names = await libraries.locked(said, files, names, timeout_s=self._settings.environment_s)
+        return await asyncio.to_thread(_packed, locked, files, names, work, changed=changed or locked != said)
 
     async def fetch(self, digest: str, work: Path) -> Pack:
         """Read a package of the object store, as it is."""
@@ -87,7 +94,10 @@ class Intake:
     async def candidate(self, pack: Pack, training: Training) -> Candidate:
         """Inspect a package and store it with its baseline."""
         async with self._slots:
-            seen = await sandboxed.inspection(self._settings, pack.folder, pack.manifest, pack.names)
+            packages = await libraries.installed(pack.manifest, pack.folder, self._environments)
+            seen = await sandboxed.inspection(
+                self._settings, pack.folder, pack.file, pack.manifest, pack.names, packages
+            )  # fmt: skip
         return await self._stored(pack, seen, training)
 
     async def _stored(self, pack: Pack, seen: Inspection, training: Training) -> Candidate:
@@ -108,35 +118,30 @@ class Intake:
         check_texts(made.model_dump(mode="json"), "package")
         return made
 
-    def _pack(self, upload: Path, work: Path, overrides: dict[str, Any]) -> Pack:
+    def _read(
+        self, upload: Path, work: Path, overrides: dict[str, Any]
+    ) -> tuple[Manifest, Path, list[str], bool]:  # fmt: skip
+        """What an upload says and holds, and whether `fairlead.yaml` must be written anew."""
         files, kind = work / "files", kind_of(upload)
-        if kind in ("zip", "gzip"):
-            files, names = self._unpack(upload, files)
-            said = manifest.read(files / MANIFEST, overrides)
-        else:
+        if kind not in ("zip", "gzip"):
             said, names = _wrap(upload, files, kind, overrides)
+        else:
+            files, names = self._unpack(upload, files)
+            said = _manifest(files, names, overrides)
         _check_files(said, files, names)
-        if overrides or MANIFEST not in names:
-            (files / MANIFEST).write_bytes(manifest.dump(said))
-        names = sorted({*names, MANIFEST})
-        archive.write(files, names, file := work / "package.zip")
-        with file.open("rb") as packed:
-            digest = "sha256:" + hashlib.file_digest(packed, "sha256").hexdigest()
-        return Pack(said, files, names, file, digest)
+        return said, files, names, bool(overrides) or MANIFEST not in names
 
     def _unpack(self, file: Path, to: Path) -> tuple[Path, list[str]]:
-        """The folder that holds `fairlead.yaml`, and the files in it."""
+        """The folder that holds `fairlead.yaml` or `MLmodel`, and the files in it."""
         to.mkdir()
         names = archive.unpack(file, to, self._settings.caps)
-        if MANIFEST in names:
+        if not {MANIFEST, MLMODEL}.isdisjoint(names):
             return to, names
         # `zip -r model.zip model/` puts everything below one folder.
-        top = {name.split("/")[0] for name in names}
-        if len(top) == 1 and f"{(only := top.pop())}/{MANIFEST}" in names:
+        only, *others = {name.split("/")[0] for name in names}
+        if not others and not {f"{only}/{MANIFEST}", f"{only}/{MLMODEL}"}.isdisjoint(names):
             return to / only, [name.removeprefix(f"{only}/") for name in names]
-        if "MLmodel" in names:
-            raise Invalid("this is an MLflow model, which this version does not take", "package")
-        raise Invalid(f"the archive holds no {MANIFEST} at its root", "package")
+        raise Invalid(f"the archive holds no {MANIFEST} at its root, nor is it an MLflow model", "package")
 
 
 @contextmanager
@@ -160,11 +165,34 @@ def _wrap(upload: Path, files: Path, kind: Format, overrides: dict[str, Any]) ->
     return said, [said.model]
 
 
+def _manifest(files: Path, names: list[str], overrides: dict[str, Any]) -> Manifest:
+    """What a package says of itself; an MLflow model says it in a file of its own."""
+    if MANIFEST in names:
+        return manifest.read(files / MANIFEST, overrides)
+    if "name" not in overrides:
+        raise Invalid("name: an MLflow model does not say its name", "name")
+    return manifest.validated(Manifest, {"format": "mlflow", "model": MLMODEL, **overrides})
+
+
+def _packed(said: Manifest, files: Path, names: list[str], work: Path, *, changed: bool) -> Pack:
+    """The canonical package."""
+    if changed:
+        (files / MANIFEST).write_bytes(manifest.dump(said))
+    names = sorted({*names, MANIFEST})
+    archive.write(files, names, file := work / "package.zip")
+    with file.open("rb") as packed:
+        digest = "sha256:" + hashlib.file_digest(packed, "sha256").hexdigest()
+    return Pack(said, files, names, file, digest)
+
+
 def _check_files(said: Manifest, files: Path, names: list[str]) -> None:
     """What the manifest names is there and is of the format that it says."""
-    for field, name in (("model", said.model), ("recipe", said.recipe), ("training", said.training)):
+    named = {name: getattr(said, name) for name in ("model", "recipe", "training", "requirements")}
+    for field, name in named.items():
         if name is not None and name not in names:
             raise Invalid(f"{field}: {name} is not in the package", field)
+    if said.format in CODE_FORMATS:
+        return  # code has no magic: its sandbox says what it is
     kind = kind_of(files / said.model)
     if kind != said.format:
         raise Invalid(f"model: {said.model} is {kind}, the manifest says {said.format}", "model")

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from contracts import NUMPY_OF, Column, TensorSpec
 from services.kit.errors import Invalid
+from services.kit.models.wire import Tensors
 
 from .domain import Manifest
-from .formats import Model, Tensors
+from .formats import Model
 
 MAX_ROWS = 2_000_000
 MAX_CELLS = 200_000_000
@@ -113,18 +114,33 @@ def blank(inputs: tuple[TensorSpec, ...]) -> Tensors:
     }  # fmt: skip
 
 
-def smoke(model: Model, tensors: Tensors, prediction: str) -> Tensors:
-    """Let the model answer. Raises Invalid where it cannot, or its decision has not one value a row."""
-    rows = len(next(iter(tensors.values())))
+def predicted(model: Model, tensors: Tensors) -> Tensors:
+    """What the model answers. Raises Invalid where it cannot."""
     try:
-        answer = model.predict(tensors)
+        return model.predict(tensors)
     except Exception as error:  # noqa: BLE001 - a stranger's model may raise anything
-        reason = " ".join(str(error).split())[:300]
-        raise Invalid(f"the model fails on its own rows: {type(error).__name__}: {reason}", "package") from None
+        raise fails(f"{type(error).__name__}: {error}") from None
+
+
+def fails(reason: str) -> Invalid:
+    """The refusal of a model that cannot answer."""
+    return Invalid(f"the model fails on its own rows: {' '.join(reason.split())[:300]}", "package")
+
+
+def check_answer(answer: Tensors, rows: int, prediction: str) -> None:
+    """Raises Invalid for a decision that has not one value a row."""
+    if prediction not in answer:
+        raise Invalid(f"prediction: the model's answer has no output {prediction}", "prediction")
     decided = answer[prediction]
     if decided.shape[:1] != (rows,) or decided.size != rows:
         raise Invalid(f"prediction: output {prediction} has shape {list(decided.shape)} for {rows} rows", "prediction")
-    return answer
+
+
+def as_column(decided: NDArray[Any]) -> pa.Array:
+    """Decisions as a column; BYTES are texts."""
+    texts = decided.dtype.kind == "O"
+    return pa.array([each.decode(errors="replace") if isinstance(each, bytes) else each for each in decided.tolist()]
+                    if texts else decided)  # fmt: skip
 
 
 def check_predictions(table: pa.Table, decided: NDArray[Any], prediction: str) -> None:
@@ -133,15 +149,15 @@ def check_predictions(table: pa.Table, decided: NDArray[Any], prediction: str) -
     if decided.dtype.kind == "f" and told.dtype.kind in "fiu":
         agree = np.isclose(told.astype(float), decided.ravel(), rtol=1e-3, atol=1e-4)
     else:
-        agree = told.astype(str) == decided.ravel().astype(str)
+        agree = told.astype(str) == np.asarray(as_column(decided.ravel()).to_pylist()).astype(str)
     if agree.mean() < 0.95:
         told_by = f"column {prediction} of the training rows is not what the model predicts"
         raise Invalid(f"{told_by}: they agree on {int(agree.sum())} of {len(decided)} rows", "training")
 
 
-def smoke_rows(values: NDArray[np.float32]) -> NDArray[np.float32]:
+def smoke_rows(table: pa.Table) -> pa.Table:
     """The first rows, at most 100: enough to see whether the model answers."""
-    return values[:_SMOKE_ROWS]
+    return table.slice(0, _SMOKE_ROWS)
 
 
 def sample(table: pa.Table) -> pa.Table:

@@ -1,34 +1,127 @@
-"""The door to the sandbox: a folder goes in, an inspection or a refusal comes out."""
+"""The door to the sandbox: a package goes in, an inspection or a refusal comes out.
 
+Whatever is not ONNX is opened in a sandbox of its own, on the libraries that it brings. The inspector, who reads rows
+and makes the baseline on the platform's libraries, asks it through here.
+"""
+
+import hashlib
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import orjson
 
+from services.kit.environments import pins
 from services.kit.errors import Invalid
-from services.kit.models import preload
-from services.kit.sandbox import SandboxDeadline, SandboxDied, SandboxError, run_sandboxed
+from services.kit.models import KINDS, Asked
+from services.kit.models.sandboxed import SandboxedModel
+from services.kit.models.wire import WireError, pack, unpack
+from services.kit.models.worker import Opening
+from services.kit.sandbox import Sandbox, SandboxDeadline, SandboxDied, SandboxError
 
+from . import reference
 from .domain import Inspection, Manifest
 from .settings import CatalogSettings
 
 _ENTRY = "services.catalog.inspect:inspector"
+_OF_FIELDS = ("score", "columns")
 
 
-async def inspection(settings: CatalogSettings, folder: Path, manifest: Manifest, names: list[str]) -> Inspection:
-    """Open a package in a sandbox of its own. Raises Invalid with what is wrong, or how the sandbox ended."""
-    job = {"folder": str(folder), "manifest": manifest.model_dump(mode="json"), "names": names}
+async def inspection(
+    settings: CatalogSettings, folder: Path, file: Path, manifest: Manifest, names: list[str], packages: Path | None
+) -> Inspection:
+    """Open a package, unpacked in `folder` and packed in `file`; `packages`: the libraries that it brings.
+
+    Raises Invalid with what is wrong, or how a sandbox ended.
+    """
     try:
-        answer = await run_sandboxed(
-            _ENTRY, orjson.dumps(job), preload=preload(manifest.format), readable=[folder],
-            memory_mb=settings.inspection_mb, deadline_s=settings.inspection_s, name=f"inspect {manifest.name}",
-        )  # fmt: skip
+        async with _model(settings, folder, file, manifest, packages) as model:
+            answer = await _inspected(settings, folder, manifest, names, model)
     except SandboxDeadline:
         raise Invalid(f"the package could not be inspected within {settings.inspection_s:g} s", "package") from None
     except SandboxDied as error:
         raise Invalid(f"the package ended its inspection: {str(error)[-300:]}", "package") from None
-    except SandboxError as error:
+    except (SandboxError, WireError) as error:
         raise Invalid(f"the package could not be inspected: {str(error)[:300]}", "package") from None
     told = orjson.loads(answer)
     if "refused" in told:
         raise Invalid(told["refused"], told["field"])
     return Inspection.model_validate(told["inspection"])
+
+
+async def _inspected(
+    settings: CatalogSettings, folder: Path, manifest: Manifest, names: list[str], model: SandboxedModel | None
+) -> bytes:
+    """The talk between the inspector and the model, to its end."""
+    locked = (folder / manifest.requirements).read_bytes() if manifest.requirements else None
+    pinned = None if locked is None else [f"{pin.name}=={pin.version}" for pin in pins(locked)]
+    job = {"folder": str(folder), "manifest": manifest.model_dump(mode="json"), "names": names, "locked": pinned}
+    inspector = Sandbox(
+        _ENTRY, orjson.dumps(job), readable=[folder], memory_mb=settings.inspection_mb,
+        deadline_s=settings.inspection_s, name=f"inspect {manifest.name}", once=True,
+    )  # fmt: skip
+    try:
+        told = (await model.told()).to_json() if model else b""
+        await inspector.start()
+        answer = await inspector.call(told)
+        while not answer.startswith(b"{"):
+            assert model is not None
+            answer = await inspector.call(await _predicted(model, answer))
+        return answer
+    finally:
+        await inspector.close()
+
+
+async def _predicted(model: SandboxedModel, feed: bytes) -> bytes:
+    try:
+        return pack(await model.predict(unpack(feed)))
+    except (SandboxDeadline, SandboxDied):
+        raise
+    except SandboxError as error:
+        raise reference.fails(str(error)) from None
+
+
+@asynccontextmanager
+async def _model(
+    settings: CatalogSettings, folder: Path, file: Path, manifest: Manifest, packages: Path | None
+) -> AsyncGenerator[SandboxedModel | None]:
+    if manifest.format not in KINDS:
+        yield None
+        return
+    model = SandboxedModel(
+        opening(folder, file, manifest), packages=packages, memory_mb=settings.inspection_mb,
+        deadline_s=settings.inspection_s, load_s=settings.inspection_s, name=f"open {manifest.name}", once=True,
+    )  # fmt: skip
+    try:
+        await _started(model, manifest)
+        yield model
+    finally:
+        await model.close()
+
+
+async def _started(model: SandboxedModel, manifest: Manifest) -> None:
+    """Raises Invalid for what is no model."""
+    try:
+        await model.start()
+    except (SandboxDeadline, SandboxDied):
+        raise
+    except SandboxError as error:
+        kind, _, reason = str(error).partition(": ")
+        if kind != "Unreadable":
+            raise Invalid(f"{manifest.model} cannot be opened: {str(error)[:500]}", "package") from None
+        if (field := reason.partition(":")[0]) in _OF_FIELDS:
+            raise Invalid(reason, field) from None
+        raise Invalid(f"{manifest.model} is not a readable {manifest.format} model: {reason}", "package") from None
+
+
+def opening(folder: Path, file: Path, manifest: Manifest) -> Opening:
+    """What the model's sandbox is told."""
+    asked = Asked(
+        columns=[column.name for column in manifest.columns], prediction=manifest.prediction, score=manifest.score,
+        inputs=[each.model_dump() for each in manifest.inputs],
+        outputs=[each.model_dump() for each in manifest.outputs],
+    )  # fmt: skip
+    path = file if KINDS[manifest.format].is_code else folder / manifest.model
+    with path.open("rb") as data:
+        digest = hashlib.file_digest(data, "sha256").hexdigest()
+    return Opening(manifest.format, str(path), digest, manifest.model, asked, judge=True)

@@ -10,10 +10,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
-from modelaudit_picklescan import SafetyVerdict, ScanStatus, scan_bytes
+from modelaudit_picklescan import PickleReport, SafetyVerdict, ScanStatus, scan_bytes
 
 from contracts import Scan
 from services.kit.errors import Invalid
+
+from .domain import CODE_FORMATS, Manifest
 
 Verdict = Literal["clean", "suspicious", "malicious", "incomplete"]
 _ORDER: tuple[Verdict, ...] = ("clean", "suspicious", "incomplete", "malicious")
@@ -34,15 +36,23 @@ _STARTING = re.compile(
 """What the module `os` has to start, become or end a process."""
 _INNARDS = frozenset({"__builtins__", "__globals__", "__import__", "__loader__", "__subclasses__"})
 _EXECUTING = frozenset({"eval", "exec", "compile", "__import__", "breakpoint"})
+_BUILTINS = frozenset({"builtins", "__builtin__"})
+_UNPICKLING = frozenset({"_pickle", "pickle", "dill", "dill._dill"})
 
 
-def scan(folder: Path, names: list[str], recipe: str | None, untrusted: list[str]) -> Scan:
-    """One verdict over all files: the worst of what was found."""
+def scan(folder: Path, names: list[str], manifest: Manifest, untrusted: list[str]) -> Scan:
+    """One verdict over all files: the worst of what was found.
+
+    A model that is code builds its own types wherever it likes to: of its pickles only what reaches out is told.
+    """
     findings = [("suspicious", finding) for finding in untrusted]
+    is_code = manifest.format in CODE_FORMATS
     for name in names:
-        findings += _pickles(folder / name, name)
-    if recipe:
-        findings += [("suspicious", finding) for finding in recipe_findings((folder / recipe).read_bytes())]
+        findings += _reaching_ones(folder / name, name) if is_code else _pickles(folder / name, name)
+        if is_code and name.endswith(".py") and name != manifest.recipe:
+            findings += [("suspicious", finding) for finding in code_findings((folder / name).read_bytes(), name)]
+    if manifest.recipe:
+        findings += [("suspicious", finding) for finding in recipe_findings((folder / manifest.recipe).read_bytes())]
     verdict: Verdict = max((kind for kind, _ in findings), key=_ORDER.index, default="clean")  # pyright: ignore
     told = tuple(finding[:300] for _, finding in findings)
     return Scan(verdict=verdict, scanner=f"fairlead, modelaudit-picklescan {version('modelaudit-picklescan')}",
@@ -51,27 +61,36 @@ def scan(folder: Path, names: list[str], recipe: str | None, untrusted: list[str
 
 def recipe_findings(source: bytes) -> list[str]:
     """What a recipe reaches for beyond its rows. Raises Invalid where it is no Python or has no `train`."""
-    try:
-        tree = ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise Invalid(f"recipe.py is not Python: {' '.join(str(error).split())[:200]}", "recipe") from None
+    tree = _parsed(source, "recipe.py", "recipe")
     functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
     if "train" not in functions:
         raise Invalid("recipe.py defines no function `train(rows, out)`", "recipe")
     if len(functions["train"].args.args) < 2:
         raise Invalid("recipe.py: `train` takes two arguments, the rows and the folder to write", "recipe")
-    return sorted(set(_reaches(tree)))
+    return sorted(set(_reaches(tree, "recipe.py")))
 
 
-def _reaches(tree: ast.Module) -> Iterator[str]:
+def code_findings(source: bytes, name: str) -> list[str]:
+    """What a module of a model reaches for. Raises Invalid where it is no Python."""
+    return sorted(set(_reaches(_parsed(source, name, "package"), name)))
+
+
+def _parsed(source: bytes, name: str, field: str) -> ast.Module:
+    try:
+        return ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise Invalid(f"{name} is not Python: {' '.join(str(error).split())[:200]}", field) from None
+
+
+def _reaches(tree: ast.Module, file: str) -> Iterator[str]:
     bound, assigned = _bound(tree)
     for node in ast.walk(tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
-            yield from (f"recipe.py imports {name}" for name in _imported(node).values() if _is_reaching(name))
+            yield from (f"{file} imports {name}" for name in _imported(node).values() if _is_reaching(name))
         elif isinstance(node, ast.Name | ast.Attribute | ast.Call):
             name = _dotted(node, bound, assigned)
             if name.split(".")[0] not in _REACHING and _is_reaching(name):  # of the others the import tells
-                yield f"recipe.py uses {name.removeprefix('?.')}"
+                yield f"{file} uses {name.removeprefix('?.')}"
 
 
 def _is_reaching(name: str) -> bool:
@@ -128,30 +147,59 @@ def _dotted(node: ast.expr, bound: Mapping[str, str], assigned: Set[str]) -> str
     return ".".join([base, *reversed(steps)])
 
 
+def _reaching_ones(path: Path, name: str) -> list[tuple[Verdict, str]]:
+    """Of a pickle's findings those of functions that reach out of it; its other types are the model's own."""
+    found: list[str] = []
+    for source, data in _pickled(path, name):
+        if data is None:
+            return _unread(source)
+        called = {(str(f.details.get("module", "")), str(f.details.get("name", ""))) for f in _report(data).findings}
+        found += [f"{source} calls {of}.{what}" for of, what in sorted(called) if _runs(of, what)]
+    return [("malicious", finding) for finding in found]
+
+
+def _unread(source: str) -> list[tuple[Verdict, str]]:
+    return [("incomplete", f"{source} cannot be scanned")]
+
+
+def _runs(module: str, name: str) -> bool:
+    starts = module in _SYSTEM and _STARTING.fullmatch(name) is not None
+    executes = module in _BUILTINS and name in _EXECUTING | {"getattr", "open", "__getattribute__"}
+    return starts or executes or module in _UNPICKLING or _is_reaching(module)
+
+
 def _pickles(path: Path, name: str) -> list[tuple[Verdict, str]]:
-    """Findings of a file that is a pickle, or of pickles inside a zip (skops, PyTorch)."""
+    """All that the scanner finds."""
+    told: list[tuple[Verdict, str]] = []
+    for source, data in _pickled(path, name):
+        told += _pickle(data, source) if data is not None else _unread(source)
+    return told
+
+
+def _pickled(path: Path, name: str) -> Iterator[tuple[str, bytes | None]]:
+    """A file that is a pickle, or the pickles inside a zip (skops, PyTorch); None for what is too large or broken."""
     with path.open("rb") as file:
         head = file.read(4)
     if head == b"PK\3\4":
         try:
             with zipfile.ZipFile(path) as archive:
-                return [each for info in archive.infolist() for each in _inside(archive, info, name)]
+                for info in archive.infolist():
+                    yield from _inside(archive, info, name)
         except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImplementedError, RuntimeError):
-            return [("incomplete", f"{name} looks like a zip but cannot be read")]
-    if not _may_be_pickle(head, name):
-        return []
-    if path.stat().st_size > _MAX_PICKLE:
-        return [("incomplete", f"{name} is too large to be scanned")]
-    return _pickle(path.read_bytes(), name)
+            yield f"{name}, which looks like a zip,", None
+    elif _may_be_pickle(head, name):
+        yield name, path.read_bytes() if path.stat().st_size <= _MAX_PICKLE else None
 
 
-def _inside(archive: zipfile.ZipFile, info: zipfile.ZipInfo, outer: str) -> list[tuple[Verdict, str]]:
+def _inside(archive: zipfile.ZipFile, info: zipfile.ZipInfo, outer: str) -> Iterator[tuple[str, bytes | None]]:
     name = f"{outer}!{info.filename[:100]}"
     if info.file_size > _MAX_PICKLE:
-        return [("incomplete", f"{name} is too large to be scanned")]
+        yield f"{name}, which is too large,", None
+        return
     with archive.open(info) as member:
         head = member.read(4)
-        return _pickle(head + member.read(), name) if _may_be_pickle(head, name) else []
+        if _may_be_pickle(head, name):
+            yield name, head + member.read()
 
 
 def _may_be_pickle(head: bytes, name: str) -> bool:
@@ -160,8 +208,12 @@ def _may_be_pickle(head: bytes, name: str) -> bool:
     return (head[:1] == b"\x80" and head[1:2] in b"\2\3\4\5") or name.lower().endswith(_PICKLE_SUFFIXES)
 
 
+def _report(data: bytes) -> PickleReport:
+    return scan_bytes(data)
+
+
 def _pickle(data: bytes, name: str) -> list[tuple[Verdict, str]]:
-    report = scan_bytes(data, source=name)
+    report = _report(data)
     kinds: dict[SafetyVerdict, Verdict] = {
         SafetyVerdict.MALICIOUS: "malicious",
         SafetyVerdict.SUSPICIOUS: "suspicious",

@@ -18,7 +18,7 @@ from services.kit.inputs import check_text
 FILE_FIELD = "package"
 _MAX_FIELD = 256 * 1024
 _MAX_FIELDS = 40
-_JSON_FIELDS = frozenset({"columns", "metrics", "tags"})
+_JSON_FIELDS = frozenset({"columns", "inputs", "metrics", "outputs", "tags"})
 
 
 @dataclass

@@ -36,6 +36,10 @@ class Settings(BaseSettings):
     """Let the embedded issuer vouch for people though Kafka or PostgreSQL are elsewhere: for trials."""
     log_level: str = "INFO"
     max_body_bytes: int = 16 * 1024 * 1024
+    environment_bytes: int = 12 * 1024**3
+    """The most that the libraries of one model may take on disk."""
+    environment_s: float = Field(default=900.0, gt=0)
+    """How long libraries may take to be found, and to be installed."""
 
     @field_validator("log_level")
     @classmethod

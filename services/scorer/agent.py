@@ -24,9 +24,11 @@ from services.kit.telemetry import get_logger
 
 from .admission import admit, check_speaker
 from .files import Watched, write_atomically
+from .libraries import Libraries
 from .packages import Packages
 from .process import run_child
 from .replica import Report, report_of
+from .runtimes.errors import CannotLoad
 from .settings import ScorerSettings
 
 log = get_logger(__name__)
@@ -45,6 +47,7 @@ class Agent:
         self._keys = KeyRing(settings.keys / "public")
         self._objects = Objects(settings)
         self._packages = Packages(settings.run_folder.absolute(), settings.package_bytes)
+        self._libraries = Libraries(settings, lambda: map(self._packages.lock, self._needed()))
         self._topic = CompactedTopic(settings, DeploymentChanged)
         self._replica = settings.replica or _replica_of(settings.run_folder)
         self._wanted: dict[str, dict[str, Any]] = {}
@@ -128,7 +131,8 @@ class Agent:
             for variant in event.variants:
                 if not await asyncio.to_thread(self._packages.whole, variant.digest):
                     await self._objects.fetch(variant.digest, self._packages.path(variant.digest))
-        except (Refusal, OSError) as error:
+                self._libraries.require(await asyncio.to_thread(self._packages.lock, variant.digest))
+        except (Refusal, CannotLoad, OSError) as error:
             self._leave(event, error, change)
             return
         self._not_taken.pop(event.endpoint, None)
@@ -140,10 +144,13 @@ class Agent:
 
     def _prune(self) -> None:
         """What a process serves stays, also while a newer state that cannot be loaded is wanted."""
+        for digest in self._packages.prune(self._needed(), self._settings.package_cache_bytes):
+            log.info("a package that nobody serves is gone", digest=digest)
+
+    def _needed(self) -> set[str]:
         wanted = {variant["digest"] for endpoint in self._wanted.values() for variant in endpoint["variants"]}
         served = {digest for said in self._loaded().values() for one in said.values() for digest in one["digests"]}
-        for digest in self._packages.prune(wanted | served, self._settings.package_cache_bytes):
-            log.info("a package that nobody serves is gone", digest=digest)
+        return wanted | served
 
     def _leave(self, event: DeploymentChanged, error: Exception, change: Change[DeploymentChanged]) -> None:
         """What serves goes on serving. Only a refusal is told as a failure, which ends a rollout: what is away, or a

@@ -6,16 +6,19 @@ import os
 import shutil
 import zipfile
 import zlib
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import IO, Any, TypeVar
 
 import yaml
 
 from .runtimes.errors import CannotLoad
 
+T = TypeVar("T")
+
 _MANIFEST = "fairlead.yaml"
-_MANIFEST_BYTES = 1024 * 1024
+_SMALL_BYTES = 1024 * 1024
 _MODEL = "model"
 _UNREADABLE = (
     zipfile.BadZipFile, yaml.YAMLError, NotImplementedError, RuntimeError, EOFError, ValueError, OSError, zlib.error,
@@ -29,6 +32,13 @@ class ModelFile:
     path: Path
     digest: str
     """The hexadecimal sha256 of its bytes."""
+    name: str
+    """What it is called in its package."""
+    package: Path
+    package_digest: str
+    """As the file's."""
+    lock: bytes | None
+    """The libraries that it brings; None for a model that runs on the platform's."""
 
     def read(self) -> bytes:
         """Its bytes. Raises CannotLoad where they are others than were taken out of the package."""
@@ -70,12 +80,18 @@ class Packages:
             raise CannotLoad(f"the package {digest} is not here yet") from None
         if "sha256:" + hashlib.sha256(data).hexdigest() != digest:
             raise CannotLoad(f"the package was altered: its bytes are not those of {digest}, which was approved")
-        model = _model_of(data, self.largest)
+        name, model, lock = _taken_out(data, self.largest)
         to = self.folder / "models" / _digits(digest) / _MODEL
         to.parent.mkdir(parents=True, exist_ok=True)
         part = to.with_name(f"{_MODEL}.{os.getpid()}")
         part.write_bytes(model)
-        return ModelFile(part.replace(to), hashlib.sha256(model).hexdigest())
+        own = hashlib.sha256(model).hexdigest()
+        return ModelFile(part.replace(to), own, name, self.path(digest), _digits(digest), lock)
+
+    def lock(self, digest: str) -> bytes | None:
+        """The libraries that a package on this host brings. Raises CannotLoad."""
+        with self.path(digest).open("rb") as file:
+            return _read(file, _lock)
 
     def prune(self, keep: Collection[str], most: int) -> list[str]:
         """Delete packages that nobody needs, the oldest first, until they all take at most `most` bytes; answers which.
@@ -101,17 +117,35 @@ class Packages:
             path.unlink(missing_ok=True)
 
 
-def _model_of(data: bytes, largest: int) -> bytes:
-    """The bytes of the model file. Its name in the package names nothing outside of it."""
+def _taken_out(data: bytes, largest: int) -> tuple[str, bytes, bytes | None]:
+    """The model file's name and bytes, and the lock of its libraries. Its name in the package names nothing outside."""
+
+    def take(package: zipfile.ZipFile, said: dict[str, Any]) -> tuple[str, bytes, bytes | None]:
+        name = _plain(said.get("model"))
+        return name, _member(package, name, largest), _lock(package, said)
+
+    return _read(io.BytesIO(data), take)
+
+
+def _read(data: IO[bytes], take: Callable[[zipfile.ZipFile, dict[str, Any]], T]) -> T:
+    """What is taken of a package by its manifest. Raises CannotLoad."""
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as package:
-            manifest = yaml.safe_load(_member(package, _MANIFEST, _MANIFEST_BYTES))
-            name = manifest.get("model") if isinstance(manifest, dict) else None
-            if not isinstance(name, str) or PurePosixPath(name).name != name or name in (".", "..", ""):
-                raise CannotLoad("the package's fairlead.yaml names no model file")
-            return _member(package, name, largest)
+        with zipfile.ZipFile(data) as package:
+            manifest = yaml.safe_load(_member(package, _MANIFEST, _SMALL_BYTES))
+            return take(package, manifest if isinstance(manifest, dict) else {})
     except _UNREADABLE as error:
         raise CannotLoad(f"the package cannot be read: {str(error)[:200]}") from None
+
+
+def _lock(package: zipfile.ZipFile, said: dict[str, Any]) -> bytes | None:
+    name = said.get("requirements")
+    return None if name is None else _member(package, _plain(name), _SMALL_BYTES)
+
+
+def _plain(name: object) -> str:
+    if not isinstance(name, str) or PurePosixPath(name).name != name or name in (".", "..", ""):
+        raise CannotLoad("the package's fairlead.yaml names no model file")
+    return name
 
 
 def _member(package: zipfile.ZipFile, name: str, largest: int) -> bytes:

@@ -39,7 +39,11 @@ class ScorerSettings(Settings):
     """Packages of versions that are no longer served stay up to this, for a quick way back; the oldest go first."""
     sandbox_deadline_s: float = 10.0
     """How long one call of a sandboxed model may take."""
+    sandbox_load_s: float = 120.0
+    """How long a sandboxed model may take to be opened, its libraries imported."""
     sandbox_memory_mb: int = 1024
+    environments_bytes: int = 40 * 1024**3
+    """Libraries that no served model needs stay up to this and for a day; the longest unused go first."""
 
     batch_uploads: int = Field(default=8, ge=1)
     """Files of batches taken at a time, from the first byte until they are checked and kept; beyond, 429."""

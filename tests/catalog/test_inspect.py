@@ -1,5 +1,6 @@
 """What the inspector says of real models, wrong packages and hostile files. (The sandbox around it: test_intake.)"""
 
+import json
 import pickle
 from pathlib import Path
 from typing import Any
@@ -9,19 +10,44 @@ import onnx
 import pytest
 from onnx import ModelProto, TensorProto, helper
 
-from services.catalog.inspect import inspect_package
+from services.catalog.domain import Manifest
+from services.catalog.inspect import conversation
+from services.catalog.sandboxed import opening
 from services.catalog.scan import recipe_findings
+from services.kit.models import Told, Unreadable
+from services.kit.models.wire import pack, unpack
+from services.kit.models.worker import model
 
 from . import models
 
 RAISES = pickle.dumps(np.arange(3).tolist())
 
 
-def seen(folder: Path, model: bytes, *, files: dict[str, bytes] | None = None, **said: Any) -> dict[str, Any]:
+def seen(folder: Path, data: bytes, *, files: dict[str, bytes] | None = None, **said: Any) -> dict[str, Any]:
     format_ = said.setdefault("format", "onnx")
     name = "model.onnx" if format_ == "onnx" else "model.skops"
-    names = models.laid_out(folder, {name: model, **(files or {})})
-    return inspect_package(str(folder), {"name": "credit", "model": name, **said}, names)
+    names = models.laid_out(folder, {name: data, **(files or {})})
+    return talked(folder, Manifest.model_validate({"name": "credit", "model": name, **said}), names)
+
+
+def talked(folder: Path, manifest: Manifest, names: list[str]) -> dict[str, Any]:
+    """The inspector's talk with a model that is opened here, where its sandbox would be."""
+    answer = None
+    if manifest.format != "onnx":
+        try:
+            answer = model(opening(folder, folder / "package.zip", manifest).to_json())
+        except Unreadable as error:
+            field = str(error).partition(":")[0]
+            return {"refused": str(error), "field": field if field == "score" else "package"}
+    told = Told(**json.loads(answer(b""))) if answer else None
+    talk = conversation(str(folder), manifest.model_dump(mode="json"), names, told, None)
+    try:
+        feed = next(talk)
+        while True:
+            assert answer is not None
+            feed = talk.send(unpack(answer(pack(feed))))
+    except StopIteration as ended:
+        return ended.value
 
 
 def passed(folder: Path, model: bytes, **said: Any) -> dict[str, Any]:

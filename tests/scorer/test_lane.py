@@ -13,7 +13,7 @@ from services.kit.sandbox import SandboxAway, SandboxDied
 from services.scorer.lane import Lane, Limits
 from services.scorer.runtimes import Arrays
 from services.scorer.runtimes.errors import ModelFailed
-from services.scorer.runtimes.table import TableRuntime
+from services.scorer.runtimes.sandboxed import SandboxedRuntime
 
 from .making import NUMBERS
 
@@ -104,12 +104,11 @@ async def test_a_lane_that_fails_itself_wakes_those_who_wait(monkeypatch: pytest
 
 @dataclass
 class Box:
-    """A sandbox that fails as told, then no more."""
+    """A sandboxed model that fails as told, then no more."""
 
     errors: list[Exception]
-    down: str = ""
 
-    async def call(self, payload: bytes) -> bytes:
+    async def predict(self, inputs: Arrays) -> Arrays:
         raise self.errors.pop(0)
 
 
@@ -124,6 +123,6 @@ class Box:
 async def test_an_input_is_blamed_only_for_a_process_that_it_ended(
     errors: list[Exception], refusal: type[Refusal]
 ) -> None:
-    runtime = TableRuntime(Box(errors), NUMBERS)  # pyright: ignore[reportArgumentType]
+    runtime = SandboxedRuntime(Box(errors), NUMBERS)  # pyright: ignore[reportArgumentType]
     with pytest.raises(refusal):
         await runtime.call({"X": np.ones((1, 3), np.float32)})

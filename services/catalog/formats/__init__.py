@@ -1,27 +1,14 @@
-"""Model formats, each looked at inside the sandbox only."""
+"""What the inspector knows of an opened model, whatever opened it."""
 
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from numpy.typing import NDArray
-
 from contracts import TensorSpec
-
-Tensors = dict[str, NDArray[Any]]
+from services.kit.models.wire import Tensors
 
 
 class Model(Protocol):
     """A loaded model that answers rows."""
-
-    @property
-    def inputs(self) -> tuple[TensorSpec, ...]:
-        """What it takes; the first dimension of each shape is the rows."""
-        ...
-
-    @property
-    def outputs(self) -> tuple[TensorSpec, ...]:
-        """What it gives, a row for each row."""
-        ...
 
     def predict(self, feed: Tensors) -> Tensors:
         """All outputs for all inputs."""
@@ -30,12 +17,18 @@ class Model(Protocol):
 
 @dataclass
 class Opened:
-    """What opening a model file told: the model, or findings that kept it from being built; what made it."""
+    """What opening a model file told."""
 
-    model: Model | None
-    prediction: str
+    inputs: tuple[TensorSpec, ...]
+    """What it takes; the first dimension of each shape is the rows."""
+    outputs: tuple[TensorSpec, ...]
+    """What it gives, a row for each row; empty where only its first answer will tell."""
+    prediction: str | None
     score: str | None
+    model: Model | None = None
+    """Opened here; None: it is asked from outside, in a sandbox of its own."""
     findings: list[str] = field(default_factory=list[str])
+    """What kept it from being built: then it answers nothing."""
     environment: dict[str, Any] = field(default_factory=dict[str, Any])
     names: tuple[str, ...] | None = None
     """What the file calls the columns of its matrix."""

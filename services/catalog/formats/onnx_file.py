@@ -12,8 +12,9 @@ from google.protobuf.message import DecodeError, Message
 
 from contracts import Datatype, TensorSpec
 from services.kit.errors import Invalid
+from services.kit.models.wire import Tensors
 
-from . import Opened, Tensors
+from . import Opened
 
 DATATYPES: dict[str, Datatype] = {
     "bool": "BOOL", "uint8": "UINT8", "uint16": "UINT16", "uint32": "UINT32", "uint64": "UINT64",
@@ -60,7 +61,10 @@ def open_model(path: Path, prediction: str | None, score: str | None) -> Opened:
         raise Invalid(f"{path.name} cannot be loaded: {_line(error)}", "package") from None
     names = [each.name for each in model.outputs]
     guessed = next((name for name in names[1:] if name in ("probabilities", "output_probability")), None)
-    return Opened(model, prediction or names[0], score or (None if prediction else guessed), [], _environment(proto))
+    return Opened(
+        model.inputs, model.outputs, prediction or names[0], score or (None if prediction else guessed), model,
+        environment=_environment(proto),
+    )  # fmt: skip
 
 
 def _external(message: Message) -> Iterator[str]:

@@ -1,18 +1,70 @@
-"""Models of one table: a matrix in, a decision for each row and perhaps class scores out. One file per format.
+"""Models that are opened in the sandbox only, wherever they are opened: by the catalog to look at them, by the scorer
+to serve them, by the retrainer to compare them. One file per format.
 
-Every format is opened inside the sandbox only, wherever it is opened: by the catalog to look at it, by the scorer to
-serve it, by the retrainer to compare it. So nothing here needs more than numpy and the format's own library.
+A *table model* is one file: a matrix in, a decision for each row and perhaps class scores out. A *code model* is a
+whole package: named tensors in and out. Nothing here needs more than numpy and the format's own library, since code
+models, and table models whose package brings locked requirements, run on libraries of their own.
 """
 
 import importlib
-from dataclasses import dataclass
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from .wire import Array, Tensors
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is known of a model before it is opened: by its package, or by the schema that it was registered with.
+
+    Tensors are mappings of `name`, `datatype` and `shape`, as V2 says them; -1 is the row dimension.
+    """
+
+    columns: Sequence[str] = ()
+    inputs: Sequence[dict[str, Any]] = ()
+    outputs: Sequence[dict[str, Any]] = ()
+    prediction: str | None = None
+    score: str | None = None
+
+
+@dataclass(frozen=True)
+class Told:
+    """What an opened model says of itself."""
+
+    inputs: Sequence[dict[str, Any]] = ()
+    outputs: Sequence[dict[str, Any]] = ()
+    """Empty where only its first answer will tell."""
+    prediction: str | None = None
+    """The output with the decision; None: the first one of its answer."""
+    score: str | None = None
+    names: Sequence[str] | None = None
+    """What the model calls the columns of its matrix, in their order."""
+    takes_missing: bool = False
+    """Whether it has an answer where a value is missing."""
+    made_with: str = ""
+    untrusted: Sequence[str] = ()
+    """Types that kept it from being built."""
+
+    def to_json(self) -> bytes:
+        """As bytes; back: `Told(**json.loads(…))`."""
+        return json.dumps(asdict(self)).encode()
+
+
+class TensorModel(Protocol):
+    """An opened model, as whoever is outside the sandbox sees it."""
+
+    @property
+    def told(self) -> Told: ...
+
+    def predict(self, inputs: Tensors) -> Tensors:
+        """All outputs for all inputs, a row for each row."""
+        ...
 
 
 class TableModel(Protocol):
@@ -92,15 +144,21 @@ class Unreadable(ValueError):
     """These bytes are not a model of the format."""
 
 
+class Altered(ValueError):
+    """The file's bytes are not those that were approved."""
+
+
 @dataclass(frozen=True)
 class Kind:
     """One format: the module that opens it, and what it stands on."""
 
     module: str
     distributions: tuple[str, ...]
-    """Installed packages that a model of it needs."""
+    """Installed packages that a model of it needs; `a|b`: one of them."""
     preload: tuple[str, ...] = ()
     """Modules that are imported late otherwise, where a sandbox's bound on memory counts them."""
+    is_code: bool = False
+    """It is opened out of its whole package, and always on libraries of its own."""
 
 
 KINDS = {
@@ -108,27 +166,37 @@ KINDS = {
         "skops_file", ("numpy", "scikit-learn", "scipy", "skops"),
         ("sklearn.ensemble", "sklearn.linear_model", "sklearn.pipeline", "sklearn.preprocessing"),
     ),
-    "xgboost": Kind("xgboost_file", ("numpy", "scipy", "xgboost-cpu")),
+    "xgboost": Kind("xgboost_file", ("numpy", "scipy", "xgboost-cpu|xgboost")),
     "lightgbm": Kind("lightgbm_file", ("numpy", "scipy", "lightgbm")),
     "rules": Kind("rules_file", ("numpy", "cel-expr-python", "pyyaml")),
+    "python": Kind("python_code", ("numpy",), is_code=True),
+    "mlflow": Kind("mlflow_folder", ("numpy", "pandas", "mlflow-skinny|mlflow"), is_code=True),
+    "river": Kind("river_pickle", ("numpy", "river"), is_code=True),
 }  # fmt: skip
 
 
 def preload(format: str) -> tuple[str, ...]:
-    """What a sandbox imports before it closes, for models of a format; nothing for a format of another kind."""
+    """What a sandbox imports before it closes, for models of a format on the platform's own libraries."""
     kind = KINDS.get(format)
-    return (f"{__name__}.{kind.module}", *kind.preload) if kind else ()
+    return (f"{__name__}.{kind.module}", *kind.preload) if kind and not kind.is_code else ()
 
 
 def requirements(format: str) -> list[str]:
     """What models of a format stand on here, as `name==version`."""
-    return [f"{name}=={version(name)}" for name in KINDS[format].distributions]
+    names = [each.partition("|")[0] for each in KINDS[format].distributions]
+    return [f"{name}=={version(name)}" for name in names]
 
 
 def open_table(format: str, data: bytes) -> TableModel:
     """The model in a file's bytes. Raises UntrustedTypes before anything is built, or Unreadable."""
     module = importlib.import_module(f"{__name__}.{KINDS[format].module}")
     return module.open_model(data)
+
+
+def open_code(format: str, folder: Path, file: str, asked: Asked) -> TensorModel:
+    """The model in an unpacked package, whose manifest names `file`. Raises Unreadable, or whatever its code does."""
+    module = importlib.import_module(f"{__name__}.{KINDS[format].module}")
+    return module.open_model(folder, file, asked)
 
 
 def unreadable(error: Exception) -> Unreadable:

@@ -18,6 +18,7 @@ from .spec import Spec
 _CAP_DAC_READ_SEARCH, _CAP_SETGID, _CAP_SETUID = 1 << 2, 1 << 6, 1 << 7
 _THREADS = 512
 _OPEN_FILES = 256
+_MB = 1024 * 1024
 
 # Facts about the machine that libraries ask for when they count cores and read clocks; nothing of anybody's.
 _MACHINE = (
@@ -70,9 +71,14 @@ def confine(spec: Spec, package: str) -> None:
 
 def seal(spec: Spec) -> None:
     """Bound what may be used from here on, and filter the kernel's calls of every thread."""
-    _limit(resource.RLIMIT_AS, _address_space() + spec.memory_mb * 1024 * 1024)  # beyond what the libraries took
+    beyond = _address_space() + spec.memory_mb * _MB  # what the libraries took is theirs
+    if spec.packages:
+        # Libraries that are still to come map files of any size; what they and the model write to is bounded as ever.
+        _limit(resource.RLIMIT_DATA, _written() + spec.memory_mb * _MB)
+        beyond += spec.mapped_mb * _MB
+    _limit(resource.RLIMIT_AS, beyond)
     # Never 0: a worker whose output is a file would die of its first line.
-    _limit(resource.RLIMIT_FSIZE, max(1, spec.file_mb) * 1024 * 1024)
+    _limit(resource.RLIMIT_FSIZE, max(1, spec.file_mb) * _MB)
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_MEMLOCK, 0)
     _limit(resource.RLIMIT_MSGQUEUE, 0)
@@ -125,6 +131,11 @@ def _pin(paths: Iterable[str]) -> None:
 
 def _address_space() -> int:
     return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+
+
+def _written() -> int:
+    """Bytes of private memory that may be written to: data and stacks."""
+    return int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
 
 
 def _limit(what: int, value: int) -> None:

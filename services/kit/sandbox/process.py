@@ -37,11 +37,13 @@ class Job:
     entry: str
     argument: bytes
     preload: tuple[str, ...]
+    packages: Path | None
     readable: tuple[Path, ...]
     writable: tuple[Path, ...]
     memory_mb: int
     disk_mb: int
     deadline_s: float
+    load_s: float
     once: bool
 
 
@@ -71,7 +73,7 @@ class Process(asyncio.Protocol):
             await process._start()
             await process._expect(Kind.LOCKED, _IMPORTS_S)
             process._send(Kind.ARGUMENT, 0, job.argument)
-            await process._expect(Kind.READY, job.deadline_s)
+            await process._expect(Kind.READY, job.load_s)
         except BaseException:
             process.kill("not started")
             await process.end()
@@ -134,7 +136,7 @@ class Process(asyncio.Protocol):
         await asyncio.to_thread(sweep)
         self._scratch = Scratch.make()
         tmp = self._scratch.path
-        if library := openmp():
+        if library := openmp(self._job.packages):
             (tmp / "libgomp.so.1").symlink_to(library)
         if uid is not None:
             for folder in self._folders():
@@ -144,9 +146,9 @@ class Process(asyncio.Protocol):
         # From this thread: the kernel kills the worker when the thread that started it ends.
         try:
             self._popen = subprocess.Popen(  # noqa: ASYNC220 - a few milliseconds
-                [sys.executable, "-P", "-m", "services.kit.sandbox.worker", str(theirs.fileno())],
+                [sys.executable, *self._options(), "-m", "services.kit.sandbox.worker", str(theirs.fileno())],
                 stdin=subprocess.DEVNULL, stdout=err, stderr=err, pass_fds=[theirs.fileno()], cwd=tmp,
-                env=_environment(tmp), start_new_session=True,
+                env=_environment(tmp, self._job.packages), start_new_session=True,
             )  # fmt: skip
         finally:
             theirs.close()
@@ -156,13 +158,19 @@ class Process(asyncio.Protocol):
         self._errors, _ = await loop.connect_read_pipe(lambda: self._stderr, os.fdopen(out, "rb", 0))
         self._send(Kind.SPEC, 0, self._spec(uid, tmp).to_json())
 
+    def _options(self) -> list[str]:
+        """-P: nothing of the working folder; -S: nothing of the platform's libraries beside the model's own."""
+        return ["-P", "-S"] if self._job.packages else ["-P"]
+
     def _spec(self, uid: int | None, tmp: Path) -> Spec:
         job = self._job
         return Spec(
-            entry=job.entry, preload=job.preload, readable=_texts(job.readable), writable=_texts(job.writable),
-            tmp=str(tmp), memory_mb=job.memory_mb, file_mb=job.disk_mb, uid=uid, parent=os.getpid(),
+            entry=job.entry, preload=job.preload, packages=str(job.packages) if job.packages else None,
+            mapped_mb=_size_mb(job.packages) if job.packages else 0, readable=_texts(job.readable),
+            writable=_texts(job.writable), tmp=str(tmp), memory_mb=job.memory_mb, file_mb=job.disk_mb, uid=uid,
+            parent=os.getpid(),
             # A warm worker lives as long as it is asked; `look` bounds what it uses between calls.
-            cpu_s=int(2 * job.deadline_s * _CORES) + 1 if job.once else None,
+            cpu_s=int(2 * max(job.deadline_s, job.load_s) * _CORES) + 1 if job.once else None,
         )  # fmt: skip
 
     def _folders(self) -> list[Path]:
@@ -289,25 +297,34 @@ def _uid() -> int | None:
     return None if os.geteuid() else _FIRST_UID + next(_count) % _UIDS
 
 
-def _environment(tmp: Path) -> dict[str, str]:
+def _environment(tmp: Path, packages: Path | None) -> dict[str, str]:
     # One thread per arithmetic library: a model must not take its neighbours' cores, and training repeats to the byte.
     threads = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL", "NUMEXPR")}
+    found = os.pathsep.join(map(str, [PROJECT, *([packages] if packages else [])]))
     return threads | {
-        "PYTHONPATH": str(PROJECT), "PYTHONDONTWRITEBYTECODE": "1", "PYTHONNOUSERSITE": "1", "PYTHONHASHSEED": "0",
+        "PYTHONPATH": found, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONNOUSERSITE": "1", "PYTHONHASHSEED": "0",
         "PYTHONUNBUFFERED": "1", "HOME": str(tmp), "TMPDIR": str(tmp), "LANG": "C.UTF-8", "TZ": "UTC",
         "LD_LIBRARY_PATH": str(tmp),
     }  # fmt: skip
 
 
 @cache
-def openmp() -> Path | None:
+def openmp(packages: Path | None = None) -> Path | None:
     """GNU's OpenMP out of scikit-learn's package, for libraries (LightGBM) that expect it from the machine.
 
-    None where that package brings none.
+    Of the installed packages, or of those in a folder. None where there is none.
     """
-    found = find_spec("sklearn")
-    folder = Path(found.origin).parents[1] / "scikit_learn.libs" if found and found.origin else Path()
+    if packages is None and (found := find_spec("sklearn")) and found.origin:
+        packages = Path(found.origin).parents[1]
+    folder = packages / "scikit_learn.libs" if packages else Path()
     return next(iter(sorted(folder.glob("libgomp-*.so*"))), None)
+
+
+@cache
+def _size_mb(folder: Path) -> int:
+    """What the files of a folder take that no longer changes."""
+    sizes = (os.lstat(os.path.join(at, name)).st_size for at, _, names in os.walk(folder) for name in names)  # noqa: PTH118
+    return sum(sizes) // (1024 * 1024) + 1
 
 
 def _texts(paths: Sequence[Path]) -> tuple[str, ...]:

@@ -24,7 +24,11 @@ class Sandbox:
     the filter closes. `factory(argument)` then runs locked in and answers a function from bytes to bytes.
     The worker reads the interpreter, the installed packages, the code of the house and `readable`; it writes
     `writable` and a temporary folder of its own. It reaches no network, starts no process, and has `memory_mb` beyond
-    what the libraries took. A call that lasts longer than `deadline_s` is ended by SIGKILL.
+    what the libraries took. A call that lasts longer than `deadline_s` is ended by SIGKILL; so is a start whose
+    `factory` takes longer than `load_s` (default: `deadline_s`).
+
+    With `packages`, a folder of libraries, the worker sees these instead of the installed ones, and imports the entry's
+    module and all that it needs only when the filter is closed: `preload` is not used then.
     """
 
     def __init__(
@@ -33,18 +37,21 @@ class Sandbox:
         argument: bytes,
         *,
         preload: Sequence[str] = (),
+        packages: Path | None = None,
         readable: Sequence[Path] = (),
         writable: Sequence[Path] = (),
         memory_mb: int = 1024,
         disk_mb: int = 1024,
         deadline_s: float = 10.0,
+        load_s: float | None = None,
         name: str = "",
         once: bool = False,
     ) -> None:
         self.name = name or entry
         self.restarts = 0
         self._job = Job(
-            entry, argument, tuple(preload), tuple(readable), tuple(writable), memory_mb, disk_mb, deadline_s, once
+            entry, argument, tuple(preload), packages, tuple(readable), tuple(writable), memory_mb, disk_mb, deadline_s,
+            load_s or deadline_s, once,
         )  # fmt: skip
         self._process: Process | None = None
         self._lock = asyncio.Lock()
@@ -152,6 +159,7 @@ async def run_sandboxed(
     argument: bytes,
     *,
     preload: Sequence[str] = (),
+    packages: Path | None = None,
     readable: Sequence[Path] = (),
     writable: Sequence[Path] = (),
     memory_mb: int = 1024,
@@ -161,8 +169,8 @@ async def run_sandboxed(
 ) -> bytes:
     """One call, `factory(argument)(b"")`, in a worker of its own: for scans and training."""
     sandbox = Sandbox(
-        entry, argument, preload=preload, readable=readable, writable=writable, memory_mb=memory_mb, disk_mb=disk_mb,
-        deadline_s=deadline_s, name=name, once=True,
+        entry, argument, preload=preload, packages=packages, readable=readable, writable=writable,
+        memory_mb=memory_mb, disk_mb=disk_mb, deadline_s=deadline_s, name=name, once=True,
     )  # fmt: skip
     try:
         await sandbox.start()

@@ -33,6 +33,10 @@ class Spec:
 
     entry: str
     preload: tuple[str, ...]
+    packages: str | None
+    """The folder of the model's own libraries, in place of the platform's: nothing of it runs before the filter."""
+    mapped_mb: int
+    """Address space for files of `packages` that are mapped, beyond `memory_mb`."""
     readable: tuple[str, ...]
     writable: tuple[str, ...]
     tmp: str

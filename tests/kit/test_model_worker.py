@@ -1,6 +1,7 @@
 """A real scikit-learn pipeline answers from the sandbox as it does outside."""
 
 import zipfile
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -16,11 +17,12 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from services.kit.models import UntrustedTypes, preload
-from services.kit.sandbox import Sandbox, SandboxError
-from services.scorer.runtimes import table_worker as worker
+from services.kit.models import Altered, Asked, UntrustedTypes
+from services.kit.models.sandboxed import SandboxedModel
+from services.kit.models.wire import Tensors, WireError, datatype, pack, unpack
+from services.kit.models.worker import Opening, load, model
+from services.kit.sandbox import SandboxError
 
-ENTRY = "services.scorer.runtimes.table_worker:table_model"
 ROWS = np.random.default_rng(7).normal(size=(300, 4)).astype(np.float32)
 TRUTH = (ROWS.sum(axis=1) > 0).astype(np.int64)
 
@@ -33,38 +35,37 @@ class Stranger(ClassifierMixin, BaseEstimator):
         return self
 
 
-def _ask(estimator: object, path: Path, *, probabilities: bool) -> tuple[np.ndarray, np.ndarray | None]:
+def _opening(path: Path) -> Opening:
+    return Opening("sklearn", str(path), sha256(path.read_bytes()).hexdigest(), path.name, Asked())
+
+
+def _ask(estimator: object, path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     """What the entry answers, here in this process: the sandbox needs seconds to import scikit-learn."""
     skops.io.dump(estimator, path)
-    model = worker.table_model(worker.argument("sklearn", str(path), sha256(path.read_bytes()).hexdigest()))
-    return worker.read_answer(model(worker.request(ROWS, probabilities=probabilities)))
+    said = unpack(model(_opening(path).to_json())(pack({"X": ROWS})))
+    decided = said["label"] if "label" in said else said["value"]
+    return decided, said.get("probabilities")
 
 
 async def test_a_pipeline_answers_from_the_sandbox_as_outside_and_survives_bad_input(tmp_path: Path) -> None:
     path = tmp_path / "model.skops"
     estimator = make_pipeline(StandardScaler(), GradientBoostingClassifier(n_estimators=10)).fit(ROWS, TRUTH)
     skops.io.dump(estimator, path)
-    sandbox = Sandbox(
-        ENTRY,
-        worker.argument("sklearn", str(path), sha256(path.read_bytes()).hexdigest()),
-        preload=preload("sklearn"),
-        readable=[path],
-        deadline_s=60,
-    )
-    await sandbox.start()
+    sandboxed = SandboxedModel(_opening(path), packages=None, memory_mb=1024, deadline_s=60, load_s=60, name="pipeline")
+    await sandboxed.start()
     try:
         with pytest.raises(SandboxError, match="features"):
-            await sandbox.call(worker.request(ROWS[:, :3], probabilities=False))
+            await sandboxed.predict({"X": ROWS[:, :3]})
         with pytest.raises(SandboxError, match="WireError"):
-            await sandbox.call(b"nonsense")
-        predicted, scores = worker.read_answer(await sandbox.call(worker.request(ROWS, probabilities=True)))
-        assert predicted.dtype == np.int64
-        np.testing.assert_array_equal(predicted, estimator.predict(ROWS))
-        assert scores is not None
-        np.testing.assert_allclose(scores, estimator.predict_proba(ROWS), rtol=1e-6)
-        assert sandbox.restarts == 0
+            await sandboxed.sandbox.call(b"nonsense")
+        said = await sandboxed.predict({"X": ROWS})
+        assert said["label"].dtype == np.int64
+        np.testing.assert_array_equal(said["label"], estimator.predict(ROWS))
+        np.testing.assert_allclose(said["probabilities"], estimator.predict_proba(ROWS), rtol=1e-6)
+        assert (await sandboxed.told()).outputs[1] == {"name": "probabilities", "datatype": "FP32", "shape": [-1, 2]}
+        assert sandboxed.sandbox.restarts == 0
     finally:
-        await sandbox.close()
+        await sandboxed.close()
 
 
 @pytest.mark.parametrize(
@@ -76,7 +77,7 @@ def test_a_classifier_answers_classes_and_probabilities(
     estimator: LogisticRegression | GradientBoostingClassifier | HistGradientBoostingClassifier, tmp_path: Path
 ) -> None:
     estimator.fit(ROWS, TRUTH)
-    predicted, scores = _ask(estimator, tmp_path / "model.skops", probabilities=True)
+    predicted, scores = _ask(estimator, tmp_path / "model.skops")
     np.testing.assert_array_equal(predicted, estimator.predict(ROWS))
     assert scores is not None
     np.testing.assert_allclose(scores, estimator.predict_proba(ROWS), rtol=1e-6)
@@ -84,20 +85,20 @@ def test_a_classifier_answers_classes_and_probabilities(
 
 def test_a_regressor_answers_numbers(tmp_path: Path) -> None:
     estimator = LinearRegression().fit(ROWS, ROWS @ [1.0, 2.0, 3.0, 4.0])
-    predicted, scores = _ask(estimator, tmp_path / "model.skops", probabilities=False)
+    predicted, scores = _ask(estimator, tmp_path / "model.skops")
     np.testing.assert_allclose(predicted, estimator.predict(ROWS), rtol=1e-6)
     assert scores is None
 
 
 def test_classes_may_be_texts(tmp_path: Path) -> None:
     estimator = LogisticRegression().fit(ROWS, np.where(TRUTH, "geöffnet", "zu"))
-    predicted, _ = _ask(estimator, tmp_path / "model.skops", probabilities=True)
+    predicted, _ = _ask(estimator, tmp_path / "model.skops")
     assert [text.decode() for text in predicted] == estimator.predict(ROWS).tolist()
 
 
 def test_a_stranger_s_type_is_refused_before_it_is_built(tmp_path: Path) -> None:
     with pytest.raises(UntrustedTypes, match="Stranger"):
-        _ask(Stranger().fit(ROWS, TRUTH), tmp_path / "model.skops", probabilities=False)
+        _ask(Stranger().fit(ROWS, TRUTH), tmp_path / "model.skops")
 
 
 @pytest.mark.parametrize("name", ["sklearn_evil", "sklearn.evil", "numpy.evil"])
@@ -108,45 +109,50 @@ def test_a_file_that_names_itself_like_scikit_learn_is_still_a_stranger(tmp_path
         for part in source.namelist():
             target.writestr(part, source.read(part).replace(Stranger.__module__.encode(), name.encode()))
     with pytest.raises(UntrustedTypes, match=name):
-        worker.load("sklearn", str(forged), sha256(forged.read_bytes()).hexdigest())
+        load(_opening(forged))
 
 
 def test_a_file_of_other_bytes_is_not_opened(tmp_path: Path) -> None:
     path = tmp_path / "model.skops"
     skops.io.dump(LogisticRegression().fit(ROWS, TRUTH), path)
-    with pytest.raises(worker.Altered):
-        worker.load("sklearn", str(path), sha256(b"other bytes").hexdigest())
+    with pytest.raises(Altered):
+        load(replace(_opening(path), digest=sha256(b"other bytes").hexdigest()))
 
 
-@given(matrix=arrays.arrays(np.float32, st.tuples(st.integers(0, 5), st.integers(0, 5))), probabilities=st.booleans())
-def test_a_request_reads_back(matrix: np.ndarray, probabilities: bool) -> None:
-    back, flag = worker.read_request(worker.request(matrix, probabilities=probabilities))
-    np.testing.assert_array_equal(back, matrix)
-    assert flag == probabilities
+KINDS = [np.bool_, np.int8, np.uint16, np.int32, np.int64, np.uint64, np.float16, np.float32, np.float64]
 
 
-@given(data=st.data(), rows=st.integers(0, 5), classes=st.integers(1, 3))
-def test_an_answer_reads_back(data: st.DataObject, rows: int, classes: int) -> None:
-    kind = data.draw(st.sampled_from([np.int64, np.float64, np.bool_]))
-    predictions = data.draw(arrays.arrays(kind, rows))
-    scores = data.draw(st.none() | arrays.arrays(np.float32, (rows, classes)))
-    back, back_scores = worker.read_answer(worker.answer(predictions, scores))
-    np.testing.assert_array_equal(back, predictions)
-    assert (back_scores is None) == (scores is None)
-    if scores is not None:
-        np.testing.assert_array_equal(back_scores, scores)
+@given(data=st.data(), kind=st.sampled_from(KINDS), shape=arrays.array_shapes(min_dims=0, max_dims=4, min_side=0))
+def test_numbers_read_back(data: st.DataObject, kind: type[np.generic], shape: tuple[int, ...]) -> None:
+    values = data.draw(arrays.arrays(kind, shape))
+    back = unpack(pack({"ü": values, "b": values[..., None]}))
+    np.testing.assert_array_equal(back["ü"], values)
+    assert (list(back), back["b"].shape, back["ü"].dtype) == (["ü", "b"], (*shape, 1), values.dtype)
 
 
 @given(texts=st.lists(st.text(), max_size=5))
-def test_texts_read_back(texts: list[str]) -> None:
-    back, _ = worker.read_answer(worker.answer(np.array(texts, object), None))
-    assert [text.decode() for text in back] == texts
+def test_texts_read_back_as_their_bytes(texts: list[str]) -> None:
+    for values in (np.array(texts, object), np.array([text.encode() for text in texts], object)):
+        assert [text.decode() for text in unpack(pack({"t": values}))["t"]] == texts
 
 
-@given(st.binary(max_size=60) | st.binary(max_size=40).map(lambda tail: b"FLA1" + tail))
+def test_what_has_no_datatype_goes_as_text() -> None:
+    days = np.array(["2026-01-31"], "datetime64[D]")
+    assert datatype(days) == "BYTES"
+    assert unpack(pack({"d": days}))["d"].tolist() == [b"2026-01-31"]
+
+
+@given(st.binary(max_size=80) | st.binary(max_size=80).map(lambda tail: b"FLT1\1\0\0\0" + tail))
 def test_no_bytes_from_a_sandbox_confuse_the_reader(payload: bytes) -> None:
     try:
-        predictions, _ = worker.read_answer(payload)
-    except worker.WireError:
+        tensors: Tensors = unpack(payload)
+    except WireError:
         return
-    assert worker.answer(predictions, _)[:4] == b"FLA1"
+    assert unpack(pack(tensors)).keys() == tensors.keys()
+
+
+@pytest.mark.parametrize("cut", [1, 5, 9, 20, 30])
+def test_bytes_that_break_off_are_refused(cut: int) -> None:
+    whole = pack({"X": ROWS[:2], "t": np.array(["a", "bc"], object)})
+    with pytest.raises(WireError):
+        unpack(whole[:-cut])

@@ -1,0 +1,45 @@
+"""A table model as tensors: one matrix in, decisions and perhaps class probabilities out."""
+
+from typing import Any
+
+import numpy as np
+
+from . import Array, Asked, TableModel, Told, Unreadable
+from .wire import Tensors
+
+_DATATYPES = {"i": "INT64", "u": "INT64", "b": "BOOL", "f": "FP64"}
+
+
+class Table:
+    """The tensors are called as whoever opens it asks for, else by what they are."""
+
+    def __init__(self, model: TableModel, asked: Asked) -> None:
+        if asked.score and not model.scores:
+            raise Unreadable("score: the model gives no class probabilities")
+        self._model = model
+        self._decision = asked.prediction or ("value" if model.classes is None else "label")
+        self._score = asked.score or ("probabilities" if model.scores and not asked.outputs else None)
+        self.told = Told(
+            inputs=self._inputs(asked), outputs=self._outputs(), prediction=self._decision, score=self._score,
+            names=model.names, takes_missing=model.takes_missing, made_with=model.made_with,
+        )  # fmt: skip
+
+    def predict(self, inputs: Tensors) -> Tensors:
+        """The decision, shape [rows]; class probabilities, [rows, classes], where they are asked for."""
+        (matrix,) = inputs.values()
+        answer: Tensors = {self._decision: np.asarray(self._model.predict(matrix)).reshape(-1)}
+        if self._score:
+            answer[self._score] = np.asarray(self._model.probabilities(matrix), np.float32)
+        return answer
+
+    def _inputs(self, asked: Asked) -> list[dict[str, Any]]:
+        width = self._model.columns if self._model.columns > 0 else len(asked.columns) or -1
+        return [{"name": "X", "datatype": "FP32", "shape": [-1, width]}]
+
+    def _outputs(self) -> list[dict[str, Any]]:
+        classes: Array | None = self._model.classes
+        datatype = "FP64" if classes is None else _DATATYPES.get(classes.dtype.kind, "BYTES")
+        outputs = [{"name": self._decision, "datatype": datatype, "shape": [-1]}]
+        if self._score and classes is not None:
+            outputs.append({"name": self._score, "datatype": "FP32", "shape": [-1, len(classes)]})
+        return outputs

@@ -1,0 +1,128 @@
+"""Models in a sandboxed worker process: opening one may run code, or trust a file's numbers too far."""
+
+import asyncio
+from pathlib import Path
+
+import numpy as np
+
+from contracts import Format, ModelSchema, TensorSpec
+from services.kit.environments import Environments
+from services.kit.errors import Invalid, Unavailable
+from services.kit.models import KINDS, Asked
+from services.kit.models.sandboxed import SandboxedModel
+from services.kit.models.wire import WireError
+from services.kit.models.worker import Opening
+from services.kit.sandbox import SandboxAway, SandboxDeadline, SandboxDied, SandboxError, SandboxUnavailable
+
+from ..packages import ModelFile
+from ..settings import ScorerSettings
+from ..v2.tensors import NUMPY
+from . import Arrays
+from .errors import CannotLoad, ModelFailed
+
+_ATTEMPTS = 2
+"""A worker may be killed from outside: an input is to blame only when it ends a second one."""
+
+
+class SandboxedRuntime:
+    """One warm worker for one version."""
+
+    def __init__(self, model: SandboxedModel, schema: ModelSchema) -> None:
+        self._model = model
+        self._outputs = schema.outputs
+
+    @classmethod
+    async def start(
+        cls, format: Format, model: ModelFile, schema: ModelSchema, settings: ScorerSettings
+    ) -> "SandboxedRuntime":
+        """Load the file behind the sandbox's walls, which check its bytes at each start.
+
+        Raises CannotLoad, or Unavailable where the libraries that it brings cannot be fetched now.
+        """
+        sandboxed = SandboxedModel(
+            _opening(format, model, schema), packages=await _packages(model, settings),
+            memory_mb=settings.sandbox_memory_mb, deadline_s=settings.sandbox_deadline_s,
+            load_s=settings.sandbox_load_s, name=model.path.parent.name[:12],
+        )  # fmt: skip
+        try:
+            await sandboxed.start()
+        except (SandboxError, SandboxUnavailable) as error:  # a machine without the walls will not have them later
+            await sandboxed.close()
+            raise CannotLoad(f"the model cannot be opened: {str(error)[:300]}") from None
+        return cls(sandboxed, schema)
+
+    async def call(self, inputs: Arrays) -> Arrays:
+        try:
+            answer = await self._ask(inputs)
+        except (SandboxError, WireError) as error:
+            # Its own words may hold values of the input: they stay here.
+            raise ModelFailed(_about(error)) from None
+        rows = len(next(iter(inputs.values())))
+        return {spec.name: _as(answer, spec, rows) for spec in self._outputs}
+
+    @property
+    def down(self) -> str:
+        return self._model.sandbox.down
+
+    async def _ask(self, inputs: Arrays) -> Arrays:
+        """Raises Unavailable where no worker could be asked: that is not the input's doing."""
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                return await self._model.predict(inputs)
+            except SandboxDeadline:
+                raise
+            except SandboxAway:
+                if attempt == 1:
+                    raise Unavailable("the model's process is away and is started again; try again") from None
+                raise  # the attempt before ended it
+            except SandboxDied:
+                if attempt == _ATTEMPTS:
+                    raise
+        raise AssertionError("unreachable")
+
+    def close(self) -> None:
+        self._closing = asyncio.ensure_future(self._model.close())
+
+
+def _opening(format: Format, model: ModelFile, schema: ModelSchema) -> Opening:
+    """What the model's sandbox is told; code is opened out of its whole package."""
+    asked = Asked(
+        columns=[column.name for column in schema.columns], prediction=schema.prediction, score=schema.score,
+        inputs=[spec.model_dump() for spec in schema.inputs], outputs=[spec.model_dump() for spec in schema.outputs],
+    )  # fmt: skip
+    if KINDS[format].is_code:
+        return Opening(format, str(model.package), model.package_digest, model.name, asked)
+    return Opening(format, str(model.path), model.digest, model.name, asked)
+
+
+async def _packages(model: ModelFile, settings: ScorerSettings) -> Path | None:
+    """The libraries that a model brings; None for one that runs on the platform's."""
+    if model.lock is None:
+        return None
+    try:
+        return await Environments.of(settings).built(model.lock)
+    except Invalid as error:
+        raise CannotLoad(f"the model's libraries cannot be installed: {error.message}") from None
+
+
+def _about(error: Exception) -> str:
+    match error:
+        case SandboxDeadline():
+            return "the model took too long over this input"
+        case SandboxDied():
+            return "the model's process ended over this input"
+        case _:
+            return "the model does not take this input"
+
+
+def _as(answer: Arrays, spec: TensorSpec, rows: int) -> np.ndarray:
+    """An output in the schema's datatype and rank. Raises ModelFailed where the model answered something else."""
+    values = answer.get(spec.name)
+    if values is None or values.ndim == 0 or len(values) != rows:
+        raise ModelFailed("the model did not answer every row")
+    if len(spec.shape) == 2 and values.ndim == 1:
+        values = values.reshape(-1, 1)
+    try:
+        return values.astype(NUMPY[spec.datatype], copy=False)
+    except (ValueError, TypeError):
+        raise ModelFailed(f"the model answered no {spec.datatype} as {spec.name[:100]}") from None
