@@ -140,7 +140,7 @@ async def test_many_columns_without_a_structure_are_sampled_with_stated_errors(
     names, rows = [f"c{n}" for n in range(14)], np.random.default_rng(1).normal(size=(80, 14))
     out = io.BytesIO()
     pq.write_table(pa.table(dict(zip(names, rows.T, strict=True))), out)
-    code = b"import numpy as np\ndef predict(inputs):\n    x = inputs['X']\n    return {'value': np.tanh(x[:, 0]) + x[:, 1]}\n"
+    code = b"import numpy as np\ndef predict(inputs):\n    x = inputs['X']\n    return np.tanh(x[:, 0]) + x[:, 1]\n"
     folder = code_models.laid(
         tmp_path / "function", {"model.py": code, "t.parquet": out.getvalue()}, format="python", model="model.py",
         training="t.parquet", columns=[{"name": name} for name in names],
@@ -150,7 +150,7 @@ async def test_many_columns_without_a_structure_are_sampled_with_stated_errors(
     value = float(np.tanh(rows[3, 0]) + rows[3, 1])
     decided = [{"row": 0, "features": row, "prediction": value, "score": None}]
     made = await explained(upload, decision={"decided": decided})
-    assert (made.method, made.scale, made.output) == ("sampled", "value", "value")
+    assert (made.method, made.scale, made.output) == ("sampled", "value", "prediction")
     shares = {each.column: each for each in made.contributions}
     assert shares["c1"].contribution == pytest.approx(rows[3, 1] - rows[:, 1].mean(), abs=4 * shares["c1"].error + 1e-6)
     assert all(shares[f"c{n}"].contribution == 0 for n in range(2, 14))
