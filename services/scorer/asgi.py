@@ -72,7 +72,7 @@ class ScorerApp:
         self._verifier = Verifier(settings)
         self._callers: dict[bytes, tuple[Caller, float]] = {}
         self._health = Health(settings, plane, follower, spool)
-        self._counters = Counters(plane, spool)
+        self._counters = Counters(spool)
         self._batches = Proxy(settings.batches_port_path)
         self._limit = settings.max_body_bytes
         self._fast = settings.fsync != "always"

@@ -49,6 +49,8 @@ class ScorerSettings(Settings):
     """Explanations made at a time; beyond, 429."""
     explanations_each: int = Field(default=1, ge=1)
     """Of them one caller's."""
+    usage_s: float = Field(default=60.0, gt=0)
+    """How often a host says `usage.reported`."""
     batch_uploads: int = Field(default=8, ge=1)
     """Files of batches taken at a time, from the first byte until they are checked and kept; beyond, 429."""
     batch_uploads_each: int = Field(default=2, ge=1)

@@ -71,6 +71,14 @@ class SandboxedRuntime:
     def down(self) -> str:
         return self._model.sandbox.down
 
+    @property
+    def cpu_s(self) -> float:
+        return self._model.sandbox.cpu_s
+
+    @property
+    def rss(self) -> int:
+        return self._model.sandbox.rss
+
     async def _ask(self, inputs: Arrays) -> Arrays:
         """Raises Unavailable where no worker could be asked: that is not the input's doing."""
         for attempt in range(1, _ATTEMPTS + 1):
