@@ -29,6 +29,7 @@ from .scorer import (
     Mode,
     PayloadReference,
     ReplicaReported,
+    UsageReported,
 )
 from .topology import EVENTS, HEARS, SAYS, event_of
 
@@ -42,5 +43,5 @@ __all__ = [
     "Latency", "Mode", "ModelRegistered", "ModelRetired", "ModelSchema", "MonitorReported", "MonitorSettings", "Name",
     "OutcomeObserved", "OutcomeReported", "PayloadReference", "ReplicaReported", "RetrainingCompleted",
     "RetrainingRequested", "Scan", "Service", "ServiceLevel", "Signature", "Statement", "TensorSpec", "Topic",
-    "Training", "UseCaseRegistered", "Value", "Variant", "Version", "Window", "by_type", "event_of",
+    "Training", "UsageReported", "UseCaseRegistered", "Value", "Variant", "Version", "Window", "by_type", "event_of",
 ]  # fmt: skip

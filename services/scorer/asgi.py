@@ -72,7 +72,7 @@ class ScorerApp:
         self._verifier = Verifier(settings)
         self._callers: dict[bytes, tuple[Caller, float]] = {}
         self._health = Health(settings, plane, follower, spool)
-        self._counters = Counters(plane, spool)
+        self._counters = Counters(spool)
         self._batches = Proxy(settings.batches_port_path)
         self._limit = settings.max_body_bytes
         self._fast = settings.fsync != "always"
@@ -208,7 +208,7 @@ class ScorerApp:
                 await reply(send, 200, orjson.dumps(asyncapi.document("scorer", version())))
             case ("POST", ["invocations", name]):
                 await self._invoke(name, headers, receive, send)
-            case (_, ["v1", "batches", *_]):
+            case (_, ["v1", "batches" | "explanations", *_]):
                 await self._batches(scope, receive, send)
             case (_, ["v2", *rest]):
                 await self._v2(method, rest, headers, receive, send)

@@ -5,6 +5,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Literal
 
 from contracts import DeploymentChanged, Mode, Variant
@@ -19,6 +20,7 @@ from . import mlflow
 from .admission import admit
 from .lane import Lane, Limits
 from .logrecord import LogRecord, Origin, RecordBuilder
+from .metering import Account, Meter, metered, resident
 from .packages import Packages
 from .runtimes import Arrays
 from .runtimes.errors import CannotLoad
@@ -49,6 +51,8 @@ class Ask:
     started: float = field(default_factory=time.perf_counter)
     request: Request | None = None
     """What the body says, once somebody has read it."""
+    reading_s: float = 0.0
+    """How long that took."""
 
 
 @dataclass(slots=True)
@@ -63,27 +67,18 @@ class Answer:
     rows: int
 
 
-@dataclass(slots=True)
-class Counts:
-    """What a version did since the process started."""
-
-    inferences: int = 0
-    rows: int = 0
-    refused: int = 0
-    seconds: float = 0.0
-
-
 class Served:
     """One version behind one endpoint: loaded, warm and ready."""
 
-    def __init__(self, origin: Origin, variant: Variant, lane: Lane, tokeniser: Tokeniser) -> None:
+    def __init__(self, origin: Origin, variant: Variant, lane: Lane, tokeniser: Tokeniser, account: Account) -> None:
         self.origin = origin
         self.variant = variant
         self.schema = variant.model_schema
         self.lane = lane
         self.codec = Codec(self.schema, origin.endpoint, str(origin.version), origin.variant, tokeniser.token)
         self.records = RecordBuilder(origin)
-        self.counts = Counts()
+        self.counts = account
+        account.engines.append(lane)
 
     async def prove(self) -> None:
         """Write one answer to nobody: a model whose outputs cannot be written must not serve."""
@@ -94,20 +89,28 @@ class Served:
         """One request through the model."""
         if ask.protocol != "v2":
             return await self._invocation(ask, ask.protocol, mode, application)
-        request = ask.request or self.codec.decode(ask.body, ask.json_length)
+        request = ask.request or self._read(ask)
         outputs = await self.lane.run(request.arrays, request.rows)
         return self._answer(ask, request, outputs, mode, application)
+
+    def _read(self, ask: Ask) -> Request:
+        started = time.perf_counter()
+        ask.request = self.codec.decode(ask.body, ask.json_length)
+        ask.reading_s = time.perf_counter() - started
+        return ask.request
 
     def at_once(self, ask: Ask, mode: Mode, application: str) -> Answer | None:
         """The answer to a V2 request where nothing must be waited for; None: ask `answer`, which goes on from here."""
         if not self.lane.idle:
             return None
-        ask.request = self.codec.decode(ask.body, ask.json_length)
-        outputs = self.lane.at_once(ask.request.arrays, ask.request.rows)
-        return None if outputs is None else self._answer(ask, ask.request, outputs, mode, application)
+        request = self._read(ask)
+        outputs = self.lane.at_once(request.arrays, request.rows)
+        return None if outputs is None else self._answer(ask, request, outputs, mode, application)
 
     async def _invocation(self, ask: Ask, form: mlflow.Form, mode: Mode, application: str) -> Answer:
+        started = time.perf_counter()
         request = mlflow.decode(ask.body, form, self.codec, self.schema)
+        ask.reading_s = time.perf_counter() - started
         outputs = await self.lane.run(request.arrays, request.rows)
         answer = self._answer(ask, request, outputs, mode, application)
         answer.body = mlflow.encode(outputs, self.schema)
@@ -122,7 +125,7 @@ class Served:
         read: list[tuple[int, Request]] = []
         for position, ask in enumerate(asks):
             try:
-                read.append((position, self.codec.decode(ask.body, ask.json_length)))
+                read.append((position, self._read(ask)))
             except BadInput as refusal:
                 results[position] = refusal
         outputs = await self.lane.run_all([(request.arrays, request.rows) for _, request in read])
@@ -134,18 +137,24 @@ class Served:
         return [results[position] for position in range(len(asks))]
 
     def _answer(self, ask: Ask, request: Request, outputs: Arrays, mode: Mode, application: str) -> Answer:
+        started = time.perf_counter()
         inference_id = ask.inference_id or uuid7_text()
         encoded: Encoded = self.codec.encode(request, outputs, inference_id)
-        took = time.perf_counter() - ask.started
+        ended = time.perf_counter()
+        took = ended - ask.started
         record = self.records.record(
             inference_id=inference_id, mode=mode, application=application, received_at=ask.received_at,
             latency_ms=took * 1000, rows=request.rows, request=request.logged, response=encoded.logged,
             entity=request.entity, request_id=request.id,
             correlation_id=request.correlation_id or ask.correlation_id, traceparent=ask.traceparent,
         )  # fmt: skip
-        self.counts.inferences += 1
-        self.counts.rows += request.rows
-        self.counts.seconds += took
+        counts = self.counts
+        counts.inferences += 1
+        counts.rows += request.rows
+        counts.seconds += took
+        counts.own_s += ask.reading_s + ended - started
+        counts.bytes_in += len(ask.body)
+        counts.bytes_out += len(encoded.body)
         return Answer(inference_id, self.origin.version, encoded.body, encoded.json_length, record, request.rows)
 
 
@@ -173,6 +182,7 @@ class DataPlane:
         self._limits = Limits(
             settings.inline_ms, settings.batch_rows, settings.queue_requests, settings.queue_rows
         )  # fmt: skip
+        self.meter = Meter()
         self.endpoints: dict[str, Endpoint] = {}
         self.stopped: dict[str, str] = {}
         """Endpoints that serve nothing since what served was withdrawn, with their units, until a successor is up."""
@@ -291,7 +301,7 @@ class DataPlane:
             return same
         lane = await self._load(variant)
         try:
-            served = Served(origin, variant, lane, self._tokeniser)
+            served = Served(origin, variant, lane, self._tokeniser, self.meter.account(origin))
             await _prove(served)
         except BaseException:
             lane.close()
@@ -300,9 +310,10 @@ class DataPlane:
 
     async def _load(self, variant: Variant) -> Lane:
         """Check the bytes, open the model, warm it up. Raises Refusal or CannotLoad, whatever the bytes are."""
+        before = resident()
         try:
-            model = await asyncio.to_thread(self._packages.unpack, variant.digest)
-            runtime = await load(variant.format, model, variant.model_schema, self._settings)
+            model, unpacking_s = await asyncio.to_thread(metered, partial(self._packages.unpack, variant.digest))
+            runtime, opening_s = await load(variant.format, model, variant.model_schema, self._settings)
         except (Refusal, CannotLoad):
             raise
         except OSError as error:  # no room, no descriptor: this host's trouble, and no fault of the model's
@@ -310,12 +321,15 @@ class DataPlane:
         except Exception as error:  # a stranger's bytes make a runtime raise anything
             log.exception("a model could not be opened", model=variant.model, version=variant.version)
             raise CannotLoad(f"the model cannot be opened ({type(error).__name__})") from None
-        lane = Lane(runtime, self._limits, joinable=joinable(variant.model_schema))
+        lane = Lane(
+            runtime, self._limits, joinable=joinable(variant.model_schema), opening_s=unpacking_s + opening_s
+        )  # fmt: skip
         try:
             await _warm(lane, variant)
         except BaseException:
             lane.close()
             raise
+        lane.inside_bytes = max(0, resident() - before)
         return lane
 
 

@@ -13,9 +13,10 @@ from services.kit.sandbox.package import check, unpacked
 
 from . import KINDS, Asked, TensorModel, Told, UntrustedTypes, open_code, open_table
 from .tables import Table
-from .wire import pack, unpack
+from .wire import Tensors, pack, unpack
 
 ENTRY = f"{__name__}:model"
+STRUCTURE = b"structure"
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,8 @@ class Opening:
 
 
 def model(argument: bytes) -> Callable[[bytes], bytes]:
-    """The sandbox's entry: `b""` is answered with what the model tells of itself (JSON), tensors with tensors.
+    """The sandbox's entry: `b""` is answered with what the model tells of itself (JSON), `STRUCTURE` with its trees or
+    coefficients (tensors, none for other models), tensors with tensors.
 
     Raises Altered, UntrustedTypes, Unreadable, or whatever a stranger's code raises.
     """
@@ -57,7 +59,17 @@ def model(argument: bytes) -> Callable[[bytes], bytes]:
             raise
         told = Told(untrusted=error.types)
         return lambda _: told.to_json()
-    return lambda payload: pack(opened.predict(unpack(payload))) if payload else opened.told.to_json()
+
+    def answer(payload: bytes) -> bytes:
+        if not payload:
+            return opened.told.to_json()
+        return pack(_structure(opened) if payload == STRUCTURE else opened.predict(unpack(payload)))
+
+    return answer
+
+
+def _structure(opened: TensorModel) -> Tensors:
+    return opened.structure() if isinstance(opened, Table) else {}
 
 
 def load(opening: Opening) -> TensorModel:
