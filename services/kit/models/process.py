@@ -7,13 +7,12 @@ Package: `command` in `fairlead.yaml`, whose first word is a runtime that the op
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from services.kit.errors import Invalid
 from services.kit.sandbox import ProgramSandbox, SandboxError
 from services.kit.sandbox.runtimes import Runtime, runtimes
 
-from . import Asked, Told, v2json
+from . import Asked, Told, declared_inputs, v2json
 from .wire import Tensors, WireError
 
 _MB = 1024 * 1024
@@ -94,13 +93,6 @@ class ProcessModel:
     async def close(self) -> None:
         """End it."""
         await self.sandbox.close()
-
-
-def declared_inputs(asked: Asked) -> Sequence[dict[str, Any]]:
-    """The tensors that a package names; one matrix of its columns where it names only these."""
-    if asked.inputs or not asked.columns:
-        return asked.inputs
-    return [{"name": "X", "datatype": "FP64", "shape": [-1, len(asked.columns)]}]
 
 
 def _welcome(line: bytes) -> None:

@@ -40,10 +40,13 @@ def request(id: str, inputs: Tensors, declared: Declared, outputs: Declared) -> 
     return orjson.dumps(asked, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def response(data: bytes, id: str, outputs: Declared, rows: int) -> Tensors:
-    """The declared outputs out of a V2 response. Raises Refused, OutOfStep, or WireError saying what is wrong."""
+def response(data: bytes, id: str | None, outputs: Declared, rows: int) -> Tensors:
+    """The declared outputs out of a V2 response; `id`: the request's, where nothing else says whose answer it is.
+
+    Raises Refused, OutOfStep, or WireError saying what is wrong.
+    """
     said = document(data)
-    if said.get("id") != id:
+    if id is not None and said.get("id") != id:
         raise OutOfStep(f"its answer is to request {str(said.get('id'))[:50]!r}, not to {id!r}")
     if "error" in said:
         raise Refused(str(said["error"])[:300])
@@ -63,12 +66,17 @@ def blank(declared: Declared) -> Tensors:
     }  # fmt: skip
 
 
-def document(data: bytes) -> dict[str, Any]:
-    """A JSON object. Raises WireError."""
+def value(data: bytes) -> Any:
+    """What some JSON says. Raises WireError."""
     try:
-        said = orjson.loads(data)
+        return orjson.loads(data)
     except orjson.JSONDecodeError as error:
         raise WireError(f"its answer is no JSON ({error}): {data[:100]!r}") from None
+
+
+def document(data: bytes) -> dict[str, Any]:
+    """A JSON object. Raises WireError."""
+    said = value(data)
     if not isinstance(said, dict):
         raise WireError(f"its answer is no JSON object: {data[:100]!r}")
     return said
