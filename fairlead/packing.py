@@ -17,8 +17,9 @@ def opened(path: str | Path) -> Generator[tuple[str, IO[bytes]]]:
     """The name and bytes to send. Raises `Invalid` when there is nothing to read."""
     source = Path(path)
     if source.is_dir():
-        if not (source / "fairlead.yaml").is_file():
-            raise Invalid(f"{source} has no fairlead.yaml: it tells what the folder's files are", field="package")
+        if not any((source / name).is_file() for name in ("fairlead.yaml", "MLmodel")):
+            said = "has no fairlead.yaml, which tells what its files are, and is no MLflow model"
+            raise Invalid(f"{source} {said}", field="package")
         with TemporaryFile() as file:
             _zip(source, cast(IO[bytes], file))
             yield f"{source.resolve().name}.zip", cast(IO[bytes], file)

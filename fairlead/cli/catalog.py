@@ -19,7 +19,9 @@ Version = Annotated[int, typer.Option("--version", "-v", min=1, help="The versio
 @app.command()
 def register(
     context: typer.Context,
-    path: Annotated[Path, typer.Argument(exists=True, help="A model file, a package, or a folder with fairlead.yaml.")],
+    path: Annotated[
+        Path, typer.Argument(exists=True, help="A model file, a package, or a folder with fairlead.yaml or MLmodel.")
+    ],
     name: Annotated[str | None, typer.Option(help="The model's name; a package may carry its own.")] = None,
     unit: Annotated[str | None, typer.Option(help="The business unit that owns it.")] = None,
     tag: Annotated[list[str] | None, typer.Option(help="A tag; may be given several times.")] = None,

@@ -30,7 +30,8 @@ class Catalog:
 
     @operation
     def register(self, path: str | Path, name: str | None = None, **fields: Any) -> Flow[ModelVersion]:
-        """Register a model: a file (ONNX, skops, XGBoost, LightGBM), a package, or a folder with `fairlead.yaml`.
+        """Register a model: a file (ONNX, skops, XGBoost, LightGBM), a package, an MLflow model's folder, or a folder
+        with `fairlead.yaml`.
 
         Returns the new version. The same bytes again give the version that is there.
 

@@ -8,7 +8,7 @@ def elsewhere(bootstrap_servers: str = "", database: str = "") -> list[str]:
     """The hosts among Kafka's bootstrap servers and PostgreSQL's URL that are not this machine."""
     hosts = _database_hosts(database) or ["localhost"]
     hosts += [_host(server) for server in bootstrap_servers.split(",") if server.strip()]
-    return sorted({host for host in hosts if not _is_this_machine(host)})
+    return sorted({host for host in hosts if not is_this_machine(host)})
 
 
 def _database_hosts(url: str) -> list[str]:
@@ -26,7 +26,8 @@ def _host(said: str) -> str:
     return said if said.count(":") > 1 else said.partition(":")[0]
 
 
-def _is_this_machine(host: str) -> bool:
+def is_this_machine(host: str) -> bool:
+    """Whether a host is loopback, or none at all (a Unix socket's folder)."""
     try:
         return ip_address(host).is_loopback
     except ValueError:

@@ -34,6 +34,10 @@ class Settings(BaseSettings):
     """OIDC issuer; empty: the embedded one, whose keys are in the home."""
     allow_embedded_issuer: bool = False
     """Let the embedded issuer vouch for people though Kafka or PostgreSQL are elsewhere: for trials."""
+    connections: Path | None = None
+    """The file of the connections; none: `connections.yaml` in the home."""
+    connections_folder: Path | None = None
+    """Connections to folders of this machine lie below it; none: `shared` in the home."""
     log_level: str = "INFO"
     max_body_bytes: int = 16 * 1024 * 1024
     environment_bytes: int = 12 * 1024**3
@@ -72,6 +76,14 @@ class Settings(BaseSettings):
     @property
     def objects_url(self) -> str:
         return self.objects or (self.home.absolute() / "objects").as_uri()
+
+    @property
+    def connections_path(self) -> Path:
+        return self.connections or self.home / "connections.yaml"
+
+    @property
+    def connections_folder_path(self) -> Path:
+        return self.connections_folder or self.home / "shared"
 
     @property
     def keys(self) -> Path:

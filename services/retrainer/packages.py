@@ -42,6 +42,12 @@ class Package:
         return self.manifest.get("label")
 
     @property
+    def lock(self) -> bytes | None:
+        """The libraries that it brings, as a lock; None where it runs on the platform's. Raises BadPackage."""
+        named = self.manifest.get("requirements")
+        return None if named is None else plain_file(self.folder, str(named))
+
+    @property
     def made_by_recipe(self) -> tuple[str, ...]:
         """The files that a recipe writes anew."""
         training = self.manifest.get("training")

@@ -12,12 +12,16 @@ from typing import Any
 import numpy as np
 
 from contracts import ModelRegistered
+from services.kit.environments import Environments
 from services.kit.errors import Invalid, NotFound
-from services.kit.models import preload
+from services.kit.models import KINDS
+from services.kit.models.sandboxed import SandboxedModel
+from services.kit.models.wire import WireError
 from services.kit.objects import Objects
 from services.kit.sandbox import SandboxError, SandboxUnavailable, run_sandboxed
 from services.kit.signing import digest_of
 
+from .answers import CannotTrain, asked, opening, read_answers
 from .domain import (
     Answers,
     Comparison,
@@ -37,11 +41,6 @@ from .settings import RetrainerSettings
 
 _ENTRIES = "services.retrainer.sandboxed"
 _ROWS = ("pyarrow.parquet", "pyarrow.compute")
-_MOST_ANSWER_BYTES = 64 * 1024 * 1024
-
-
-class CannotTrain(Exception):
-    """The job ends without a candidate; the reason is for people."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +62,7 @@ class Workshop:
         self._settings = settings
         self._objects = objects
         self._recorder = recorder
+        self._environments = Environments.of(settings)
 
     async def retrain(self, job: Job, model: ModelRegistered) -> Retrained:
         """Train a candidate on what was recorded and compare it with the champion. Raises Unavailable."""
@@ -91,7 +91,8 @@ class Workshop:
                 split = await self._split(known.data_digest, seed, model, package, at)
                 made = await self._train(package, split, at)
                 files = {name: _digests(package, made, name) for name in package.made_by_recipe}
-                answers = await self._answers(model, made / package.model, split, "the reproduced model")
+                await asyncio.to_thread(pack, package, made, {}, at / "trial.zip")
+                answers = await self._answers(model, package, made, at / "trial.zip", split, "the reproduced model")
                 metrics = measure(split.labels, answers, regression=_is_regression(model))
                 return reproduced(files, known.metrics, metrics)
         except (CannotTrain, BadPackage, Incomparable) as error:
@@ -101,8 +102,9 @@ class Workshop:
         self, model: ModelRegistered, package: Package, split: Split, snapshot: str, seed: str, at: Path
     ) -> Retrained:
         made = await self._train(package, split, at)
-        champion = await self._answers(model, package.folder / package.model, split, "the champion")
-        candidate = await self._answers(model, made / package.model, split, "the candidate")
+        champion = await self._answers(model, package, package.folder, at / "package.zip", split, "the champion")
+        await asyncio.to_thread(pack, package, made, {}, at / "trial.zip")
+        candidate = await self._answers(model, package, made, at / "trial.zip", split, "the candidate")
         comparison = await asyncio.to_thread(self._compare, model, split, champion, candidate, seed)
         verdict = judge(comparison)
         digest = None
@@ -166,23 +168,49 @@ class Workshop:
         made.mkdir()
         job = {"recipe": str(recipe), "rows": str(split.rows), "out": str(made)}
         await self._sandboxed(
-            "training:recipe", job, "the recipe", preload=_ROWS, readable=[recipe, split.rows], writable=[made],
+            "training:recipe", job, "the recipe", preload=_ROWS, packages=await self._libraries(package),
+            readable=[recipe, split.rows], writable=[made],
             deadline_s=self._settings.retraining_s, memory_mb=self._settings.retraining_mb,
         )  # fmt: skip
         await asyncio.to_thread(require, made, package.made_by_recipe)
         return made
 
-    async def _answers(self, model: ModelRegistered, file: Path, split: Split, what: str) -> Answers:
+    async def _libraries(self, package: Package) -> Path | None:
+        """What a package's model runs on, and its recipe with it. Raises CannotTrain, Unavailable."""
+        try:
+            return await self._environments.built(package.lock) if package.lock else None
+        except Invalid as error:
+            raise CannotTrain(f"the package's libraries cannot be installed: {error.message}") from error
+
+    async def _answers(
+        self, model: ModelRegistered, package: Package, folder: Path, file: Path, split: Split, what: str
+    ) -> Answers:
+        """What a model says of the held-out rows: its files lie in `folder`, and packed in `file`."""
+        if model.format == "onnx":
+            return await self._onnx_answers(model, folder / package.model, split, what)
+        told = opening(model, package, file if KINDS[model.format].is_code else folder / package.model)
+        sandboxed = SandboxedModel(
+            told, packages=await self._libraries(package), memory_mb=self._settings.scoring_mb,
+            deadline_s=self._settings.scoring_s, load_s=self._settings.scoring_s, name=what, once=True,
+        )  # fmt: skip
+        try:
+            await sandboxed.start()
+            return await asked(sandboxed, model.model_schema, split.inputs)
+        except (SandboxError, SandboxUnavailable, WireError) as error:
+            raise CannotTrain(f"{what} failed in the sandbox: {str(error)[-800:]}") from error
+        finally:
+            await sandboxed.close()
+
+    async def _onnx_answers(self, model: ModelRegistered, file: Path, split: Split, what: str) -> Answers:
         schema = model.model_schema
         job = {
-            "format": model.format, "model": str(file), "held": str(split.inputs),
-            "prediction": schema.prediction, "score": schema.score,
+            "model": str(file), "held": str(split.inputs), "prediction": schema.prediction, "score": schema.score,
         }  # fmt: skip
         said = await self._sandboxed(
-            "scoring:scorer", job, what, preload=preload(model.format), readable=[file, split.inputs],
+            "scoring:scorer", job, what, preload=("onnxruntime",), readable=[file, split.inputs],
             deadline_s=self._settings.scoring_s, memory_mb=self._settings.scoring_mb,
         )  # fmt: skip
-        return await asyncio.to_thread(_read_answers, said, what)
+        return await asyncio.to_thread(read_answers, said, what)
 
     async def _sandboxed(
         self,
@@ -191,6 +219,7 @@ class Workshop:
         what: str,
         *,
         preload: Sequence[str],
+        packages: Path | None = None,
         readable: Sequence[Path],
         writable: Sequence[Path] = (),
         deadline_s: float,
@@ -198,8 +227,8 @@ class Workshop:
     ) -> bytes:
         try:
             return await run_sandboxed(
-                f"{_ENTRIES}.{entry}", json.dumps(job).encode(), preload=preload, readable=readable, writable=writable,
-                deadline_s=deadline_s, memory_mb=memory_mb, name=what,
+                f"{_ENTRIES}.{entry}", json.dumps(job).encode(), preload=preload, packages=packages, readable=readable,
+                writable=writable, deadline_s=deadline_s, memory_mb=memory_mb, name=what,
             )  # fmt: skip
         except (SandboxError, SandboxUnavailable) as error:
             raise CannotTrain(f"{what} failed in the sandbox: {str(error)[-800:]}") from error
@@ -221,16 +250,3 @@ def _digests(package: Package, made: Path, name: str) -> dict[str, str]:
         "registered": digest_of(plain_file(package.folder, name)),
         "reproduced": digest_of(plain_file(made, name)),
     }
-
-
-def _read_answers(said: bytes, what: str) -> Answers:
-    """What a model answered; nothing of it is believed. Raises CannotTrain."""
-    if len(said) > _MOST_ANSWER_BYTES:
-        raise CannotTrain(f"{what} answered {len(said)} bytes")
-    try:
-        told = json.loads(said)
-        predictions, scores = np.array(told["predictions"]), told.get("scores")
-        predictions = predictions if predictions.dtype.kind == "U" else predictions.astype(np.float64)
-        return Answers(predictions, None if scores is None else np.array(scores, np.float64))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise CannotTrain(f"{what} gave no readable answers: {error}") from error

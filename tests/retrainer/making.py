@@ -113,12 +113,15 @@ def _texts(values: Sequence[float | str | None]) -> pa.Array:
     return pa.array([v if isinstance(v, str) else None for v in values], pa.string())
 
 
-def registered(digest: str, *, version: int = 1, training: Training | None = None) -> ModelRegistered:
-    return ModelRegistered(
+def registered(
+    digest: str, *, version: int = 1, training: Training | None = None, **more: Any
+) -> ModelRegistered:  # fmt: skip
+    given = ModelRegistered(
         model="threshold", version=version, unit="retail", digest=digest, format="onnx", executes_code=False,
         model_schema=SCHEMA, baseline_digest=None, scan=Scan(verdict="clean", scanner="none"),
         training=training or Training(), retrainable=True, registered_by="data-scientist",
     )  # fmt: skip
+    return given.model_copy(update=more)
 
 
 def requested(**changes: object) -> RetrainingRequested:

@@ -1,5 +1,6 @@
 """Recipes and models in real sandboxes: a candidate is trained, compared and packed, or a reason is given."""
 
+import pickle
 import zipfile
 from io import BytesIO
 from pathlib import Path
@@ -7,7 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from contracts import Training
+from contracts import TensorSpec, Training
+from services.kit.environments import completed, lock, requirements
 from services.kit.objects import Objects
 from services.retrainer.domain import Retrained
 from services.retrainer.settings import RetrainerSettings
@@ -48,6 +50,42 @@ async def test_a_better_candidate_wins_and_is_packed(settings: RetrainerSettings
         assert package.read("training.parquet")[:4] == b"PAR1"
     assert said == making.MANIFEST | {"metrics": made.comparison.candidate}
     assert list((settings.home / "run").iterdir()) == []
+
+
+RIVER = """
+import pickle
+import pyarrow.parquet as pq
+from river import tree
+def train(rows, out):
+    model = tree.HoeffdingTreeClassifier(grace_period=20)
+    for row in pq.read_table(rows).to_pylist():
+        model.learn_one({"size": row["size"], "noise": row["noise"]}, row["truth"] > 0)
+    (out / "model.pkl").write_bytes(pickle.dumps(model))
+    return {}
+"""
+
+
+async def test_a_recipe_and_its_model_run_on_the_libraries_that_the_package_brings(
+    settings: RetrainerSettings, objects: Objects
+) -> None:
+    from river import dummy
+
+    guess = dummy.NoChangeClassifier()
+    guess.learn_one({}, True)
+    needed = completed(requirements(b"river==0.26.1"), ("pyarrow",))
+    packed = BytesIO()
+    with zipfile.ZipFile(packed, "w") as package:
+        said = {"format": "river", "model": "model.pkl", "recipe": "recipe.py", "label": "truth"}
+        package.writestr("fairlead.yaml", yaml.safe_dump(said | {"requirements": "requirements.lock"}))
+        package.writestr("model.pkl", pickle.dumps(guess))
+        package.writestr("recipe.py", RIVER)
+        package.writestr("requirements.lock", await lock(needed, timeout_s=60))
+    outputs = (TensorSpec(name="label", datatype="BOOL", shape=(-1,)),)
+    schema = making.SCHEMA.model_copy(update={"outputs": outputs, "score": None})
+    model = making.registered(await objects.put(packed.getvalue()), format="river", model_schema=schema)
+    made = await Workshop(settings, objects, Shelf(objects, making.snapshot())).retrain(making.job(), model)
+    assert made.verdict.outcome == "candidate_won", made.verdict.reason
+    assert made.comparison and made.comparison.candidate["accuracy"] > 0.9 > made.comparison.champion["accuracy"]
 
 
 async def test_a_champion_that_is_right_is_kept(settings: RetrainerSettings, objects: Objects) -> None:

@@ -90,6 +90,10 @@ def test_a_function_and_a_river_model_are_registered_and_served(house: House, tm
         assert said == {"label": [1, 0], "sum": [12.0, -4.0]}
         said = outputs(worker, "river", house, [2, 2, 2], [-2, -2, -2], datatype="FP64")
         assert said["label"] == [True, False]
+        platforms = [
+            worker.get(f"/v2/models/{name}", house.token()).json()["platform"] for name in ("function", "river")
+        ]
+        assert platforms == ["python_function", "river_pickle"]
         assert said["probabilities"][1] > 0.5 > said["probabilities"][3]
 
 

@@ -1,23 +1,13 @@
 """A sandboxed function: one warm worker process behind an await, started again when it dies."""
 
-import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
-from services.kit.telemetry import get_logger
-
-from .errors import SandboxAway, SandboxError
-from .lockdown import require
 from .process import Job, Process
-from .spec import MAX_PAYLOAD
-
-log = get_logger(__name__)
-
-_LOOK_S = 1.0
-_FIRST_DELAY_S, _LONGEST_DELAY_S, _STABLE_S = 0.2, 30.0, 60.0
+from .warm import Warm
 
 
-class Sandbox:
+class Sandbox(Warm):
     """A worker that loads untrusted code once and answers calls, one at a time.
 
     `entry` is "package.module:factory". The module is trusted: it is imported, with the libraries in `preload`, before
@@ -47,111 +37,15 @@ class Sandbox:
         name: str = "",
         once: bool = False,
     ) -> None:
-        self.name = name or entry
-        self.restarts = 0
         self._job = Job(
-            entry, argument, tuple(preload), packages, tuple(readable), tuple(writable), memory_mb, disk_mb, deadline_s,
-            load_s or deadline_s, once,
+            entry=entry, argument=argument, preload=tuple(preload), packages=packages, readable=tuple(readable),
+            writable=tuple(writable), memory_mb=memory_mb, disk_mb=disk_mb, deadline_s=deadline_s,
+            load_s=load_s or deadline_s, once=once,
         )  # fmt: skip
-        self._process: Process | None = None
-        self._lock = asyncio.Lock()
-        self._up = asyncio.Event()
-        self._last = "not started"
-        self._keeper: asyncio.Task[None] | None = None
+        super().__init__(self._job, name or entry)
 
-    async def start(self) -> None:
-        """Start and load. Raises SandboxUnavailable, SandboxError (the load raised), SandboxDeadline, SandboxDied."""
-        require()
-        self._process = await Process.spawn(self._job)
-        self._up.set()
-        self._keeper = asyncio.create_task(self._keep(), name=f"sandbox {self.name}")
-
-    async def call(self, payload: bytes) -> bytes:
-        """The answer to a payload. Raises SandboxError, SandboxDeadline or SandboxDied.
-
-        A caller that goes away leaves the worker to finish; the next call waits for it within its own deadline.
-        """
-        if len(payload) > MAX_PAYLOAD:
-            raise SandboxError(f"the payload is larger than {MAX_PAYLOAD} bytes")
-        async with self._lock:
-            if self._process and not self._process.listens:
-                self._up.clear()  # its death is being recorded; the keeper sets this again
-            if not self._up.is_set():
-                await self._next_life()
-            assert self._process is not None
-            return await self._process.exchange(payload)
-
-    async def close(self) -> None:
-        """End the worker; nothing of it is left."""
-        if self._keeper:
-            self._keeper.cancel()
-            await asyncio.wait([self._keeper])
-            self._keeper = None
-        self._up.clear()
-        self._last = "closed"
-        if self._process:
-            self._process.kill("closed")
-            await self._process.end()
-
-    @property
-    def down(self) -> str:
-        """Why no worker is there to be asked; empty while one is."""
-        return "" if self._up.is_set() else self._last
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid if self._process else 0
-
-    @property
-    def rss(self) -> int:
-        """Resident bytes of the worker."""
-        return self._process.rss if self._process else 0
-
-    async def _next_life(self) -> None:
-        try:
-            await asyncio.wait_for(self._up.wait(), self._job.deadline_s if self._keeper else 0)
-        except TimeoutError:
-            raise SandboxAway(self._last) from None
-
-    async def _keep(self) -> None:
-        """Watch the worker; after its death start another, with growing pauses."""
-        delay, loop = 0.0, asyncio.get_running_loop()
-        while True:
-            born = loop.time()
-            self._last = await self._until_death()
-            self._up.clear()
-            if self._job.once:
-                return
-            log.warning("a sandboxed worker died", sandbox=self.name, reason=self._last, restarts=self.restarts)
-            delay = _longer(delay) if loop.time() - born < _STABLE_S else _FIRST_DELAY_S
-            await asyncio.sleep(delay)
-            while not await self._revived():
-                delay = _longer(delay)
-                await asyncio.sleep(delay)
-            self.restarts += 1
-            self._up.set()
-
-    async def _until_death(self) -> str:
-        process = self._process
-        assert process is not None
-        while not process.gone.done():
-            await asyncio.wait([process.gone], timeout=_LOOK_S)
-            if not process.gone.done():
-                await process.look(_LOOK_S)
-        await process.end()
-        return process.gone.result()
-
-    async def _revived(self) -> bool:
-        try:
-            self._process = await Process.spawn(self._job)
-        except (SandboxError, OSError) as error:
-            self._last = str(error)
-            return False
-        return True
-
-
-def _longer(delay_s: float) -> float:
-    return min(max(delay_s * 2, _FIRST_DELAY_S), _LONGEST_DELAY_S)
+    async def _spawn(self) -> Process:
+        return await Process.spawn(self._job)
 
 
 async def run_sandboxed(

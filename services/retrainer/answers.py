@@ -1,0 +1,72 @@
+"""What models say of the held-out rows; nothing of it is believed before it was looked at."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import numpy as np
+
+from contracts import ModelRegistered, ModelSchema
+from services.kit.models import Asked
+from services.kit.models.sandboxed import SandboxedModel
+from services.kit.models.wire import Tensors
+from services.kit.models.worker import Opening
+
+from .domain import Answers
+from .packages import Package
+
+_ROWS_AT_ONCE = 50_000
+_MOST_ANSWER_BYTES = 64 * 1024 * 1024
+
+
+class CannotTrain(Exception):
+    """The job ends without a candidate; the reason is for people."""
+
+
+def opening(model: ModelRegistered, package: Package, path: Path) -> Opening:
+    schema = model.model_schema
+    asked = Asked(
+        columns=[column.name for column in schema.columns], prediction=schema.prediction, score=schema.score,
+        inputs=[spec.model_dump() for spec in schema.inputs], outputs=[spec.model_dump() for spec in schema.outputs],
+    )  # fmt: skip
+    return Opening(model.format, str(path), None, package.model, asked)
+
+
+async def asked(sandboxed: SandboxedModel, schema: ModelSchema, inputs: Path) -> Answers:
+    """The rows in pieces that a sandbox takes. Raises CannotTrain where the model leaves an output out."""
+    parts = list[Answers]()
+    held = await asyncio.to_thread(_held, inputs)
+    rows = len(next(iter(held.values())))
+    for at in range(0, rows, _ROWS_AT_ONCE):
+        said = await sandboxed.predict({name: values[at : at + _ROWS_AT_ONCE] for name, values in held.items()})
+        parts.append(_answers_in(said, schema, min(_ROWS_AT_ONCE, rows - at)))
+    scores = [part.scores for part in parts if part.scores is not None]
+    return Answers(np.concatenate([part.predictions for part in parts]), np.concatenate(scores) if scores else None)
+
+
+def _held(file: Path) -> dict[str, np.ndarray]:
+    with np.load(file, allow_pickle=False) as held:
+        return {name: held[name] for name in held.files}
+
+
+def _answers_in(said: Tensors, schema: ModelSchema, rows: int) -> Answers:
+    wanted = [schema.prediction, *([schema.score] if schema.score else [])]
+    if any(name not in said or said[name].ndim == 0 or len(said[name]) != rows for name in wanted):
+        raise CannotTrain("the model did not answer every row")
+    decided = said[schema.prediction].reshape(-1)
+    texts = decided.dtype == object
+    predictions = np.array([each.decode() for each in decided], np.str_) if texts else decided.astype(np.float64)
+    return Answers(predictions, said[schema.score].astype(np.float64) if schema.score else None)
+
+
+def read_answers(said: bytes, what: str) -> Answers:
+    """What a model answered; nothing of it is believed. Raises CannotTrain."""
+    if len(said) > _MOST_ANSWER_BYTES:
+        raise CannotTrain(f"{what} answered {len(said)} bytes")
+    try:
+        told = json.loads(said)
+        predictions, scores = np.array(told["predictions"]), told.get("scores")
+        predictions = predictions if predictions.dtype.kind == "U" else predictions.astype(np.float64)
+        return Answers(predictions, None if scores is None else np.array(scores, np.float64))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise CannotTrain(f"{what} gave no readable answers: {error}") from error

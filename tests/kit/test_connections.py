@@ -1,0 +1,204 @@
+"""Connections: where this platform may call, and nowhere else."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import obstore
+import pytest
+import yaml
+
+from services.kit.connections import Connections, HttpsConnection, ObjectsConnection
+from services.kit.errors import Invalid, Unavailable
+from services.kit.settings import Settings
+
+
+def written(home: Path, *entries: dict[str, Any]) -> Connections:
+    """The connections of a home whose file has these entries."""
+    home.mkdir(exist_ok=True)
+    (home / "connections.yaml").write_text(yaml.safe_dump({"connections": list(entries)}))
+    return Connections.of(Settings(home=home))
+
+
+def server(**more: Any) -> dict[str, Any]:
+    return {"name": "ratings", "kind": "https", "url": "https://ratings.example/v2"} | more
+
+
+def store(**more: Any) -> dict[str, Any]:
+    return {"name": "incoming", "kind": "objects", "url": "s3://bucket/rows"} | more
+
+
+def test_without_a_file_nothing_is_approved(tmp_path: Path) -> None:
+    with pytest.raises(Invalid, match="no server ratings is approved for unit retail"):
+        Connections.of(Settings(home=tmp_path)).https("ratings", "retail")
+
+
+def test_a_connection_serves_the_units_that_it_names_and_is_unknown_to_others(tmp_path: Path) -> None:
+    connections = written(tmp_path, server(units=["retail"]), server(name="open"))
+    assert connections.https("ratings", "retail").at("/models/x/infer") == "https://ratings.example/v2/models/x/infer"
+    assert connections.https("open", "risk")
+    with pytest.raises(Invalid) as strange:
+        connections.https("ratings", "risk")
+    with pytest.raises(Invalid) as unknown:
+        connections.https("nothing", "risk")
+    assert strange.value.message.replace("ratings", "nothing") == unknown.value.message
+
+
+def test_a_server_is_no_object_store(tmp_path: Path) -> None:
+    with pytest.raises(Invalid, match="no object store ratings"):
+        written(tmp_path, server()).objects("ratings", "retail")
+
+
+@pytest.mark.parametrize(
+    ("entry", "reason"),
+    [
+        (server(url="http://ratings.example"), "url: must be https"),
+        (server(url="http://127.0.0.1.ratings.example"), "url: must be https"),
+        (server(url="https://user:secret@ratings.example"), "url: a login"),
+        (server(url="https://ratings.example/?a=b"), "url: a query"),
+        (server(url="ratings.example"), "url: is not a URL"),
+        (server(headers={"Authorization": {"env": "A", "file": "/b"}}), "headers.Authorization"),
+        (server(headers={"A b": "c"}), "headers"),
+        (server(timeout_s=0), "timeout_s"),
+        (server(timeout=3), "timeout"),
+        (server(units=["Retail"]), r"units\.0"),
+        (server(kind="ftp"), "kind"),
+        (store(url="ftp://bucket"), "url: is none of s3"),
+        (store(url="s3:///rows"), "url: names no bucket"),
+        (store(url="file:///etc"), "url: /etc is not below"),
+        (store(endpoint="http://minio.example:9000"), "endpoint: must be https"),
+    ],
+)
+def test_a_wrong_entry_is_refused_by_connection_and_field(entry: dict[str, Any], reason: str, tmp_path: Path) -> None:
+    connections = written(tmp_path, entry, server(name="sound"))
+    find = connections.objects if entry["kind"] == "objects" else connections.https
+    with pytest.raises(Unavailable, match=f"^connection {entry['name']}: {reason}"):
+        find(entry["name"], "retail")
+    assert connections.https("sound", "retail"), "one entry's error is no other's"
+
+
+def test_a_name_that_is_there_twice_is_neither(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable, match="connection ratings: name: is there twice"):
+        written(tmp_path, server(), server(url="https://other.example")).https("ratings", "retail")
+
+
+def test_plain_http_reaches_this_machine_only(tmp_path: Path) -> None:
+    for host in ("localhost:1", "127.0.0.1:1", "[::1]:1"):
+        assert written(tmp_path, server(url=f"http://{host}/x")).https("ratings", "retail").url == f"http://{host}/x"
+
+
+def test_secrets_come_from_environment_and_files_and_are_in_no_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "key").write_text("of-the-file\n")
+    headers = {
+        "Authorization": {"env": "RATINGS_TOKEN", "prefix": "Bearer "},
+        "X-Key": {"file": str(tmp_path / "key")},
+        "X-Plain": "of-the-yaml",
+    }
+    found = written(tmp_path, server(headers=headers)).https("ratings", "retail")
+    with pytest.raises(Unavailable, match=r"connection ratings: headers\.Authorization: the environment has no RAT"):
+        found.secrets()
+    monkeypatch.setenv("RATINGS_TOKEN", "of-the-environment")
+    assert found.secrets() == {
+        "Authorization": "Bearer of-the-environment", "X-Key": "of-the-file", "X-Plain": "of-the-yaml",
+    }  # fmt: skip
+    assert "of-the-yaml" not in f"{found!r}{found}{found.model_dump_json()}"
+
+
+def test_the_reason_of_a_refusal_holds_no_secret(tmp_path: Path) -> None:
+    connections = written(tmp_path, server(headers={"Authorization": ["hidden"]}))
+    with pytest.raises(Unavailable, match=r"headers\.Authorization") as refused:
+        connections.https("ratings", "retail")
+    assert "hidden" not in str(refused.value)
+
+
+def test_a_change_of_the_file_counts_at_once_and_a_broken_one_leaves_what_was(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    connections = written(tmp_path, server())
+    assert connections.https("ratings", "retail")
+    with caplog.at_level(logging.ERROR):
+        (tmp_path / "connections.yaml").write_text("connections: [")
+        assert connections.https("ratings", "retail")
+    written(tmp_path, server(name="another"))
+    with pytest.raises(Invalid):
+        connections.https("ratings", "retail")
+    (tmp_path / "connections.yaml").unlink()
+    with pytest.raises(Invalid):
+        connections.https("another", "retail")
+
+
+def test_a_file_that_cannot_be_read_at_first_says_so(tmp_path: Path) -> None:
+    for text, reason in (("connections: [", "connections.yaml: "), ("ratings: 1", "one member"), ("", "one member")):
+        (tmp_path / "connections.yaml").write_text(text)
+        with pytest.raises(Unavailable, match=reason):
+            Connections.of(Settings(home=tmp_path)).https("ratings", "retail")
+
+
+def test_the_file_and_the_folder_are_where_the_operator_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written(tmp_path, server(), store(url=(tmp_path / "given" / "rows").as_uri()))
+    (tmp_path / "connections.yaml").rename(tmp_path / "elsewhere.yaml")
+    monkeypatch.setenv("FAIRLEAD_CONNECTIONS", str(tmp_path / "elsewhere.yaml"))
+    monkeypatch.setenv("FAIRLEAD_CONNECTIONS_FOLDER", str(tmp_path / "given"))
+    connections = Connections.of(Settings(home=tmp_path))
+    assert connections.https("ratings", "retail")
+    assert connections.objects("incoming", "retail")
+
+
+async def test_a_folder_is_an_object_store_and_names_stay_below_it(tmp_path: Path) -> None:
+    folder = tmp_path / "shared" / "rows"
+    folder.mkdir(parents=True)
+    (tmp_path / "secret").write_text("x")
+    (folder / "a.csv").write_text("1,2\n")
+    opened = written(tmp_path, store(url=folder.as_uri())).objects("incoming", "retail").store()
+    assert bytes(await (await obstore.get_async(opened, "a.csv")).bytes_async()) == b"1,2\n"
+    with pytest.raises(Exception, match=r"(?i)illegal|invalid|not found|path"):
+        await obstore.get_async(opened, "../../secret")
+
+
+def test_a_folder_that_is_a_link_out_of_the_allowed_one_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared" / "rows").symlink_to("/etc")
+    connections = written(tmp_path, store(url=(tmp_path / "shared" / "rows").as_uri()))
+    with pytest.raises(Unavailable, match="is not below"):
+        connections.objects("incoming", "retail")
+
+
+def test_a_folder_that_is_not_there_says_so(tmp_path: Path) -> None:
+    found = written(tmp_path, store(url=(tmp_path / "shared" / "rows").as_uri())).objects("incoming", "retail")
+    with pytest.raises(Unavailable, match="connection incoming: url: there is no folder"):
+        found.store()
+
+
+def test_a_bucket_takes_its_options_and_names_one_that_it_does_not_know(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INCOMING_KEY", "hidden")
+    options: dict[str, Any] = {"access_key_id": "me", "secret_access_key": {"env": "INCOMING_KEY"}}
+    made = written(tmp_path, store(options=options, endpoint="http://127.0.0.1:9000"))
+    opened = made.objects("incoming", "retail").store()
+    assert "rows" in str(getattr(opened, "prefix", ""))
+    with pytest.raises(Unavailable, match=r"connection incoming: options: .*colour") as refused:
+        written(tmp_path, store(options=options | {"colour": "red"})).objects("incoming", "retail").store()
+    assert "hidden" not in str(refused.value)
+
+
+async def test_a_client_follows_nothing_and_asks_no_proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
+    async with written(tmp_path, server(timeout_s=2)).https("ratings", "retail").client() as client:
+        assert not client.follow_redirects
+        assert client.timeout.read == 2
+        assert client._mounts == {}
+
+
+def test_certificates_that_are_not_there_are_named(tmp_path: Path) -> None:
+    found = written(tmp_path, server(ca=str(tmp_path / "none.pem"))).https("ratings", "retail")
+    with pytest.raises(Unavailable, match="connection ratings: ca: "):
+        found.client()
+
+
+def test_kinds(tmp_path: Path) -> None:
+    connections = written(tmp_path, server(), store())
+    assert isinstance(connections.https("ratings", "retail"), HttpsConnection)
+    assert isinstance(connections.objects("incoming", "retail"), ObjectsConnection)
