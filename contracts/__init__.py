@@ -40,6 +40,7 @@ from .scorer import (
     Mode,
     PayloadReference,
     ReplicaReported,
+    UsageReported,
 )
 from .topology import EVENTS, HEARS, SAYS, event_of
 
@@ -53,6 +54,6 @@ __all__ = [
     "InferenceRequested", "Latency", "Mode", "ModelRegistered", "ModelRetired", "ModelSchema", "MonitorReported",
     "MonitorSettings", "Name", "OutcomeObserved", "OutcomeReported", "PayloadReference", "ReplicaReported",
     "RetrainingCompleted", "RetrainingRequested", "Role", "Routing", "Scan", "Service", "ServiceLevel", "Signature",
-    "Statement", "Strategy", "TensorSpec", "Topic", "Training", "UseCaseRegistered", "Value", "Variant", "Version",
-    "Window", "by_type", "event_of",
+    "Statement", "Strategy", "TensorSpec", "Topic", "Training", "UsageReported", "UseCaseRegistered", "Value",
+    "Variant", "Version", "Window", "by_type", "event_of",
 ]  # fmt: skip

@@ -30,6 +30,40 @@ class ReplicaReported(Event):
         return f"{self.endpoint}/{self.replica}"
 
 
+class UsageReported(Event):
+    """What a version behind an endpoint used of one scorer host since the host said it last.
+
+    A report that begins when another one of the same endpoint, model, version and replica did replaces it. Versions
+    that used nothing are left out.
+    """
+
+    topic: ClassVar[Topic] = Topic("usage.reported", speaker="scorer", keep=timedelta(days=30))
+    key_field: ClassVar[str] = "endpoint"
+
+    endpoint: Name
+    use_case: Name
+    model: Name
+    version: Version
+    replica: str
+    since: datetime
+    until: datetime
+    inferences: int
+    rows: int
+    refused: int
+    """Requests."""
+    bytes_in: int
+    """Of requests that were answered; of a batch, of its columns."""
+    bytes_out: int
+    busy_s: float
+    """Seconds that the model worked, by the clock, summed over processes."""
+    model_cpu_s: float
+    """Processor time of the model, its sandbox and its loading included."""
+    serving_cpu_s: float
+    """Processor time of HTTP, checks, streams, batches and the log on its behalf."""
+    memory_bytes: int
+    """Resident at the end of the period, its sandboxes included."""
+
+
 class PayloadReference(Value):
     """Where a payload too large for the log is kept: an object by digest, and which rows of it."""
 

@@ -15,13 +15,20 @@ from .governor import (
 from .monitor import DriftDetected, MonitorReported
 from .recorder import OutcomeObserved, OutcomeReported
 from .retrainer import RetrainingCompleted
-from .scorer import InferenceCompleted, InferenceImported, InferenceLogged, InferenceRequested, ReplicaReported
+from .scorer import (
+    InferenceCompleted,
+    InferenceImported,
+    InferenceLogged,
+    InferenceRequested,
+    ReplicaReported,
+    UsageReported,
+)
 
 EVENTS: tuple[type[Event], ...] = (
     UseCaseRegistered, ModelRegistered, CandidateRefused, ModelRetired,
     DeploymentRequested, DeploymentChanged, DeploymentSettled,
     ApprovalRequested, ApprovalGranted, ApprovalRejected, ApprovalRevoked, RetrainingRequested, AuditSealed,
-    ReplicaReported, InferenceRequested, InferenceCompleted, InferenceImported, InferenceLogged,
+    ReplicaReported, InferenceRequested, InferenceCompleted, InferenceImported, InferenceLogged, UsageReported,
     DriftDetected, MonitorReported,
     RetrainingCompleted,
     OutcomeReported, OutcomeObserved,
@@ -41,7 +48,7 @@ HEARS: dict[Service, tuple[type[Event], ...]] = {
         ApprovalRevoked, RetrainingCompleted, ReplicaReported,
     ),
     "scorer": (DeploymentChanged, InferenceRequested, InferenceCompleted, InferenceImported),
-    "monitor": (DeploymentChanged, InferenceLogged),
+    "monitor": (DeploymentChanged, InferenceLogged, UsageReported),
     "governor": (
         UseCaseRegistered, ModelRegistered, ModelRetired, DeploymentRequested, DeploymentChanged, DeploymentSettled,
         ReplicaReported, DriftDetected, RetrainingCompleted, CandidateRefused, AlertRaised, AlertResolved,

@@ -7,7 +7,7 @@ from uuid import UUID
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field, model_validator
 
-from contracts import DriftDetected, FeatureEvidence, MonitorReported, MonitorSettings, Name
+from contracts import DriftDetected, FeatureEvidence, MonitorReported, MonitorSettings, Name, UsageReported
 from services.kit.auth import allow
 from services.kit.http import Body, Page, Who, page
 from services.kit.inputs import as_cursor, from_cursor, moment, name, version
@@ -150,6 +150,13 @@ def router(reading: Reading, desired: Desired) -> APIRouter:
         found = await reading.windows(endpoint, from_cursor(cursor, moment, version), limit + 1)
         last = found[limit - 1] if len(found) > limit else None
         return page(found, limit, as_cursor(last.window.start, last.version) if last else None)
+
+    @api.get("/{endpoint}/usage")
+    async def usage(endpoint: Name, caller: Who, limit: Limit = 50, cursor: str | None = None) -> Page[UsageReported]:
+        allow(caller, "monitor.read")
+        found = await reading.usage(endpoint, from_cursor(cursor, moment, name, version, name), limit + 1)
+        last = found[limit - 1] if len(found) > limit else None
+        return page(found, limit, as_cursor(last.since, last.model, last.version, last.replica) if last else None)
 
     @api.get("/{endpoint}/drift")
     async def drift(endpoint: Name, caller: Who) -> DriftView:

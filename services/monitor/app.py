@@ -10,11 +10,13 @@ from services.kit.payloads import Payloads
 from services.kit.service import Parts
 
 from . import api
+from .handlers import subscriptions
 from .jobs import Rounds, Stream
 from .settings import MonitorSettings
 from .usecases.closing import Closing
 from .usecases.counting import Counting
 from .usecases.desired import Desired
+from .usecases.metering import Metering
 from .usecases.reading import Reading
 from .usecases.versions import Versions
 
@@ -33,6 +35,7 @@ def build(settings: MonitorSettings) -> Parts:
         settings=settings,
         db=db,
         routers=[api.router(Reading(db), desired)],
+        subscriptions=subscriptions(Metering(db)),
         jobs=[Following(settings, DeploymentChanged, desired.learn, progress).run, stream.run, rounds.run],
         closing=[burial.close],
         progress=progress,

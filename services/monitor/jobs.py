@@ -17,6 +17,7 @@ from services.kit.telemetry import get_logger
 
 from . import store
 from .settings import MonitorSettings
+from .store import usage
 from .usecases.closing import Closing
 from .usecases.counting import Counting
 from .usecases.versions import Versions
@@ -96,4 +97,5 @@ class Rounds:
                 await store.tidy(
                     tx.session, self._settings.kept_counts, timedelta(days=self._settings.windows_kept_days)
                 )
+                await usage.tidy(tx.session, timedelta(days=self._settings.windows_kept_days))
                 await forget_old_writers(tx.session)

@@ -20,4 +20,4 @@ class MonitorSettings(Settings):
     kept_counts: int = Field(default=2_000, ge=10)
     """So many newest windows of an endpoint keep their counts; older ones keep the report."""
     windows_kept_days: int = Field(default=30, ge=1)
-    """Closed windows older than this go, with their reports."""
+    """Closed windows older than this go, with their reports; so does what versions used."""

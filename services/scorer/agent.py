@@ -23,13 +23,16 @@ from services.kit.signing import KeyRing
 from services.kit.telemetry import get_logger
 
 from .admission import admit, check_speaker
+from .counters import metering
 from .files import Watched, write_atomically
 from .libraries import Libraries
+from .metering import Meter
 from .packages import Packages
 from .process import run_child
 from .replica import Report, report_of
 from .runtimes.errors import CannotLoad
 from .settings import ScorerSettings
+from .usage import UsageReports
 
 log = get_logger(__name__)
 
@@ -50,6 +53,7 @@ class Agent:
         self._libraries = Libraries(settings, lambda: map(self._packages.lock, self._needed()))
         self._topic = CompactedTopic(settings, DeploymentChanged)
         self._replica = settings.replica or _replica_of(settings.run_folder)
+        self._usage = UsageReports(settings, self._replica)
         self._wanted: dict[str, dict[str, Any]] = {}
         self._floors: dict[str, int] = {}
         """The highest revision seen of each endpoint: nothing goes below it, not even after a removal."""
@@ -72,7 +76,7 @@ class Agent:
         self._packages.sweep()
         self._resume()
         async with asyncio.TaskGroup() as tasks:
-            work = [tasks.create_task(one()) for one in (self._listen, self._work, self._report)]
+            work = [tasks.create_task(one()) for one in (self._listen, self._work, self._report, self._usage.run)]
             await stop.wait()
             for task in work:
                 task.cancel()
@@ -239,6 +243,12 @@ class Agent:
         return ReplicaReported.topic.name, event.key.encode(), event.to_json(), said
 
 
+async def main(settings: ScorerSettings, stop: asyncio.Event) -> None:
+    """The control side, until told to stop."""
+    async with metering(Meter(), settings, "agent"):
+        await Agent(settings).run(stop)
+
+
 def _changed_ns(folder: Path) -> int:
     try:
         return folder.stat().st_mtime_ns
@@ -265,4 +275,4 @@ def _replica_of(folder: Path) -> str:
 
 
 if __name__ == "__main__":
-    run_child("agent", lambda settings, stop: Agent(settings).run(stop))
+    run_child("agent", main)

@@ -73,7 +73,7 @@ class ScorerApp:
         self._verifier = Verifier(settings)
         self._callers: dict[bytes, tuple[Caller, float]] = {}
         self._health = Health(settings, plane, follower, spool)
-        self._counters = Counters(plane, spool)
+        self._counters = Counters(spool)
         half = settings.spool_bytes // settings.workers // 2
         self._shadows = Shadows(spool, lambda: spool.used < half)
         self._batches = Proxy(settings.batches_port_path)
@@ -215,7 +215,7 @@ class ScorerApp:
                 await reply(send, 200, orjson.dumps(asyncapi.document("scorer", version())))
             case ("POST", ["invocations", name]):
                 await self._invoke(name, headers, receive, send)
-            case (_, ["v1", "batches", *_]):
+            case (_, ["v1", "batches" | "explanations", *_]):
                 await self._batches(scope, receive, send)
             case (_, ["v2", *rest]):
                 await self._v2(method, rest, headers, receive, send)

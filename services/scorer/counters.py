@@ -1,12 +1,15 @@
-"""What a worker counts, read out only when somebody looks."""
+"""What the processes of a host count, read out only when somebody looks."""
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 
 from prometheus_client import REGISTRY
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from .dataplane import DataPlane
+from .metering import Account, Meter
+from .settings import ScorerSettings
 from .spool import Spool
 
 _PER_VERSION = {
@@ -16,14 +19,75 @@ _PER_VERSION = {
     "failed": "Requests that a version did not answer, and another did in its place",
     "shadow_dropped": "Copies that a shadow did not score: its queue was full, or the log had no room",
     "seconds": "Time from receipt to reply, summed over inferences",
+    "bytes_in": "Bytes of requests that were answered",
+    "bytes_out": "Bytes of answers",
 }
+_LABELS = ["endpoint", "version"]
+_CPU = "Processor time: of the model, of serving it, and of what served nobody, which has no endpoint"
+_MEMORY = "Resident memory: that a model took of this process, of its own process, and all the rest, without endpoint"
+
+
+class Usage(Collector):
+    """What one process did for each version, and what it used for that."""
+
+    def __init__(self, meter: Meter) -> None:
+        self._meter = meter
+        REGISTRY.register(self)
+
+    def collect(self) -> Iterator[Metric]:
+        """For Prometheus, when it asks; processor time is settled then."""
+        self._meter.settle()
+        accounts = self._meter.accounts
+        for name, about in _PER_VERSION.items():
+            family = CounterMetricFamily(f"fairlead_scorer_{name}", about, labels=_LABELS)
+            for one in accounts:
+                family.add_metric(_labels(one), float(getattr(one, name)))
+            yield family
+        busy = CounterMetricFamily("fairlead_scorer_model_seconds", "Time that models worked", labels=_LABELS)
+        waiting = GaugeMetricFamily("fairlead_scorer_waiting", "Requests that wait for a busy model", labels=_LABELS)
+        for one in accounts:
+            busy.add_metric(_labels(one), one.busy_s)
+            waiting.add_metric(_labels(one), sum(engine.waiting for engine in one.engines))
+        yield from (busy, waiting, self._cpu(accounts), self._memory(accounts))
+
+    def _cpu(self, accounts: list[Account]) -> Metric:
+        family = CounterMetricFamily("fairlead_scorer_cpu_seconds", _CPU, labels=[*_LABELS, "part"])
+        for one in accounts:
+            family.add_metric([*_labels(one), "model"], one.model_cpu_s)
+            family.add_metric([*_labels(one), "serving"], one.serving_cpu_s)
+        family.add_metric(["", "", "overhead"], self._meter.overhead_cpu_s)
+        return family
+
+    def _memory(self, accounts: list[Account]) -> Metric:
+        family = GaugeMetricFamily("fairlead_scorer_memory_bytes", _MEMORY, labels=[*_LABELS, "part"])
+        for one in accounts:
+            family.add_metric([*_labels(one), "model"], one.inside_bytes)
+            family.add_metric([*_labels(one), "sandbox"], one.outside_bytes)
+        family.add_metric(["", "", "overhead"], self._meter.overhead_bytes)
+        return family
+
+
+@asynccontextmanager
+async def metering(meter: Meter, settings: ScorerSettings, process: str) -> AsyncIterator[None]:
+    """Show what this process uses, and write it down, as long as the block lasts."""
+    usage = Usage(meter)
+    publishing = asyncio.create_task(meter.publish(settings.run_folder, process))
+    try:
+        yield
+    finally:
+        publishing.cancel()
+        await asyncio.wait([publishing])
+        REGISTRY.unregister(usage)
+
+
+def _labels(account: Account) -> list[str]:
+    return [account.origin.endpoint, str(account.origin.version)]
 
 
 class Counters(Collector):
     """Plain numbers on the way, Prometheus families at a scrape."""
 
-    def __init__(self, plane: DataPlane, spool: Spool) -> None:
-        self._plane = plane
+    def __init__(self, spool: Spool) -> None:
         self._spool = spool
         self._statuses: dict[int, int] = {}
         self.dropped = 0
@@ -35,22 +99,6 @@ class Counters(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """For Prometheus, when it asks: the counts stay where they are made."""
-        served = [one for endpoint in self._plane.endpoints.values() for one in endpoint.by_version.values()]
-        for name, about in _PER_VERSION.items():
-            family = CounterMetricFamily(f"fairlead_scorer_{name}", about, labels=["endpoint", "version"])
-            for one in served:
-                family.add_metric([one.origin.endpoint, str(one.origin.version)], float(getattr(one.counts, name)))
-            yield family
-        busy = CounterMetricFamily("fairlead_scorer_model_seconds", "Time that models worked",
-                                   labels=["endpoint", "version"])  # fmt: skip
-        waiting = GaugeMetricFamily("fairlead_scorer_waiting", "Requests that wait for a busy model",
-                                    labels=["endpoint", "version"])  # fmt: skip
-        for one in served:
-            labels = [one.origin.endpoint, str(one.origin.version)]
-            busy.add_metric(labels, one.lane.busy_s)
-            waiting.add_metric(labels, one.lane.waiting)
-        yield busy
-        yield waiting
         errors = CounterMetricFamily("fairlead_scorer_errors", "Requests answered with an error", labels=["status"])
         for status, count in self._statuses.items():
             errors.add_metric([str(status)], count)

@@ -5,6 +5,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from sys import intern
 from typing import Literal
 
@@ -20,6 +21,7 @@ from . import mlflow
 from .admission import admit
 from .lane import Lane, Limits
 from .logrecord import LogRecord, Origin, RecordBuilder
+from .metering import Account, Meter, metered, resident
 from .packages import Packages
 from .routing import Arms, Router, router_of
 from .routing import Counts as Rewards
@@ -52,8 +54,10 @@ class Ask:
     started: float = field(default_factory=time.perf_counter)
     request: Request | None = None
     """What the body says, once somebody has read it."""
+    reading_s: float = 0.0
+    """How long that took."""
     read_as: str = ""
-    """The `Served.reading` of `request`, where an endpoint has a choice."""
+    """The `Served.reading` of `request`."""
     route: "Route | None" = None
     """Who shall answer, where an endpoint has a choice."""
 
@@ -72,31 +76,19 @@ class Answer:
     """Who gets a copy of the request, now that it is answered."""
 
 
-@dataclass(slots=True)
-class Counts:
-    """What a version did since the process started."""
-
-    inferences: int = 0
-    rows: int = 0
-    refused: int = 0
-    failed: int = 0
-    """Requests that it was to answer and that another version answered in its place."""
-    shadow_dropped: int = 0
-    """Copies that it was to score as a shadow and did not, since there were too many."""
-    seconds: float = 0.0
-
-
 class Served:
     """One version behind one endpoint: loaded, warm and ready."""
 
-    def __init__(self, origin: Origin, variant: Variant, lane: Lane, tokeniser: Tokeniser) -> None:
+    def __init__(self, origin: Origin, variant: Variant, lane: Lane, tokeniser: Tokeniser, account: Account) -> None:
         self.origin = origin
         self.variant = variant
         self.schema = variant.model_schema
         self.lane = lane
         self.codec = Codec(self.schema, origin.endpoint, str(origin.version), origin.variant, tokeniser.token)
         self.records = RecordBuilder(origin)
-        self.counts = Counts()
+        self.counts = account
+        if lane not in account.engines:
+            account.engines.append(lane)
         self.reading = intern(self.schema.model_dump_json())
         """Versions of one reading take each other's requests as they were read."""
 
@@ -107,23 +99,28 @@ class Served:
 
     async def answer(self, ask: Ask, mode: Mode, application: str) -> Answer:
         """One request through the model."""
-        request = ask.request or self.read(ask)
+        request = self.reading_of(ask)
         outputs = await self.lane.run(request.arrays, request.rows)
         return self.answered(ask, request, outputs, mode, application)
 
     def read(self, ask: Ask) -> Request:
         """What a request says to this version. Raises BadInput."""
+        started = time.perf_counter()
         if ask.protocol == "v2":
-            return self.codec.decode(ask.body, ask.json_length)
-        return mlflow.decode(ask.body, ask.protocol, self.codec, self.schema)
+            ask.request = self.codec.decode(ask.body, ask.json_length)
+        else:
+            ask.request = mlflow.decode(ask.body, ask.protocol, self.codec, self.schema)
+        ask.read_as = self.reading
+        ask.reading_s = time.perf_counter() - started
+        return ask.request
 
     def at_once(self, ask: Ask, mode: Mode, application: str) -> Answer | None:
         """The answer to a V2 request where nothing must be waited for; None: ask `answer`, which goes on from here."""
         if not self.lane.idle:
             return None
-        ask.request = self.codec.decode(ask.body, ask.json_length)
-        outputs = self.lane.at_once(ask.request.arrays, ask.request.rows)
-        return None if outputs is None else self.answered(ask, ask.request, outputs, mode, application)
+        request = self.read(ask)
+        outputs = self.lane.at_once(request.arrays, request.rows)
+        return None if outputs is None else self.answered(ask, request, outputs, mode, application)
 
     def reading_of(self, ask: Ask) -> Request:
         """The request as this version reads it, whoever read it before. Raises BadInput."""
@@ -143,7 +140,7 @@ class Served:
         read: list[tuple[int, Request]] = []
         for position, ask in enumerate(asks):
             try:
-                read.append((position, self.codec.decode(ask.body, ask.json_length)))
+                read.append((position, self.read(ask)))
             except BadInput as refusal:
                 results[position] = refusal
         outputs = await self.lane.run_all([(request.arrays, request.rows) for _, request in read])
@@ -156,18 +153,24 @@ class Served:
 
     def answered(self, ask: Ask, request: Request, outputs: Arrays, mode: Mode, application: str) -> Answer:
         """The answer of what the model said."""
+        started = time.perf_counter()
         inference_id = ask.inference_id or uuid7_text()
         encoded: Encoded = self.codec.encode(request, outputs, inference_id)
-        took = time.perf_counter() - ask.started
+        ended = time.perf_counter()
+        took = ended - ask.started
         record = self.records.record(
             inference_id=inference_id, mode=mode, application=application, received_at=ask.received_at,
             latency_ms=took * 1000, rows=request.rows, request=request.logged, response=encoded.logged,
             entity=request.entity, request_id=request.id,
             correlation_id=request.correlation_id or ask.correlation_id, traceparent=ask.traceparent,
         )  # fmt: skip
-        self.counts.inferences += 1
-        self.counts.rows += request.rows
-        self.counts.seconds += took
+        counts = self.counts
+        counts.inferences += 1
+        counts.rows += request.rows
+        counts.seconds += took
+        counts.own_s += ask.reading_s + ended - started
+        counts.bytes_in += len(ask.body)
+        counts.bytes_out += len(encoded.body)
         body = encoded.body if ask.protocol == "v2" else mlflow.encode(outputs, self.schema)
         return Answer(inference_id, self.origin.version, body, encoded.json_length, record, request.rows)
 
@@ -214,8 +217,7 @@ class Endpoint:
         """Who answers a request, which is read here. Raises BadInput for one that the champion does not take."""
         if ask.route and self.by_version.get(ask.route.chosen.origin.version) is ask.route.chosen:
             return ask.route
-        request, ask.read_as = self.champion.read(ask), self.champion.reading
-        ask.request = request
+        request = self.champion.read(ask)
         chosen = self.champion
         if self.router:
             story = request.correlation_id or ask.correlation_id
@@ -239,6 +241,7 @@ class DataPlane:
         self._limits = Limits(
             settings.inline_ms, settings.batch_rows, settings.queue_requests, settings.queue_rows
         )  # fmt: skip
+        self.meter = Meter()
         self.endpoints: dict[str, Endpoint] = {}
         self.stopped: dict[str, str] = {}
         """Endpoints that serve nothing since what served was withdrawn, with their units, until a successor is up."""
@@ -430,12 +433,10 @@ class DataPlane:
         if same and same.origin == origin and _lasting(same.variant) == _lasting(variant):
             return same
         if same and same.schema == variant.model_schema and _loaded(same.variant) == _loaded(variant):
-            served = Served(origin, variant, same.lane, self._tokeniser)  # it is called otherwise: promoted, say
-            served.counts = same.counts
-            return served
+            return Served(origin, variant, same.lane, self._tokeniser, self.meter.account(origin))  # promoted, say
         lane = await self._load(variant)
         try:
-            served = Served(origin, variant, lane, self._tokeniser)
+            served = Served(origin, variant, lane, self._tokeniser, self.meter.account(origin))
             await _prove(served)
         except BaseException:
             lane.close()
@@ -444,9 +445,10 @@ class DataPlane:
 
     async def _load(self, variant: Variant) -> Lane:
         """Check the bytes, open the model, warm it up. Raises Refusal or CannotLoad, whatever the bytes are."""
+        before = resident()
         try:
-            model = await asyncio.to_thread(self._packages.unpack, variant.digest)
-            runtime = await load(variant.format, model, variant.model_schema, self._settings)
+            model, unpacking_s = await asyncio.to_thread(metered, partial(self._packages.unpack, variant.digest))
+            runtime, opening_s = await load(variant.format, model, variant.model_schema, self._settings)
         except (Refusal, CannotLoad):
             raise
         except OSError as error:  # no room, no descriptor: this host's trouble, and no fault of the model's
@@ -455,12 +457,13 @@ class DataPlane:
             log.exception("a model could not be opened", model=variant.model, version=variant.version)
             raise CannotLoad(f"the model cannot be opened ({type(error).__name__})") from None
         limits = replace(self._limits, inline_ms=0.0) if variant.role == "shadow" else self._limits
-        lane = Lane(runtime, limits, joinable=joinable(variant.model_schema))
+        lane = Lane(runtime, limits, joinable=joinable(variant.model_schema), opening_s=unpacking_s + opening_s)
         try:
             await _warm(lane, variant)
         except BaseException:
             lane.close()
             raise
+        lane.inside_bytes = max(0, resident() - before)
         return lane
 
 

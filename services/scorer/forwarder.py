@@ -6,6 +6,7 @@ import os
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import orjson
 from prometheus_client import Counter, Gauge
@@ -19,8 +20,10 @@ from services.kit.objects import Objects
 from services.kit.producer import Producer
 from services.kit.telemetry import get_logger
 
+from .counters import metering
 from .files import tell
-from .logrecord import HeaderMaker, LogRecord, offload
+from .logrecord import HeaderMaker, LogRecord, Origin, offload
+from .metering import Meter
 from .process import run_child
 from .settings import ScorerSettings
 from .spool import SegmentReader, segments
@@ -40,6 +43,8 @@ _LINGER_S = 0.03
 _IDLE_S = 0.06
 _LOOK_FOR_SLOTS_S = 1.0
 _SAY_AGAIN_S = 5.0
+_RECORD_S, _BYTE_S = 2e-5, 2e-9
+"""What forwarding a record takes of a processor and what each of its bytes does, about: only their ratio counts."""
 
 
 @dataclass
@@ -143,6 +148,7 @@ class Forwarder:
         self._settings = settings
         self._objects = Objects(settings)
         self._headers = HeaderMaker()
+        self.meter = Meter()
         self._slots: dict[str, Slot] = {}
         self._looked = 0.0
         self._said, self._said_at = "", 0.0
@@ -195,9 +201,16 @@ class Forwarder:
         return len(records)
 
     async def _outgoing(self, record: LogRecord, writer: str, seq: int) -> tuple[bytes, bytes, Headers]:
+        said = record.described()
+        self._weigh(said, len(record.request) + len(record.response) + len(record.head))
         record = await offload(record, self._objects)
-        key, headers = record.inference_id.encode(), self._headers.headers(record)
+        key, headers = record.inference_id.encode(), self._headers.headers(record, said)
         return key, record.value(writer, seq), headers
+
+    def _weigh(self, said: dict[str, Any], size: int) -> None:
+        """What this process uses is shared out by how much it carries of whom."""
+        origin = Origin(*(said[name] for name in Origin.__slots__))
+        self.meter.account(origin).own_s += _RECORD_S + size * _BYTE_S
 
     def _look_for_slots(self) -> None:
         self._looked = time.monotonic()
@@ -228,6 +241,13 @@ class Forwarder:
         return lock
 
 
+async def main(settings: ScorerSettings, stop: asyncio.Event) -> None:
+    """Forward, until told to stop."""
+    forwarder = Forwarder(settings)
+    async with metering(forwarder.meter, settings, "forwarder"):
+        await forwarder.run(stop)
+
+
 async def _pause(stop: asyncio.Event, seconds: float) -> None:
     try:
         async with asyncio.timeout(seconds):
@@ -237,4 +257,4 @@ async def _pause(stop: asyncio.Event, seconds: float) -> None:
 
 
 if __name__ == "__main__":
-    run_child("forwarder", lambda settings, stop: Forwarder(settings).run(stop))
+    run_child("forwarder", main)

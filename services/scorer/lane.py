@@ -44,7 +44,8 @@ class _Job:
 class Lane:
     """Runs one model, from one event loop."""
 
-    def __init__(self, runtime: Runtime | Remote, limits: Limits, *, joinable: bool) -> None:
+    def __init__(self, runtime: Runtime | Remote, limits: Limits, *, joinable: bool, opening_s: float = 0.0) -> None:
+        """`opening_s`: what opening the model took of other threads' processor time."""
         self._runtime = runtime
         self._remote = cast(Remote, runtime) if hasattr(runtime, "call") else None
         self._local = cast(Runtime, runtime)
@@ -58,14 +59,37 @@ class Lane:
         self._working: list[_Job] = []
         self._thread: ThreadPoolExecutor | None = None
         self._busy = self._closing = False
-        self.busy_s = 0.0
-        """Seconds that the model worked, for metering."""
+        self.inline_s = 0.0
+        """Seconds that the model worked on the event loop; what follows is for metering too."""
+        self._called_s = 0.0
+        self.thread_cpu_s = opening_s
+        self.inside_bytes = 0
         self._failure, self._failed_at = "", 0.0
 
     @property
     def waiting(self) -> int:
         """Requests that are not answered yet."""
         return len(self._waiting) + len(self._working)
+
+    @property
+    def busy_s(self) -> float:
+        """Seconds that the model worked, by the clock."""
+        return self.inline_s + self._called_s
+
+    @property
+    def outside_cpu_s(self) -> float:
+        """Processor time of the model's own process."""
+        return 0.0 if self._remote is None else self._remote.cpu_s
+
+    @property
+    def outside_bytes(self) -> int:
+        """Memory of the model's own process."""
+        return 0 if self._remote is None else self._remote.rss
+
+    @property
+    def ended(self) -> bool:
+        """Nothing is asked of the model any more."""
+        return self._closing and not self._busy
 
     @property
     def trouble(self) -> str:
@@ -156,7 +180,7 @@ class Lane:
             log.exception("a model failed")
             raise self._failed(error) from None
         took = time.perf_counter() - started
-        self.busy_s += took
+        self.inline_s += took
         self._strikes = self._strikes + 1 if took * 1000 > 4 * self._limits.inline_ms else 0
         if self._strikes >= _STRIKES:
             self._inline_rows, self._strikes = min(rows, self._inline_rows) // 2, 0
@@ -172,7 +196,7 @@ class Lane:
 
     def _timed(self, inputs: Arrays) -> float:
         started = time.perf_counter()
-        self._local.predict(inputs)
+        self._metered(inputs)
         return time.perf_counter() - started
 
     def _take(self) -> list[_Job]:
@@ -240,13 +264,21 @@ class Lane:
             log.exception("a model failed")
             raise self._failed(error) from None
         finally:
-            self.busy_s += time.perf_counter() - started
+            self._called_s += time.perf_counter() - started
 
     async def _outputs(self, inputs: Arrays) -> Arrays:
         if self._remote is not None:
             return await self._remote.call(inputs)
         self._thread = self._thread or ThreadPoolExecutor(1, "model")
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._local.predict, inputs)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._metered, inputs)
+
+    def _metered(self, inputs: Arrays) -> Arrays:
+        """In a thread."""
+        started = time.thread_time()
+        try:
+            return self._local.predict(inputs)
+        finally:
+            self.thread_cpu_s += time.thread_time() - started
 
     def _failed(self, error: Exception) -> ModelFailed:
         """What no runtime foresaw: it concerns the request in hand, and readiness tells of it."""

@@ -166,9 +166,12 @@ class HeaderMaker:
     def __init__(self) -> None:
         self._made: dict[tuple[str, str, str], Headers] = {}
 
-    def headers(self, record: LogRecord) -> Headers:
-        """The headers of `inference.logged`: `ce_id` is the inference id, `ce_subject` the endpoint."""
-        said = record.described()
+    def headers(self, record: LogRecord, said: dict[str, Any] | None = None) -> Headers:
+        """The headers of `inference.logged`: `ce_id` is the inference id, `ce_subject` the endpoint.
+
+        `said`: the record's small members, where the caller has read them.
+        """
+        said = said or record.described()
         own: dict[str, bytes] = {
             "ce_id": record.inference_id.encode(),
             "ce_time": said["received_at"].encode(),

@@ -12,6 +12,7 @@ from services.kit.telemetry import configure_logging, get_logger
 
 from . import metrics
 from .asgi import ScorerApp
+from .counters import metering
 from .dataplane import DataPlane
 from .direct import DirectProtocol
 from .draining import DrainingServer
@@ -57,7 +58,8 @@ async def serve(settings: ScorerSettings, slot: int, listening: socket.socket) -
     _settle()
     log.info("serving", process=process, endpoints=len(plane.endpoints), torn_bytes=spool.torn_bytes)
     try:
-        await DrainingServer(config).serve(sockets=[listening])
+        async with metering(plane.meter, settings, process):
+            await DrainingServer(config).serve(sockets=[listening])
     finally:
         for task in work:
             task.cancel()

@@ -1,7 +1,7 @@
 """A scorer host: desired state in, log out, and nothing accepted is lost whatever is killed."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
 
@@ -10,8 +10,7 @@ import orjson
 import psutil
 import pytest
 
-from contracts import ReplicaReported, Service
-from deploy.embedded.home import Home
+from contracts import ReplicaReported
 from services.kit.context import Context, system, use
 from services.kit.objects import Objects
 from services.kit.testing import eventually, expect_events
@@ -28,21 +27,6 @@ MODEL, OTHER = classifier(), classifier(bias=1e6)
 def endpoint() -> str:
     """A name of this test's own: the session's topics are shared."""
     return f"credit-{uuid4().hex[:8]}"
-
-
-@pytest.fixture
-def clients(installation: Home, kafka: Path) -> dict[str, Path]:
-    return {name: installation.client_properties(name) for name in ("scorer", "deployer", "operator")}
-
-
-@pytest.fixture
-async def host(tmp_path: Path, clients: dict[str, Path], service_url: Callable[[Service], str]) -> AsyncIterator[Host]:
-    made = Host(House(tmp_path / "home"), clients, service_url("scorer"))
-    made.start()
-    yield made
-    print(made.log_text()[-5000:])  # shown with a failure
-    if made.process and made.process.poll() is None:
-        assert made.stop() == 0, made.log_text()[-3000:]
 
 
 class Load:

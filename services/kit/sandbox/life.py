@@ -86,10 +86,17 @@ class Life(asyncio.Protocol):
     @property
     def rss(self) -> int:
         """Resident bytes; 0 when it is gone."""
+        if self.gone.done():  # its number may be another's by now
+            return 0
         try:
             return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
         except OSError:
             return 0
+
+    @property
+    def cpu_s(self) -> float:
+        """Seconds of processor time that it has used; of one that is gone, all that it used."""
+        return self._cpu_s if self.gone.done() else self._cpu()
 
     async def look(self, elapsed_s: float) -> None:
         """Kill a process that fills its folders, or that computes while nobody asked."""
@@ -143,6 +150,7 @@ class Life(asyncio.Protocol):
 
     async def _bury(self) -> None:
         assert self._popen is not None
+        self._cpu_s = self._cpu()  # while the kernel still tells
         status = await asyncio.to_thread(_reap, self._popen)
         await self._stderr.finish()
         how = f"signal {-status}" if status < 0 else f"exit status {status}"

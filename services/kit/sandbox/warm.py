@@ -26,6 +26,8 @@ class Warm:
         self._lock = asyncio.Lock()
         self._up = asyncio.Event()
         self._last = "not started"
+        self._spent_s = 0.0
+        """Processor time of the workers before this one."""
         self._keeper: asyncio.Task[None] | None = None
 
     async def _spawn(self) -> Life:
@@ -86,6 +88,11 @@ class Warm:
         """Resident bytes of the worker."""
         return self._process.rss if self._process else 0
 
+    @property
+    def cpu_s(self) -> float:
+        """Seconds of processor time of all its workers so far."""
+        return self._spent_s + (self._process.cpu_s if self._process else 0.0)
+
     async def _next_life(self) -> None:
         try:
             await asyncio.wait_for(self._up.wait(), self._bounds.deadline_s if self._keeper else 0)
@@ -122,10 +129,11 @@ class Warm:
 
     async def _revived(self) -> bool:
         try:
-            self._process = await self._spawn()
+            next_one = await self._spawn()
         except (SandboxError, OSError) as error:
             self._last = str(error)
             return False
+        self._spent_s, self._process = self.cpu_s, next_one
         return True
 
 

@@ -1,15 +1,16 @@
 """What people ask the monitor."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from math import log
 
-from contracts import MonitorReported
+from contracts import MonitorReported, UsageReported
 from services.kit.db import Database
 
 from .. import store
 from ..domain.watch import Watch
-from ..store import Endpoint, FindingRow
+from ..store import Endpoint, FindingRow, usage
 
 
 @dataclass(frozen=True)
@@ -61,3 +62,9 @@ class Reading:
         async with self._db.reading() as session:
             await store.endpoint(session, name)
             return await store.reports(session, name, before, limit)
+
+    async def usage(self, name: str, before: usage.Place | None, limit: int) -> Sequence[UsageReported]:
+        """Newest first. Raises NotFound."""
+        async with self._db.reading() as session:
+            await store.endpoint(session, name)
+            return await usage.reports(session, name, before, limit)

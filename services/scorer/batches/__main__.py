@@ -9,6 +9,7 @@ from services.kit.kafka import Connection
 from services.kit.objects import Objects
 from services.kit.transactional import TransactionalStream
 
+from ..counters import metering
 from ..health import tell_progress
 from ..imports.work import ImportWork
 from ..process import run_child
@@ -22,8 +23,14 @@ from .serving import Serving
 
 async def main(settings: ScorerSettings, stop: asyncio.Event) -> None:
     """Every part of batches and imports, until told to stop."""
+    serving = Serving(settings)
+    async with metering(serving.meter, settings, "batches"):
+        await _work(settings, stop, serving)
+
+
+async def _work(settings: ScorerSettings, stop: asyncio.Event, serving: Serving) -> None:
     db = Database(settings.service_database, "scorer")
-    objects, progress, serving = Objects(settings), Progress(), Serving(settings)
+    objects, progress = Objects(settings), Progress()
     inputs = Inputs(objects, folder_of(settings))
     runner = Runner(settings, db, objects, inputs, serving, progress)
     work = ImportWork(db, objects, Tokeniser.of(settings.keys), serving.wanted, settings.import_units)

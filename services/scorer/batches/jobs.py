@@ -182,10 +182,12 @@ class Runner:
         scored = await _patiently(columns, served)
         version, id = served.origin.version, job.inference_id(number)
         table = result_table(served.schema, scored, rows, number * job.chunk_rows, id, version)
-        result = await self._objects.put(await asyncio.to_thread(_parquet, table))
+        written = await asyncio.to_thread(_parquet, table)
+        result = await self._objects.put(written)
         record = None
         if len(scored.good):
-            took = (time.perf_counter() - started) * 1000
+            ended = time.perf_counter()
+            took = (ended - started) * 1000
             request, response = self._payloads(job, number, columns, scored, served, result, rows, id)
             said = served.records.record(
                 inference_id=id, mode="batch", application=job.application, received_at=received, latency_ms=took,
@@ -193,6 +195,11 @@ class Runner:
                 correlation_id=job.correlation_id, traceparent=job.traceparent,
             )  # fmt: skip
             record = await self._objects.put((await offload(said, self._objects)).to_spool())
+            served.counts.inferences += 1
+            served.counts.rows += len(scored.good)
+            served.counts.seconds += ended - started
+            served.counts.bytes_in += sum(values.nbytes for values in columns.values())
+            served.counts.bytes_out += len(written)
         return Chunk(number, rows, rows - len(scored.good), result, record)
 
     def _payloads(

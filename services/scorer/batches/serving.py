@@ -13,6 +13,7 @@ from services.kit.telemetry import get_logger
 
 from ..dataplane import DataPlane, Endpoint
 from ..files import Watched
+from ..metering import Meter
 from ..runtimes.errors import CannotLoad
 from ..settings import ScorerSettings
 
@@ -30,6 +31,11 @@ class Serving:
         self._loading = asyncio.Lock()
         self._refused: dict[str, str] = {}
         """Why endpoints could not be loaded at the last try."""
+
+    @property
+    def meter(self) -> Meter:
+        """What batches use."""
+        return self._plane.meter
 
     def wanted(self, name: str) -> DeploymentChanged | None:
         """The desired state of an endpoint, unverified; None where there is none."""

@@ -27,6 +27,16 @@ class Remote(Protocol):
         """Why the process is away; empty while it is there."""
         ...
 
+    @property
+    def cpu_s(self) -> float:
+        """Seconds of processor time that the process has used, with those before it."""
+        ...
+
+    @property
+    def rss(self) -> int:
+        """Resident bytes of the process; 0 while it is away."""
+        ...
+
     async def call(self, inputs: Arrays) -> Arrays:
         """As `Runtime.predict`. Raises Unavailable where its process is away."""
         ...

@@ -60,9 +60,24 @@ class SandboxedRuntime:
         rows = len(next(iter(inputs.values())))
         return {spec.name: _as(answer, spec, rows) for spec in self._outputs}
 
+    async def structure(self) -> Arrays:
+        """The model's trees or coefficients; nothing where it has none that can be read."""
+        try:
+            return await self._model.structure()
+        except (SandboxError, WireError):
+            return {}
+
     @property
     def down(self) -> str:
         return self._model.sandbox.down
+
+    @property
+    def cpu_s(self) -> float:
+        return self._model.sandbox.cpu_s
+
+    @property
+    def rss(self) -> int:
+        return self._model.sandbox.rss
 
     async def _ask(self, inputs: Arrays) -> Arrays:
         """Raises Unavailable where no worker could be asked: that is not the input's doing."""

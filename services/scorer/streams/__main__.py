@@ -3,6 +3,7 @@
 import asyncio
 import gc
 
+from ..counters import metering
 from ..dataplane import DataPlane
 from ..process import run_child
 from ..settings import ScorerSettings
@@ -16,7 +17,8 @@ async def main(settings: ScorerSettings, stop: asyncio.Event) -> None:
     gc.freeze()
     gc.set_threshold(200_000, 20, 50)
     plane = DataPlane(settings)
-    await Streams(settings, plane, StreamFollower(plane, settings)).run(stop)
+    async with metering(plane.meter, settings, "streams"):
+        await Streams(settings, plane, StreamFollower(plane, settings)).run(stop)
 
 
 if __name__ == "__main__":

@@ -58,6 +58,7 @@ class EndpointWork:
         self._rotation = 0
         self._scoring: Scoring | None = None
         self._stamps: wire.Stamps | None = None
+        self._busy_s = 0.0
         self.requested = InferenceRequested.topic.of(endpoint)
         self.completed = InferenceCompleted.topic.of(endpoint)
         self.logged = InferenceLogged.topic.name
@@ -77,7 +78,9 @@ class EndpointWork:
         items = [item for record in records if (item := self._read(record))]
         await self._recognise(partition, [item for item in items if item.refusal is None])
         scoring = await self._score([i for i in items if i.answer is None and i.refusal is None and i.repeats is None])
-        await self._say(partition, items, scoring, moment, (time.perf_counter() - started) * 1000, out)
+        scored = time.perf_counter()
+        await self._say(partition, items, scoring, moment, (scored - started) * 1000, out)
+        self._count(scoring, items, scored - started, time.perf_counter() - scored)
 
     def reject(self, partition: int, record: Incoming, error: Exception, out: Output) -> None:
         self.dropped(partition)
@@ -186,7 +189,6 @@ class EndpointWork:
                 turn.answered.append(item.key)
                 turn.places.append(place)
                 await self._log(item, records, f"stream.{self._name}.{partition}", logs)
-        self._count(scoring, items)
 
     async def _log(self, item: Item, records: BatchRecords, writer: str, logs: Target) -> None:
         record = records.record(item)
@@ -220,13 +222,17 @@ class EndpointWork:
         endpoint = self._endpoints.find(self._name)
         return WITHHELD if endpoint is None or endpoint.champion.codec.sensitive else record.value
 
-    @staticmethod
-    def _count(scoring: Scoring, items: list[Item]) -> None:
-        counts = scoring.served.counts
+    def _count(self, scoring: Scoring, items: list[Item], scoring_s: float, saying_s: float) -> None:
+        counts, busy_s = scoring.served.counts, scoring.served.lane.busy_s
+        reading_s, self._busy_s = max(0.0, scoring_s - (busy_s - self._busy_s)), busy_s
         new = [item for item in items if item.answer is not None and not item.told]
         counts.inferences += len(new)
         counts.rows += sum(item.rows for item in new)
         counts.refused += sum(item.answer is None for item in items)
+        counts.seconds += scoring_s * len(new)
+        counts.own_s += reading_s + saying_s
+        counts.bytes_in += sum(len(item.body) for item in new)
+        counts.bytes_out += sum(len(item.answer or b"") for item in new)
 
     async def _remember(self, partition: int, turn: Turn, placed: dict[tuple[str, int], list[Placed]]) -> None:
         for (topic, target), batches in placed.items():

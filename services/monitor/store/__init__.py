@@ -13,8 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from contracts import DeploymentChanged, DriftDetected, ModelSchema, MonitorReported, MonitorSettings
 from services.kit.errors import NotFound
 
-from .domain.watch import Watch
-from .domain.windows import Part
+from ..domain.watch import Watch
+from ..domain.windows import Part
 
 # Endpoints and their versions
 

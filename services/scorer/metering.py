@@ -1,0 +1,242 @@
+"""What each version behind an endpoint uses of a process: processor time, wall time, memory, bytes.
+
+What a process uses is shared out whole: what its models did in threads and sandboxes of their own is measured; what the
+event loop's thread did is shared in proportion to the time that each version's calls, and the reading and writing
+around them, took on it. So HTTP and the spool go with those who caused them. What a process uses while nobody asks is
+overhead, and named so.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from math import inf
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import orjson
+
+from .files import tell
+from .logrecord import Origin
+
+T = TypeVar("T")
+
+_EVERY_S = 2.0
+_SILENCE_S = 1.0
+"""A shorter time without a request says little about what a process uses when nobody asks."""
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+class Engine(Protocol):
+    """A loaded model, as far as it is metered."""
+
+    @property
+    def waiting(self) -> int:
+        """Requests that are not answered yet."""
+        ...
+
+    @property
+    def busy_s(self) -> float:
+        """Seconds that it worked, by the clock."""
+        ...
+
+    @property
+    def inline_s(self) -> float:
+        """Of them those on the event loop."""
+        ...
+
+    @property
+    def thread_cpu_s(self) -> float:
+        """Processor time of other threads of this process, loading included."""
+        ...
+
+    @property
+    def outside_cpu_s(self) -> float:
+        """Processor time of its own process."""
+        ...
+
+    @property
+    def inside_bytes(self) -> int:
+        """Memory of this process that it took."""
+        ...
+
+    @property
+    def outside_bytes(self) -> int:
+        """Memory of its own process."""
+        ...
+
+    @property
+    def ended(self) -> bool:
+        """It is closed, and its process told to end."""
+        ...
+
+
+@dataclass(slots=True)
+class _Seen:
+    """Sums that only grow."""
+
+    own_s: float = 0.0
+    busy_s: float = 0.0
+    inline_s: float = 0.0
+    thread_cpu_s: float = 0.0
+    outside_cpu_s: float = 0.0
+
+    @classmethod
+    def of(cls, engine: Engine) -> "_Seen":
+        return cls(0.0, engine.busy_s, engine.inline_s, engine.thread_cpu_s, engine.outside_cpu_s)
+
+    def __sub__(self, other: "_Seen") -> "_Seen":
+        return _Seen(*(max(0.0, getattr(self, name) - getattr(other, name)) for name in _NAMES))
+
+
+_NAMES = tuple(_Seen.__slots__)
+
+
+def _summed(parts: Sequence[_Seen]) -> _Seen:
+    return _Seen(*(sum(getattr(part, name) for part in parts) for name in _NAMES))
+
+
+@dataclass(slots=True)
+class Account:
+    """What one version did since the process started, and what that took."""
+
+    origin: Origin
+    inferences: int = 0
+    rows: int = 0
+    refused: int = 0
+    failed: int = 0
+    """Requests that it was to answer and that another version answered in its place."""
+    shadow_dropped: int = 0
+    """Copies that it was to score as a shadow and did not."""
+    seconds: float = 0.0
+    """From receipt to reply, summed."""
+    own_s: float = 0.0
+    """Time on the event loop that reading its requests and writing its answers and log records took."""
+    bytes_in: int = 0
+    bytes_out: int = 0
+    model_cpu_s: float = 0.0
+    """As of the last `Meter.settle`, like those that follow."""
+    serving_cpu_s: float = 0.0
+    busy_s: float = 0.0
+    inside_bytes: int = 0
+    outside_bytes: int = 0
+    engines: list[Engine] = field(default_factory=list[Engine])
+    _seen: _Seen = field(default_factory=_Seen)
+    _over: _Seen = field(default_factory=_Seen)
+    """What engines that are gone used."""
+
+    def used(self) -> _Seen:
+        """What was measured since the last time, of what ended too until its process is gone."""
+        parts = [_Seen.of(engine) for engine in self.engines]
+        so_far = _summed([self._over, *parts])
+        so_far.own_s = self.own_s
+        new, self._seen = so_far - self._seen, so_far
+        self.busy_s = so_far.busy_s
+        self.inside_bytes = sum(engine.inside_bytes for engine in self.engines if not engine.ended)
+        self.outside_bytes = sum(engine.outside_bytes for engine in self.engines)
+        return new
+
+    def forget_ended(self) -> None:
+        """Keep only the sums of what is gone."""
+        ended = [engine for engine in self.engines if engine.ended and not engine.outside_bytes]
+        if ended:
+            self._over = _summed([self._over, *map(_Seen.of, ended)])
+            self.engines = [engine for engine in self.engines if engine not in ended]
+
+    def json(self) -> dict[str, Any]:
+        """All of it, for whoever sums it up."""
+        names = ("endpoint", "unit", "use_case", "model", "version")
+        amounts = ("inferences", "rows", "refused", "bytes_in", "bytes_out", "busy_s", "model_cpu_s", "serving_cpu_s")
+        said = {name: getattr(self.origin, name) for name in names}
+        said |= {name: getattr(self, name) for name in amounts}
+        return said | {"memory_bytes": self.inside_bytes + self.outside_bytes}
+
+
+class Meter:
+    """The accounts of one process. Lives on its event loop."""
+
+    def __init__(
+        self, cpu: Callable[[], float] = time.process_time, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._cpu, self._clock = cpu, clock
+        self._accounts: dict[tuple[str, int, str], Account] = {}
+        self.overhead_cpu_s = self._settled_cpu = cpu()
+        """What nobody's requests took; first of all the start."""
+        self._settled_at = clock()
+        self._idle = inf
+        """The least that a second without a request ever took."""
+
+    @property
+    def accounts(self) -> list[Account]:
+        """Of all versions that this process ever served."""
+        return list(self._accounts.values())
+
+    @property
+    def overhead_bytes(self) -> int:
+        """Memory of this process that no model took."""
+        return max(0, resident() - sum(account.inside_bytes for account in self._accounts.values()))
+
+    def account(self, origin: Origin) -> Account:
+        """The account of a version behind an endpoint: it is the same when the version is loaded anew."""
+        key = (origin.endpoint, origin.version, origin.model)
+        found = self._accounts.setdefault(key, Account(origin))
+        found.origin = origin
+        return found
+
+    def settle(self) -> None:
+        """Share out what was used since the last time."""
+        cpu, at = self._cpu(), self._clock()
+        rest, took = cpu - self._settled_cpu, at - self._settled_at
+        self._settled_cpu, self._settled_at = cpu, at
+        new = [(account, account.used()) for account in self._accounts.values()]
+        rest = max(0.0, rest - sum(used.thread_cpu_s for _, used in new))
+        for account, used in new:
+            account.model_cpu_s += used.thread_cpu_s + used.outside_cpu_s
+            account.forget_ended()
+        weights = _weights([used for _, used in new])
+        if not (total := sum(weights)):
+            if took >= _SILENCE_S:
+                self._idle = min(self._idle, rest / took)
+            self.overhead_cpu_s += rest
+            return
+        idle = min(rest, self._idle * took) if self._idle < inf else 0.0
+        self.overhead_cpu_s += idle
+        for (account, used), weight in zip(new, weights, strict=True):
+            share = (rest - idle) * weight / total
+            inline = share * used.inline_s / (used.inline_s + used.own_s) if used.inline_s else 0.0
+            account.model_cpu_s += inline
+            account.serving_cpu_s += share - inline
+
+    def told(self) -> list[dict[str, Any]]:
+        """Every account as of now."""
+        self.settle()
+        return [account.json() for account in self._accounts.values()]
+
+    async def publish(self, run_folder: Path, process: str) -> None:
+        """Write them for who sums them up, until cancelled; the file outlives the process."""
+        path = run_folder / "usage" / f"{process}.{os.getpid()}.json"
+        try:
+            while True:
+                tell(path, orjson.dumps(self.told()))
+                await asyncio.sleep(_EVERY_S)
+        finally:
+            tell(path, orjson.dumps(self.told()))
+
+
+def _weights(used: Sequence[_Seen]) -> list[float]:
+    """By what they did on the event loop; where they did nothing there, by what they did elsewhere."""
+    weights = [one.own_s + one.inline_s for one in used]
+    return weights if any(weights) else [one.thread_cpu_s + one.outside_cpu_s for one in used]
+
+
+def metered(work: Callable[[], T]) -> tuple[T, float]:
+    """What some work answers, and how much processor time of this thread it took."""
+    started = time.thread_time()
+    made = work()
+    return made, time.thread_time() - started
+
+
+def resident() -> int:
+    """Bytes of memory that this process has in use."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE
