@@ -97,6 +97,9 @@ class InferenceLogged(Event):
     request: dict[str, Any]
     """The V2 request, its tensors as JSON whatever the wire was; or `{"reference": …}`."""
     response: dict[str, Any]
+    sampled: bool = True
+    """False: its endpoint keeps the payloads of a share of its inferences, and this is none of them. Request and
+    response are empty then."""
 
 
 class InferenceRequested(Event):

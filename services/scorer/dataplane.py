@@ -214,6 +214,8 @@ class DataPlane:
         self.endpoints[change.endpoint] = Endpoint(
             change.endpoint, change.unit, change.use_case, change.revision, change, served[champion.version], served
         )
+        for one in served.values():
+            one.records.payload_sample = change.monitor.payload_sample
         self.stopped.pop(change.endpoint, None)
         _close(old, keep=served)
 

@@ -115,6 +115,12 @@ class Rollout:
         tx.emit(signed, unit=endpoint.unit, detail={"revision": now_so.revision, "state": now_so.state})
         await store.save_endpoint(tx.session, after, signed if after is now_so else await self._signed(tx, after))
 
+    async def change(self, tx: Tx, after: Endpoint) -> None:
+        """Say a further revision of what an endpoint serves, or shall: a rollout that goes on does so as that one."""
+        deployment = await store.lock(tx.session, after.deployment_id)
+        await store.save(tx.session, deployment.at_revision(after.revision))
+        await self.publish(tx, after)
+
     async def publish(self, tx: Tx, endpoint: Endpoint) -> None:
         """Keep the endpoint's desired state, signed, and say it: at once, or when its topics are there."""
         signed = await self._signed(tx, endpoint)

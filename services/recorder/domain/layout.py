@@ -34,7 +34,8 @@ SCHEMA = pa.schema([
     pa.field("unread", pa.string()),
 ])  # fmt: skip
 """`features` holds the numbers of a row by column, `texts` its texts and the tokens of sensitive columns; `unread` is
-the whole payload as the log has it, in JSON, where it does not fit the model's schema: in row 0 of its inference.
+the whole payload as the log has it, in JSON, where it does not fit the model's schema: in row 0 of its inference. All
+three are null where the endpoint keeps the payloads of a share of its inferences, and this is none of them.
 The endpoint is in the folder's name."""
 
 
