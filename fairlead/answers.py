@@ -228,6 +228,29 @@ class Decision(Answer):
     version: int
 
 
+class Explanation(Answer):
+    """Why a row was decided as it was: `base` and all contributions make `value`, on the scale that is named."""
+
+    id: str
+    inference_id: str
+    row: int
+    endpoint: str
+    model: str
+    version: int
+    decided: float | str
+    method: str
+    """`trees`, `linear` and `exact` are exact; `sampled` comes with standard errors."""
+    scale: str
+    output: str
+    base: float
+    value: float
+    contributions: list[dict[str, Any]]
+    counterfactual: list[dict[str, Any]] | None = None
+    """The fewest columns that, with other values, would have turned the decision."""
+    counterfactual_decides: float | str | None = None
+    no_counterfactual: str | None = None
+
+
 class ServiceStatus(Answer):
     """Whether one service is there and ready."""
 

@@ -38,6 +38,7 @@ class Seen:
     promoted: int = 0
     served_after_s: float = 0.0
     decision: dict[str, Any] = field(default_factory=dict[str, Any])
+    explanation: dict[str, Any] = field(default_factory=dict[str, Any])
     audit: dict[str, Any] = field(default_factory=dict[str, Any])
 
 
@@ -125,13 +126,17 @@ class Story:
         return f"{by_rest}, {s.requests} by stream, {PREDICTED_BY_BATCH} by batch"
 
     async def look_up(self) -> str:
-        """Any decision is found again by its id."""
+        """Any decision is found again by its id, and explained."""
         id = self.seen.rest.last_id
         self.seen.decision = (await until("the recorded decision", lambda: self._decision(id))).model_dump()
         found = self.seen.decision
         known = found["inference_id"] == id and found["endpoint"] == self.cast.endpoint and len(found["decided"]) == 1
         holds(known, f"the decision {id} was recorded as another one: {found}")
-        return f"decision {id}, made by v{found['version']}"
+        why = self.seen.explanation = (await self.cast["engineer"].explain(id)).model_dump()
+        told = why["base"] + sum(each["contribution"] for each in why["contributions"])
+        holds(abs(told - why["value"]) < 1e-6, f"the contributions do not add up to what the model says: {why}")
+        most = why["contributions"][0]
+        return f"decision {id}, made by v{found['version']}, {most['column']} = {most['value']:g} above all"
 
     async def drift(self) -> str:
         """A pipeline breaks: ages arrive in decades, each a valid age. The monitor tells, with evidence and effect."""

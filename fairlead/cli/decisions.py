@@ -5,11 +5,11 @@ from typing import Annotated, Any
 
 import typer
 
-from fairlead.answers import Scores
+from fairlead.answers import Explanation, Scores
 
 from . import files
 from .following import finish_batch, scored
-from .output import Json, out, refusals, render, show_facts, show_table
+from .output import Json, err, out, refusals, render, show_facts, show_table
 from .session import client
 
 app = typer.Typer()
@@ -83,6 +83,42 @@ def decision(
     with refusals():
         found = client(context).decision(inference_id)
     render(found, json, lambda: _decision(found.model_dump(mode="json")))
+
+
+@app.command()
+def explain(
+    context: typer.Context,
+    inference_id: Annotated[str, typer.Argument(help="The id that the scoring answer carried.")],
+    row: Annotated[int, typer.Option(min=0, help="Which row of the decision, from 0.")] = 0,
+    immutable: Annotated[list[str] | None, typer.Option(help="A column that may not change; several times.")] = None,
+    json: Json = False,
+) -> None:
+    """Explain a decision: what each column contributed, and what would have turned it."""
+    with refusals(), err.status("Asking the model …"):
+        found = client(context).explain(inference_id, row=row, immutable=immutable or ())
+    render(found, json, lambda: _explanation(found))
+
+
+def _explanation(found: Explanation) -> None:
+    out.print(f"[bold]{found.decided}[/bold] by {found.model} version {found.version} ({found.method}, {found.scale})")
+    show_table(
+        ["Column", "Value", f"Contribution to {found.output}"],
+        [["(mean of the reference rows)", None, f"{found.base:+.4f}"]]
+        + [[each["column"], each["value"], _share(each)] for each in found.contributions],
+        "",
+        right=["Value", f"Contribution to {found.output}"],
+    )
+    if found.counterfactual is None:
+        out.print(f"\nNothing is known that would turn it: {found.no_counterfactual}.")
+        return
+    out.print(f"\nIt would have been [bold]{found.counterfactual_decides}[/bold] with")
+    steps = [[each["column"], each["value"], each["instead"]] for each in found.counterfactual]
+    show_table(["Column", "Value", "Instead"], steps, "", right=["Value", "Instead"])
+
+
+def _share(contribution: dict[str, Any]) -> str:
+    error = contribution["error"]
+    return f"{contribution['contribution']:+.4f}" + (f" ± {1.96 * error:.4f}" if error is not None else "")
 
 
 def _decision(document: dict[str, Any]) -> None:

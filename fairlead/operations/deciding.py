@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import packing
-from ..answers import Batch, Decision, Page, Scores
+from ..answers import Batch, Decision, Explanation, Page, Scores
 from ..flows import Document, done, parse, part, read, send, settled, text
 from ..rows import Signature, have_names, tensors
 from ..scoring import catalog_columns, model_path, scores, signature_of
@@ -16,6 +16,7 @@ from ..wire import Flow, Request, operation
 
 _SIGNATURE_AGE_S = 30.0
 _UPLOAD_TIMEOUT_S = 600.0
+_EXPLAIN_TIMEOUT_S = 120.0
 _OUTCOMES = 10_000
 """As many as the recorder takes at once; more are sent in parts."""
 
@@ -103,6 +104,23 @@ class Deciding:
     def decision(self, inference_id: str) -> Flow[Decision]:
         """A decision by its id: request, response, version, and what followed."""
         return (yield from read(Decision, f"/v1/decisions/{part(inference_id)}"))
+
+    @operation
+    def explain(
+        self, inference_id: str, *, row: int = 0, immutable: Iterable[str] = (), budget_s: float | None = None
+    ) -> Flow[Explanation]:
+        """What each column contributed to a decision, and what would have turned it; the answer is recorded.
+
+        A counterfactual leaves protected columns as they are, and those in `immutable`.
+
+        >>> fl.explain(scores.inference_id).contributions[0]["column"]  # doctest: +SKIP
+        'AGEP'
+        """
+        body: Document = {"inference_id": inference_id, "row": row, "immutable": list(immutable)}
+        if budget_s is not None:
+            body["budget_s"] = budget_s
+        request = Request("POST", "/v1/explanations", body=body, timeout_s=_EXPLAIN_TIMEOUT_S)
+        return parse(Explanation, (yield from done(request)))
 
     @operation
     def decisions(self, **filters: Any) -> Flow[Page[Decision]]:

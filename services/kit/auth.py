@@ -39,6 +39,7 @@ ROLES: Mapping[str, frozenset[str]] = {
     "alert.acknowledge": frozenset({"admin", "engineer", "compliance", "data-scientist"}),
     "alert.close": frozenset({"admin", "compliance"}),
     "inference.score": frozenset({"admin", "application", "data-scientist", "engineer", "service"}),
+    "inference.explain": frozenset({*_EVERYONE, "application"}),
     "inference.manage": frozenset({"admin", "engineer"}),
     "decision.read": _EVERYONE,
     "outcome.report": frozenset({"admin", "application", "data-scientist", "engineer", "service"}),

@@ -68,6 +68,30 @@ _SCHEMAS: dict[str, Any] = {
             "data": {"type": "array"},
         },
     },
+    "ExplanationAsk": {
+        "type": "object",
+        "required": ["inference_id"],
+        "additionalProperties": False,
+        "properties": {
+            "inference_id": {"type": "string", "minLength": 1, "maxLength": 100},
+            "row": {"type": "integer", "minimum": 0, "exclusiveMaximum": 1000, "default": 0},
+            "immutable": {"type": "array", "items": {"type": "string", "minLength": 1, "maxLength": 200}},
+            "budget_s": {"type": "number", "exclusiveMinimum": 0, "maximum": 30, "default": 5},
+        },
+    },
+    "Explanation": {
+        "type": "object",
+        "properties": {
+            "id": {"type": "string", "format": "uuid"},
+            "method": {"enum": ["trees", "linear", "exact", "sampled"]},
+            "scale": {"enum": ["probability", "log-odds", "value"]},
+            "output": {"type": "string"},
+            "base": {"type": "number"},
+            "value": {"type": "number"},
+            "contributions": {"type": "array", "items": {"type": "object"}},
+            "counterfactual": {"type": ["array", "null"], "items": {"type": "object"}},
+        },
+    },
     "InferRequest": {
         "type": "object",
         "required": ["inputs"],
@@ -121,8 +145,24 @@ def _batches() -> dict[str, Any]:
     }
 
 
+def _explanations() -> dict[str, Any]:
+    """As the service behind the workers makes them."""
+
+    def told(summary: str, *parameters: dict[str, Any], takes: str = "", gives: str = "Explanation") -> dict[str, Any]:
+        said = _operation(summary, *parameters, takes=takes, gives=gives)
+        return said | {"responses": said["responses"] | {"4XX": _PROBLEM, "503": _PROBLEM}}
+
+    explain = told("Explain a decision", *TAKES_KEY["parameters"], takes="ExplanationAsk")
+    explain["responses"]["201"] = explain["responses"].pop("200")
+    of = {"name": "inference_id", "in": "query", "required": True, "schema": {"type": "string", "maxLength": 100}}
+    return {
+        "/v1/explanations": {"post": explain, "get": told("Explanations of a decision", of, gives="Any")},
+        "/v1/explanations/{id}": {"get": told("An explanation that was made before", _BATCH)},
+    }
+
+
 def document(version: str) -> dict[str, Any]:
-    """Open Inference Protocol V2, MLflow's protocol and batches."""
+    """Open Inference Protocol V2, MLflow's protocol, batches and explanations."""
     infer = _operation("Score rows", _ENDPOINT, takes="InferRequest", gives="InferResponse")
     invoke = _operation("Score rows as MLflow clients do", _ENDPOINT, takes="Any")
     invoke["requestBody"]["content"]["text/csv"] = _FILE
@@ -144,6 +184,7 @@ def document(version: str) -> dict[str, Any]:
             "/v2/repository/index": {"post": _operation("What the caller can use")},
             "/invocations/{endpoint}": {"post": invoke},
             **_batches(),
+            **_explanations(),
         },
         "components": {
             "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},

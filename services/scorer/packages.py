@@ -39,6 +39,8 @@ class ModelFile:
     """As the file's."""
     lock: bytes | None
     """The libraries that it brings; None for a model that runs on the platform's."""
+    training: str | None = None
+    """Its training rows, within the package."""
 
     def read(self) -> bytes:
         """Its bytes. Raises CannotLoad where they are others than were taken out of the package."""
@@ -80,13 +82,13 @@ class Packages:
             raise CannotLoad(f"the package {digest} is not here yet") from None
         if "sha256:" + hashlib.sha256(data).hexdigest() != digest:
             raise CannotLoad(f"the package was altered: its bytes are not those of {digest}, which was approved")
-        name, model, lock = _taken_out(data, self.largest)
+        name, model, lock, training = _taken_out(data, self.largest)
         to = self.folder / "models" / _digits(digest) / _MODEL
         to.parent.mkdir(parents=True, exist_ok=True)
         part = to.with_name(f"{_MODEL}.{os.getpid()}")
         part.write_bytes(model)
         own = hashlib.sha256(model).hexdigest()
-        return ModelFile(part.replace(to), own, name, self.path(digest), _digits(digest), lock)
+        return ModelFile(part.replace(to), own, name, self.path(digest), _digits(digest), lock, training)
 
     def lock(self, digest: str) -> bytes | None:
         """The libraries that a package on this host brings. Raises CannotLoad."""
@@ -117,12 +119,18 @@ class Packages:
             path.unlink(missing_ok=True)
 
 
-def _taken_out(data: bytes, largest: int) -> tuple[str, bytes, bytes | None]:
-    """The model file's name and bytes, and the lock of its libraries. Its name in the package names nothing outside."""
+def _taken_out(data: bytes, largest: int) -> tuple[str, bytes, bytes | None, str | None]:
+    """The model file's name and bytes, its libraries' lock, its training rows' name. No name leads outside."""
 
-    def take(package: zipfile.ZipFile, said: dict[str, Any]) -> tuple[str, bytes, bytes | None]:
+    def take(package: zipfile.ZipFile, said: dict[str, Any]) -> tuple[str, bytes, bytes | None, str | None]:
         name = _plain(said.get("model"))
-        return name, _member(package, name, largest), _lock(package, said)
+        training = said.get("training")
+        return (
+            name,
+            _member(package, name, largest),
+            _lock(package, said),
+            None if training is None else _plain(training),
+        )
 
     return _read(io.BytesIO(data), take)
 

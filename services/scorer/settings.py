@@ -45,9 +45,12 @@ class ScorerSettings(Settings):
     environments_bytes: int = 40 * 1024**3
     """Libraries that no served model needs stay up to this and for a day; the longest unused go first."""
 
+    explanations: int = Field(default=2, ge=1)
+    """Explanations made at a time; beyond, 429."""
+    explanations_each: int = Field(default=1, ge=1)
+    """Of them one caller's."""
     usage_s: float = Field(default=60.0, gt=0)
     """How often a host says `usage.reported`."""
-
     batch_uploads: int = Field(default=8, ge=1)
     """Files of batches taken at a time, from the first byte until they are checked and kept; beyond, 429."""
     batch_uploads_each: int = Field(default=2, ge=1)

@@ -75,6 +75,10 @@ async def test_a_model_goes_from_a_file_to_business_and_is_made_right_again(
         await story.look_up()
         assert story.seen.decision["inference_id"] == story.seen.rest.last_id
         assert story.seen.decision["version"] == 1
+        why = story.seen.explanation
+        assert (why["method"], why["scale"], len(why["contributions"])) == ("trees", "log-odds", 16)
+        assert why["counterfactual_decides"] != why["decided"]
+        assert not {"SEX", "RAC1P"} & {step["column"] for step in why["counterfactual"]}, "protected columns stay"
 
         await story.drift()
         assert "AGEP" in {feature["name"] for feature in story.seen.drift["features"]}

@@ -91,10 +91,9 @@ async def ask_in_every_way(host: Host, endpoint: str) -> list[str]:
             await client.post(infer, content=orjson.dumps(rows([1, SECRET, 3]))[:-1]),
         ]
         assert all(400 <= answer.status_code < 500 and not holds(answer.content) for answer in refused)
-        given = {"data": {"endpoint": endpoint}, "files": {"file": ("r.csv", csv)}}
 
         async def taken() -> str | None:
-            answer = await client.post("/v1/batches", **given)
+            answer = await client.post("/v1/batches", data={"endpoint": endpoint}, files={"file": ("r.csv", csv)})
             assert answer.status_code == 202, answer.text
             return answer.json()["id"]
 

@@ -144,10 +144,6 @@ class Unreadable(ValueError):
     """These bytes are not a model of the format."""
 
 
-class Altered(ValueError):
-    """The file's bytes are not those that were approved."""
-
-
 @dataclass(frozen=True)
 class Kind:
     """One format: the module that opens it, and what it stands on."""

@@ -1,11 +1,14 @@
 """LightGBM in its own text format: trees and numbers, no code."""
 
 import re
+from typing import Any
 
 import lightgbm as lgb
 import numpy as np
 
 from . import Array, Boosted, unreadable
+from .nodes import Nodes
+from .wire import Tensors
 
 _OBJECTIVE = re.compile(r"^objective=(\w+)", re.MULTILINE)
 _VERSION = re.compile(r"^version=(\w+)", re.MULTILINE)
@@ -26,6 +29,32 @@ class LightGBMModel(Boosted):
 
     def said(self, matrix: Array) -> Array:
         return np.asarray(self._booster.predict(matrix, num_threads=1))
+
+    def structure(self) -> Tensors | None:
+        """Its trees; None where they ask for categories, or take nought as missing."""
+        said = self._booster.dump_model()
+        outputs = int(said["num_tree_per_iteration"])
+        nodes = Nodes(outputs)
+        try:
+            for number, tree in enumerate(said["tree_info"]):
+                nodes.root(_node(tree["tree_structure"], nodes, number % outputs))
+        except _Other:
+            return None
+        return nodes.arrays([0.0] * outputs)
+
+
+class _Other(Exception):
+    """A node asks for something else than whether a value is at most so much."""
+
+
+def _node(said: dict[str, Any], nodes: Nodes, output: int) -> int:
+    if "leaf_value" in said:
+        return nodes.leaf(float(said["leaf_value"]), output)
+    if said["decision_type"] != "<=" or said["missing_type"] == "Zero":
+        raise _Other
+    left, right = (_node(said[f"{side}_child"], nodes, output) for side in ("left", "right"))
+    missing_left = said["default_left"] if said["missing_type"] == "NaN" else said["threshold"] >= 0
+    return nodes.split(said["split_feature"], said["threshold"], left, right, missing_left=bool(missing_left))
 
 
 def open_model(data: bytes) -> LightGBMModel:

@@ -7,7 +7,7 @@ from services.kit.sandbox import Sandbox
 
 from . import KINDS, Told, preload
 from .wire import Tensors, pack, unpack
-from .worker import ENTRY, Opening
+from .worker import ENTRY, STRUCTURE, Opening
 
 _MB = 1024 * 1024
 
@@ -38,6 +38,10 @@ class SandboxedModel:
     async def predict(self, inputs: Tensors) -> Tensors:
         """All outputs for all inputs. Raises WireError too: what comes out of a sandbox is not believed."""
         return unpack(await self.sandbox.call(pack(inputs)))
+
+    async def structure(self) -> Tensors:
+        """Its trees or coefficients, as `nodes.py` says; nothing for a model that has none. Raises WireError too."""
+        return unpack(await self.sandbox.call(STRUCTURE))
 
     async def close(self) -> None:
         """End the worker."""

@@ -11,6 +11,7 @@ import skops.io
 from skops.io.exceptions import UntrustedTypesFoundException
 
 from . import Array, UntrustedTypes, unreadable
+from .wire import Tensors
 
 _TRUSTED = frozenset({
     "sklearn.tree._tree.Tree",
@@ -47,6 +48,12 @@ class SklearnModel:
 
     def probabilities(self, matrix: Array) -> Array:
         return np.asarray(self._estimator.predict_proba(matrix))
+
+    def structure(self) -> Tensors | None:
+        """Its trees or coefficients; None for pipelines and whatever else."""
+        from .sklearn_structure import structure  # takes half a second to import
+
+        return structure(self._estimator)
 
 
 def open_model(data: bytes) -> SklearnModel:

@@ -32,6 +32,11 @@ class Table:
             answer[self._score] = np.asarray(self._model.probabilities(matrix), np.float32)
         return answer
 
+    def structure(self) -> Tensors:
+        """Its trees or coefficients, as `nodes.py` says; nothing where the format has none, or the model."""
+        told = getattr(self._model, "structure", None)
+        return (told() if told else None) or {}
+
     def _inputs(self, asked: Asked) -> list[dict[str, Any]]:
         width = self._model.columns if self._model.columns > 0 else len(asked.columns) or -1
         return [{"name": "X", "datatype": "FP32", "shape": [-1, width]}]

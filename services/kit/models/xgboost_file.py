@@ -8,6 +8,8 @@ import numpy as np
 import xgboost as xgb
 
 from . import Array, Boosted, Unreadable, unreadable
+from .nodes import Nodes, below
+from .wire import Tensors
 
 _WITHOUT_SCORES = ("binary:hinge", "binary:logitraw")
 _WHERE = re.compile(r"^\[[\d:]+\] \S+:\d+: ")
@@ -39,6 +41,45 @@ class XGBoostModel(Boosted):
             return self._booster.inplace_predict(matrix, validate_features=False)
         rows = xgb.DMatrix(matrix, feature_types=self._types, enable_categorical=True)
         return self._booster.predict(rows, validate_features=False)
+
+    def structure(self) -> Tensors | None:
+        """Its trees; None where they ask for categories."""
+        config: dict[str, Any] = json.loads(self._booster.save_config())
+        learner = config["learner"]
+        outputs = max(1, int(learner["learner_model_param"]["num_class"]))
+        names = {name: place for place, name in enumerate(self._booster.feature_names or ())}
+        nodes = Nodes(outputs)
+        try:
+            for number, tree in enumerate(self._booster.get_dump(dump_format="json")):
+                nodes.root(_node(json.loads(tree), nodes, names, number % outputs))
+        except _Categorical:
+            return None
+        return nodes.arrays(_base(learner, outputs))
+
+
+class _Categorical(Exception):
+    """A node asks for categories."""
+
+
+def _node(said: dict[str, Any], nodes: Nodes, names: dict[str, int], output: int) -> int:
+    if "leaf" in said:
+        return nodes.leaf(float(said["leaf"]), output)
+    if isinstance(said["split_condition"], list):
+        raise _Categorical
+    children = {child["nodeid"]: _node(child, nodes, names, output) for child in said["children"]}
+    column = names[said["split"]] if said["split"] in names else int(said["split"][1:])
+    return nodes.split(
+        column, below(said["split_condition"]), children[said["yes"]], children[said["no"]],
+        missing_left=said["missing"] == said["yes"],
+    )  # fmt: skip
+
+
+def _base(learner: dict[str, Any], outputs: int) -> list[float]:
+    """What all trees start from; where the objective is logistic, it is said as a probability."""
+    said = np.atleast_1d(json.loads(str(learner["learner_model_param"]["base_score"]))).astype(float)
+    if learner["objective"]["name"] in ("binary:logistic", "reg:logistic"):
+        said = np.log(said / (1 - said))
+    return np.broadcast_to(said, outputs).tolist()
 
 
 def open_model(data: bytes) -> XGBoostModel:

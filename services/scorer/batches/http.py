@@ -12,6 +12,9 @@ from services.kit.outbox import Relay, tidy
 from services.kit.service import Parts, application
 from services.kit.turns import Turns
 
+from ..explanations.api import router as explanations
+from ..explanations.gateway import Records
+from ..explanations.usecases import Explainer
 from ..files import write_atomically
 from ..settings import ScorerSettings
 from .api import LARGEST_BYTES, PATH, router
@@ -25,8 +28,12 @@ async def serve(settings: ScorerSettings, db: Database, inputs: Inputs, serving:
     objects = Objects(settings)
     turns = Turns("files", settings.batch_uploads, settings.batch_uploads_each)
     batches = Batches(db, objects, inputs, serving.allowed)
+    # Explanations are made here too: rare, slow, and no business of a worker that answers in a millisecond.
+    explainer = Explainer(settings, db, objects, Records(settings))
+    explaining = Turns("explanations", settings.explanations, settings.explanations_each)
     parts = Parts(
-        service="scorer", settings=settings, db=db, routers=[router(batches, turns)], progress=progress,
+        service="scorer", settings=settings, db=db, progress=progress,
+        routers=[router(batches, turns), explanations(explainer, explaining)],
         large_bodies={PATH: LARGEST_BYTES},
     )  # fmt: skip
     config = uvicorn.Config(

@@ -60,6 +60,13 @@ class SandboxedRuntime:
         rows = len(next(iter(inputs.values())))
         return {spec.name: _as(answer, spec, rows) for spec in self._outputs}
 
+    async def structure(self) -> Arrays:
+        """The model's trees or coefficients; nothing where it has none that can be read."""
+        try:
+            return await self._model.structure()
+        except (SandboxError, WireError):
+            return {}
+
     @property
     def down(self) -> str:
         return self._model.sandbox.down

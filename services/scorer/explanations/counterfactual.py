@@ -1,0 +1,84 @@
+"""The nearest rows that would have been decided otherwise: the fewest columns changed, to values that were really seen.
+
+Wachter, Mittelstadt, Russell: Counterfactual Explanations without Opening the Black Box (2017); as candidates, rows of
+the package that the model decides otherwise (nearest unlike neighbours: Keane, Smyth 2020). Pure.
+"""
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+_NEIGHBOURS = 10
+
+
+@dataclass(frozen=True)
+class Change:
+    """A row that is decided otherwise."""
+
+    row: Array
+    changed: tuple[int, ...]
+    """The columns in which it differs."""
+
+
+Asking = Generator[Array, Array, Change | None]
+"""Asks of rows [m, n] whether they are decided otherwise, hears [m] booleans, ends with the change, if there is one."""
+
+
+def search(row: Array, others: Array, mutable: Array, scale: Array, weight: Array) -> Asking:
+    """`others` [m, n]: rows that are decided otherwise. `mutable` [n]: what may change; `scale` [n]: what counts as one
+    step in a column; `weight` [n]: how much each column had to do with the decision: those are changed first."""
+    found: list[Change] = []
+    near = _nearest(row, others, mutable, scale)
+    differs = [np.flatnonzero(mutable & ~_same(row, other)) for other in near]
+    ways = [
+        _way(row, other, columns[np.argsort(-weight[columns])]) for other, columns in zip(near, differs, strict=True)
+    ]
+    ways = [way for way in ways if len(way)]
+    if not ways:
+        return None
+    flips = yield np.concatenate(ways)
+    for way in ways:
+        own, flips = flips[: len(way)], flips[len(way) :]
+        if own.any():
+            found.append((yield from _pruned(row, way[int(np.argmax(own))])))
+    return min(found, key=lambda change: (len(change.changed), _distance(row, change.row, scale)), default=None)
+
+
+def _nearest(row: Array, others: Array, mutable: Array, scale: Array) -> Array:
+    apart = np.where(mutable, np.abs(others - row) / scale, 0.0)
+    return others[np.argsort(np.nansum(np.minimum(apart, 3.0), axis=1), kind="stable")[:_NEIGHBOURS]]
+
+
+def _same(one: Array, other: Array) -> Array:
+    return (one == other) | (np.isnan(one) & np.isnan(other))
+
+
+def _way(row: Array, other: Array, columns: Array) -> Array:
+    """From the row towards the other, one more column changed at each step: [steps, n]."""
+    steps = np.repeat(row[None, :], len(columns), axis=0)
+    for place, column in enumerate(columns):
+        steps[place:, column] = other[column]
+    return steps
+
+
+def _pruned(row: Array, changed: Array) -> Generator[Array, Array, Change]:
+    """Take changes back as long as the decision stays the other one."""
+    while True:
+        columns = np.flatnonzero(~_same(row, changed))
+        if len(columns) <= 1:
+            return Change(changed, tuple(map(int, columns)))
+        tries = np.repeat(changed[None, :], len(columns), axis=0)
+        tries[np.arange(len(columns)), columns] = row[columns]
+        flips = yield tries
+        if not flips.any():
+            return Change(changed, tuple(map(int, columns)))
+        changed = tries[int(np.argmax(flips))]
+
+
+def _distance(row: Array, other: Array, scale: Array) -> float:
+    return float(np.nansum(np.abs(other - row) / scale))

@@ -1,0 +1,226 @@
+"""What an explanation is, of whom it may be asked, and which number of a model's answer is explained. Pure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contracts import NUMPY_OF, Column, ModelSchema
+from services.kit.errors import Conflict, Invalid
+
+Array = NDArray[Any]
+Arrays = dict[str, Array]
+Method = Literal["trees", "linear", "exact", "sampled"]
+Unit = Literal["probability", "log-odds", "value"]
+
+_CLOSE = 1e-3
+
+
+@dataclass(frozen=True)
+class Contribution:
+    """What one column added."""
+
+    column: str
+    value: float | None
+    contribution: float
+    error: float | None
+    """Standard error; none where the contribution is exact."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """A column as it is in a row that is decided otherwise."""
+
+    column: str
+    value: float | None
+    instead: float | None
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why a row was decided as it was."""
+
+    id: UUID
+    inference_id: str
+    row: int
+    unit: str
+    endpoint: str
+    model: str
+    version: int
+    decided: float | str
+    method: Method
+    scale: Unit
+    output: str
+    """What is explained, as `probabilities[1]` names the score of the second class."""
+    base: float
+    """The mean over the background rows."""
+    value: float
+    """Of the decided row: the base and all contributions."""
+    contributions: tuple[Contribution, ...]
+    background: int
+    counterfactual: tuple[Step, ...] | None
+    counterfactual_decides: float | str | None
+    no_counterfactual: str | None
+    """Why there is none."""
+    seconds: float
+    asked_by: str
+    asked_at: datetime
+
+
+@dataclass(frozen=True)
+class Row:
+    """A decided row that can be explained."""
+
+    values: Array
+    """[columns]; a missing value is NaN."""
+    decided: float | str
+
+
+def row_of(decision: Mapping[str, Any], number: int, schema: ModelSchema) -> Row:
+    """The row of a recorded decision. Raises Invalid or Conflict naming why it cannot be explained."""
+    if not schema.columns:
+        raise Conflict("the model's schema names no columns: there is nothing to attribute the decision to")
+    if hidden := [column.name for column in schema.columns if column.sensitive]:
+        raise Conflict(f"column {hidden[0]} is sensitive: the log holds no value of it, so nothing can be explained")
+    row = next((each for each in decision["decided"] if each["row"] == number), None)
+    if row is None:
+        raise Invalid(
+            f"row: the decision has {decision['rows']} rows; they count from 0, at most 1,000 are kept", "row"
+        )
+    if row["prediction"] is None or any(column.name not in row["features"] for column in schema.columns):
+        raise Conflict("the log holds no readable payload of this decision")
+    return Row(np.array([_number(column, row["features"]) for column in schema.columns]), row["prediction"])
+
+
+def _number(column: Column, features: Mapping[str, float | str | None]) -> float:
+    value = features[column.name]
+    if isinstance(value, str):
+        raise Conflict(f"column {column.name} holds text, which cannot be explained yet")
+    return np.nan if value is None else float(value)
+
+
+def feed(schema: ModelSchema, rows: Array) -> Arrays:
+    """The model's inputs of rows [m, columns]."""
+    if len(schema.inputs) == 1 and len(schema.inputs[0].shape) == 2:
+        return {schema.inputs[0].name: rows.astype(NUMPY_OF[schema.inputs[0].datatype])}
+    place = {column.name: index for index, column in enumerate(schema.columns)}
+    return {
+        spec.name: rows[:, place[spec.name]].astype(NUMPY_OF[spec.datatype]).reshape([-1] + [1] * (len(spec.shape) - 1))
+        for spec in schema.inputs
+    }
+
+
+@dataclass(frozen=True)
+class Focus:
+    """The number of an answer that is explained."""
+
+    schema: ModelSchema
+    decided: float | str
+    output: int
+    """Which class score; 0 where there is one number."""
+
+    @property
+    def is_number(self) -> bool:
+        """A regression: the number itself is explained."""
+        spec = next(each for each in self.schema.outputs if each.name == self.schema.prediction)
+        return self.schema.score is None and spec.datatype in ("FP16", "FP32", "FP64")
+
+    def of(self, answer: Arrays) -> Array:
+        """[m]: the score of the decided class; the number; or, without either, whether the decision is the same."""
+        if self.schema.score is not None:
+            return answer[self.schema.score].astype(float).reshape(len(answer[self.schema.score]), -1)[:, self.output]
+        if self.is_number:
+            return answer[self.schema.prediction].astype(float).reshape(-1)
+        return (~self.otherwise(answer)).astype(float)
+
+    def otherwise(self, answer: Arrays) -> Array:
+        """[m]: whether a row is decided otherwise; a number: by more than half of what it is."""
+        decided = decisions(answer, self.schema)
+        if self.is_number:
+            own = float(self.decided)
+            return np.abs(decided.astype(float) - own) > max(abs(own) / 2, 1e-9)
+        return np.array([each != self.decided for each in decided.tolist()], bool)
+
+
+def decisions(answer: Arrays, schema: ModelSchema) -> Array:
+    """[m] decisions, as the log has them: texts decoded, truth values as they are."""
+    said = answer[schema.prediction].reshape(-1)
+    return np.array([each.decode() if isinstance(each, bytes) else each for each in said.tolist()], object)
+
+
+def focus_of(schema: ModelSchema, row: Row, answer: Arrays) -> Focus:
+    """Of the answer to the row itself, asked once more. Raises Conflict where the model decides otherwise today."""
+    decided = decisions(answer, schema)[0]
+    same = decided == row.decided or (
+        isinstance(decided, float) and np.isclose(decided, float(row.decided), rtol=_CLOSE)
+    )
+    if not same:
+        raise Conflict(f"the model decides {decided} today where the log says {row.decided}: not the same input")
+    output = 0
+    if schema.score is not None:
+        output = int(np.argmax(answer[schema.score].reshape(1, -1)[0]))
+    return Focus(schema, decided, output)
+
+
+def scale_of(raw: Array, output: int, focus: Focus, value: float) -> Unit | None:
+    """The scale of a structure's own sums [outputs], told by what the model answers; None: it is none that we know."""
+    if np.isclose(raw[output], value, rtol=_CLOSE, atol=_CLOSE):
+        return "value" if focus.is_number else "probability"
+    if focus.schema.score is None:
+        return None
+    odds = raw[0] if len(raw) == 1 else raw[output]
+    sides = 1 / (1 + np.exp(-odds)) if len(raw) <= 2 else np.exp(odds - raw.max()) / np.exp(raw - raw.max()).sum()
+    if len(raw) == 1 and focus.output == 0:
+        sides = 1 - sides
+    return "log-odds" if np.isclose(sides, value, rtol=_CLOSE, atol=_CLOSE) else None
+
+
+def side_of(outputs: int, focus: Focus, scale: Unit) -> float:
+    """-1 where a structure's one sum is of the second of two classes, and the first was decided."""
+    return -1.0 if scale == "log-odds" and outputs == 1 and focus.output == 0 else 1.0
+
+
+def output_of(schema: ModelSchema, focus: Focus) -> str:
+    """What is explained, by its name in an answer."""
+    return schema.prediction if schema.score is None else f"{schema.score}[{focus.output}]"
+
+
+def timed(made: Explanation, seconds: float) -> Explanation:
+    """With how long it took."""
+    return replace(made, seconds=round(seconds, 3))
+
+
+def contributions(
+    columns: Sequence[Column], row: Array, shares: Array, errors: Array | None
+) -> tuple[Contribution, ...]:
+    """The largest first."""
+    made = [
+        Contribution(
+            column.name, _told(row[n]), float(shares[n]),
+            None if errors is None else float(errors[n]) if np.isfinite(errors[n]) else None,
+        )
+        for n, column in enumerate(columns)
+    ]  # fmt: skip
+    return tuple(sorted(made, key=lambda each: -abs(each.contribution)))
+
+
+def steps(columns: Sequence[Column], row: Array, other: Array, changed: Sequence[int]) -> tuple[Step, ...]:
+    """What differs."""
+    return tuple(Step(columns[n].name, _told(row[n]), _told(other[n])) for n in changed)
+
+
+def may_change(schema: ModelSchema, immutable: Sequence[str]) -> Array:
+    """[columns]: neither protected nor named. Raises Invalid for a name that is no column."""
+    names = [column.name for column in schema.columns]
+    for name in immutable:
+        if name not in names:
+            raise Invalid(f"immutable: the model has no column {name[:100]}", "immutable")
+    return np.array([not column.protected and column.name not in immutable for column in schema.columns], bool)
+
+
+def _told(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)

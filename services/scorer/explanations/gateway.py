@@ -1,0 +1,58 @@
+"""What an explanation needs of others: the decision as it was recorded, and the version that made it."""
+
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+from pydantic import ValidationError
+
+from contracts import Format, ModelSchema
+from services.kit.context import current
+from services.kit.errors import NotFound, Unavailable
+from services.kit.settings import Settings
+from services.kit.tokens import ServiceIdentity
+
+_TIMEOUT_S = 15.0
+
+
+@dataclass(frozen=True)
+class Version:
+    """A registered version."""
+
+    digest: str
+    format: Format
+    model_schema: ModelSchema
+
+
+class Records:
+    """Reads recorder and catalog under the scorer's own identity; what the caller may see is decided here."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._recorder, self._catalog = settings.url("recorder"), settings.url("catalog")
+        self._identity = ServiceIdentity(settings, "scorer")
+
+    async def decision(self, inference_id: str) -> dict[str, Any]:
+        """A decision as the recorder tells it. Raises NotFound, Unavailable."""
+        return await self._get(self._recorder, f"/v1/decisions/{quote(inference_id, safe='')}", "recorder")
+
+    async def version(self, model: str, version: int) -> Version:
+        """A version as the catalog tells it. Raises NotFound, Unavailable."""
+        said = await self._get(self._catalog, f"/v1/models/{quote(model, safe='')}/versions/{version}", "catalog")
+        try:
+            return Version(said["digest"], said["format"], ModelSchema.model_validate(said["model_schema"]))
+        except (KeyError, ValidationError) as error:
+            raise Unavailable(f"the catalog's answer is not understood: {type(error).__name__}") from error
+
+    async def _get(self, url: str, path: str, who: str) -> dict[str, Any]:
+        headers = {**self._identity.headers(), "fairlead-correlation-id": current().correlation_id}
+        try:
+            async with httpx.AsyncClient(base_url=url, timeout=_TIMEOUT_S) as client:
+                answer = await client.get(path, headers=headers)
+        except httpx.TransportError as error:
+            raise Unavailable(f"the {who} is away") from error
+        if answer.status_code == 404:
+            raise NotFound(str(answer.json().get("detail", "not found"))[:300])
+        if answer.is_error:
+            raise Unavailable(f"the {who} answers {answer.status_code}")
+        return answer.json()

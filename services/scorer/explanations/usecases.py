@@ -1,0 +1,287 @@
+"""An explanation, from the id of a decision to a record of what was answered."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
+from uuid import UUID
+
+import numpy as np
+
+from services.kit.auth import ROLES
+from services.kit.context import Caller
+from services.kit.db import Database
+from services.kit.errors import Conflict, NotFound, Unavailable
+from services.kit.ids import now, uuid7
+from services.kit.models.wire import WireError, unpack
+from services.kit.objects import Objects
+from services.kit.sandbox import SandboxError, SandboxUnavailable, run_sandboxed
+
+from ..packages import ModelFile, Packages
+from ..runtimes import Remote, Runtime
+from ..runtimes.errors import CannotLoad, ModelFailed
+from ..runtimes.opening import load
+from ..runtimes.sandboxed import SandboxedRuntime
+from ..settings import ScorerSettings
+from . import background, counterfactual, domain, onnx_structure, shapley, store, structure
+from .domain import Array, Arrays, Explanation, Focus, Method, Row
+from .gateway import Records, Version
+
+T = TypeVar("T")
+Ask = Callable[[Array], Awaitable[Arrays]]
+"""Rows [m, columns] to what the model answers."""
+
+_BACKGROUND_ROWS, _OTHER_ROWS = 100, 1000
+_SEED = 0
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is asked for."""
+
+    inference_id: str
+    row: int
+    immutable: Sequence[str]
+    budget_s: float
+
+
+@dataclass(frozen=True)
+class Found:
+    """Contributions, how they were found, and on which scale they are."""
+
+    shares: shapley.Shares
+    method: Method
+    scale: domain.Unit
+    base: float
+    value: float
+
+
+class Explainer:
+    """Explains decisions, and tells what was explained before."""
+
+    def __init__(self, settings: ScorerSettings, db: Database, objects: Objects, records: Records) -> None:
+        self._settings = settings
+        self._db = db
+        self._objects = objects
+        self._records = records
+        self._packages = Packages(settings.run_folder.absolute(), settings.package_bytes)
+
+    async def explain(self, caller: Caller, wish: Wish) -> Explanation:
+        """Raises NotFound for a decision that the caller may not see, Conflict and Invalid naming why it cannot be
+        explained, Unavailable."""
+        started = time.monotonic()
+        decision = await self._decision(wish.inference_id, caller)
+        version = await self._records.version(decision["model"], decision["version"])
+        row = domain.row_of(decision, wish.row, version.model_schema)
+        mutable = domain.may_change(version.model_schema, wish.immutable)
+        try:
+            file = await self._file(version.digest)
+            rows = await self._reference_rows(file, version)
+            async with self._opened(version, file) as (ask, told):
+                focus = domain.focus_of(version.model_schema, row, await ask(row.values[None, :]))
+                found = await _found(row, rows, focus, ask, told, started + wish.budget_s)
+                other = await _counterfactual(row, rows, focus, ask, mutable, found.shares)
+        except (ModelFailed, CannotLoad) as error:
+            raise Conflict(f"the model cannot be asked: {error}") from None
+        made = _explanation(decision, wish, row, version, focus, found, min(len(rows), _BACKGROUND_ROWS), other, caller)
+        made = domain.timed(made, time.monotonic() - started)
+        async with self._db.transaction(unit=made.unit) as tx:
+            await store.add(tx.session, made)
+            tx.record(
+                "decision.explained", f"{made.endpoint}/{made.inference_id}", row=made.row, method=made.method,
+                explanation=str(made.id),
+            )  # fmt: skip
+        return made
+
+    async def _decision(self, inference_id: str, caller: Caller) -> dict[str, Any]:
+        """Another unit's, or for an application another one's, is answered as one that is not there."""
+        unknown = NotFound("there is no recorded decision with this id")
+        try:
+            found = await self._records.decision(inference_id)
+        except NotFound:
+            raise unknown from None
+        if not caller.sees(found["unit"]) or not _is_theirs(caller, found["application"]):
+            raise unknown
+        return found
+
+    async def show(self, id: UUID, caller: Caller) -> Explanation:
+        """One that was made before. Raises NotFound."""
+        async with self._db.reading() as session:
+            made = await store.get(session, id)
+        if not _is_theirs(caller, made.asked_by):
+            raise NotFound(f"there is no explanation {id}")
+        return made
+
+    async def of_decision(self, inference_id: str, caller: Caller) -> list[Explanation]:
+        """Those of a decision, the newest first."""
+        async with self._db.reading() as session:
+            found = await store.of_decision(session, inference_id)
+        return [made for made in found if _is_theirs(caller, made.asked_by)]
+
+    async def _file(self, digest: str) -> ModelFile:
+        if not await asyncio.to_thread(self._packages.whole, digest):
+            await self._objects.fetch(digest, self._packages.path(digest))
+        return await asyncio.to_thread(self._packages.unpack, digest)
+
+    async def _reference_rows(self, file: ModelFile, version: Version) -> Array:
+        """Rows that the package brings. Raises Conflict where it brings none."""
+        if file.training is None:
+            raise Conflict(
+                "the version's package brings no training rows: there is nothing to compare the decision with"
+            )
+        job = {
+            "package": str(file.package), "training": file.training, "most": _OTHER_ROWS,
+            "columns": [column.name for column in version.model_schema.columns],
+        }  # fmt: skip
+        try:
+            said = await run_sandboxed(
+                background.ENTRY, json.dumps(job).encode(), preload=background.PRELOAD, readable=[file.package],
+                memory_mb=self._settings.sandbox_memory_mb, deadline_s=self._settings.sandbox_load_s, name="background",
+            )  # fmt: skip
+            return unpack(said)["rows"]
+        except (SandboxError, WireError) as error:
+            raise Conflict(f"the package's training rows cannot be read: {str(error)[:200]}") from None
+        except SandboxUnavailable as error:
+            raise Unavailable(str(error)) from None
+
+    @asynccontextmanager
+    async def _opened(self, version: Version, file: ModelFile) -> AsyncGenerator[tuple[Ask, Arrays]]:
+        """How the model is asked, and its trees or coefficients, if it has any."""
+        runtime, _ = await load(version.format, file, version.model_schema, self._settings)
+        try:
+            told = await _structure(runtime, file)
+
+            async def ask(rows: Array) -> Arrays:
+                inputs = domain.feed(version.model_schema, rows)
+                if hasattr(runtime, "call"):
+                    return await cast(Remote, runtime).call(inputs)
+                return await asyncio.to_thread(cast(Runtime, runtime).predict, inputs)
+
+            yield ask, told
+        finally:
+            runtime.close()
+
+
+async def _structure(runtime: object, file: ModelFile) -> Arrays:
+    if isinstance(runtime, SandboxedRuntime):
+        return await runtime.structure()
+    if file.name.endswith(".onnx"):
+        return await asyncio.to_thread(onnx_structure.structure, file.read()) or {}
+    return {}
+
+
+async def _found(row: Row, rows: Array, focus: Focus, ask: Ask, told: Arrays, until: float) -> Found:
+    """Exact where trees, coefficients or few columns let it be, else sampled until the time is over."""
+    near = rows[np.linspace(0, len(rows) - 1, min(len(rows), _BACKGROUND_ROWS)).astype(int)]
+    value = float(focus.of(await ask(row.values[None, :]))[0])
+    if exact := await asyncio.to_thread(_by_structure, row, near, focus, told, value):
+        return exact
+    base = float(focus.of(await ask(near)).mean())
+    scale: domain.Unit = "value" if focus.is_number else "probability"
+
+    async def values(asked: Array) -> Array:
+        return focus.of(await ask(asked))
+
+    if shapley.few(len(row.values), len(near)):
+        shares = await _answered(shapley.of_subsets(row.values, near), values)
+        return Found(shares, "exact", scale, base, value)
+    sample = shapley.Sample(len(row.values))
+    asking = shapley.sampling(row.values, near, sample, _SEED)
+    asked = next(asking)
+    while sample.rounds < 2 or time.monotonic() < until:
+        asked = asking.send(await values(asked))
+    return Found(sample.shares(), "sampled", scale, base, value)
+
+
+def _by_structure(row: Row, near: Array, focus: Focus, told: Arrays, value: float) -> Found | None:
+    """None where the model has no structure, or one whose sums are not what the model answers."""
+    try:
+        if "coefficients" in told:
+            return _linear(row, near, focus, told, value)
+        return _trees(row, near, focus, told, value) if "left" in told else None
+    except structure.NotUsable:
+        return None
+
+
+def _trees(row: Row, near: Array, focus: Focus, told: Arrays, value: float) -> Found | None:
+    outputs = told["values"].shape[1]
+    forests = [structure.forest(told, output, len(row.values)) for output in range(outputs)]
+    raw = np.array([forest.value(row.values) for forest in forests])
+    if (scale := domain.scale_of(raw, min(focus.output, outputs - 1), focus, value)) is None:
+        return None
+    forest, sign = forests[min(focus.output, outputs - 1)], domain.side_of(outputs, focus, scale)
+    shares = shapley.of_forest(forest, row.values, near)
+    total = float(shares.contributions.sum())
+    own = float(forest.value(row.values))
+    return Found(shapley.Shares(sign * shares.contributions, None), "trees", scale, sign * (own - total), sign * own)
+
+
+def _linear(row: Row, near: Array, focus: Focus, told: Arrays, value: float) -> Found | None:
+    outputs = len(told["base"])
+    known = [structure.linear(told, output, len(row.values)) for output in range(outputs)]
+    raw = np.array([base + coefficients @ row.values for coefficients, base in known])
+    if np.isnan(raw).any() or (scale := domain.scale_of(raw, min(focus.output, outputs - 1), focus, value)) is None:
+        return None
+    coefficients, base = known[min(focus.output, outputs - 1)]
+    sign = domain.side_of(outputs, focus, scale)
+    shares = shapley.of_linear(sign * coefficients, row.values, near)
+    own = sign * float(base + coefficients @ row.values)
+    return Found(shares, "linear", scale, own - float(shares.contributions.sum()), own)
+
+
+async def _counterfactual(
+    row: Row, rows: Array, focus: Focus, ask: Ask, mutable: Array, shares: shapley.Shares
+) -> tuple[counterfactual.Change, float | str] | str:
+    """A change and what is decided then; or why there is none."""
+    others = rows[focus.otherwise(await ask(rows))]
+    if not len(others):
+        return f"the model decides none of the package's {len(rows)} rows otherwise"
+    with np.errstate(invalid="ignore"):
+        spread = np.nanstd(rows, axis=0)
+
+    async def flips(asked: Array) -> Array:
+        return focus.otherwise(await ask(asked))
+
+    scale = np.where(spread > 0, spread, 1.0)
+    found = await _answered(
+        counterfactual.search(row.values, others, mutable, scale, np.abs(shares.contributions)), flips
+    )  # fmt: skip
+    if found is None:
+        return "no change of the columns that may change, to values that the package's rows have, turns the decision"
+    decided = domain.decisions(await ask(found.row[None, :]), focus.schema)[0]
+    return found, decided
+
+
+async def _answered(asking: Generator[Array, Array, T], answer: Callable[[Array], Awaitable[Array]]) -> T:
+    try:
+        asked = next(asking)
+        while True:
+            asked = asking.send(await answer(asked))
+    except StopIteration as ended:
+        return ended.value
+
+
+def _explanation(
+    decision: Mapping[str, Any], wish: Wish, row: Row, version: Version, focus: Focus, found: Found, rows: int,
+    other: tuple[counterfactual.Change, float | str] | str, caller: Caller,
+) -> Explanation:  # fmt: skip
+    output = domain.output_of(version.model_schema, focus)
+    columns, change = version.model_schema.columns, None if isinstance(other, str) else other
+    return Explanation(
+        id=uuid7(), inference_id=wish.inference_id, row=wish.row, unit=decision["unit"], endpoint=decision["endpoint"],
+        model=decision["model"], version=decision["version"], decided=row.decided, method=found.method,
+        scale=found.scale, output=output, base=found.base, value=found.value,
+        contributions=domain.contributions(columns, row.values, found.shares.contributions, found.shares.errors),
+        background=rows,
+        counterfactual=domain.steps(columns, row.values, change[0].row, change[0].changed) if change else None,
+        counterfactual_decides=change[1] if change else None,
+        no_counterfactual=other if isinstance(other, str) else None,
+        seconds=0.0, asked_by=caller.actor, asked_at=now(),
+    )  # fmt: skip
+
+
+def _is_theirs(caller: Caller, actor: str) -> bool:
+    return bool(caller.roles & ROLES["decision.read"]) or caller.actor == actor

@@ -1,0 +1,198 @@
+"""Explanations of decisions by registered versions: a real package out of the object store, in a real sandbox."""
+
+import io
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from contracts import Service, Training
+from examples.census import build
+from services.catalog.domain import Candidate
+from services.catalog.intake import Intake
+from services.catalog.settings import CatalogSettings
+from services.kit.context import Caller, Context, use
+from services.kit.db import Database
+from services.kit.errors import Conflict, Invalid, NotFound
+from services.kit.objects import Objects
+from services.scorer.explanations import background
+from services.scorer.explanations.domain import Explanation
+from services.scorer.explanations.gateway import Records, Version
+from services.scorer.explanations.usecases import Explainer, Wish
+from services.scorer.settings import ScorerSettings
+from tests import code_models
+from tests.catalog import models as catalog_models
+
+pytestmark = pytest.mark.timeout(180)
+
+ENGINEER = Caller("engineer", "person", frozenset({"engineer"}), frozenset({"retail"}))
+STRANGER = Caller("other-unit", "person", frozenset({"engineer"}), frozenset({"wealth"}))
+APPLICATION = Caller("application", "application", frozenset({"application"}), frozenset({"retail"}))
+"""Not the one that asked for the decision."""
+X = np.array([0.4, 0.3, -1.0])
+
+
+class Shelf(Records):
+    """The decision and the version that recorder and catalog would tell of."""
+
+    def __init__(self, made: Candidate, **decision: Any) -> None:
+        self.made = made
+        columns = [column.name for column in made.model_schema.columns]
+        features = dict(zip(columns, X.tolist(), strict=False))
+        self.told: dict[str, Any] = {
+            "inference_id": "one", "unit": "retail", "endpoint": "credit", "model": "credit", "version": 1, "rows": 1,
+            "application": "shop", "decided": [{"row": 0, "features": features, "prediction": 1, "score": None}],
+        } | decision  # fmt: skip
+
+    async def decision(self, inference_id: str) -> dict[str, Any]:
+        if inference_id != "one":
+            raise NotFound("no")
+        return self.told
+
+    async def version(self, model: str, version: int) -> Version:
+        return Version(self.made.digest, self.made.manifest.format, self.made.model_schema)
+
+
+async def registered(home: Path, upload: Path) -> Candidate:
+    settings = CatalogSettings(home=home)
+    intake = Intake(settings, Objects(settings))
+    async with intake.folder() as work:
+        return await intake.candidate(await intake.pack(upload, work, {}), Training())
+
+
+@pytest.fixture
+def explained(
+    tmp_path: Path, service_db: Callable[[Service], Database]
+) -> Callable[..., Any]:  # fmt: skip
+    async def explain(
+        upload: bytes | Path,
+        caller: Caller = ENGINEER,
+        id: str = "one",
+        decision: dict[str, Any] | None = None,
+        **more: Any,
+    ) -> Explanation:
+        path = upload if isinstance(upload, Path) else tmp_path / "upload"
+        if isinstance(upload, bytes):
+            path.write_bytes(upload)
+        settings = ScorerSettings(home=tmp_path / "home")
+        made = await registered(settings.home, path)
+        explainer = Explainer(settings, service_db("scorer"), Objects(settings), Shelf(made, **(decision or {})))
+        with use(Context(caller)):
+            found = await explainer.explain(caller, Wish(id, more.get("row", 0), more.get("immutable", ()), 1.0))
+            assert await explainer.show(found.id, caller) == found
+            assert await explainer.of_decision(id, caller) == [found]
+        return found
+
+    return explain
+
+
+def package(**more: Any) -> bytes:
+    files = {"t.parquet": catalog_models.rows()}
+    said = {"training": "t.parquet", "label": "y", "columns": catalog_models.COLUMNS} | more
+    return catalog_models.package(
+        catalog_models.skops_bytes(catalog_models.forest()), files=files, format_="sklearn", **said
+    )
+
+
+async def test_a_forest_s_decision_is_explained_exactly_and_turned_by_few_columns(
+    explained: Callable[..., Any],
+) -> None:
+    made = await explained(package())
+    assert (made.method, made.scale, made.output) == ("trees", "probability", "probabilities[1]")
+    proba = np.asarray(catalog_models.forest().predict_proba(X[None, :].astype(np.float32)))[0, 1]
+    assert made.value == pytest.approx(proba, abs=1e-6)
+    assert made.base + sum(each.contribution for each in made.contributions) == pytest.approx(made.value)
+    shares = {each.column: each.contribution for each in made.contributions}
+    assert min(shares["a"], shares["b"]) > abs(shares["c"]), "c has nothing to do with it"
+    assert made.counterfactual_decides == 0
+    turned = X.copy()
+    for step in made.counterfactual:
+        turned["abc".index(step.column)] = step.instead
+    assert catalog_models.forest().predict(turned[None, :].astype(np.float32))[0] == 0
+
+
+async def test_a_column_that_may_not_change_stays(explained: Callable[..., Any]) -> None:
+    columns = [{"name": "a", "protected": True}, {"name": "b"}, {"name": "c"}]
+    made = await explained(package(columns=columns), immutable=("b",))
+    assert made.counterfactual is None or {step.column for step in made.counterfactual} <= {"c"}
+    assert made.counterfactual or "may change" in made.no_counterfactual
+
+
+async def test_a_pipeline_of_few_columns_is_explained_by_all_subsets(explained: Callable[..., Any]) -> None:
+    model = catalog_models.skops_bytes(catalog_models.logistic())
+    files = {"t.parquet": catalog_models.rows()}
+    made = await explained(
+        catalog_models.package(model, files=files, format_="sklearn", training="t.parquet", label="y",
+                               columns=catalog_models.COLUMNS)
+    )  # fmt: skip
+    assert made.method == "exact" and all(each.error is None for each in made.contributions)
+    assert made.base + sum(each.contribution for each in made.contributions) == pytest.approx(made.value, abs=1e-6)
+
+
+async def test_many_columns_without_a_structure_are_sampled_with_stated_errors(
+    explained: Callable[..., Any], tmp_path: Path
+) -> None:
+    names, rows = [f"c{n}" for n in range(14)], np.random.default_rng(1).normal(size=(80, 14))
+    out = io.BytesIO()
+    pq.write_table(pa.table(dict(zip(names, rows.T, strict=True))), out)
+    code = b"import numpy as np\ndef predict(inputs):\n    x = inputs['X']\n    return np.tanh(x[:, 0]) + x[:, 1]\n"
+    folder = code_models.laid(
+        tmp_path / "function", {"model.py": code, "t.parquet": out.getvalue()}, format="python", model="model.py",
+        training="t.parquet", columns=[{"name": name} for name in names],
+    )  # fmt: skip
+    upload = Path(shutil.make_archive(str(folder), "zip", folder))
+    row = {name: float(rows[3, n]) for n, name in enumerate(names)}
+    value = float(np.tanh(rows[3, 0]) + rows[3, 1])
+    decided = [{"row": 0, "features": row, "prediction": value, "score": None}]
+    made = await explained(upload, decision={"decided": decided})
+    assert (made.method, made.scale, made.output) == ("sampled", "value", "prediction")
+    shares = {each.column: each for each in made.contributions}
+    assert shares["c1"].contribution == pytest.approx(rows[3, 1] - rows[:, 1].mean(), abs=4 * shares["c1"].error + 1e-6)
+    assert all(shares[f"c{n}"].contribution == 0 for n in range(2, 14))
+
+
+@pytest.mark.parametrize(
+    ("caller", "id"),
+    [(STRANGER, "one"), (APPLICATION, "one"), (ENGINEER, "another")],
+    ids=["unit", "application", "id"],
+)
+async def test_a_decision_of_others_is_as_unknown_as_one_that_never_was(
+    caller: Caller, id: str, explained: Callable[..., Any]
+) -> None:
+    with pytest.raises(NotFound, match="there is no recorded decision with this id"):
+        await explained(package(), caller=caller, id=id)
+
+
+async def test_what_cannot_be_explained_says_why(explained: Callable[..., Any]) -> None:
+    row = {"row": 0, "prediction": 1, "score": None}
+    with pytest.raises(Invalid, match="immutable: the model has no column nope"):
+        await explained(package(), immutable=("nope",))
+    with pytest.raises(Invalid, match="row: the decision has 1 rows"):
+        await explained(package(), row=3)
+    with pytest.raises(Conflict, match="no readable payload"):
+        await explained(package(), decision={"decided": [row | {"features": {}}]})
+    with pytest.raises(Conflict, match="column a holds text"):
+        await explained(package(), decision={"decided": [row | {"features": {"a": "x", "b": 1, "c": 1}}]})
+    with pytest.raises(Conflict, match="where the log says 7"):
+        await explained(
+            package(), decision={"decided": [row | {"prediction": 7, "features": {"a": 1, "b": 1, "c": 1}}]}
+        )
+    bare = catalog_models.package(
+        catalog_models.skops_bytes(catalog_models.forest()), format_="sklearn", columns=catalog_models.COLUMNS
+    )  # fmt: skip
+    with pytest.raises(Conflict, match="brings no training rows"):
+        await explained(bare)
+    secret = [{"name": "a", "sensitive": True}, {"name": "b"}, {"name": "c"}]
+    with pytest.raises(Conflict, match="column a is sensitive"):
+        await explained(package(columns=secret))
+
+
+def test_the_census_package_brings_what_an_explanation_needs(tmp_path: Path) -> None:
+    build.build(tmp_path)
+    found = background.rows(str(tmp_path / "census-employment.zip"), "training.parquet", ["AGEP", "SEX"], 50)
+    assert found.shape == (50, 2) and set(found[:, 1]) == {1.0, 2.0}
