@@ -10,18 +10,19 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from . import rest, streaming
+from . import batch, rest, streaming
 from .model import census
 from .stage import stage
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("what", nargs="*", default=["rest", "stream"], help="rest, stream (both)")
+    parser.add_argument("what", nargs="*", default=["rest", "stream", "batch"], help="rest, stream, batch (all)")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=4.0, help="of one REST run")
     parser.add_argument("--connections", type=int, nargs="+", default=[1, 16, 64])
     parser.add_argument("--rows", type=int, default=100_000, help="of one streaming run")
+    parser.add_argument("--batch-rows", type=int, default=500_000, help="of one batch")
     parser.add_argument("--json", type=Path, help="write the figures there too")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="fairlead-bench-", ignore_cleanup_errors=True) as name:
@@ -44,6 +45,8 @@ def _measure(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
             found["rest"] += rest.measure(platform, model, folder, (16,), given.rounds, given.seconds, 100)
         if "stream" in given.what:
             found["stream"] = streaming.measure(platform, model, folder, given.rounds, given.rows)
+        if "batch" in given.what:
+            found["batch"] = batch.measure(platform, model, folder, given.rounds, given.batch_rows)
     return found
 
 
@@ -75,6 +78,16 @@ def _show(found: dict[str, Any]) -> None:
             f"{line['ratio']:.2f}",
         )
         console.print("Streaming, exactly once, results and log together")
+        console.print(table)
+    if line := found.get("batch"):
+        table = Table("batch", "rows/s", "CPU µs a row", "ratio", "ratio of CPU")
+        plain, ours = line["plain"], line["fairlead"]
+        table.add_row("plain loop", f"{plain['per_second']:,.0f}", f"{plain['cpu_us']:.2f}", "1", "1")
+        table.add_row(
+            "fairlead", f"{ours['per_second']:,.0f}", f"{ours['cpu_us']:.2f}", f"{line['ratio']:.2f}",
+            f"{line['cpu_ratio']:.2f}",
+        )  # fmt: skip
+        console.print("Batches: resumable, logged by chunk, beside ONNX Runtime in a plain loop over Arrow batches")
         console.print(table)
 
 

@@ -55,6 +55,8 @@ class ScorerSettings(Settings):
     """Files of batches taken at a time, from the first byte until they are checked and kept; beyond, 429."""
     batch_uploads_each: int = Field(default=2, ge=1)
     """Of them one caller's."""
+    batch_processes: int = Field(default=0, ge=0, le=256)
+    """Processes that score batches beside one another; 1: the batches' own process; 0: half of the cores."""
     import_units: frozenset[str] = frozenset({"retail"})
     """Business units whose applications Kafka lets write `inference.imported`: its records are for their endpoints."""
 
