@@ -12,17 +12,20 @@ from rich.table import Table
 
 from . import batch, rest, streaming
 from .model import census
+from .peers import measuring
 from .stage import stage
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("what", nargs="*", default=["rest", "stream", "batch"], help="rest, stream, batch (all)")
+    parser.add_argument(
+        "what", nargs="*", default=["rest", "stream", "batch", "peers"], help="rest, stream, batch, peers"
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=4.0, help="of one REST run")
     parser.add_argument("--connections", type=int, nargs="+", default=[1, 16, 64])
     parser.add_argument("--rows", type=int, default=100_000, help="of one streaming run")
-    parser.add_argument("--batch-rows", type=int, default=500_000, help="of one batch")
+    parser.add_argument("--batch-rows", type=int, default=1_000_000, help="of one batch")
     parser.add_argument("--json", type=Path, help="write the figures there too")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="fairlead-bench-", ignore_cleanup_errors=True) as name:
@@ -47,6 +50,10 @@ def _measure(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
             found["stream"] = streaming.measure(platform, model, folder, given.rounds, given.rows)
         if "batch" in given.what:
             found["batch"] = batch.measure(platform, model, folder, given.rounds, given.batch_rows)
+        if "peers" in given.what:
+            both = model, census(folder / "packages", "sklearn")
+            counts = tuple(given.connections)
+            found["peers"] = measuring.measure(platform, both, folder, counts, given.rounds, given.seconds)
     return found
 
 
@@ -79,6 +86,18 @@ def _show(found: dict[str, Any]) -> None:
         )
         console.print("Streaming, exactly once, results and log together")
         console.print(table)
+    for line in found.get("peers", []):
+        table = Table(f"{line['connections']} connections", "requests/s", "CPU µs each", "p50/p99 ms")
+        for name, one in line.items():
+            if name != "connections":
+                table.add_row(
+                    name,
+                    f"{one['per_second']:,.0f}",
+                    f"{one['cpu_us']:.0f}",
+                    f"{one['p50_ms']:.2f} / {one['p99_ms']:.2f}",
+                )
+        console.print("The same model behind each server, one row a request")
+        console.print(table)
     if line := found.get("batch"):
         table = Table("batch", "rows/s", "CPU µs a row", "ratio", "ratio of CPU")
         plain, ours = line["plain"], line["fairlead"]
@@ -87,7 +106,7 @@ def _show(found: dict[str, Any]) -> None:
             "fairlead", f"{ours['per_second']:,.0f}", f"{ours['cpu_us']:.2f}", f"{line['ratio']:.2f}",
             f"{line['cpu_ratio']:.2f}",
         )  # fmt: skip
-        console.print("Batches: resumable, logged by chunk, beside ONNX Runtime in a plain loop over Arrow batches")
+        console.print("A file scored, its results kept and its chunks logged")
         console.print(table)
 
 

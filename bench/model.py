@@ -8,7 +8,7 @@ from pathlib import Path
 import orjson
 import yaml
 
-from contracts import Column, ModelSchema, TensorSpec
+from contracts import Column, Format, ModelSchema, TensorSpec
 from examples.census import build, rows
 
 
@@ -17,16 +17,18 @@ class Model:
     """A package and what is in it."""
 
     package: bytes
-    onnx: bytes
+    data: bytes
+    """The model file."""
     schema: ModelSchema
+    format: Format = "onnx"
 
 
-def census(folder: Path) -> Model:
-    """Trained anew from the rows of 2015: always the same bytes."""
-    package = next(p for p in build.build(folder) if "sklearn" not in p.name).read_bytes()
+def census(folder: Path, format: Format = "onnx") -> Model:
+    """Trained anew from the rows of 2015: always the same bytes, as ONNX or as scikit-learn's own."""
+    package = next(p for p in build.build(folder) if ("sklearn" in p.name) == (format == "sklearn")).read_bytes()
     with zipfile.ZipFile(io.BytesIO(package)) as opened:
         manifest = yaml.safe_load(opened.read("fairlead.yaml"))
-        onnx = opened.read(manifest["model"])
+        data = opened.read(manifest["model"])
     columns = tuple(Column.model_validate(column) for column in manifest["columns"])
     schema = ModelSchema(
         inputs=(TensorSpec(name="X", datatype="FP32", shape=(-1, len(columns))),),
@@ -36,7 +38,7 @@ def census(folder: Path) -> Model:
         ),
         columns=columns, prediction=manifest["prediction"], score=manifest["score"],
     )  # fmt: skip
-    return Model(package, onnx, schema)
+    return Model(package, data, schema, format)
 
 
 def bodies(count: int, rows_each: int = 1) -> list[bytes]:

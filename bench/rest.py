@@ -40,7 +40,7 @@ def measure(stage: Stage, model: Model, folder: Path, connections: tuple[int, ..
     asyncio.run(stage.serve(ENDPOINT, model))
     ours = f"{stage.url}/v2/models/{ENDPOINT}/infer"
     asked = bodies(256, rows)
-    _until_served(ours, stage.token, asked[0])
+    until_served(ours, stage.token, asked[0])
     worker = stage.child("services.scorer.worker")
     pin(worker.pid, SERVER_CORE)
     found: list[dict[str, Any]] = []
@@ -48,21 +48,26 @@ def measure(stage: Stage, model: Model, folder: Path, connections: tuple[int, ..
         for count in connections:
             runs: dict[str, list[dict[str, float]]] = {"bare": [], "fairlead": []}
             for _ in range(rounds):
-                with _metered(process, runs["bare"]):
-                    runs["bare"].append(_load(bare, "none", asked, folder, count, seconds))
-                with _metered(worker, runs["fairlead"]):
-                    runs["fairlead"].append(_load(ours, stage.token, asked, folder, count, seconds))
+                with metered(process, runs["bare"]):
+                    runs["bare"].append(load(bare, "none", asked, folder, count, seconds))
+                with metered(worker, runs["fairlead"]):
+                    runs["fairlead"].append(load(ours, stage.token, asked, folder, count, seconds))
             found.append(_line(count, rows, runs))
     return found
 
 
 @contextmanager
-def _metered(process: psutil.Process, runs: list[dict[str, float]]) -> Iterator[None]:
+def metered(process: psutil.Process, runs: list[dict[str, float]]) -> Iterator[None]:
     """Tell of the run that is made meanwhile how long the server's processor worked for each of its requests."""
-    before, started = sum(process.cpu_times()[:2]), time.perf_counter()
+    before, started = _cpu_s(process), time.perf_counter()
     yield
-    used, took = sum(process.cpu_times()[:2]) - before, time.perf_counter() - started
+    used, took = _cpu_s(process) - before, time.perf_counter() - started
     runs[-1]["cpu_us"] = used / (runs[-1]["per_second"] * took) * 1e6
+
+
+def _cpu_s(process: psutil.Process) -> float:
+    """Of the process and its children: a sandbox, or a peer's workers."""
+    return sum(sum(each.cpu_times()[:2]) for each in (process, *process.children(recursive=True)))
 
 
 def _line(connections: int, rows: int, runs: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
@@ -75,7 +80,7 @@ def _line(connections: int, rows: int, runs: dict[str, list[dict[str, float]]]) 
     return {"connections": connections, "rows": rows, "ratio": ratio, **middle}
 
 
-def _load(url: str, token: str, asked: list[bytes], folder: Path, connections: int, seconds: float) -> dict[str, float]:
+def load(url: str, token: str, asked: list[bytes], folder: Path, connections: int, seconds: float) -> dict[str, float]:
     command = _wrk(url, token, asked, folder, connections, seconds) or _own(
         url, token, asked, folder, connections, seconds
     )
@@ -110,7 +115,7 @@ def _on_load_core() -> None:
     os.sched_setaffinity(0, {LOAD_CORE})
 
 
-def _until_served(url: str, token: str, body: bytes) -> None:
+def until_served(url: str, token: str, body: bytes) -> None:
     deadline = time.monotonic() + 30
     with httpx.Client(headers={"Authorization": f"Bearer {token}"}, timeout=5) as client:
         while (answer := client.post(url, content=body)).status_code != 200:
@@ -122,7 +127,7 @@ def _until_served(url: str, token: str, body: bytes) -> None:
 @contextmanager
 def _bare(model: Model, folder: Path) -> Iterator[tuple[str, psutil.Process]]:
     path = folder / "model.onnx"
-    path.write_bytes(model.onnx)
+    path.write_bytes(model.data)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

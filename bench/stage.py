@@ -93,7 +93,7 @@ class Stage:
         )  # fmt: skip
         signed = Signer(keys / "governor.key", "governor").sign(canonical(statement))
         variant = Variant(
-            name="champion", model="census", version=1, digest=digest, format="onnx", model_schema=model.schema,
+            name="champion", model="census", version=1, digest=digest, format=model.format, model_schema=model.schema,
             baseline_digest=None, grant=Grant(statement=statement, signature=signed),
         )  # fmt: skip
         change = DeploymentChanged(

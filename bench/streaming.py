@@ -23,7 +23,7 @@ _WAIT_S = 120.0
 
 def measure(stage: Stage, model: Model, folder: Path, rounds: int, rows: int) -> dict[str, Any]:
     """Rows a second and CPU µs a row of both, medians, and the median of the rounds' ratios."""
-    (folder / "model.onnx").write_bytes(model.onnx)
+    (folder / "model.onnx").write_bytes(model.data)
     runs: dict[str, list[dict[str, float]]] = {"hand-written": [], "fairlead": []}
     for _ in range(rounds):
         runs["hand-written"].append(_hand(stage, folder, rows))

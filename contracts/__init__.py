@@ -2,7 +2,18 @@
 
 from .base import SERVICES, Digest, Envelope, Event, Name, Service, Topic, Value, Version, by_type
 from .catalog import CandidateRefused, ModelRegistered, ModelRetired, ServiceLevel, UseCaseRegistered
-from .deployer import DeploymentChanged, DeploymentRequested, DeploymentSettled, MonitorSettings, Variant
+from .deployer import (
+    COHORTS,
+    Cohorts,
+    DeploymentChanged,
+    DeploymentRequested,
+    DeploymentSettled,
+    MonitorSettings,
+    Role,
+    Routing,
+    Strategy,
+    Variant,
+)
 from .every import AlertRaised, AlertResolved, AuditRecorded
 from .governor import (
     ApprovalGranted,
@@ -34,14 +45,15 @@ from .scorer import (
 from .topology import EVENTS, HEARS, SAYS, event_of
 
 __all__ = [
-    "EVENTS", "HEARS", "NUMPY_OF", "SAYS", "SERVICES",
+    "COHORTS", "EVENTS", "HEARS", "NUMPY_OF", "SAYS", "SERVICES",
     "AxisProfile", "CategoricalProfile", "ColumnProfile", "NumericProfile", "Profile", "Rotation",
     "AlertRaised", "AlertResolved", "ApprovalGranted", "ApprovalRejected", "ApprovalRequested", "ApprovalRevoked",
-    "AuditRecorded", "AuditSealed", "CandidateRefused", "Column", "ColumnReport", "Datatype", "DeploymentChanged",
-    "DeploymentRequested", "DeploymentSettled", "Digest", "DriftDetected", "Envelope", "Event", "FeatureEvidence",
-    "Format", "Gate", "Grant", "InferenceCompleted", "InferenceImported", "InferenceLogged", "InferenceRequested",
-    "Latency", "Mode", "ModelRegistered", "ModelRetired", "ModelSchema", "MonitorReported", "MonitorSettings", "Name",
-    "OutcomeObserved", "OutcomeReported", "PayloadReference", "ReplicaReported", "RetrainingCompleted",
-    "RetrainingRequested", "Scan", "Service", "ServiceLevel", "Signature", "Statement", "TensorSpec", "Topic",
-    "Training", "UsageReported", "UseCaseRegistered", "Value", "Variant", "Version", "Window", "by_type", "event_of",
+    "AuditRecorded", "AuditSealed", "CandidateRefused", "Cohorts", "Column", "ColumnReport", "Datatype",
+    "DeploymentChanged", "DeploymentRequested", "DeploymentSettled", "Digest", "DriftDetected", "Envelope", "Event",
+    "FeatureEvidence", "Format", "Gate", "Grant", "InferenceCompleted", "InferenceImported", "InferenceLogged",
+    "InferenceRequested", "Latency", "Mode", "ModelRegistered", "ModelRetired", "ModelSchema", "MonitorReported",
+    "MonitorSettings", "Name", "OutcomeObserved", "OutcomeReported", "PayloadReference", "ReplicaReported",
+    "RetrainingCompleted", "RetrainingRequested", "Role", "Routing", "Scan", "Service", "ServiceLevel", "Signature",
+    "Statement", "Strategy", "TensorSpec", "Topic", "Training", "UsageReported", "UseCaseRegistered", "Value",
+    "Variant", "Version", "Window", "by_type", "event_of",
 ]  # fmt: skip

@@ -111,6 +111,11 @@ def _close(node: object) -> None:
             _close(child)
 
 
+def absent(value: object) -> bool:
+    """For members that are left out where there is nothing to say."""
+    return value is None
+
+
 def by_type(events: Iterable[type[Event]]) -> dict[str, type[Event]]:
     """Index events by their CloudEvents type."""
     return {event.type(): event for event in events}

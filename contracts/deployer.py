@@ -1,15 +1,24 @@
 """What the deployer says: what was asked to run where, and what each endpoint shall look like."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from operator import not_
 from typing import ClassVar, Literal
 from uuid import UUID
 
 from pydantic import Field
 
-from .base import Digest, Event, Name, Topic, Value, Version
+from .base import Digest, Event, Name, Topic, Value, Version, absent
 from .governor import Grant, Signature
 from .model import Format, ModelSchema
+
+Strategy = Literal["direct", "canary", "ab", "bandit", "shadow", "fallback"]
+"""How a version comes to an endpoint: in place of the champion (direct), or beside it."""
+
+Role = Literal["live", "shadow", "fallback"]
+"""What a version does there: answers callers, gets copies of what was answered, or answers where another failed."""
+
+COHORTS = 10_000
+"""Into so many equal cohorts an endpoint's entities fall: the least share of them that a version can be given."""
 
 
 class DeploymentRequested(Event):
@@ -25,11 +34,15 @@ class DeploymentRequested(Event):
     model: Name
     version: Version
     digest: Digest
-    strategy: Literal["direct"]
+    strategy: Strategy
     streaming: bool
     requested_by: str
     retraining_id: UUID | None = None
     """Set when the life-cycle template asked, after a retraining whose candidate won."""
+    variant: Name | None = Field(default=None, exclude_if=absent)
+    """What the version shall be called in the endpoint; None for `champion`."""
+    weight: float | None = Field(default=None, exclude_if=absent)
+    """Its share of the requests, where the strategy has shares."""
 
 
 class DeploymentSettled(Event):
@@ -61,18 +74,45 @@ class MonitorSettings(Value):
     retrain_on_drift: bool = True
 
 
+class Cohorts(Value):
+    """Consecutive cohorts of an endpoint, of those numbered 0 to 9999."""
+
+    first: int
+    last: int
+    """Of them too."""
+
+
+def _is_live(role: Role) -> bool:
+    return role == "live"
+
+
 class Variant(Value):
     """One version in an endpoint's desired state, with the grant that lets it serve."""
 
-    name: Literal["champion"]
+    name: Name
+    """`champion` for the first one, which serves all that no other does; no name is there twice, nor a version."""
     model: Name
     version: Version
     digest: Digest
     format: Format
     weight: float = 1.0
+    """Its share of the requests: of all live ones the sum is 1."""
     model_schema: ModelSchema
     baseline_digest: Digest | None
     grant: Grant
+    role: Role = Field(default="live", exclude_if=_is_live)
+    cohorts: tuple[Cohorts, ...] = Field(default=(), exclude_if=not_)
+    """Whom it answers, where entities keep to their version; the champion answers all others."""
+
+
+class Routing(Value):
+    """How requests are shared out where several versions are live."""
+
+    strategy: Literal["canary", "ab", "bandit"]
+    salt: str
+    """What entities are put into cohorts with; another experiment has another one."""
+    since: datetime
+    """When the experiment began: a bandit learns from what was decided since then."""
 
 
 class DeploymentChanged(Event):
@@ -88,11 +128,13 @@ class DeploymentChanged(Event):
     state: Literal["serving", "removed"]
     streaming: bool
     variants: tuple[Variant, ...]
-    """The versions that take traffic, and by their number those that `versions/{v}` reaches."""
+    """The champion first, then what stands beside it; each is reached by its number through `versions/{v}`."""
     monitor: MonitorSettings
     withdrawn: tuple[UUID, ...] = Field(default=(), exclude_if=not_)
     """Approvals of this endpoint that were revoked or whose version is retired: whatever was loaded under one of them
     stops at once, whether its successor is loaded or not. Left out where there is none, so that what was signed before
     there was this member still is what was signed."""
+    routing: Routing | None = Field(default=None, exclude_if=absent)
+    """Set where more than one version is live."""
     signature: Signature
     """Over the canonical JSON of everything else."""

@@ -3,7 +3,9 @@
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, Literal
 
-from .base import Event, Name, Topic, Value, Version
+from pydantic import Field
+
+from .base import Event, Name, Topic, Value, Version, absent
 
 Mode = Literal["rest", "stream", "batch", "imported"]
 
@@ -72,7 +74,8 @@ class PayloadReference(Value):
 
 
 class InferenceLogged(Event):
-    """One inference as it was answered. `ce_id` is the inference id; the scorer writes it as bytes."""
+    """One inference as it was answered, or as a shadow would have answered it. `ce_id` is the inference id; the scorer
+    writes it as bytes."""
 
     topic: ClassVar[Topic] = Topic("inference.logged", speaker="scorer", keep=timedelta(days=7), partitions=4)
     key_field: ClassVar[str] = "inference_id"
@@ -97,6 +100,10 @@ class InferenceLogged(Event):
     request: dict[str, Any]
     """The V2 request, its tensors as JSON whatever the wire was; or `{"reference": …}`."""
     response: dict[str, Any]
+    shadow_of: str | None = Field(default=None, exclude_if=absent)
+    """The inference that was answered, where this one is a shadow's: nobody was told of it."""
+    instead_of: Name | None = Field(default=None, exclude_if=absent)
+    """The variant that was to answer and failed, where this one answered in its place."""
 
 
 class InferenceRequested(Event):

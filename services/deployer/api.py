@@ -1,13 +1,13 @@
 """HTTP in: deployments and endpoints."""
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, Field
 
-from contracts import ModelSchema, MonitorSettings, Name
+from contracts import ModelSchema, MonitorSettings, Name, Role, Routing, Strategy, Variant
 from services.kit.auth import allow
 from services.kit.http import Body, Page, Who, page
 from services.kit.inputs import as_cursor, from_cursor, moment, name, uuid
@@ -16,6 +16,7 @@ from services.kit.service import router as new_router
 from .domain import Deployment, Endpoint
 from .usecases import Ask, Deployer
 
+Weight = Annotated[float, Field(gt=0, lt=1)]
 Limit = Annotated[int, Query(ge=1, le=200)]
 
 
@@ -26,8 +27,24 @@ class DeploymentAsk(Body):
     use_case: Name
     model: Name
     version: Annotated[int, Field(ge=1, lt=2**31)]
-    strategy: Literal["direct"] = "direct"
+    strategy: Strategy = "direct"
     streaming: bool = False
+    variant: Name | None = None
+    """What it shall be called beside the champion; left out: after its strategy."""
+    weight: Weight | None = None
+    """Its share of the requests, for the strategies canary and ab."""
+
+
+class VariantBody(Body):
+    """Which of an endpoint's versions; left out: the one that there can be no doubt about."""
+
+    variant: Name | None = None
+
+
+class WeightBody(VariantBody):
+    """Another share of the requests."""
+
+    weight: Weight
 
 
 class DeploymentView(BaseModel):
@@ -42,6 +59,8 @@ class DeploymentView(BaseModel):
     digest: str
     strategy: str
     streaming: bool
+    variant: str
+    weight: float | None
     state: str
     reason: str | None
     requested_by: str
@@ -67,6 +86,28 @@ class ReplicaView(BaseModel):
     reported_at: datetime
 
 
+class VariantView(BaseModel):
+    """One version in an endpoint."""
+
+    name: str
+    role: Role
+    model: str
+    version: int
+    digest: str
+    weight: float
+    granted_by: str
+    deployment_id: UUID
+
+    @classmethod
+    def of(cls, variant: Variant) -> "VariantView":
+        """A version as a caller sees it."""
+        statement = variant.grant.statement
+        return cls(
+            name=variant.name, role=variant.role, model=variant.model, version=variant.version, digest=variant.digest,
+            weight=variant.weight, granted_by=statement.granted_by, deployment_id=statement.deployment_id,
+        )  # fmt: skip
+
+
 class EndpointView(BaseModel):
     """What an endpoint shall look like, and what its replicas say."""
 
@@ -84,6 +125,10 @@ class EndpointView(BaseModel):
     deployment_id: UUID
     monitor: MonitorSettings
     changed_at: datetime
+    variants: list[VariantView]
+    """The champion first, then what stands beside it."""
+    routing: Routing | None
+    """How requests are shared out, while more than one version is live."""
     replicas: list[ReplicaView] = []
 
     @classmethod
@@ -95,6 +140,7 @@ class EndpointView(BaseModel):
             revision=endpoint.revision, streaming=endpoint.streaming, model=variant.model, version=variant.version,
             digest=variant.digest, model_schema=variant.model_schema, granted_by=variant.grant.statement.granted_by,
             deployment_id=endpoint.deployment_id, monitor=endpoint.monitor, changed_at=endpoint.changed_at,
+            variants=[VariantView.of(variant) for variant in endpoint.variants], routing=endpoint.routing,
             replicas=replicas or [],
         )  # fmt: skip
 
@@ -148,9 +194,19 @@ def _endpoints(api: APIRouter, deployer: Deployer) -> None:
         return EndpointView.of(found, views)
 
     @api.post("/endpoints/{endpoint}/rollback", status_code=202)
-    async def rollback(endpoint: Name, caller: Who) -> EndpointView:
+    async def rollback(endpoint: Name, caller: Who, body: VariantBody | None = None) -> EndpointView:
         allow(caller, "endpoint.rollback")
-        return EndpointView.of(await deployer.roll_back(caller, endpoint))
+        return EndpointView.of(await deployer.roll_back(caller, endpoint, body.variant if body else None))
+
+    @api.post("/endpoints/{endpoint}/promote", status_code=202)
+    async def promote(endpoint: Name, caller: Who, body: VariantBody | None = None) -> EndpointView:
+        allow(caller, "endpoint.rollback")
+        return EndpointView.of(await deployer.promote(caller, endpoint, body.variant if body else None))
+
+    @api.post("/endpoints/{endpoint}/weight", status_code=202)
+    async def weigh(endpoint: Name, caller: Who, body: WeightBody) -> EndpointView:
+        allow(caller, "endpoint.rollback")
+        return EndpointView.of(await deployer.weigh(caller, endpoint, body.variant, body.weight))
 
     @api.delete("/endpoints/{endpoint}", status_code=202)
     async def remove(endpoint: Name, caller: Who) -> EndpointView:

@@ -16,7 +16,7 @@ from contracts import DeploymentChanged, ModelRegistered, ReplicaReported, UseCa
 from services.kit.db import Database
 from services.kit.errors import NotFound
 
-from .domain import Deployment, Endpoint, Topics, readable
+from .domain import CHAMPION, Deployment, Endpoint, Topics, readable
 
 _DEPLOYMENT = TypeAdapter(Deployment)
 _ALIVE = ("requested", "in_review", "rolling_out", "serving")
@@ -50,6 +50,8 @@ class DeploymentRow(SQLModel, table=True):
     grant: dict[str, Any] | None = Field(default=None, sa_column=Column(JSONB(none_as_null=True)))
     revision: int | None = None
     correlation_id: str = ""
+    variant: str = CHAMPION
+    weight: float | None = None
     requested_at: datetime = Field(sa_column=_moment())
     changed_at: datetime = Field(sa_column=_moment())
     settled_at: datetime | None = Field(default=None, sa_column=_moment(nullable=True))
@@ -158,6 +160,12 @@ async def placed(session: AsyncSession, endpoint: str) -> list[Deployment]:
     return [row.value() for row in (await session.execute(find)).scalars()]
 
 
+async def flying(session: AsyncSession, endpoint: str) -> list[Deployment]:
+    """The deployments of an endpoint that roll out, held until the transaction ends."""
+    find = select(DeploymentRow).where(DeploymentRow.endpoint == endpoint, DeploymentRow.state == "rolling_out")
+    return [row.value() for row in (await session.execute(find.with_for_update())).scalars()]
+
+
 async def of_version(session: AsyncSession, endpoint: str, model: str, number: int) -> list[Deployment]:
     """The deployments of a version at an endpoint that are asked for, roll out or serve."""
     find = select(DeploymentRow).where(
@@ -257,6 +265,7 @@ def _endpoint(row: Any) -> Endpoint:
         endpoint=row.endpoint, unit=row.unit, use_case=row.use_case, revision=row.revision, state=row.state,
         streaming=row.streaming, variant=desired.variants[0], deployment_id=row.deployment_id,
         changed_at=row.changed_at, monitor=desired.monitor, topics=row.topics, withdrawn=desired.withdrawn,
+        beside=desired.variants[1:], routing=desired.routing,
     )  # fmt: skip
 
 
@@ -277,9 +286,9 @@ async def keep_name(session: AsyncSession, endpoint: Endpoint) -> None:
 
 
 async def rolling_since(session: AsyncSession, before: datetime) -> list[str]:
-    """Endpoints whose newest deployment was never decided on and rolls out since that moment or longer."""
+    """Endpoints with a deployment that was never decided on and rolls out since that moment or longer."""
     find = """
-        SELECT endpoint.endpoint FROM endpoint JOIN deployment ON deployment.id = deployment_id
+        SELECT DISTINCT endpoint.endpoint FROM endpoint JOIN deployment USING (endpoint)
         WHERE deployment.state = 'rolling_out' AND settled_at IS NULL AND endpoint.changed_at <= :before
         ORDER BY endpoint.endpoint
     """

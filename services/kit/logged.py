@@ -41,6 +41,8 @@ class Head:
     received_at: datetime
     latency_ms: float
     rows: int
+    shadow_of: str | None = None
+    """The inference that was answered, where nobody was told of this one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,7 @@ class Logged:
             id, endpoint, _text(body, "unit"), _text(body, "use_case"), _text(body, "model"),
             _count(body, "version"), _text(body, "variant"), _text(body, "mode"), _text(body, "application"),
             _text_or_none(body, "entity"), _text_or_none(body, "request_id"), _moment(body), _latency(body),
-            _count(body, "rows"),
+            _count(body, "rows"), _text_or_none(body, "shadow_of"),
         )  # fmt: skip
 
 

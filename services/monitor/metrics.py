@@ -4,6 +4,7 @@ from prometheus_client import Counter, Gauge, Histogram
 
 ROWS = Counter("fairlead_monitor_rows_total", "Distinct rows counted", ["endpoint"])
 REPEATS = Counter("fairlead_monitor_repeats_total", "Repeated log records that were left out")
+SHADOWS = Counter("fairlead_monitor_shadows_total", "Log records of shadows, which are in no window")
 WINDOWS = Counter("fairlead_monitor_windows_total", "Windows closed or revised", ["endpoint", "what"])
 LATE = Counter("fairlead_monitor_late_rows_total", "Rows that came after their window was closed", ["endpoint"])
 BEHIND = Histogram("fairlead_monitor_behind_seconds", "Age of an inference when it is counted")

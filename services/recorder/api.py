@@ -75,6 +75,8 @@ class DecisionView(BaseModel):
     entity: str | None
     rows: int
     received_at: datetime
+    shadow_of: str | None
+    """The decision that was told, where this is what a shadow would have decided."""
 
     @classmethod
     def of(cls, row: DecisionRow) -> "DecisionView":

@@ -72,16 +72,17 @@ _ADD_FILE = text("""
 """)
 _ADD_DECISIONS = text("""
     INSERT INTO decision (inference_id, unit, endpoint, use_case, model, version, mode, application, entity, rows,
-                          received_at, file)
+                          received_at, shadow_of, file)
     SELECT *, :file FROM unnest(
         CAST(:inference_id AS text[]), CAST(:unit AS text[]), CAST(:endpoint AS text[]), CAST(:use_case AS text[]),
         CAST(:model AS text[]), CAST(:version AS int[]), CAST(:mode AS text[]), CAST(:application AS text[]),
-        CAST(:entity AS text[]), CAST(:rows AS int[]), CAST(:received_at AS timestamptz[]))
+        CAST(:entity AS text[]), CAST(:rows AS int[]), CAST(:received_at AS timestamptz[]),
+        CAST(:shadow_of AS text[]))
     ON CONFLICT (inference_id) DO NOTHING
 """)
 _INDEXED = (
     "inference_id", "unit", "endpoint", "use_case", "model", "version", "mode", "application", "entity", "rows",
-    "received_at",
+    "received_at", "shadow_of",
 )  # fmt: skip
 
 
@@ -195,6 +196,8 @@ class DecisionRow:
     entity: str | None
     rows: int
     received_at: datetime
+    shadow_of: str | None
+    """The decision that callers were told, where this one is a shadow's."""
     file: int
 
 
@@ -226,7 +229,7 @@ async def decision(session: AsyncSession, inference_id: str) -> DecisionRow:
 async def decisions(
     session: AsyncSession, wanted: Wanted, before: tuple[datetime, str] | None, limit: int
 ) -> list[DecisionRow]:
-    """Newest first."""
+    """Newest first; what shadows would have decided is none."""
     conditions = [f"{name} = :{name}" for name in ("use_case", "application", "entity", "endpoint")
                   if getattr(wanted, name) is not None]  # fmt: skip
     if wanted.start:
@@ -237,7 +240,7 @@ async def decisions(
     if before:
         conditions.append("(received_at, inference_id) < (:before_at, :before_id)")
         values |= {"before_at": before[0], "before_id": before[1]}
-    where = " AND ".join(conditions) or "true"
+    where = " AND ".join(("shadow_of IS NULL", *conditions))
     select = f"SELECT * FROM decision WHERE {where} ORDER BY received_at DESC, inference_id DESC LIMIT :limit"
     return [_decision(row) for row in await session.execute(text(select), values)]
 

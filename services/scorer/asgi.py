@@ -21,6 +21,7 @@ from .follower import Follower
 from .health import Health
 from .proxy import Proxy
 from .settings import ScorerSettings
+from .shadows import Shadows
 from .spool import Spool, SpoolFull
 from .v2 import BadInput
 from .v2.document import parse_object
@@ -73,6 +74,8 @@ class ScorerApp:
         self._callers: dict[bytes, tuple[Caller, float]] = {}
         self._health = Health(settings, plane, follower, spool)
         self._counters = Counters(spool)
+        half = settings.spool_bytes // settings.workers // 2
+        self._shadows = Shadows(spool, lambda: spool.used < half)
         self._batches = Proxy(settings.batches_port_path)
         self._limit = settings.max_body_bytes
         self._fast = settings.fsync != "always"
@@ -111,6 +114,8 @@ class ScorerApp:
             if answer is None:
                 return ask
             self._spooled(answer)
+            if answer.shadows:
+                self._shadows.offer(answer.shadows, ask, answer.record, caller.actor, "rest")
             return _replied(answer, headers)
         except Refusal as refusal:
             self._counters.refused(refusal.status)
@@ -141,6 +146,8 @@ class ScorerApp:
         if seq is not None and self._settings.fsync == "always":
             await self._durable(seq)
         await _replied(answer, headers).send(send)
+        if answer.shadows:
+            self._shadows.offer(answer.shadows, ask, answer.record, caller.actor, "rest")
 
     def _asked(self, body: bytes, headers: dict[bytes, bytes]) -> Ask:
         length = headers.get(b"inference-header-content-length")

@@ -16,6 +16,8 @@ _PER_VERSION = {
     "inferences": "Inferences answered",
     "rows": "Rows scored",
     "refused": "Requests refused",
+    "failed": "Requests that a version did not answer, and another did in its place",
+    "shadow_dropped": "Copies that a shadow did not score: its queue was full, or the log had no room",
     "seconds": "Time from receipt to reply, summed over inferences",
     "bytes_in": "Bytes of requests that were answered",
     "bytes_out": "Bytes of answers",

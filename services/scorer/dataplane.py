@@ -3,9 +3,10 @@
 import asyncio
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
+from sys import intern
 from typing import Literal
 
 from contracts import DeploymentChanged, Mode, Variant
@@ -22,6 +23,8 @@ from .lane import Lane, Limits
 from .logrecord import LogRecord, Origin, RecordBuilder
 from .metering import Account, Meter, metered, resident
 from .packages import Packages
+from .routing import Arms, Router, router_of
+from .routing import Counts as Rewards
 from .runtimes import Arrays
 from .runtimes.errors import CannotLoad
 from .runtimes.opening import load
@@ -53,6 +56,10 @@ class Ask:
     """What the body says, once somebody has read it."""
     reading_s: float = 0.0
     """How long that took."""
+    read_as: str = ""
+    """The `Served.reading` of `request`."""
+    route: "Route | None" = None
+    """Who shall answer, where an endpoint has a choice."""
 
 
 @dataclass(slots=True)
@@ -65,6 +72,8 @@ class Answer:
     json_length: int | None
     record: LogRecord
     rows: int
+    shadows: "tuple[Served, ...]" = ()
+    """Who gets a copy of the request, now that it is answered."""
 
 
 class Served:
@@ -78,7 +87,10 @@ class Served:
         self.codec = Codec(self.schema, origin.endpoint, str(origin.version), origin.variant, tokeniser.token)
         self.records = RecordBuilder(origin)
         self.counts = account
-        account.engines.append(lane)
+        if lane not in account.engines:
+            account.engines.append(lane)
+        self.reading = intern(self.schema.model_dump_json())
+        """Versions of one reading take each other's requests as they were read."""
 
     async def prove(self) -> None:
         """Write one answer to nobody: a model whose outputs cannot be written must not serve."""
@@ -87,15 +99,18 @@ class Served:
 
     async def answer(self, ask: Ask, mode: Mode, application: str) -> Answer:
         """One request through the model."""
-        if ask.protocol != "v2":
-            return await self._invocation(ask, ask.protocol, mode, application)
-        request = ask.request or self._read(ask)
+        request = self.reading_of(ask)
         outputs = await self.lane.run(request.arrays, request.rows)
-        return self._answer(ask, request, outputs, mode, application)
+        return self.answered(ask, request, outputs, mode, application)
 
-    def _read(self, ask: Ask) -> Request:
+    def read(self, ask: Ask) -> Request:
+        """What a request says to this version. Raises BadInput."""
         started = time.perf_counter()
-        ask.request = self.codec.decode(ask.body, ask.json_length)
+        if ask.protocol == "v2":
+            ask.request = self.codec.decode(ask.body, ask.json_length)
+        else:
+            ask.request = mlflow.decode(ask.body, ask.protocol, self.codec, self.schema)
+        ask.read_as = self.reading
         ask.reading_s = time.perf_counter() - started
         return ask.request
 
@@ -103,18 +118,18 @@ class Served:
         """The answer to a V2 request where nothing must be waited for; None: ask `answer`, which goes on from here."""
         if not self.lane.idle:
             return None
-        request = self._read(ask)
+        request = self.read(ask)
         outputs = self.lane.at_once(request.arrays, request.rows)
-        return None if outputs is None else self._answer(ask, request, outputs, mode, application)
+        return None if outputs is None else self.answered(ask, request, outputs, mode, application)
 
-    async def _invocation(self, ask: Ask, form: mlflow.Form, mode: Mode, application: str) -> Answer:
-        started = time.perf_counter()
-        request = mlflow.decode(ask.body, form, self.codec, self.schema)
-        ask.reading_s = time.perf_counter() - started
-        outputs = await self.lane.run(request.arrays, request.rows)
-        answer = self._answer(ask, request, outputs, mode, application)
-        answer.body = mlflow.encode(outputs, self.schema)
-        return answer
+    def reading_of(self, ask: Ask) -> Request:
+        """The request as this version reads it, whoever read it before. Raises BadInput."""
+        return ask.request if ask.request and ask.read_as is self.reading else self.read(ask)
+
+    def read_at_once(self, ask: Ask, request: Request, mode: Mode, application: str) -> Answer | None:
+        """As `at_once`, of a request that was read."""
+        outputs = self.lane.at_once(request.arrays, request.rows)
+        return None if outputs is None else self.answered(ask, request, outputs, mode, application)
 
     async def answers(self, asks: Sequence[Ask], mode: Mode, application: str) -> list[Answer | Refusal]:
         """Many requests through the model in as few calls as fit; a refusal concerns its own request alone.
@@ -125,18 +140,19 @@ class Served:
         read: list[tuple[int, Request]] = []
         for position, ask in enumerate(asks):
             try:
-                read.append((position, self._read(ask)))
+                read.append((position, self.read(ask)))
             except BadInput as refusal:
                 results[position] = refusal
         outputs = await self.lane.run_all([(request.arrays, request.rows) for _, request in read])
         for (position, request), one in zip(read, outputs, strict=True):
             results[position] = (
-                one if isinstance(one, Refusal) else self._answer(asks[position], request, one, mode, application)
+                one if isinstance(one, Refusal) else self.answered(asks[position], request, one, mode, application)
             )
         self.counts.refused += sum(isinstance(result, Refusal) for result in results.values())
         return [results[position] for position in range(len(asks))]
 
-    def _answer(self, ask: Ask, request: Request, outputs: Arrays, mode: Mode, application: str) -> Answer:
+    def answered(self, ask: Ask, request: Request, outputs: Arrays, mode: Mode, application: str) -> Answer:
+        """The answer of what the model said."""
         started = time.perf_counter()
         inference_id = ask.inference_id or uuid7_text()
         encoded: Encoded = self.codec.encode(request, outputs, inference_id)
@@ -155,7 +171,17 @@ class Served:
         counts.own_s += ask.reading_s + ended - started
         counts.bytes_in += len(ask.body)
         counts.bytes_out += len(encoded.body)
-        return Answer(inference_id, self.origin.version, encoded.body, encoded.json_length, record, request.rows)
+        body = encoded.body if ask.protocol == "v2" else mlflow.encode(outputs, self.schema)
+        return Answer(inference_id, self.origin.version, body, encoded.json_length, record, request.rows)
+
+
+@dataclass(slots=True)
+class Route:
+    """Who shall answer a request, and what came of it."""
+
+    chosen: Served
+    failed: Refusal | None = None
+    """Why the chosen one did not."""
 
 
 @dataclass(frozen=True)
@@ -169,6 +195,39 @@ class Endpoint:
     change: DeploymentChanged
     champion: Served
     by_version: dict[int, Served]
+    router: Router | None = None
+    shadows: tuple[Served, ...] = ()
+    fallback: Served | None = None
+    plain: bool = True
+    """The champion answers everything, and nobody else has to do with it."""
+
+    @classmethod
+    def of(cls, change: DeploymentChanged, served: dict[int, Served]) -> "Endpoint":
+        """A desired state, or as much of it as serves."""
+        there = [variant for variant in change.variants if variant.version in served]
+        router = router_of(change, there)
+        shadows = tuple(served[v.version] for v in there if v.role == "shadow")
+        fallback = next((served[v.version] for v in there if v.role == "fallback"), None)
+        return cls(
+            change.endpoint, change.unit, change.use_case, change.revision, change, served[change.variants[0].version],
+            served, router, shadows, fallback, router is None and not shadows and fallback is None,
+        )  # fmt: skip
+
+    def route(self, ask: Ask, application: str) -> Route:
+        """Who answers a request, which is read here. Raises BadInput for one that the champion does not take."""
+        if ask.route and self.by_version.get(ask.route.chosen.origin.version) is ask.route.chosen:
+            return ask.route
+        request = self.champion.read(ask)
+        chosen = self.champion
+        if self.router:
+            story = request.correlation_id or ask.correlation_id
+            chosen = self.by_version[self.router.version(request.entity, story, application)]
+        ask.route = Route(chosen)
+        return ask.route
+
+    def instead_of(self, failed: Served) -> list[Served]:
+        """Who answers where one did not: the fallback, then the champion."""
+        return [one for one in (self.fallback, self.champion) if one is not None and one is not failed]
 
 
 class DataPlane:
@@ -187,6 +246,7 @@ class DataPlane:
         self.stopped: dict[str, str] = {}
         """Endpoints that serve nothing since what served was withdrawn, with their units, until a successor is up."""
         self._withdrawn: dict[str, frozenset[str]] = {}
+        self._rewards: dict[str, tuple[str, Rewards]] = {}
 
     async def apply(self, change: DeploymentChanged) -> None:
         """Load and warm what an endpoint shall serve, then move the traffic; what served before serves until then.
@@ -204,29 +264,50 @@ class DataPlane:
         old = before.by_version if before else {}
         served: dict[int, Served] = {}
         try:
-            for variant in change.variants:
+            for variant in self._standing(change):
                 served[variant.version] = await self._served(change, variant, before)
             self._bar(change)  # it may have been withdrawn while it was loaded
         except (Refusal, CannotLoad):
             _close(served, keep=old)  # it is tried again and again: each time a sandbox would stay
             raise
-        champion = max(change.variants, key=lambda variant: variant.weight)
-        self.endpoints[change.endpoint] = Endpoint(
-            change.endpoint, change.unit, change.use_case, change.revision, change, served[champion.version], served
-        )
         self.stopped.pop(change.endpoint, None)
-        _close(old, keep=served)
+        self._put(change, {v.version: served[v.version] for v in self._standing(change)})
+        for loaded in (old, served):
+            _close(loaded, keep=self.endpoints[change.endpoint].by_version)
+
+    def _put(self, change: DeploymentChanged, served: dict[int, Served]) -> None:
+        endpoint = self.endpoints[change.endpoint] = Endpoint.of(change, served)
+        salt, rewards = self._rewards.get(change.endpoint, ("", {}))
+        if isinstance(endpoint.router, Arms) and endpoint.router.salt == salt:
+            endpoint.router.learn(rewards)
+
+    def learn(self, endpoint: str, salt: str, rewards: Rewards) -> None:
+        """What followed so far from the decisions of an endpoint's experiment, for its bandit."""
+        self._rewards[endpoint] = salt, rewards
+        found = self.endpoints.get(endpoint)
+        if found and isinstance(found.router, Arms) and found.router.salt == salt:
+            found.router.learn(rewards)
 
     def withdraw(self, endpoint: str, approvals: Collection[str]) -> bool:
         """Nothing serves at an endpoint under these approvals any more, nor ever will; requests in hand are finished.
 
-        An endpoint with a version that was withdrawn is stopped as a whole, until its next state is loaded: how its
-        traffic is shared out is the deployer's to say. Answers whether it was stopped now.
+        Where the champion's was withdrawn the endpoint is stopped as a whole until its next state is loaded: what takes
+        its place is the deployer's to say. For what stood beside the champion it answers. Answers whether something
+        was stopped now.
         """
         self._withdrawn[endpoint] = self._withdrawn.get(endpoint, frozenset()) | frozenset(approvals)
         found = self.endpoints.get(endpoint)
-        if found is None or not self._is_withdrawn(found.change):
+        if found is None:
             return False
+        left = {v.version: found.by_version[v.version] for v in self._standing(found.change)
+                if v.version in found.by_version}  # fmt: skip
+        if len(left) == len(found.by_version):
+            return False
+        if found.champion.origin.version in left:
+            self._put(found.change, left)
+            _close(found.by_version, keep=left)
+            log.info("what stood beside a champion is stopped: its approval was withdrawn", endpoint=endpoint)
+            return True
         self.remove(endpoint)
         self.stopped[endpoint] = found.unit
         log.info("an endpoint is stopped: the approval of what served was withdrawn", endpoint=endpoint)
@@ -237,15 +318,16 @@ class DataPlane:
         return f"the approval of what endpoint {endpoint} served was withdrawn; its successor is being loaded"
 
     def _bar(self, change: DeploymentChanged) -> None:
-        """Raises Unavailable for a state with a version whose approval was withdrawn: the next state may be served."""
-        if self._is_withdrawn(change):
+        """Raises Unavailable for a state whose champion's approval was withdrawn: the next state may be served."""
+        if change.variants and change.variants[0] not in self._standing(change):
             if change.endpoint not in self.endpoints:
                 self.stopped[change.endpoint] = change.unit
             raise Unavailable(self.why_stopped(change.endpoint))
 
-    def _is_withdrawn(self, change: DeploymentChanged) -> bool:
+    def _standing(self, change: DeploymentChanged) -> list[Variant]:
+        """The versions of a state whose approvals stand."""
         barred = self._withdrawn.get(change.endpoint, frozenset())
-        return any(str(variant.grant.statement.approval_id) in barred for variant in change.variants)
+        return [v for v in change.variants if str(v.grant.statement.approval_id) not in barred]
 
     def remove(self, endpoint: str) -> None:
         """Stop serving an endpoint; requests in hand are finished."""
@@ -278,7 +360,10 @@ class DataPlane:
 
     async def infer(self, endpoint: str, version: int | None, ask: Ask, caller: Caller, mode: Mode) -> Answer:
         """Answer one request. Raises a Refusal; nothing is logged of a refused request."""
-        served = self.choose(self.find(endpoint, caller), version)
+        found = self.find(endpoint, caller)
+        if version is None and not found.plain:
+            return await self._routed(found, ask, caller.actor, mode)
+        served = self.choose(found, version)
         try:
             return await served.answer(ask, mode, caller.actor)
         except Refusal:
@@ -287,18 +372,68 @@ class DataPlane:
 
     def at_once(self, endpoint: str, version: int | None, ask: Ask, caller: Caller, mode: Mode) -> Answer | None:
         """As `infer`, where nothing must be waited for; None: `infer` it."""
-        served = self.choose(self.find(endpoint, caller), version)
+        found = self.find(endpoint, caller)
+        if version is None and not found.plain:
+            return self._routed_at_once(found, ask, caller.actor, mode)
+        served = self.choose(found, version)
         try:
             return served.at_once(ask, mode, caller.actor)
         except Refusal:
             served.counts.refused += 1
             raise
 
+    async def _routed(self, endpoint: Endpoint, ask: Ask, application: str, mode: Mode) -> Answer:
+        """One request, by whoever is chosen for it, else by who stands in. What the champion's schema does not take is
+        the caller's fault and nobody stands in; all that comes later is the chosen version's."""
+        route = self._route(endpoint, ask, application)
+        first = route.chosen
+        for served in (first, *endpoint.instead_of(first)):
+            if served is first and route.failed:
+                continue
+            try:
+                request = served.reading_of(ask)
+                outputs = await served.lane.run(request.arrays, request.rows)
+                answer = served.answered(ask, request, outputs, mode, application)
+            except Refusal as refusal:
+                route.failed = route.failed or refusal
+                continue
+            if served is not first:
+                first.counts.failed += 1
+                answer.record.say("instead_of", first.origin.variant)
+            answer.shadows = endpoint.shadows
+            return answer
+        first.counts.refused += 1
+        assert route.failed is not None
+        raise route.failed
+
+    def _routed_at_once(self, endpoint: Endpoint, ask: Ask, application: str, mode: Mode) -> Answer | None:
+        route = self._route(endpoint, ask, application)
+        if not route.chosen.lane.idle:
+            return None
+        try:
+            request = route.chosen.reading_of(ask)
+            answer = route.chosen.read_at_once(ask, request, mode, application)
+        except Refusal as refusal:
+            route.failed = refusal
+            return None
+        if answer is not None:
+            answer.shadows = endpoint.shadows
+        return answer
+
+    def _route(self, endpoint: Endpoint, ask: Ask, application: str) -> Route:
+        try:
+            return endpoint.route(ask, application)
+        except Refusal:
+            endpoint.champion.counts.refused += 1
+            raise
+
     async def _served(self, change: DeploymentChanged, variant: Variant, before: Endpoint | None) -> Served:
         origin = Origin(change.endpoint, change.unit, change.use_case, variant.model, variant.version, variant.name)
         same = before.by_version.get(variant.version) if before else None
-        if same and same.origin == origin and same.variant == variant:
+        if same and same.origin == origin and _lasting(same.variant) == _lasting(variant):
             return same
+        if same and same.schema == variant.model_schema and _loaded(same.variant) == _loaded(variant):
+            return Served(origin, variant, same.lane, self._tokeniser, self.meter.account(origin))  # promoted, say
         lane = await self._load(variant)
         try:
             served = Served(origin, variant, lane, self._tokeniser, self.meter.account(origin))
@@ -321,9 +456,8 @@ class DataPlane:
         except Exception as error:  # a stranger's bytes make a runtime raise anything
             log.exception("a model could not be opened", model=variant.model, version=variant.version)
             raise CannotLoad(f"the model cannot be opened ({type(error).__name__})") from None
-        lane = Lane(
-            runtime, self._limits, joinable=joinable(variant.model_schema), opening_s=unpacking_s + opening_s
-        )  # fmt: skip
+        limits = replace(self._limits, inline_ms=0.0) if variant.role == "shadow" else self._limits
+        lane = Lane(runtime, limits, joinable=joinable(variant.model_schema), opening_s=unpacking_s + opening_s)
         try:
             await _warm(lane, variant)
         except BaseException:
@@ -362,7 +496,18 @@ async def _prove(served: Served) -> None:
         raise CannotLoad(f"the model's outputs are not what its schema says ({type(error).__name__})") from None
 
 
+def _lasting(variant: Variant) -> Variant:
+    """A version whatever its share of the requests is."""
+    return variant.model_copy(update={"weight": 1.0, "cohorts": ()})
+
+
+def _loaded(variant: Variant) -> tuple[str, str, bool]:
+    """What a lane is of. A shadow's keeps off the event loop."""
+    return variant.digest, variant.format, variant.role == "shadow"
+
+
 def _close(served: Mapping[int, Served], keep: Mapping[int, Served]) -> None:
-    for version, one in served.items():
-        if keep.get(version) is not one:
+    kept = {id(one.lane) for one in keep.values()}
+    for one in served.values():
+        if id(one.lane) not in kept:
             one.lane.close()

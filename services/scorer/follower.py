@@ -52,6 +52,8 @@ class Follower:
             for name, approvals in state.get("withdrawn", {}).items():
                 if self._plane.withdraw(name, approvals):
                     self._said.pop(name, None)
+                    if left := self._plane.endpoints.get(name):
+                        self._note(name, {"revision": left.revision}, "ready", None)
                     self._say()
                     self.changed.set()
 

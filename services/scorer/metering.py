@@ -105,6 +105,10 @@ class Account:
     inferences: int = 0
     rows: int = 0
     refused: int = 0
+    failed: int = 0
+    """Requests that it was to answer and that another version answered in its place."""
+    shadow_dropped: int = 0
+    """Copies that it was to score as a shadow and did not."""
     seconds: float = 0.0
     """From receipt to reply, summed."""
     own_s: float = 0.0

@@ -12,7 +12,7 @@ from contracts import ReplicaReported
 from services.deployer.domain import (
     Deployment,
     check_name,
-    interrupted,
+    ended_by,
     readable,
     replaced_by,
     take_over,
@@ -52,7 +52,7 @@ def test_rollouts_of_other_endpoints_and_what_is_over_do_not_matter() -> None:
 
 
 def test_a_version_brought_back_ends_a_rollout_in_flight_whenever_it_was_asked_for() -> None:
-    (left,) = interrupted(asked(1), [asked(2, state="rolling_out"), asked(1, state="serving")], NOW)
+    (left,) = ended_by(asked(1), [asked(2, state="rolling_out"), asked(1, state="serving")], "brought back", NOW)
     assert (left.version, left.state) == (2, "replaced")
 
 

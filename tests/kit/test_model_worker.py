@@ -17,11 +17,12 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from services.kit.models import Altered, Asked, UntrustedTypes
+from services.kit.models import Asked, UntrustedTypes
 from services.kit.models.sandboxed import SandboxedModel
 from services.kit.models.wire import Tensors, WireError, datatype, pack, unpack
 from services.kit.models.worker import Opening, load, model
 from services.kit.sandbox import SandboxError
+from services.kit.sandbox.package import Altered
 
 ROWS = np.random.default_rng(7).normal(size=(300, 4)).astype(np.float32)
 TRUTH = (ROWS.sum(axis=1) > 0).astype(np.int64)

@@ -128,7 +128,7 @@ async def test_a_hostile_program_fails(attack: str, scene: dict[str, str | int])
     source = program(HOSTILE[attack], scene).encode()
     with pytest.raises(SandboxError) as refused:
         await run_sandboxed(ENTRY, source, writable=[out])
-    assert _names_a_refusal(str(refused.value)), refused.value
+    assert names_a_refusal(str(refused.value)), refused.value
     assert secret.read_text() == "the issuer's key"
     assert list(out.iterdir()) == []
     os.kill(int(scene["victim"]), 0)
@@ -201,7 +201,8 @@ def main(_):
     assert await run_sandboxed(ENTRY, source) == b"2097152.0"
 
 
-def _names_a_refusal(message: str) -> bool:
+def names_a_refusal(message: str) -> bool:
+    """Whether a message says that the kernel refused something."""
     refusals = (
         "PermissionError",
         "not allowed to raise",

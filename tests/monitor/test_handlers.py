@@ -137,6 +137,20 @@ async def test_rows_that_come_late_revise_their_window(
     assert {column.rows for column in window.columns if column.name != "probabilities"} == {57}
 
 
+async def test_what_a_shadow_would_have_answered_is_in_no_window(
+    monitor_settings: Service_, speaker: Speaker, baseline: str
+) -> None:
+    endpoint, world, start = fresh(), streams.World(np.random.default_rng(4)), aligned(60)
+    await say_deployment(speaker("deployer"), deployment(endpoint, streams.schema(), baseline))
+    said = [logged(endpoint, world.rows(10), n, start) for n in range(1, 4)]
+    said[1] |= {"shadow_of": said[0]["inference_id"], "variant": "challenger"}
+    async with running(monitor_settings) as parts:
+        await say_logged(speaker("scorer"), said)
+        assert await eventually(lambda: _is(counted(parts, endpoint), 20), within=60)
+        (window,) = await windows(parts, endpoint)
+    assert window.inferences == 2
+
+
 async def test_another_version_is_watched_anew_and_closes_the_alarm(
     monitor_settings: Service_, speaker: Speaker, baseline: str
 ) -> None:

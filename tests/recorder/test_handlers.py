@@ -128,6 +128,27 @@ async def test_every_inference_is_recorded_once_and_found_by_its_id(
     assert len(keys) == 180
 
 
+async def test_what_a_shadow_would_have_decided_is_kept_and_is_no_decision(
+    recorder_settings: RecorderSettings, speaker: Speaker
+) -> None:
+    endpoint = await served(speaker)
+    real, copy = records(endpoint, 2, rows=2)
+    copy |= {"variant": "challenger", "shadow_of": real["inference_id"]}
+    async with running(recorder_settings) as client:
+        await say_logged(speaker("scorer"), [real, copy])
+        assert await eventually(lambda: files(recorder_settings, endpoint).num_rows == 4, within=30)
+        listed = (await client.get(f"/v1/decisions?endpoint={endpoint}")).json()["items"]
+        assert [(one["inference_id"], one["shadow_of"]) for one in listed] == [(real["inference_id"], None)]
+        whole = await found(client, copy["inference_id"])
+        assert whole is not None and whole["shadow_of"] == real["inference_id"]
+        frozen = await client.ask("POST", "/v1/snapshots", "data-scientist",
+                                  json={"endpoint": endpoint, "model": real["model"]})  # fmt: skip
+        assert frozen.json()["rows"] == 2
+    rows = files(recorder_settings, endpoint)
+    kept = zip(rows["inference_id"].to_pylist(), rows["shadow_of"].to_pylist(), strict=True)
+    assert set(kept) == {(real["inference_id"], None), (copy["inference_id"], real["inference_id"])}
+
+
 async def test_a_dead_letter_that_is_replayed_after_its_cause_is_mended_is_recorded_once(
     recorder_settings: RecorderSettings, speaker: Speaker
 ) -> None:

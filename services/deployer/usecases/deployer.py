@@ -1,9 +1,9 @@
 """What the deployer can do: ask for deployments, roll them out under a grant, follow the replicas, roll back."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal, TypeVar
+from typing import TypeVar
 from uuid import UUID
 
 from contracts import (
@@ -16,6 +16,7 @@ from contracts import (
     ModelRetired,
     ReplicaReported,
     RetrainingCompleted,
+    Strategy,
     UseCaseRegistered,
 )
 from services.kit.auth import allow
@@ -40,8 +41,10 @@ class Ask:
     use_case: str
     model: str
     version: int
-    strategy: Literal["direct"]
+    strategy: Strategy
     streaming: bool
+    variant: str | None = None
+    weight: float | None = None
 
 
 class Deployer:
@@ -93,15 +96,18 @@ class Deployer:
             await self._rollout.end(tx, deployment, "failed" if deployment.open else "removed", reason)
         if endpoint is None or endpoint.state != "serving":
             return
-        if endpoint.deployment_id in {d.id for d in leaving}:
-            await self._rollout.fall_back(tx, endpoint, reason)
-        else:
-            await self._stop_handed_out(tx, endpoint)
+        await self._stop_serving(tx, endpoint, [d.id for d in leaving], reason)
 
-    async def _stop_handed_out(self, tx: Tx, endpoint: Endpoint) -> None:
-        """Say which approvals count no more, where a scorer may still serve under one that is news."""
-        if await store.withdrawn(tx.session, endpoint.endpoint) != endpoint.withdrawn:
-            await self._rollout.stop(tx, endpoint)
+    async def _stop_serving(self, tx: Tx, endpoint: Endpoint, gone: Sequence[UUID], reason: str) -> None:
+        """Deployments that ended for good leave their endpoint: the champion's place is taken by the version before;
+        what stands beside the champion is taken out; where a scorer may still serve what was handed out before, it is
+        told."""
+        if endpoint.deployment_id in gone:
+            await self._rollout.fall_back(tx, endpoint, reason)
+            return
+        names = [name for id in gone if (name := endpoint.name_of(id))]
+        if names or await store.withdrawn(tx.session, endpoint.endpoint) != endpoint.withdrawn:
+            await self._rollout.stop(tx, domain.without(endpoint, names))
 
     # Asking
 
@@ -127,17 +133,20 @@ class Deployer:
             await self._ask(tx, ask, unit, current().caller.actor, event.retraining_id)
 
     async def _ask(self, tx: Tx, ask: Ask, unit: str, actor: str, retraining_id: UUID | None) -> Deployment:
+        domain.check_strategy(ask.strategy, ask.variant, ask.weight)
         registration, retired = await store.version(tx.session, ask.model, ask.version)
         before = await store.lock_endpoint(tx.session, ask.endpoint)
         domain.check_request(registration, retired, unit, before, ask.use_case)
         domain.check_name(ask.endpoint, unit, await store.owner(tx.session, ask.endpoint))
-        at = self._now()
+        at, name = self._now(), domain.name_of(ask.strategy, ask.variant, ask.version)
         deployment = Deployment(
             id=uuid7(), endpoint=ask.endpoint, use_case=ask.use_case, unit=unit, model=ask.model,
             version=ask.version, digest=registration.digest, strategy=ask.strategy,
             streaming=ask.streaming or domain.streams(before), requested_by=actor, requested_at=at, changed_at=at,
-            retraining_id=retraining_id, correlation_id=current().correlation_id,
+            retraining_id=retraining_id, correlation_id=current().correlation_id, variant=name, weight=ask.weight,
         )  # fmt: skip
+        if ask.strategy != "direct":
+            _beside(deployment, registration, before)
         await store.save(tx.session, deployment)
         tx.emit(deployment.asked(), unit=unit, detail={"model": ask.model, "version": ask.version})
         return deployment
@@ -185,12 +194,14 @@ class Deployer:
         registration, retired = await store.version(tx.session, deployment.model, deployment.version)
         domain.check_request(registration, retired, deployment.unit, before, deployment.use_case)
         domain.check_name(deployment.endpoint, deployment.unit, await store.owner(tx.session, deployment.endpoint))
-        at = self._now()
-        placed = await store.placed(tx.session, deployment.endpoint)
-        endpoint = domain.next_endpoint(deployment, registration, grant, before, at)
-        return Start(
-            endpoint, deployment.started(grant, endpoint.revision, at), domain.take_over(deployment, placed, at)
-        )
+        at, leaving = self._now(), ()
+        if deployment.strategy == "direct":
+            placed = await store.placed(tx.session, deployment.endpoint)
+            endpoint = domain.next_endpoint(deployment, registration, grant, before, at)
+            leaving = domain.take_over(deployment, placed, at, endpoint.deployments)
+        else:
+            endpoint = domain.joined(_beside(deployment, registration, before), deployment, registration, grant, at)
+        return Start(endpoint, deployment.started(grant, endpoint.revision, at), leaving)
 
     async def revoke(self, event: ApprovalRevoked) -> None:
         """What serves under a revoked grant stops at once; the version before it takes over where there is one, and
@@ -201,10 +212,7 @@ class Deployer:
                 await self._rollout.keep(tx, deployment, deployment.revoked(event.reason, self._now()))
                 if endpoint is None or endpoint.state != "serving":
                     return
-                if endpoint.deployment_id == deployment.id:
-                    await self._rollout.fall_back(tx, endpoint, f"the approval was revoked: {event.reason}")
-                else:
-                    await self._stop_handed_out(tx, endpoint)
+                await self._stop_serving(tx, endpoint, [deployment.id], f"the approval was revoked: {event.reason}")
 
     # What the replicas make of it
 
@@ -215,13 +223,12 @@ class Deployer:
             if endpoint is None:
                 return
             await store.save_report(tx.session, report, endpoint.unit)
-            deployment = await store.lock(tx.session, endpoint.deployment_id)
-            if deployment.state != "rolling_out":
-                return
-            reports = await store.reports(tx.session, endpoint.endpoint)
+            flying = await store.flying(tx.session, endpoint.endpoint)
+            reports = await store.reports(tx.session, endpoint.endpoint) if flying else []
             if found := domain.verdict(endpoint.revision, reports, self._replicas_needed):
-                with tx.story(deployment.correlation_id):
-                    await self._rollout.conclude(tx, deployment, endpoint, *found)
+                for deployment in domain.to_conclude(flying, found[0]):
+                    with tx.story(deployment.correlation_id):
+                        await self._rollout.conclude(tx, deployment, endpoint, *found)
 
     async def overdue(self) -> list[str]:
         """Endpoints whose rollout may have taken too long."""
@@ -234,18 +241,38 @@ class Deployer:
             endpoint = await store.lock_endpoint(tx.session, name)
             if endpoint is None:
                 return
-            deployment = await store.lock(tx.session, endpoint.deployment_id)
             reports = await store.reports(tx.session, name)
-            if reason := domain.overdue(deployment, endpoint, reports, self._rollout_patience, self._now()):
-                with tx.story(deployment.correlation_id):
-                    await self._rollout.conclude(tx, deployment, endpoint, "failed", reason)
+            for deployment in domain.to_conclude(await store.flying(tx.session, name), "failed"):
+                if reason := domain.overdue(deployment, endpoint, reports, self._rollout_patience, self._now()):
+                    with tx.story(deployment.correlation_id):
+                        await self._rollout.conclude(tx, deployment, endpoint, "failed", reason)
 
     # People
 
-    async def roll_back(self, caller: Caller, name: str) -> Endpoint:
-        """Serve the version before this one again, under its own earlier grant. Raises NotFound, Conflict."""
+    async def promote(self, caller: Caller, name: str, variant: str | None = None) -> Endpoint:
+        """Make a version that stands beside the champion the champion. Raises NotFound, Conflict, Invalid."""
         async with self._db.transaction() as tx:
             endpoint = await self._serving(tx, caller, name)
+            chosen = endpoint.named(domain.to_promote(endpoint, variant))
+            tx.record("endpoint.promoted", name, unit=endpoint.unit, variant=chosen.name, to_version=chosen.version)
+            return await self._rollout.promote(tx, endpoint, chosen.name)
+
+    async def weigh(self, caller: Caller, name: str, variant: str | None, weight: float) -> Endpoint:
+        """Give a live version another share of the requests. Raises NotFound, Conflict, Invalid."""
+        async with self._db.transaction() as tx:
+            endpoint = await self._serving(tx, caller, name)
+            chosen = domain.to_promote(endpoint, variant)
+            after = domain.weighted(endpoint, chosen, weight, self._now())
+            tx.record("endpoint.weighed", name, unit=endpoint.unit, variant=chosen, weight=weight)
+            return await self._rollout.reshape(tx, after)
+
+    async def roll_back(self, caller: Caller, name: str, variant: str | None = None) -> Endpoint:
+        """Take away what was named, or a running experiment; where there is none, serve the version before this one
+        again, under its own earlier grant. Raises NotFound, Conflict."""
+        async with self._db.transaction() as tx:
+            endpoint = await self._serving(tx, caller, name)
+            if names := domain.to_take_away(endpoint, variant):
+                return await self._take_away(tx, caller, endpoint, names)
             deployment = await store.lock(tx.session, endpoint.deployment_id)
             before = await self._rollout.version_before(tx, endpoint)
             if before is None:
@@ -253,6 +280,14 @@ class Deployer:
             await self._rollout.end(tx, deployment, "rolled_back", f"by {caller.actor}")
             tx.record("endpoint.rolled_back", name, unit=endpoint.unit, to_version=before.version)
             return await self._rollout.restart(tx, before)
+
+    async def _take_away(self, tx: Tx, caller: Caller, endpoint: Endpoint, names: Sequence[str]) -> Endpoint:
+        for variant in (endpoint.named(name) for name in names):
+            deployment = await store.lock(tx.session, variant.grant.statement.deployment_id)
+            await self._rollout.end(tx, deployment, "rolled_back", f"by {caller.actor}")
+            tx.record("endpoint.rolled_back", endpoint.endpoint, unit=endpoint.unit, variant=variant.name,
+                      from_version=variant.version, to_version=endpoint.variant.version)  # fmt: skip
+        return await self._rollout.reshape(tx, domain.taken_away(endpoint, names, self._now()))
 
     async def remove(self, caller: Caller, name: str) -> Endpoint:
         """Take an endpoint down; its decisions and history stay. Raises NotFound."""
@@ -302,6 +337,17 @@ class Deployer:
             raise NotFound(f"there is no serving endpoint {name}")
         allow(caller, "endpoint.rollback", endpoint.unit)
         return endpoint
+
+
+def _beside(deployment: Deployment, registration: ModelRegistered, endpoint: Endpoint | None) -> Endpoint:
+    """The endpoint that it may join beside the champion. Raises Conflict, Invalid."""
+    found = domain.check_beside(
+        endpoint, deployment.strategy, deployment.variant, deployment.version, registration.model_schema,
+        streaming=deployment.streaming,
+    )  # fmt: skip
+    if deployment.weight is not None:
+        domain.check_weight(found, deployment.weight)
+    return found
 
 
 async def _or_not_yet(found: Awaitable[T]) -> T:

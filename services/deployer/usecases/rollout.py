@@ -1,6 +1,6 @@
 """The moves that rollouts are made of: each within a transaction that holds the endpoint."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -42,11 +42,12 @@ class Rollout:
         await self.keep(tx, deployment, deployment.became(state, reason, self._now()))
 
     async def start(self, tx: Tx, start: Start) -> Endpoint:
-        """Publish the endpoint with this deployment as champion."""
+        """Publish the endpoint with this deployment as champion, or beside it."""
         placed = {other.id: other for other in await store.placed(tx.session, start.endpoint.endpoint)}
         for other in start.leaving:
-            await self.keep(tx, placed[other.id], other)
+            await self.keep(tx, placed.pop(other.id), other)
         await store.save(tx.session, start.deployment)
+        await self._move_on(tx, start.endpoint, [d for d in placed.values() if d.id != start.deployment.id])
         await self.publish(tx, start.endpoint)
         return start.endpoint
 
@@ -59,13 +60,41 @@ class Rollout:
         endpoint = domain.next_endpoint(deployment, registration, deployment.grant, before, at)
         placed = await store.placed(tx.session, deployment.endpoint)
         back = deployment.brought_back(endpoint.revision, at)
-        return await self.start(tx, Start(endpoint, back, domain.interrupted(back, placed, at)))
+        reason = f"version {back.version} was brought back"
+        leaving = domain.ended_by(back, placed, reason, at, endpoint.deployments)
+        return await self.start(tx, Start(endpoint, back, leaving))
+
+    async def promote(self, tx: Tx, endpoint: Endpoint, name: str) -> Endpoint:
+        """Make a version that stands beside the champion the champion, under the grant that it has. Raises Conflict."""
+        at = self._now()
+        after = domain.promoted(endpoint, name, at)
+        up = (await store.lock(tx.session, after.deployment_id)).promoted(after.revision, at)
+        placed = await store.placed(tx.session, endpoint.endpoint)
+        reason = f"version {up.version} was promoted"
+        return await self.start(tx, Start(after, up, domain.ended_by(up, placed, reason, at, after.deployments)))
+
+    async def reshape(self, tx: Tx, after: Endpoint) -> Endpoint:
+        """Publish an endpoint whose shares are others, or that has fewer versions beside its champion."""
+        await self._move_on(tx, after, await store.placed(tx.session, after.endpoint))
+        await self.publish(tx, after)
+        return after
+
+    async def _move_on(self, tx: Tx, endpoint: Endpoint, placed: Sequence[Deployment]) -> None:
+        """Rollouts in flight are the new revision's from now on."""
+        for deployment in placed:
+            if deployment.state == "rolling_out":
+                await store.save(tx.session, deployment.at_revision(endpoint.revision))
 
     async def conclude(
         self, tx: Tx, deployment: Deployment, endpoint: Endpoint, state: domain.Verdict, reason: str | None
     ) -> None:
-        """What the replicas, or Kafka, made of a rollout: it serves, or the version before takes over."""
+        """What the replicas, or Kafka, made of a rollout: it serves, or the version before takes over; one that was to
+        stand beside the champion is taken out again."""
         await self.end(tx, deployment, state, reason)
+        if deployment.variant != domain.CHAMPION:
+            if state == "failed":
+                await self.reshape(tx, domain.taken_away(endpoint, [deployment.variant], self._now()))
+            return
         if state == "failed":
             await self.fall_back(tx, endpoint, f"the rollout failed: {reason}")
             return
@@ -104,13 +133,12 @@ class Rollout:
         return gone
 
     async def stop(self, tx: Tx, endpoint: Endpoint) -> None:
-        """An approval was taken back while another version rolls out or serves: say so without waiting for that one,
-        since a scorer may still serve under it. The rollout goes on, as a further revision."""
+        """An approval was taken back, and not the champion's: say so without waiting for any rollout, since a scorer
+        may still serve under it. Rollouts in flight go on, as a further revision."""
         at = self._now()
-        deployment = await store.lock(tx.session, endpoint.deployment_id)
         now_so = endpoint.stopping(at)
         after = endpoint.still_waiting(now_so.revision, at) if endpoint.waits else now_so
-        await store.save(tx.session, deployment.at_revision(after.revision))
+        await self._move_on(tx, after, await store.placed(tx.session, endpoint.endpoint))
         signed = await self._signed(tx, now_so)
         tx.emit(signed, unit=endpoint.unit, detail={"revision": now_so.revision, "state": now_so.state})
         await store.save_endpoint(tx.session, after, signed if after is now_so else await self._signed(tx, after))

@@ -5,19 +5,18 @@ Imported behind the walls where the model has libraries of its own, so it needs 
 
 import hashlib
 import json
-import shutil
-import zipfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from . import KINDS, Altered, Asked, TensorModel, Told, UntrustedTypes, open_code, open_table
+from services.kit.sandbox.package import check, unpacked
+
+from . import KINDS, Asked, TensorModel, Told, UntrustedTypes, open_code, open_table
 from .tables import Table
 from .wire import Tensors, pack, unpack
 
 ENTRY = f"{__name__}:model"
 STRUCTURE = b"structure"
-_CHUNK = 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -76,28 +75,9 @@ def _structure(opened: TensorModel) -> Tensors:
 def load(opening: Opening) -> TensorModel:
     """The model that is to be opened, its bytes checked first."""
     if KINDS[opening.format].is_code:
-        return open_code(opening.format, unpacked(Path(opening.path), opening.digest), opening.file, opening.asked)
+        return open_code(
+            opening.format, unpacked(Path(opening.path), opening.digest, Path("package")), opening.file, opening.asked
+        )
     data = Path(opening.path).read_bytes()
-    _check(hashlib.sha256(data).hexdigest(), opening.digest)
+    check(hashlib.sha256(data).hexdigest(), opening.digest)
     return Table(open_table(opening.format, data), opening.asked)
-
-
-def unpacked(package: Path, digest: str | None) -> Path:
-    """A package's files in this worker's own folder: what was checked is what is used. Raises Altered."""
-    own, folder = Path("package.zip").absolute(), Path("package").absolute()
-    sha256 = hashlib.sha256()
-    with package.open("rb") as source, own.open("wb") as copy:
-        while chunk := source.read(_CHUNK):
-            sha256.update(chunk)
-            copy.write(chunk)
-    _check(sha256.hexdigest(), digest)
-    shutil.rmtree(folder, ignore_errors=True)
-    with zipfile.ZipFile(own) as archive:
-        archive.extractall(folder)  # the catalog wrote it, and nothing but this folder can be written to
-    own.unlink()
-    return folder
-
-
-def _check(found: str, digest: str | None) -> None:
-    if digest is not None and found != digest:
-        raise Altered("the model's bytes are not those of the package that was approved: they were altered")

@@ -6,10 +6,11 @@ from .errors import SandboxAway, SandboxDeadline, SandboxDied, SandboxError, San
 from .lockdown import layers, require
 
 if TYPE_CHECKING:
+    from .program import ProgramSandbox
     from .sandbox import Sandbox, run_sandboxed
 
 __all__ = [
-    "Sandbox", "SandboxAway", "SandboxDeadline", "SandboxDied", "SandboxError", "SandboxUnavailable",
+    "ProgramSandbox", "Sandbox", "SandboxAway", "SandboxDeadline", "SandboxDied", "SandboxError", "SandboxUnavailable",
     "layers", "require", "run_sandboxed",
 ]  # fmt: skip
 
@@ -20,4 +21,8 @@ def __getattr__(name: str) -> Any:
         from . import sandbox
 
         return getattr(sandbox, name)
+    if name == "ProgramSandbox":
+        from .program import ProgramSandbox
+
+        return ProgramSandbox
     raise AttributeError(name)

@@ -40,7 +40,7 @@ def abi() -> int:
         return 0
 
 
-def restrict(readable: Iterable[Path], writable: Iterable[Path]) -> None:
+def restrict(readable: Iterable[Path], writable: Iterable[Path], runnable: Iterable[Path] = ()) -> None:
     """Allow these files and folders only, with what lies below; no_new_privs must be set. Raises OSError."""
     version = abi()
     handled = _handled(version)
@@ -55,6 +55,8 @@ def restrict(readable: Iterable[Path], writable: Iterable[Path]) -> None:
             _allow(rules, path, _READ & handled)
         for path in writable:
             _allow(rules, path, _WRITE & handled)
+        for path in runnable:
+            _allow(rules, path, (_READ | _EXECUTE) & handled)
         syscall(LANDLOCK_RESTRICT_SELF, rules, 0)
     finally:
         os.close(rules)

@@ -13,7 +13,7 @@ import services
 
 from . import landlock, libc, seccomp
 from .errors import SandboxUnavailable
-from .spec import Spec
+from .spec import Confined, ProgramSpec, Spec
 
 _CAP_DAC_READ_SEARCH, _CAP_SETGID, _CAP_SETUID = 1 << 2, 1 << 6, 1 << 7
 _THREADS = 512
@@ -29,6 +29,12 @@ _MACHINE = (
 _OWN = tuple(f"/proc/self/{name}" for name in ("maps", "stat", "statm", "status"))
 # Extension modules that are loaded late find the C library and its kin here.
 _SYSTEM_LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache")
+# Who maps a program's libraries before its first instruction.
+_LOADERS = (
+    "/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1",
+    "/lib/ld-musl-x86_64.so.1", "/lib/ld-musl-aarch64.so.1",
+)  # fmt: skip
+_RESERVED_MB = 768
 
 PROJECT = Path(services.__path__[0]).parent
 
@@ -53,13 +59,7 @@ def require() -> None:
 
 def confine(spec: Spec, package: str) -> None:
     """Become nobody and reach only the named folders. While there is one thread: later ones inherit it."""
-    if spec.uid is not None:
-        _drop(spec.uid)
-    libc.prctl(libc.PR_SET_DUMPABLE, 0)
-    libc.prctl(libc.PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != spec.parent:
-        os._exit(0)  # the parent went before it could be followed
-    libc.prctl(libc.PR_SET_NO_NEW_PRIVS, 1)
+    _become_nobody(spec)
     _pin(_OWN)
     readable = [
         *_interpreter(),
@@ -67,6 +67,30 @@ def confine(spec: Spec, package: str) -> None:
         *map(Path, (*_MACHINE, *_OWN, *_SYSTEM_LIBRARIES, *spec.readable)),
     ]
     landlock.restrict(readable, [*map(Path, spec.writable), Path(spec.tmp), Path("/dev/null")])
+
+
+def confine_program(spec: ProgramSpec, folder: Path) -> None:
+    """The same for what is to become a program: `folder` is its package's, the only other place to run anything of."""
+    _become_nobody(spec, inherited=True)
+    _pin(_OWN, inherited=True)
+    landlock.restrict(
+        map(Path, (*_MACHINE, *_OWN, *_SYSTEM_LIBRARIES, *spec.readable)),
+        [*map(Path, spec.writable), Path(spec.tmp), Path("/dev/null")],
+        [Path(spec.runtime) if spec.runtime else folder, *map(Path, _LOADERS)],
+    )
+
+
+def seal_program(spec: ProgramSpec, program: int) -> int:
+    """Bound what a program may use, filter its calls; answers the one descriptor that may be become (`libc.become`)."""
+    launch = _OPEN_FILES + 1
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(launch + 1, hard), hard))
+    os.dup2(program, launch, inheritable=False)
+    # Address space says nothing of V8 or a JVM. V8 alone counts half a GB of room for code that it never touches.
+    _limit(resource.RLIMIT_DATA, (spec.memory_mb + _RESERVED_MB) * _MB)
+    _bound(spec)
+    seccomp.lock(os.getpid(), launch)
+    return launch
 
 
 def seal(spec: Spec) -> None:
@@ -77,18 +101,32 @@ def seal(spec: Spec) -> None:
         _limit(resource.RLIMIT_DATA, _written() + spec.memory_mb * _MB)
         beyond += spec.mapped_mb * _MB
     _limit(resource.RLIMIT_AS, beyond)
+    _bound(spec)
+    if spec.cpu_s is not None:
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        _limit(resource.RLIMIT_CPU, ceil(used.ru_utime + used.ru_stime) + spec.cpu_s)
+    seccomp.lock(os.getpid())
+
+
+def _become_nobody(spec: Confined, *, inherited: bool = False) -> None:
+    if spec.uid is not None:
+        _drop(spec.uid, inherited=inherited)
+    libc.prctl(libc.PR_SET_DUMPABLE, 0)
+    libc.prctl(libc.PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != spec.parent:
+        os._exit(0)  # the parent went before it could be followed
+    libc.prctl(libc.PR_SET_NO_NEW_PRIVS, 1)
+
+
+def _bound(spec: Confined) -> None:
     # Never 0: a worker whose output is a file would die of its first line.
     _limit(resource.RLIMIT_FSIZE, max(1, spec.file_mb) * _MB)
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_MEMLOCK, 0)
     _limit(resource.RLIMIT_MSGQUEUE, 0)
     _limit(resource.RLIMIT_NOFILE, _OPEN_FILES)
-    if spec.cpu_s is not None:
-        used = resource.getrusage(resource.RUSAGE_SELF)
-        _limit(resource.RLIMIT_CPU, ceil(used.ru_utime + used.ru_stime) + spec.cpu_s)
     if spec.uid is not None:
         _limit(resource.RLIMIT_NPROC, _THREADS)  # of this id, which nobody else has; it counts threads
-    seccomp.lock(os.getpid())
 
 
 def _has_no_new_privs() -> bool:
@@ -103,14 +141,14 @@ def _may_drop() -> bool:
     return libc.capabilities() & needed == needed
 
 
-def _drop(uid: int) -> None:
+def _drop(uid: int, *, inherited: bool) -> None:
     """Leave root, but go on reading through folders that are closed to others: Landlock says which are reached."""
     kept = libc.capabilities() & _CAP_DAC_READ_SEARCH
     libc.prctl(libc.PR_SET_KEEPCAPS, 1)
     os.setgroups([])
     os.setresgid(uid, uid, uid)
     os.setresuid(uid, uid, uid)
-    libc.keep_capabilities(kept)
+    libc.keep_capabilities(kept, inherited=inherited)
 
 
 def _interpreter() -> list[Path]:
@@ -123,10 +161,10 @@ def _packages(package: str) -> list[Path]:
     return [PROJECT / name for name in ("services", "contracts", package)]
 
 
-def _pin(paths: Iterable[str]) -> None:
+def _pin(paths: Iterable[str], *, inherited: bool = False) -> None:
     """Keep the kernel's entries of these files: Landlock knows files by them, and procfs makes new ones at will."""
     for path in paths:
-        os.open(path, os.O_PATH)
+        os.set_inheritable(os.open(path, os.O_PATH), inherited)
 
 
 def _address_space() -> int:

@@ -5,7 +5,7 @@ import errno
 import struct
 
 from . import syscalls
-from .libc import syscall
+from .libc import AT_EMPTY_PATH, syscall
 
 _LOAD, _EQUAL, _AT_LEAST, _AND, _RETURN = 0x20, 0x15, 0x35, 0x54, 0x06
 _ALLOW, _KILL, _REFUSE = 0x7FFF0000, 0x80000000, 0x00050000
@@ -17,6 +17,7 @@ Code = list[tuple[int, int, int, int]]
 
 _CLONE_THREAD, _CLONE_NEW = 0x10000, 0x7E020080
 _O_ACCMODE, _O_TRUNC = 0o3, 0o1000
+_MAP_SHARED_ANONYMOUS, _MAP_GROWSDOWN = 0x21, 0x100
 # Duplicate, flags and locks. Not F_SETOWN and F_SETSIG: they make the kernel send signals to others.
 _FCNTL = (0, 1, 2, 3, 4, 5, 6, 7, 36, 37, 38, 1030, 1032)
 _IOCTL = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)  # TCGETS, TIOCGWINSZ, FIONREAD, FIONBIO, FION/FIOCLEX
@@ -34,26 +35,49 @@ def available() -> bool:
     return True
 
 
-def program(pid: int) -> Code:
-    """The filter of the process with this id."""
+def program(pid: int, launch: int | None = None) -> Code:
+    """The filter of the process with this id; `launch`: the descriptor of the program that it may become."""
     code: Code = [(_LOAD, 0, 0, 4), (_EQUAL, 1, 0, syscalls.ARCH), (_RETURN, 0, 0, _KILL), (_LOAD, 0, 0, 0)]
     if syscalls.MACHINE == "x86_64":
         code += [(_AT_LEAST, 0, 1, _X32), (_RETURN, 0, 0, _KILL)]  # the x32 numbering would pass by every rule
+    if launch is not None:
+        code += _judged(_of_programs(launch))  # before `mmap` is allowed
     for number in syscalls.allowed():
         code += [(_EQUAL, 0, 1, number), (_RETURN, 0, 0, _ALLOW)]
-    for name, rule in _rules(pid).items():
-        if (number := syscalls.ruled(name)) is not None:
-            code += [(_EQUAL, 0, len(rule), number), *rule]
-    return [*code, _refuse(errno.EPERM)]
+    return [*code, *_judged(_rules(pid)), _refuse(errno.EPERM)]
 
 
-def lock(pid: int) -> None:
+def lock(pid: int, launch: int | None = None) -> None:
     """Filter every thread of this process from now on; no_new_privs must be set. Raises OSError."""
-    code = program(pid)
+    code = program(pid, launch)
     packed = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *line) for line in code))
     sock_fprog = ctypes.create_string_buffer(struct.pack("@HP", len(code), ctypes.addressof(packed)))
     if syscall(syscalls.SECCOMP, _SET_MODE_FILTER, _TSYNC, ctypes.byref(sock_fprog)):
         raise OSError(errno.EBUSY, "a thread could not be brought under the filter")
+
+
+def _judged(rules: dict[str, Code]) -> Code:
+    code: Code = []
+    for name, rule in rules.items():
+        if (number := syscalls.ruled(name)) is not None:
+            code += [(_EQUAL, 0, len(rule), number), *rule]
+    return code
+
+
+def _of_programs(launch: int) -> dict[str, Code]:
+    """What is judged of programs alone: they may use much more address space than memory."""
+    return {
+        # A descriptor that nobody can have again: it is above the limit, and closes as the program begins.
+        "execveat": [*_holds(0, launch), *_only(4, (AT_EMPTY_PATH,))],
+        # Memory that RLIMIT_DATA does not count: shared with nobody, and stacks that grow.
+        "mmap": [*_load(3), (_AND, 0, 0, _MAP_SHARED_ANONYMOUS), (_EQUAL, 0, 1, _MAP_SHARED_ANONYMOUS),
+                 _refuse(errno.EPERM), *_unless(3, _MAP_GROWSDOWN, _MAP_GROWSDOWN)],
+    }  # fmt: skip
+
+
+def _holds(argument: int, value: int) -> Code:
+    """Refuse unless the argument is the value; else go on."""
+    return [*_load(argument), (_EQUAL, 1, 0, value), _refuse(errno.EPERM)]
 
 
 def _rules(pid: int) -> dict[str, Code]:

@@ -4,7 +4,7 @@ import json
 import struct
 from dataclasses import asdict, dataclass
 from enum import IntEnum
-from typing import Any
+from typing import Any, Self
 
 HEADER = struct.Struct("<BII")
 """Kind, number of the call, length of what follows."""
@@ -27,22 +27,15 @@ class Kind(IntEnum):
     ERROR = 7
 
 
-@dataclass(frozen=True)
-class Spec:
-    """What a worker is told about itself."""
+@dataclass(frozen=True, kw_only=True)
+class Confined:
+    """What any sandboxed process is told of its bounds."""
 
-    entry: str
-    preload: tuple[str, ...]
-    packages: str | None
-    """The folder of the model's own libraries, in place of the platform's: nothing of it runs before the filter."""
-    mapped_mb: int
-    """Address space for files of `packages` that are mapped, beyond `memory_mb`."""
     readable: tuple[str, ...]
     writable: tuple[str, ...]
     tmp: str
     memory_mb: int
     file_mb: int
-    cpu_s: int | None
     uid: int | None
     """The id to drop to, when the parent is root."""
     parent: int
@@ -51,7 +44,33 @@ class Spec:
         return json.dumps(asdict(self)).encode()
 
     @classmethod
-    def from_json(cls, data: bytes) -> "Spec":
+    def from_json(cls, data: bytes) -> Self:
         fields: dict[str, Any] = json.loads(data)
-        folders: dict[str, Any] = {name: tuple(fields[name]) for name in ("preload", "readable", "writable")}
-        return cls(**(fields | folders))
+        told: dict[str, Any] = {name: tuple(each) if isinstance(each, list) else each for name, each in fields.items()}
+        return cls(**told)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spec(Confined):
+    """What a worker is told about itself."""
+
+    entry: str
+    preload: tuple[str, ...]
+    packages: str | None
+    """The folder of the model's own libraries, in place of the platform's: nothing of it runs before the filter."""
+    mapped_mb: int
+    """Address space for files of `packages` that are mapped, beyond `memory_mb`."""
+    cpu_s: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProgramSpec(Confined):
+    """What a launcher is told about the program that it is to become."""
+
+    runtime: str | None
+    """The program; None: it is a file of the package, `command`'s first word."""
+    command: tuple[str, ...]
+    package: str
+    digest: str | None
+    """The hexadecimal sha256 of the package; None: whoever asks wrote it just now."""
+    environment: dict[str, str]

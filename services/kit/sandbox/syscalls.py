@@ -49,6 +49,7 @@ _NUMBERS: dict[str, tuple[int, int | None]] = {
 _RULED: dict[str, tuple[int, int | None]] = {
     "open": (2, None), "openat": (257, 56), "openat2": (437, 437), "clone": (56, 220), "clone3": (435, 435),
     "tgkill": (234, 131), "fcntl": (72, 25), "ioctl": (16, 29), "prctl": (157, 167), "prlimit64": (302, 261),
+    "execveat": (322, 281), "mmap": (9, 222),
 }  # fmt: skip
 
 _AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
@@ -58,6 +59,7 @@ MACHINE = platform.machine()
 KNOWN = MACHINE in _AUDIT_ARCH
 ARCH = _AUDIT_ARCH.get(MACHINE, 0)
 SECCOMP = _SECCOMP.get(MACHINE, -1)
+EXECVEAT = {"x86_64": 322, "aarch64": 281}.get(MACHINE, -1)
 LANDLOCK_CREATE_RULESET, LANDLOCK_ADD_RULE, LANDLOCK_RESTRICT_SELF = 444, 445, 446  # the same on both
 _PLACE = 0 if MACHINE == "x86_64" else 1
 

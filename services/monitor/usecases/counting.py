@@ -79,6 +79,8 @@ class Counting:
         for logged in readable(batch, self._burial, letters):
             if not logged.replayed and not seen.is_new(logged.writer, logged.seq):
                 tx.then.append(metrics.REPEATS.inc)
+            elif logged.body.get("shadow_of") is not None:  # nobody was answered so
+                tx.then.append(metrics.SHADOWS.inc)
             elif inference := await self._inference(logged, opening, letters):
                 if logged.replayed:
                     replays.setdefault(inference.id, inference)

@@ -32,9 +32,11 @@ SCHEMA = pa.schema([
     pa.field("features", pa.map_(pa.string(), pa.float64())),
     pa.field("texts", pa.map_(pa.string(), pa.string())),
     pa.field("unread", pa.string()),
+    pa.field("shadow_of", pa.string()),
 ])  # fmt: skip
 """`features` holds the numbers of a row by column, `texts` its texts and the tokens of sensitive columns; `unread` is
-the whole payload as the log has it, in JSON, where it does not fit the model's schema: in row 0 of its inference.
+the whole payload as the log has it, in JSON, where it does not fit the model's schema: in row 0 of its inference;
+`shadow_of` the inference that was answered, where this one is a shadow's. Files of before there were shadows lack it.
 The endpoint is in the folder's name."""
 
 
@@ -57,6 +59,7 @@ class Head:
     received_at: datetime
     latency_ms: float
     rows: int
+    shadow_of: str | None = None
 
 
 @dataclass(frozen=True)

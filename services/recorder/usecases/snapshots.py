@@ -22,7 +22,7 @@ from ..files import Files, Lost
 
 _ABOUT = ["inference_id", "row", "received_at", "version", "prediction", "prediction_text", "score"]
 """What a snapshot keeps of a row beside its columns, as the recorded files have it."""
-_READ = [*_ABOUT, "model", "features", "texts"]
+_READ = [*_ABOUT, "model", "features", "texts", "shadow_of"]
 _ORDER = [("received_at", "ascending"), ("inference_id", "ascending"), ("row", "ascending")]
 _PAGE = 500
 """Files of the books at a time."""
@@ -118,6 +118,8 @@ class Snapshots:
         except Lost:
             return None
         kept = pc.equal(part["model"], wanted.model)  # pyright: ignore[reportAttributeAccessIssue]
+        if "shadow_of" in part.column_names:  # a shadow's rows are its champion's once more
+            kept = pc.and_(kept, pc.is_null(part["shadow_of"]))  # pyright: ignore[reportAttributeAccessIssue]
         if wanted.since is not None:
             since = pa.scalar(wanted.since, part["received_at"].type)
             kept = pc.and_(kept, pc.greater_equal(part["received_at"], since))  # pyright: ignore[reportAttributeAccessIssue]

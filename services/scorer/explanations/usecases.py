@@ -150,7 +150,7 @@ class Explainer:
     @asynccontextmanager
     async def _opened(self, version: Version, file: ModelFile) -> AsyncGenerator[tuple[Ask, Arrays]]:
         """How the model is asked, and its trees or coefficients, if it has any."""
-        runtime = await load(version.format, file, version.model_schema, self._settings)
+        runtime, _ = await load(version.format, file, version.model_schema, self._settings)
         try:
             told = await _structure(runtime, file)
 

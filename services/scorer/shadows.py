@@ -1,0 +1,128 @@
+"""Copies of answered requests for shadows: scored when the caller has the answer, logged, and told to nobody."""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from contracts import Mode
+from services.kit.errors import Busy, Refusal, Unavailable
+from services.kit.telemetry import get_logger
+
+from .dataplane import Ask, Served
+from .logrecord import LogRecord
+from .runtimes import Arrays
+from .spool import SpoolFull
+from .v2 import Request
+
+log = get_logger(__name__)
+
+_MOST = 1_000
+_MOST_BYTES = 32 * 1024 * 1024
+_AT_ONCE = 32
+
+
+class Log(Protocol):
+    """Where the records go: a spool."""
+
+    def append(self, payload: bytes) -> int:
+        """Keep one. Raises SpoolFull."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A request that was answered, for one shadow."""
+
+    served: Served
+    ask: Ask
+    answered: LogRecord
+    application: str
+    mode: Mode
+
+
+class Shadows:
+    """A bounded queue and one worker: what does not fit is dropped and counted, and callers wait for none of it."""
+
+    def __init__(self, log: Log, has_room: Callable[[], bool] = lambda: True) -> None:
+        """`has_room`: whether the log takes more than what callers were told; theirs goes first."""
+        self._log = log
+        self._has_room = has_room
+        self._waiting: deque[Copy] = deque()
+        self._bytes = 0
+        self._worker: asyncio.Task[None] | None = None
+
+    def offer(
+        self, shadows: Sequence[Served], ask: Ask, answered: LogRecord, application: str, mode: Mode
+    ) -> None:  # fmt: skip
+        """Copies of a request that was answered, as its log record says, for the shadows of its endpoint."""
+        for served in shadows:
+            if len(self._waiting) >= _MOST or self._bytes + len(ask.body) > _MOST_BYTES:
+                served.counts.shadow_dropped += 1
+                continue
+            self._bytes += len(ask.body)
+            self._waiting.append(Copy(served, ask, answered, application, mode))
+        if self._waiting and self._worker is None:
+            self._worker = asyncio.create_task(self._work(), name="shadows")
+            self._worker.add_done_callback(self._ended)
+
+    async def idle(self) -> None:
+        """Wait until nothing is left."""
+        while self._worker is not None:
+            await asyncio.wait([self._worker])
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._worker = None
+        if not task.cancelled() and (error := task.exception()):
+            log.error("shadows go on with the next request", exc_info=error)
+
+    async def _work(self) -> None:
+        while self._waiting:
+            copies = self._next()
+            try:
+                await self._score(copies[0].served, copies)
+            except (Busy, Unavailable, SpoolFull):
+                copies[0].served.counts.shadow_dropped += len(copies)
+            await asyncio.sleep(0)
+
+    def _next(self) -> list[Copy]:
+        """The first that waits, and the next ones for the same shadow."""
+        taken = [self._waiting.popleft()]
+        while self._waiting and len(taken) < _AT_ONCE and self._waiting[0].served is taken[0].served:
+            taken.append(self._waiting.popleft())
+        self._bytes -= sum(len(copy.ask.body) for copy in taken)
+        return taken
+
+    async def _score(self, served: Served, copies: Sequence[Copy]) -> None:
+        """Raises Busy or Unavailable: then none of them was scored."""
+        read: list[tuple[Copy, Request]] = []
+        started = time.perf_counter()
+        for copy in copies:
+            try:
+                read.append((copy, replace(served.reading_of(copy.ask), wanted=None)))
+            except Refusal:
+                served.counts.refused += 1
+            await asyncio.sleep(0)
+        outputs = await served.lane.run_all([(request.arrays, request.rows) for _, request in read])
+        for (copy, request), one in zip(read, outputs, strict=True):
+            if isinstance(one, Refusal):
+                served.counts.refused += 1
+            elif self._has_room():
+                self._log.append(_record(copy, request, one, started).to_spool())
+            else:
+                served.counts.shadow_dropped += 1
+            await asyncio.sleep(0)
+
+
+def _record(copy: Copy, request: Request, outputs: Arrays, started: float) -> LogRecord:
+    """As if it had been answered: an inference of its own, in the story of the one that was."""
+    answered = copy.answered
+    ask = Ask(
+        copy.ask.body, correlation_id=answered.correlation_id, traceparent=answered.traceparent,
+        received_at=copy.ask.received_at, started=started,
+    )  # fmt: skip
+    record = copy.served.answered(ask, request, outputs, copy.mode, copy.application).record
+    record.say("shadow_of", answered.inference_id)
+    return record
