@@ -74,7 +74,7 @@ class ScorerApp:
         self._callers: dict[bytes, tuple[Caller, float]] = {}
         self._health = Health(settings, plane, follower, spool)
         self._counters = Counters(spool)
-        half = settings.spool_bytes // settings.workers // 2
+        half = settings.slot_bytes // 2
         self._shadows = Shadows(spool, lambda: spool.used < half)
         self._batches = Proxy(settings.batches_port_path)
         self._limit = settings.max_body_bytes
