@@ -99,10 +99,13 @@ def _show(found: dict[str, Any]) -> None:
         console.print("The same model behind each server, one row a request")
         console.print(table)
     if line := found.get("batch"):
-        table = Table("batch", "rows/s", "CPU µs a row", "ratio")
-        table.add_row("plain loop", f"{line['plain']['per_second']:,.0f}", "", "1")
-        ours = line["fairlead"]
-        table.add_row("fairlead", f"{ours['per_second']:,.0f}", f"{ours['cpu_us']:.1f}", f"{line['ratio']:.2f}")
+        table = Table("batch", "rows/s", "CPU µs a row", "ratio", "ratio of CPU")
+        plain, ours = line["plain"], line["fairlead"]
+        table.add_row("plain loop", f"{plain['per_second']:,.0f}", f"{plain['cpu_us']:.2f}", "1", "1")
+        table.add_row(
+            "fairlead", f"{ours['per_second']:,.0f}", f"{ours['cpu_us']:.2f}", f"{line['ratio']:.2f}",
+            f"{line['cpu_ratio']:.2f}",
+        )  # fmt: skip
         console.print("A file scored, its results kept and its chunks logged")
         console.print(table)
 

@@ -33,6 +33,13 @@ class Asked:
     score: str | None = None
 
 
+def declared_inputs(asked: Asked) -> Sequence[dict[str, Any]]:
+    """The tensors that a package names; one matrix of its columns where it names only these."""
+    if asked.inputs or not asked.columns:
+        return asked.inputs
+    return [{"name": "X", "datatype": "FP64", "shape": [-1, len(asked.columns)]}]
+
+
 @dataclass(frozen=True)
 class Told:
     """What an opened model says of itself."""
