@@ -75,7 +75,7 @@ class ScorerApp:
         self._callers: dict[bytes, tuple[Caller, float]] = {}
         self._health = Health(settings, plane, follower, spool)
         self._counters = Counters(spool)
-        half = settings.spool_bytes // settings.workers // 2
+        half = settings.slot_bytes // 2
         self._shadows = Shadows(spool, lambda: spool.used < half)
         self._batches = Proxy(settings.batches_port_path)
         self._limit = settings.max_body_bytes
@@ -116,7 +116,7 @@ class ScorerApp:
                 return ask
             self._spooled(answer)
             if answer.shadows:
-                self._shadows.offer(answer, ask, caller.actor, "rest")
+                self._shadows.offer(answer.shadows, ask, answer.record, caller.actor, "rest")
             return _replied(answer, headers)
         except Refusal as refusal:
             self._counters.refused(refusal.status)
@@ -148,7 +148,7 @@ class ScorerApp:
             await self._durable(seq)
         await _replied(answer, headers).send(send)
         if answer.shadows:
-            self._shadows.offer(answer, ask, caller.actor, "rest")
+            self._shadows.offer(answer.shadows, ask, answer.record, caller.actor, "rest")
 
     def _asked(self, body: bytes, headers: dict[bytes, bytes]) -> Ask:
         length = headers.get(b"inference-header-content-length")

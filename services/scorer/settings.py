@@ -13,6 +13,8 @@ class ScorerSettings(Settings):
 
     workers: int = Field(default=1, ge=1, le=64)
     """Worker processes that answer HTTP on one inherited socket; each is a slot with its own spool."""
+    grpc_port: int = Field(default=0, ge=0, le=65535)
+    """Where V2 is answered over gRPC, by a process of its own; 0: nowhere."""
     replica: str = ""
     """This host's name in `replica.reported`; empty: kept in the home, made at the first start."""
 
@@ -55,8 +57,15 @@ class ScorerSettings(Settings):
     """Files of batches taken at a time, from the first byte until they are checked and kept; beyond, 429."""
     batch_uploads_each: int = Field(default=2, ge=1)
     """Of them one caller's."""
+    batch_processes: int = Field(default=0, ge=0, le=256)
+    """Processes that score batches beside one another; 1: the batches' own process; 0: half of the cores."""
     import_units: frozenset[str] = frozenset({"retail"})
     """Business units whose applications Kafka lets write `inference.imported`: its records are for their endpoints."""
+
+    @property
+    def slot_bytes(self) -> int:
+        """The bound of one process's part of the spool."""
+        return self.spool_bytes // (self.workers + (self.grpc_port > 0))
 
     @property
     def run_folder(self) -> Path:
@@ -72,6 +81,11 @@ class ScorerSettings(Settings):
     def spool_folder(self) -> Path:
         """The log that is not in Kafka yet: a folder for each slot."""
         return self.home / "spool"
+
+    @property
+    def arms_path(self) -> Path:
+        """What followed from the decisions of bandits' arms, as the agent counted it."""
+        return self.run_folder / "arms.json"
 
     @property
     def desired_path(self) -> Path:

@@ -11,7 +11,7 @@ from contracts import Mode
 from services.kit.errors import Busy, Refusal, Unavailable
 from services.kit.telemetry import get_logger
 
-from .dataplane import Answer, Ask, Served
+from .dataplane import Ask, Served
 from .logrecord import LogRecord
 from .runtimes import Arrays
 from .spool import SpoolFull
@@ -54,14 +54,16 @@ class Shadows:
         self._bytes = 0
         self._worker: asyncio.Task[None] | None = None
 
-    def offer(self, answer: Answer, ask: Ask, application: str, mode: Mode) -> None:
-        """Copies of an answered request for the shadows of its endpoint."""
-        for served in answer.shadows:
+    def offer(
+        self, shadows: Sequence[Served], ask: Ask, answered: LogRecord, application: str, mode: Mode
+    ) -> None:  # fmt: skip
+        """Copies of a request that was answered, as its log record says, for the shadows of its endpoint."""
+        for served in shadows:
             if len(self._waiting) >= _MOST or self._bytes + len(ask.body) > _MOST_BYTES:
                 served.counts.shadow_dropped += 1
                 continue
             self._bytes += len(ask.body)
-            self._waiting.append(Copy(served, ask, answer.record, application, mode))
+            self._waiting.append(Copy(served, ask, answered, application, mode))
         if self._waiting and self._worker is None:
             self._worker = asyncio.create_task(self._work(), name="shadows")
             self._worker.add_done_callback(self._ended)

@@ -96,6 +96,28 @@ def wide(columns: int) -> bytes:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9).SerializeToString()
 
 
+def fragile() -> bytes:
+    """A model behind the classifier's schema that fails over a first column beyond 4."""
+    table = numpy_helper.from_array(np.arange(5, dtype=np.int64), "table")
+    zeros = numpy_helper.from_array(np.zeros((3, 2), np.float32), "zeros")
+    graph = helper.make_graph(
+        [
+            helper.make_node("Gather", ["X", "first"], ["column"], axis=1),
+            helper.make_node("Cast", ["column"], ["index"], to=TensorProto.INT64),
+            helper.make_node("Gather", ["table", "index"], ["label"]),
+            helper.make_node("MatMul", ["X", "zeros"], ["probabilities"]),
+        ],
+        "fragile",
+        [helper.make_tensor_value_info("X", TensorProto.FLOAT, (None, 3))],
+        [
+            helper.make_tensor_value_info("label", TensorProto.INT64, (None,)),
+            helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, (None, 2)),
+        ],
+        [table, zeros, numpy_helper.from_array(np.array(0), "first")],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9).SerializeToString()
+
+
 def package(model: bytes, name: str = "model.onnx", **manifest: Any) -> bytes:
     """A package as the catalog makes it."""
     out = io.BytesIO()

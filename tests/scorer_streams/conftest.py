@@ -16,7 +16,7 @@ import orjson
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord
 
-from contracts import ModelSchema
+from contracts import DeploymentChanged, ModelSchema
 from deploy.embedded.home import Home
 from services.kit.kafka import Connection, partitions_of
 from services.kit.provision import connect, endpoint_topics, ensure_topics
@@ -38,7 +38,11 @@ class Stage:
 
     def serve(self, endpoint: str, model: bytes, schema: ModelSchema = NUMBERS, **more: Any) -> None:
         """Write the desired state as the host's agent would."""
-        change = self.house.serving(endpoint, model, schema, **more)
+        self.say(self.house.serving(endpoint, model, schema, **more))
+
+    def say(self, change: DeploymentChanged) -> None:
+        """Write a desired state, whatever it holds."""
+        endpoint = change.endpoint
         self.desired[endpoint] = orjson.loads(change.to_json())
         state = {"caught_up": True, "endpoints": self.desired, "floors": {}}
         write_atomically(self.house.settings.desired_path, orjson.dumps(state))

@@ -26,12 +26,14 @@ from services.kit.testing import eventually
 from services.kit.turns import Turns
 from services.scorer.batches import jobs
 from services.scorer.batches.api import LARGEST_JSON, router
-from services.scorer.batches.domain import Job
+from services.scorer.batches.chunks import Done, Task
+from services.scorer.batches.executors import Here
 from services.scorer.batches.inputs import Inputs, folder_of
 from services.scorer.batches.jobs import Runner
 from services.scorer.batches.serving import Serving
 from services.scorer.batches.sheet import Sheet, to_parquet
 from services.scorer.batches.usecases import Batches
+from services.scorer.dataplane import Endpoint
 from services.scorer.settings import ScorerSettings
 from tests.scorer.making import NUMBERS, classifier
 
@@ -201,7 +203,7 @@ def test_a_file_of_text_is_read_in_pieces_and_no_type_is_guessed_from_its_first_
     path.write_text(head + "".join(many) + line.format(age=0.5, note="seven"))
     sheet = Sheet(to_parquet(path, name, "", NUMBERS))
     sheet.check(NUMBERS)
-    chunks = [columns["age"] for _, columns in sheet.chunks(NUMBERS, 4000, 0)]
+    chunks = [batch["age"].to_pylist() for _, batch in sheet.batches(NUMBERS, 4000, 0)]
     assert (sheet.rows, chunks[0][-1], chunks[-1][-1]) == (150_001, 3999, 0.5)
     assert pq.ParquetFile(path.with_suffix(".parquet")).num_row_groups > 1
 
@@ -252,14 +254,15 @@ async def test_another_business_unit_sees_no_batch_and_may_not_make_one(
 
 
 @pytest.mark.timeout(240)
+@pytest.mark.parametrize("processes", ["1", "2"])
 async def test_a_batch_survives_kills_without_repeating_or_skipping_a_row(
-    stage: Stage, client: httpx.AsyncClient
+    stage: Stage, client: httpx.AsyncClient, processes: str
 ) -> None:
     count, chance = 60_000, random.Random(11)
     id = (await submit(client, parquet(table(count)))).json()["id"]
     seen, kills = 0, 0
     while True:
-        process = stage.start("batches")
+        process = stage.start("batches", FAIRLEAD_BATCH_PROCESSES=processes)
 
         async def goes_on(least: int = seen) -> dict[str, Any] | None:
             job = (await client.get(f"{URL}/{id}")).json()
@@ -275,7 +278,7 @@ async def test_a_batch_survives_kills_without_repeating_or_skipping_a_row(
         seen = (await client.get(f"{URL}/{id}")).json()["rows_done"]
         assert kills < 30 or await done(client, id)
         if kills >= 4:
-            stage.start("batches")
+            stage.start("batches", FAIRLEAD_BATCH_PROCESSES=processes)
             assert (await done(client, id, within=90))["state"] == "done"
             break
     assert kills >= 2
@@ -369,22 +372,29 @@ async def test_a_job_says_why_its_endpoint_was_not_to_be_had(
     assert "endpoint loans cannot be loaded here: ONNX Runtime refuses the model" in job["reason"]
 
 
+class Breaking(Here):
+    """Fails over one job."""
+
+    job = ""
+
+    async def score(self, task: Task, endpoint: Endpoint) -> Done:
+        if str(task.job.id) == self.job:
+            raise ZeroDivisionError
+        return await super().score(task, endpoint)
+
+
 async def test_an_error_that_nobody_foresaw_ends_its_own_job_alone(
-    stage: Stage, client: httpx.AsyncClient, service_db: Callable[[Service], Database], monkeypatch: pytest.MonkeyPatch
+    stage: Stage, client: httpx.AsyncClient, service_db: Callable[[Service], Database]
 ) -> None:
     settings, db = stage.house.settings, service_db("scorer")
     objects = Objects(settings)
-    runner = Runner(settings, db, objects, Inputs(objects, folder_of(settings)), Serving(settings), Progress())
+    breaking = Breaking()
+    runner = Runner(
+        settings, db, objects, Inputs(objects, folder_of(settings)), Serving(settings), Progress(), breaking
+    )
     bad = (await submit(client, parquet(table(2)))).json()["id"]
     good = (await submit(client, parquet(table(3)))).json()["id"]
-    real = runner._score
-
-    async def breaking(job: Job, *more: Any) -> Any:
-        if str(job.id) == bad:
-            raise ZeroDivisionError
-        return await real(job, *more)
-
-    monkeypatch.setattr(runner, "_score", breaking)
+    breaking.job = bad
     running = asyncio.create_task(runner.run())
     assert (await done(client, good))["state"] == "done"
     job = await done(client, bad)

@@ -9,7 +9,7 @@ from uuid import UUID, uuid5
 import numpy as np
 import pyarrow as pa
 
-from contracts import ModelSchema
+from contracts import Format, ModelSchema
 
 from ..runtimes import Arrays
 
@@ -27,6 +27,16 @@ RESULT = pa.schema([
 """`inference_id` and `row` name a decided row as outcomes do; `input_row` counts through the file from 0.
 
 The type of `prediction` is the model's own."""
+
+
+_CHUNK_VALUES = 2**19
+_MOST_ROWS, _FEWER_ROWS, _LEAST_ROWS = 32_000, 4_000, 500
+
+
+def chunk_rows(format: Format, columns: int) -> int:
+    """Rows of a chunk: many, as each costs a few writes; fewer of models that take long or have many columns."""
+    most = _MOST_ROWS if format == "onnx" else _FEWER_ROWS
+    return max(_LEAST_ROWS, min(most, _CHUNK_VALUES // max(columns, 1)))
 
 
 @dataclass(frozen=True)
@@ -92,18 +102,28 @@ def result_table(
     """The chunk's part of the result file: one line per input row, scored or not."""
     prediction = _spread(scored.outputs.get(schema.prediction), scored.good, rows)
     score = _spread(scores(schema, scored.outputs), scored.good, rows, pa.float64())
-    within: list[int | None] = [None] * rows
-    ids: list[str | None] = [None] * rows
-    for place, position in enumerate(scored.good.tolist()):
-        within[position], ids[position] = place, inference_id
     columns: Sequence[pa.Array] = [
-        pa.array(ids, pa.string()), pa.array(within, pa.int32()),
-        pa.array(np.arange(first_row, first_row + rows), pa.int64()), prediction, score,
-        pa.array(np.full(rows, version), pa.int32()),
-        pa.array([scored.errors.get(i) for i in range(rows)], pa.string()),
+        *_decided(scored, rows, inference_id), pa.array(np.arange(first_row, first_row + rows), pa.int64()),
+        prediction, score, pa.array(np.full(rows, version), pa.int32()), _errors(scored, rows),
     ]  # fmt: skip
     place = RESULT.get_field_index("prediction")
     return pa.Table.from_arrays(columns, schema=RESULT.set(place, pa.field("prediction", prediction.type)))
+
+
+def _decided(scored: Scored, rows: int, inference_id: str) -> tuple[pa.Array, pa.Array]:
+    """The id and the row by which outcomes name each row; none where there was no decision."""
+    refused = np.ones(rows, bool)
+    refused[scored.good] = False
+    ids, within = pa.repeat(pa.scalar(inference_id), rows), np.cumsum(~refused) - 1
+    if refused.any():
+        ids = ids.take(pa.array(np.zeros(rows, np.int64), mask=refused))
+    return ids, pa.array(within.astype(np.int32), mask=refused)
+
+
+def _errors(scored: Scored, rows: int) -> pa.Array:
+    if not scored.errors:
+        return pa.nulls(rows, pa.string())
+    return pa.array([scored.errors.get(i) for i in range(rows)], pa.string())
 
 
 def scores(schema: ModelSchema, outputs: Arrays) -> np.ndarray[Any, Any] | None:
@@ -125,6 +145,8 @@ def _spread(
     column = flat[:, 0] if flat.shape[1] == 1 else None
     texts = [_text(v) for v in column.tolist()] if column is not None and column.dtype == object else None
     plain = pa.array(texts if texts is not None else column if column is not None else flat.tolist())
+    if len(good) == rows:
+        return plain
     places = np.full(rows, -1)
     places[good] = np.arange(len(good))
     return plain.take(pa.array(places, mask=places < 0))

@@ -1,7 +1,6 @@
 """A chunk's columns through the model: the rows that it takes, and why it does not take the others."""
 
 from functools import partial
-from typing import Any
 
 import numpy as np
 
@@ -14,35 +13,37 @@ from ..v2 import Request
 from .domain import Scored
 from .sheet import Columns, is_matrix, tensor
 
-Positions = np.ndarray[Any, Any]
+_CALL_ROWS = 4_096
+"""Of one call of the model: sandboxed ones have a deadline, and more rows at a time are no faster."""
+Part = tuple[range, Arrays]
 
 
 async def score(columns: Columns, served: Served) -> Scored:
     """Every row through the model. Raises Busy or Unavailable; a row's own refusal is its own error."""
     rows = len(next(iter(columns.values())))
     errors: dict[int, str] = {}
-    kept = await _score(np.arange(rows), columns, served, errors)
-    good = np.concatenate([positions for positions, _ in kept]) if kept else np.arange(0)
+    kept: list[Part] = []
+    for first in range(0, rows, _CALL_ROWS):
+        kept += await _score(range(first, min(first + _CALL_ROWS, rows)), columns, served, errors)
+    good = np.concatenate([np.arange(each.start, each.stop) for each, _ in kept]) if kept else np.arange(0)
     outputs = {name: np.concatenate([part[name] for _, part in kept]) for name in kept[0][1]} if kept else {}
     return Scored(outputs, good, errors)
 
 
-async def _score(
-    positions: Positions, columns: Columns, served: Served, errors: dict[int, str]
-) -> list[tuple[Positions, Arrays]]:
+async def _score(rows: range, columns: Columns, served: Served, errors: dict[int, str]) -> list[Part]:
     """All at once; where that is refused, halves, down to the single row that is wrong."""
     try:
-        inputs = arrays({name: values[positions] for name, values in columns.items()}, served)
-        return [(positions, await served.lane.run(inputs, len(positions)))]
+        inputs = arrays({name: values[rows.start : rows.stop] for name, values in columns.items()}, served)
+        return [(rows, await served.lane.run(inputs, len(rows)))]
     except (Busy, Unavailable):
         raise
     except Refusal as refusal:
-        if len(positions) == 1:
-            errors[int(positions[0])] = refusal.message[:300]
+        if len(rows) == 1:
+            errors[rows.start] = refusal.message[:300]
             return []
     half = partial(_score, columns=columns, served=served, errors=errors)
-    middle = len(positions) // 2
-    return await half(positions[:middle]) + await half(positions[middle:])
+    middle = len(rows) // 2
+    return await half(rows[:middle]) + await half(rows[middle:])
 
 
 def arrays(columns: Columns, served: Served) -> Arrays:

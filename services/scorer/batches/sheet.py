@@ -109,17 +109,16 @@ class Sheet:
                         "bytes: write smaller row groups", part.path_in_schema[:80],
                     )  # fmt: skip
 
-    def chunks(self, schema: ModelSchema, size: int, first: int) -> Iterator[tuple[int, Columns]]:
-        """Chunks by number from `first` on: the model's columns as arrays; a missing number is NaN.
+    def batches(self, schema: ModelSchema, size: int, first: int) -> Iterator[tuple[int, pa.RecordBatch]]:
+        """Chunks by number from `first` on, with the columns that the model takes.
 
         Raises Invalid naming the column and the row from which on the file cannot be read.
         """
-        takes, number = needed(schema), -1
-        names = [name for name in takes if name in self._types]
+        names, number = [name for name in needed(schema) if name in self._types], -1
         try:
             for number, batch in enumerate(_even(self._file.iter_batches(batch_size=size, columns=names), size)):
                 if number >= first:
-                    yield number, {name: _array(batch.column(name), takes[name]) for name in names}
+                    yield number, batch
         except _UNREADABLE as error:
             where = next((f"column {called(name)}" for name in names if not self._readable(name)), "the file")
             raise Invalid(f"{where} cannot be read from row {(number + 1) * size} on: {_short(error)}") from None
@@ -138,6 +137,24 @@ def needed(schema: ModelSchema) -> dict[str, bool]:
     if is_matrix(schema):
         return {column.name: False for column in schema.columns}
     return {spec.name: spec.datatype == "BYTES" for spec in schema.inputs}
+
+
+def columns_of(batch: pa.RecordBatch, takes: Mapping[str, bool], first_row: int) -> Columns:
+    """The columns as arrays; a missing number is NaN. Raises Invalid naming the column that cannot be read."""
+    made: Columns = {}
+    for name in batch.schema.names:
+        try:
+            made[name] = _array(batch.column(name), takes[name])
+        except _UNREADABLE as error:
+            raise Invalid(f"column {called(name)} cannot be read from row {first_row} on: {_short(error)}") from None
+    return made
+
+
+def parquet(table: pa.Table) -> bytes:
+    """A table as a file in memory."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    return sink.getvalue().to_pybytes()
 
 
 def is_matrix(schema: ModelSchema) -> bool:

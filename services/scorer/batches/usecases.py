@@ -16,9 +16,9 @@ from services.kit.objects import Objects
 
 from ..dataplane import Endpoint
 from . import store
-from .domain import Job
+from .domain import Job, chunk_rows
 from .inputs import Inputs
-from .sheet import Sheet, to_parquet
+from .sheet import Sheet, needed, to_parquet
 
 Find = Callable[[str, Caller], Awaitable[Endpoint]]
 
@@ -26,7 +26,9 @@ Find = Callable[[str, Caller], Awaitable[Endpoint]]
 class Batches:
     """Jobs are rows in PostgreSQL; the process `services.scorer.batches` does them."""
 
-    def __init__(self, db: Database, objects: Objects, inputs: Inputs, find: Find, chunk_rows: int = 4000) -> None:
+    def __init__(
+        self, db: Database, objects: Objects, inputs: Inputs, find: Find, chunk_rows: int | None = None
+    ) -> None:
         self._db = db
         self._objects = objects
         self._inputs = inputs
@@ -38,12 +40,12 @@ class Batches:
         found = await self._find(endpoint, caller)
         schema, context = found.champion.schema, current()
         path, rows = await asyncio.to_thread(_examine, upload, file_name, media_type, schema)
-        id = uuid7()
+        each, id = self._chunk_rows or chunk_rows(found.champion.variant.format, len(needed(schema))), uuid7()
         digest = await self._inputs.keep(id, path, private=found.champion.codec.sensitive)
         job = Job(
             id=id, unit=found.unit, endpoint=endpoint, application=caller.actor, state="queued", input_digest=digest,
             file_name="".join(filter(str.isprintable, file_name))[:200], rows_total=rows, rows_done=0,
-            rows_failed=0, chunk_rows=self._chunk_rows,
+            rows_failed=0, chunk_rows=each,
             result_digest=None, reason=None, correlation_id=context.correlation_id, traceparent=context.traceparent,
             created_at=now(),
         )  # fmt: skip

@@ -2,13 +2,19 @@
 
 import asyncio
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from services.kit.errors import Refusal
 from services.kit.transactional import Incoming
 
+from ..dataplane import Ask
+from ..logrecord import LogRecord
 from ..v2 import Request
 from ..v2.rows import Row
 from .wire import Envelope
+
+if TYPE_CHECKING:
+    from .scoring import Scoring
 
 
 @dataclass(slots=True)
@@ -27,6 +33,10 @@ class Item:
     """An earlier record of the same batch that says the same event."""
     told: bool = False
     """It was answered in an earlier transaction: say the same again, log nothing."""
+    scoring: "Scoring | None" = None
+    """Who answers it, where the endpoint has a choice; else the batch's."""
+    instead_of: str | None = None
+    """The variant that was to answer it and failed."""
 
     @property
     def body(self) -> bytes:
@@ -52,4 +62,6 @@ class Turn:
     answered: list[int] = field(default_factory=list[int])
     """The keys of new answers, in the order of their places."""
     places: list[int] = field(default_factory=list[int])
+    copies: list[tuple[Ask, LogRecord, str]] = field(default_factory=list[tuple[Ask, LogRecord, str]])
+    """For shadows, of what is answered once this is durable: request, record and application."""
     over: asyncio.Event = field(default_factory=asyncio.Event)

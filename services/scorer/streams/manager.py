@@ -16,6 +16,8 @@ from ..files import Watched
 from ..follower import Follower
 from ..health import tell_progress
 from ..settings import ScorerSettings
+from ..shadows import Shadows
+from ..spool import Spool
 from .history import History
 from .work import EndpointWork
 
@@ -61,6 +63,16 @@ class Streams:
         self._running: dict[str, Running] = {}
         self._news = asyncio.Condition()
         self._progress = Progress()
+        self._shadows: Shadows | None = None
+
+    def shadows(self) -> Shadows:
+        """With a slot of the spool, which is there once it is needed: answers are logged in their transactions."""
+        if self._shadows is None:
+            settings, half = self._settings, self._settings.spool_bytes // 2
+            spool = Spool(settings.spool_folder / "streams", limit=settings.spool_bytes,
+                          segment_bytes=settings.spool_segment_bytes, fsync="none")  # fmt: skip
+            self._shadows = Shadows(spool, lambda: spool.used < half)
+        return self._shadows
 
     def find(self, name: str) -> Endpoint | None:
         return self._plane.endpoints.get(name)

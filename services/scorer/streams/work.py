@@ -16,9 +16,11 @@ from services.kit.objects import Objects
 from services.kit.transaction_output import Output, Placed, Target
 from services.kit.transactional import Incoming
 
-from ..dataplane import Endpoint
-from ..logrecord import INLINE_LIMIT, offload
-from . import wire
+from ..dataplane import Ask, Endpoint, Served
+from ..logrecord import INLINE_LIMIT, LogRecord, offload
+from ..metering import Account
+from ..shadows import Shadows
+from . import sharing, wire
 from .domain import Identities
 from .history import History, header
 from .items import Item, Turn
@@ -44,6 +46,10 @@ class Endpoints(Protocol):
         """The endpoint, as soon as it is loaded."""
         ...
 
+    def shadows(self) -> Shadows:
+        """Who scores copies of what was answered."""
+        ...
+
 
 class EndpointWork:
     """Implements `services.kit.transactional.Work` for one streaming endpoint."""
@@ -56,7 +62,7 @@ class EndpointWork:
         self._identities = Identities(endpoint)
         self._turns: dict[int, Turn] = {}
         self._rotation = 0
-        self._scoring: Scoring | None = None
+        self._scorings: dict[int, Scoring] = {}
         self._stamps: wire.Stamps | None = None
         self._busy_s = 0.0
         self.requested = InferenceRequested.topic.of(endpoint)
@@ -96,10 +102,19 @@ class EndpointWork:
             await self._remember(partition, turn, placed)
         finally:
             turn.over.set()
+        self._copy(turn)
 
     def dropped(self, partition: int) -> None:
         if turn := self._turns.pop(partition, None):
             turn.over.set()
+
+    def _copy(self, turn: Turn) -> None:
+        """What is answered now goes to the shadows."""
+        endpoint = self._endpoints.find(self._name) if turn.copies else None
+        if endpoint and endpoint.shadows:
+            shadows = self._endpoints.shadows()
+            for ask, record, application in turn.copies:
+                shadows.offer(endpoint.shadows, ask, record, application, "stream")
 
     # Steps
 
@@ -146,26 +161,40 @@ class EndpointWork:
         self._turns[partition] = Turn(keys)
 
     async def _score(self, items: list[Item]) -> Scoring:
-        """Score what is new, with one version for the whole batch. Waits while none is loaded."""
+        """Score what is new, with one version for the whole batch unless the endpoint has a choice; answers the
+        champion's scoring. Waits while none is loaded."""
         while True:
-            scoring = await self._current()
+            endpoint = await self._current()
+            scoring = self._scoring_of(endpoint.champion)
             try:
-                await scoring.score(items)
+                if endpoint.plain:
+                    await scoring.score(items)
+                else:
+                    await sharing.score(endpoint, items, self._scoring_of)
             except (Busy, Unavailable):
                 # The version is being replaced, or its sandbox starts again: all of the batch goes to the next one.
                 for item in items:
-                    item.answer = item.refusal = None
+                    item.answer = item.refusal = item.scoring = item.instead_of = None
                 await asyncio.sleep(0.1)
                 continue
             return scoring
 
-    async def _current(self) -> Scoring:
+    async def _current(self) -> Endpoint:
         endpoint = await self._endpoints.wait(self._name)
         if self._stamps is None:
             self._stamps = wire.Stamps(self._name, endpoint.unit)
-        if self._scoring is None or self._scoring.served is not endpoint.champion:
-            self._scoring = Scoring(endpoint.champion)
-        return self._scoring
+        return endpoint
+
+    def _scoring_of(self, served: Served) -> Scoring:
+        """A version's scoring; those of versions that are gone are forgotten."""
+        version = served.origin.version
+        known = self._scorings.get(version)
+        if known is None or known.served is not served:
+            endpoint = self._endpoints.find(self._name)
+            there = endpoint.by_version if endpoint else {}
+            self._scorings = {v: one for v, one in self._scorings.items() if there.get(v) is one.served}
+            known = self._scorings[version] = Scoring(served)
+        return known
 
     async def _say(
         self, partition: int, items: list[Item], scoring: Scoring, moment: datetime, latency_ms: float, out: Output
@@ -175,7 +204,12 @@ class EndpointWork:
         answers = out.to(self.completed, partition % out.partitions(self.completed))
         self._rotation += 1
         logs = out.to(self.logged, self._rotation % out.partitions(self.logged))
-        records = BatchRecords(scoring.served, stamps, moment, latency_ms)
+        records = {scoring: BatchRecords(scoring.served, stamps, moment, latency_ms)}
+        for one in {item.scoring for item in items} - {None, scoring}:
+            assert one is not None
+            records[one] = BatchRecords(one.served, stamps, moment, latency_ms)
+        endpoint = self._endpoints.find(self._name)
+        shadowed = endpoint is not None and bool(endpoint.shadows)
         for item in items:
             if item.repeats is not None:
                 item.answer, item.refusal, item.told = item.repeats.answer, item.repeats.refusal, True
@@ -188,14 +222,22 @@ class EndpointWork:
             if not item.told:
                 turn.answered.append(item.key)
                 turn.places.append(place)
-                await self._log(item, records, f"stream.{self._name}.{partition}", logs)
+                record = await self._log(item, records[item.scoring or scoring], self._writer(partition), logs)
+                if shadowed and item.envelope:
+                    turn.copies.append((Ask(item.body, received_at=moment), record, item.envelope.source))
 
-    async def _log(self, item: Item, records: BatchRecords, writer: str, logs: Target) -> None:
+    def _writer(self, partition: int) -> str:
+        return f"stream.{self._name}.{partition}"
+
+    async def _log(self, item: Item, records: BatchRecords, writer: str, logs: Target) -> LogRecord:
         record = records.record(item)
+        if item.instead_of is not None:
+            record.say("instead_of", item.instead_of)
         headers = records.headers(record, item)
         if len(record.request) + len(record.response) > INLINE_LIMIT:
             record = await offload(record, self._objects)
         logs.add(item.inference_id.encode(), record.value(writer, item.record.offset + 1), headers)
+        return record
 
     def _fail(self, partition: int, item: Item, at: bytes, out: Output, error: Exception | None = None) -> None:
         """An error event for the producer and a dead letter for the operator."""
@@ -223,16 +265,16 @@ class EndpointWork:
         return WITHHELD if endpoint is None or endpoint.champion.codec.sensitive else record.value
 
     def _count(self, scoring: Scoring, items: list[Item], scoring_s: float, saying_s: float) -> None:
-        counts, busy_s = scoring.served.counts, scoring.served.lane.busy_s
+        by: dict[Scoring, list[Item]] = {scoring: items}
+        if any(item.scoring for item in items):
+            by = {}
+            for item in items:
+                by.setdefault(item.scoring or scoring, []).append(item)
+        busy_s = sum(one.served.lane.busy_s for one in by)
         reading_s, self._busy_s = max(0.0, scoring_s - (busy_s - self._busy_s)), busy_s
-        new = [item for item in items if item.answer is not None and not item.told]
-        counts.inferences += len(new)
-        counts.rows += sum(item.rows for item in new)
-        counts.refused += sum(item.answer is None for item in items)
-        counts.seconds += scoring_s * len(new)
-        counts.own_s += reading_s + saying_s
-        counts.bytes_in += sum(len(item.body) for item in new)
-        counts.bytes_out += sum(len(item.answer or b"") for item in new)
+        for one, mine in by.items():
+            share = len(mine) / len(items) if items else 1.0
+            _add(one.served.counts, mine, scoring_s, share * (reading_s + saying_s))
 
     async def _remember(self, partition: int, turn: Turn, placed: dict[tuple[str, int], list[Placed]]) -> None:
         for (topic, target), batches in placed.items():
@@ -244,6 +286,17 @@ class EndpointWork:
             else:
                 places = [offsets[place] for place in turn.places]
                 self._history.committed(target, turn.answered, places, offsets[-1] + 1)
+
+
+def _add(counts: Account, items: list[Item], scoring_s: float, own_s: float) -> None:
+    new = [item for item in items if item.answer is not None and not item.told]
+    counts.inferences += len(new)
+    counts.rows += sum(item.rows for item in new)
+    counts.refused += sum(item.answer is None for item in items)
+    counts.seconds += scoring_s * len(new)
+    counts.own_s += own_s
+    counts.bytes_in += sum(len(item.body) for item in new)
+    counts.bytes_out += sum(len(item.answer or b"") for item in new)
 
 
 def _beyond(item: Item) -> bool:
