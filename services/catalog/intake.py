@@ -93,8 +93,8 @@ class Intake:
 
     async def candidate(self, pack: Pack, training: Training) -> Candidate:
         """Inspect a package and store it with its baseline."""
+        packages = await libraries.installed(pack.manifest, pack.folder, self._environments)
         async with self._slots:
-            packages = await libraries.installed(pack.manifest, pack.folder, self._environments)
             seen = await sandboxed.inspection(
                 self._settings, pack.folder, pack.file, pack.manifest, pack.names, packages
             )  # fmt: skip
