@@ -276,6 +276,8 @@ class DataPlane:
             _close(loaded, keep=self.endpoints[change.endpoint].by_version)
 
     def _put(self, change: DeploymentChanged, served: dict[int, Served]) -> None:
+        for one in served.values():
+            one.records.payload_sample = change.monitor.payload_sample
         endpoint = self.endpoints[change.endpoint] = Endpoint.of(change, served)
         salt, rewards = self._rewards.get(change.endpoint, ("", {}))
         if isinstance(endpoint.router, Arms) and endpoint.router.salt == salt:

@@ -80,6 +80,11 @@ class ScorerSettings(Settings):
         return self.home / "spool"
 
     @property
+    def arms_path(self) -> Path:
+        """What followed from the decisions of bandits' arms, as the agent counted it."""
+        return self.run_folder / "arms.json"
+
+    @property
     def desired_path(self) -> Path:
         """The desired state of all endpoints, as the agent verified it."""
         return self.run_folder / "desired.json"
