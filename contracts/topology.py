@@ -47,7 +47,7 @@ HEARS: dict[Service, tuple[type[Event], ...]] = {
         UseCaseRegistered, ModelRegistered, ModelRetired, ApprovalRequested, ApprovalGranted, ApprovalRejected,
         ApprovalRevoked, RetrainingCompleted, ReplicaReported,
     ),
-    "scorer": (DeploymentChanged, InferenceRequested, InferenceCompleted, InferenceImported),
+    "scorer": (DeploymentChanged, InferenceRequested, InferenceCompleted, InferenceImported, OutcomeObserved),
     "monitor": (DeploymentChanged, InferenceLogged, UsageReported),
     "governor": (
         UseCaseRegistered, ModelRegistered, ModelRetired, DeploymentRequested, DeploymentChanged, DeploymentSettled,

@@ -30,6 +30,7 @@ from .metering import Meter
 from .packages import Packages
 from .process import run_child
 from .replica import Report, report_of
+from .rewards import Rewards
 from .runtimes.errors import CannotLoad
 from .settings import ScorerSettings
 from .usage import UsageReports
@@ -69,6 +70,7 @@ class Agent:
         self._folder_at, self._listed_at = 0, 0.0
         self._loading: dict[str, Watched] = {}
         self._said: dict[str, dict[str, Any]] = {}
+        self._rewards = Rewards(settings, lambda: self._wanted)
         self._caught_up = self._ever_caught_up = False
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -76,7 +78,8 @@ class Agent:
         self._packages.sweep()
         self._resume()
         async with asyncio.TaskGroup() as tasks:
-            work = [tasks.create_task(one()) for one in (self._listen, self._work, self._report, self._usage.run)]
+            others = (self._usage.run, self._rewards.run, self._libraries.keep)
+            work = [tasks.create_task(one()) for one in (self._listen, self._work, self._report, *others)]
             await stop.wait()
             for task in work:
                 task.cancel()

@@ -50,6 +50,7 @@ _CALLERS = 1024
 _PLATFORMS: dict[Format, str] = {
     "onnx": "onnx_onnxv1", "sklearn": "sklearn_skops", "xgboost": "xgboost_model", "lightgbm": "lightgbm_model",
     "rules": "fairlead_rules", "python": "python_function", "mlflow": "mlflow_pyfunc", "river": "river_pickle",
+    "process": "fairlead_process", "external": "fairlead_external",
 }  # fmt: skip
 _METHODS = (
     (re.compile(r"/v2/models/[^/]+(/versions/[^/]+)?/infer|/invocations/[^/]+|/v2/repository/index"), "POST"),
@@ -74,7 +75,7 @@ class ScorerApp:
         self._callers: dict[bytes, tuple[Caller, float]] = {}
         self._health = Health(settings, plane, follower, spool)
         self._counters = Counters(spool)
-        half = settings.spool_bytes // settings.workers // 2
+        half = settings.slot_bytes // 2
         self._shadows = Shadows(spool, lambda: spool.used < half)
         self._batches = Proxy(settings.batches_port_path)
         self._limit = settings.max_body_bytes

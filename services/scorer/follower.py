@@ -31,6 +31,7 @@ class Follower:
         self._plane = plane
         self._desired = Watched(settings.desired_path)
         self._withdrawn = Watched(settings.desired_path)
+        self._arms = Watched(settings.arms_path)
         self._loaded = settings.run_folder / "loaded" / f"{process}.json"
         self._wanted: dict[str, dict[str, Any]] = {}
         self._said: dict[str, dict[str, Any]] = {}
@@ -45,6 +46,7 @@ class Follower:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(_again_and_again(self.look))
             tasks.create_task(_again_and_again(self.stop_withdrawn))
+            tasks.create_task(_again_and_again(self.learn))
 
     async def stop_withdrawn(self) -> None:
         """Look once, and drop what must not serve any more."""
@@ -56,6 +58,12 @@ class Follower:
                         self._note(name, {"revision": left.revision}, "ready", None)
                     self._say()
                     self.changed.set()
+
+    async def learn(self) -> None:
+        """Look once what followed from the decisions of bandits."""
+        for name, told in (self._arms.changed() or {}).items():
+            arms = {int(version): (rewards, outcomes) for version, (rewards, outcomes) in told["arms"].items()}
+            self._plane.learn(name, told["salt"], arms)
 
     async def look(self) -> None:
         """Look once, and load what is new. What serves goes on serving meanwhile, but for what is withdrawn."""

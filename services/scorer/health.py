@@ -83,7 +83,7 @@ class Health:
         self._follower = follower
         self._spool = spool
         self._backlog = Backlog(spool)
-        self._limit = settings.spool_bytes // settings.workers
+        self._limit = settings.slot_bytes
         self._forwarder = Watched(settings.run_folder / "forwarder.json")
         self._children = Watched(settings.run_folder / "children.json")
         self._told = [Told(settings.run_folder, process) for process in _SAYING]

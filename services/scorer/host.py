@@ -47,8 +47,10 @@ def children(settings: ScorerSettings, listening: socket.socket) -> list[Child]:
         Child(f"worker-{k}", "services.scorer.worker", {"FAIRLEAD_SLOT": str(k), "FAIRLEAD_LISTEN_FD": str(fd)}, (fd,))
         for k in range(settings.workers)
     ]
+    calls = [Child("rpc", "services.scorer.rpc")] if settings.grpc_port else []
     return [
         *workers,
+        *calls,
         Child("agent", "services.scorer.agent"),
         Child("streams", "services.scorer.streams"),
         Child("batches", "services.scorer.batches"),

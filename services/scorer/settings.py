@@ -13,6 +13,8 @@ class ScorerSettings(Settings):
 
     workers: int = Field(default=1, ge=1, le=64)
     """Worker processes that answer HTTP on one inherited socket; each is a slot with its own spool."""
+    grpc_port: int = Field(default=0, ge=0, le=65535)
+    """Where V2 is answered over gRPC, by a process of its own; 0: nowhere."""
     replica: str = ""
     """This host's name in `replica.reported`; empty: kept in the home, made at the first start."""
 
@@ -42,9 +44,6 @@ class ScorerSettings(Settings):
     sandbox_load_s: float = 120.0
     """How long a sandboxed model may take to be opened, its libraries imported."""
     sandbox_memory_mb: int = 1024
-    environments_bytes: int = 40 * 1024**3
-    """Libraries that no served model needs stay up to this and for a day; the longest unused go first."""
-
     explanations: int = Field(default=2, ge=1)
     """Explanations made at a time; beyond, 429."""
     explanations_each: int = Field(default=1, ge=1)
@@ -61,6 +60,11 @@ class ScorerSettings(Settings):
     """Business units whose applications Kafka lets write `inference.imported`: its records are for their endpoints."""
 
     @property
+    def slot_bytes(self) -> int:
+        """The bound of one process's part of the spool."""
+        return self.spool_bytes // (self.workers + (self.grpc_port > 0))
+
+    @property
     def run_folder(self) -> Path:
         """What the processes of this host tell one another; of no use to another host."""
         return self.home / "run" / "scorer"
@@ -74,6 +78,11 @@ class ScorerSettings(Settings):
     def spool_folder(self) -> Path:
         """The log that is not in Kafka yet: a folder for each slot."""
         return self.home / "spool"
+
+    @property
+    def arms_path(self) -> Path:
+        """What followed from the decisions of bandits' arms, as the agent counted it."""
+        return self.run_folder / "arms.json"
 
     @property
     def desired_path(self) -> Path:

@@ -37,7 +37,7 @@ async def serve(settings: ScorerSettings, slot: int, listening: socket.socket) -
     """Serve until SIGTERM: then what is in hand is finished, and the rest of the spool is the forwarder's."""
     process = f"worker-{slot}"
     spool = Spool(
-        settings.spool_folder / str(slot), limit=settings.spool_bytes // settings.workers,
+        settings.spool_folder / str(slot), limit=settings.slot_bytes,
         segment_bytes=settings.spool_segment_bytes, fsync=settings.fsync,
     )  # fmt: skip
     plane = DataPlane(settings)
@@ -51,7 +51,7 @@ async def serve(settings: ScorerSettings, slot: int, listening: socket.socket) -
     )  # fmt: skip
     work = [
         asyncio.create_task(one)
-        for one in (follower.run(), metrics.publish(settings.run_folder, process), _sync(spool, settings))
+        for one in (follower.run(), metrics.publish(settings.run_folder, process), keep_synced(spool, settings))
     ]
     for task in work:
         task.add_done_callback(_fatal)
@@ -73,8 +73,8 @@ def _settle() -> None:
     gc.set_threshold(20_000, 20, 20)
 
 
-async def _sync(spool: Spool, settings: ScorerSettings) -> None:
-    """With `always` each record has its own; here only a disk that failed is tried again."""
+async def keep_synced(spool: Spool, settings: ScorerSettings) -> None:
+    """On disk at the interval that is set. With `always` each record has its own: a disk that failed is tried again."""
     while settings.fsync != "none":
         await asyncio.sleep(settings.fsync_interval_ms / 1000)
         try:

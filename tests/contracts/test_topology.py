@@ -17,6 +17,7 @@ _DOORS = (
     # The scorer's transactions, and the answers that it reads again.
     re.compile(r"self\.(?:requested|imported) = (\w+)\.topic\."),
     re.compile(r"History\(\w+, (\w+)\.topic\."),
+    re.compile(r"\btail\([^,()]+, (\w+)\.topic,"),
 )
 """How a service comes to read a topic: only the kit opens consumers."""
 

@@ -1,0 +1,159 @@
+"""V2 over gRPC: Triton's own client, and what is refused."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import orjson
+import pytest
+
+from contracts import Datatype, ModelSchema, TensorSpec
+from services.kit.environments import Environments, lock
+from services.scorer.files import write_atomically
+from services.scorer.rpc.messages import SERVICE, message
+from services.scorer.spool import SegmentReader, segments
+
+from .living import HERE
+from .making import NUMBERS, House, classifier, echo
+
+pytestmark = pytest.mark.timeout(180)
+
+
+def schema(datatype: Datatype, shape: tuple[int, ...]) -> ModelSchema:
+    given, told = (TensorSpec(name=name, datatype=datatype, shape=shape) for name in "xy")
+    return ModelSchema(inputs=(given,), outputs=(told,), prediction="y")
+
+
+class Rpc:
+    """The gRPC process of a host."""
+
+    def __init__(self, house: House) -> None:
+        self.house = house
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            self.port = probe.getsockname()[1]
+        environment = os.environ | {"FAIRLEAD_HOME": str(house.home), "FAIRLEAD_GRPC_PORT": str(self.port)}
+        self.process = subprocess.Popen([sys.executable, "-m", "services.scorer.rpc"], cwd=HERE, env=environment)
+        self.channel = grpc.insecure_channel(f"127.0.0.1:{self.port}")
+        grpc.channel_ready_future(self.channel).result(30)
+
+    def call(self, name: str, token: str | None, /, **fields: Any) -> Any:
+        asked, answer = message(f"{name}Request"), message(f"{name}Response")
+        stub = self.channel.unary_unary(f"/{SERVICE}/{name}", asked.SerializeToString, answer.FromString)
+        metadata = (("authorization", f"Bearer {token}"),) if token else ()
+        return stub(asked(**fields), metadata=metadata, timeout=10)
+
+    def refused(self, name: str, token: str | None, /, **fields: Any) -> tuple[grpc.StatusCode, str]:
+        with pytest.raises(grpc.RpcError) as told:
+            self.call(name, token, **fields)
+        return told.value.code(), told.value.details()  # pyright: ignore
+
+
+@pytest.fixture(scope="module")
+def rpc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rpc]:
+    house = House(tmp_path_factory.mktemp("rpc") / "home")
+    changes = [
+        house.serving("credit", classifier()),
+        house.serving("echo", echo("BYTES", ("n", 1)), schema("BYTES", (-1, 1))),
+        house.serving("halves", echo("FP16", ("n", 2)), schema("FP16", (-1, 2))),
+    ]
+    wanted = {change.endpoint: orjson.loads(change.to_json()) for change in changes}
+    state = {"caught_up": True, "endpoints": wanted, "floors": {}}
+    write_atomically(house.settings.desired_path, orjson.dumps(state))
+    made = Rpc(house)
+    yield made
+    made.channel.close()
+    made.process.send_signal(signal.SIGTERM)
+    assert made.process.wait(20) == 0
+
+
+def tensor(values: np.ndarray, name: str = "X", datatype: str = "FP32") -> Any:
+    return message("ModelInferRequest.InferInputTensor")(name=name, datatype=datatype, shape=values.shape)
+
+
+def spooled(house: House) -> list[bytes]:
+    found: list[bytes] = []
+    for path in segments(house.settings.spool_folder / "1"):
+        with SegmentReader(path) as reader:
+            while (parsed := reader.read()).consumed:
+                found += [entry.payload for entry in parsed.entries]
+    return found
+
+
+def test_triton_s_client_is_answered_and_each_answer_is_logged(rpc: Rpc, tmp_path: Path) -> None:
+    async def install() -> Path:
+        environments = Environments(tmp_path, most_bytes=10**9, most_bytes_all=10**10, timeout_s=120)
+        return await environments.built(await lock(["tritonclient[grpc]==2.73.0"], timeout_s=60))
+
+    packages = asyncio.run(install())
+    before = len(spooled(rpc.house))
+    script = str(HERE / "tests" / "scorer" / "triton_grpc.py")
+    told = subprocess.run(
+        [sys.executable, "-S", script, f"127.0.0.1:{rpc.port}", rpc.house.token()],
+        env={"PYTHONPATH": str(packages)}, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert told.returncode == 0, told.stderr
+    heard = json.loads(told.stdout)
+    assert heard["live"] and heard["ready"]
+    assert (heard["labels"], heard["shape"], heard["id"], heard["version"]) == ([1, 0], [2, 2], "mine", "1")
+    assert heard["echoed"] == ["grün", "b"]
+    assert heard["inputs"] == [{"name": "X", "datatype": "FP32", "shape": ["-1", "3"]}]
+    assert heard["unknown"] == "StatusCode.NOT_FOUND there is no endpoint 'nowhere'"
+    records = spooled(rpc.house)
+    assert len(records) == before + 2 and any(heard["inference_id"].encode() in record for record in records)
+
+
+def test_typed_contents_mean_the_same_as_raw_ones(rpc: Rpc) -> None:
+    matrix, token = np.array([[1, 1, 1], [-1, -1, -1]], np.float32), rpc.house.token()
+    typed = tensor(matrix)
+    typed.contents.fp32_contents.extend(matrix.ravel().tolist())
+    answers = [
+        rpc.call("ModelInfer", token, model_name="credit", inputs=[typed]),
+        rpc.call("ModelInfer", token, model_name="credit", model_version="1", inputs=[tensor(matrix)],
+                 raw_input_contents=[matrix.tobytes()]),
+    ]  # fmt: skip
+    for answer in answers:
+        assert np.frombuffer(answer.raw_output_contents[0], np.int64).tolist() == [1, 0]
+        assert [output.name for output in answer.outputs] == [spec.name for spec in NUMBERS.outputs]
+        assert answer.parameters["variant"].string_param == "champion"
+
+
+def test_halves_go_raw(rpc: Rpc) -> None:
+    values, token = np.array([[0.5, 2]], np.float16), rpc.house.token()
+    asked = tensor(values, "x", "FP16")
+    answer = rpc.call("ModelInfer", token, model_name="halves", inputs=[asked], raw_input_contents=[values.tobytes()])
+    assert answer.raw_output_contents[0] == values.tobytes()
+    code, reason = rpc.refused("ModelInfer", token, model_name="halves", inputs=[asked])
+    assert (code, reason) == (grpc.StatusCode.INVALID_ARGUMENT, "tensor 'x': 'FP16' goes as raw contents only")
+
+
+def test_servers_models_and_the_repository_tell_of_themselves(rpc: Rpc) -> None:
+    token = rpc.house.token()
+    assert rpc.call("ServerLive", None).live
+    assert rpc.call("ServerMetadata", token).name == "fairlead"
+    assert rpc.call("ModelReady", token, name="credit", version="1").ready
+    assert rpc.call("ModelMetadata", token, name="credit").platform == "onnx_onnxv1"
+    assert {model.name for model in rpc.call("RepositoryIndex", token).models} == {"credit", "echo", "halves"}
+
+
+def test_what_is_refused_says_why_in_grpc_s_words(rpc: Rpc) -> None:
+    matrix, token = np.array([[1, 1]], np.float32), rpc.house.token()
+    asked = {"model_name": "credit", "inputs": [tensor(matrix)], "raw_input_contents": [matrix.tobytes()]}
+    code, reason = rpc.refused("ModelInfer", token, **asked)
+    assert code == grpc.StatusCode.INVALID_ARGUMENT and "[1, 2]" in reason
+    assert rpc.refused("ModelInfer", None, **asked)[0] == grpc.StatusCode.UNAUTHENTICATED
+    assert rpc.refused("ModelInfer", rpc.house.token("executive"), **asked)[0] == grpc.StatusCode.PERMISSION_DENIED
+    assert rpc.refused("ModelInfer", token, **asked | {"model_version": "7"})[0] == grpc.StatusCode.NOT_FOUND
+    assert rpc.refused("ModelInfer", token, **asked | {"model_name": "../x"})[0] == grpc.StatusCode.NOT_FOUND
+    code, reason = rpc.refused("ModelInfer", token, **asked | {"raw_input_contents": [b"1", b"2"]})
+    assert (code, reason) == (grpc.StatusCode.INVALID_ARGUMENT, "2 raw contents are there for 1 inputs")
+    code, reason = rpc.refused("ModelInfer", token, **asked | {"raw_input_contents": [b"123"]})
+    assert code == grpc.StatusCode.INVALID_ARGUMENT
