@@ -103,8 +103,8 @@ class Intake:
 
     async def candidate(self, pack: Pack, training: Training, unit: str = "") -> Candidate:
         """Inspect a package and store it with its baseline; `unit`: whose connections it may use."""
+        packages = await libraries.installed(pack.manifest, pack.folder, self._environments)
         async with self._slots:
-            packages = await libraries.installed(pack.manifest, pack.folder, self._environments)
             seen = await sandboxed.inspection(
                 self._settings, pack.folder, pack.file, pack.manifest, pack.names, packages, unit
             )  # fmt: skip

@@ -46,6 +46,8 @@ class Settings(BaseSettings):
     max_body_bytes: int = 16 * 1024 * 1024
     environment_bytes: int = 12 * 1024**3
     """The most that the libraries of one model may take on disk."""
+    environments_bytes: int = 40 * 1024**3
+    """Libraries that no model used for a day stay up to this; the longest unused go first."""
     environment_s: float = Field(default=900.0, gt=0)
     """How long libraries may take to be found, and to be installed."""
 
