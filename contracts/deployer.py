@@ -72,6 +72,9 @@ class MonitorSettings(Value):
     tolerance: float = 0.1
     """The smallest effect that matters: standard deviations of a numeric column, PSI of a categorical one."""
     retrain_on_drift: bool = True
+    payload_sample: float = Field(default=1.0, ge=0, le=1, exclude_if=(1.0).__eq__)
+    """The share of inferences whose requests and responses are logged; all of them are logged, and counted. Left out
+    where it is 1, so that what was signed before there was this member still is what was signed."""
 
 
 class Cohorts(Value):

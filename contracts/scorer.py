@@ -100,6 +100,9 @@ class InferenceLogged(Event):
     request: dict[str, Any]
     """The V2 request, its tensors as JSON whatever the wire was; or `{"reference": …}`."""
     response: dict[str, Any]
+    sampled: bool = Field(default=True, exclude_if=bool)
+    """False: its endpoint keeps the payloads of a share of its inferences, and this is none of them. Request and
+    response are empty then."""
     shadow_of: str | None = Field(default=None, exclude_if=absent)
     """The inference that was answered, where this one is a shadow's: nobody was told of it."""
     instead_of: Name | None = Field(default=None, exclude_if=absent)

@@ -47,6 +47,13 @@ class WeightBody(VariantBody):
     weight: Weight
 
 
+class LogAsk(Body):
+    """What an endpoint's log shall hold."""
+
+    payload_sample: float = Field(ge=0, le=1)
+    """The share of inferences whose requests and responses are kept."""
+
+
 class DeploymentView(BaseModel):
     """One ask and what became of it."""
 
@@ -207,6 +214,11 @@ def _endpoints(api: APIRouter, deployer: Deployer) -> None:
     async def weigh(endpoint: Name, caller: Who, body: WeightBody) -> EndpointView:
         allow(caller, "endpoint.rollback")
         return EndpointView.of(await deployer.weigh(caller, endpoint, body.variant, body.weight))
+
+    @api.put("/endpoints/{endpoint}/log", status_code=202)
+    async def log(endpoint: Name, asked: LogAsk, caller: Who) -> EndpointView:
+        allow(caller, "endpoint.configure")
+        return EndpointView.of(await deployer.sample(caller, endpoint, asked.payload_sample))
 
     @api.delete("/endpoints/{endpoint}", status_code=202)
     async def remove(endpoint: Name, caller: Who) -> EndpointView:

@@ -31,6 +31,7 @@ ROLES: Mapping[str, frozenset[str]] = {
     "deployment.request": frozenset({"admin", "data-scientist", "engineer"}),
     "deployment.read": _EVERYONE,
     "endpoint.rollback": frozenset({"admin", "engineer"}),
+    "endpoint.configure": frozenset({"admin", "engineer"}),
     "approval.decide": frozenset({"admin", "compliance"}),
     "approval.read": _EVERYONE,
     "audit.read": frozenset({"admin", "compliance", "executive", "service"}),

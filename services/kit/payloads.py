@@ -44,6 +44,8 @@ class Payload:
     response: Mapping[str, Any] | pa.Table
     bytes: int = 0
     """About how much memory it takes."""
+    sampled: bool = True
+    """Whether the log has it: where it has not, there is nothing to look into."""
 
 
 class Payloads:
@@ -66,6 +68,8 @@ class Payloads:
         Raises Invalid, or NotFound for an object that is not there.
         """
         request, response, rows = logged.body.get("request"), logged.body.get("response"), int(logged.body["rows"])
+        if logged.body.get("sampled") is False:
+            return Payload(rows, {}, {}, len(logged.record.value or b""), sampled=False)
         if not isinstance(request, Mapping) or not isinstance(response, Mapping):
             raise Invalid("the record has no request or no response", "request")
         said, inputs = await self._resolve(request, rows, _columns(schema))

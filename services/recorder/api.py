@@ -116,6 +116,8 @@ class WholeDecision(DecisionView):
     request_id: str | None
     correlation_id: str | None
     latency_ms: float
+    sampled: bool
+    """False: its endpoint logs the payloads of a share of its inferences, and this is none of them."""
     decided: list[RowView]
     outcomes: list[OutcomeView]
 
@@ -125,7 +127,7 @@ class WholeDecision(DecisionView):
         first = decision.rows[0]
         common = {name: first[name] for name in ("variant", "request_id", "correlation_id", "latency_ms")}
         return cls(
-            **DecisionView.of(decision.index).model_dump(), **common,
+            **DecisionView.of(decision.index).model_dump(), **common, sampled=decision.sampled,
             decided=[RowView.model_validate(row) for row in decision.rows],
             outcomes=[OutcomeView.of(outcome) for outcome in decision.outcomes],
         )  # fmt: skip

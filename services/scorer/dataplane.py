@@ -276,6 +276,8 @@ class DataPlane:
             _close(loaded, keep=self.endpoints[change.endpoint].by_version)
 
     def _put(self, change: DeploymentChanged, served: dict[int, Served]) -> None:
+        for one in served.values():
+            one.records.payload_sample = change.monitor.payload_sample
         endpoint = self.endpoints[change.endpoint] = Endpoint.of(change, served)
         salt, rewards = self._rewards.get(change.endpoint, ("", {}))
         if isinstance(endpoint.router, Arms) and endpoint.router.salt == salt:
@@ -434,7 +436,7 @@ class DataPlane:
             return same
         if same and same.schema == variant.model_schema and _loaded(same.variant) == _loaded(variant):
             return Served(origin, variant, same.lane, self._tokeniser, self.meter.account(origin))  # promoted, say
-        lane = await self._load(variant)
+        lane = await self._load(variant, change.unit)
         try:
             served = Served(origin, variant, lane, self._tokeniser, self.meter.account(origin))
             await _prove(served)
@@ -443,12 +445,12 @@ class DataPlane:
             raise
         return served
 
-    async def _load(self, variant: Variant) -> Lane:
+    async def _load(self, variant: Variant, unit: str) -> Lane:
         """Check the bytes, open the model, warm it up. Raises Refusal or CannotLoad, whatever the bytes are."""
         before = resident()
         try:
             model, unpacking_s = await asyncio.to_thread(metered, partial(self._packages.unpack, variant.digest))
-            runtime, opening_s = await load(variant.format, model, variant.model_schema, self._settings)
+            runtime, opening_s = await load(variant.format, model, variant.model_schema, self._settings, unit)
         except (Refusal, CannotLoad):
             raise
         except OSError as error:  # no room, no descriptor: this host's trouble, and no fault of the model's
@@ -469,6 +471,8 @@ class DataPlane:
 
 async def _warm(lane: Lane, variant: Variant) -> None:
     """Raises CannotLoad where the model fails, Unavailable where its process is away."""
+    if variant.format == "external":
+        return  # there is nothing to warm, and a server that is away must not hold up the rest
     try:
         one, many = sample(variant.model_schema, 1), sample(variant.model_schema, _WARM_ROWS)
         if one is not None and many is not None:
@@ -484,6 +488,8 @@ async def _warm(lane: Lane, variant: Variant) -> None:
 
 async def _prove(served: Served) -> None:
     """Raises CannotLoad where the model's answers cannot be written, Unavailable where its process is away."""
+    if served.variant.format == "external":
+        return  # what it answers is read by its schema, so it can be written
     try:
         await served.prove()
     except (Busy, Unavailable):

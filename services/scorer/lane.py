@@ -95,7 +95,7 @@ class Lane:
     def trouble(self) -> str:
         """Why this model does not work as it should; empty where it does."""
         if self._remote is not None and self._remote.down:
-            return f"its process is away: {self._remote.down}"
+            return f"it cannot be asked: {self._remote.down}"
         return self._failure if time.monotonic() - self._failed_at < _TROUBLED_S else ""
 
     @property

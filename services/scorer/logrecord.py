@@ -4,6 +4,7 @@ import struct
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Protocol
+from zlib import crc32
 
 import orjson
 
@@ -90,7 +91,9 @@ class LogRecord:
 class RecordBuilder:
     """Makes the records of one version behind one endpoint."""
 
-    def __init__(self, origin: Origin) -> None:
+    def __init__(self, origin: Origin, payload_sample: float = 1.0) -> None:
+        self.payload_sample = payload_sample
+        """The share of records that have their payloads."""
         # Names are of [a-z0-9-] and versions numbers: nothing in them looks like a place to fill in.
         self._template = (
             b'{"inference_id":"%b",' + origin.json() + b',"mode":"%b","application":%b,"entity":%b,"request_id":%b,'
@@ -121,10 +124,18 @@ class RecordBuilder:
             b"null" if request_id is None else orjson.dumps(request_id),
             received_at.isoformat().encode(), latency_ms, rows,
         )  # fmt: skip
-        return LogRecord(
+        made = LogRecord(
             inference_id, head, request, response, correlation_id or inference_id,
             traceparent or traceparent_of(inference_id),
         )  # fmt: skip
+        return made if self.payload_sample >= 1.0 else self.sampled(made)
+
+    def sampled(self, record: LogRecord) -> LogRecord:
+        """The record, its payloads left out where it is not of the share that has them: the id tells, so a repeat is
+        what it was."""
+        if crc32(record.inference_id.encode()) < self.payload_sample * 2**32:
+            return record
+        return replace(record, head=record.head + b',"sampled":false', request=b"{}", response=b"{}")
 
     def _quote(self, application: str) -> bytes:
         """The caller's name as JSON; there are few callers and many inferences."""

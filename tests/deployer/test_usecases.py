@@ -269,6 +269,33 @@ async def test_a_rollback_serves_the_earlier_version_under_its_earlier_grant(hou
     assert (await house.endpoint()).variant.version == 1
 
 
+async def test_a_share_of_payloads_is_said_with_what_serves_and_holds_for_the_next_versions(house: House) -> None:
+    await house.knows(registered(1), registered(2))
+    await house.serves(1)
+    with use(Context(ENGINEER)):
+        endpoint = await house.deployer.sample(ENGINEER, "credit", 0.25)
+    assert (endpoint.variant.version, endpoint.revision, endpoint.monitor.payload_sample) == (1, 2, 0.25)
+    await house.serves(2)
+    states = await published(house)
+    assert [(s.revision, s.variants[0].version, s.monitor.payload_sample) for s in states] == [
+        (1, 1, 1.0), (2, 1, 0.25), (3, 2, 0.25),
+    ]  # fmt: skip
+    for state in states:
+        house.keys.verify(canonical(state, without=frozenset({"signature"})), state.signature, "deployer")
+    with use(Context(OTHER_UNIT)), pytest.raises(NotFound):
+        await house.deployer.sample(OTHER_UNIT, "credit", 0.5)
+
+
+async def test_a_share_that_is_given_while_a_version_rolls_out_goes_with_it(house: House) -> None:
+    await house.knows()
+    deployment = await house.asks()
+    await house.is_granted(deployment)
+    with use(Context(ENGINEER)):
+        endpoint = await house.deployer.sample(ENGINEER, "credit", 0.0)
+    await house.hears(house.deployer.note_replica, report("credit", endpoint.revision), "*")
+    assert (await house.deployment(deployment.id)).state == "serving"
+
+
 async def test_without_an_earlier_version_there_is_nothing_to_roll_back_to(house: House) -> None:
     await house.knows()
     await house.serves(1)

@@ -317,6 +317,25 @@ async def test_a_batch_of_the_log_that_refers_to_more_than_memory_holds_is_count
     assert {column.rows for column in window.columns if column.name != "probabilities"} == {20_000}
 
 
+async def test_inferences_without_a_logged_payload_count_by_rows_and_latency_alone(
+    monitor_settings: Service_, speaker: Speaker, baseline: str
+) -> None:
+    endpoint, world, start = fresh(), streams.World(np.random.default_rng(8)), aligned(60)
+    await say_deployment(speaker("deployer"), deployment(endpoint, streams.schema(), baseline))
+    records = [logged(endpoint, world.rows(5), n, start) for n in range(1, 13)]
+    for record in records[::3]:
+        record |= {"sampled": False, "request": {}, "response": {}}
+    records[1]["request"] = {"inputs": "of no shape"}
+    async with running(monitor_settings) as parts:
+        await say_logged(speaker("scorer"), records)
+        assert await eventually(lambda: _is(counted(parts, endpoint), 60), within=60)
+        (window,) = await windows(parts, endpoint)
+    assert window.inferences == 12 and window.latency is not None
+    assert {column.rows for column in window.columns if column.name != "probabilities"} == {35}
+    letters = await letters_of(monitor_settings, records)
+    assert [letter.record.key for letter in letters] == [records[1]["inference_id"].encode()]
+
+
 async def test_an_endpoint_without_a_baseline_is_counted_all_the_same(
     monitor_settings: Service_, speaker: Speaker
 ) -> None:

@@ -198,6 +198,26 @@ async def test_a_batch_of_the_log_that_refers_to_more_than_memory_holds_is_recor
     assert len(set(zip(rows["inference_id"].to_pylist(), rows["row"].to_pylist(), strict=True))) == 20_000
 
 
+async def test_a_decision_without_a_logged_payload_is_found_and_no_retraining_learns_from_it(
+    recorder_settings: RecorderSettings, speaker: Speaker
+) -> None:
+    endpoint = await served(speaker)
+    said = records(endpoint, 6, rows=2)
+    for record in said[::2]:
+        record |= {"sampled": False, "request": {}, "response": {}}
+    async with running(recorder_settings) as client:
+        await say_logged(speaker("scorer"), said)
+        assert await eventually(lambda: files(recorder_settings, endpoint).num_rows == 12, within=30)
+        bare, whole = [await found(client, record["inference_id"]) for record in said[:2]]
+        asked = {"endpoint": endpoint, "model": "census-employment"}
+        made = (await client.ask("POST", "/v1/snapshots", "data-scientist", json=asked)).json()
+    assert bare and whole and (bare["sampled"], whole["sampled"]) == (False, True)
+    assert [(row["features"], row["prediction"]) for row in bare["decided"]] == [({}, None)] * 2
+    assert (bare["rows"], bare["entity"], bare["latency_ms"]) == (2, said[0]["entity"], 0.8)
+    assert all(row["features"] for row in whole["decided"])
+    assert made["rows"] == 6
+
+
 async def test_a_decision_of_no_rows_is_told_so(recorder_settings: RecorderSettings, speaker: Speaker) -> None:
     endpoint = await served(speaker)
     (empty,), (last,) = records(endpoint, 1, rows=0), records(endpoint, 1)

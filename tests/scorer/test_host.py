@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
-from uuid import uuid4
 
 import httpx
 import orjson
@@ -21,12 +20,6 @@ from .living import bearer, rows
 from .making import House, classifier
 
 MODEL, OTHER = classifier(), classifier(bias=1e6)
-
-
-@pytest.fixture
-def endpoint() -> str:
-    """A name of this test's own: the session's topics are shared."""
-    return f"credit-{uuid4().hex[:8]}"
 
 
 class Load:

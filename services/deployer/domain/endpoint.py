@@ -78,6 +78,12 @@ class Endpoint:
         """
         return replace(self, revision=self.revision + 1, streaming=self.streaming and not self.waits, changed_at=now)
 
+    def logging(self, payload_sample: float, now: datetime) -> "Endpoint":
+        """The same versions, with the payloads of this share of inferences in the log; nobody heard yet of a state that
+        waits for its topics, so that one keeps its number."""
+        monitor = self.monitor.model_copy(update={"payload_sample": payload_sample})
+        return replace(self, revision=self.revision + (not self.waits), monitor=monitor, changed_at=now)
+
     def still_waiting(self, said: int, now: datetime) -> "Endpoint":
         """The same state, to be said after revision `said` when its topics are there."""
         return replace(self, revision=said + 1, changed_at=now)

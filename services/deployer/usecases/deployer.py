@@ -281,6 +281,14 @@ class Deployer:
             tx.record("endpoint.rolled_back", name, unit=endpoint.unit, to_version=before.version)
             return await self._rollout.restart(tx, before)
 
+    async def sample(self, caller: Caller, name: str, payload_sample: float) -> Endpoint:
+        """Log the payloads of this share of an endpoint's inferences from now on. Raises NotFound."""
+        async with self._db.transaction() as tx:
+            endpoint = await self._serving(tx, caller, name, "endpoint.configure")
+            after = endpoint.logging(payload_sample, self._now())
+            tx.record("endpoint.sampled", name, unit=endpoint.unit, payload_sample=payload_sample)
+            return await self._rollout.reshape(tx, after)
+
     async def _take_away(self, tx: Tx, caller: Caller, endpoint: Endpoint, names: Sequence[str]) -> Endpoint:
         for variant in (endpoint.named(name) for name in names):
             deployment = await store.lock(tx.session, variant.grant.statement.deployment_id)
@@ -331,11 +339,11 @@ class Deployer:
         endpoint = await store.lock_endpoint(tx.session, seen.endpoint)
         return await store.lock(tx.session, id), endpoint
 
-    async def _serving(self, tx: Tx, caller: Caller, name: str) -> Endpoint:
+    async def _serving(self, tx: Tx, caller: Caller, name: str, right: str = "endpoint.rollback") -> Endpoint:
         endpoint = await store.lock_endpoint(tx.session, name)
         if endpoint is None or endpoint.state != "serving":
             raise NotFound(f"there is no serving endpoint {name}")
-        allow(caller, "endpoint.rollback", endpoint.unit)
+        allow(caller, right, endpoint.unit)
         return endpoint
 
 

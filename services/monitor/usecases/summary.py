@@ -1,6 +1,6 @@
 """Inferences to a part of a window: bins, moments and latencies of all rows at once."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,20 +30,25 @@ class Counted:
 
 
 def summary(watched: Watched, members: Sequence[Counted], block_rows: int, blocks_at_most: int) -> tuple[Part, Unfit]:
-    """The part, and the places of inferences whose rows are not those of their model's schema."""
+    """The part, and the places of inferences whose rows are not those of their model's schema.
+
+    Inferences whose payloads were not logged count by rows and latency alone.
+    """
     new = [member for member in members if not member.known]
     latency = LatencyCounts.of([member.latency_ms for member in new])
     rows = sum(member.payload.rows for member in new)
-    unfit: Unfit = []
     if watched.binner is None:
-        return Part(len(new), rows, (), Sums.zero(0), latency), unfit
+        return Part(len(new), rows, (), Sums.zero(0), latency), []
+    seen = {place: member for place, member in enumerate(members) if member.payload.sampled}
+    unfit: Unfit = []
     try:
-        columns = _columns(watched, members)
+        columns = _columns(watched, list(seen.values())) if seen else {}
     except Invalid:
-        unfit = _unfit(watched, members)
-        wrong = {place for place, _ in unfit}
-        members = [member for place, member in enumerate(members) if place not in wrong]
-        columns = _columns(watched, members) if members else {}
+        unfit = _unfit(watched, seen)
+        for place, _ in unfit:
+            del seen[place]
+        columns = _columns(watched, list(seen.values())) if seen else {}
+    members = list(seen.values())
     blocks = _blocks(watched, members, columns, block_rows, blocks_at_most)
     return Part(latency.total, rows, blocks, _sums(watched, columns), latency), unfit
 
@@ -62,9 +67,9 @@ def _columns(watched: Watched, members: Sequence[Counted]) -> Columns:
     return columns
 
 
-def _unfit(watched: Watched, members: Sequence[Counted]) -> Unfit:
+def _unfit(watched: Watched, members: Mapping[int, Counted]) -> Unfit:
     found: Unfit = []
-    for place, member in enumerate(members):
+    for place, member in members.items():
         try:
             _columns(watched, [member])
         except Invalid as reason:

@@ -37,6 +37,7 @@ SCHEMA = pa.schema([
 """`features` holds the numbers of a row by column, `texts` its texts and the tokens of sensitive columns; `unread` is
 the whole payload as the log has it, in JSON, where it does not fit the model's schema: in row 0 of its inference;
 `shadow_of` the inference that was answered, where this one is a shadow's. Files of before there were shadows lack it.
+Of an inference whose payload was not logged `features`, `texts` and `unread` are null.
 The endpoint is in the folder's name."""
 
 

@@ -27,6 +27,11 @@ class Decision:
     rows: list[dict[str, Any]]
     outcomes: list[OutcomeRow]
 
+    @property
+    def sampled(self) -> bool:
+        """Whether anything of its payload was logged."""
+        return any(row["features"] or row["unread"] or row["prediction"] is not None for row in self.rows)
+
 
 class Reading:
     """Reads under the caller's units."""

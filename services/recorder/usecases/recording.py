@@ -139,14 +139,20 @@ def _table(found: Sequence[Inference]) -> pa.Table:
     parts: list[pa.Table] = []
     start = 0
     for at in range(1, len(found) + 1):
-        if at == len(found) or found[at].schema is not found[start].schema:
+        if at == len(found) or not _alike(found[at], found[start]):
             parts.append(_rows(found[start:at], found[start].schema))
             start = at
     return pa.concat_tables(parts) if parts else SCHEMA.empty_table()
 
 
+def _alike(one: Inference, other: Inference) -> bool:
+    return one.schema is other.schema and one.payload.sampled == other.payload.sampled
+
+
 def _rows(found: Sequence[Inference], schema: ModelSchema | None) -> pa.Table:
     heads, payloads = [i.head for i in found], [i.payload for i in found]
+    if not found[0].payload.sampled:
+        return table(heads, Body({}, None, None))
     if schema is None:
         return table(heads, _unread(found))
     try:

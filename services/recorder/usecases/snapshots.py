@@ -118,6 +118,9 @@ class Snapshots:
         except Lost:
             return None
         kept = pc.equal(part["model"], wanted.model)  # pyright: ignore[reportAttributeAccessIssue]
+        # Of some inferences no payload was logged.
+        there = pc.or_(part["features"].is_valid(), part["texts"].is_valid())  # pyright: ignore[reportAttributeAccessIssue]
+        kept = pc.and_(kept, there)  # pyright: ignore[reportAttributeAccessIssue]
         if "shadow_of" in part.column_names:  # a shadow's rows are its champion's once more
             kept = pc.and_(kept, pc.is_null(part["shadow_of"]))  # pyright: ignore[reportAttributeAccessIssue]
         if wanted.since is not None:

@@ -95,7 +95,7 @@ def log_record(
         response = _response(event, variant.model_schema, asked.rows)
     except BadInput as refusal:
         raise Invalid(f"response: {refusal.message}", "response") from None
-    return RecordBuilder(origin).record(
+    return RecordBuilder(origin, endpoint.monitor.payload_sample).record(
         inference_id=event.inference_id, mode="imported", application=event.application,
         received_at=event.received_at.astimezone(UTC), latency_ms=event.latency_ms, rows=asked.rows,
         request=asked.logged, response=response, entity=event.entity or asked.entity, request_id=asked.id,

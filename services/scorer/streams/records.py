@@ -31,10 +31,11 @@ class BatchRecords:
             return self._built(item, envelope, item.answer)
         before, after = self._head(envelope.source)
         id = item.inference_id
-        return LogRecord(
+        made = LogRecord(
             id, before + id.encode() + after, item.logged, item.answer,
             asked.correlation_id or envelope.correlation_id or id, envelope.traceparent or traceparent_of(id),
         )  # fmt: skip
+        return made if self._served.records.payload_sample >= 1.0 else self._served.records.sampled(made)
 
     def headers(self, record: LogRecord, item: Item) -> Headers:
         """The Kafka headers of an item's log record."""

@@ -1,0 +1,75 @@
+"""A log that is not carried away: within its bound, refused or dropped as the operator chose, never in memory."""
+
+import asyncio
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from services.kit.ids import uuid7_text
+from services.kit.producer import Producer
+from services.scorer.forwarder import Forwarder, Slot
+from services.scorer.logrecord import Origin, RecordBuilder
+from services.scorer.spool import Spool
+
+from .living import Worker, rows
+from .making import House, classifier
+
+BODY = rows(*[[1.0, 2.0, 3.0]] * 200)
+
+
+def counted(worker: Worker, name: str) -> float:
+    lines = worker.get("/metrics").text.splitlines()
+    return sum(float(line.split()[-1]) for line in lines if line.startswith(f"fairlead_scorer_{name}_total{{"))
+
+
+@pytest.mark.parametrize(("policy", "status"), [("", 503), ("drop", 200)])
+def test_beyond_the_spool_s_bound_nothing_is_answered_unless_the_operator_lets_it_be_dropped_and_counted(
+    tmp_path: Path, policy: str, status: int
+) -> None:
+    house = House(tmp_path / "home")
+    policies = {"FAIRLEAD_SPOOL_FULL": policy} if policy else {}
+    with Worker(house, FAIRLEAD_SPOOL_BYTES="40000", FAIRLEAD_SPOOL_SEGMENT_BYTES="10000", **policies) as worker:
+        worker.deploy(house.serving("credit", classifier()))
+        answers = [worker.infer("credit", BODY, house.token()) for _ in range(40)]
+        accepted = sum(answer.status_code == 200 for answer in answers)
+        assert {answer.status_code for answer in answers} == {200, status}
+        spooled = len(worker.spooled())
+        assert 0 < spooled < 40 and counted(worker, "spooled") == spooled
+        assert accepted - spooled == counted(worker, "dropped") == (40 - spooled if policy else 0)
+        assert "spool" in worker.get("/readyz").json()["problems"]
+        if status == 503:
+            assert answers[-1].headers["retry-after"] and "log" in answers[-1].json()["error"]
+
+
+class SlowKafka(Producer):
+    """Takes what it is given when it is told to."""
+
+    def __init__(self) -> None:
+        self.go_on = asyncio.Event()
+        self.in_hand = 0
+
+    async def write(self, topic: str, records: object) -> None:
+        self.in_hand = sum(len(value or b"") for _, value, _ in records)  # pyright: ignore[reportGeneralTypeIssues]
+        await self.go_on.wait()
+
+
+async def test_behind_a_broker_that_takes_nothing_a_spool_of_any_size_takes_a_piece_of_memory(tmp_path: Path) -> None:
+    house = House(tmp_path / "home")
+    builder = RecordBuilder(Origin("credit", "retail", "loans", "credit", 1, "champion"))
+    spool = Spool(tmp_path / "spool", limit=1 << 30, segment_bytes=1 << 24, fsync="none")
+    for _ in range(2_000):
+        record = builder.record(
+            inference_id=uuid7_text(), mode="rest", application="application", received_at=datetime.now(UTC),
+            latency_ms=1.0, rows=1, request=b"x" * 10_000, response=b"y" * 10_000,
+        )  # fmt: skip
+        spool.append(record.to_spool())
+    forwarder, kafka, slot = Forwarder(house.settings), SlowKafka(), Slot(spool.folder)
+    forwarding = asyncio.create_task(forwarder._forward(slot, kafka))
+    while not kafka.in_hand:
+        await asyncio.sleep(0)
+    assert spool.used > 30 * kafka.in_hand and kafka.in_hand < 2_000_000
+    assert not forwarding.done() and slot.seq == 0, "what Kafka did not take is not behind"
+    kafka.go_on.set()
+    assert await forwarding > 0 and slot.seq > 0
+    spool.close()
