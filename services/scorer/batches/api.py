@@ -28,6 +28,7 @@ from services.kit.turns import Turns
 
 from ..openapi import BATCH_BODY, BATCH_QUERY
 from .domain import Job
+from .formats import MEDIA_TYPES, ResultFormat
 from .usecases import Batches
 
 PATH = "/v1/batches"
@@ -35,7 +36,10 @@ LARGEST_BYTES = 1024**3
 LARGEST_JSON = 16 * 1024**2
 """Of rows as JSON, which are in memory as a whole: files are for many rows."""
 _PARQUET = "application/vnd.apache.parquet"
-_FILES = {_PARQUET, "application/parquet", "application/octet-stream", "text/csv", "application/x-ndjson"}
+_FILES = {
+    _PARQUET, "application/parquet", "application/octet-stream", "text/csv", "application/x-ndjson",
+    "application/vnd.apache.arrow.file", "application/vnd.apache.arrow.stream",
+}  # fmt: skip
 
 
 class BatchView(BaseModel):
@@ -94,12 +98,12 @@ def router(batches: Batches, turns: Turns) -> APIRouter:
         return BatchView.of(await batches.show(id))
 
     @routes.get(PATH + "/{id}/result")
-    async def result(id: UUID, caller: Who) -> StreamingResponse:
-        """The result as Parquet."""
+    async def result(id: UUID, caller: Who, format: ResultFormat = "parquet") -> StreamingResponse:
+        """The result: Parquet, or as `?format=csv`, `jsonl` or `arrow` (a stream)."""
         allow(caller, "inference.score")
-        digest, content = await batches.result(id)
-        headers = {"Content-Disposition": f'attachment; filename="{id}.parquet"', "Fairlead-Digest": digest}
-        return StreamingResponse(content, media_type=_PARQUET, headers=headers)
+        digest, content = await batches.result(id, format)
+        headers = {"Content-Disposition": f'attachment; filename="{id}.{format}"', "Fairlead-Digest": digest}
+        return StreamingResponse(content, media_type=MEDIA_TYPES[format], headers=headers)
 
     return routes
 
@@ -119,8 +123,8 @@ async def _upload(request: Request) -> AsyncIterator[tuple[str, Path, str, str]]
             endpoint = _endpoint(request.query_params.get("endpoint"))
             yield endpoint, path, request.query_params.get("file_name", "body"), media_type
         else:
-            raise Invalid("send multipart/form-data with `endpoint` and `file`, a Parquet or CSV file as the body, "
-                          "or JSON", "Content-Type")  # fmt: skip
+            raise Invalid("send multipart/form-data with `endpoint` and `file`, a Parquet, CSV, JSON Lines or "
+                          "Arrow file as the body, or JSON", "Content-Type")  # fmt: skip
 
 
 async def _multipart(request: Request, path: Path) -> tuple[str, Path, str, str]:
