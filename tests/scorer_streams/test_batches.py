@@ -23,6 +23,7 @@ from contracts import AlertRaised, InferenceLogged, Service
 from services.kit.db import Database
 from services.kit.health import Progress
 from services.kit.objects import Objects
+from services.kit.profiles import build_profile
 from services.kit.service import Parts, application
 from services.kit.testing import eventually
 from services.kit.turns import Turns
@@ -37,7 +38,7 @@ from services.scorer.batches.sheet import Sheet, to_parquet
 from services.scorer.batches.usecases import Batches
 from services.scorer.dataplane import Endpoint
 from services.scorer.settings import ScorerSettings
-from tests.scorer.making import NUMBERS, classifier
+from tests.scorer.making import NUMBERS, classifier, package
 
 from .conftest import Stage, read
 
@@ -267,6 +268,32 @@ async def test_arrow_files_and_streams_are_read_and_results_come_in_the_format_t
     assert csv.read_csv(io.BytesIO(text))["score"].to_pylist() == one["score"].to_pylist()
     refused = await client.get(path, params={"format": "xlsx"})
     assert refused.status_code == 422 and "format" in refused.text
+
+
+async def test_a_finished_batch_tells_its_decisions_and_how_far_its_rows_are_from_the_baseline(
+    stage: Stage, client: httpx.AsyncClient
+) -> None:
+    profile = build_profile(table(4_000).drop_columns(["note"]), NUMBERS)
+    baseline = await Objects(stage.house.settings).put(profile.model_dump_json().encode())
+    variant = stage.house.variant("loans", stage.house.keep(package(classifier())), 1, NUMBERS)
+    stage.say(stage.house.change("loans", variant.model_copy(update={"baseline_digest": baseline}), revision=2))
+    stage.start("batches")
+    rows = table(3_000)
+    incomes, ages = rows["income"].to_numpy() + 1.0, rows["age"].to_numpy().copy()
+    ages[:30] = np.nan
+    rows = rows.set_column(3, "income", pa.array(incomes)).set_column(1, "age", pa.array(ages, from_pandas=True))
+    job = await done(client, (await submit(client, parquet(rows))).json()["id"])
+    said = job["summary"]
+    assert (said["rows"], said["refused"], said["decisions"]["versions"]) == (3_000, 30, {"1": 2_970})
+    predictions = (await result(client, job["id"]))["prediction"].to_pylist()
+    counted = {str(value): count for value, count in Counter(predictions).items() if value is not None}
+    assert said["decisions"]["predictions"] == counted
+    assert 0 < said["decisions"]["score"]["mean"] < 1
+    first, *others = said["drift"]["features"]
+    assert first["name"] == "income" and 0.85 < first["effect"] < 1.15
+    assert first["low"] < first["effect"] < first["high"]
+    assert all(abs(each["effect"]) < 0.2 for each in others)
+    assert next(each["missing"] for each in others if each["name"] == "age") == 0.01
 
 
 async def test_hostile_arrow_files_are_refused_and_harm_nothing(client: httpx.AsyncClient) -> None:

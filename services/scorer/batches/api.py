@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
+import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 from fastapi import APIRouter, Query, Request, Response
@@ -60,12 +61,15 @@ class BatchView(BaseModel):
     """Where to take the result, once there is one."""
     created_at: datetime
     finished_at: datetime | None
+    summary: dict[str, Any] | None
+    """Of a batch that is done: `rows`, `refused`, `decisions`, and `drift` of its features against the baseline."""
 
     @classmethod
     def of(cls, job: Job) -> "BatchView":
         """A job as a caller sees it."""
         path = f"{PATH}/{job.id}/result" if job.result_digest else None
-        return cls(**{n: getattr(job, n) for n in cls.model_fields if n != "result"}, result=path)
+        plain = {name: getattr(job, name) for name in cls.model_fields if name not in ("result", "summary")}
+        return cls(**plain, result=path, summary=orjson.loads(job.summary) if job.summary else None)
 
 
 def router(batches: Batches, turns: Turns) -> APIRouter:

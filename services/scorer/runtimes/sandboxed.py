@@ -30,6 +30,8 @@ _ATTEMPTS = 2
 class SandboxedRuntime:
     """One warm worker for one version."""
 
+    calls = 1
+
     def __init__(self, model: SandboxedModel | ProcessModel, schema: ModelSchema) -> None:
         self._model = model
         self._outputs = schema.outputs
