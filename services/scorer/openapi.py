@@ -18,6 +18,8 @@ _PROBLEM = {
 _BATCH = {"name": "id", "in": "path", "required": True, "schema": {"type": "string", "format": "uuid"}}
 _FILE = {"schema": {"type": "string", "format": "binary"}}
 
+_PLACE = {"type": "object", "properties": {"connection": {"type": "string"}, "path": {"type": "string"}}}
+
 BATCH_BODY: dict[str, Any] = {
     "required": True,
     "content": {
@@ -31,13 +33,17 @@ BATCH_BODY: dict[str, Any] = {
         "application/vnd.apache.parquet": _FILE,
         "text/csv": _FILE,
         "application/x-ndjson": _FILE,
+        "application/vnd.apache.arrow.file": _FILE,
+        "application/vnd.apache.arrow.stream": _FILE,
         "application/json": {
             "schema": {
                 "type": "object",
-                "required": ["endpoint", "rows"],
+                "required": ["endpoint"],
                 "properties": {
                     "endpoint": {"type": "string"},
                     "rows": {"type": "array", "minItems": 1, "items": {"type": "object"}},
+                    "input": _PLACE,
+                    "output": _PLACE,
                 },
             }
         },

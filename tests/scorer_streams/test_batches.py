@@ -20,9 +20,11 @@ import pytest
 from httpx import ASGITransport
 
 from contracts import AlertRaised, InferenceLogged, Service
+from services.kit.connections import Connections
 from services.kit.db import Database
 from services.kit.health import Progress
 from services.kit.objects import Objects
+from services.kit.profiles import build_profile
 from services.kit.service import Parts, application
 from services.kit.testing import eventually
 from services.kit.turns import Turns
@@ -32,12 +34,13 @@ from services.scorer.batches.chunks import Done, Task
 from services.scorer.batches.executors import Here
 from services.scorer.batches.inputs import Inputs, folder_of
 from services.scorer.batches.jobs import Runner
+from services.scorer.batches.places import Places
 from services.scorer.batches.serving import Serving
 from services.scorer.batches.sheet import Sheet, to_parquet
 from services.scorer.batches.usecases import Batches
 from services.scorer.dataplane import Endpoint
 from services.scorer.settings import ScorerSettings
-from tests.scorer.making import NUMBERS, classifier
+from tests.scorer.making import NUMBERS, classifier, package
 
 from .conftest import Stage, read
 
@@ -54,7 +57,9 @@ async def client(
     serving = Serving(settings)
     stage.serve("loans", classifier())
     objects = Objects(settings)
-    batches = Batches(db, objects, Inputs(objects, folder_of(settings)), serving.allowed, chunk_rows=500)
+    batches = Batches(
+        db, objects, Inputs(objects, folder_of(settings)), serving.allowed, places(settings), chunk_rows=500
+    )
     app = application(
         Parts(service="scorer", settings=settings, db=db, routers=[router(batches, Turns("files", 8, 2))])
     )
@@ -63,6 +68,10 @@ async def client(
         transport=ASGITransport(app), base_url="http://scorer", headers=authorization
     ) as made:  # fmt: skip
         yield made
+
+
+def places(settings: ScorerSettings) -> Places:
+    return Places(Connections.of(settings))
 
 
 def table(count: int) -> pa.Table:
@@ -269,6 +278,80 @@ async def test_arrow_files_and_streams_are_read_and_results_come_in_the_format_t
     assert refused.status_code == 422 and "format" in refused.text
 
 
+async def test_a_finished_batch_tells_its_decisions_and_how_far_its_rows_are_from_the_baseline(
+    stage: Stage, client: httpx.AsyncClient
+) -> None:
+    profile = build_profile(table(4_000).drop_columns(["note"]), NUMBERS)
+    baseline = await Objects(stage.house.settings).put(profile.model_dump_json().encode())
+    variant = stage.house.variant("loans", stage.house.keep(package(classifier())), 1, NUMBERS)
+    stage.say(stage.house.change("loans", variant.model_copy(update={"baseline_digest": baseline}), revision=2))
+    stage.start("batches")
+    rows = table(3_000)
+    incomes, ages = rows["income"].to_numpy() + 1.0, rows["age"].to_numpy().copy()
+    ages[:30] = np.nan
+    rows = rows.set_column(3, "income", pa.array(incomes)).set_column(1, "age", pa.array(ages, from_pandas=True))
+    job = await done(client, (await submit(client, parquet(rows))).json()["id"])
+    said = job["summary"]
+    assert (said["rows"], said["refused"], said["decisions"]["versions"]) == (3_000, 30, {"1": 2_970})
+    predictions = (await result(client, job["id"]))["prediction"].to_pylist()
+    counted = {str(value): count for value, count in Counter(predictions).items() if value is not None}
+    assert said["decisions"]["predictions"] == counted
+    assert 0 < said["decisions"]["score"]["mean"] < 1
+    first, *others = said["drift"]["features"]
+    assert first["name"] == "income" and 0.85 < first["effect"] < 1.15
+    assert first["low"] < first["effect"] < first["high"]
+    assert all(abs(each["effect"]) < 0.2 for each in others)
+    assert next(each["missing"] for each in others if each["name"] == "age") == 0.01
+
+
+def connect(settings: ScorerSettings) -> Path:
+    """A folder as two connections: one for everybody, one for another unit."""
+    folder = settings.connections_folder_path / "rows"
+    folder.mkdir(parents=True)
+    one = "  - {{name: {}, kind: objects, url: 'file://{}'{}}}\n"
+    lines = [one.format("rows", folder.absolute(), ""), one.format("theirs", folder.absolute(), ", units: [wealth]")]
+    settings.connections_path.write_text("connections:\n" + "".join(lines))
+    return folder
+
+
+async def test_a_file_of_an_approved_object_store_is_scored_and_its_result_written_beside_it(
+    stage: Stage, client: httpx.AsyncClient
+) -> None:
+    folder = connect(stage.house.settings)
+    (folder / "june.parquet").write_bytes(parquet(table(700)))
+    stage.start("batches")
+    asked = {
+        "endpoint": "loans", "input": {"connection": "rows", "path": "june.parquet"},
+        "output": {"connection": "rows", "path": "scored/{id}.csv", "format": "csv"},
+    }  # fmt: skip
+    answer = await client.post(URL, json=asked)
+    assert answer.status_code == 202, answer.text
+    job = await done(client, answer.json()["id"])
+    assert (job["state"], job["rows_done"], job["file_name"]) == ("done", 700, "june.parquet")
+    written = csv.read_csv(folder / "scored" / f"{job['id']}.csv")
+    assert written["score"].to_pylist() == (await result(client, job["id"]))["score"].to_pylist()
+
+
+@pytest.mark.parametrize(("input", "output", "field"), [
+    ({"connection": "nowhere", "path": "a.csv"}, None, "input.connection"),
+    ({"connection": "theirs", "path": "june.parquet"}, None, "input.connection"),
+    ({"connection": "rows", "path": "../secrets/a.csv"}, None, "input.path"),
+    ({"connection": "rows", "path": "/etc/passwd"}, None, "input.path"),
+    ({"connection": "rows", "path": "gone.csv"}, None, "input.path"),
+    ({"connection": "rows", "path": "june.parquet", "url": "http://x"}, None, "input.url"),
+    ({"connection": "rows", "path": "june.parquet"}, {"connection": "theirs", "path": "a"}, "output.connection"),
+    ({"connection": "rows", "path": "june.parquet"}, {"connection": "rows", "path": "a/../b"}, "output.path"),
+    ({"connection": "rows", "path": "june.parquet"}, {"connection": "rows", "path": "a", "format": "xls"},
+     "output.format"),
+])  # fmt: skip
+async def test_places_that_nobody_approved_are_refused_by_the_field_that_names_them(
+    stage: Stage, client: httpx.AsyncClient, input: dict[str, str], output: dict[str, str] | None, field: str
+) -> None:
+    (connect(stage.house.settings) / "june.parquet").write_bytes(parquet(table(7)))
+    answer = await client.post(URL, json={"endpoint": "loans", "input": input, "output": output})
+    assert (answer.status_code, answer.json().get("field")) == (422, field), answer.text
+
+
 async def test_hostile_arrow_files_are_refused_and_harm_nothing(client: httpx.AsyncClient) -> None:
     whole = arrow(table(3_000), stream=False)
     bomb = pa.table({name: pa.array(np.zeros(60_000_000)) for name in ("debt", "age", "income")})
@@ -344,7 +427,12 @@ async def test_large_chunks_are_logged_by_reference_and_the_reference_can_be_rea
     serving = Serving(settings)
     objects = Objects(settings)
     wide = Batches(
-        service_db("scorer"), objects, Inputs(objects, folder_of(settings)), serving.allowed, chunk_rows=40_000
+        service_db("scorer"),
+        objects,
+        Inputs(objects, folder_of(settings)),
+        serving.allowed,
+        places(settings),
+        chunk_rows=40_000,
     )
     stage.start("batches")
     async with serving_in_process(settings, service_db("scorer"), wide, client.headers) as big:
@@ -366,7 +454,9 @@ async def test_planted_secrets_of_a_batch_stay_in_no_file_and_no_topic(
     stage.serve("loans", classifier(), NUMBERS.model_copy(update={"columns": columns}))
     serving = Serving(settings)
     objects = Objects(settings)
-    batches = Batches(service_db("scorer"), objects, Inputs(objects, folder_of(settings)), serving.allowed)
+    batches = Batches(
+        service_db("scorer"), objects, Inputs(objects, folder_of(settings)), serving.allowed, places(settings)
+    )
     stage.start("batches")
     authorization = {"Authorization": f"Bearer {stage.house.token()}"}
     async with serving_in_process(settings, service_db("scorer"), batches, authorization) as client:

@@ -5,6 +5,7 @@ import socket
 
 import uvicorn
 
+from services.kit.connections import Connections
 from services.kit.db import Database
 from services.kit.health import Progress
 from services.kit.objects import Objects
@@ -19,6 +20,7 @@ from ..files import write_atomically
 from ..settings import ScorerSettings
 from .api import LARGEST_BYTES, PATH, router
 from .inputs import Inputs
+from .places import Places
 from .serving import Serving
 from .usecases import Batches
 
@@ -27,7 +29,7 @@ async def serve(settings: ScorerSettings, db: Database, inputs: Inputs, serving:
     """Answer until cancelled."""
     objects = Objects(settings)
     turns = Turns("files", settings.batch_uploads, settings.batch_uploads_each)
-    batches = Batches(db, objects, inputs, serving.allowed)
+    batches = Batches(db, objects, inputs, serving.allowed, Places(Connections.of(settings)))
     # Explanations are made here too: rare, slow, and no business of a worker that answers in a millisecond.
     explainer = Explainer(settings, db, objects, Records(settings))
     explaining = Turns("explanations", settings.explanations, settings.explanations_each)
