@@ -25,21 +25,24 @@ from .serving import Serving
 from .usecases import Batches
 
 
-async def serve(settings: ScorerSettings, db: Database, inputs: Inputs, serving: Serving, progress: Progress) -> None:
-    """Answer until cancelled."""
+def parts(settings: ScorerSettings, db: Database, inputs: Inputs, serving: Serving, progress: Progress) -> Parts:
+    """What is answered here. Explanations, too: they are slow, and no business of a worker that answers at once."""
     objects = Objects(settings)
     turns = Turns("files", settings.batch_uploads, settings.batch_uploads_each)
     batches = Batches(db, objects, inputs, serving.allowed, Places(Connections.of(settings)))
-    # Explanations are made here too: rare, slow, and no business of a worker that answers in a millisecond.
     explainer = Explainer(settings, db, objects, Records(settings))
     explaining = Turns("explanations", settings.explanations, settings.explanations_each)
-    parts = Parts(
+    return Parts(
         service="scorer", settings=settings, db=db, progress=progress,
         routers=[router(batches, turns), explanations(explainer, explaining)],
         large_bodies={PATH: LARGEST_BYTES},
     )  # fmt: skip
+
+
+async def serve(settings: ScorerSettings, db: Database, inputs: Inputs, serving: Serving, progress: Progress) -> None:
+    """Answer until cancelled."""
     config = uvicorn.Config(
-        application(parts), http="httptools", loop="none", log_config=None,
+        application(parts(settings, db, inputs, serving, progress)), http="httptools", loop="none", log_config=None,
         log_level="warning", access_log=False, lifespan="off", server_header=False,
     )  # fmt: skip
     server = uvicorn.Server(config)
