@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from services.kit.runtimes import runtimes
-from services.kit.sandbox import ProgramSandbox, SandboxDeadline, SandboxDied, SandboxError
+from services.kit.sandbox import ProgramSandbox, SandboxDeadline, SandboxDied, SandboxError, lockdown
 from services.kit.testing import eventually
 
 from .programs import ECHO, GREETING, NODE, RUNTIMES, attacker, packed
@@ -101,9 +101,15 @@ async def test_a_file_that_is_not_there_or_no_program_is_named(tmp_path: Path) -
 HARDER = {
     "become another program": "os.execv('/bin/true', ['true'])",
     "become a file of its package": "os.chmod('main.py', 0o755); os.execv('./main.py', ['main.py'])",
+    "become the loader of another program by such a path":
+        "argv = (ctypes.c_char_p * 3)(b'ld', b'/bin/true', None); "
+        "loader = next(path for path in LOADERS if os.path.exists(path)).encode(); "
+        "raw(322, 281, 257, ctypes.c_char_p(loader), argv, (ctypes.c_char_p * 1)(None), 0x1000)",
     "become another program by descriptor":
         "argv = (ctypes.c_char_p * 1)(None); fd = os.open('main.py', os.O_PATH); "
         "raw(322, 281, fd, ctypes.c_char_p(b''), argv, argv, 0x1000)",
+    "become another program by a path beside the launcher's descriptor":
+        "argv = (ctypes.c_char_p * 1)(None); raw(322, 281, 257, ctypes.c_char_p(b'/bin/true'), argv, argv, 0x1000)",
     "take the launcher's descriptor": "os.dup2(os.open('main.py', os.O_RDONLY), 257)",
     "share memory with nobody": "import mmap; mmap.mmap(-1, 4096)",
     "let a stack grow": "import mmap; mmap.mmap(-1, 4096, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x100)",
@@ -116,7 +122,7 @@ HARDER = {
 async def test_a_hostile_program_fails(attack: str, scene: dict[str, str | int], tmp_path: Path) -> None:
     secret, here = Path(str(scene["secret"])), "."
     source = program((HOSTILE | HARDER)[attack], scene | {"here": here})
-    async with python(tmp_path, attacker("import sys\n" + source)) as sandbox:
+    async with python(tmp_path, attacker(f"import sys\nLOADERS = {lockdown.LOADERS}\n{source}")) as sandbox:
         said = (await sandbox.call(b"go")).decode()
         assert names_a_refusal(said) or said.startswith(("MemoryError", "OSError: [Errno 9]")), said
         assert await sandbox.call(b"again")
