@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from services.kit.runtimes import runtimes
 from services.kit.sandbox import ProgramSandbox, SandboxDeadline, SandboxDied, SandboxError, lockdown
+from services.kit.settings import Settings, faults
 from services.kit.testing import eventually
 
 from .programs import ECHO, GREETING, NODE, RUNTIMES, attacker, packed
@@ -299,3 +301,11 @@ def test_runtimes_are_named_by_the_operator() -> None:
     for wrong in ("node", "node=bin/node", "a b=/x", "node=/x:y", "../node=/x"):
         with pytest.raises(ValueError, match="is not name="):
             runtimes(wrong)
+
+
+def test_a_runtime_that_is_written_wrongly_keeps_a_service_from_starting_and_is_named() -> None:
+    with pytest.raises(ValidationError) as refused:
+        Settings(runtimes="node=bin/node")
+    assert faults(refused.value) == [
+        "FAIRLEAD_RUNTIMES=node=bin/node: node=bin/node is not name=/path/of/program or name=/path/of/program:/folder"
+    ]
