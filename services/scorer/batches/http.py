@@ -5,7 +5,6 @@ import socket
 
 import uvicorn
 
-from services.kit.connections import Connections
 from services.kit.db import Database
 from services.kit.health import Progress
 from services.kit.objects import Objects
@@ -18,24 +17,29 @@ from ..explanations.gateway import Records
 from ..explanations.usecases import Explainer
 from ..files import write_atomically
 from ..settings import ScorerSettings
-from .api import LARGEST_BYTES, PATH, router
-from .inputs import Inputs
+from .api import PATH, router
 from .places import Places
+from .schedules.api import router as schedules
+from .schedules.usecases import Schedules
 from .serving import Serving
-from .usecases import Batches
+from .usecases import LARGEST_BYTES, Batches
 
 
-async def serve(settings: ScorerSettings, db: Database, inputs: Inputs, serving: Serving, progress: Progress) -> None:
+async def serve(
+    settings: ScorerSettings, db: Database, batches: Batches, places: Places, serving: Serving, progress: Progress
+) -> None:
     """Answer until cancelled."""
     objects = Objects(settings)
     turns = Turns("files", settings.batch_uploads, settings.batch_uploads_each)
-    batches = Batches(db, objects, inputs, serving.allowed, Places(Connections.of(settings)))
     # Explanations are made here too: rare, slow, and no business of a worker that answers in a millisecond.
     explainer = Explainer(settings, db, objects, Records(settings))
     explaining = Turns("explanations", settings.explanations, settings.explanations_each)
     parts = Parts(
         service="scorer", settings=settings, db=db, progress=progress,
-        routers=[router(batches, turns), explanations(explainer, explaining)],
+        routers=[
+            schedules(Schedules(db, serving.allowed, places)), router(batches, turns),
+            explanations(explainer, explaining),
+        ],
         large_bodies={PATH: LARGEST_BYTES},
     )  # fmt: skip
     config = uvicorn.Config(
