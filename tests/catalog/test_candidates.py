@@ -187,7 +187,7 @@ from services.kit.db import Database
 from services.kit.objects import Objects
 
 class Slow(Intake):
-    async def candidate(self, pack, training):
+    async def candidate(self, pack, training, unit):
         print("inspecting", flush=True)
         await asyncio.sleep(3600)
 

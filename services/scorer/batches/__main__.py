@@ -45,7 +45,7 @@ async def _work(settings: ScorerSettings, stop: asyncio.Event, serving: Serving)
     )  # fmt: skip
     jobs = (
         again("batches", runner.run, progress), imports.run(), tell_progress(settings.run_folder, "batches", progress),
-        again("batches http", lambda: serve(settings, db, batches, places, serving, progress), progress),
+        again("batches http", lambda: serve(settings, db, inputs, serving, progress), progress),
         again("schedules", Keeper(db, places, batches, progress).run, progress),
         again("outbox", lambda: publish(settings, db, progress), progress),
     )  # fmt: skip
