@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import obstore
@@ -23,6 +24,7 @@ class Found:
     version: str
     """Its entity tag, else its time and size: another one is another file."""
     bytes: int
+    modified: datetime
 
 
 def plain_path(given: str, field: str) -> str:
@@ -62,7 +64,7 @@ async def listed(connection: ObjectsConnection, prefix: str) -> AsyncIterator[Fo
     try:
         async for some in obstore.list(connection.store(), prefix):
             for meta in some:
-                yield Found(meta["path"], _version(meta), int(meta["size"]))
+                yield Found(meta["path"], _version(meta), int(meta["size"]), meta["last_modified"])
     except (BaseError, OSError) as error:
         raise _away(connection, error) from error
 

@@ -33,10 +33,9 @@ from ..openapi import BATCH_BODY, BATCH_QUERY
 from .domain import Job
 from .formats import MEDIA_TYPES, ResultFormat
 from .places import Output, Place
-from .usecases import Batches
+from .usecases import LARGEST_BYTES, Batches
 
 PATH = "/v1/batches"
-LARGEST_BYTES = 1024**3
 LARGEST_JSON = 16 * 1024**2
 """Of rows as JSON, which are in memory as a whole: files are for many rows."""
 _PARQUET = "application/vnd.apache.parquet"
@@ -64,6 +63,8 @@ class BatchView(BaseModel):
     """Where to take the result, once there is one."""
     created_at: datetime
     finished_at: datetime | None
+    schedule: UUID | None
+    """That made it."""
     summary: dict[str, Any] | None
     """Of a batch that is done: `rows`, `refused`, `decisions`, and `drift` of its features against the baseline."""
 

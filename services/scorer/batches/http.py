@@ -18,23 +18,28 @@ from ..explanations.gateway import Records
 from ..explanations.usecases import Explainer
 from ..files import write_atomically
 from ..settings import ScorerSettings
-from .api import LARGEST_BYTES, PATH, router
+from .api import PATH, router
 from .inputs import Inputs
 from .places import Places
+from .schedules.api import router as schedules
+from .schedules.usecases import Schedules
 from .serving import Serving
-from .usecases import Batches
+from .usecases import LARGEST_BYTES, Batches
 
 
 def parts(settings: ScorerSettings, db: Database, inputs: Inputs, serving: Serving, progress: Progress) -> Parts:
     """What is answered here. Explanations, too: they are slow, and no business of a worker that answers at once."""
-    objects = Objects(settings)
+    objects, places = Objects(settings), Places(Connections.of(settings))
     turns = Turns("files", settings.batch_uploads, settings.batch_uploads_each)
-    batches = Batches(db, objects, inputs, serving.allowed, Places(Connections.of(settings)))
+    batches = Batches(db, objects, inputs, serving.allowed, places)
     explainer = Explainer(settings, db, objects, Records(settings))
     explaining = Turns("explanations", settings.explanations, settings.explanations_each)
     return Parts(
         service="scorer", settings=settings, db=db, progress=progress,
-        routers=[router(batches, turns), explanations(explainer, explaining)],
+        routers=[
+            schedules(Schedules(db, serving.allowed, places)), router(batches, turns),
+            explanations(explainer, explaining),
+        ],
         large_bodies={PATH: LARGEST_BYTES},
     )  # fmt: skip
 
