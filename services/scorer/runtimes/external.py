@@ -6,12 +6,13 @@ from contracts import ModelSchema
 from services.kit.connections import Connections
 from services.kit.errors import Invalid, Unavailable
 from services.kit.models.external import External, ExternalModel, RemoteRefused
+from services.kit.models.sandboxed import asked_of
 from services.kit.models.wire import WireError
 
 from ..packages import ModelFile
 from ..settings import ScorerSettings
 from . import Arrays
-from .declared import asked, manifest_of
+from .declared import manifest_of
 from .errors import CannotLoad, ModelFailed
 
 
@@ -34,7 +35,7 @@ class ExternalRuntime:
             external = External.of(manifest_of(model))
         except (KeyError, TypeError):
             raise CannotLoad("the package's fairlead.yaml does not say where the model is") from None
-        made = ExternalModel(external, asked(schema), Connections.of(settings), unit)
+        made = ExternalModel(external, asked_of(schema), Connections.of(settings), unit)
         try:
             await made.start()
         except Invalid as error:

@@ -11,7 +11,7 @@ from services.kit.environments import Environments
 from services.kit.errors import Invalid, Unavailable
 from services.kit.models import KINDS
 from services.kit.models.process import ProcessModel, Program
-from services.kit.models.sandboxed import SandboxedModel
+from services.kit.models.sandboxed import SandboxedModel, asked_of
 from services.kit.models.wire import WireError
 from services.kit.models.worker import Opening
 from services.kit.sandbox import SandboxAway, SandboxDeadline, SandboxDied, SandboxError, SandboxUnavailable
@@ -20,7 +20,7 @@ from ..packages import ModelFile
 from ..settings import ScorerSettings
 from ..v2.tensors import NUMPY
 from . import Arrays
-from .declared import asked, manifest_of
+from .declared import manifest_of
 from .errors import CannotLoad, ModelFailed
 
 _ATTEMPTS = 2
@@ -112,7 +112,7 @@ async def _model(
     command = manifest_of(model).get("command")
     if not isinstance(command, list) or not command:
         raise CannotLoad("the package's fairlead.yaml names no command")
-    program = Program([*map(str, command)], model.package, model.package_digest, asked(schema))
+    program = Program([*map(str, command)], model.package, model.package_digest, asked_of(schema))
     try:
         return ProcessModel(program, runtimes=settings.runtimes, **bounds)
     except Invalid as error:
@@ -122,8 +122,8 @@ async def _model(
 def _opening(format: Format, model: ModelFile, schema: ModelSchema) -> Opening:
     """What the model's sandbox is told; code is opened out of its whole package."""
     if KINDS[format].is_code:
-        return Opening(format, str(model.package), model.package_digest, model.name, asked(schema))
-    return Opening(format, str(model.path), model.digest, model.name, asked(schema))
+        return Opening(format, str(model.package), model.package_digest, model.name, asked_of(schema))
+    return Opening(format, str(model.path), model.digest, model.name, asked_of(schema))
 
 
 async def _packages(model: ModelFile, settings: ScorerSettings) -> Path | None:
