@@ -15,10 +15,13 @@ NUMPY_OF: dict[Datatype, str] = {
 }  # fmt: skip
 """What numpy calls them; `BYTES` are objects."""
 
-Format = Literal["onnx", "sklearn", "xgboost", "lightgbm", "rules", "python", "mlflow", "river"]
+Format = Literal[
+    "onnx", "sklearn", "xgboost", "lightgbm", "rules", "python", "mlflow", "river", "process", "external"
+]  # fmt: skip
 """How the model is written: ONNX, skops, XGBoost's JSON or UBJSON, LightGBM's text, a table of rules in YAML and CEL;
-a Python function, an MLflow model, a pickled river estimator. `onnx` runs in process, all others in the sandbox, the
-last three always on libraries of their own."""
+a Python function, an MLflow model, a pickled river estimator; a program of any language, a server elsewhere. `onnx`
+runs in process, `external` over an approved connection, all others in the sandbox, Python, MLflow and river always on
+libraries of their own."""
 
 
 class TensorSpec(Value):

@@ -82,6 +82,9 @@ class Deployment(Answer):
     use_case: str | None = None
     reason: str | None = None
     requested_by: str | None = None
+    strategy: str = "direct"
+    variant: str = "champion"
+    weight: float | None = None
 
     @property
     def settled(self) -> bool:
@@ -91,6 +94,16 @@ class Deployment(Answer):
 
 SETTLED = frozenset({"serving", "replaced", "rolled_back", "rejected", "failed", "revoked", "removed"})
 """Deployment states in which nothing more happens by itself."""
+
+
+class EndpointVariant(Answer):
+    """One version in an endpoint: the champion, or what stands beside it."""
+
+    name: str
+    role: str
+    model: str
+    version: int
+    weight: float
 
 
 class Endpoint(Answer):
@@ -104,6 +117,8 @@ class Endpoint(Answer):
     version: int | None = None
     revision: int | None = None
     streaming: bool | None = None
+    variants: list[EndpointVariant] = []
+    """The champion first."""
 
 
 class Approval(Answer):
@@ -128,6 +143,8 @@ class Scores(Answer):
     """The id of the decision: look it up with `decision`, report its outcome with `outcomes`."""
     endpoint: str
     version: int
+    variant: str | None = None
+    """What the version that answered is called in the endpoint: `champion`, say, or `canary`."""
     outputs: dict[str, list[Any]]
     """Output tensors by name, row by row."""
 

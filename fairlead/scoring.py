@@ -57,6 +57,7 @@ def scores(answer: httpx.Response) -> Scores:
             inference_id=said["parameters"]["inference_id"],
             endpoint=said["model_name"],
             version=int(said["model_version"]),
+            variant=said["parameters"].get("variant"),
             outputs={tensor["name"]: _by_row(tensor) for tensor in said["outputs"]},
         )
     except (ValueError, LookupError, TypeError, AttributeError) as error:

@@ -73,7 +73,9 @@ def bentoml(folder: Path, body: bytes, model: Path) -> Generator[Served]:
 
 def _installed(folder: Path, wanted: list[str]) -> Path:
     async def build() -> Path:
-        environments = Environments(folder / "environments", most_bytes=4 * 1024**3, timeout_s=600)
+        environments = Environments(
+            folder / "environments", most_bytes=4 * 1024**3, most_bytes_all=4 * 1024**3, timeout_s=600
+        )
         return await environments.built(await lock(wanted, timeout_s=120))
 
     return asyncio.run(build())

@@ -1,7 +1,8 @@
 """Putting versions behind endpoints, and the approvals that it takes."""
 
 import time
-from typing import Literal
+
+from contracts import Strategy
 
 from ..answers import Approval, Deployment, Endpoint, Page
 from ..errors import NotFound
@@ -23,11 +24,17 @@ class Deploying:
         use_case: str,
         model: str,
         version: int,
-        strategy: Literal["direct"] = "direct",
+        strategy: Strategy = "direct",
+        weight: float | None = None,
+        variant: str | None = None,
         streaming: bool = False,
         wait: float | None = None,
     ) -> Flow[Deployment]:
         """Ask for a version behind an endpoint. Gates run, then a second person decides.
+
+        `strategy` says how it comes there: `direct` in place of what serves; beside it as `canary` or `ab` with a
+        `weight` (its share of the requests), as an arm of a `bandit`, as a `shadow`, which gets copies of what was
+        answered, or as the `fallback`, which answers where another version fails. `variant` names it there.
 
         With `wait` (seconds) it returns when the deployment serves, was rejected or failed, and raises
         `TimedOut` when that takes longer.
@@ -36,6 +43,7 @@ class Deploying:
         """
         asked = {"endpoint": endpoint, "use_case": use_case, "model": model, "version": version}
         asked |= {"strategy": strategy, "streaming": streaming}
+        asked |= _given(weight=weight, variant=variant)
         deployment = yield from _ask_when_known(asked)
         if wait is None:
             return deployment
@@ -64,9 +72,22 @@ class Deploying:
         return (yield from read(Endpoint, f"/v1/endpoints/{part(endpoint)}"))
 
     @operation
-    def rollback(self, endpoint: str) -> Flow[Endpoint]:
-        """Go back to the version that was granted and served before."""
-        return (yield from send(Endpoint, "POST", f"/v1/endpoints/{part(endpoint)}/rollback", {}))
+    def promote(self, endpoint: str, *, variant: str | None = None) -> Flow[Endpoint]:
+        """Make what stands beside the champion the champion; `variant` says which, where there are several."""
+        return (yield from send(Endpoint, "POST", f"/v1/endpoints/{part(endpoint)}/promote", _given(variant=variant)))
+
+    @operation
+    def weigh(self, endpoint: str, weight: float, *, variant: str | None = None) -> Flow[Endpoint]:
+        """Give a canary or a variant of an A/B test another share of the requests; entities keep to their version as
+        far as the shares allow."""
+        body = {"weight": weight, **_given(variant=variant)}
+        return (yield from send(Endpoint, "POST", f"/v1/endpoints/{part(endpoint)}/weight", body))
+
+    @operation
+    def rollback(self, endpoint: str, *, variant: str | None = None) -> Flow[Endpoint]:
+        """Take a running experiment away, or the `variant` that is named; where there is none, go back to the version
+        that was granted and served before."""
+        return (yield from send(Endpoint, "POST", f"/v1/endpoints/{part(endpoint)}/rollback", _given(variant=variant)))
 
     @operation
     def remove(self, endpoint: str) -> Flow[Endpoint]:
@@ -89,6 +110,10 @@ class Deploying:
     def reject(self, approval_id: str, reason: str) -> Flow[Document]:
         """Refuse an approval, saying why."""
         return (yield from decide(approval_id, "reject", reason))
+
+
+def _given(**members: float | str | None) -> Document:
+    return {name: value for name, value in members.items() if value is not None}
 
 
 def decide(approval_id: str, decision: str, reason: str) -> Flow[Document]:

@@ -21,7 +21,17 @@ from services.kit.signing import canonical
 from services.kit.turns import Turns
 
 from . import archive, libraries, manifest, sandboxed
-from .domain import CODE_FORMATS, MANIFEST, MLMODEL, MODEL_FILES, Candidate, Inspection, Manifest, Member
+from .domain import (
+    CODE_FORMATS,
+    DECLARED_FORMATS,
+    MANIFEST,
+    MLMODEL,
+    MODEL_FILES,
+    Candidate,
+    Inspection,
+    Manifest,
+    Member,
+)
 from .magic import kind_of
 from .settings import CatalogSettings
 from .upload import Pace
@@ -91,12 +101,12 @@ class Intake:
         _check_files(said, files, names)
         return Pack(said, files, names, file, digest)
 
-    async def candidate(self, pack: Pack, training: Training) -> Candidate:
-        """Inspect a package and store it with its baseline."""
+    async def candidate(self, pack: Pack, training: Training, unit: str = "") -> Candidate:
+        """Inspect a package and store it with its baseline; `unit`: whose connections it may use."""
+        packages = await libraries.installed(pack.manifest, pack.folder, self._environments)
         async with self._slots:
-            packages = await libraries.installed(pack.manifest, pack.folder, self._environments)
             seen = await sandboxed.inspection(
-                self._settings, pack.folder, pack.file, pack.manifest, pack.names, packages
+                self._settings, pack.folder, pack.file, pack.manifest, pack.names, packages, unit
             )  # fmt: skip
         return await self._stored(pack, seen, training)
 
@@ -191,7 +201,9 @@ def _check_files(said: Manifest, files: Path, names: list[str]) -> None:
     for field, name in named.items():
         if name is not None and name not in names:
             raise Invalid(f"{field}: {name} is not in the package", field)
-    if said.format in CODE_FORMATS:
+    if said.command and said.command[0].startswith("./") and said.command[0].removeprefix("./") not in names:
+        raise Invalid(f"command: {said.command[0]} is not in the package", "command")
+    if said.format in CODE_FORMATS | DECLARED_FORMATS:
         return  # code has no magic: its sandbox says what it is
     kind = kind_of(files / said.model)
     if kind != said.format:

@@ -1,19 +1,23 @@
 """The door to the sandbox: a package goes in, an inspection or a refusal comes out.
 
-Whatever is not ONNX is opened in a sandbox of its own, on the libraries that it brings. The inspector, who reads rows
-and makes the baseline on the platform's libraries, asks it through here.
+Whatever is not ONNX is opened in a sandbox of its own, on the libraries that it brings, or asked where it is. The
+inspector, who reads rows and makes the baseline on the platform's libraries, asks it through here.
 """
 
 import hashlib
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import orjson
 
+from services.kit.connections import Connections
 from services.kit.environments import pins
 from services.kit.errors import Invalid
 from services.kit.models import KINDS, Asked
+from services.kit.models.external import External, ExternalModel, RemoteRefused
+from services.kit.models.process import ProcessModel, Program
 from services.kit.models.sandboxed import SandboxedModel
 from services.kit.models.wire import WireError, pack, unpack
 from services.kit.models.worker import Opening
@@ -24,18 +28,22 @@ from .domain import Inspection, Manifest
 from .settings import CatalogSettings
 
 _ENTRY = "services.catalog.inspect:inspector"
+_Model = SandboxedModel | ProcessModel | ExternalModel
 _OF_FIELDS = ("score", "columns")
 
 
 async def inspection(
-    settings: CatalogSettings, folder: Path, file: Path, manifest: Manifest, names: list[str], packages: Path | None
-) -> Inspection:
+    settings: CatalogSettings, folder: Path, file: Path, manifest: Manifest, names: list[str], packages: Path | None,
+    unit: str,
+) -> Inspection:  # fmt: skip
     """Open a package, unpacked in `folder` and packed in `file`; `packages`: the libraries that it brings.
+
+    `unit`: whose connections it may use.
 
     Raises Invalid with what is wrong, or how a sandbox ended.
     """
     try:
-        async with _model(settings, folder, file, manifest, packages) as model:
+        async with _model(settings, folder, file, manifest, packages, unit) as model:
             answer = await _inspected(settings, folder, manifest, names, model)
     except SandboxDeadline:
         raise Invalid(f"the package could not be inspected within {settings.inspection_s:g} s", "package") from None
@@ -50,7 +58,7 @@ async def inspection(
 
 
 async def _inspected(
-    settings: CatalogSettings, folder: Path, manifest: Manifest, names: list[str], model: SandboxedModel | None
+    settings: CatalogSettings, folder: Path, manifest: Manifest, names: list[str], model: _Model | None
 ) -> bytes:
     """The talk between the inspector and the model, to its end."""
     locked = (folder / manifest.requirements).read_bytes() if manifest.requirements else None
@@ -72,26 +80,35 @@ async def _inspected(
         await inspector.close()
 
 
-async def _predicted(model: SandboxedModel, feed: bytes) -> bytes:
+async def _predicted(model: _Model, feed: bytes) -> bytes:
     try:
         return pack(await model.predict(unpack(feed)))
     except (SandboxDeadline, SandboxDied):
         raise
-    except SandboxError as error:
+    except (SandboxError, RemoteRefused) as error:
         raise reference.fails(str(error)) from None
 
 
 @asynccontextmanager
 async def _model(
-    settings: CatalogSettings, folder: Path, file: Path, manifest: Manifest, packages: Path | None
-) -> AsyncGenerator[SandboxedModel | None]:
-    if manifest.format not in KINDS:
+    settings: CatalogSettings, folder: Path, file: Path, manifest: Manifest, packages: Path | None, unit: str
+) -> AsyncGenerator[_Model | None]:
+    bounds: dict[str, Any] = {
+        "memory_mb": settings.inspection_mb, "deadline_s": settings.inspection_s, "load_s": settings.inspection_s,
+        "name": f"open {manifest.name}", "once": True,
+    }  # fmt: skip
+    model: _Model
+    if manifest.format == "process":
+        program = Program(manifest.command, file, _digest(file), _asked(manifest))
+        model = ProcessModel(program, runtimes=settings.runtimes, **bounds)
+    elif manifest.external:
+        external = External(**manifest.external.model_dump())
+        model = ExternalModel(external, _asked(manifest), Connections.of(settings), unit)
+    elif manifest.format in KINDS:
+        model = SandboxedModel(opening(folder, file, manifest), packages=packages, **bounds)
+    else:
         yield None
         return
-    model = SandboxedModel(
-        opening(folder, file, manifest), packages=packages, memory_mb=settings.inspection_mb,
-        deadline_s=settings.inspection_s, load_s=settings.inspection_s, name=f"open {manifest.name}", once=True,
-    )  # fmt: skip
     try:
         await _started(model, manifest)
         yield model
@@ -99,7 +116,7 @@ async def _model(
         await model.close()
 
 
-async def _started(model: SandboxedModel, manifest: Manifest) -> None:
+async def _started(model: _Model, manifest: Manifest) -> None:
     """Raises Invalid for what is no model."""
     try:
         await model.start()
@@ -116,12 +133,18 @@ async def _started(model: SandboxedModel, manifest: Manifest) -> None:
 
 def opening(folder: Path, file: Path, manifest: Manifest) -> Opening:
     """What the model's sandbox is told."""
-    asked = Asked(
+    path = file if KINDS[manifest.format].is_code else folder / manifest.model
+    return Opening(manifest.format, str(path), _digest(path), manifest.model, _asked(manifest), judge=True)
+
+
+def _asked(manifest: Manifest) -> Asked:
+    return Asked(
         columns=[column.name for column in manifest.columns], prediction=manifest.prediction, score=manifest.score,
         inputs=[each.model_dump() for each in manifest.inputs],
         outputs=[each.model_dump() for each in manifest.outputs],
     )  # fmt: skip
-    path = file if KINDS[manifest.format].is_code else folder / manifest.model
+
+
+def _digest(path: Path) -> str:
     with path.open("rb") as data:
-        digest = hashlib.file_digest(data, "sha256").hexdigest()
-    return Opening(manifest.format, str(path), digest, manifest.model, asked, judge=True)
+        return hashlib.file_digest(data, "sha256").hexdigest()

@@ -11,6 +11,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from contracts import Service
 
+from .runtimes import runtimes
+
 PORT_ORDER: tuple[Service, ...] = (
     "console", "catalog", "deployer", "scorer", "monitor", "governor", "retrainer", "recorder",
 )  # fmt: skip
@@ -38,10 +40,14 @@ class Settings(BaseSettings):
     """The file of the connections; none: `connections.yaml` in the home."""
     connections_folder: Path | None = None
     """Connections to folders of this machine lie below it; none: `shared` in the home."""
+    runtimes: str = ""
+    """What may run models that are programs: `node=/usr/bin/node,java=/opt/java/bin/java[:/more/folders]`."""
     log_level: str = "INFO"
     max_body_bytes: int = 16 * 1024 * 1024
     environment_bytes: int = 12 * 1024**3
     """The most that the libraries of one model may take on disk."""
+    environments_bytes: int = 40 * 1024**3
+    """Libraries that no model used for a day stay up to this; the longest unused go first."""
     environment_s: float = Field(default=900.0, gt=0)
     """How long libraries may take to be found, and to be installed."""
 
@@ -51,6 +57,12 @@ class Settings(BaseSettings):
         if given.upper() not in (levels := logging.getLevelNamesMapping()):
             raise ValueError(f"is none of {', '.join(levels)}")
         return given.upper()
+
+    @field_validator("runtimes")
+    @classmethod
+    def _are_programs(cls, given: str) -> str:
+        runtimes(given)
+        return given
 
     @field_validator("objects")
     @classmethod

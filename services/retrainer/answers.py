@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from contracts import ModelRegistered, ModelSchema
-from services.kit.models import Asked
-from services.kit.models.sandboxed import SandboxedModel
+from services.kit.models.sandboxed import SandboxedModel, asked_of
 from services.kit.models.wire import Tensors
 from services.kit.models.worker import Opening
 
@@ -25,10 +24,7 @@ class CannotTrain(Exception):
 
 def opening(model: ModelRegistered, package: Package, path: Path) -> Opening:
     schema = model.model_schema
-    asked = Asked(
-        columns=[column.name for column in schema.columns], prediction=schema.prediction, score=schema.score,
-        inputs=[spec.model_dump() for spec in schema.inputs], outputs=[spec.model_dump() for spec in schema.outputs],
-    )  # fmt: skip
+    asked = asked_of(schema)
     return Opening(model.format, str(path), None, package.model, asked)
 
 

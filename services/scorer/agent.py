@@ -81,10 +81,8 @@ class Agent:
         self._packages.sweep()
         self._resume()
         async with asyncio.TaskGroup() as tasks:
-            work = [
-                tasks.create_task(one())
-                for one in (self._listen, self._work, self._report, self._usage.run, self._rewards.run)
-            ]
+            others = (self._usage.run, self._rewards.run, self._libraries.keep)
+            work = [tasks.create_task(one()) for one in (self._listen, self._work, self._report, *others)]
             await stop.wait()
             for task in work:
                 task.cancel()

@@ -50,6 +50,7 @@ _CALLERS = 1024
 _PLATFORMS: dict[Format, str] = {
     "onnx": "onnx_onnxv1", "sklearn": "sklearn_skops", "xgboost": "xgboost_model", "lightgbm": "lightgbm_model",
     "rules": "fairlead_rules", "python": "python_function", "mlflow": "mlflow_pyfunc", "river": "river_pickle",
+    "process": "fairlead_process", "external": "fairlead_external",
 }  # fmt: skip
 _METHODS = (
     (re.compile(r"/v2/models/[^/]+(/versions/[^/]+)?/infer|/invocations/[^/]+|/v2/repository/index"), "POST"),

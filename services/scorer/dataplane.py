@@ -440,7 +440,7 @@ class DataPlane:
             return same
         if same and same.schema == variant.model_schema and _loaded(same.variant) == _loaded(variant):
             return Served(origin, variant, same.lane, self._tokeniser, self.meter.account(origin))  # promoted, say
-        lane = await self._load(variant)
+        lane = await self._load(variant, change.unit)
         try:
             served = Served(origin, variant, lane, self._tokeniser, self.meter.account(origin))
             if not lane.asleep:
@@ -451,13 +451,13 @@ class DataPlane:
             raise
         return served
 
-    async def _load(self, variant: Variant) -> Lane:
+    async def _load(self, variant: Variant, unit: str) -> Lane:
         """Check the bytes, open the model, warm it up. Raises Refusal or CannotLoad, whatever the bytes are.
 
         Where memory has a budget, what this host has tried before is opened when it is asked.
         """
         limits = replace(self._limits, inline_ms=0.0) if variant.role == "shadow" else self._limits
-        waking = partial(self._wake, variant)
+        waking = partial(self._wake, variant, unit)
         lane = Lane(None, limits, joinable=joinable(variant.model_schema), waking=waking)
         if not self.residency.proven(variant):
             try:
@@ -469,14 +469,14 @@ class DataPlane:
         self.residency.add(lane)
         return lane
 
-    async def _wake(self, variant: Variant, lane: Lane) -> None:
-        await self.residency.load(lane, variant, lambda: self._open(variant, lane))
+    async def _wake(self, variant: Variant, unit: str, lane: Lane) -> None:
+        await self.residency.load(lane, variant, lambda: self._open(variant, unit, lane))
 
-    async def _open(self, variant: Variant, lane: Lane) -> None:
+    async def _open(self, variant: Variant, unit: str, lane: Lane) -> None:
         before = resident()
         try:
             model, unpacking_s = await asyncio.to_thread(metered, partial(self._packages.unpack, variant.digest))
-            runtime, opening_s = await load(variant.format, model, variant.model_schema, self._settings)
+            runtime, opening_s = await load(variant.format, model, variant.model_schema, self._settings, unit)
         except (Refusal, CannotLoad):
             raise
         except OSError as error:  # no room, no descriptor: this host's trouble, and no fault of the model's
@@ -486,13 +486,15 @@ class DataPlane:
             raise CannotLoad(f"the model cannot be opened ({type(error).__name__})") from None
         lane.take(runtime, unpacking_s + opening_s)
         await _warm(lane, variant)
-        if not lane.outside_bytes:  # memory that others left is taken without a trace, and what loading needed stays
+        if variant.format == "onnx":  # memory that others left is taken without a trace, and what loading needed stays
             least = _SESSION_BYTES + model.path.stat().st_size
             lane.inside_bytes = min(max(least, resident() - before), 3 * least)
 
 
 async def _warm(lane: Lane, variant: Variant) -> None:
     """Raises CannotLoad where the model fails, Unavailable where its process is away."""
+    if variant.format == "external":
+        return  # there is nothing to warm, and a server that is away must not hold up the rest
     try:
         one, many = sample(variant.model_schema, 1), sample(variant.model_schema, _WARM_ROWS)
         if one is not None and many is not None:
@@ -508,6 +510,8 @@ async def _warm(lane: Lane, variant: Variant) -> None:
 
 async def _prove(served: Served) -> None:
     """Raises CannotLoad where the model's answers cannot be written, Unavailable where its process is away."""
+    if served.variant.format == "external":
+        return  # what it answers is read by its schema, so it can be written
     try:
         await served.prove()
     except (Busy, Unavailable):

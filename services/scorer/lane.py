@@ -60,9 +60,12 @@ class Lane:
         self._strikes = 0
         self._waiting: deque[_Job] = deque()
         self._waiting_rows = 0
-        self._working: list[_Job] = []
+        self._working = 0
+        """Requests that are being answered."""
+        self._calls: set[asyncio.Task[None]] = set()
+        """One after the other, as long as something waits."""
         self._thread: ThreadPoolExecutor | None = None
-        self._busy = self._closing = False
+        self._closing = False
         self.inline_s = 0.0
         """Seconds that the model worked on the event loop; what follows is for metering too."""
         self._called_s = 0.0
@@ -76,7 +79,7 @@ class Lane:
     @property
     def waiting(self) -> int:
         """Requests that are not answered yet."""
-        return len(self._waiting) + len(self._working)
+        return len(self._waiting) + self._working
 
     @property
     def busy_s(self) -> float:
@@ -106,23 +109,23 @@ class Lane:
     @property
     def ended(self) -> bool:
         """Nothing is asked of the model any more."""
-        return self._closing and not self._busy
+        return self._closing and not self._calls
 
     @property
     def trouble(self) -> str:
         """Why this model does not work as it should; empty where it does."""
         if self._remote is not None and self._remote.down:
-            return f"its process is away: {self._remote.down}"
+            return f"it cannot be asked: {self._remote.down}"
         return self._failure if time.monotonic() - self._failed_at < _TROUBLED_S else ""
 
     @property
     def idle(self) -> bool:
         """Whether some request could be answered by `at_once`."""
-        return self._inline_rows > 0 and not self._busy
+        return self._inline_rows > 0 and not self._calls
 
     def at_once(self, inputs: Arrays, rows: int) -> Arrays | None:
         """The model's outputs where the event loop can bear the call, else None. Raises ModelFailed."""
-        return self._inline(inputs, rows) if rows <= self._inline_rows and not self._busy else None
+        return self._inline(inputs, rows) if rows <= self._inline_rows and not self._calls else None
 
     async def run(self, inputs: Arrays, rows: int) -> Arrays:
         """The model's outputs. Raises Busy when too much waits, ModelFailed when the model refuses the input."""
@@ -137,9 +140,8 @@ class Lane:
         job = _Job(inputs, rows, asyncio.get_running_loop().create_future())
         self._waiting.append(job)
         self._waiting_rows += rows
-        if not self._busy:
-            self._busy = True
-            self._worker = asyncio.create_task(self._work())
+        if len(self._calls) < self._most_calls:
+            self._calls.add(asyncio.create_task(self._work()))
         return await job.future
 
     async def run_all(self, requests: Sequence[tuple[Arrays, int]]) -> list[Arrays | Refusal]:
@@ -183,7 +185,7 @@ class Lane:
     def sleep(self) -> bool:
         """Close the model until it is asked again; answers whether it could be: not while something is asked of it."""
         opening = self._opening is not None and not self._opening.done()
-        if self.asleep or self._busy or self._closing or opening or self._waking is None:
+        if self.asleep or self._calls or self._closing or opening or self._waking is None:
             return False
         self.cost_bytes = self.memory_bytes
         self._outside_cpu_s = self.outside_cpu_s
@@ -211,7 +213,7 @@ class Lane:
         if self._closing:
             return
         self._closing = True
-        if not self._busy:
+        if not self._calls:
             self._end()
 
     def _inline(self, inputs: Arrays, rows: int) -> Arrays:
@@ -262,17 +264,18 @@ class Lane:
         if self.asleep and (refusal := await self._wake()):
             self._refuse(refusal)
         while self._waiting:
-            self._working = [job for job in self._take() if not job.future.done()]
-            for job, result in zip(self._working, await self._settled(self._working), strict=True):
+            jobs = [job for job in self._take() if not job.future.done()]
+            self._working += len(jobs)
+            for job, result in zip(jobs, await self._settled(jobs), strict=True):
                 if job.future.done():
                     continue  # the caller went away
                 if isinstance(result, Refusal):
                     job.future.set_exception(result)
                 else:
                     job.future.set_result(result)
-            self._working = []
-        self._busy = False
-        if self._closing:
+            self._working -= len(jobs)
+        self._calls.discard(cast("asyncio.Task[None]", asyncio.current_task()))
+        if self._closing and not self._calls:
             self._end()
 
     async def _wake(self) -> Refusal | None:
@@ -301,6 +304,8 @@ class Lane:
         """A result for each, whatever happens: nobody else would wake those who wait."""
         try:
             return await self._results(jobs)
+        except Refusal as refusal:  # of all: whoever answers is away
+            return [refusal] * len(jobs)
         except Exception as error:  # a fault of ours too: whoever waits gets an answer
             log.exception("a lane failed and goes on", requests=len(jobs))
             return [self._failed(error)] * len(jobs)
@@ -360,6 +365,7 @@ class Lane:
         self._runtime = runtime
         self._remote = cast(Remote, runtime) if hasattr(runtime, "call") else None
         self._local = cast(Runtime, runtime)
+        self._most_calls = self._remote.calls if self._remote else 1
 
     def _end(self) -> None:
         if self._runtime is not None:

@@ -127,7 +127,7 @@ def _taken_out(data: bytes, largest: int) -> tuple[str, bytes, bytes | None, str
     """The model file's name and bytes, its libraries' lock, its training rows' name. No name leads outside."""
 
     def take(package: zipfile.ZipFile, said: dict[str, Any]) -> tuple[str, bytes, bytes | None, str | None]:
-        name = _plain(said.get("model"))
+        name = _plain(said.get("model", _MANIFEST))
         training = said.get("training")
         return (
             name,

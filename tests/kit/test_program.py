@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
+from services.kit.runtimes import runtimes
 from services.kit.sandbox import ProgramSandbox, SandboxDeadline, SandboxDied, SandboxError
-from services.kit.sandbox.runtimes import runtimes
 from services.kit.testing import eventually
 
 from .programs import ECHO, GREETING, NODE, RUNTIMES, attacker, packed

@@ -126,3 +126,58 @@ async def test_an_input_is_blamed_only_for_a_process_that_it_ended(
     runtime = SandboxedRuntime(Box(errors), NUMBERS)  # pyright: ignore[reportArgumentType]
     with pytest.raises(refusal):
         await runtime.call({"X": np.ones((1, 3), np.float32)})
+
+
+class Elsewhere:
+    """Doubles its input when it is let; two calls may be under way."""
+
+    calls, down, cpu_s, rss = 2, "", 0.0, 0
+
+    def __init__(self, error: Refusal | None = None) -> None:
+        self.asked: list[int] = []
+        self.let = asyncio.Event()
+        self._error = error
+
+    async def call(self, inputs: Arrays) -> Arrays:
+        self.asked.append(len(inputs["x"]))
+        await self.let.wait()
+        if self._error:
+            raise self._error
+        return {"y": inputs["x"] * 2}
+
+    def close(self) -> None:
+        self.asked.append(-1)
+
+
+async def under_way(remote: Elsewhere, calls: int) -> None:
+    while len(remote.asked) < calls:
+        await asyncio.sleep(0)
+
+
+async def test_a_model_elsewhere_is_asked_as_often_at_once_as_it_bears_and_what_waits_is_joined() -> None:
+    remote = Elsewhere()
+    lane = Lane(remote, LIMITS, joinable=True)
+    asked: list[asyncio.Task[float | Refusal]] = []
+    for value in (1, 2):
+        asked.append(asyncio.create_task(ask(lane, value)))
+        await under_way(remote, value)
+    asked += [asyncio.create_task(ask(lane, value)) for value in (3, 4, 5)]
+    await asyncio.sleep(0)
+    assert (remote.asked, lane.waiting) == ([1, 1], 5)
+    lane.close()
+    remote.let.set()
+    assert await asyncio.gather(*asked) == [2, 4, 6, 8, 10]
+    assert remote.asked == [1, 1, 3, -1], "closed once, after the last answer"
+    assert lane.ended
+
+
+async def test_everyone_who_was_joined_is_told_that_a_model_is_away() -> None:
+    remote = Elsewhere(Unavailable("it is away"))
+    lane = Lane(remote, LIMITS, joinable=True)
+    asked = [asyncio.create_task(ask(lane, value)) for value in (1, 2, 3)]
+    await under_way(remote, 1)
+    remote.let.set()
+    answers = await asyncio.gather(*asked)
+    assert remote.asked == [3]
+    assert all(isinstance(answer, Unavailable) for answer in answers), answers
+    assert not lane.trouble

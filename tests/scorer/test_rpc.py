@@ -90,7 +90,7 @@ def spooled(house: House) -> list[bytes]:
 
 def test_triton_s_client_is_answered_and_each_answer_is_logged(rpc: Rpc, tmp_path: Path) -> None:
     async def install() -> Path:
-        environments = Environments(tmp_path, most_bytes=10**9, timeout_s=120)
+        environments = Environments(tmp_path, most_bytes=10**9, most_bytes_all=10**10, timeout_s=120)
         return await environments.built(await lock(["tritonclient[grpc]==2.73.0"], timeout_s=60))
 
     packages = asyncio.run(install())

@@ -4,7 +4,7 @@ import json
 import sys
 
 import numpy as np
-import tritonclient.grpc as triton
+import tritonclient.grpc as triton  # pyright: ignore[reportMissingImports]
 
 address, token = sys.argv[1:]
 with triton.InferenceServerClient(address) as client:

@@ -12,7 +12,9 @@ from uuid import uuid4
 
 import httpx
 import numpy as np
+import orjson
 import pyarrow as pa
+import pyarrow.csv as csv
 import pyarrow.parquet as pq
 import pytest
 from httpx import ASGITransport
@@ -21,6 +23,7 @@ from contracts import AlertRaised, InferenceLogged, Service
 from services.kit.db import Database
 from services.kit.health import Progress
 from services.kit.objects import Objects
+from services.kit.profiles import build_profile
 from services.kit.service import Parts, application
 from services.kit.testing import eventually
 from services.kit.turns import Turns
@@ -35,7 +38,7 @@ from services.scorer.batches.sheet import Sheet, to_parquet
 from services.scorer.batches.usecases import Batches
 from services.scorer.dataplane import Endpoint
 from services.scorer.settings import ScorerSettings
-from tests.scorer.making import NUMBERS, classifier
+from tests.scorer.making import NUMBERS, classifier, package
 
 from .conftest import Stage, read
 
@@ -195,13 +198,13 @@ async def test_files_that_are_no_batch_are_refused_with_what_is_wrong(stage: Sta
     ("rows.csv", "{age},2,3,{note}\n", "age,income,debt,note\n"),
     ("rows.jsonl", '{{"age":{age},"income":2,"debt":3,"note":"{note}"}}\n', ""),
 ])  # fmt: skip
-def test_a_file_of_text_is_read_in_pieces_and_no_type_is_guessed_from_its_first_lines(
+async def test_a_file_of_text_is_read_in_pieces_and_no_type_is_guessed_from_its_first_lines(
     tmp_path: Path, name: str, line: str, head: str
 ) -> None:
     path = tmp_path / "upload"
     many = (line.format(age=i, note="7") for i in range(150_000))
     path.write_text(head + "".join(many) + line.format(age=0.5, note="seven"))
-    sheet = Sheet(to_parquet(path, name, "", NUMBERS))
+    sheet = Sheet(await to_parquet(path, name, "", NUMBERS))
     sheet.check(NUMBERS)
     chunks = [batch["age"].to_pylist() for _, batch in sheet.batches(NUMBERS, 4000, 0)]
     assert (sheet.rows, chunks[0][-1], chunks[-1][-1]) == (150_001, 3999, 0.5)
@@ -237,6 +240,76 @@ async def test_csv_json_lines_and_json_rows_are_files_too(stage: Stage, client: 
     assert [job["id"] for job in listed["items"]] == [job["id"] for job in reversed(jobs)][:3]
     rest = (await client.get(URL, params={"limit": 3, "cursor": listed["next"]})).json()
     assert [job["id"] for job in rest["items"]] == [jobs[0]["id"]] and rest["next"] is None
+
+
+def arrow(rows: pa.Table, *, stream: bool, compression: str | None = None) -> bytes:
+    sink = io.BytesIO()
+    options = pa.ipc.IpcWriteOptions(compression=compression)
+    with (pa.ipc.new_stream if stream else pa.ipc.new_file)(sink, rows.schema, options=options) as writer:
+        writer.write_table(rows, max_chunksize=100)
+    return sink.getvalue()
+
+
+async def test_arrow_files_and_streams_are_read_and_results_come_in_the_format_that_is_asked_for(
+    stage: Stage, client: httpx.AsyncClient
+) -> None:
+    stage.start("batches")
+    files = [arrow(table(250), stream=False), arrow(table(250), stream=True, compression="zstd")]
+    ids = [(await submit(client, data, "rows.arrow")).json()["id"] for data in files]
+    one, other = [(await done(client, id), await result(client, id))[1] for id in ids]
+    assert one["score"].to_pylist() == other["score"].to_pylist() and one.num_rows == 250
+    rows = one.to_pylist()
+    path = f"{URL}/{ids[0]}/result"
+    lines = (await client.get(path, params={"format": "jsonl"})).text.splitlines()
+    assert [orjson.loads(line) for line in lines] == rows
+    stream = (await client.get(path, params={"format": "arrow"})).content
+    assert pa.ipc.open_stream(stream).read_all().to_pylist() == rows
+    text = (await client.get(path, params={"format": "csv"})).content
+    assert csv.read_csv(io.BytesIO(text))["score"].to_pylist() == one["score"].to_pylist()
+    refused = await client.get(path, params={"format": "xlsx"})
+    assert refused.status_code == 422 and "format" in refused.text
+
+
+async def test_a_finished_batch_tells_its_decisions_and_how_far_its_rows_are_from_the_baseline(
+    stage: Stage, client: httpx.AsyncClient
+) -> None:
+    profile = build_profile(table(4_000).drop_columns(["note"]), NUMBERS)
+    baseline = await Objects(stage.house.settings).put(profile.model_dump_json().encode())
+    variant = stage.house.variant("loans", stage.house.keep(package(classifier())), 1, NUMBERS)
+    stage.say(stage.house.change("loans", variant.model_copy(update={"baseline_digest": baseline}), revision=2))
+    stage.start("batches")
+    rows = table(3_000)
+    incomes, ages = rows["income"].to_numpy() + 1.0, rows["age"].to_numpy().copy()
+    ages[:30] = np.nan
+    rows = rows.set_column(3, "income", pa.array(incomes)).set_column(1, "age", pa.array(ages, from_pandas=True))
+    job = await done(client, (await submit(client, parquet(rows))).json()["id"])
+    said = job["summary"]
+    assert (said["rows"], said["refused"], said["decisions"]["versions"]) == (3_000, 30, {"1": 2_970})
+    predictions = (await result(client, job["id"]))["prediction"].to_pylist()
+    counted = {str(value): count for value, count in Counter(predictions).items() if value is not None}
+    assert said["decisions"]["predictions"] == counted
+    assert 0 < said["decisions"]["score"]["mean"] < 1
+    first, *others = said["drift"]["features"]
+    assert first["name"] == "income" and 0.85 < first["effect"] < 1.15
+    assert first["low"] < first["effect"] < first["high"]
+    assert all(abs(each["effect"]) < 0.2 for each in others)
+    assert next(each["missing"] for each in others if each["name"] == "age") == 0.01
+
+
+async def test_hostile_arrow_files_are_refused_and_harm_nothing(client: httpx.AsyncClient) -> None:
+    whole = arrow(table(3_000), stream=False)
+    bomb = pa.table({name: pa.array(np.zeros(60_000_000)) for name in ("debt", "age", "income")})
+    sink = io.BytesIO()
+    with pa.ipc.new_stream(sink, bomb.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
+        writer.write_table(bomb)
+    assert len(sink.getvalue()) < 1024**2
+    cut = whole[: len(whole) // 2]
+    flipped = bytearray(whole)
+    flipped[200:280] = b"\xff" * 80
+    for data in (sink.getvalue(), cut, bytes(flipped), b"ARROW1", b"\xff\xff\xff\xff\xff\xff\xff\x7f" * 9):
+        answer = await submit(client, data, "rows.arrow")
+        assert answer.status_code == 422 and "Arrow" in answer.json()["detail"], answer.text
+        assert answer.json()["field"] == "file"
 
 
 async def test_another_business_unit_sees_no_batch_and_may_not_make_one(

@@ -103,7 +103,7 @@ class Candidates:
             pack = await self._intake.fetch(arrival.package(), work)
             if pack.manifest.name != event.model:
                 raise Invalid(f"the candidate of {event.model} calls itself {pack.manifest.name}", "package_digest")
-            return await self._intake.candidate(pack, arrival.training())
+            return await self._intake.candidate(pack, arrival.training(), arrival.unit)
 
     async def _register(self, arrival: Arrival, candidate: Candidate) -> None:
         """One version for each retraining, even where it made bytes that are there: others wait for its number."""

@@ -62,7 +62,7 @@ class Catalog:
             known = await store.version_by_digest(session, pack.manifest.name, pack.digest)
         if known:
             return known, False
-        return await self.add(await self.intake.candidate(pack, Training()), unit, current().caller.actor)
+        return await self.add(await self.intake.candidate(pack, Training(), unit), unit, current().caller.actor)
 
     async def add(self, candidate: Candidate, unit: str, by: str) -> tuple[ModelVersion, bool]:
         """Give a candidate the next number of its model; answers the version, and whether it is new.

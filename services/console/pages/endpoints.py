@@ -46,9 +46,18 @@ def router(shell: Shell) -> APIRouter:
         return JSONResponse({"problem": windows.problem, "windows": points_of(windows.items)})
 
     @api.post("/endpoints/{endpoint}/rollback")
-    async def rollback(request: Request, me: Person, endpoint: Name) -> HTMLResponse:
-        answer = await shell.gateway.tell(request, "deployer", f"/v1/endpoints/{endpoint}/rollback", {})
+    async def rollback(request: Request, me: Person, endpoint: Name, variant: Name | None = None) -> HTMLResponse:
+        body = {"variant": variant} if variant else {}
+        answer = await shell.gateway.tell(request, "deployer", f"/v1/endpoints/{endpoint}/rollback", body)
         done = f"{endpoint} goes back to version {answer.data.get('version')}." if answer.ok else ""
+        return shell.page(request, "said.html", answer=answer, done=done)
+
+    @api.post("/endpoints/{endpoint}/promote")
+    async def promote(request: Request, me: Person, endpoint: Name, variant: Name) -> HTMLResponse:
+        answer = await shell.gateway.tell(
+            request, "deployer", f"/v1/endpoints/{endpoint}/promote", {"variant": variant}
+        )  # fmt: skip
+        done = f"{endpoint} moves on to version {answer.data.get('version')}." if answer.ok else ""
         return shell.page(request, "said.html", answer=answer, done=done)
 
     @api.post("/endpoints/{endpoint}/retrain")

@@ -6,7 +6,7 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import AsyncGenerator, Collection, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -20,22 +20,27 @@ log = get_logger(__name__)
 
 _SITE, _SEEN, _USED = "site", "seen", "used"
 _LOOK_S = 0.5
+_UNUSED_S = 86_400.0
 
 
 class Environments:
     """The folder of a host where environments are; any number of processes share it."""
 
-    def __init__(self, folder: Path, *, most_bytes: int, timeout_s: float) -> None:
-        """`most_bytes`: of one environment; `timeout_s`: how long one may take to be installed."""
+    def __init__(self, folder: Path, *, most_bytes: int, most_bytes_all: int, timeout_s: float) -> None:
+        """`most_bytes`: of one environment; `most_bytes_all`: of all, before unused ones go; `timeout_s`: how long one
+        may take to be installed."""
         self._folder = folder
         self._most_bytes = most_bytes
+        self._most_bytes_all = most_bytes_all
         self._timeout_s = timeout_s
 
     @classmethod
     def of(cls, settings: Settings) -> "Environments":
         """Those of this host."""
-        folder = settings.home.absolute() / "environments"
-        return cls(folder, most_bytes=settings.environment_bytes, timeout_s=settings.environment_s)
+        return cls(
+            settings.home.absolute() / "environments", most_bytes=settings.environment_bytes,
+            most_bytes_all=settings.environments_bytes, timeout_s=settings.environment_s,
+        )  # fmt: skip
 
     def path(self, locked: bytes) -> Path:
         """Where the libraries of a lock are, or will be. Raises Invalid."""
@@ -80,6 +85,7 @@ class Environments:
             (place / _SEEN).write_text(await asyncio.to_thread(_fingerprint, place / _SITE))
         finally:
             await asyncio.to_thread(shutil.rmtree, part, ignore_errors=True)
+        await asyncio.to_thread(self._make_room)
         log.info("an environment is installed", environment=place.name, packages=len(locked),
                  seconds=round(time.monotonic() - started, 1))  # fmt: skip
 
@@ -87,19 +93,22 @@ class Environments:
         if _size(part) > self._most_bytes:
             raise Invalid(f"requirements: the libraries take more than {self._most_bytes} bytes", FIELD)
 
-    def prune(self, keep: Collection[Path], most: int, unused_s: float) -> list[str]:
-        """Delete environments that nobody keeps nor used for a while, the longest unused first, until all take at most
-        `most` bytes; answers which."""
-        places = [path.parent for path in self._folder.glob(f"*/{_USED}") if path.parent / _SITE not in keep]
-        old = sorted(places, key=lambda place: (place / _USED).stat().st_mtime)
-        total, gone = _size(self._folder), list[str]()
-        for place in old:
-            if total <= most or time.time() - (place / _USED).stat().st_mtime < unused_s:
-                break
+    def keep(self, locked: Iterable[bytes]) -> None:
+        """What is in use stays, however long ago it was loaded: to be said every now and then, at least daily."""
+        for place in (self.path(each).parent for each in locked):
+            if place.is_dir():
+                (place / _USED).touch()
+
+    def _make_room(self) -> None:
+        """Delete what nobody used for a day, the longest unused first, until all take as much as they may."""
+        places = [path.parent for path in self._folder.glob(f"*/{_USED}")]
+        total = _size(self._folder)
+        for place in sorted(places, key=_used_at):
+            if total <= self._most_bytes_all or time.time() - _used_at(place) < _UNUSED_S:
+                return
             total -= _size(place)
             shutil.rmtree(place, ignore_errors=True)
-            gone.append(place.name)
-        return gone
+            log.info("libraries that no model uses are gone", environment=place.name)
 
     @asynccontextmanager
     async def _held(self, place: Path) -> AsyncGenerator[None]:
@@ -127,6 +136,13 @@ def _fingerprint(site: Path) -> str:
             about = os.lstat(path := os.path.join(at, name))  # noqa: PTH118 - tens of thousands
             found.update(f"{path}\0{about.st_size} {about.st_ino} {about.st_ctime_ns}\n".encode())
     return found.hexdigest()
+
+
+def _used_at(place: Path) -> float:
+    try:
+        return (place / _USED).stat().st_mtime
+    except FileNotFoundError:  # gone since it was listed
+        return time.time()
 
 
 def _size(folder: Path) -> int:

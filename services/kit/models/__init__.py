@@ -186,7 +186,7 @@ def preload(format: str) -> tuple[str, ...]:
 
 def requirements(format: str) -> list[str]:
     """What models of a format stand on here, as `name==version`."""
-    names = [each.partition("|")[0] for each in KINDS[format].distributions]
+    names = [each.partition("|")[0] for each in KINDS[format].distributions] if format in KINDS else []
     return [f"{name}=={version(name)}" for name in names]
 
 

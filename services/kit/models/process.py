@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from services.kit.errors import Invalid
+from services.kit.runtimes import Runtime, runtimes
 from services.kit.sandbox import ProgramSandbox, SandboxError
-from services.kit.sandbox.runtimes import Runtime, runtimes
 
 from . import Asked, Told, declared_inputs, v2json
 from .wire import Tensors, WireError

@@ -3,13 +3,22 @@
 import json
 from pathlib import Path
 
+from contracts import ModelSchema
 from services.kit.sandbox import Sandbox
 
-from . import KINDS, Told, preload
+from . import KINDS, Asked, Told, preload
 from .wire import Tensors, pack, unpack
 from .worker import ENTRY, STRUCTURE, Opening
 
 _MB = 1024 * 1024
+
+
+def asked_of(schema: ModelSchema) -> Asked:
+    """What a registered schema says of a model that is opened again."""
+    return Asked(
+        columns=[column.name for column in schema.columns], prediction=schema.prediction, score=schema.score,
+        inputs=[spec.model_dump() for spec in schema.inputs], outputs=[spec.model_dump() for spec in schema.outputs],
+    )  # fmt: skip
 
 
 class SandboxedModel:

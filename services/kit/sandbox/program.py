@@ -9,10 +9,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from services.kit.runtimes import Runtime
+
 from .errors import SandboxError
 from .life import Bounds, Life
 from .lockdown import PROJECT
-from .runtimes import Runtime
 from .spec import HEADER, MAX_PAYLOAD, Kind, ProgramSpec
 from .warm import Warm
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
+import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 from fastapi import APIRouter, Query, Request, Response
@@ -28,6 +29,7 @@ from services.kit.turns import Turns
 
 from ..openapi import BATCH_BODY, BATCH_QUERY
 from .domain import Job
+from .formats import MEDIA_TYPES, ResultFormat
 from .usecases import Batches
 
 PATH = "/v1/batches"
@@ -35,7 +37,10 @@ LARGEST_BYTES = 1024**3
 LARGEST_JSON = 16 * 1024**2
 """Of rows as JSON, which are in memory as a whole: files are for many rows."""
 _PARQUET = "application/vnd.apache.parquet"
-_FILES = {_PARQUET, "application/parquet", "application/octet-stream", "text/csv", "application/x-ndjson"}
+_FILES = {
+    _PARQUET, "application/parquet", "application/octet-stream", "text/csv", "application/x-ndjson",
+    "application/vnd.apache.arrow.file", "application/vnd.apache.arrow.stream",
+}  # fmt: skip
 
 
 class BatchView(BaseModel):
@@ -56,12 +61,15 @@ class BatchView(BaseModel):
     """Where to take the result, once there is one."""
     created_at: datetime
     finished_at: datetime | None
+    summary: dict[str, Any] | None
+    """Of a batch that is done: `rows`, `refused`, `decisions`, and `drift` of its features against the baseline."""
 
     @classmethod
     def of(cls, job: Job) -> "BatchView":
         """A job as a caller sees it."""
         path = f"{PATH}/{job.id}/result" if job.result_digest else None
-        return cls(**{n: getattr(job, n) for n in cls.model_fields if n != "result"}, result=path)
+        plain = {name: getattr(job, name) for name in cls.model_fields if name not in ("result", "summary")}
+        return cls(**plain, result=path, summary=orjson.loads(job.summary) if job.summary else None)
 
 
 def router(batches: Batches, turns: Turns) -> APIRouter:
@@ -94,12 +102,12 @@ def router(batches: Batches, turns: Turns) -> APIRouter:
         return BatchView.of(await batches.show(id))
 
     @routes.get(PATH + "/{id}/result")
-    async def result(id: UUID, caller: Who) -> StreamingResponse:
-        """The result as Parquet."""
+    async def result(id: UUID, caller: Who, format: ResultFormat = "parquet") -> StreamingResponse:
+        """The result: Parquet, or as `?format=csv`, `jsonl` or `arrow` (a stream)."""
         allow(caller, "inference.score")
-        digest, content = await batches.result(id)
-        headers = {"Content-Disposition": f'attachment; filename="{id}.parquet"', "Fairlead-Digest": digest}
-        return StreamingResponse(content, media_type=_PARQUET, headers=headers)
+        digest, content = await batches.result(id, format)
+        headers = {"Content-Disposition": f'attachment; filename="{id}.{format}"', "Fairlead-Digest": digest}
+        return StreamingResponse(content, media_type=MEDIA_TYPES[format], headers=headers)
 
     return routes
 
@@ -119,8 +127,8 @@ async def _upload(request: Request) -> AsyncIterator[tuple[str, Path, str, str]]
             endpoint = _endpoint(request.query_params.get("endpoint"))
             yield endpoint, path, request.query_params.get("file_name", "body"), media_type
         else:
-            raise Invalid("send multipart/form-data with `endpoint` and `file`, a Parquet or CSV file as the body, "
-                          "or JSON", "Content-Type")  # fmt: skip
+            raise Invalid("send multipart/form-data with `endpoint` and `file`, a Parquet, CSV, JSON Lines or "
+                          "Arrow file as the body, or JSON", "Content-Type")  # fmt: skip
 
 
 async def _multipart(request: Request, path: Path) -> tuple[str, Path, str, str]:

@@ -60,6 +60,12 @@ class Job:
     traceparent: str
     created_at: datetime
     finished_at: datetime | None = None
+    summary: str | None = None
+    """As JSON."""
+    output: str | None = None
+    """Where to write the result besides, as JSON."""
+    schedule: UUID | None = None
+    """The schedule that made it."""
 
     @property
     def writer(self) -> str:

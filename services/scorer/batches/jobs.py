@@ -6,6 +6,7 @@ writer and number, which readers know for a repeat.
 """
 
 import asyncio
+import time
 from contextlib import suppress
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -36,6 +37,8 @@ _IDLE_S = 2.0
 """How soon a job is seen that another host took in; one of this process is seen at once."""
 _PATIENCE = timedelta(minutes=10)
 """How long a job waits for an endpoint, from the moment that it first could not have it."""
+_REST_S = 60.0
+"""How long models and processes stay after the last job, for the next one."""
 _STRIKES = 3
 """Attempts that a job gets after errors that nobody foresaw; the others go on meanwhile."""
 
@@ -65,6 +68,7 @@ class Runner:
         self._missed: dict[UUID, datetime] = {}
         self._line: list[UUID] = []
         self._waiting_for = ""
+        self._worked_at = 0.0
         self._wake = asyncio.Event()
         db.committed.append(self._wake.set)
         progress.expect("batches", grace_s=30)
@@ -80,9 +84,12 @@ class Runner:
                     self._progress.fail("batches", self._waiting_for)
                 else:
                     self._progress.beat("batches")
-                if not worked:
+                if worked:
+                    self._worked_at = time.monotonic()
+                elif time.monotonic() - self._worked_at > _REST_S:
                     self._executor.rest()
                     self._serving.rest()
+                if not worked:
                     await self._pause()
 
     async def _pause(self) -> None:

@@ -63,16 +63,17 @@ class ResultFile:
             self._write()
         self._writer.close()
 
-    def add(self, data: bytes) -> None:
-        """Append a chunk's part, as Parquet."""
-        part = pq.read_table(pa.BufferReader(data))
+    def add(self, data: bytes) -> pa.Table:
+        """Append a chunk's part, as Parquet; answers its rows."""
+        rows = pq.read_table(pa.BufferReader(data))
         columns = [
-            part[f.name].cast(f.type) if f.name in part.column_names else pa.nulls(part.num_rows, f.type)
+            rows[f.name].cast(f.type) if f.name in rows.column_names else pa.nulls(rows.num_rows, f.type)
             for f in self._schema
         ]
         self._waiting.append(pa.Table.from_arrays(columns, schema=self._schema))
         if sum(table.num_rows for table in self._waiting) >= _GROUP_ROWS:
             self._write()
+        return rows
 
     def _write(self) -> None:
         if self._waiting:

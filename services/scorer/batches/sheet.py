@@ -1,5 +1,6 @@
 """The uploaded file: rows in Parquet, checked against the model's columns, read in chunks."""
 
+import asyncio
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from services.kit.errors import Invalid
 
 from ..v2 import NUMPY
 from ..v2.errors import called
+from . import arrow
 
 Columns = dict[str, np.ndarray[Any, Any]]
 
@@ -26,19 +28,25 @@ _UNREADABLE = (pa.ArrowException, OSError, ValueError, LookupError, MemoryError)
 _TEXTS = {"text/csv": "csv", "application/x-ndjson": "jsonl", "application/jsonl": "jsonl"}
 
 
-def to_parquet(path: Path, file_name: str, media_type: str, schema: ModelSchema) -> Path:
+async def to_parquet(path: Path, file_name: str, media_type: str, schema: ModelSchema) -> Path:
     """The upload as Parquet, whatever it was. Raises Invalid where it is nothing that batches take, or where a column
     of the model's does not hold what the model takes."""
-    with path.open("rb") as file:
-        magic = file.read(4)
+    magic = await asyncio.to_thread(_magic, path)
     if not magic:
         raise Invalid("the file is empty", "file")
-    kind = _TEXTS.get(media_type.partition(";")[0].strip().lower()) or Path(file_name).suffix.lower().lstrip(".")
-    if magic == _PARQUET:
+    if magic.startswith(_PARQUET):
         return path
+    if magic == arrow.FILE or magic.startswith(arrow.STREAM):
+        return await arrow.to_parquet(path, needed(schema))
+    kind = _TEXTS.get(media_type.partition(";")[0].strip().lower()) or Path(file_name).suffix.lower().lstrip(".")
     if kind in ("csv", "jsonl", "ndjson"):
-        return _convert(path, kind, needed(schema))
-    raise Invalid(f"the file {called(file_name)} is neither Parquet nor CSV nor JSON Lines", "file")
+        return await asyncio.to_thread(_convert, path, kind, needed(schema))
+    raise Invalid(f"the file {called(file_name)} is neither Parquet nor CSV nor JSON Lines nor Arrow", "file")
+
+
+def _magic(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(len(arrow.FILE))
 
 
 def _convert(path: Path, kind: str, takes: Mapping[str, bool]) -> Path:

@@ -17,6 +17,7 @@ from services.kit.objects import Objects
 from ..dataplane import Endpoint
 from . import store
 from .domain import Job, chunk_rows
+from .formats import ResultFormat, pieces
 from .inputs import Inputs
 from .sheet import Sheet, needed, to_parquet
 
@@ -39,7 +40,8 @@ class Batches:
         """Check the file, keep it, and put the job in line. Raises Invalid naming what is wrong, or NotFound."""
         found = await self._find(endpoint, caller)
         schema, context = found.champion.schema, current()
-        path, rows = await asyncio.to_thread(_examine, upload, file_name, media_type, schema)
+        path = await to_parquet(upload, file_name, media_type, schema)
+        rows = await asyncio.to_thread(_examine, path, schema)
         each, id = self._chunk_rows or chunk_rows(found.champion.variant.format, len(needed(schema))), uuid7()
         digest = await self._inputs.keep(id, path, private=found.champion.codec.sensitive)
         job = Job(
@@ -64,14 +66,17 @@ class Batches:
         async with self._db.reading() as session:
             return await store.latest(session, endpoint, limit, before)
 
-    async def result(self, id: UUID) -> tuple[str, AsyncIterator[bytes]]:
-        """The digest of the result file and its bytes, all of them checked. Raises Conflict while there is none, and
-        Altered, of which an alert tells too."""
+    async def result(self, id: UUID, format: ResultFormat = "parquet") -> tuple[str, AsyncIterator[bytes]]:
+        """The digest of the result file and its rows as wanted, all of the file checked. Raises Conflict while there is
+        none, and Altered, of which an alert tells too."""
         job = await self.show(id)
         if job.result_digest is None:
             raise Conflict(f"batch {id} is {job.state}: {job.reason or f'{job.rows_done} of {job.rows_total} rows'}")
         try:
-            return job.result_digest, await self._objects.stream_checked(job.result_digest, Path(gettempdir()))
+            if format == "parquet":
+                return job.result_digest, await self._objects.stream_checked(job.result_digest, Path(gettempdir()))
+            copy = await self._objects.fetch(job.result_digest, Path(gettempdir()) / f"fairlead-result-{uuid7()}")
+            return job.result_digest, _converted(copy, format)
         except Altered as reason:
             await self._tell_altered(job, reason.message)
             raise
@@ -88,8 +93,16 @@ class Batches:
             )  # fmt: skip
 
 
-def _examine(upload: Path, file_name: str, media_type: str, schema: ModelSchema) -> tuple[Path, int]:
-    path = to_parquet(upload, file_name, media_type, schema)
+def _examine(path: Path, schema: ModelSchema) -> int:
     sheet = Sheet(path)
     sheet.check(schema)
-    return path, sheet.rows
+    return sheet.rows
+
+
+async def _converted(copy: Path, format: ResultFormat) -> AsyncIterator[bytes]:
+    parts = pieces(copy, format)
+    try:
+        while (piece := await asyncio.to_thread(next, parts, None)) is not None:
+            yield piece
+    finally:
+        await asyncio.to_thread(copy.unlink)

@@ -6,13 +6,16 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import ValidationError
 
-from contracts import InferenceLogged
+from contracts import InferenceLogged, Profile
 from services.kit.db import Database
-from services.kit.errors import NotFound
+from services.kit.errors import Invalid, NotFound
 from services.kit.health import Progress
 from services.kit.ids import now
 from services.kit.objects import Objects
@@ -29,6 +32,7 @@ from .inputs import Inputs
 from .results import ResultFile, unified
 from .serving import Serving
 from .sheet import Sheet, needed
+from .summary import Decisions, drift
 
 log = get_logger(__name__)
 
@@ -105,15 +109,39 @@ class Work:
     async def _finish(self, job: Job) -> None:
         async with self.db.reading() as session:
             kept = await store.chunks(session, job.id)
+        decisions = Decisions()
         with tempfile.TemporaryDirectory(prefix="fairlead-batch-") as folder:
-            digest = await self.objects.put_file(await self._collect(kept, Path(folder) / "result.parquet"))
+            path = await self._collect(kept, Path(folder) / "result.parquet", decisions)
+            digest = await self.objects.put_file(path)
+        summary = orjson.dumps(await self._summary(job, kept, decisions)).decode()
         async with self.db.transaction(unit=job.unit) as tx:
-            await store.change(tx.session, job.id, state="done", result_digest=digest, finished_at=now())
+            await store.change(
+                tx.session, job.id, state="done", result_digest=digest, finished_at=now(), summary=summary
+            )  # fmt: skip
             tx.record("batch.done", f"{job.endpoint}/{job.id}", rows=job.rows_total, result=digest)
         self.inputs.forget(job)
         log.info("a batch is done", batch=str(job.id), rows=job.rows_total)
 
-    async def _collect(self, kept: Sequence[Chunk], path: Path) -> Path:
+    async def _summary(self, job: Job, kept: Sequence[Chunk], decisions: Decisions) -> dict[str, Any]:
+        refused = sum(chunk.failed for chunk in kept)
+        said: dict[str, Any] = {"rows": job.rows_total, "refused": refused, "decisions": decisions.said()}
+        return said | {"drift": await self._drift(job)}
+
+    async def _drift(self, job: Job) -> dict[str, Any] | None:
+        """None where the version has no baseline, or none that can be read."""
+        served = (await self.serving.needed(job.endpoint)).champion
+        if served.variant.baseline_digest is None:
+            return None
+        try:
+            profile = Profile.model_validate_json(await self.objects.get(served.variant.baseline_digest))
+        except (NotFound, Invalid, ValidationError) as error:
+            log.error("a baseline cannot be read", endpoint=job.endpoint, reason=str(error)[:300])
+            return None
+        sheet = Sheet(await self.inputs.open(job))
+        found = await asyncio.to_thread(drift, profile, served.schema, sheet)
+        return {"version": served.origin.version} | found
+
+    async def _collect(self, kept: Sequence[Chunk], path: Path, decisions: Decisions) -> Path:
         """The parts twice: once for what types they have, once to be written, a few of them in memory."""
         schemas: set[pa.Schema] = set()
         for chunk in kept:
@@ -121,7 +149,8 @@ class Work:
             self.progress.beat("batches")
         with ResultFile(path, unified(schemas)) as file:
             for chunk in kept:
-                await asyncio.to_thread(file.add, await self.objects.get(chunk.result_digest))
+                part = await asyncio.to_thread(file.add, await self.objects.get(chunk.result_digest))
+                await asyncio.to_thread(decisions.add, part)
                 self.progress.beat("batches")
         return path
 

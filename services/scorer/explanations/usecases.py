@@ -80,7 +80,7 @@ class Explainer:
         try:
             file = await self._file(version.digest)
             rows = await self._reference_rows(file, version)
-            async with self._opened(version, file) as (ask, told):
+            async with self._opened(version, file, decision["unit"]) as (ask, told):
                 focus = domain.focus_of(version.model_schema, row, await ask(row.values[None, :]))
                 found = await _found(row, rows, focus, ask, told, started + wish.budget_s)
                 other = await _counterfactual(row, rows, focus, ask, mutable, found.shares)
@@ -148,9 +148,9 @@ class Explainer:
             raise Unavailable(str(error)) from None
 
     @asynccontextmanager
-    async def _opened(self, version: Version, file: ModelFile) -> AsyncGenerator[tuple[Ask, Arrays]]:
+    async def _opened(self, version: Version, file: ModelFile, unit: str) -> AsyncGenerator[tuple[Ask, Arrays]]:
         """How the model is asked, and its trees or coefficients, if it has any."""
-        runtime, _ = await load(version.format, file, version.model_schema, self._settings)
+        runtime, _ = await load(version.format, file, version.model_schema, self._settings, unit)
         try:
             told = await _structure(runtime, file)
 

@@ -20,7 +20,12 @@ class Runtime(Protocol):
 
 
 class Remote(Protocol):
-    """A model in a process of its own, behind an await."""
+    """A model in a process of its own, or on another machine, behind an await."""
+
+    @property
+    def calls(self) -> int:
+        """How many calls of it may be under way; what waits beyond is joined."""
+        ...
 
     @property
     def down(self) -> str:

@@ -2,13 +2,15 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from contracts import Format, ModelSchema, TensorSpec
 from services.kit.environments import Environments
 from services.kit.errors import Invalid, Unavailable
-from services.kit.models import KINDS, Asked
+from services.kit.models import KINDS
+from services.kit.models.process import ProcessModel, Program
 from services.kit.models.sandboxed import SandboxedModel
 from services.kit.models.wire import WireError
 from services.kit.models.worker import Opening
@@ -18,6 +20,7 @@ from ..packages import ModelFile
 from ..settings import ScorerSettings
 from ..v2.tensors import NUMPY
 from . import Arrays
+from .declared import asked, manifest_of
 from .errors import CannotLoad, ModelFailed
 
 _ATTEMPTS = 2
@@ -27,7 +30,9 @@ _ATTEMPTS = 2
 class SandboxedRuntime:
     """One warm worker for one version."""
 
-    def __init__(self, model: SandboxedModel, schema: ModelSchema) -> None:
+    calls = 1
+
+    def __init__(self, model: SandboxedModel | ProcessModel, schema: ModelSchema) -> None:
         self._model = model
         self._outputs = schema.outputs
 
@@ -39,11 +44,7 @@ class SandboxedRuntime:
 
         Raises CannotLoad, or Unavailable where the libraries that it brings cannot be fetched now.
         """
-        sandboxed = SandboxedModel(
-            _opening(format, model, schema), packages=await _packages(model, settings),
-            memory_mb=settings.sandbox_memory_mb, deadline_s=settings.sandbox_deadline_s,
-            load_s=settings.sandbox_load_s, name=model.path.parent.name[:12],
-        )  # fmt: skip
+        sandboxed = await _model(format, model, schema, settings)
         try:
             await sandboxed.start()
         except (SandboxError, SandboxUnavailable) as error:  # a machine without the walls will not have them later
@@ -99,15 +100,30 @@ class SandboxedRuntime:
         self._closing = asyncio.ensure_future(self._model.close())
 
 
+async def _model(
+    format: Format, model: ModelFile, schema: ModelSchema, settings: ScorerSettings
+) -> SandboxedModel | ProcessModel:
+    bounds: dict[str, Any] = {
+        "memory_mb": settings.sandbox_memory_mb, "deadline_s": settings.sandbox_deadline_s,
+        "load_s": settings.sandbox_load_s, "name": model.path.parent.name[:12],
+    }  # fmt: skip
+    if format != "process":
+        return SandboxedModel(_opening(format, model, schema), packages=await _packages(model, settings), **bounds)
+    command = manifest_of(model).get("command")
+    if not isinstance(command, list) or not command:
+        raise CannotLoad("the package's fairlead.yaml names no command")
+    program = Program([*map(str, command)], model.package, model.package_digest, asked(schema))
+    try:
+        return ProcessModel(program, runtimes=settings.runtimes, **bounds)
+    except Invalid as error:
+        raise CannotLoad(error.message) from None
+
+
 def _opening(format: Format, model: ModelFile, schema: ModelSchema) -> Opening:
     """What the model's sandbox is told; code is opened out of its whole package."""
-    asked = Asked(
-        columns=[column.name for column in schema.columns], prediction=schema.prediction, score=schema.score,
-        inputs=[spec.model_dump() for spec in schema.inputs], outputs=[spec.model_dump() for spec in schema.outputs],
-    )  # fmt: skip
     if KINDS[format].is_code:
-        return Opening(format, str(model.package), model.package_digest, model.name, asked)
-    return Opening(format, str(model.path), model.digest, model.name, asked)
+        return Opening(format, str(model.package), model.package_digest, model.name, asked(schema))
+    return Opening(format, str(model.path), model.digest, model.name, asked(schema))
 
 
 async def _packages(model: ModelFile, settings: ScorerSettings) -> Path | None:

@@ -262,7 +262,8 @@ class EndpointWork:
 
     def _dead_value(self, record: Incoming) -> bytes | None:
         endpoint = self._endpoints.find(self._name)
-        return WITHHELD if endpoint is None or endpoint.champion.codec.sensitive else record.value
+        private = endpoint is None or any(one.codec.sensitive for one in endpoint.by_version.values())
+        return WITHHELD if private else record.value
 
     def _count(self, scoring: Scoring, items: list[Item], scoring_s: float, saying_s: float) -> None:
         by: dict[Scoring, list[Item]] = {scoring: items}

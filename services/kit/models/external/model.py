@@ -74,7 +74,10 @@ class ExternalModel:
         Raises RemoteRefused where the server does not take them, WireError for what is no answer of the declared form,
         Unavailable where it is away or the circuit is open, Invalid where the connection is no longer approved.
         """
-        body, rows = self._talk.request(inputs), len(next(iter(inputs.values())))
+        try:
+            body, rows = self._talk.request(inputs), len(next(iter(inputs.values())))
+        except WireError as error:  # a BYTES element that JSON cannot carry
+            raise RemoteRefused(str(error)) from None
         connection = self._connection()
         if not self._breaker.enter(self._clock()):
             raise Unavailable(f"{self._name}: {self.down}")

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import ConfigDict, Field, StringConstraints, model_validator
 
 from contracts import (
     Column,
@@ -24,10 +24,13 @@ from contracts import (
 )
 from services.kit.errors import Conflict, Invalid
 
+from .external import ManifestExternal
+from .strict import Identifier, Strict
+
 Text = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 LongText = Annotated[str, StringConstraints(max_length=4000)]
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
-Identifier = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{1,200}$")]
+Argument = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{1,1000}$")]
 Tags = Annotated[tuple[Name, ...], Field(max_length=20)]
 State = Literal["registered", "quarantined", "retired"]
 
@@ -39,18 +42,14 @@ MODEL_FILES: dict[Format, str] = {
 """What a bare model file is called in its package; its first bytes say its format."""
 EXECUTES_CODE: dict[Format, bool] = {
     "onnx": False, "sklearn": True, "xgboost": False, "lightgbm": False, "rules": False,
-    "python": True, "mlflow": True, "river": True,
+    "python": True, "mlflow": True, "river": True, "process": True, "external": False,
 }  # fmt: skip
 CODE_FORMATS: frozenset[Format] = frozenset({"python", "mlflow", "river"})
 """Models that are whole packages of code, which brings locked requirements."""
+DECLARED_FORMATS: frozenset[Format] = frozenset({"process", "external"})
+"""Models of which `fairlead.yaml` says all: there is no model file beside it."""
 REQUIREMENTS = "requirements.txt"
 MLMODEL = "MLmodel"
-
-
-class Strict(BaseModel):
-    """What people write: a typo is refused by name."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class ManifestColumn(Column):
@@ -99,12 +98,34 @@ class Manifest(Strict):
     score: Identifier | None = None
     requirements: FileName | None = None
     """The file that says on which libraries the model runs; those of the platform where there is none."""
+    command: Annotated[tuple[Argument, ...], Field(max_length=100)] = ()
+    """Of a process: a runtime that the operator allows, or a file of the package (`./model`), and its arguments."""
+    external: ManifestExternal | None = None
     inputs: Tensors = ()
     outputs: Tensors = ()
     columns: Annotated[tuple[ManifestColumn, ...], Field(max_length=10_000)] = ()
     metrics: Annotated[dict[Identifier, float], Field(max_length=100)] = {}
     tags: Tags = ()
     description: LongText = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_its_own_model(cls, given: dict[str, Any]) -> dict[str, Any]:
+        return given | {"model": MANIFEST} if given.get("format") in DECLARED_FORMATS else given
+
+    @model_validator(mode="after")
+    def _says_how_it_is_asked(self) -> Self:
+        for member, format in (("command", "process"), ("external", "external")):
+            if bool(getattr(self, member)) != (self.format == format):
+                raise ValueError(f"{member} is what a model of format {format} has, and no other")
+        if self.format in DECLARED_FORMATS:
+            if not self.outputs or not (self.inputs or self.columns):
+                raise ValueError(f"a model of format {self.format} declares inputs (or columns) and outputs")
+            if self.recipe or self.requirements:
+                raise ValueError(f"a model of format {self.format} has no recipe and no requirements")
+        if self.external:
+            self.external.check([each.name for each in self.inputs] or ["X"], [each.name for each in self.outputs])
+        return self
 
     @model_validator(mode="after")
     def _is_one_table(self) -> Self:
