@@ -129,7 +129,7 @@ class Account:
     @property
     def used(self) -> bool:
         """Whether there is anything to tell: of thousands of versions most may never be asked."""
-        return bool(self.inferences or self.refused or self.model_cpu_s)
+        return bool(self.inferences or self.refused or self.model_cpu_s or self.serving_cpu_s)
 
     def measured(self) -> _Seen:
         """What was measured since the last time, of what ended too until its process is gone."""
