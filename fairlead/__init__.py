@@ -18,6 +18,7 @@ from .answers import (
     ModelVersion,
     Page,
     Platform,
+    Replay,
     Retraining,
     Scores,
     ServiceStatus,
@@ -44,6 +45,7 @@ from .events import EventStream, Occurrence
 __all__ = [
     "Approval", "AsyncFairlead", "Batch", "Busy", "Conflict", "DeadLetter", "Decision", "Deployment", "Drift",
     "Endpoint", "EventStream", "Failed", "Fairlead", "FairleadError", "Forbidden", "GroupLag", "Invalid",
-    "Misconfigured", "Model", "ModelVersion", "NotFound", "Occurrence", "Page", "Platform", "Retraining", "Scores",
+    "Misconfigured", "Model", "ModelVersion", "NotFound", "Occurrence", "Page", "Platform", "Replay", "Retraining",
+    "Scores",
     "ServiceStatus", "TimedOut", "TopicState", "Unauthorized", "Unreachable", "UseCase", "Verification",
 ]  # fmt: skip

@@ -190,6 +190,24 @@ class Retraining(Answer):
         return self.state not in ("requested", "running")
 
 
+class Replay(Answer):
+    """A version held against what was decided behind an endpoint, on the recorded rows."""
+
+    id: str
+    state: str
+    endpoint: str
+    model: str
+    version: int
+    reason: str | None = None
+    result: dict[str, Any] = {}
+    """Rows, agreement, and on the rows whose truth is known the metrics of both."""
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing more happens to it by itself."""
+        return self.state not in ("requested", "running")
+
+
 class Drift(Answer):
     """How far an endpoint's inferences are from the baseline."""
 

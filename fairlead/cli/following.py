@@ -9,7 +9,7 @@ from typing import Annotated, Protocol, TypeVar
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from fairlead.answers import Batch, Deployment, Retraining
+from fairlead.answers import Batch, Deployment, Replay, Retraining
 from fairlead.client import Fairlead
 from fairlead.errors import NotFound
 
@@ -41,6 +41,7 @@ class Kind(StrEnum):
     DEPLOYMENT = "deployment"
     BATCH = "batch"
     RETRAINING = "retraining"
+    REPLAY = "replay"
 
 
 @app.command()
@@ -51,7 +52,7 @@ def follow(
     wait: Annotated[float, typer.Option(min=0, help="Seconds to wait until it is settled; 0: look once.")] = 600.0,
     json: Json = False,
 ) -> None:
-    """Go on waiting for a deployment, a batch or a retraining."""
+    """Go on waiting for a deployment, a batch, a retraining or a replay of decisions."""
     with refusals():
         fl = client(context)
         match kind:
@@ -61,6 +62,8 @@ def follow(
                 finish_batch(scored(fl, fl.batch_state(id), wait), wait, json)
             case Kind.RETRAINING:
                 finish_retraining(until_settled(fl.retraining(id), fl.retraining, wait), wait, json)
+            case Kind.REPLAY:
+                finish_replay(until_settled(fl.replay_of_decisions(id), fl.replay_of_decisions, wait), wait, json)
 
 
 def until_settled(now: L, look: Callable[[str], L], wait: float, seen: Callable[[L], None] | None = None) -> L:
@@ -122,6 +125,23 @@ def finish_retraining(found: Retraining, wait: float, json: bool) -> None:
     facts = {name: value for name, value in found.model_dump(mode="json").items() if not isinstance(value, list)}
     render(found, json, lambda: show_facts(facts))
     _finish(Kind.RETRAINING, found, wait, bad=found.state == "failed")
+
+
+def finish_replay(found: Replay, wait: float, json: bool) -> None:
+    """Show what a challenger would have decided, and end with the code that tells how it went."""
+    render(found, json, lambda: _replay(found))
+    _finish(Kind.REPLAY, found, wait, bad=found.state == "failed")
+
+
+def _replay(found: Replay) -> None:
+    said, judged = found.result, found.result.get("comparison") or {}
+    show_facts({
+        "id": found.id, "endpoint": found.endpoint, "challenger": f"{found.model} v{found.version}",
+        "state": found.state, "rows": said.get("rows"), "of versions": said.get("by_version"),
+        "agreement": said.get("agreement"), "mean difference": said.get("difference"),
+        "truth known of": said.get("labelled"), "as decided": judged.get("champion"),
+        "the challenger": judged.get("candidate"), "told": found.reason,
+    })  # fmt: skip
 
 
 def _finish(kind: Kind, what: Long, wait: float, *, bad: bool) -> None:

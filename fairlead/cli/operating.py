@@ -1,4 +1,4 @@
-"""Commands of operators: drift, retrain, report, topics, status."""
+"""Commands of operators: drift, retrain, replay, report, topics, status."""
 
 from typing import Annotated, Any
 
@@ -7,7 +7,7 @@ from rich.markdown import Markdown
 
 from fairlead.answers import Drift, Platform, TopicState
 
-from .following import finish_retraining, until_settled
+from .following import finish_replay, finish_retraining, until_settled
 from .output import Exit, Json, err, named, out, refusals, render, show_facts, show_json, show_table
 from .session import client
 
@@ -52,6 +52,29 @@ def retrain(
         fl = client(context)
         found = until_settled(fl.retrain(endpoint, reason, since=since), fl.retraining, wait)
     finish_retraining(found, wait, json)
+
+
+@app.command()
+def replay(
+    context: typer.Context,
+    endpoint: Endpoint,
+    model: Annotated[str, typer.Option("--model", "-m", help="The challenger.")],
+    version: Annotated[int, typer.Option("--version", "-v", min=1, help="Its version.")],
+    since: Annotated[str | None, typer.Option(help="Only what was decided since this time (ISO 8601).")] = None,
+    until: Annotated[str | None, typer.Option(help="Only what was decided before this time (ISO 8601).")] = None,
+    against: Annotated[int | None, typer.Option(min=1, help="Only what this version decided.")] = None,
+    of: Annotated[str | None, typer.Option(help="The model that decided, where it is another one.")] = None,
+    wait: Annotated[float, typer.Option(min=0, help="Seconds to wait until it is done; 0: do not wait.")] = 0.0,
+    json: Json = False,
+) -> None:
+    """Hold a version against what was decided behind an endpoint: agreement, and who was right."""
+    with refusals():
+        fl = client(context)
+        asked = fl.replay_decisions(
+            endpoint, model=model, version=version, of=of, since=since, until=until, against=against
+        )  # fmt: skip
+        found = until_settled(asked, fl.replay_of_decisions, wait)
+    finish_replay(found, wait, json)
 
 
 @app.command()

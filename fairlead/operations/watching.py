@@ -5,7 +5,7 @@ from typing import Any
 
 from contracts import RetrainingRequested
 
-from ..answers import Drift, Page, Retraining
+from ..answers import Drift, Page, Replay, Retraining
 from ..flows import Document, part, read, send, settled, text
 from ..wire import Flow, operation
 
@@ -54,6 +54,36 @@ class Watching:
     def retraining(self, id: str, *, wait: float | None = None) -> Flow[Retraining]:
         """How far a retraining came."""
         return (yield from settled(Retraining, f"/v1/retrainings/{part(id)}", wait))
+
+    @operation
+    def replay_decisions(
+        self,
+        endpoint: str,
+        *,
+        model: str,
+        version: int,
+        of: str | None = None,
+        since: datetime | str | None = None,
+        until: datetime | str | None = None,
+        against: int | None = None,
+        wait: float | None = None,
+    ) -> Flow[Replay]:
+        """Score recorded rows of an endpoint with another version, and compare it with what was decided then: how often
+        both agree, and who was right where the truth is known.
+
+        `of` is the model that decided, where it is another one; `against` takes only what that version decided. With
+        `wait` (seconds) it returns when it is done.
+        """
+        given = {"of": of, "since": text(since), "until": text(until), "against": against}
+        body: Document = {"endpoint": endpoint, "model": model, "version": version}
+        body |= {name: value for name, value in given.items() if value is not None}
+        asked = yield from send(Replay, "POST", "/v1/replays", body)
+        return asked if wait is None else (yield from settled(Replay, f"/v1/replays/{asked.id}", wait, asked))
+
+    @operation
+    def replay_of_decisions(self, id: str, *, wait: float | None = None) -> Flow[Replay]:
+        """How far a replay of decisions came."""
+        return (yield from settled(Replay, f"/v1/replays/{part(id)}", wait))
 
     @operation
     def retrainings(

@@ -28,6 +28,7 @@ _PREFIXES: dict[str, Service] = {
     "/v1/monitors": "monitor",
     "/v1/retrainings": "retrainer",
     "/v1/reproductions": "retrainer",
+    "/v1/replays": "retrainer",
     "/v1/decisions": "recorder",
     "/v1/outcomes": "recorder",
     "/v1/snapshots": "recorder",

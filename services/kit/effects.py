@@ -76,7 +76,7 @@ def stability_index(before: Array, live: Array) -> tuple[float, float, float]:
         return 0.0, 0.0, 0.0
     q, p = ((counts[here] + 0.5) / (counts[here] + 0.5).sum() for counts in (before, live))
     logs = np.log(p / q)
-    doubt = (len(p) - 1) * (1 / live.sum() + 1 / before.sum())
+    doubt = (len(p) - 1) * (1 / int(live.sum()) + 1 / int(before.sum()))
     size = max(0.0, float((p - q) @ logs) - doubt)
     now = max(0.0, _variance(p, logs + 1 - q / p) / live.sum() + 2 * doubt**2 / (len(p) - 1))
     error = Z99 * sqrt(now + max(0.0, _variance(q, 1 - logs - p / q)) / before.sum())

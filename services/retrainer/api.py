@@ -1,4 +1,4 @@
-"""HTTP in: retrainings and reproductions."""
+"""HTTP in: retrainings, reproductions and replays."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -6,19 +6,20 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from contracts import Name, RetrainingRequested
 from services.kit.auth import allow
 from services.kit.http import Body, Page, Who, page
-from services.kit.inputs import Version, as_cursor, from_cursor, moment, uuid
+from services.kit.inputs import Version, as_cursor, from_cursor, moment, moment_of, uuid
 from services.kit.openapi import TAKES_KEY
 from services.kit.service import router as new_router
 
 from .domain import Job, Kind
 from .gateway import Governor
-from .usecases import Retrainer
+from .usecases import Retrainer, Wish
 
+Moment = Annotated[str | None, Field(max_length=64)]
 Limit = Annotated[int, Query(ge=1, le=200)]
 
 
@@ -29,8 +30,22 @@ class ReproductionAsk(Body):
     version: Version
 
 
+class ReplayAsk(Body):
+    """Which version to hold against what was decided behind an endpoint, on the recorded rows."""
+
+    endpoint: Name
+    model: Name
+    version: Version
+    of: Name | None = None
+    """The model that decided; left out: the same one."""
+    since: Moment = None
+    until: Moment = None
+    against: Version | None = None
+    """Only what this version decided; left out: whatever version did."""
+
+
 class JobView(BaseModel):
-    """One retraining or reproduction, and what became of it."""
+    """One retraining, reproduction or replay, and what became of it."""
 
     id: UUID
     unit: str
@@ -48,6 +63,8 @@ class JobView(BaseModel):
     started_at: datetime | None
     ended_at: datetime | None
     result: dict[str, Any]
+    wish: dict[str, Any]
+    """Of a replay: whose decisions (`of`), until when, against which version."""
 
     @classmethod
     def of(cls, job: Job) -> "JobView":
@@ -55,12 +72,13 @@ class JobView(BaseModel):
 
 
 def router(retrainer: Retrainer, governor: Governor) -> APIRouter:
-    """`/v1/retrainings` and `/v1/reproductions`."""
+    """`/v1/retrainings`, `/v1/reproductions` and `/v1/replays`."""
     both = APIRouter(prefix="/v1")
     both.include_router(_passing(governor))
     api = new_router()
     _retrainings(api, retrainer)
     _reproductions(api, retrainer)
+    _replays(api, retrainer)
     both.include_router(api)
     return both
 
@@ -141,6 +159,34 @@ def _reproductions(api: APIRouter, retrainer: Retrainer) -> None:
     async def reproduction(id: UUID, caller: Who) -> JobView:
         allow(caller, "retraining.read")
         return JobView.of(await retrainer.job(id, "reproduction"))
+
+
+def _replays(api: APIRouter, retrainer: Retrainer) -> None:
+    @api.post("/replays", status_code=202, tags=["replays"])
+    async def replay(ask: ReplayAsk, caller: Who, response: Response) -> JobView:
+        """Score recorded rows with another version and compare it with what was answered, and with the truth."""
+        allow(caller, "retraining.request")
+        wish = Wish(ask.endpoint, ask.model, ask.version, ask.of, moment_of(ask.since, "since"),
+                    moment_of(ask.until, "until"), ask.against)  # fmt: skip
+        job = await retrainer.replay(caller, wish)
+        response.headers["Location"] = f"/v1/replays/{job.id}"
+        return JobView.of(job)
+
+    @api.get("/replays", tags=["replays"])
+    async def replays(
+        caller: Who,
+        model: Name | None = None,
+        endpoint: Name | None = None,
+        limit: Limit = 50,
+        cursor: str | None = None,
+    ) -> Page[JobView]:
+        allow(caller, "retraining.read")
+        return await _page(retrainer, "replay", {"model": model, "endpoint": endpoint}, limit, cursor)
+
+    @api.get("/replays/{id}", tags=["replays"])
+    async def one(id: UUID, caller: Who) -> JobView:
+        allow(caller, "retraining.read")
+        return JobView.of(await retrainer.job(id, "replay"))
 
 
 async def _page(

@@ -18,5 +18,7 @@ class RetrainerSettings(Settings):
     """How long a recipe may take."""
     retraining_mb: int = 3072
     """Memory of a recipe beyond its libraries."""
+    replay_rows: int = Field(default=100_000, ge=20)
+    """The most recorded rows that a challenger is asked about; the newest are taken."""
     scoring_s: float = 300.0
     scoring_mb: int = 2048

@@ -18,7 +18,7 @@ from .domain import Job, Kind, State
 
 _JOB = """
     SELECT id, kind, unit, model, version, endpoint, use_case, since, requested_by, state, reason, attempt, orphaned,
-           correlation_id, traceparent, requested_at, started_at, ended_at, result
+           correlation_id, traceparent, requested_at, started_at, ended_at, result, wish
     FROM job
 """
 _TURN = 7_301_655_482
@@ -47,12 +47,13 @@ async def add(session: AsyncSession, job: Job) -> None:
     """Queue a job; one that is there already stays as it is."""
     insert = """
         INSERT INTO job (id, kind, unit, model, version, endpoint, use_case, since, requested_by, state,
-                         correlation_id, traceparent, requested_at)
+                         correlation_id, traceparent, requested_at, wish)
         VALUES (:id, :kind, :unit, :model, :version, :endpoint, :use_case, :since, :requested_by, :state,
-                :correlation_id, :traceparent, :requested_at)
+                :correlation_id, :traceparent, :requested_at, CAST(:wish AS jsonb))
         ON CONFLICT (id) DO NOTHING
     """
-    await session.execute(text(insert), {name: getattr(job, name) for name in _WRITTEN})
+    values = {name: getattr(job, name) for name in _WRITTEN}
+    await session.execute(text(insert), values | {"wish": orjson.dumps(dict(job.wish)).decode()})
 
 
 _WRITTEN = (

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -16,10 +16,23 @@ from services.kit.ids import now, uuid7
 from services.kit.telemetry import get_logger
 
 from . import store
-from .domain import Job, Kind, Reproduced, Retrained, Verdict
+from .domain import Job, Kind, Replayed, Reproduced, Retrained, Verdict
 from .workshop import Workshop
 
 log = get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Wish:
+    """Whose recorded decisions behind an endpoint which version shall be held against."""
+
+    endpoint: str
+    model: str
+    version: int
+    of: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    against: int | None = None
 
 
 class Retrainer:
@@ -73,6 +86,21 @@ class Retrainer:
             tx.then.append(self.asked)
         return job
 
+    async def replay(self, caller: Caller, wish: Wish) -> Job:
+        """Queue a replay of recorded decisions with another version. Raises NotFound, Forbidden."""
+        async with self._db.transaction() as tx:
+            challenger = await store.version(tx.session, wish.model, wish.version)
+            allow(caller, "retraining.request", challenger.unit)
+            told = {"of": wish.of or wish.model, "until": wish.until.isoformat() if wish.until else None,
+                    "against": wish.against}  # fmt: skip
+            job = self._job(uuid7(), "replay", challenger, caller.actor, wish.endpoint, since=wish.since)
+            job = replace(job, wish=told)
+            await store.add(tx.session, job)
+            tx.record("replay.requested", wish.endpoint, unit=challenger.unit, model=wish.model, version=wish.version,
+                      replay_id=str(job.id))  # fmt: skip
+            tx.then.append(self.asked)
+        return job
+
     async def job(self, id: UUID, kind: Kind) -> Job:
         """One job, where the caller may see it. Raises NotFound."""
         async with self._db.reading() as session:
@@ -112,8 +140,10 @@ class Retrainer:
         try:
             if job.kind == "retraining":
                 await self._end_retraining(job, await self._retrained(job, model))
-            else:
+            elif job.kind == "reproduction":
                 await self._end_reproduction(job, await self._reproduced(job, model))
+            else:
+                await self._end_replay(job, await self._replayed(job, model))
         except Unavailable as away:
             await self._put_back(job, f"waits: {away.message}")
             raise
@@ -133,6 +163,15 @@ class Retrainer:
         if job.kills:
             return Reproduced("failed", _killed(job), {}, model.training.metrics, {})
         return await self._workshop.reproduce(model)
+
+    async def _replayed(self, job: Job, model: ModelRegistered) -> Replayed:
+        return Replayed("failed", _killed(job)) if job.kills else await self._workshop.replay(job, model)
+
+    async def _end_replay(self, job: Job, end: Replayed) -> None:
+        async with self._db.transaction() as tx:
+            if await store.end(tx.session, job, end.state, end.reason, asdict(end), self._now()):
+                tx.record("replay.completed", job.endpoint or job.model, model=job.model, version=job.version,
+                          replay_id=str(job.id), outcome=end.state, reason=end.reason)  # fmt: skip
 
     async def _end_retraining(self, job: Job, end: Retrained) -> None:
         verdict = end.verdict

@@ -27,12 +27,15 @@ from .domain import (
     Comparison,
     Incomparable,
     Job,
+    Recorded,
+    Replayed,
     Reproduced,
     Retrained,
     Verdict,
     compare,
     judge,
     measure,
+    replayed,
     reproduced,
 )
 from .gateway import NoSnapshot, Recorder
@@ -98,6 +101,47 @@ class Workshop:
         except (CannotTrain, BadPackage, Incomparable) as error:
             return Reproduced("failed", str(error), {}, known.metrics, {})
 
+    async def replay(self, job: Job, model: ModelRegistered) -> Replayed:
+        """Ask a version about what was recorded behind an endpoint, and compare it with what was answered then. Raises
+        Unavailable."""
+        assert job.endpoint is not None
+        try:
+            async with self._folder() as at:
+                package = await self._unpacked(model, at)
+                snapshot = await self._recorder.snapshot(job.endpoint, job.wish["of"], job.since)
+                recorded, split, by_version = await self._taken(snapshot.digest, job, model, at)
+                answers = await self._answers(
+                    model, package, package.folder, at / "package.zip", split, "the challenger"
+                )  # fmt: skip
+                return await asyncio.to_thread(
+                    replayed, recorded, answers, by_version, snapshot.digest, regression=_is_regression(model),
+                    confidence=self._settings.retraining_confidence, seed=str(job.id),
+                )  # fmt: skip
+        except (NoSnapshot, CannotTrain, BadPackage, Incomparable) as error:
+            return Replayed("failed", str(error))
+
+    async def _taken(
+        self, snapshot: str, job: Job, model: ModelRegistered, at: Path
+    ) -> tuple[Recorded, Split, dict[str, int]]:
+        """The rows that a replay is about."""
+        await self._fetch(snapshot, at / "snapshot.parquet", "the recorded rows")
+        out = at / "rows"
+        out.mkdir()
+        asked = {
+            "snapshot": str(at / "snapshot.parquet"), "out": str(out), "columns": _columns(model),
+            "inputs": [spec.model_dump() for spec in model.model_schema.inputs], "until": job.wish["until"],
+            "against": job.wish["against"], "most": self._settings.replay_rows,
+        }  # fmt: skip
+        told = json.loads(
+            await self._sandboxed("replaying:replayer", asked, "the recorded rows", preload=_ROWS,
+                                  readable=[at / "snapshot.parquet"], writable=[out],
+                                  deadline_s=self._settings.scoring_s)
+        )  # fmt: skip
+        if "refused" in told:
+            raise CannotTrain(told["refused"])
+        parts = [await asyncio.to_thread(np.load, out / f"{name}.npy") for name in ("predictions", "scores", "labels")]
+        return Recorded(*parts), Split(out / "none", out / "held.npz", parts[2], 0), told["by_version"]
+
     async def _contest(
         self, model: ModelRegistered, package: Package, split: Split, snapshot: str, seed: str, at: Path
     ) -> Retrained:
@@ -128,9 +172,12 @@ class Workshop:
         with tempfile.TemporaryDirectory(prefix="retraining-", dir=run) as folder:
             yield Path(folder)
 
-    async def _open(self, model: ModelRegistered, at: Path) -> Package:
+    async def _unpacked(self, model: ModelRegistered, at: Path) -> Package:
         await self._fetch(model.digest, at / "package.zip", "the package")
-        package = await asyncio.to_thread(unpack, at / "package.zip", at / "package")
+        return await asyncio.to_thread(unpack, at / "package.zip", at / "package")
+
+    async def _open(self, model: ModelRegistered, at: Path) -> Package:
+        package = await self._unpacked(model, at)
         if package.recipe not in package.names:
             raise CannotTrain(f"{model.model} version {model.version} has no recipe to train with")
         if package.label is None:

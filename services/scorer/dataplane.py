@@ -256,27 +256,46 @@ class DataPlane:
         """Load and warm what an endpoint shall serve, then move the traffic; what served before serves until then.
 
         Raises Forbidden or CannotLoad, or Unavailable where it may be loaded later; and leaves the endpoint as it was.
+        Where nothing served before, the champion serves even if something beside it cannot be loaded.
         """
         admit(change, self._keys)
         before = self.endpoints.get(change.endpoint)
-        if before and change.revision <= before.revision:
+        if before and (change.revision < before.revision or self._is_whole(before, change)):
             return
         if change.state == "removed" or not change.variants:
             self.remove(change.endpoint)
             return
         self._bar(change)
-        old = before.by_version if before else {}
         served: dict[int, Served] = {}
+        failed: Refusal | CannotLoad | None = None
         try:
             for variant in self._standing(change):
-                served[variant.version] = await self._served(change, variant, before)
+                try:
+                    served[variant.version] = await self._served(change, variant, before)
+                except (Refusal, CannotLoad) as error:
+                    if variant is change.variants[0] or (before and before.revision < change.revision):
+                        raise
+                    failed = failed or error
             self._bar(change)  # it may have been withdrawn while it was loaded
         except (Refusal, CannotLoad):
-            _close(served, keep=old)  # it is tried again and again: each time a sandbox would stay
+            _close(
+                served, keep=before.by_version if before else {}
+            )  # it is tried again: each time a sandbox would stay
             raise
+        self._move(change, served, before)
+        if failed:
+            raise failed
+
+    def _is_whole(self, before: Endpoint, change: DeploymentChanged) -> bool:
+        """Whether all of a state serves here already."""
+        return change.revision == before.revision and all(
+            variant.version in before.by_version for variant in self._standing(change)
+        )
+
+    def _move(self, change: DeploymentChanged, served: dict[int, Served], before: Endpoint | None) -> None:
         self.stopped.pop(change.endpoint, None)
-        self._put(change, {v.version: served[v.version] for v in self._standing(change)})
-        for loaded in (old, served):
+        self._put(change, {v.version: served[v.version] for v in self._standing(change) if v.version in served})
+        for loaded in (before.by_version if before else {}, served):
             _close(loaded, keep=self.endpoints[change.endpoint].by_version)
 
     def _put(self, change: DeploymentChanged, served: dict[int, Served]) -> None:

@@ -18,6 +18,8 @@ _PROBLEM = {
 _BATCH = {"name": "id", "in": "path", "required": True, "schema": {"type": "string", "format": "uuid"}}
 _FILE = {"schema": {"type": "string", "format": "binary"}}
 
+_PLACE = {"type": "object", "properties": {"connection": {"type": "string"}, "path": {"type": "string"}}}
+
 BATCH_BODY: dict[str, Any] = {
     "required": True,
     "content": {
@@ -31,13 +33,17 @@ BATCH_BODY: dict[str, Any] = {
         "application/vnd.apache.parquet": _FILE,
         "text/csv": _FILE,
         "application/x-ndjson": _FILE,
+        "application/vnd.apache.arrow.file": _FILE,
+        "application/vnd.apache.arrow.stream": _FILE,
         "application/json": {
             "schema": {
                 "type": "object",
-                "required": ["endpoint", "rows"],
+                "required": ["endpoint"],
                 "properties": {
                     "endpoint": {"type": "string"},
                     "rows": {"type": "array", "minItems": 1, "items": {"type": "object"}},
+                    "input": _PLACE,
+                    "output": _PLACE,
                 },
             }
         },
@@ -130,8 +136,8 @@ def _operation(summary: str, *parameters: dict[str, Any], takes: str = "", gives
 def _batches() -> dict[str, Any]:
     """As the service behind the workers does them."""
 
-    def told(summary: str, *parameters: dict[str, Any]) -> dict[str, Any]:
-        said = _operation(summary, *parameters)
+    def told(summary: str, *parameters: dict[str, Any], takes: str = "") -> dict[str, Any]:
+        said = _operation(summary, *parameters, takes=takes)
         return said | {"responses": said["responses"] | {"4XX": _PROBLEM, "503": _PROBLEM}}
 
     submit = told("Score a file", *BATCH_QUERY, *TAKES_KEY["parameters"]) | {"requestBody": BATCH_BODY}
@@ -139,6 +145,16 @@ def _batches() -> dict[str, Any]:
     result = told("The result as Parquet", _BATCH)
     result["responses"]["200"] = {"description": "Done", "content": {"application/vnd.apache.parquet": _FILE}}
     return {
+        "/v1/batches/schedules": {
+            "post": told("Score at times, or files that arrive", takes="Any"),
+            "get": told("Schedules, the newest first"),
+        },
+        "/v1/batches/schedules/{id}": {
+            "get": told("A schedule and its latest runs", _BATCH),
+            "delete": told("End a schedule", _BATCH),
+        },
+        "/v1/batches/schedules/{id}/pause": {"post": told("Pause a schedule", _BATCH)},
+        "/v1/batches/schedules/{id}/resume": {"post": told("Go on with a schedule", _BATCH)},
         "/v1/batches": {"post": submit, "get": told("Batches, the newest first")},
         "/v1/batches/{id}": {"get": told("How far a batch is", _BATCH)},
         "/v1/batches/{id}/result": {"get": result},

@@ -187,7 +187,7 @@ from services.kit.db import Database
 from services.kit.objects import Objects
 
 class Slow(Intake):
-    async def candidate(self, pack, training):
+    async def candidate(self, pack, training, unit):
         print("inspecting", flush=True)
         await asyncio.sleep(3600)
 
@@ -210,9 +210,9 @@ async def test_a_candidate_that_fails_in_a_way_nobody_foresaw_holds_up_no_other_
     bad, good = await house.hears_of_a_winner(), await house.hears_of_a_winner(id=8, tags=["good"])
     there = house.intake.candidate
 
-    async def candidate(pack: Pack, training: Training) -> Candidate:
+    async def candidate(pack: Pack, training: Training, unit: str) -> Candidate:
         if "good" in pack.manifest.tags:
-            return await there(pack, training)
+            return await there(pack, training, unit)
         raise KeyError("a fault of ours")
 
     monkeypatch.setattr(house.intake, "candidate", candidate)

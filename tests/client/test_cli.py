@@ -55,6 +55,12 @@ ENDPOINT = {
     ],
 }  # fmt: skip
 ANSWERS.update({f"/v1/endpoints/credit/{move}": ENDPOINT for move in ("weight", "promote", "rollback")})
+ANSWERS["/v1/replays"] = {"id": "p-1", "state": "requested", "endpoint": "credit", "model": "credit", "version": 2}
+ANSWERS["/v1/replays/p-1"] = ANSWERS["/v1/replays"] | {
+    "state": "replayed", "reason": "400 recorded rows: both decide alike in 81.25%",
+    "result": {"rows": 400, "agreement": 0.8125, "labelled": 300, "by_version": {"1": 400},
+               "comparison": {"champion": {"accuracy": 0.81}, "candidate": {"accuracy": 0.98}}},
+}  # fmt: skip
 ANSWERS["/v1/batches/b-1"] = ANSWERS["/v1/batches"]
 ANSWERS["/v1/retrainings/r-1"] = {"id": "r-1", "state": "candidate_won", "model": "credit"}
 
@@ -131,6 +137,9 @@ def test_an_empty_list_says_what_to_do(url: str) -> None:
         (["follow", "deployment", "d-2", "--wait", "0"], 0, "waiting"),
         (["follow", "retraining", "r-1"], 0, "candidate_won"),
         (["follow", "nothing", "d-2"], 2, "deployment"),
+        (["follow", "replay", "p-1"], 0, "81.25%"),
+        (["replay", "credit", "-m", "credit", "-v", "2", "--wait", "5"], 0, "0.98"),
+        (["replay", "credit", "-m", "credit", "-v", "2"], 0, "requested"),
         (["score", "page", "[[1]]"], 1, "does not speak"),
         (["score", "credit", "/dev/null"], 1, "not JSON"),
         (["approvals", "--state", "waiting"], 2, "all"),

@@ -16,6 +16,7 @@ import services.governor.app as governor
 import services.monitor.app as monitor
 import services.recorder.app as recorder
 import services.retrainer.app as retrainer
+import services.scorer.batches.http as batches
 from contracts import Service
 from deploy.embedded.standalone import free_home
 from services.catalog.settings import CatalogSettings
@@ -23,16 +24,14 @@ from services.console.settings import ConsoleSettings
 from services.deployer.settings import DeployerSettings
 from services.governor.settings import GovernorSettings
 from services.kit.db import Database
+from services.kit.health import Progress
 from services.kit.objects import Objects
 from services.kit.service import Parts, application, close
-from services.kit.turns import Turns
 from services.monitor.settings import MonitorSettings
 from services.recorder.settings import RecorderSettings
 from services.retrainer.settings import RetrainerSettings
-from services.scorer.batches.api import router as batches_router
 from services.scorer.batches.inputs import Inputs, folder_of
 from services.scorer.batches.serving import Serving
-from services.scorer.batches.usecases import Batches
 from services.scorer.settings import ScorerSettings
 
 
@@ -47,10 +46,8 @@ class Edge:
 
 
 def _scorer(settings: ScorerSettings) -> Parts:
-    db, objects = Database(settings.service_database, "scorer"), Objects(settings)
-    batches = Batches(db, objects, Inputs(objects, folder_of(settings)), Serving(settings).allowed)
-    routers = [batches_router(batches, Turns("files", 8, 2))]
-    return Parts(service="scorer", settings=settings, db=db, routers=routers)
+    db = Database(settings.service_database, "scorer")
+    return batches.parts(settings, db, Inputs(Objects(settings), folder_of(settings)), Serving(settings), Progress())
 
 
 _BUILT: dict[Service, tuple[Any, Any]] = {

@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from services.kit.runtimes import runtimes
-from services.kit.sandbox import ProgramSandbox, SandboxDeadline, SandboxDied, SandboxError
+from services.kit.sandbox import ProgramSandbox, SandboxDeadline, SandboxDied, SandboxError, lockdown
+from services.kit.settings import Settings, faults
 from services.kit.testing import eventually
 
 from .programs import ECHO, GREETING, NODE, RUNTIMES, attacker, packed
@@ -101,9 +103,15 @@ async def test_a_file_that_is_not_there_or_no_program_is_named(tmp_path: Path) -
 HARDER = {
     "become another program": "os.execv('/bin/true', ['true'])",
     "become a file of its package": "os.chmod('main.py', 0o755); os.execv('./main.py', ['main.py'])",
+    "become the loader of another program by such a path":
+        "argv = (ctypes.c_char_p * 3)(b'ld', b'/bin/true', None); "
+        "loader = next(path for path in LOADERS if os.path.exists(path)).encode(); "
+        "raw(322, 281, 257, ctypes.c_char_p(loader), argv, (ctypes.c_char_p * 1)(None), 0x1000)",
     "become another program by descriptor":
         "argv = (ctypes.c_char_p * 1)(None); fd = os.open('main.py', os.O_PATH); "
         "raw(322, 281, fd, ctypes.c_char_p(b''), argv, argv, 0x1000)",
+    "become another program by a path beside the launcher's descriptor":
+        "argv = (ctypes.c_char_p * 1)(None); raw(322, 281, 257, ctypes.c_char_p(b'/bin/true'), argv, argv, 0x1000)",
     "take the launcher's descriptor": "os.dup2(os.open('main.py', os.O_RDONLY), 257)",
     "share memory with nobody": "import mmap; mmap.mmap(-1, 4096)",
     "let a stack grow": "import mmap; mmap.mmap(-1, 4096, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x100)",
@@ -116,7 +124,7 @@ HARDER = {
 async def test_a_hostile_program_fails(attack: str, scene: dict[str, str | int], tmp_path: Path) -> None:
     secret, here = Path(str(scene["secret"])), "."
     source = program((HOSTILE | HARDER)[attack], scene | {"here": here})
-    async with python(tmp_path, attacker("import sys\n" + source)) as sandbox:
+    async with python(tmp_path, attacker(f"import sys\nLOADERS = {lockdown.LOADERS}\n{source}")) as sandbox:
         said = (await sandbox.call(b"go")).decode()
         assert names_a_refusal(said) or said.startswith(("MemoryError", "OSError: [Errno 9]")), said
         assert await sandbox.call(b"again")
@@ -293,3 +301,11 @@ def test_runtimes_are_named_by_the_operator() -> None:
     for wrong in ("node", "node=bin/node", "a b=/x", "node=/x:y", "../node=/x"):
         with pytest.raises(ValueError, match="is not name="):
             runtimes(wrong)
+
+
+def test_a_runtime_that_is_written_wrongly_keeps_a_service_from_starting_and_is_named() -> None:
+    with pytest.raises(ValidationError) as refused:
+        Settings(runtimes="node=bin/node")
+    assert faults(refused.value) == [
+        "FAIRLEAD_RUNTIMES=node=bin/node: node=bin/node is not name=/path/of/program or name=/path/of/program:/folder"
+    ]

@@ -3,7 +3,7 @@
 import io
 import zipfile
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypedDict
 from uuid import UUID
@@ -57,6 +57,10 @@ SCHEMA = ModelSchema(
 )
 
 
+AT = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
+_TIME = pa.timestamp("us", tz="UTC")
+
+
 class Story(TypedDict):
     correlation_id: str
     traceparent: str
@@ -102,6 +106,28 @@ def frozen(columns: Mapping[str, Sequence[float | str | None]], truth: Sequence[
     })  # fmt: skip
     packed = io.BytesIO()
     pq.write_table(table, packed)
+    return packed.getvalue()
+
+
+def decided(
+    rows: int = 400, threshold: float = 0.4, truth: float = 0.6, labelled: int | None = None, first: datetime = AT
+) -> bytes:
+    """Recorded rows, one a minute, that a version cut at `threshold`: 1 the first half, 2 the second."""
+    random = np.random.default_rng(rows)
+    size, noise = random.random(rows), random.random(rows)
+    table = pq.read_table(pa.BufferReader(frozen(
+        {"size": size.tolist(), "noise": noise.tolist()},
+        [float(v > truth) if labelled is None or n < labelled else None for n, v in enumerate(size)],
+    )))  # fmt: skip
+    at = [first + timedelta(minutes=n) for n in range(rows)]
+    said = (size > threshold).astype(float)
+    table = table.set_column(table.schema.get_field_index("received_at"), "received_at", pa.array(at, _TIME))
+    table = table.append_column("version", pa.array([1 + (n >= rows // 2) for n in range(rows)], pa.int32()))
+    table = table.append_column("prediction", pa.array(said))
+    table = table.append_column("prediction_text", pa.nulls(rows, pa.string()))
+    table = table.append_column("score", pa.array(np.where(said > 0, 0.9, 0.1)))
+    packed = io.BytesIO()
+    pq.write_table(table, packed, row_group_size=150)
     return packed.getvalue()
 
 

@@ -15,12 +15,12 @@ from contracts import Cohorts, DeploymentChanged, ModelSchema, Routing, Variant
 from services.kit.context import Caller
 from services.kit.errors import Unavailable
 from services.scorer.asgi import ScorerApp
-from services.scorer.dataplane import Answer, Ask, DataPlane
+from services.scorer.dataplane import Answer, Ask, DataPlane, Served
 from services.scorer.follower import Follower
 from services.scorer.lane import Lane
 from services.scorer.logrecord import LogRecord
 from services.scorer.runtimes import Arrays
-from services.scorer.runtimes.errors import ModelFailed
+from services.scorer.runtimes.errors import CannotLoad, ModelFailed
 from services.scorer.spool import SegmentReader, Spool, segments
 from services.scorer.v2 import BadInput
 from services.scorer.wire import Head, Reply
@@ -114,6 +114,32 @@ async def test_other_shares_and_a_promotion_load_nothing_anew(story: Story) -> N
     with pytest.raises(Unavailable, match="being closed"):
         lanes[1]._inline_rows = 0
         await lanes[1].run({"X": np.zeros((1, 3), np.float32)}, 1)
+
+
+async def test_a_new_host_serves_the_champion_though_a_shadow_cannot_be_loaded(
+    story: Story, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = DataPlane._served
+
+    async def torn(plane: DataPlane, change: DeploymentChanged, variant: Variant, before: Any) -> Served:
+        if variant.version == 2:
+            raise CannotLoad("torn")
+        return await load(plane, change, variant, before)
+
+    monkeypatch.setattr(DataPlane, "_served", torn)
+    with pytest.raises(CannotLoad, match="torn"):
+        await story.serves(story.beside(2, "shadow"), story.beside(3, "fallback"))
+    assert set(story.plane.endpoints["credit"].by_version) == {1, 3}
+    assert (await story.asks()).version == 1
+    change = story.plane.endpoints["credit"].change
+    with pytest.raises(CannotLoad):
+        await story.plane.apply(change)  # it is tried again
+    monkeypatch.setattr(DataPlane, "_served", load)
+    await story.plane.apply(change)
+    assert set(story.plane.endpoints["credit"].by_version) == {1, 2, 3}
+    champion = story.plane.endpoints["credit"].champion
+    await story.plane.apply(change)
+    assert story.plane.endpoints["credit"].champion is champion
 
 
 async def test_a_withdrawn_canary_stops_and_the_champion_answers_its_entities(story: Story) -> None:

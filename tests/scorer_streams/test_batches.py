@@ -20,6 +20,7 @@ import pytest
 from httpx import ASGITransport
 
 from contracts import AlertRaised, InferenceLogged, Service
+from services.kit.connections import Connections
 from services.kit.db import Database
 from services.kit.health import Progress
 from services.kit.objects import Objects
@@ -33,6 +34,7 @@ from services.scorer.batches.chunks import Done, Task
 from services.scorer.batches.executors import Here
 from services.scorer.batches.inputs import Inputs, folder_of
 from services.scorer.batches.jobs import Runner
+from services.scorer.batches.places import Places
 from services.scorer.batches.serving import Serving
 from services.scorer.batches.sheet import Sheet, to_parquet
 from services.scorer.batches.usecases import Batches
@@ -55,7 +57,9 @@ async def client(
     serving = Serving(settings)
     stage.serve("loans", classifier())
     objects = Objects(settings)
-    batches = Batches(db, objects, Inputs(objects, folder_of(settings)), serving.allowed, chunk_rows=500)
+    batches = Batches(
+        db, objects, Inputs(objects, folder_of(settings)), serving.allowed, places(settings), chunk_rows=500
+    )
     app = application(
         Parts(service="scorer", settings=settings, db=db, routers=[router(batches, Turns("files", 8, 2))])
     )
@@ -64,6 +68,10 @@ async def client(
         transport=ASGITransport(app), base_url="http://scorer", headers=authorization
     ) as made:  # fmt: skip
         yield made
+
+
+def places(settings: ScorerSettings) -> Places:
+    return Places(Connections.of(settings))
 
 
 def table(count: int) -> pa.Table:
@@ -296,6 +304,54 @@ async def test_a_finished_batch_tells_its_decisions_and_how_far_its_rows_are_fro
     assert next(each["missing"] for each in others if each["name"] == "age") == 0.01
 
 
+def connect(settings: ScorerSettings) -> Path:
+    """A folder as two connections: one for everybody, one for another unit."""
+    folder = settings.connections_folder_path / "rows"
+    folder.mkdir(parents=True)
+    one = "  - {{name: {}, kind: objects, url: 'file://{}'{}}}\n"
+    lines = [one.format("rows", folder.absolute(), ""), one.format("theirs", folder.absolute(), ", units: [wealth]")]
+    settings.connections_path.write_text("connections:\n" + "".join(lines))
+    return folder
+
+
+async def test_a_file_of_an_approved_object_store_is_scored_and_its_result_written_beside_it(
+    stage: Stage, client: httpx.AsyncClient
+) -> None:
+    folder = connect(stage.house.settings)
+    (folder / "june.parquet").write_bytes(parquet(table(700)))
+    stage.start("batches")
+    asked = {
+        "endpoint": "loans", "input": {"connection": "rows", "path": "june.parquet"},
+        "output": {"connection": "rows", "path": "scored/{id}.csv", "format": "csv"},
+    }  # fmt: skip
+    answer = await client.post(URL, json=asked)
+    assert answer.status_code == 202, answer.text
+    job = await done(client, answer.json()["id"])
+    assert (job["state"], job["rows_done"], job["file_name"]) == ("done", 700, "june.parquet")
+    written = csv.read_csv(folder / "scored" / f"{job['id']}.csv")
+    assert written["score"].to_pylist() == (await result(client, job["id"]))["score"].to_pylist()
+
+
+@pytest.mark.parametrize(("input", "output", "field"), [
+    ({"connection": "nowhere", "path": "a.csv"}, None, "input.connection"),
+    ({"connection": "theirs", "path": "june.parquet"}, None, "input.connection"),
+    ({"connection": "rows", "path": "../secrets/a.csv"}, None, "input.path"),
+    ({"connection": "rows", "path": "/etc/passwd"}, None, "input.path"),
+    ({"connection": "rows", "path": "gone.csv"}, None, "input.path"),
+    ({"connection": "rows", "path": "june.parquet", "url": "http://x"}, None, "input.url"),
+    ({"connection": "rows", "path": "june.parquet"}, {"connection": "theirs", "path": "a"}, "output.connection"),
+    ({"connection": "rows", "path": "june.parquet"}, {"connection": "rows", "path": "a/../b"}, "output.path"),
+    ({"connection": "rows", "path": "june.parquet"}, {"connection": "rows", "path": "a", "format": "xls"},
+     "output.format"),
+])  # fmt: skip
+async def test_places_that_nobody_approved_are_refused_by_the_field_that_names_them(
+    stage: Stage, client: httpx.AsyncClient, input: dict[str, str], output: dict[str, str] | None, field: str
+) -> None:
+    (connect(stage.house.settings) / "june.parquet").write_bytes(parquet(table(7)))
+    answer = await client.post(URL, json={"endpoint": "loans", "input": input, "output": output})
+    assert (answer.status_code, answer.json().get("field")) == (422, field), answer.text
+
+
 async def test_hostile_arrow_files_are_refused_and_harm_nothing(client: httpx.AsyncClient) -> None:
     whole = arrow(table(3_000), stream=False)
     bomb = pa.table({name: pa.array(np.zeros(60_000_000)) for name in ("debt", "age", "income")})
@@ -371,7 +427,12 @@ async def test_large_chunks_are_logged_by_reference_and_the_reference_can_be_rea
     serving = Serving(settings)
     objects = Objects(settings)
     wide = Batches(
-        service_db("scorer"), objects, Inputs(objects, folder_of(settings)), serving.allowed, chunk_rows=40_000
+        service_db("scorer"),
+        objects,
+        Inputs(objects, folder_of(settings)),
+        serving.allowed,
+        places(settings),
+        chunk_rows=40_000,
     )
     stage.start("batches")
     async with serving_in_process(settings, service_db("scorer"), wide, client.headers) as big:
@@ -393,7 +454,9 @@ async def test_planted_secrets_of_a_batch_stay_in_no_file_and_no_topic(
     stage.serve("loans", classifier(), NUMBERS.model_copy(update={"columns": columns}))
     serving = Serving(settings)
     objects = Objects(settings)
-    batches = Batches(service_db("scorer"), objects, Inputs(objects, folder_of(settings)), serving.allowed)
+    batches = Batches(
+        service_db("scorer"), objects, Inputs(objects, folder_of(settings)), serving.allowed, places(settings)
+    )
     stage.start("batches")
     authorization = {"Authorization": f"Bearer {stage.house.token()}"}
     async with serving_in_process(settings, service_db("scorer"), batches, authorization) as client:

@@ -13,6 +13,7 @@ import services
 
 from . import landlock, libc, seccomp
 from .errors import SandboxUnavailable
+from .once import Once
 from .spec import Confined, ProgramSpec, Spec
 
 _CAP_DAC_READ_SEARCH, _CAP_SETGID, _CAP_SETUID = 1 << 2, 1 << 6, 1 << 7
@@ -30,7 +31,7 @@ _OWN = tuple(f"/proc/self/{name}" for name in ("maps", "stat", "statm", "status"
 # Extension modules that are loaded late find the C library and its kin here.
 _SYSTEM_LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache")
 # Who maps a program's libraries before its first instruction.
-_LOADERS = (
+LOADERS = (
     "/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1",
     "/lib/ld-musl-x86_64.so.1", "/lib/ld-musl-aarch64.so.1",
 )  # fmt: skip
@@ -76,12 +77,13 @@ def confine_program(spec: ProgramSpec, folder: Path) -> None:
     landlock.restrict(
         map(Path, (*_MACHINE, *_OWN, *_SYSTEM_LIBRARIES, *spec.readable)),
         [*map(Path, spec.writable), Path(spec.tmp), Path("/dev/null")],
-        [Path(spec.runtime) if spec.runtime else folder, *map(Path, _LOADERS)],
+        [Path(spec.runtime) if spec.runtime else folder, *map(Path, LOADERS)],
     )
 
 
 def seal_program(spec: ProgramSpec, program: int) -> int:
-    """Bound what a program may use, filter its calls; answers the one descriptor that may be become (`libc.become`)."""
+    """Bound what a program may use, filter its calls; answers what may be become (`libc.become`), once."""
+    once = Once()
     launch = _OPEN_FILES + 1
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(launch + 1, hard), hard))
@@ -89,7 +91,7 @@ def seal_program(spec: ProgramSpec, program: int) -> int:
     # Address space says nothing of V8 or a JVM. V8 alone counts half a GB of room for code that it never touches.
     _limit(resource.RLIMIT_DATA, (spec.memory_mb + _RESERVED_MB) * _MB)
     _bound(spec)
-    seccomp.lock(os.getpid(), launch)
+    once.listen(seccomp.lock_program(os.getpid(), launch))
     return launch
 
 

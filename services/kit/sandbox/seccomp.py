@@ -8,8 +8,8 @@ from . import syscalls
 from .libc import AT_EMPTY_PATH, syscall
 
 _LOAD, _EQUAL, _AT_LEAST, _AND, _RETURN = 0x20, 0x15, 0x35, 0x54, 0x06
-_ALLOW, _KILL, _REFUSE = 0x7FFF0000, 0x80000000, 0x00050000
-_SET_MODE_FILTER, _GET_ACTION_AVAIL, _TSYNC = 1, 2, 1
+_ALLOW, _KILL, _REFUSE, _ASK = 0x7FFF0000, 0x80000000, 0x00050000, 0x7FC00000
+_SET_MODE_FILTER, _GET_ACTION_AVAIL, _TSYNC, _NEW_LISTENER = 1, 2, 1, 8
 _X32 = 0x40000000
 
 Code = list[tuple[int, int, int, int]]
@@ -47,13 +47,21 @@ def program(pid: int, launch: int | None = None) -> Code:
     return [*code, *_judged(_rules(pid)), _refuse(errno.EPERM)]
 
 
-def lock(pid: int, launch: int | None = None) -> None:
+def lock(pid: int) -> None:
     """Filter every thread of this process from now on; no_new_privs must be set. Raises OSError."""
-    code = program(pid, launch)
+    if _install(program(pid), _TSYNC):
+        raise OSError(errno.EBUSY, "a thread could not be brought under the filter")
+
+
+def lock_program(pid: int, launch: int) -> int:
+    """Filter this thread and what it becomes; answers who hears of an execution (`Once`). Raises OSError."""
+    return _install(program(pid, launch), _NEW_LISTENER)
+
+
+def _install(code: Code, flags: int) -> int:
     packed = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *line) for line in code))
     sock_fprog = ctypes.create_string_buffer(struct.pack("@HP", len(code), ctypes.addressof(packed)))
-    if syscall(syscalls.SECCOMP, _SET_MODE_FILTER, _TSYNC, ctypes.byref(sock_fprog)):
-        raise OSError(errno.EBUSY, "a thread could not be brought under the filter")
+    return syscall(syscalls.SECCOMP, _SET_MODE_FILTER, flags, ctypes.byref(sock_fprog))
 
 
 def _judged(rules: dict[str, Code]) -> Code:
@@ -67,8 +75,8 @@ def _judged(rules: dict[str, Code]) -> Code:
 def _of_programs(launch: int) -> dict[str, Code]:
     """What is judged of programs alone: they may use much more address space than memory."""
     return {
-        # A descriptor that nobody can have again: it is above the limit, and closes as the program begins.
-        "execveat": [*_holds(0, launch), *_only(4, (AT_EMPTY_PATH,))],
+        # Beside the descriptor there may be a path, which counts where it is absolute: so the kernel asks, too.
+        "execveat": [*_holds(0, launch), *_holds(4, AT_EMPTY_PATH), (_RETURN, 0, 0, _ASK)],
         # Memory that RLIMIT_DATA does not count: shared with nobody, and stacks that grow.
         "mmap": [*_load(3), (_AND, 0, 0, _MAP_SHARED_ANONYMOUS), (_EQUAL, 0, 1, _MAP_SHARED_ANONYMOUS),
                  _refuse(errno.EPERM), *_unless(3, _MAP_GROWSDOWN, _MAP_GROWSDOWN)],

@@ -97,7 +97,7 @@ def _losses(labels: np.ndarray, answers: Answers, regression: bool) -> np.ndarra
     if not len(labels):
         raise Incomparable("no row was held out")
     if not regression:
-        return (_texts(predictions) != _texts(labels)).astype(np.float64)
+        return (texts(predictions) != texts(labels)).astype(np.float64)
     if "U" in (predictions.dtype.kind, labels.dtype.kind):
         raise Incomparable("texts where numbers were due")
     if not np.isfinite(predictions).all():
@@ -105,7 +105,7 @@ def _losses(labels: np.ndarray, answers: Answers, regression: bool) -> np.ndarra
     return np.abs(predictions.astype(np.float64) - labels)
 
 
-def _texts(values: np.ndarray) -> np.ndarray:
+def texts(values: np.ndarray) -> np.ndarray:
     """Classes as texts, so that the label 1.0 of an outcome is the class 1 of a model."""
     if values.dtype.kind == "U":
         return values

@@ -1,7 +1,7 @@
 """Where a job stands, and what became of it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
@@ -10,8 +10,10 @@ from contracts import RetrainingCompleted
 
 from .comparison import Comparison
 
-Kind = Literal["retraining", "reproduction"]
-State = Literal["requested", "running", "candidate_won", "champion_kept", "identical", "different", "failed"]
+Kind = Literal["retraining", "reproduction", "replay"]
+State = Literal[
+    "requested", "running", "candidate_won", "champion_kept", "identical", "different", "replayed", "failed",
+]  # fmt: skip
 Outcome = Literal["candidate_won", "champion_kept", "failed"]
 
 _MOST_ORPHANS = 3
@@ -19,7 +21,7 @@ _MOST_ORPHANS = 3
 
 @dataclass(frozen=True)
 class Job:
-    """One retraining or reproduction. `attempt` grows with each start: only the last one may end the job."""
+    """One retraining, reproduction or replay. `attempt` grows with each start: only the last one may end the job."""
 
     id: UUID
     kind: Kind
@@ -41,6 +43,8 @@ class Job:
     started_at: datetime | None
     ended_at: datetime | None
     result: Mapping[str, Any]
+    wish: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """Of a replay: whose decisions, until when, against which version."""
 
     @property
     def kills(self) -> bool:

@@ -29,8 +29,8 @@ def splitter(argument: bytes) -> Callable[[bytes], bytes]:
 def _split(job: dict[str, Any], out: Path) -> dict[str, Any]:
     pq, pc = importlib.import_module("pyarrow.parquet"), importlib.import_module("pyarrow.compute")
     snapshot = pq.ParquetFile(job["snapshot"])
-    if missing := _missing(snapshot.schema_arrow, job["columns"]):
-        return {"refused": f"the snapshot has no column {', '.join(missing)[:300]}"}
+    if absent := missing(snapshot.schema_arrow, job["columns"]):
+        return {"refused": f"the snapshot has no column {', '.join(absent)[:300]}"}
     recorded = snapshot.metadata.num_rows
     table = _labelled(pc, snapshot)
     counts = {"recorded": recorded, "labelled": table.num_rows}
@@ -38,19 +38,19 @@ def _split(job: dict[str, Any], out: Path) -> dict[str, Any]:
         return counts | {"refused": refused}
     mask = held_out(table["inference_id"].to_pylist(), job["seed"], job["share"])
     # The recipe knows the label by the name that its package gave it.
-    rows = _plain_table(pc, table, job["columns"], job["label"])
+    rows = plain_table(pc, table, job["columns"], job["label"])
     teaching, judging = rows.filter(~mask), rows.filter(mask)
     if not teaching.num_rows or not judging.num_rows:
         return counts | {"refused": "the rows cannot be split: all of them fall on one side"}
     pq.write_table(teaching, out / "train.parquet", compression="zstd")
-    np.savez(out / "held.npz", allow_pickle=False, **_inputs(judging, job["inputs"], job["columns"]))
-    np.save(out / "labels.npy", _plain(judging[job["label"]]), allow_pickle=False)
+    np.savez(out / "held.npz", allow_pickle=False, **inputs(judging, job["inputs"], job["columns"]))
+    np.save(out / "labels.npy", plain(judging[job["label"]]), allow_pickle=False)
     return counts | {"trained": teaching.num_rows, "held_out": judging.num_rows}
 
 
-def _missing(schema: Any, columns: list[str]) -> list[str]:
+def missing(schema: Any, columns: list[str], needed: tuple[str, ...] = _SNAPSHOT) -> list[str]:
     """What the recorder keeps of each row, and the model's columns in it, as far as they are not there."""
-    if absent := [name for name in _SNAPSHOT if name not in schema.names]:
+    if absent := [name for name in needed if name not in schema.names]:
         return absent
     recorded = {field.name for field in schema.field("features").type}
     return [name for name in columns if name not in recorded]
@@ -64,36 +64,37 @@ def _labelled(pc: Any, snapshot: Any) -> Any:
     return pa.concat_tables([snapshot.schema_arrow.empty_table().select(list(_SNAPSHOT)), *known])
 
 
-def _plain_table(pc: Any, table: Any, columns: list[str], label: str) -> Any:
+def plain_table(pc: Any, table: Any, columns: list[str], label: str) -> Any:
     """The model's columns and the label, each as numbers or, where any of its values is a text, as texts."""
     pa = importlib.import_module("pyarrow")
     found = {
-        name: _either(pc, pc.struct_field(table["features"], name), pc.struct_field(table["texts"], name))
+        name: either(pc, pc.struct_field(table["features"], name), pc.struct_field(table["texts"], name))
         for name in columns
     }
-    return pa.table(found | {label: _either(pc, table["label"], table["label_text"])})
+    return pa.table(found | {label: either(pc, table["label"], table["label_text"])})
 
 
-def _either(pc: Any, numbers: Any, texts: Any) -> Any:
+def either(pc: Any, numbers: Any, texts: Any) -> Any:
+    """Numbers, or texts where any value is one."""
     return numbers if texts.null_count == len(texts) else pc.coalesce(texts, pc.cast(numbers, "string"))
 
 
-def _inputs(table: Any, inputs: list[dict[str, Any]], columns: list[str]) -> dict[str, np.ndarray]:
+def inputs(table: Any, inputs: list[dict[str, Any]], columns: list[str]) -> dict[str, np.ndarray]:
     """The tensors of a model: one matrix of all columns, or one tensor for each column."""
     if len(inputs) == 1 and len(inputs[0]["shape"]) == 2 and inputs[0]["name"] not in columns:
-        matrix = np.column_stack([_plain(table[name]) for name in columns])
+        matrix = np.column_stack([plain(table[name]) for name in columns])
         return {inputs[0]["name"]: matrix.astype(NUMPY_OF[inputs[0]["datatype"]])}
     return {each["name"]: _tensor(table, each) for each in inputs}
 
 
 def _tensor(table: Any, spec: dict[str, Any]) -> np.ndarray:
-    values = _plain(table[spec["name"]])
+    values = plain(table[spec["name"]])
     if spec["datatype"] != "BYTES":
         values = values.astype(NUMPY_OF[spec["datatype"]])
     return values.reshape(-1, 1) if len(spec["shape"]) == 2 else values
 
 
-def _plain(column: Any) -> np.ndarray:
+def plain(column: Any) -> np.ndarray:
     """Numbers as FP64 (a missing one is not a number), anything else as text."""
     values = column.to_pylist()
     if all(value is None or isinstance(value, (bool, int, float)) for value in values):

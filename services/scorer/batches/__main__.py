@@ -3,6 +3,7 @@
 import asyncio
 
 from services.kit.again import again
+from services.kit.connections import Connections
 from services.kit.db import Database
 from services.kit.health import Progress
 from services.kit.kafka import Connection
@@ -18,7 +19,10 @@ from ..tokenise import Tokeniser
 from .http import publish, serve
 from .inputs import Inputs, folder_of
 from .jobs import Runner
+from .places import Places
+from .schedules.keeper import Keeper
 from .serving import Serving
+from .usecases import Batches
 
 
 async def main(settings: ScorerSettings, stop: asyncio.Event) -> None:
@@ -32,6 +36,8 @@ async def _work(settings: ScorerSettings, stop: asyncio.Event, serving: Serving)
     db = Database(settings.service_database, "scorer")
     objects, progress = Objects(settings), Progress()
     inputs = Inputs(objects, folder_of(settings))
+    places = Places(Connections.of(settings))
+    batches = Batches(db, objects, inputs, serving.allowed, places)
     runner = Runner(settings, db, objects, inputs, serving, progress)
     work = ImportWork(db, objects, Tokeniser.of(settings.keys), serving.wanted, settings.import_units)
     imports = TransactionalStream(
@@ -40,6 +46,7 @@ async def _work(settings: ScorerSettings, stop: asyncio.Event, serving: Serving)
     jobs = (
         again("batches", runner.run, progress), imports.run(), tell_progress(settings.run_folder, "batches", progress),
         again("batches http", lambda: serve(settings, db, inputs, serving, progress), progress),
+        again("schedules", Keeper(db, places, batches, progress).run, progress),
         again("outbox", lambda: publish(settings, db, progress), progress),
     )  # fmt: skip
     tasks = [asyncio.create_task(job) for job in jobs]

@@ -4,6 +4,7 @@ import asyncio
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,26 +15,27 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
 from contracts import Name
 from services.kit.auth import allow
+from services.kit.context import Caller
 from services.kit.errors import Invalid, TooLarge
 from services.kit.http import Page, Who, page
 from services.kit.inputs import as_cursor, from_cursor, uuid
 from services.kit.service import router as new_router
-from services.kit.strict import strict_json
+from services.kit.strict import refused, strict_json
 from services.kit.turns import Turns
 
 from ..openapi import BATCH_BODY, BATCH_QUERY
 from .domain import Job
 from .formats import MEDIA_TYPES, ResultFormat
-from .usecases import Batches
+from .places import Output, Place
+from .usecases import LARGEST_BYTES, Batches
 
 PATH = "/v1/batches"
-LARGEST_BYTES = 1024**3
 LARGEST_JSON = 16 * 1024**2
 """Of rows as JSON, which are in memory as a whole: files are for many rows."""
 _PARQUET = "application/vnd.apache.parquet"
@@ -61,6 +63,8 @@ class BatchView(BaseModel):
     """Where to take the result, once there is one."""
     created_at: datetime
     finished_at: datetime | None
+    schedule: UUID | None
+    """That made it."""
     summary: dict[str, Any] | None
     """Of a batch that is done: `rows`, `refused`, `decisions`, and `drift` of its features against the baseline."""
 
@@ -81,8 +85,8 @@ def router(batches: Batches, turns: Turns) -> APIRouter:
         """Hand in a file: multipart (`endpoint`, `file`), the file as the body with `?endpoint=`, or JSON rows."""
         allow(caller, "inference.score")
         with turns.turn(caller.actor):
-            async with _upload(request) as (endpoint, path, name, media_type):
-                job = await batches.submit(caller, endpoint, path, name, media_type)
+            async with _upload(request) as sent:
+                job = await _submitted(batches, caller, sent)
         response.headers["Location"] = f"{PATH}/{job.id}"
         return BatchView.of(job)
 
@@ -112,9 +116,38 @@ def router(batches: Batches, turns: Turns) -> APIRouter:
     return routes
 
 
+class _Members(BaseModel):
+    """A batch as JSON: rows, or where they are; and where the result goes besides."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    endpoint: str = Field(min_length=1)
+    rows: list[dict[str, Any]] | None = Field(default=None, min_length=1)
+    input: Place | None = None
+    output: Output | None = None
+
+
+@dataclass
+class _Sent:
+    """What was sent, however it was."""
+
+    endpoint: str
+    path: Path
+    """Of the file; where `source` is set, of the file that it becomes."""
+    name: str
+    media_type: str
+    output: Output | None = None
+    source: Place | None = None
+
+
+async def _submitted(batches: Batches, caller: Caller, sent: _Sent) -> Job:
+    if sent.source:
+        return await batches.take(caller, sent.endpoint, sent.source, sent.output, sent.path, LARGEST_BYTES)
+    return await batches.submit(caller, sent.endpoint, sent.path, sent.name, sent.media_type, sent.output)
+
+
 @asynccontextmanager
-async def _upload(request: Request) -> AsyncIterator[tuple[str, Path, str, str]]:
-    """Endpoint, file, its name and its media type, however they were sent."""
+async def _upload(request: Request) -> AsyncIterator[_Sent]:
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     with tempfile.TemporaryDirectory(prefix="fairlead-batch-") as folder:
         path = Path(folder) / "upload"
@@ -125,36 +158,48 @@ async def _upload(request: Request) -> AsyncIterator[tuple[str, Path, str, str]]
         elif media_type in _FILES:
             await _save(request.stream(), path)
             endpoint = _endpoint(request.query_params.get("endpoint"))
-            yield endpoint, path, request.query_params.get("file_name", "body"), media_type
+            yield _Sent(endpoint, path, request.query_params.get("file_name", "body"), media_type)
         else:
             raise Invalid("send multipart/form-data with `endpoint` and `file`, a Parquet, CSV, JSON Lines or "
                           "Arrow file as the body, or JSON", "Content-Type")  # fmt: skip
 
 
-async def _multipart(request: Request, path: Path) -> tuple[str, Path, str, str]:
+async def _multipart(request: Request, path: Path) -> _Sent:
     try:
         async with request.form(max_files=1, max_fields=10) as form:
             files = [part for part in form.values() if isinstance(part, UploadFile)]
             if not files:
                 raise Invalid("the form has no file", "file")
             await asyncio.to_thread(_copy, files[0], path)
-            return _endpoint(form.get("endpoint")), path, files[0].filename or "upload", files[0].content_type or ""
+            return _Sent(
+                _endpoint(form.get("endpoint")), path, files[0].filename or "upload", files[0].content_type or ""
+            )
     except HTTPException as error:
         raise Invalid(f"the form cannot be read: {error.detail[:200]}") from None
 
 
-async def _json(request: Request, path: Path) -> tuple[str, Path, str, str]:
-    """`{"endpoint": …, "rows": [{column: value}]}`, for few rows."""
+async def _json(request: Request, path: Path) -> _Sent:
+    """`{"endpoint": …, "rows": [{column: value}]}` for few rows, or `{"endpoint", "input": {"connection", "path"}}`."""
     await _save(request.stream(), path, LARGEST_JSON)
     body: Any = await asyncio.to_thread(lambda: strict_json(path.read_bytes()))
-    rows = body.get("rows") if isinstance(body, dict) else None
-    if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
-        raise Invalid("`rows` must be a list of objects and must not be empty", "rows")
+    if not isinstance(body, dict):
+        raise Invalid("the body is no JSON object", "body")
+    try:
+        said = _Members.model_validate(body)
+    except ValidationError as error:
+        raise refused(error.errors(include_url=False, include_input=False), body, "body") from None
+    if (said.rows is None) == (said.input is None):
+        raise Invalid("send one of `rows`, a list of objects that is not empty, and `input`", "rows")
+    if said.rows is not None:
+        await _write(said.rows, path)
+    return _Sent(said.endpoint, path, "rows.json", _PARQUET, said.output, said.input)
+
+
+async def _write(rows: list[dict[str, Any]], path: Path) -> None:
     try:
         await asyncio.to_thread(pq.write_table, pa.Table.from_pylist(rows), path)
     except (pa.ArrowException, OverflowError, UnicodeEncodeError) as error:
         raise Invalid(f"`rows` are no table: {str(error).splitlines()[0][:300]}", "rows") from None
-    return _endpoint(body.get("endpoint")), path, "rows.json", _PARQUET
 
 
 def _endpoint(value: object) -> str:

@@ -5,6 +5,7 @@ import socket
 
 import uvicorn
 
+from services.kit.connections import Connections
 from services.kit.db import Database
 from services.kit.health import Progress
 from services.kit.objects import Objects
@@ -17,27 +18,36 @@ from ..explanations.gateway import Records
 from ..explanations.usecases import Explainer
 from ..files import write_atomically
 from ..settings import ScorerSettings
-from .api import LARGEST_BYTES, PATH, router
+from .api import PATH, router
 from .inputs import Inputs
+from .places import Places
+from .schedules.api import router as schedules
+from .schedules.usecases import Schedules
 from .serving import Serving
-from .usecases import Batches
+from .usecases import LARGEST_BYTES, Batches
+
+
+def parts(settings: ScorerSettings, db: Database, inputs: Inputs, serving: Serving, progress: Progress) -> Parts:
+    """What is answered here. Explanations, too: they are slow, and no business of a worker that answers at once."""
+    objects, places = Objects(settings), Places(Connections.of(settings))
+    turns = Turns("files", settings.batch_uploads, settings.batch_uploads_each)
+    batches = Batches(db, objects, inputs, serving.allowed, places)
+    explainer = Explainer(settings, db, objects, Records(settings))
+    explaining = Turns("explanations", settings.explanations, settings.explanations_each)
+    return Parts(
+        service="scorer", settings=settings, db=db, progress=progress,
+        routers=[
+            schedules(Schedules(db, serving.allowed, places)), router(batches, turns),
+            explanations(explainer, explaining),
+        ],
+        large_bodies={PATH: LARGEST_BYTES},
+    )  # fmt: skip
 
 
 async def serve(settings: ScorerSettings, db: Database, inputs: Inputs, serving: Serving, progress: Progress) -> None:
     """Answer until cancelled."""
-    objects = Objects(settings)
-    turns = Turns("files", settings.batch_uploads, settings.batch_uploads_each)
-    batches = Batches(db, objects, inputs, serving.allowed)
-    # Explanations are made here too: rare, slow, and no business of a worker that answers in a millisecond.
-    explainer = Explainer(settings, db, objects, Records(settings))
-    explaining = Turns("explanations", settings.explanations, settings.explanations_each)
-    parts = Parts(
-        service="scorer", settings=settings, db=db, progress=progress,
-        routers=[router(batches, turns), explanations(explainer, explaining)],
-        large_bodies={PATH: LARGEST_BYTES},
-    )  # fmt: skip
     config = uvicorn.Config(
-        application(parts), http="httptools", loop="none", log_config=None,
+        application(parts(settings, db, inputs, serving, progress)), http="httptools", loop="none", log_config=None,
         log_level="warning", access_log=False, lifespan="off", server_header=False,
     )  # fmt: skip
     server = uvicorn.Server(config)

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from services.kit.away import is_away
+from services.kit.connections import Connections
 from services.kit.context import Context, system, use
 from services.kit.db import Database
 from services.kit.errors import Invalid, NotFound, Unavailable
@@ -27,6 +28,7 @@ from . import store
 from .domain import Job
 from .executors import Executor, executor_of
 from .inputs import Inputs
+from .places import Places
 from .serving import Serving
 from .work import Work
 
@@ -57,6 +59,7 @@ class Runner:
         executor: Executor | None = None,
     ) -> None:
         self._settings = settings
+        self._places = Places(Connections.of(settings))
         self._executor = executor or executor_of(settings)
         self._db = db
         self._objects = objects
@@ -151,7 +154,7 @@ class Runner:
     def _doing(self, producer: Producer) -> Work:
         return Work(
             self._db, self._objects, self._inputs, self._serving, self._executor, self._progress, producer,
-            self._headers,
+            self._headers, self._places,
         )  # fmt: skip
 
     async def _without_endpoint(self, job: Job) -> bool:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from tempfile import gettempdir
 from uuid import UUID
@@ -19,8 +20,13 @@ from . import store
 from .domain import Job, chunk_rows
 from .formats import ResultFormat, pieces
 from .inputs import Inputs
+from .places import Output, Place, Places
+from .schedules import store as schedules
+from .schedules.domain import Due
 from .sheet import Sheet, needed, to_parquet
 
+LARGEST_BYTES = 1024**3
+"""Of a file."""
 Find = Callable[[str, Caller], Awaitable[Endpoint]]
 
 
@@ -28,33 +34,66 @@ class Batches:
     """Jobs are rows in PostgreSQL; the process `services.scorer.batches` does them."""
 
     def __init__(
-        self, db: Database, objects: Objects, inputs: Inputs, find: Find, chunk_rows: int | None = None
+        self, db: Database, objects: Objects, inputs: Inputs, find: Find, places: Places, chunk_rows: int | None = None
     ) -> None:
         self._db = db
         self._objects = objects
         self._inputs = inputs
         self._find = find
+        self._places = places
         self._chunk_rows = chunk_rows
 
-    async def submit(self, caller: Caller, endpoint: str, upload: Path, file_name: str, media_type: str) -> Job:
+    async def submit(
+        self, caller: Caller, endpoint: str, upload: Path, file_name: str, media_type: str,
+        output: Output | None = None,
+    ) -> Job:  # fmt: skip
         """Check the file, keep it, and put the job in line. Raises Invalid naming what is wrong, or NotFound."""
         found = await self._find(endpoint, caller)
+        job = await self._job(found, caller.actor, upload, file_name, media_type, output)
+        async with self._db.transaction(unit=found.unit) as tx:
+            await store.add(tx.session, job)
+            tx.record("batch.submitted", f"{endpoint}/{job.id}", rows=job.rows_total, file=job.file_name)
+        return job
+
+    async def of_schedule(self, due: Due, upload: Path) -> None:
+        """As `submit`, of a file that was due; nothing where somebody else did it, or the schedule is gone."""
+        schedule, name = due.schedule, due.place.path.rpartition("/")[2]
+        caller = Caller(schedule.application, "application", frozenset({"application"}), frozenset({schedule.unit}))
+        found = await self._find(schedule.endpoint, caller)
+        made = await self._job(found, schedule.application, upload, name, "", schedule.order.output)
+        job = replace(made, schedule=schedule.id)
+        async with self._db.transaction(unit=found.unit) as tx:
+            if await schedules.claim(tx.session, due, job.id, None, now()):
+                await store.add(tx.session, job)
+                tx.record(
+                    "batch.submitted", f"{schedule.endpoint}/{job.id}", rows=job.rows_total, file=job.file_name,
+                    schedule=str(schedule.id), key=due.key,
+                )  # fmt: skip
+
+    async def _job(
+        self, found: Endpoint, application: str, upload: Path, file_name: str, media_type: str, output: Output | None
+    ) -> Job:
         schema, context = found.champion.schema, current()
+        if output:
+            self._places.check(output, found.unit, "output")
         path = await to_parquet(upload, file_name, media_type, schema)
         rows = await asyncio.to_thread(_examine, path, schema)
         each, id = self._chunk_rows or chunk_rows(found.champion.variant.format, len(needed(schema))), uuid7()
         digest = await self._inputs.keep(id, path, private=found.champion.codec.sensitive)
-        job = Job(
-            id=id, unit=found.unit, endpoint=endpoint, application=caller.actor, state="queued", input_digest=digest,
+        return Job(
+            id=id, unit=found.unit, endpoint=found.name, application=application, state="queued", input_digest=digest,
             file_name="".join(filter(str.isprintable, file_name))[:200], rows_total=rows, rows_done=0,
-            rows_failed=0, chunk_rows=each,
-            result_digest=None, reason=None, correlation_id=context.correlation_id, traceparent=context.traceparent,
-            created_at=now(),
+            rows_failed=0, chunk_rows=each, result_digest=None, reason=None, correlation_id=context.correlation_id,
+            traceparent=context.traceparent, created_at=now(), output=output.model_dump_json() if output else None,
         )  # fmt: skip
-        async with self._db.transaction(unit=found.unit) as tx:
-            await store.add(tx.session, job)
-            tx.record("batch.submitted", f"{endpoint}/{id}", rows=rows, file=job.file_name)
-        return job
+
+    async def take(
+        self, caller: Caller, endpoint: str, source: Place, output: Output | None, to: Path, most: int
+    ) -> Job:
+        """As `submit`, of a file of an approved object store; at most so many bytes. Raises Unavailable too."""
+        found = await self._find(endpoint, caller)
+        await self._places.take(source, found.unit, to, most)
+        return await self.submit(caller, endpoint, to, source.path.rpartition("/")[2], "", output)
 
     async def show(self, id: UUID) -> Job:
         """A job of the caller's units. Raises NotFound."""

@@ -29,6 +29,7 @@ from .chunks import Done, Task
 from .domain import Chunk, Job
 from .executors import Executor
 from .inputs import Inputs
+from .places import Places
 from .results import ResultFile, unified
 from .serving import Serving
 from .sheet import Sheet, needed
@@ -51,6 +52,7 @@ class Work:
     progress: Progress
     producer: Producer
     headers: HeaderMaker
+    places: Places
 
     async def do(self, job: Job, kept: Sequence[Chunk]) -> None:
         """Say what was kept but not said, score the rest, and put the result together."""
@@ -113,6 +115,7 @@ class Work:
         with tempfile.TemporaryDirectory(prefix="fairlead-batch-") as folder:
             path = await self._collect(kept, Path(folder) / "result.parquet", decisions)
             digest = await self.objects.put_file(path)
+            await self.places.write(job, path)
         summary = orjson.dumps(await self._summary(job, kept, decisions)).decode()
         async with self.db.transaction(unit=job.unit) as tx:
             await store.change(

@@ -1,0 +1,78 @@
+"""Files of an object store that a connection leads to: fetched within bounds, written whole, listed by prefix."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import obstore
+from obstore.exceptions import BaseError
+
+from ..errors import Invalid, TooLarge, Unavailable
+from .kinds import ObjectsConnection
+
+_PIECE = 1024 * 1024
+_MOST = 500
+
+
+@dataclass(frozen=True)
+class Found:
+    """An object as it is now."""
+
+    path: str
+    version: str
+    """Its entity tag, else its time and size: another one is another file."""
+    bytes: int
+    modified: datetime
+
+
+def plain_path(given: str, field: str) -> str:
+    """A path below a connection: plain parts, so that none leads out of it. Raises Invalid naming the field."""
+    parts = given.split("/")
+    if len(given) > _MOST or not given.isprintable() or "\\" in given or any(p in ("", ".", "..") for p in parts):
+        raise Invalid(f"{field}: a path is plain parts with / between them, such as incoming/rows.parquet", field)
+    return given
+
+
+async def fetch(connection: ObjectsConnection, path: str, to: Path, most: int) -> str:
+    """Copy an object into a file; answers its version. Raises Invalid where it is not there, TooLarge, Unavailable."""
+    try:
+        found = await obstore.get_async(connection.store(), path)
+        if found.meta["size"] > most:
+            raise TooLarge(f"{path[:200]} is larger than {most} bytes")
+        with await asyncio.to_thread(to.open, "wb") as file:
+            async for piece in found.stream(min_chunk_size=_PIECE):
+                await asyncio.to_thread(file.write, bytes(piece))
+        return _version(found.meta)
+    except FileNotFoundError:
+        raise Invalid(f"path: connection {connection.name} has no {path[:200]}", "path") from None
+    except (BaseError, OSError) as error:
+        raise _away(connection, error) from error
+
+
+async def put(connection: ObjectsConnection, path: str, file: Path) -> None:
+    """Write a file as one object, in place of what was there. Raises Unavailable."""
+    try:
+        await obstore.put_async(connection.store(), path, file)
+    except (BaseError, OSError) as error:
+        raise _away(connection, error) from error
+
+
+async def listed(connection: ObjectsConnection, prefix: str) -> AsyncIterator[Found]:
+    """The objects below a prefix, a folder. Raises Unavailable."""
+    try:
+        async for some in obstore.list(connection.store(), prefix):
+            for meta in some:
+                yield Found(meta["path"], _version(meta), int(meta["size"]), meta["last_modified"])
+    except (BaseError, OSError) as error:
+        raise _away(connection, error) from error
+
+
+def _version(meta: "obstore.ObjectMeta") -> str:
+    return str(meta.get("e_tag") or f"{meta['last_modified'].isoformat()}-{meta['size']}")
+
+
+def _away(connection: ObjectsConnection, error: Exception) -> Unavailable:
+    # The store's words may hold a part of the options.
+    return Unavailable(f"connection {connection.name} cannot be used now ({type(error).__name__})")

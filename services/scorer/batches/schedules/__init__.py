@@ -1,0 +1,1 @@
+"""Batches that nobody hands in: at times, or when a file arrives."""

@@ -1,0 +1,137 @@
+"""Follows the schedules: each time and each file once, over all hosts and through kills.
+
+The row of a run and its batch are one transaction, and the row's key is the time, or the file's path and version: who
+comes second finds it and does nothing.
+"""
+
+import asyncio
+import tempfile
+from datetime import timedelta
+from pathlib import Path
+
+from services.kit.away import is_away
+from services.kit.connections.files import Found, listed
+from services.kit.context import Context, system, use
+from services.kit.db import Database
+from services.kit.errors import Invalid, NotFound, TooLarge, Unavailable
+from services.kit.health import Progress
+from services.kit.ids import now
+from services.kit.telemetry import get_logger
+
+from ..places import Place, Places
+from ..store import held
+from ..usecases import LARGEST_BYTES, Batches
+from . import store
+from .domain import Arrives, Due, Schedule, due, next_time
+
+log = get_logger(__name__)
+
+_LOOK_S = 2.0
+_SETTLED = timedelta(seconds=2)
+"""A file of a folder may still be written; an object of a bucket is whole as soon as it is there."""
+_AT_ONCE = 50
+_ASKED = 500
+
+
+class Keeper:
+    """One per host; an advisory lock per schedule keeps others from doing the same work."""
+
+    def __init__(self, db: Database, places: Places, batches: Batches, progress: Progress) -> None:
+        self._db, self._places, self._batches, self._progress = db, places, batches, progress
+        progress.expect("schedules", grace_s=600)
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            with use(Context(system("scorer"))):
+                async with self._db.reading() as session:
+                    schedules = await store.active(session)
+            self._progress.beat("schedules")
+            for schedule in schedules:
+                async with held(self._db, schedule.id) as ours:
+                    if ours:
+                        await self._tried(schedule)
+            await asyncio.sleep(_LOOK_S)
+
+    async def _tried(self, schedule: Schedule) -> None:
+        try:
+            await self._follow(schedule)
+        except Exception as error:  # whatever it is, it is this schedule's
+            if is_away(error):
+                raise
+            log.exception("a schedule failed in a way that nobody foresaw", schedule=str(schedule.id))
+
+    async def _follow(self, schedule: Schedule) -> None:
+        """What is due now; what is away is waited for, and the schedule says so."""
+        with use(Context(system("scorer", schedule.unit))):
+            try:
+                await (self._times(schedule) if schedule.order.cron else self._arrivals(schedule))
+                reason = None
+            except (Unavailable, Invalid, NotFound) as error:
+                reason = error.message[:500]
+            if reason != schedule.reason:
+                async with self._db.transaction(unit=schedule.unit) as tx:
+                    await store.change(tx.session, schedule.id, reason=reason)
+
+    async def _times(self, schedule: Schedule) -> None:
+        order, at = schedule.order, now()
+        if order.cron is None or schedule.next_at is None or schedule.next_at > at:
+            return
+        time, missed = due(order.cron, schedule.next_at, at)
+        ahead = next_time(order.cron, time)
+        await self._one(Due(schedule, f"{time:%Y-%m-%dT%H:%M}Z", order.input_at(time), None, ahead, missed))
+
+    async def _arrivals(self, schedule: Schedule) -> None:
+        for found in await self._new(schedule):
+            place = Place(connection=_watched(schedule).connection, path=found.path)
+            await self._one(Due(schedule, _key(found), place, found.version))
+
+    async def _new(self, schedule: Schedule) -> list[Found]:
+        arrives = _watched(schedule)
+        connection = self._places.connections.objects(arrives.connection, schedule.unit)
+        latest = now() - _SETTLED if connection.folder() else None
+        new: list[Found] = []
+        some: list[Found] = []
+        async for found in listed(connection, arrives.prefix.rstrip("/")):
+            if found.bytes and (latest is None or found.modified < latest):
+                some.append(found)
+            if len(some) == _ASKED:
+                new += await self._unseen(schedule, some)
+                some = []
+            if len(new) >= _AT_ONCE:
+                return new
+        return new + await self._unseen(schedule, some)
+
+    async def _unseen(self, schedule: Schedule, some: list[Found]) -> list[Found]:
+        by_key = {_key(found): found for found in some}
+        async with self._db.reading() as session:
+            return [by_key[key] for key in await store.unseen(session, schedule.id, list(by_key))]
+
+    async def _one(self, due: Due) -> None:
+        """A time's or a file's batch, or why there is none. Raises Unavailable and NotFound: it is tried again."""
+        with tempfile.TemporaryDirectory(prefix="fairlead-batch-") as folder:
+            path = Path(folder) / "upload"
+            try:
+                version = await self._places.take(due.place, due.schedule.unit, path, LARGEST_BYTES)
+                # What was replaced since it was listed is found again as what it is now.
+                if due.version in (None, version):
+                    await self._batches.of_schedule(due, path)
+            except (Invalid, TooLarge) as error:
+                await self._refused(due, error.message[:500])
+
+    async def _refused(self, due: Due, reason: str) -> None:
+        schedule = due.schedule
+        async with self._db.transaction(unit=schedule.unit) as tx:
+            if await store.claim(tx.session, due, None, reason, now()):
+                tx.record("batch.refused", f"{schedule.endpoint}/{schedule.id}", key=due.key, reason=reason)
+        log.error("a scheduled batch is refused", schedule=str(schedule.id), key=due.key, reason=reason)
+
+
+def _watched(schedule: Schedule) -> Arrives:
+    arrives = schedule.order.arrives
+    assert arrives is not None
+    return arrives
+
+
+def _key(found: Found) -> str:
+    return f"{found.path}@{found.version}"
