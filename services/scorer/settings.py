@@ -61,6 +61,8 @@ class ScorerSettings(Settings):
     """Of them one caller's."""
     batch_processes: int = Field(default=0, ge=0, le=256)
     """Processes that score batches beside one another; 1: the batches' own process; 0: half of the cores."""
+    ray: str = ""
+    """The address of a Ray cluster that scores batches such as `head:6379`; empty: this machine."""
     import_units: frozenset[str] = frozenset({"retail"})
     """Business units whose applications Kafka lets write `inference.imported`: its records are for their endpoints."""
 

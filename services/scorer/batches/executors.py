@@ -151,7 +151,16 @@ class Processes:
 
 
 def executor_of(settings: ScorerSettings) -> Executor:
-    """What the settings say; without a word, half of the cores: requests and streams need the others."""
+    """What the settings say; without a word, half of the cores: requests and streams need the others.
+
+    Raises Unavailable where Ray is wanted and not installed.
+    """
+    if settings.ray:
+        try:
+            from .cluster import OnRay
+        except ImportError:
+            raise Unavailable("FAIRLEAD_RAY is set, but Ray is not installed: install fairlead[ray]") from None
+        return OnRay(settings)
     width = settings.batch_processes or max(1, (os.cpu_count() or 1) // 2)
     return Here() if width == 1 else Processes(settings, width)
 

@@ -1,0 +1,65 @@
+"""Batches on a Ray cluster of two nodes on this machine."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+
+import httpx
+import numpy as np
+import pytest
+
+from contracts import Service
+from services.kit.db import Database
+from services.kit.health import Progress
+from services.kit.objects import Objects
+from services.scorer.batches.executors import executor_of
+from services.scorer.batches.inputs import Inputs, folder_of
+from services.scorer.batches.jobs import Runner
+from services.scorer.batches.serving import Serving
+
+from .conftest import Stage
+from .test_batches import client, done, log_of, parquet, result, submit, table
+
+__all__ = ["client"]
+
+pytest.importorskip("ray")
+
+
+@pytest.fixture
+def cluster() -> Iterator[str]:
+    """Its address."""
+    from ray.cluster_utils import Cluster
+
+    made = Cluster(
+        initialize_head=True,
+        head_node_args={"num_cpus": 1, "object_store_memory": 80 * 1024**2, "include_dashboard": False},
+    )
+    made.add_node(num_cpus=1, object_store_memory=80 * 1024**2)
+    yield str(made.address)
+    made.shutdown()
+
+
+@pytest.mark.timeout(240)
+async def test_a_batch_is_scored_on_both_nodes_of_a_ray_cluster_as_it_is_here(
+    stage: Stage, client: httpx.AsyncClient, service_db: Callable[[Service], Database], cluster: str
+) -> None:
+    from services.scorer.batches.cluster import OnRay
+
+    settings, objects = stage.house.settings.model_copy(update={"ray": cluster}), Objects(stage.house.settings)
+    executor = executor_of(settings)
+    assert isinstance(executor, OnRay)
+    inputs = Inputs(objects, folder_of(settings))
+    runner = Runner(settings, service_db("scorer"), objects, inputs, Serving(settings), Progress(), executor)
+    running = asyncio.create_task(runner.run())
+    try:
+        job = await done(client, (await submit(client, parquet(table(6_000)))).json()["id"], within=120)
+        assert (job["state"], job["rows_done"], job["rows_failed"]) == ("done", 6_000, 0), job
+        assert len(await executor.nodes()) == 2
+    finally:
+        running.cancel()
+        executor.rest()
+    rows = await result(client, job["id"])
+    values = np.random.default_rng(5).normal(size=(6_000, 3)).round(4)
+    close = np.abs(values.sum(axis=1)) > 0.3
+    assert (rows["prediction"].to_numpy()[close] == (values.sum(axis=1) > 0)[close]).all()
+    logs = await log_of(stage, job["id"])
+    assert sorted((log.seq, log.rows) for log in logs) == [(seq, 500) for seq in range(1, 13)]
