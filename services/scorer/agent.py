@@ -40,6 +40,7 @@ log = get_logger(__name__)
 _LOOK_S = 0.2
 _LIST_S = 1.0
 _TRY_AGAIN_S = 2.0
+_HAND_ON_S = 0.5
 
 
 class Agent:
@@ -56,6 +57,8 @@ class Agent:
         self._replica = settings.replica or _replica_of(settings.run_folder)
         self._usage = UsageReports(settings, self._replica)
         self._wanted: dict[str, dict[str, Any]] = {}
+        self._unsaved = 0.0
+        """Since when something is wanted that workers were not told of."""
         self._floors: dict[str, int] = {}
         """The highest revision seen of each endpoint: nothing goes below it, not even after a removal."""
         self._withdrawn: dict[str, list[str]] = {}
@@ -114,6 +117,8 @@ class Agent:
             pending, self._pending = self._pending, {}
             for change in pending.values():
                 await self._take(change)
+                self._hand_on()
+            self._hand_on(now=True)
             if not self._caught_up:
                 self._forget_unknown()
                 self._caught_up = self._ever_caught_up = True
@@ -145,9 +150,15 @@ class Agent:
         self._not_taken.pop(event.endpoint, None)
         self._floors[event.endpoint] = event.revision
         self._wanted[event.endpoint] = orjson.loads(event.to_json())
+        self._unsaved = self._unsaved or time.monotonic()
         log.info("an endpoint has a new desired state", endpoint=event.endpoint, revision=event.revision)
-        self._save()
-        self._prune()
+
+    def _hand_on(self, *, now: bool = False) -> None:
+        """What was taken: of very many at once, some at a time."""
+        if self._unsaved and (now or time.monotonic() - self._unsaved > _HAND_ON_S):
+            self._unsaved = 0.0
+            self._save()
+            self._prune()
 
     def _prune(self) -> None:
         """What a process serves stays, also while a newer state that cannot be loaded is wanted."""

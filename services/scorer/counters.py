@@ -9,6 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from .metering import Account, Meter
+from .residency import Residency
 from .settings import ScorerSettings
 from .spool import Spool
 
@@ -30,14 +31,15 @@ _MEMORY = "Resident memory: that a model took of this process, of its own proces
 class Usage(Collector):
     """What one process did for each version, and what it used for that."""
 
-    def __init__(self, meter: Meter) -> None:
+    def __init__(self, meter: Meter, residency: Residency | None) -> None:
         self._meter = meter
+        self._residency = residency
         REGISTRY.register(self)
 
     def collect(self) -> Iterator[Metric]:
         """For Prometheus, when it asks; processor time is settled then."""
         self._meter.settle()
-        accounts = self._meter.accounts
+        accounts = [account for account in self._meter.accounts if account.used]
         for name, about in _PER_VERSION.items():
             family = CounterMetricFamily(f"fairlead_scorer_{name}", about, labels=_LABELS)
             for one in accounts:
@@ -49,6 +51,17 @@ class Usage(Collector):
             busy.add_metric(_labels(one), one.busy_s)
             waiting.add_metric(_labels(one), sum(engine.waiting for engine in one.engines))
         yield from (busy, waiting, self._cpu(accounts), self._memory(accounts))
+        if self._residency:
+            yield from self._models(self._residency)
+
+    def _models(self, residency: Residency) -> Iterator[Metric]:
+        models = GaugeMetricFamily("fairlead_scorer_models", "Models in memory, and those loaded when they are asked",
+                                   labels=["state"])  # fmt: skip
+        models.add_metric(["loaded"], residency.loaded)
+        models.add_metric(["cold"], residency.cold)
+        yield models
+        yield CounterMetricFamily("fairlead_scorer_model_loads", "Models loaded", residency.loads)
+        yield CounterMetricFamily("fairlead_scorer_model_evictions", "Models closed for others", residency.evictions)
 
     def _cpu(self, accounts: list[Account]) -> Metric:
         family = CounterMetricFamily("fairlead_scorer_cpu_seconds", _CPU, labels=[*_LABELS, "part"])
@@ -68,9 +81,11 @@ class Usage(Collector):
 
 
 @asynccontextmanager
-async def metering(meter: Meter, settings: ScorerSettings, process: str) -> AsyncIterator[None]:
+async def metering(
+    meter: Meter, settings: ScorerSettings, process: str, residency: Residency | None = None
+) -> AsyncIterator[None]:
     """Show what this process uses, and write it down, as long as the block lasts."""
-    usage = Usage(meter)
+    usage = Usage(meter, residency)
     publishing = asyncio.create_task(meter.publish(settings.run_folder, process))
     try:
         yield

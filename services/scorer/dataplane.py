@@ -23,6 +23,7 @@ from .lane import Lane, Limits
 from .logrecord import LogRecord, Origin, RecordBuilder
 from .metering import Account, Meter, metered, resident
 from .packages import Packages
+from .residency import Residency
 from .routing import Arms, Router, router_of
 from .routing import Counts as Rewards
 from .runtimes import Arrays
@@ -36,6 +37,8 @@ from .warmup import joinable, sample
 log = get_logger(__name__)
 
 _WARM_ROWS = 32
+_SESSION_BYTES = 128 * 1024
+"""What a model in this process takes beside its file's bytes, at least: seen of ONNX Runtime's smallest, 113 KiB."""
 
 
 @dataclass(slots=True)
@@ -239,8 +242,9 @@ class DataPlane:
         self._packages = Packages(settings.run_folder.absolute(), settings.package_bytes)
         self._tokeniser = Tokeniser.of(settings.keys)
         self._limits = Limits(
-            settings.inline_ms, settings.batch_rows, settings.queue_requests, settings.queue_rows
-        )  # fmt: skip
+            settings.inline_ms, settings.batch_rows, settings.queue_requests, settings.queue_rows, settings.cold_load_s
+        )
+        self.residency = Residency(settings.scorer_memory_mb, self._packages)
         self.meter = Meter()
         self.endpoints: dict[str, Endpoint] = {}
         self.stopped: dict[str, str] = {}
@@ -458,14 +462,36 @@ class DataPlane:
         lane = await self._load(variant, change.unit)
         try:
             served = Served(origin, variant, lane, self._tokeniser, self.meter.account(origin))
-            await _prove(served)
+            if not lane.asleep:
+                await _prove(served)
+                self.residency.note(variant)
         except BaseException:
             lane.close()
             raise
         return served
 
     async def _load(self, variant: Variant, unit: str) -> Lane:
-        """Check the bytes, open the model, warm it up. Raises Refusal or CannotLoad, whatever the bytes are."""
+        """Check the bytes, open the model, warm it up. Raises Refusal or CannotLoad, whatever the bytes are.
+
+        Where memory has a budget, what this host has tried before is opened when it is asked.
+        """
+        limits = replace(self._limits, inline_ms=0.0) if variant.role == "shadow" else self._limits
+        waking = partial(self._wake, variant, unit)
+        lane = Lane(None, limits, joinable=joinable(variant.model_schema), waking=waking)
+        if not self.residency.proven(variant):
+            try:
+                await waking(lane)
+            except BaseException:
+                if not lane.asleep:
+                    lane.close()
+                raise
+        self.residency.add(lane)
+        return lane
+
+    async def _wake(self, variant: Variant, unit: str, lane: Lane) -> None:
+        await self.residency.load(lane, variant, lambda: self._open(variant, unit, lane))
+
+    async def _open(self, variant: Variant, unit: str, lane: Lane) -> None:
         before = resident()
         try:
             model, unpacking_s = await asyncio.to_thread(metered, partial(self._packages.unpack, variant.digest))
@@ -477,15 +503,11 @@ class DataPlane:
         except Exception as error:  # a stranger's bytes make a runtime raise anything
             log.exception("a model could not be opened", model=variant.model, version=variant.version)
             raise CannotLoad(f"the model cannot be opened ({type(error).__name__})") from None
-        limits = replace(self._limits, inline_ms=0.0) if variant.role == "shadow" else self._limits
-        lane = Lane(runtime, limits, joinable=joinable(variant.model_schema), opening_s=unpacking_s + opening_s)
-        try:
-            await _warm(lane, variant)
-        except BaseException:
-            lane.close()
-            raise
-        lane.inside_bytes = max(0, resident() - before)
-        return lane
+        lane.take(runtime, unpacking_s + opening_s)
+        await _warm(lane, variant)
+        if variant.format == "onnx":  # memory that others left is taken without a trace, and what loading needed stays
+            least = _SESSION_BYTES + model.path.stat().st_size
+            lane.inside_bytes = min(max(least, resident() - before), 3 * least)
 
 
 async def _warm(lane: Lane, variant: Variant) -> None:

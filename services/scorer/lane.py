@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import cast
@@ -32,6 +32,7 @@ class Limits:
     batch_rows: int
     queue_requests: int
     queue_rows: int
+    cold_load_s: float = 10.0
 
 
 @dataclass(slots=True)
@@ -42,13 +43,16 @@ class _Job:
 
 
 class Lane:
-    """Runs one model, from one event loop."""
+    """Runs one model, from one event loop. The model may be closed while nothing is asked of it, and opened again."""
 
-    def __init__(self, runtime: Runtime | Remote, limits: Limits, *, joinable: bool, opening_s: float = 0.0) -> None:
-        """`opening_s`: what opening the model took of other threads' processor time."""
-        self._runtime = runtime
-        self._remote = cast(Remote, runtime) if hasattr(runtime, "call") else None
-        self._local = cast(Runtime, runtime)
+    def __init__(
+        self, runtime: Runtime | Remote | None, limits: Limits, *, joinable: bool,
+        waking: "Callable[[Lane], Awaitable[None]] | None" = None,
+    ) -> None:  # fmt: skip
+        """`waking` opens the model and gives it to `take`; without a runtime that is done for the first request."""
+        self._set(runtime)
+        self._waking = waking
+        self._opening: asyncio.Future[None] | None = None
         self._limits = limits
         self._joinable = joinable
         """Every input and output has a row dimension, so requests can be put below one another."""
@@ -58,7 +62,6 @@ class Lane:
         self._waiting_rows = 0
         self._working = 0
         """Requests that are being answered."""
-        self._most_calls = self._remote.calls if self._remote else 1
         self._calls: set[asyncio.Task[None]] = set()
         """One after the other, as long as something waits."""
         self._thread: ThreadPoolExecutor | None = None
@@ -66,8 +69,11 @@ class Lane:
         self.inline_s = 0.0
         """Seconds that the model worked on the event loop; what follows is for metering too."""
         self._called_s = 0.0
-        self.thread_cpu_s = opening_s
-        self.inside_bytes = 0
+        self.thread_cpu_s = self._outside_cpu_s = 0.0
+        self.inside_bytes = self.cost_bytes = 0
+        self.used_at = 0.0
+        """By `time.perf_counter`."""
+        self._learned: int | None = None
         self._failure, self._failed_at = "", 0.0
 
     @property
@@ -83,12 +89,22 @@ class Lane:
     @property
     def outside_cpu_s(self) -> float:
         """Processor time of the model's own process."""
-        return 0.0 if self._remote is None else self._remote.cpu_s
+        return self._outside_cpu_s + (0.0 if self._remote is None else self._remote.cpu_s)
 
     @property
     def outside_bytes(self) -> int:
         """Memory of the model's own process."""
         return 0 if self._remote is None else self._remote.rss
+
+    @property
+    def memory_bytes(self) -> int:
+        """All that the model takes."""
+        return self.inside_bytes + self.outside_bytes
+
+    @property
+    def asleep(self) -> bool:
+        """Whether the model is closed until it is asked."""
+        return self._runtime is None
 
     @property
     def ended(self) -> bool:
@@ -158,12 +174,39 @@ class Lane:
         if group:
             yield group
 
+    def take(self, runtime: Runtime | Remote, opening_s: float) -> None:
+        """The model, open; `opening_s`: what that took of other threads' processor time."""
+        self._set(runtime)
+        self.thread_cpu_s += opening_s
+        self.used_at = time.perf_counter()
+        if self.ended:
+            self._end()
+
+    def sleep(self) -> bool:
+        """Close the model until it is asked again; answers whether it could be: not while something is asked of it."""
+        opening = self._opening is not None and not self._opening.done()
+        if self.asleep or self._calls or self._closing or opening or self._waking is None:
+            return False
+        self.cost_bytes = self.memory_bytes
+        self._outside_cpu_s = self.outside_cpu_s
+        self._end()
+        self._set(None)
+        self._thread, self._inline_rows, self.inside_bytes = None, 0, 0
+        return True
+
     async def warm(self, one: Arrays, many: Arrays, rows: int) -> None:
-        """Call the model for the first times, and learn how many rows of it the event loop can bear."""
+        """Call the model for the first times, and learn how many rows of it the event loop can bear; that is known of
+        one that was closed in between."""
+        if self._learned is not None:
+            self._inline_rows = self._learned
+            return
         await self._call(one)
         await self._call(many)
         if self._remote is None:
-            self._inline_rows = await asyncio.to_thread(self._bearable, one, many, rows)
+            self._inline_rows = self._learned = await asyncio.to_thread(self._bearable, one, many, rows)
+        if self._inline_rows and self._thread:  # another one is there when it is needed
+            self._thread.shutdown(wait=False)
+            self._thread = None
 
     def close(self) -> None:
         """Close once what waits is done; once is enough."""
@@ -183,10 +226,12 @@ class Lane:
             log.exception("a model failed")
             raise self._failed(error) from None
         took = time.perf_counter() - started
+        self.used_at = started
         self.inline_s += took
         self._strikes = self._strikes + 1 if took * 1000 > 4 * self._limits.inline_ms else 0
         if self._strikes >= _STRIKES:
-            self._inline_rows, self._strikes = min(rows, self._inline_rows) // 2, 0
+            self._inline_rows = self._learned = min(rows, self._inline_rows) // 2
+            self._strikes = 0
         return outputs
 
     def _bearable(self, one: Arrays, many: Arrays, rows: int) -> int:
@@ -216,6 +261,8 @@ class Lane:
 
     async def _work(self) -> None:
         """Call after call, as long as something waits."""
+        if self.asleep and (refusal := await self._wake()):
+            self._refuse(refusal)
         while self._waiting:
             jobs = [job for job in self._take() if not job.future.done()]
             self._working += len(jobs)
@@ -230,6 +277,28 @@ class Lane:
         self._calls.discard(cast("asyncio.Task[None]", asyncio.current_task()))
         if self._closing and not self._calls:
             self._end()
+
+    async def _wake(self) -> Refusal | None:
+        """Open the model for all who wait. Answers why that cannot be, or not yet: then it goes on by itself."""
+        assert self._waking is not None
+        self._opening = self._opening or asyncio.ensure_future(self._waking(self))
+        done, _ = await asyncio.wait([self._opening], timeout=self._limits.cold_load_s)
+        if not done:
+            return Unavailable("the model is being loaded; try again")
+        opening, self._opening = self._opening, None
+        if (error := opening.exception()) is None:
+            return None
+        log.error("a model could not be loaded when it was asked", reason=str(error)[:300])
+        self._failure, self._failed_at = f"cannot be loaded: {error}"[:300], time.monotonic()
+        return error if isinstance(error, Unavailable) else Unavailable("the model cannot be loaded now; try again")
+
+    def _refuse(self, refusal: Refusal) -> None:
+        """All who wait."""
+        for job in self._waiting:
+            if not job.future.done():
+                job.future.set_exception(refusal)
+        self._waiting.clear()
+        self._waiting_rows = 0
 
     async def _settled(self, jobs: Sequence[_Job]) -> Sequence[Arrays | Refusal]:
         """A result for each, whatever happens: nobody else would wake those who wait."""
@@ -270,6 +339,7 @@ class Lane:
             log.exception("a model failed")
             raise self._failed(error) from None
         finally:
+            self.used_at = started
             self._called_s += time.perf_counter() - started
 
     async def _outputs(self, inputs: Arrays) -> Arrays:
@@ -291,8 +361,15 @@ class Lane:
         self._failure, self._failed_at = f"failed with {type(error).__name__}", time.monotonic()
         return ModelFailed(f"the model failed over this input ({type(error).__name__})")
 
+    def _set(self, runtime: Runtime | Remote | None) -> None:
+        self._runtime = runtime
+        self._remote = cast(Remote, runtime) if hasattr(runtime, "call") else None
+        self._local = cast(Runtime, runtime)
+        self._most_calls = self._remote.calls if self._remote else 1
+
     def _end(self) -> None:
-        self._runtime.close()
+        if self._runtime is not None:
+            self._runtime.close()
         if self._thread:
             self._thread.shutdown(wait=False)
 

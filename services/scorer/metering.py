@@ -126,7 +126,12 @@ class Account:
     _over: _Seen = field(default_factory=_Seen)
     """What engines that are gone used."""
 
-    def used(self) -> _Seen:
+    @property
+    def used(self) -> bool:
+        """Whether there is anything to tell: of thousands of versions most may never be asked."""
+        return bool(self.inferences or self.refused or self.model_cpu_s or self.serving_cpu_s)
+
+    def measured(self) -> _Seen:
         """What was measured since the last time, of what ended too until its process is gone."""
         parts = [_Seen.of(engine) for engine in self.engines]
         so_far = _summed([self._over, *parts])
@@ -189,7 +194,7 @@ class Meter:
         cpu, at = self._cpu(), self._clock()
         rest, took = cpu - self._settled_cpu, at - self._settled_at
         self._settled_cpu, self._settled_at = cpu, at
-        new = [(account, account.used()) for account in self._accounts.values()]
+        new = [(account, account.measured()) for account in self._accounts.values()]
         rest = max(0.0, rest - sum(used.thread_cpu_s for _, used in new))
         for account, used in new:
             account.model_cpu_s += used.thread_cpu_s + used.outside_cpu_s
@@ -209,9 +214,9 @@ class Meter:
             account.serving_cpu_s += share - inline
 
     def told(self) -> list[dict[str, Any]]:
-        """Every account as of now."""
+        """Every account with something in it, as of now."""
         self.settle()
-        return [account.json() for account in self._accounts.values()]
+        return [account.json() for account in self._accounts.values() if account.used]
 
     async def publish(self, run_folder: Path, process: str) -> None:
         """Write them for who sums them up, until cancelled; the file outlives the process."""

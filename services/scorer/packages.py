@@ -90,6 +90,10 @@ class Packages:
         own = hashlib.sha256(model).hexdigest()
         return ModelFile(part.replace(to), own, name, self.path(digest), _digits(digest), lock, training)
 
+    def proof(self, digest: str) -> Path:
+        """Where it is noted that this host has tried the model; it goes with the package."""
+        return self.folder / "models" / _digits(digest) / "proven"
+
     def lock(self, digest: str) -> bytes | None:
         """The libraries that a package on this host brings. Raises CannotLoad."""
         with self.path(digest).open("rb") as file:

@@ -48,6 +48,11 @@ class ScorerSettings(Settings):
     """Explanations made at a time; beyond, 429."""
     explanations_each: int = Field(default=1, ge=1)
     """Of them one caller's."""
+    scorer_memory_mb: int = Field(default=0, ge=0)
+    """What the models of one process may take, their sandboxes included: beyond, the longest unasked ones are closed,
+    and loaded again when they are asked. 0: all models stay loaded."""
+    cold_load_s: float = Field(default=10.0, gt=0)
+    """How long a request waits for a model that must be loaded first; then 503, and loading goes on."""
     usage_s: float = Field(default=60.0, gt=0)
     """How often a host says `usage.reported`."""
     batch_uploads: int = Field(default=8, ge=1)

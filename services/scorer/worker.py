@@ -58,7 +58,7 @@ async def serve(settings: ScorerSettings, slot: int, listening: socket.socket) -
     _settle()
     log.info("serving", process=process, endpoints=len(plane.endpoints), torn_bytes=spool.torn_bytes)
     try:
-        async with metering(plane.meter, settings, process):
+        async with metering(plane.meter, settings, process, plane.residency):
             await DrainingServer(config).serve(sockets=[listening])
     finally:
         for task in work:

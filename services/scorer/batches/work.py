@@ -168,6 +168,7 @@ def _count(endpoint: Endpoint, done: Done) -> None:
     counts.seconds += done.seconds
     counts.bytes_in += done.bytes_in
     counts.bytes_out += len(done.result)
+    counts.model_cpu_s += done.cpu_s
 
 
 def _next(job: Job, batches: Iterator[tuple[int, pa.RecordBatch]]) -> Task | None:

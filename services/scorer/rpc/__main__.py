@@ -40,7 +40,7 @@ async def main(settings: ScorerSettings, stop: asyncio.Event) -> None:
     log.info("serving gRPC", port=settings.grpc_port, endpoints=len(plane.endpoints))
     work = [asyncio.create_task(one) for one in (follower.run(), keep_synced(spool, settings))]
     try:
-        async with metering(plane.meter, settings, _PROCESS):
+        async with metering(plane.meter, settings, _PROCESS, plane.residency):
             await stop.wait()
             await server.stop(_GRACE_S)
     finally:

@@ -17,7 +17,7 @@ async def main(settings: ScorerSettings, stop: asyncio.Event) -> None:
     gc.freeze()
     gc.set_threshold(200_000, 20, 50)
     plane = DataPlane(settings)
-    async with metering(plane.meter, settings, "streams"):
+    async with metering(plane.meter, settings, "streams", plane.residency):
         await Streams(settings, plane, StreamFollower(plane, settings)).run(stop)
 
 
