@@ -169,11 +169,36 @@ class Batch(Answer):
     reason: str | None = None
     result: str | None = None
     """Where to take the result, once there is one."""
+    summary: dict[str, Any] | None = None
+    """Of a batch that is done: its decisions, and how far its features are from the baseline."""
 
     @property
     def settled(self) -> bool:
         """Whether nothing more happens to it by itself."""
         return self.state not in ("queued", "running")
+
+
+class ScheduleRun(Answer):
+    """A time (UTC) or a file (path@version), and the batch that it became, or why it became none."""
+
+    key: str
+    batch: str | None = None
+    reason: str | None = None
+    at: datetime
+
+
+class Schedule(Answer):
+    """Batches at times, or for each file that arrives."""
+
+    id: str
+    order: dict[str, Any]
+    state: str
+    next_at: datetime | None = None
+    missed: int = 0
+    reason: str | None = None
+    """Why it cannot be followed now."""
+    runs: list[ScheduleRun] | None = None
+    """The latest ones, where one schedule is asked for."""
 
 
 class Retraining(Answer):

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from . import catalog, decisions, endpoints, following, ledger, letters, operating
+from . import catalog, decisions, endpoints, following, ledger, letters, operating, schedules
 from .output import out
 from .session import Options
 
@@ -21,6 +21,7 @@ for part in (catalog.app, endpoints.app, decisions.app, operating.app, following
     app.add_typer(part)
 app.add_typer(letters.app, name="dlq")
 app.add_typer(ledger.app, name="audit")
+app.add_typer(schedules.app, name="schedules")
 
 
 def _version(asked: bool) -> None:

@@ -47,14 +47,25 @@ def _scores(scores: Scores) -> None:
 def batch(
     context: typer.Context,
     endpoint: Endpoint,
-    path: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A Parquet file of rows.")],
+    path: Annotated[
+        Path | None,
+        typer.Argument(exists=True, dir_okay=False, help="A file of rows: Parquet, CSV, JSON Lines or Arrow."),
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option("--from", help="Instead of a file: connection/path in an approved object store.")
+    ] = None,
+    to: Annotated[
+        str | None, typer.Option(help="Write the result to connection/path too; its ending says the format.")
+    ] = None,
     wait: Annotated[float, typer.Option(min=0, help="Seconds to wait until it is scored; 0: do not wait.")] = 600.0,
     json: Json = False,
 ) -> None:
     """Score a file of rows."""
+    if (path is None) == (source is None) or (to and path):
+        raise typer.BadParameter("name a file, or --from connection/path (with --to, if you like)")
     with refusals():
         fl = client(context)
-        started = fl.batch(endpoint, path)
+        started = fl.batch(endpoint, path) if path else fl.batch_from(endpoint, str(source), output=to)
         done = scored(fl, started, wait) if wait else started
     finish_batch(done, wait, json)
 

@@ -1,5 +1,6 @@
 """Everything that can be asked of the platform, each written once as the requests that it takes."""
 
+from .batching import Batching
 from .catalog import Catalog
 from .deciding import Deciding
 from .deploying import Deploying
@@ -9,5 +10,5 @@ from .watching import Watching
 __all__ = ["Operations"]
 
 
-class Operations(Catalog, Deploying, Deciding, Watching, Operating):
+class Operations(Catalog, Deploying, Deciding, Batching, Watching, Operating):
     """The operations of both clients."""

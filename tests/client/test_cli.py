@@ -62,6 +62,12 @@ ANSWERS["/v1/replays/p-1"] = ANSWERS["/v1/replays"] | {
                "comparison": {"champion": {"accuracy": 0.81}, "candidate": {"accuracy": 0.98}}},
 }  # fmt: skip
 ANSWERS["/v1/batches/b-1"] = ANSWERS["/v1/batches"]
+SCHEDULE = {
+    "id": "s-1", "order": {"endpoint": "credit", "arrives": {"connection": "incoming", "prefix": "new"}},
+    "state": "active", "missed": 0, "runs": [{"key": "new/a.csv@1", "batch": "b-1", "at": "2026-01-01T00:00:00Z"}],
+}  # fmt: skip
+ANSWERS["/v1/batches/schedules/s-1"] = SCHEDULE
+ANSWERS["/v1/batches/schedules/s-1/pause"] = SCHEDULE | {"state": "paused"}
 ANSWERS["/v1/retrainings/r-1"] = {"id": "r-1", "state": "candidate_won", "model": "credit"}
 
 
@@ -126,6 +132,11 @@ def test_an_empty_list_says_what_to_do(url: str) -> None:
         (["approve", "a-1"], 2, "--reason"),
         (["nonsense"], 2, "nonsense"),
         (["dlq", "replay", "dlq.x", "--at", "one"], 2, "partition:offset"),
+        (["schedules", "show", "s-1"], 0, "new/a.csv@1"),
+        (["schedules", "pause", "s-1"], 0, "paused"),
+        (["schedules", "add", "credit", "--arrives", "incoming"], 1, "connection/path"),
+        (["batch", "credit", "--from", "incoming/a.csv", "--wait", "0"], 0, "b-1"),
+        (["batch", "credit"], 2, "--from"),
         (["register", "/nonexistent.onnx"], 2, "nonexistent"),
         (["register", __file__, "--field", "label"], 2, "name=value"),
         (["register", __file__, "--field", "unit=retail"], 2, "option of its own"),
