@@ -71,9 +71,12 @@ class Decisions:
             self.classes.update({str(value): count for value, count in _counted(prediction.drop_null())})
             self.many = len(self.classes) > _MOST_CLASSES
         self.scores.add(part["score"])
-        good = part.filter(pc.is_valid(part["inference_id"]))  # pyright: ignore
+        refused = part["error"].null_count < part.num_rows
+        good = part.select(["model_version"])
+        if refused:
+            good = part.filter(pc.is_valid(part["inference_id"]))  # pyright: ignore
         self.versions.update({str(value): count for value, count in _counted(good["model_version"])})
-        if len(self.refused) <= _MOST_CLASSES and part["error"].null_count < part.num_rows:
+        if refused and len(self.refused) <= _MOST_CLASSES:
             self.refused.update(dict(_counted(part["error"].drop_null())))
 
     def said(self) -> dict[str, Any]:
