@@ -23,9 +23,7 @@ class CannotTrain(Exception):
 
 
 def opening(model: ModelRegistered, package: Package, path: Path) -> Opening:
-    schema = model.model_schema
-    asked = asked_of(schema)
-    return Opening(model.format, str(path), None, package.model, asked)
+    return Opening(model.format, str(path), None, package.model, asked_of(model.model_schema))
 
 
 async def asked(sandboxed: SandboxedModel, schema: ModelSchema, inputs: Path) -> Answers:

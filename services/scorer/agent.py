@@ -143,7 +143,7 @@ class Agent:
             for variant in event.variants:
                 if not await asyncio.to_thread(self._packages.whole, variant.digest):
                     await self._objects.fetch(variant.digest, self._packages.path(variant.digest))
-                self._libraries.require(await asyncio.to_thread(self._packages.lock, variant.digest))
+                await self._libraries.require(await asyncio.to_thread(self._packages.lock, variant.digest))
         except (Refusal, CannotLoad, OSError) as error:
             self._leave(event, error, change)
             return

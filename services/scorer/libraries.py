@@ -21,7 +21,7 @@ class Libraries:
         self._needed = needed
         self._installing: dict[Path, asyncio.Task[Path]] = {}
 
-    def require(self, lock: bytes | None) -> None:
+    async def require(self, lock: bytes | None) -> None:
         """Begin to install what is not there. Raises Unavailable while that goes on, Invalid where it cannot be."""
         if lock is None:
             return
@@ -31,7 +31,7 @@ class Libraries:
                 raise Unavailable("the model's libraries are being installed")
             del self._installing[place]
             task.result()
-        elif self._environments.there(lock) is None:
+        elif await asyncio.to_thread(self._environments.there, lock) is None:
             self._installing[place] = asyncio.create_task(
                 self._environments.built(lock), name=f"libraries {place.parent.name}"
             )

@@ -181,7 +181,7 @@ async def test_what_is_metered_is_what_the_processes_used(host: Host, clients: d
         return sum(metered.values()) == pytest.approx(now_used, rel=0.1)
 
     await eventually(adds_up, within=20, every=1.0)
-    assert metered[f"{boxed} model"] == pytest.approx(cpu_s([sandbox]) - box, rel=0.15, abs=0.1)
+    assert metered[f"{boxed} model"] == pytest.approx(cpu_s([sandbox]) - box, rel=0.1, abs=0.05)
     assert sum(metered[f"{dear} {part}"] for part in ("model", "serving")) > 2 * sum(
         metered[f"{light} {part}"] for part in ("model", "serving")
     )
