@@ -10,6 +10,7 @@ import pyarrow as pa
 from contracts import Column, ModelSchema, TensorSpec
 from services.kit.errors import Invalid, Refusal
 from services.kit.models import Told
+from services.kit.models.feeding import feed
 from services.kit.models.wire import Array, Tensors, datatype, pack, unpack
 
 from . import reference, scan
@@ -118,11 +119,11 @@ def _first_answer(
     opened: Opened, columns: tuple[Column, ...], table: pa.Table | None
 ) -> Generator[Tensors, Tensors, tuple[TensorSpec, ...]]:
     """The outputs of a model that does not say them, by what it answers."""
-    feed = reference.blank(opened.inputs)
+    asked = reference.blank(opened.inputs)
     if table is not None and columns:
         rows = reference.matrix(reference.smoke_rows(table), columns)
-        feed = reference.feed(opened.inputs, columns, rows)
-    answer = yield from _said(opened, feed)
+        asked = feed(opened.inputs, columns, rows)
+    answer = yield from _said(opened, asked)
     if not answer:
         raise Invalid("the model answers with no tensor", "package")
     return tuple(
@@ -184,22 +185,22 @@ def _answered(table: pa.Table, opened: Opened, schema: ModelSchema) -> Generator
 
 
 def _decided(table: pa.Table, opened: Opened, schema: ModelSchema) -> Generator[Tensors, Tensors, Array]:
-    feed = reference.feed(schema.inputs, schema.columns, reference.matrix(table, schema.columns))
-    answer = yield from _ask(opened, feed, schema.prediction)
+    asked = feed(schema.inputs, schema.columns, reference.matrix(table, schema.columns))
+    answer = yield from _ask(opened, asked, schema.prediction)
     return answer[schema.prediction].ravel()
 
 
-def _ask(opened: Opened, feed: Tensors, prediction: str) -> Conversation:
+def _ask(opened: Opened, asked: Tensors, prediction: str) -> Conversation:
     """Let the model answer. Raises Invalid where it cannot, or its decision has not one value a row."""
-    answer = yield from _said(opened, feed)
-    reference.check_answer(answer, len(next(iter(feed.values()))), prediction)
+    answer = yield from _said(opened, asked)
+    reference.check_answer(answer, len(next(iter(asked.values()))), prediction)
     return answer
 
 
-def _said(opened: Opened, feed: Tensors) -> Conversation:
+def _said(opened: Opened, asked: Tensors) -> Conversation:
     if opened.model is None:
-        return (yield feed)
-    return reference.predicted(opened.model, feed)
+        return (yield asked)
+    return reference.predicted(opened.model, asked)
 
 
 def _baseline(table: pa.Table | None, schema: ModelSchema, manifest: Manifest) -> dict[str, Any] | None:

@@ -94,17 +94,6 @@ def _check_range(column: Column, values: NDArray[np.float32]) -> None:
         raise Invalid(f"column {column.name}: the training rows hold {there[outside][0]:g}, which it excludes", where)
 
 
-def feed(inputs: tuple[TensorSpec, ...], columns: tuple[Column, ...], rows: NDArray[np.float32]) -> Tensors:
-    """The tensors of some rows: one matrix, or one tensor for each column."""
-    if len(inputs) == 1 and len(inputs[0].shape) == 2:
-        return {inputs[0].name: rows.astype(NUMPY_OF[inputs[0].datatype])}
-    place = {column.name: index for index, column in enumerate(columns)}
-    return {
-        each.name: rows[:, place[each.name]].astype(NUMPY_OF[each.datatype]).reshape([-1] + [1] * (len(each.shape) - 1))
-        for each in inputs
-    }
-
-
 def blank(inputs: tuple[TensorSpec, ...]) -> Tensors:
     """One row of zeros for a model whose package brings no rows."""
     return {

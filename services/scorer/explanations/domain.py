@@ -9,7 +9,7 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 
-from contracts import NUMPY_OF, Column, ModelSchema
+from contracts import Column, ModelSchema
 from services.kit.errors import Conflict, Invalid
 
 Array = NDArray[Any]
@@ -101,17 +101,6 @@ def _number(column: Column, features: Mapping[str, float | str | None]) -> float
     if isinstance(value, str):
         raise Conflict(f"column {column.name} holds text, which cannot be explained yet")
     return np.nan if value is None else float(value)
-
-
-def feed(schema: ModelSchema, rows: Array) -> Arrays:
-    """The model's inputs of rows [m, columns]."""
-    if len(schema.inputs) == 1 and len(schema.inputs[0].shape) == 2:
-        return {schema.inputs[0].name: rows.astype(NUMPY_OF[schema.inputs[0].datatype])}
-    place = {column.name: index for index, column in enumerate(schema.columns)}
-    return {
-        spec.name: rows[:, place[spec.name]].astype(NUMPY_OF[spec.datatype]).reshape([-1] + [1] * (len(spec.shape) - 1))
-        for spec in schema.inputs
-    }
 
 
 @dataclass(frozen=True)

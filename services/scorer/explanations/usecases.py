@@ -16,6 +16,7 @@ from services.kit.context import Caller
 from services.kit.db import Database
 from services.kit.errors import Conflict, NotFound, Unavailable
 from services.kit.ids import now, uuid7
+from services.kit.models.feeding import feed
 from services.kit.models.wire import WireError, unpack
 from services.kit.objects import Objects
 from services.kit.sandbox import SandboxError, SandboxUnavailable, run_sandboxed
@@ -155,7 +156,7 @@ class Explainer:
             told = await _structure(runtime, file)
 
             async def ask(rows: Array) -> Arrays:
-                inputs = domain.feed(version.model_schema, rows)
+                inputs = feed(version.model_schema.inputs, version.model_schema.columns, rows)
                 if hasattr(runtime, "call"):
                     return await cast(Remote, runtime).call(inputs)
                 return await asyncio.to_thread(cast(Runtime, runtime).predict, inputs)
