@@ -39,7 +39,8 @@ class Column(Value):
     kind: Literal["numeric", "categorical"] = "numeric"
     minimum: float | None = None
     maximum: float | None = None
-    categories: tuple[float, ...] | None = None
+    categories: tuple[float, ...] | tuple[str, ...] | None = None
+    """The classes that are known: numbers, or texts where the model takes a text (`BYTES`)."""
     nullable: bool = False
     sensitive: bool = False
     """Tokenised before it reaches spool, topic or file."""
