@@ -4,18 +4,17 @@ import asyncio
 import itertools
 import os
 import subprocess
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar, cast
 
+from .disk import too_much
 from .errors import SandboxDeadline, SandboxDied
 from .scratch import Scratch, sweep
 from .spec import MAX_ERROR
 
 _FIRST_UID, _UIDS = 61184, 4096
 _STDERR_PAUSE_S, _STDERR_LAST_S = 0.01, 0.5
-_MOST_FILES = 10_000
 
 _count = itertools.count(os.getpid())
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -105,8 +104,8 @@ class Life(asyncio.Protocol):
         self._cpu_s, self._busy_seen_s = cpu, self._busy_s
         if self._burnt_s > self._bounds.deadline_s and self._waiting is None:
             self.kill("used processor time between calls")
-        elif await asyncio.to_thread(_too_much, self._folders(), self._bounds.disk_mb):
-            self.kill(f"wrote more than {self._bounds.disk_mb} MB or {_MOST_FILES} files")
+        elif reason := await asyncio.to_thread(too_much, self._folders(), self.pid, self._bounds.disk_mb):
+            self.kill(reason)
 
     async def _prepare(self) -> tuple[Path, int | None]:
         """The temporary folder, and the id to drop to."""
@@ -216,18 +215,3 @@ def _reap(popen: "subprocess.Popen[bytes]") -> int:
     except subprocess.TimeoutExpired:
         popen.kill()
         return popen.wait()
-
-
-def _too_much(folders: Sequence[Path], most_mb: int) -> bool:
-    left, files = most_mb * 1024 * 1024, _MOST_FILES
-    for folder in folders:
-        for at, _, names in os.walk(folder):
-            for name in names:
-                try:
-                    left -= os.lstat(os.path.join(at, name)).st_blocks * 512  # noqa: PTH118
-                except OSError:
-                    continue  # gone since it was listed
-            files -= 1 + len(names)
-            if left < 0 or files < 0:
-                return True
-    return False
