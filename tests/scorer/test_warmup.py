@@ -4,7 +4,8 @@ from contracts import Column, ModelSchema, TensorSpec
 from services.scorer.warmup import sample
 
 SCHEMA = ModelSchema(
-    inputs=(TensorSpec(name="job", datatype="BYTES", shape=(-1, 1)), TensorSpec(name="age", datatype="FP32", shape=(-1,))),
+    inputs=(TensorSpec(name="job", datatype="BYTES", shape=(-1, 1)),
+            TensorSpec(name="age", datatype="FP32", shape=(-1,))),
     outputs=(), columns=(Column(name="job", kind="categorical"), Column(name="age", minimum=18)), prediction="label",
 )  # fmt: skip
 
