@@ -362,8 +362,8 @@ def test_batches_and_schedules_name_a_version_where_they_are_told_to(tmp_path: P
     assert b'name="version"\r\n\r\n3\r\n' in asked.requests[-1].content
     fl.batch("credit", tmp_path / "rows.csv")
     assert b"version" not in asked.requests[-1].content
-    for given, said in (({"version": 3}, 3), ({}, None)):
-        fl.batch_from("credit", "incoming/rows.csv", **given)
-        assert orjson.loads(asked.requests[-1].content).get("version") == said
-        fl.schedule("credit", arrives="incoming/new", **given)
-        assert orjson.loads(asked.requests[-1].content).get("version") == said
+    for version in (3, None):
+        fl.batch_from("credit", "incoming/rows.csv", version=version)
+        assert orjson.loads(asked.requests[-1].content).get("version") == version
+        fl.schedule("credit", arrives="incoming/new", version=version)
+        assert orjson.loads(asked.requests[-1].content).get("version") == version
