@@ -48,6 +48,12 @@ class ScorerSettings(Settings):
     """Explanations made at a time; beyond, 429."""
     explanations_each: int = Field(default=1, ge=1)
     """Of them one caller's."""
+    explained_kept: int = Field(default=3, ge=0)
+    """Sandboxed models that stay open after an explanation, for the next one; only of registered versions."""
+    explained_kept_mb: int = Field(default=1024, ge=0)
+    """What they may take together."""
+    explained_kept_s: float = Field(default=300.0, gt=0)
+    """How long one stays that nobody asks."""
     scorer_memory_mb: int = Field(default=0, ge=0)
     """What the models of one process may take, their sandboxes included: beyond, the longest unasked ones are closed,
     and loaded again when they are asked. 0: all models stay loaded."""

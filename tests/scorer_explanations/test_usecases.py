@@ -2,12 +2,16 @@
 
 import asyncio
 import io
+import os
 import shutil
-from collections.abc import Callable
+import signal
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -22,6 +26,7 @@ from services.kit.db import Database
 from services.kit.environments import Environments
 from services.kit.errors import Conflict, Invalid, NotFound
 from services.kit.objects import Objects
+from services.kit.testing import eventually
 from services.scorer.explanations import background
 from services.scorer.explanations.domain import Explanation
 from services.scorer.explanations.gateway import Records, Version
@@ -85,7 +90,10 @@ def explained(
         made = await registered(settings.home, path)
         explainer = Explainer(settings, service_db("scorer"), Objects(settings), Shelf(made, **(decision or {})))
         with use(Context(caller)):
-            found = await explainer.explain(caller, Wish(id, more.get("row", 0), more.get("immutable", ()), 1.0))
+            try:
+                found = await explainer.explain(caller, Wish(id, more.get("row", 0), more.get("immutable", ()), 1.0))
+            finally:
+                explainer.close()
             assert await explainer.show(found.id, caller) == found
             assert await explainer.of_decision(id, caller) == [found]
         return found
@@ -209,6 +217,69 @@ async def test_an_mlflow_pipeline_over_texts_is_registered_profiled_and_explaine
     assert shares["zone"].value == "01" and abs(shares["zone"].contribution) < 0.05
     (step,) = made.counterfactual
     assert (step.column, made.counterfactual_decides) == ("job", "no") and step.instead in ("baker", "nurse")
+
+
+@pytest.fixture
+async def explainer(
+    tmp_path: Path, service_db: Callable[[Service], Database]
+) -> AsyncIterator[tuple[Explainer, "Withdrawable"]]:
+    """An explainer of one sandboxed version, which may be withdrawn."""
+    (path := tmp_path / "upload").write_bytes(package())
+    settings = ScorerSettings(home=tmp_path / "home", explained_kept_s=8.0)
+    shelf = Withdrawable(await registered(settings.home, path))
+    made = Explainer(settings, service_db("scorer"), Objects(settings), shelf)
+    yield made, shelf
+    made.close()
+
+
+class Withdrawable(Shelf):
+    """Whose version may be retired."""
+
+    is_registered = True
+
+    async def version(self, model: str, version: int) -> Version:
+        return replace(await super().version(model, version), is_registered=self.is_registered)
+
+
+def sandboxes() -> set[int]:
+    """Processes of models that are open now."""
+    children = psutil.Process().children(recursive=True)
+    return {child.pid for child in children if "services.kit.sandbox.worker" in child.cmdline()}
+
+
+async def asked(explainer: Explainer) -> float:
+    with use(Context(ENGINEER)):
+        return (await explainer.explain(ENGINEER, Wish("one", 0, (), 1.0))).seconds
+
+
+async def test_a_model_stays_open_for_the_next_explanation_and_goes_when_nobody_asks(
+    explainer: tuple[Explainer, Withdrawable],
+) -> None:
+    first = await asked(explainer[0])
+    kept = sandboxes()
+    second = await asked(explainer[0])
+    print(f"first {first:.2f} s, second {second:.2f} s")
+    assert len(kept) == 1 and sandboxes() == kept
+    together = await asyncio.gather(asked(explainer[0]), asked(explainer[0]))
+    assert len(together) == 2
+    await eventually(lambda: len(sandboxes()) == 1, within=10)
+    await eventually(lambda: not sandboxes(), within=30)
+    await asked(explainer[0])
+    (pid,) = sandboxes()
+    os.kill(pid, signal.SIGKILL)
+    await eventually(lambda: pid not in sandboxes(), within=10)
+    await asked(explainer[0])
+    assert pid not in sandboxes()
+
+
+async def test_a_withdrawn_version_is_not_kept(explainer: tuple[Explainer, Withdrawable]) -> None:
+    made, shelf = explainer
+    await asked(made)
+    kept = sandboxes()
+    shelf.is_registered = False
+    await asked(made)
+    await eventually(lambda: not sandboxes(), within=10)
+    assert len(kept) == 1
 
 
 TEXT_FUNCTION = b"""

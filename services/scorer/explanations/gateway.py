@@ -23,6 +23,8 @@ class Version:
     digest: str
     format: Format
     model_schema: ModelSchema
+    is_registered: bool = True
+    """Neither retired nor in quarantine."""
 
 
 class Records:
@@ -40,7 +42,8 @@ class Records:
         """A version as the catalog tells it. Raises NotFound, Unavailable."""
         said = await self._get(self._catalog, f"/v1/models/{quote(model, safe='')}/versions/{version}", "catalog")
         try:
-            return Version(said["digest"], said["format"], ModelSchema.model_validate(said["model_schema"]))
+            schema = ModelSchema.model_validate(said["model_schema"])
+            return Version(said["digest"], said["format"], schema, said["state"] == "registered")
         except (KeyError, ValidationError) as error:
             raise Unavailable(f"the catalog's answer is not understood: {type(error).__name__}") from error
 

@@ -11,6 +11,7 @@ from uuid import UUID
 
 import numpy as np
 
+from contracts import TensorSpec
 from services.kit.auth import ROLES
 from services.kit.context import Caller
 from services.kit.db import Database
@@ -31,6 +32,7 @@ from . import background, counterfactual, domain, onnx_structure, shapley, store
 from .coding import Coding, checked
 from .domain import Array, Arrays, Explanation, Focus, Method, Row
 from .gateway import Records, Version
+from .kept import Kept, Opened
 
 T = TypeVar("T")
 Ask = Callable[[Array], Awaitable[Arrays]]
@@ -85,6 +87,7 @@ class Explainer:
         self._objects = objects
         self._records = records
         self._packages = Packages(settings.run_folder.absolute(), settings.package_bytes)
+        self._kept = Kept(settings.explained_kept, settings.explained_kept_mb, settings.explained_kept_s)
 
     async def explain(self, caller: Caller, wish: Wish) -> Explanation:
         """Raises NotFound for a decision that the caller may not see, Conflict and Invalid naming why it cannot be
@@ -95,13 +98,11 @@ class Explainer:
         row = domain.row_of(decision, wish.row, version.model_schema)
         mutable = domain.may_change(version.model_schema, wish.immutable)
         try:
-            file = await self._file(version.digest)
-            coding, rows = await self._reference_rows(file, version)
-            coding = coding.knowing(row.said)
-            values = coding.coded(row.said)
-            async with self._opened(version, file, decision["unit"], coding) as (ask, told):
+            async with self._opened(version, decision["unit"]) as opened:
+                coding, rows = opened.coding.knowing(row.said), opened.rows
+                values, ask = coding.coded(row.said), _asking(opened.runtime, coding, version.model_schema.inputs)
                 focus = domain.focus_of(version.model_schema, row, await ask(values[None, :]))
-                found = await _found(values, rows, focus, ask, told, started + wish.budget_s)
+                found = await _found(values, rows, focus, ask, opened.told, started + wish.budget_s)
                 steps = counterfactual.Steps.of(rows, coding.texts)
                 other = await _counterfactual(values, rows, steps, focus, ask, mutable, found.shares)
         except (ModelFailed, CannotLoad) as error:
@@ -127,6 +128,10 @@ class Explainer:
         if not caller.sees(found["unit"]) or not _is_theirs(caller, found["application"]):
             raise unknown
         return found
+
+    def close(self) -> None:
+        """End the models that are kept."""
+        self._kept.close()
 
     async def show(self, id: UUID, caller: Caller) -> Explanation:
         """One that was made before. Raises NotFound."""
@@ -173,24 +178,39 @@ class Explainer:
             raise Unavailable(str(error)) from None
 
     @asynccontextmanager
-    async def _opened(
-        self, version: Version, file: ModelFile, unit: str, coding: Coding
-    ) -> AsyncGenerator[tuple[Ask, Arrays]]:
-        """How the model is asked, and its trees or coefficients, if it has any."""
-        runtime, _ = await load(version.format, file, version.model_schema, self._settings, unit)
-        try:
-            # Texts stand as numbers here which no structure of the model's own knows.
-            told = {} if coding.classes else await _structure(runtime, file)
+    async def _opened(self, version: Version, unit: str) -> AsyncGenerator[Opened]:
+        """The model with its reference rows: kept from the last explanation, or opened now.
 
-            async def answer(rows: Array) -> Arrays:
-                inputs = feed(version.model_schema.inputs, coding.fed(rows))
-                if hasattr(runtime, "call"):
-                    return await cast(Remote, runtime).call(inputs)
-                return await asyncio.to_thread(cast(Runtime, runtime).predict, inputs)
+        The bytes are checked and the catalog is asked in either case. What is no longer registered is not kept.
+        """
+        file = await self._file(version.digest)
 
-            yield _in_parts(answer, max(1, _CALL_BYTES // coding.row_bytes)), told
-        finally:
-            runtime.close()
+        async def opened() -> Opened:
+            coding, rows = await self._reference_rows(file, version)
+            runtime, _ = await load(version.format, file, version.model_schema, self._settings, unit)
+            try:
+                # Texts stand as numbers here which no structure of the model's own knows.
+                told = {} if coding.classes else await _structure(runtime, file)
+            except BaseException:
+                runtime.close()
+                raise
+            return Opened(runtime, told, coding, rows)
+
+        key = f"{unit} {version.digest} {version.format} {version.model_schema.model_dump_json()}"
+        async with self._kept.lent(key, opened, keep=version.is_registered) as made:
+            yield made
+
+
+def _asking(runtime: Runtime | Remote, coding: Coding, inputs: tuple[TensorSpec, ...]) -> Ask:
+    """How a model is asked about coded rows."""
+
+    async def answer(rows: Array) -> Arrays:
+        fed = feed(inputs, coding.fed(rows))
+        if hasattr(runtime, "call"):
+            return await cast(Remote, runtime).call(fed)
+        return await asyncio.to_thread(cast(Runtime, runtime).predict, fed)
+
+    return _in_parts(answer, max(1, _CALL_BYTES // coding.row_bytes))
 
 
 def _in_parts(answer: Ask, most: int) -> Ask:
