@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 _NEIGHBOURS = 10
+_FAR = 3.0
+"""Steps beyond which a column makes a row no farther."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +33,13 @@ Asking = Generator[Array, Array, Change | None]
 
 def search(row: Array, others: Array, mutable: Array, scale: Array, weight: Array) -> Asking:
     """`others` [m, n]: rows that are decided otherwise. `mutable` [n]: what may change; `scale` [n]: what counts as one
-    step in a column; `weight` [n]: how much each column had to do with the decision: those are changed first."""
+    step in a column; `weight` [n]: how much each column had to do with the decision: those are changed first.
+
+    A missing value is never proposed: nobody can be advised to have none.
+    """
     found: list[Change] = []
     near = _nearest(row, others, mutable, scale)
-    differs = [np.flatnonzero(mutable & ~_same(row, other)) for other in near]
+    differs = [np.flatnonzero(mutable & ~_same(row, other) & ~np.isnan(other)) for other in near]
     ways = [
         _way(row, other, columns[np.argsort(-weight[columns])]) for other, columns in zip(near, differs, strict=True)
     ]
@@ -50,8 +55,14 @@ def search(row: Array, others: Array, mutable: Array, scale: Array, weight: Arra
 
 
 def _nearest(row: Array, others: Array, mutable: Array, scale: Array) -> Array:
-    apart = np.where(mutable, np.abs(others - row) / scale, 0.0)
-    return others[np.argsort(np.nansum(np.minimum(apart, 3.0), axis=1), kind="stable")[:_NEIGHBOURS]]
+    apart = np.where(mutable, np.minimum(_apart(row, others, scale), _FAR), 0.0)
+    return others[np.argsort(apart.sum(axis=1), kind="stable")[:_NEIGHBOURS]]
+
+
+def _apart(row: Array, others: Array, scale: Array) -> Array:
+    """[..., n] steps in each column; a value is far from none."""
+    missing = np.isnan(others).astype(int) + np.isnan(row)
+    return np.where(missing == 0, np.abs(others - row) / scale, np.where(missing == 1, _FAR, 0.0))
 
 
 def _same(one: Array, other: Array) -> Array:
@@ -81,4 +92,4 @@ def _pruned(row: Array, changed: Array) -> Generator[Array, Array, Change]:
 
 
 def _distance(row: Array, other: Array, scale: Array) -> float:
-    return float(np.nansum(np.abs(other - row) / scale))
+    return float(_apart(row, other, scale).sum())
