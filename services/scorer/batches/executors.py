@@ -18,10 +18,13 @@ import pyarrow as pa
 
 from contracts import DeploymentChanged
 from services.kit.errors import Unavailable
+from services.kit.objects import Objects
 from services.kit.telemetry import configure_logging
 
 from ..dataplane import DataPlane, Endpoint
+from ..libraries import Libraries, bring
 from ..metering import resident
+from ..packages import Packages
 from ..runtimes.errors import CannotLoad
 from ..settings import ScorerSettings
 from .chunks import Done, Task, score_chunk
@@ -84,6 +87,9 @@ class ChunkWorker:
 
     def __init__(self, settings: ScorerSettings) -> None:
         self._settings = settings
+        self._objects = Objects(settings)
+        self._packages = Packages(settings.run_folder.absolute(), settings.package_bytes)
+        self._libraries = Libraries(settings, tuple)
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="models", daemon=True).start()
         self._cpu_s = time.process_time()
@@ -93,13 +99,13 @@ class ChunkWorker:
         return DataPlane(self._settings)
 
     def score(self, parcel: Parcel) -> Done:
-        """As `score_chunk`. Raises Unavailable where the model cannot be loaded in this process."""
+        """As `score_chunk`. Raises Unavailable where the model cannot be loaded in this process, or not yet."""
         return self._on_loop(self._score(parcel))
 
     async def _score(self, parcel: Parcel) -> Done:
         change = DeploymentChanged.model_validate_json(parcel.change)
         try:
-            await self._plane.apply(change)
+            await self._load(change)
         except CannotLoad as error:
             raise Unavailable(
                 f"endpoint {change.endpoint} cannot be loaded in a process of the pool: {error}"
@@ -111,6 +117,14 @@ class ChunkWorker:
         done.cpu_s = used + max(0.0, served.lane.outside_cpu_s - before)
         done.memory_bytes = resident() + served.lane.outside_bytes
         return done
+
+    async def _load(self, change: DeploymentChanged) -> None:
+        """What this machine does not have yet is brought here first, once for each state: another machine's agent knows
+        nothing of it."""
+        loaded = self._plane.endpoints.get(change.endpoint)
+        if loaded is None or loaded.revision < change.revision:
+            await bring(change.variants, self._packages, self._objects, self._libraries)
+        await self._plane.apply(change)
 
     def _on_loop(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
