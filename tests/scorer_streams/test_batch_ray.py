@@ -58,6 +58,8 @@ async def test_a_batch_is_scored_on_both_nodes_of_a_ray_cluster_as_it_is_here(
 
     shutil.copytree(stage.house.settings.keys / "public", other_home / "keys" / "public")
     settings, objects = stage.house.settings.model_copy(update={"ray": cluster}), Objects(stage.house.settings)
+    for package in settings.run_folder.glob("packages/*.zip"):
+        await objects.put_file(package)
     executor = executor_of(settings)
     assert isinstance(executor, OnRay)
     inputs = Inputs(objects, folder_of(settings))
@@ -79,21 +81,20 @@ async def test_a_batch_is_scored_on_both_nodes_of_a_ray_cluster_as_it_is_here(
     assert sorted((log.seq, log.rows) for log in logs) == [(seq, 500) for seq in range(1, 13)]
 
 
-class Waits:
-    """Scores when it is told to."""
-
-    def score(self, told: Path) -> Path:
-        while not told.exists():
-            time.sleep(0.01)
-        return told
-
-
 @pytest.fixture
 def actors(cluster: str) -> Iterator[Any]:
     """One of the cluster's actors, which waits."""
     import ray
 
     from services.scorer.batches.cluster import Actors
+
+    class Waits:  # in here, so that it travels by value
+        """Scores when it is told to."""
+
+        def score(self, told: Path) -> Path:
+            while not told.exists():
+                time.sleep(0.01)
+            return told
 
     ray.init(cluster, namespace="fairlead", log_to_driver=False, configure_logging=False)
     yield Actors([ray.remote(Waits).remote()])

@@ -49,6 +49,10 @@ class Executor(Protocol):
         ...
 
 
+class Broken(Unavailable):
+    """A process that scored was killed: what kills it may be this machine's trouble or the job's."""
+
+
 class Here:
     """In this process; the model is in a thread or a sandbox of its own."""
 
@@ -143,6 +147,7 @@ class Processes:
         self._pool: ProcessPoolExecutor | None = None
 
     async def score(self, task: Task, endpoint: Endpoint) -> Done:
+        """As `score_chunk`. Raises Broken where a process of the pool is killed."""
         parcel = await asyncio.to_thread(Parcel.of, task, endpoint)
         self._pool = pool = self._pool or ProcessPoolExecutor(
             self.width, get_context("spawn"), _begin, (self._settings, os.getpid())
@@ -150,8 +155,9 @@ class Processes:
         try:
             return await asyncio.get_running_loop().run_in_executor(pool, _score, parcel)
         except BrokenProcessPool:
-            self.rest()
-            raise
+            if self._pool is pool:
+                self.rest()
+            raise Broken("a process of the pool was killed while it scored") from None
 
     def rest(self) -> None:
         """End the processes, in the middle of their work too."""
