@@ -9,6 +9,7 @@ import time
 from collections.abc import Coroutine
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from multiprocessing import get_context
@@ -17,11 +18,11 @@ from typing import Any, Protocol, TypeVar
 import pyarrow as pa
 
 from contracts import DeploymentChanged
-from services.kit.errors import Unavailable
+from services.kit.errors import Refusal, Unavailable
 from services.kit.objects import Objects
 from services.kit.telemetry import configure_logging
 
-from ..dataplane import DataPlane, Endpoint
+from ..dataplane import DataPlane, Endpoint, Served
 from ..libraries import Libraries, bring
 from ..metering import resident
 from ..packages import Packages
@@ -41,7 +42,7 @@ class Executor(Protocol):
     def width(self) -> int: ...
 
     async def score(self, task: Task, endpoint: Endpoint) -> Done:
-        """As `score_chunk`, by the endpoint's champion."""
+        """As `score_chunk`, by the version that the job asks for."""
         ...
 
     def rest(self) -> None:
@@ -59,7 +60,7 @@ class Here:
     width = 1
 
     async def score(self, task: Task, endpoint: Endpoint) -> Done:
-        return await score_chunk(task, endpoint.champion)
+        return await score_chunk(task, endpoint.choose(task.job.version))
 
     def rest(self) -> None:
         """The models are `Serving`'s."""
@@ -107,14 +108,7 @@ class ChunkWorker:
         return self._on_loop(self._score(parcel))
 
     async def _score(self, parcel: Parcel) -> Done:
-        change = DeploymentChanged.model_validate_json(parcel.change)
-        try:
-            await self._load(change)
-        except CannotLoad as error:
-            raise Unavailable(
-                f"endpoint {change.endpoint} cannot be loaded in a process of the pool: {error}"
-            ) from None
-        served = self._plane.endpoints[change.endpoint].champion
+        served = await self._served(DeploymentChanged.model_validate_json(parcel.change), parcel.job.version)
         before = served.lane.outside_cpu_s
         done = await score_chunk(parcel.task(), served)
         used, self._cpu_s = time.process_time() - self._cpu_s, time.process_time()
@@ -122,12 +116,24 @@ class ChunkWorker:
         done.memory_bytes = resident() + served.lane.outside_bytes
         return done
 
+    async def _served(self, change: DeploymentChanged, version: int | None) -> Served:
+        """As `Serving.endpoint` has it: what cannot be loaded beside it stands in nobody's way."""
+        try:
+            await self._load(change)
+        except (Refusal, CannotLoad) as error:
+            if change.endpoint not in self._plane.endpoints:
+                raise Unavailable(
+                    f"endpoint {change.endpoint} cannot be loaded in a process of the pool: {error}"
+                ) from None
+        return self._plane.endpoints[change.endpoint].choose(version)
+
     async def _load(self, change: DeploymentChanged) -> None:
-        """What this machine does not have yet is brought here first, once for each state: another machine's agent knows
-        nothing of it."""
+        """What this machine does not have yet is brought here first: another machine's agent knows nothing of it."""
         loaded = self._plane.endpoints.get(change.endpoint)
-        if loaded is None or loaded.revision < change.revision:
-            await bring(change.variants, self._packages, self._objects, self._libraries)
+        if loaded is None or loaded.revision < change.revision or len(loaded.by_version) < len(change.variants):
+            await bring(change.variants[:1], self._packages, self._objects, self._libraries)
+            with suppress(Refusal, CannotLoad):
+                await bring(change.variants[1:], self._packages, self._objects, self._libraries)
         await self._plane.apply(change)
 
     def _on_loop(self, work: Coroutine[Any, Any, T]) -> T:
