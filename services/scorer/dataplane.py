@@ -480,10 +480,9 @@ class DataPlane:
         lane = Lane(None, limits, joinable=joinable(variant.model_schema), waking=waking)
         if not self.residency.proven(variant):
             try:
-                await waking(lane)
+                await lane.open()
             except BaseException:
-                if not lane.asleep:
-                    lane.close()
+                lane.close()
                 raise
         self.residency.add(lane)
         return lane

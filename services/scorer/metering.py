@@ -57,6 +57,11 @@ class Engine(Protocol):
         ...
 
     @property
+    def lowered(self) -> int:
+        """How often fewer of its rows were taken on the event loop, because calls were slow."""
+        ...
+
+    @property
     def inside_bytes(self) -> int:
         """Memory of this process that it took."""
         ...
@@ -81,10 +86,11 @@ class _Seen:
     inline_s: float = 0.0
     thread_cpu_s: float = 0.0
     outside_cpu_s: float = 0.0
+    lowered: float = 0.0
 
     @classmethod
     def of(cls, engine: Engine) -> "_Seen":
-        return cls(0.0, engine.busy_s, engine.inline_s, engine.thread_cpu_s, engine.outside_cpu_s)
+        return cls(0.0, engine.busy_s, engine.inline_s, engine.thread_cpu_s, engine.outside_cpu_s, engine.lowered)
 
     def __sub__(self, other: "_Seen") -> "_Seen":
         return _Seen(*(max(0.0, getattr(self, name) - getattr(other, name)) for name in _NAMES))
@@ -119,6 +125,8 @@ class Account:
     """As of the last `Meter.settle`, like those that follow."""
     serving_cpu_s: float = 0.0
     busy_s: float = 0.0
+    lowered: float = 0.0
+    """How often fewer rows were taken on the event loop than before, because calls were slow."""
     inside_bytes: int = 0
     outside_bytes: int = 0
     engines: list[Engine] = field(default_factory=list[Engine])
@@ -137,7 +145,7 @@ class Account:
         so_far = _summed([self._over, *parts])
         so_far.own_s = self.own_s
         new, self._seen = so_far - self._seen, so_far
-        self.busy_s = so_far.busy_s
+        self.busy_s, self.lowered = so_far.busy_s, so_far.lowered
         self.inside_bytes = sum(engine.inside_bytes for engine in self.engines if not engine.ended)
         self.outside_bytes = sum(engine.outside_bytes for engine in self.engines)
         return new

@@ -45,7 +45,7 @@ class Residency:
     @property
     def loaded(self) -> int:
         """Models in memory."""
-        return sum(not lane.asleep for lane in self._lanes)
+        return sum(lane.loaded for lane in self._lanes)
 
     @property
     def cold(self) -> int:
@@ -80,7 +80,7 @@ class Residency:
         """The longest unasked leave first; one that is at work stays, and all others too where that is not enough."""
         if not self.bounded:
             return
-        sizes = {lane: lane.memory_bytes for lane in self._lanes if lane is not comes and not lane.asleep}
+        sizes = {lane: lane.memory_bytes for lane in self._lanes if lane is not comes}
         left = self._budget - needed - comes.memory_bytes - sum(sizes.values())
         for lane in sorted(sizes, key=lambda lane: lane.used_at) if left < 0 else ():
             if sizes[lane] and lane.sleep():

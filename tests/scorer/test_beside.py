@@ -112,7 +112,7 @@ async def test_other_shares_and_a_promotion_load_nothing_anew(story: Story) -> N
     assert (endpoint.champion.lane, endpoint.plain) == (lanes[2], True)
     assert told(await story.asks()) == ("2", "champion", "champion")
     with pytest.raises(Unavailable, match="being closed"):
-        lanes[1]._inline_rows = 0
+        lanes[1]._inline.rows = 0
         await lanes[1].run({"X": np.zeros((1, 3), np.float32)}, 1)
 
 

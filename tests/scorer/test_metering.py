@@ -40,6 +40,7 @@ class Engine:
     inline_s: float = 0.0
     thread_cpu_s: float = 0.0
     outside_cpu_s: float = 0.0
+    lowered: int = 0
     inside_bytes: int = 0
     outside_bytes: int = 0
     ended: bool = False

@@ -120,7 +120,7 @@ async def test_models_come_and_go_under_load_and_no_request_fails(tmp_path: Path
 
 
 async def test_a_sandboxed_model_weighs_its_process_and_leaves_with_it(tmp_path: Path) -> None:
-    house = House(tmp_path / "home", scorer_memory_mb=60)
+    house = House(tmp_path / "home", scorer_memory_mb=60, cold_load_s=120)
     changes = served(house, 1)
     digest = house.keep(package(skops_classifier(), "model.skops", format="sklearn"))
     for name in ("boxed", "other"):
