@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 from services.kit.errors import Busy, Invalid, Refusal, Unavailable
@@ -13,6 +14,7 @@ from services.kit.telemetry import get_logger
 
 from .inline import InlineBudget
 from .joining import alike, joined, refuse_other_rows, split
+from .metering import ThreadClock
 from .opening import Opening
 from .runtimes import Arrays, Remote, Runtime
 from .runtimes.errors import ModelFailed
@@ -68,7 +70,9 @@ class Lane:
         self.inline_s = 0.0
         """Seconds that the model worked on the event loop; what follows is for metering too."""
         self._called_s = 0.0
-        self.thread_cpu_s = self._outside_cpu_s = 0.0
+        self.clock = ThreadClock()
+        """Of what the model does in other threads, and of opening it."""
+        self._outside_cpu_s = 0.0
         self.inside_bytes = self.cost_bytes = 0
         self.used_at = 0.0
         """By `time.perf_counter`."""
@@ -85,6 +89,11 @@ class Lane:
     def busy_s(self) -> float:
         """Seconds that the model worked, by the clock."""
         return self.inline_s + self._called_s
+
+    @property
+    def thread_cpu_s(self) -> float:
+        """Processor time of the model in other threads than the event loop's, opening it included."""
+        return self.clock.seconds
 
     @property
     def outside_cpu_s(self) -> float:
@@ -188,11 +197,9 @@ class Lane:
         """Open the model before anybody asks. Raises what opening it raises."""
         await self._opening.now()
 
-    def take(self, runtime: Runtime | Remote, opening_s: float) -> None:
-        """The model, open; `opening_s`: what that took of other threads' processor time. Raises Unavailable where
-        nobody needs it any more."""
+    def take(self, runtime: Runtime | Remote) -> None:
+        """The model, open. Raises Unavailable where nobody needs it any more."""
         self._set(runtime)
-        self.thread_cpu_s += opening_s
         self.used_at = time.perf_counter()
         if self.ended:
             raise Unavailable(_CLOSED)
@@ -353,12 +360,11 @@ class Lane:
 
     def _metered(self, inputs: Arrays) -> Arrays:
         """In a thread."""
-        started, at = time.thread_time(), time.perf_counter()
+        started = time.perf_counter()
         try:
-            return self._local.predict(inputs)
+            return self.clock.run(partial(self._local.predict, inputs))
         finally:
-            self._thread_took_s = time.perf_counter() - at
-            self.thread_cpu_s += time.thread_time() - started
+            self._thread_took_s = time.perf_counter() - started
 
     def _failed(self, error: Exception) -> ModelFailed:
         """What no runtime foresaw: it concerns the request in hand, and readiness tells of it."""

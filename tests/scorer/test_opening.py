@@ -29,7 +29,7 @@ class Bed:
         await self.let.wait()
         if self.errors:
             raise self.errors.pop(0)
-        lane.take(self.models[-1], 0.0)
+        lane.take(self.models[-1])
         await self.tried.wait()
         if self.errors:
             raise self.errors.pop(0)
