@@ -59,8 +59,11 @@ class Residency:
     async def load(self, lane: Lane, variant: Variant, open: Callable[[], Awaitable[None]]) -> None:
         """Open a lane's model, with room made before by what it took last, and after by what it takes."""
         async with AsyncExitStack() as turn:
+            if variant.format == "onnx":
+                await turn.enter_async_context(self._one)
             if self.bounded:
-                await turn.enter_async_context(self._one if variant.format == "onnx" else self._some)
+                if variant.format != "onnx":
+                    await turn.enter_async_context(self._some)
                 self._make_room(lane, lane.cost_bytes)
             await open()
         self.loads += 1
