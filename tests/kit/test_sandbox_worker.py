@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +144,40 @@ async def test_ten_gigabytes_are_refused() -> None:
                 await sandbox.call(deed.encode())
         assert sandbox.rss < 400 << 20
         assert sandbox.restarts == 0
+    finally:
+        await sandbox.close()
+
+
+@pytest.mark.parametrize(
+    ("deed", "refusal"),
+    [
+        ("import mmap; m = mmap.mmap(-1, 400 << 20); m.write(bytes(400 << 20))", "Operation not permitted"),
+        ("import mmap; m = mmap.mmap(-1, 1 << 20, mmap.MAP_PRIVATE | 0x120)", "Operation not permitted"),
+        ("hoard = bytearray(400 << 20)", "MemoryError"),
+    ],
+)  # fmt: skip
+async def test_memory_has_a_bound_where_libraries_of_its_own_have_room_to_be_mapped(
+    deed: str, refusal: str, tmp_path: Path
+) -> None:
+    with (tmp_path / "large").open("wb") as file:  # as PyTorch's libraries are
+        file.truncate(1 << 30)
+    sandbox = await _started(DEEDS, memory_mb=64, packages=tmp_path)
+    try:
+        with pytest.raises(SandboxError, match=refusal):
+            await sandbox.call(deed.encode())
+        assert sandbox.rss < 200 << 20
+        assert sandbox.restarts == 0
+    finally:
+        await sandbox.close()
+
+
+async def test_a_worker_that_has_more_memory_than_its_limits_let_it_have_is_ended(tmp_path: Path) -> None:
+    sandbox = await _started(DEEDS, memory_mb=256, packages=tmp_path)
+    try:
+        assert await sandbox.call(b"global hoard; hoard = b'x' * (128 << 20)") == b"done"
+        assert sandbox._process
+        sandbox._process._bounds = replace(sandbox._process._bounds, memory_mb=64)
+        await eventually(lambda: "used more than 64 MB of memory" in sandbox._last, within=20)
     finally:
         await sandbox.close()
 

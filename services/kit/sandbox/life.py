@@ -16,9 +16,10 @@ from .spec import MAX_ERROR
 _FIRST_UID, _UIDS = 61184, 4096
 _STDERR_PAUSE_S, _STDERR_LAST_S = 0.01, 0.5
 _MOST_FILES = 10_000
+_MB = 1024 * 1024
 
 _count = itertools.count(os.getpid())
-_TICKS = os.sysconf("SC_CLK_TCK")
+_TICKS, PAGE = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
 CORES = os.cpu_count() or 1
 A = TypeVar("A")
 
@@ -50,6 +51,8 @@ class Life(asyncio.Protocol):
         self._stderr = _Stderr()
         self._waiting: asyncio.Future[object] | None = None
         self._killed: str | None = None
+        self._borrowed = 0
+        """Bytes that it may have beside: what it took before anybody's code ran."""
         self._busy_s, self._busy_seen_s, self._cpu_s, self._burnt_s = 0.0, 0.0, 0.0, 0.0
 
     async def exchange(self, payload: bytes) -> bytes:
@@ -88,10 +91,7 @@ class Life(asyncio.Protocol):
         """Resident bytes; 0 when it is gone."""
         if self.gone.done():  # its number may be another's by now
             return 0
-        try:
-            return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-        except OSError:
-            return 0
+        return self._pages()[1] * PAGE
 
     @property
     def cpu_s(self) -> float:
@@ -99,12 +99,14 @@ class Life(asyncio.Protocol):
         return self._cpu_s if self.gone.done() else self._cpu()
 
     async def look(self, elapsed_s: float) -> None:
-        """Kill a process that fills its folders, or that computes while nobody asked."""
+        """Kill a process that has more memory than its own, fills its folders, or computes while nobody asked."""
         cpu, asked_s = self._cpu(), (self._busy_s - self._busy_seen_s) * CORES
         self._burnt_s = max(0.0, self._burnt_s + cpu - self._cpu_s - asked_s - elapsed_s / 10)
         self._cpu_s, self._busy_seen_s = cpu, self._busy_s
         if self._burnt_s > self._bounds.deadline_s and self._waiting is None:
             self.kill("used processor time between calls")
+        elif self._kept() - self._borrowed > self._bounds.memory_mb * _MB:
+            self.kill(f"used more than {self._bounds.memory_mb} MB of memory")
         elif await asyncio.to_thread(_too_much, self._folders(), self._bounds.disk_mb):
             self.kill(f"wrote more than {self._bounds.disk_mb} MB or {_MOST_FILES} files")
 
@@ -158,6 +160,18 @@ class Life(asyncio.Protocol):
         if self._waiting and not self._waiting.done():
             self._waiting.set_exception(SandboxDied(died))
         self.gone.set_result(died)
+
+    def _kept(self) -> int:
+        """Bytes of memory that are its own: what it maps of files is the machine's."""
+        pages = self._pages()
+        return (pages[1] - pages[2]) * PAGE
+
+    def _pages(self) -> list[int]:
+        """What the kernel says of its memory: mapped, resident, of these shared, and so on (proc(5), statm)."""
+        try:
+            return [int(each) for each in Path(f"/proc/{self.pid}/statm").read_text().split()]
+        except OSError:
+            return [0] * 7
 
     def _cpu(self) -> float:
         """Seconds of processor time that the worker has used."""

@@ -113,7 +113,7 @@ def seal(spec: Spec) -> None:
     if spec.cpu_s is not None:
         used = resource.getrusage(resource.RUSAGE_SELF)
         _limit(resource.RLIMIT_CPU, ceil(used.ru_utime + used.ru_stime) + spec.cpu_s)
-    seccomp.lock(os.getpid())
+    seccomp.lock(os.getpid(), counted=bool(spec.packages))
 
 
 def _become_nobody(spec: Confined, *, inherited: bool = False) -> None:

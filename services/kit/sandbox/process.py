@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from .errors import SandboxDied, SandboxError
-from .life import CORES, Bounds, Life
+from .life import CORES, PAGE, Bounds, Life
 from .lockdown import PROJECT
 from .spec import HEADER, MAX_PAYLOAD, Kind, Spec
 
@@ -49,6 +49,7 @@ class Process(Life):
         try:
             await process._start()
             await process._expect(Kind.LOCKED, _IMPORTS_S)
+            process._borrowed = process._taken()
             process._send(Kind.ARGUMENT, 0, job.argument)
             await process._expect(Kind.READY, job.load_s)
         except BaseException:
@@ -83,6 +84,10 @@ class Process(Life):
         self._transports = [self._transport]
         await self._listen_to(out)
         self._send(Kind.SPEC, 0, self._spec(uid, tmp).to_json())
+
+    def _taken(self) -> int:
+        """Bytes that the worker's limits count already (`lockdown.seal`): private data, or all that is mapped."""
+        return self._pages()[5 if self._job.packages else 0] * PAGE
 
     def _options(self) -> list[str]:
         """-P: nothing of the working folder; -S: nothing of the platform's libraries beside the model's own, which the

@@ -19,7 +19,6 @@ from .warm import Warm
 
 _LAUNCH_S = 90.0
 """Time for unpacking, before the deadline of the program's own start begins."""
-_MB = 1024 * 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,12 +104,6 @@ class Program(Life):
     def listens(self) -> bool:
         return self._killed is None and super().listens
 
-    async def look(self, elapsed_s: float) -> None:
-        """Kill a program that has more memory than is its own, too."""
-        if self._kept() > self._job.memory_mb * _MB:
-            self.kill(f"used more than {self._job.memory_mb} MB of memory")
-        await super().look(elapsed_s)
-
     async def _ask(self, payload: bytes, deadline_s: float) -> bytes:
         assert self._stdin is not None
         self._due = asyncio.get_running_loop().create_future()
@@ -163,14 +156,6 @@ class Program(Life):
             digest=job.digest, environment=_environment(tmp, job.memory_mb), readable=tuple(map(str, readable)),
             writable=(), tmp=str(tmp), memory_mb=job.memory_mb, file_mb=job.disk_mb, uid=uid, parent=os.getpid(),
         )  # fmt: skip
-
-    def _kept(self) -> int:
-        """Bytes of memory that are its own: what it maps of files is the machine's."""
-        try:
-            fields = Path(f"/proc/{self.pid}/statm").read_text().split()
-        except OSError:
-            return 0
-        return (int(fields[1]) - int(fields[2])) * os.sysconf("SC_PAGE_SIZE")
 
     def data_received(self, data: bytes) -> None:
         if self._killed:
