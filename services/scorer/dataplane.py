@@ -203,9 +203,11 @@ class Endpoint:
     fallback: Served | None = None
     plain: bool = True
     """The champion answers everything, and nobody else has to do with it."""
+    barred: frozenset[int] = frozenset()
+    """Versions of the state whose approvals were withdrawn."""
 
     @classmethod
-    def of(cls, change: DeploymentChanged, served: dict[int, Served]) -> "Endpoint":
+    def of(cls, change: DeploymentChanged, served: dict[int, Served], barred: frozenset[int]) -> "Endpoint":
         """A desired state, or as much of it as serves."""
         there = [variant for variant in change.variants if variant.version in served]
         router = router_of(change, there)
@@ -213,8 +215,24 @@ class Endpoint:
         fallback = next((served[v.version] for v in there if v.role == "fallback"), None)
         return cls(
             change.endpoint, change.unit, change.use_case, change.revision, change, served[change.variants[0].version],
-            served, router, shadows, fallback, router is None and not shadows and fallback is None,
+            served, router, shadows, fallback, router is None and not shadows and fallback is None, barred,
         )  # fmt: skip
+
+    def choose(self, version: int | None) -> Served:
+        """The version that was named, or the champion. Raises NotFound for one that may not serve here, Unavailable for
+        one that may and is not loaded."""
+        if version is None:
+            return self.champion
+        if version in self.by_version:
+            return self.by_version[version]
+        if version in self.barred:
+            raise NotFound(f"the approval of version {version} at endpoint {self.name} was withdrawn")
+        if any(variant.version == version for variant in self.change.variants):
+            raise Unavailable(f"version {version} of endpoint {self.name} is not loaded here")
+        known = ", ".join(map(str, self.by_version))
+        raise NotFound(
+            f"endpoint {self.name} has no version {version}; it has {known} (what is approved and deployed there)"
+        )
 
     def route(self, ask: Ask, application: str) -> Route:
         """Who answers a request, which is read here. Raises BadInput for one that the champion does not take."""
@@ -301,7 +319,9 @@ class DataPlane:
     def _put(self, change: DeploymentChanged, served: dict[int, Served]) -> None:
         for one in served.values():
             one.records.payload_sample = change.monitor.payload_sample
-        endpoint = self.endpoints[change.endpoint] = Endpoint.of(change, served)
+        standing = {variant.version for variant in self._standing(change)}
+        barred = frozenset(variant.version for variant in change.variants) - standing
+        endpoint = self.endpoints[change.endpoint] = Endpoint.of(change, served, barred)
         salt, rewards = self._rewards.get(change.endpoint, ("", {}))
         if isinstance(endpoint.router, Arms) and endpoint.router.salt == salt:
             endpoint.router.learn(rewards)
@@ -374,21 +394,12 @@ class DataPlane:
             raise NotFound(f"there is no endpoint {endpoint[:80]!r}")
         return found
 
-    def choose(self, endpoint: Endpoint, version: int | None) -> Served:
-        """The version that answers: the one that was named, or the champion."""
-        if version is None:
-            return endpoint.champion
-        if version not in endpoint.by_version:
-            known = ", ".join(map(str, endpoint.by_version))
-            raise NotFound(f"endpoint {endpoint.name} has no version {version}; it has {known}")
-        return endpoint.by_version[version]
-
     async def infer(self, endpoint: str, version: int | None, ask: Ask, caller: Caller, mode: Mode) -> Answer:
         """Answer one request. Raises a Refusal; nothing is logged of a refused request."""
         found = self.find(endpoint, caller)
         if version is None and not found.plain:
             return await self._routed(found, ask, caller.actor, mode)
-        served = self.choose(found, version)
+        served = found.choose(version)
         try:
             return await served.answer(ask, mode, caller.actor)
         except Refusal:
@@ -400,7 +411,7 @@ class DataPlane:
         found = self.find(endpoint, caller)
         if version is None and not found.plain:
             return self._routed_at_once(found, ask, caller.actor, mode)
-        served = self.choose(found, version)
+        served = found.choose(version)
         try:
             return served.at_once(ask, mode, caller.actor)
         except Refusal:
