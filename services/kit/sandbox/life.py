@@ -1,7 +1,6 @@
 """What every sandboxed process has from its start to its end, as its parent sees it: a folder, bounds, last words."""
 
 import asyncio
-import itertools
 import os
 import subprocess
 from collections.abc import Sequence
@@ -12,13 +11,12 @@ from typing import TypeVar, cast
 from .errors import SandboxDeadline, SandboxDied
 from .scratch import Scratch, sweep
 from .spec import MAX_ERROR
+from .uids import Uid
 
-_FIRST_UID, _UIDS = 61184, 4096
 _STDERR_PAUSE_S, _STDERR_LAST_S = 0.01, 0.5
 _MOST_FILES = 10_000
 _MB = 1024 * 1024
 
-_count = itertools.count(os.getpid())
 _TICKS, PAGE = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
 CORES = os.cpu_count() or 1
 A = TypeVar("A")
@@ -45,6 +43,7 @@ class Life(asyncio.Protocol):
         """Done, with the reason, when the process has ended. Wait with `asyncio.wait`: it is shared."""
         self._bounds = bounds
         self._scratch: Scratch | None = None
+        self._uid: Uid | None = None
         self._popen: subprocess.Popen[bytes] | None = None
         self._transports: list[asyncio.BaseTransport] = []
         """What comes from the process first: it ends with it."""
@@ -77,6 +76,9 @@ class Life(asyncio.Protocol):
         if self._scratch:
             scratch, self._scratch = self._scratch, None
             await asyncio.to_thread(scratch.remove)
+        if self._uid:
+            uid, self._uid = self._uid, None
+            uid.give_back()
 
     @property
     def listens(self) -> bool:
@@ -112,13 +114,14 @@ class Life(asyncio.Protocol):
 
     async def _prepare(self) -> tuple[Path, int | None]:
         """The temporary folder, and the id to drop to."""
-        uid = None if os.geteuid() else _FIRST_UID + next(_count) % _UIDS
         await asyncio.to_thread(sweep)
         self._scratch = Scratch.make()
-        if uid is not None:
-            for folder in self._folders():
-                os.chown(folder, uid, uid)
-        return self._scratch.path, uid
+        if os.geteuid():
+            return self._scratch.path, None
+        self._uid = Uid.take()
+        for folder in self._folders():
+            os.chown(folder, self._uid.number, self._uid.number)
+        return self._scratch.path, self._uid.number
 
     async def _listen_to(self, errors: int) -> None:
         """Keep the end of what the process writes to its standard error."""

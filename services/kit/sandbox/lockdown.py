@@ -134,7 +134,7 @@ def _bound(spec: Confined) -> None:
     _limit(resource.RLIMIT_MSGQUEUE, 0)
     _limit(resource.RLIMIT_NOFILE, _OPEN_FILES)
     if spec.uid is not None:
-        _limit(resource.RLIMIT_NPROC, _THREADS)  # of this id, which nobody else has; it counts threads
+        _limit(resource.RLIMIT_NPROC, _THREADS)  # of this id, which nobody else has (`uids.py`); it counts threads
 
 
 def _has_no_new_privs() -> bool:
