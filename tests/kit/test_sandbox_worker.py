@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from services.kit.sandbox import (
+    ProgramSandbox,
     Sandbox,
     SandboxDeadline,
     SandboxDied,
@@ -306,6 +307,20 @@ async def test_nothing_is_left_after_close(tmp_path: Path, monkeypatch: pytest.M
     assert len(list(Path("/proc/self/fd").iterdir())) <= before
     with pytest.raises(SandboxDied, match="closed"):
         await sandbox.call(b"")
+
+
+async def test_nothing_is_left_of_a_process_that_could_not_be_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("sys.executable", str(tmp_path / "gone"))
+    program = ProgramSandbox(["x"], runtime=None, package=tmp_path, digest=None, greeting=b"", welcome=lambda _: None)
+    before = sorted(Path("/proc/self/fd").iterdir())
+    for sandbox in (Sandbox(ENTRY, ECHO), program):
+        with pytest.raises(FileNotFoundError):
+            await sandbox.start()
+        assert sorted(Path("/proc/self/fd").iterdir()) == before
+    assert list(tmp_path.iterdir()) == []
 
 
 async def test_what_a_killed_parent_left_goes_with_the_next_worker(

@@ -1,6 +1,7 @@
 """What every sandboxed process has from its start to its end, as its parent sees it: a folder, bounds, last words."""
 
 import asyncio
+import io
 import os
 import subprocess
 from collections.abc import Sequence
@@ -8,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar, cast
 
+from .ends import Ends
 from .errors import SandboxDeadline, SandboxDied
 from .scratch import Scratch, sweep
 from .spec import MAX_ERROR
@@ -123,9 +125,9 @@ class Life(asyncio.Protocol):
             os.chown(folder, self._uid.number, self._uid.number)
         return self._scratch.path, self._uid.number
 
-    async def _listen_to(self, errors: int) -> None:
+    async def _listen_to(self, errors: io.FileIO, ends: Ends) -> None:
         """Keep the end of what the process writes to its standard error."""
-        await asyncio.get_running_loop().connect_read_pipe(lambda: self._stderr, os.fdopen(errors, "rb", 0))
+        await ends.taken(errors, asyncio.get_running_loop().connect_read_pipe(lambda: self._stderr, errors))
 
     def _folders(self) -> list[Path]:
         """Where the process may write."""
