@@ -5,7 +5,7 @@ import struct
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import IO, Self
 
 HEADER_BYTES = 64
 MAX_RECORD = 256 * 1024 * 1024
@@ -81,7 +81,7 @@ def create(folder: Path, writer: str, first_seq: int) -> Path:
     """A new segment, complete with its header or not there at all; out of the spare file where there is one."""
     path, spare = folder / f"{first_seq:020d}.seg", folder / _SPARE
     header = _HEADER.pack(_MAGIC, first_seq, len(writer.encode()), writer.encode())
-    with spare.open("r+b" if spare.exists() else "wb") as file:
+    with _private(spare) as file:
         file.write(header)
     return spare.replace(path)
 
@@ -90,9 +90,17 @@ def reserve(folder: Path) -> None:
     """Keep the room of one more segment's beginning: on a full disk the next one seals what can then be forwarded and
     deleted, so that a spool that filled its own disk gets out of it."""
     try:
-        (folder / _SPARE).write_bytes(bytes(HEADER_BYTES))
+        with _private(folder / _SPARE) as file:
+            file.write(bytes(HEADER_BYTES))
     except OSError:
         return  # there will be room, or there will not
+
+
+def _private(path: Path) -> IO[bytes]:
+    """Open a file to be written from its beginning, for its owner alone: what is logged is personal."""
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    os.fchmod(file, 0o600)
+    return os.fdopen(file, "wb")
 
 
 def generation(folder: Path) -> int:
