@@ -38,9 +38,13 @@ root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives ids")
 @root
 async def test_no_two_sandboxes_of_a_host_share_an_id_or_its_threads() -> None:
     code = OTHER.format(entry=ENTRY, source=WORKER)
-    told = [sys.executable, "-c", code]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    others = [await asyncio.create_subprocess_exec(*told, cwd=lockdown.PROJECT, **pipes) for _ in range(3)]
+    pipe = subprocess.PIPE
+    others = [
+        await asyncio.create_subprocess_exec(
+            sys.executable, "-c", code, cwd=lockdown.PROJECT, stdin=pipe, stdout=pipe
+        )
+        for _ in range(3)
+    ]  # fmt: skip
     try:
         said = [(await each.stdout.readline()).split() for each in others if each.stdout]
         assert [len(each) for each in said] == [3, 3, 3]
