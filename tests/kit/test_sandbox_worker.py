@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -223,6 +224,68 @@ time.sleep(10)
     try:
         with pytest.raises(SandboxDied, match="wrote more than 2 MB"):
             await sandbox.call(deed)
+    finally:
+        await sandbox.close()
+
+
+DELETED = {
+    "open": ("held.append(file)", "of which it deleted files that it holds"),
+    "mapped": ("held.append(mmap.mmap(file.fileno(), 4096)); file.close()", "of which it deleted files that it holds"),
+    "mapped by the descriptor's number, which is closed": (
+        "lib.mmap(None, 4096, 1, 1, file.fileno(), 0); file.close()",
+        "of which it deleted files that it holds|maps a file that it deleted and closed",
+    ),
+    "open in a thread that outlives the first one": (
+        "held.append(file)\n    if n == 9: threading.Thread(target=time.sleep, args=(30,)).start(); lib.syscall(60, 0)",
+        "of which it deleted files that it holds",
+    ),
+    "in a folder that cannot be listed": ("pass", "made a folder that cannot be listed|wrote more than 2 MB"),
+}
+
+
+@pytest.mark.parametrize("way", DELETED)
+async def test_a_worker_that_fills_the_disk_with_files_that_it_deleted_is_ended(way: str) -> None:
+    """Files without a name are in no folder; the process that has them is looked at."""
+    hold, reason = DELETED[way]
+    sandbox = await _started(DEEDS, deadline_s=30, disk_mb=2)
+    deed = f"""
+import mmap
+lib, held, place = ctypes.CDLL(None), [], os.environ['TMPDIR'] + '/dark'
+lib.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+os.mkdir(place, 0o300 if 'listed' in {way!r} else 0o700)
+for n in range(10):
+    file = open(place + f'/{{n}}', 'wb+'); file.write(b'x' * 1_000_000); file.flush()
+    if 'listed' not in {way!r}: os.unlink(file.name)
+    {hold}
+time.sleep(25)
+"""
+    try:
+        with pytest.raises(SandboxDied, match=reason):
+            await sandbox.call(deed.encode())
+    finally:
+        await sandbox.close()
+
+
+async def test_files_without_a_name_within_the_bounds_are_nobodys_business() -> None:
+    sandbox = await _started(DEEDS, disk_mb=2)
+    try:
+        deed = b"import tempfile; held = tempfile.TemporaryFile(); held.write(b'x' * 500_000); held.flush()"
+        assert await sandbox.call(deed) == b"done"
+        await asyncio.sleep(2.5)  # two looks
+        assert await sandbox.call(b"held.seek(0); assert len(held.read()) == 500_000") == b"done"
+        assert sandbox.restarts == 0
+    finally:
+        await sandbox.close()
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="numbers of calls")
+async def test_no_thread_has_descriptors_of_its_own() -> None:
+    sandbox = await _started(DEEDS)
+    alone = 0x100 | 0x800 | 0x10000  # CLONE_VM, CLONE_SIGHAND, CLONE_THREAD, without CLONE_FILES
+    try:
+        for call in (f"56, {alone}, 0, 0, 0, 0", "436, 1000, 1000, 2"):
+            deed = f"assert ctypes.CDLL(None, use_errno=True).syscall({call}) == -1; assert ctypes.get_errno() == 1"
+            assert await sandbox.call(deed.encode()) == b"done"
     finally:
         await sandbox.close()
 

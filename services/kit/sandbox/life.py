@@ -4,11 +4,11 @@ import asyncio
 import io
 import os
 import subprocess
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar, cast
 
+from .disk import too_much
 from .ends import Ends
 from .errors import SandboxDeadline, SandboxDied
 from .scratch import Scratch, sweep
@@ -16,7 +16,6 @@ from .spec import MAX_ERROR
 from .uids import Uid
 
 _STDERR_PAUSE_S, _STDERR_LAST_S = 0.01, 0.5
-_MOST_FILES = 10_000
 _MB = 1024 * 1024
 
 _TICKS, PAGE = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
@@ -111,8 +110,8 @@ class Life(asyncio.Protocol):
             self.kill("used processor time between calls")
         elif self._kept() - self._borrowed > self._bounds.memory_mb * _MB:
             self.kill(f"used more than {self._bounds.memory_mb} MB of memory")
-        elif await asyncio.to_thread(_too_much, self._folders(), self._bounds.disk_mb):
-            self.kill(f"wrote more than {self._bounds.disk_mb} MB or {_MOST_FILES} files")
+        elif reason := await asyncio.to_thread(too_much, self._folders(), self.pid, self._bounds.disk_mb):
+            self.kill(reason)
 
     async def _prepare(self) -> tuple[Path, int | None]:
         """The temporary folder, and the id to drop to."""
@@ -235,18 +234,3 @@ def _reap(popen: "subprocess.Popen[bytes]") -> int:
     except subprocess.TimeoutExpired:
         popen.kill()
         return popen.wait()
-
-
-def _too_much(folders: Sequence[Path], most_mb: int) -> bool:
-    left, files = most_mb * 1024 * 1024, _MOST_FILES
-    for folder in folders:
-        for at, _, names in os.walk(folder):
-            for name in names:
-                try:
-                    left -= os.lstat(os.path.join(at, name)).st_blocks * 512  # noqa: PTH118
-                except OSError:
-                    continue  # gone since it was listed
-            files -= 1 + len(names)
-            if left < 0 or files < 0:
-                return True
-    return False

@@ -15,7 +15,8 @@ _X32 = 0x40000000
 Code = list[tuple[int, int, int, int]]
 """Instructions: operation, how many to skip when true and when false, operand."""
 
-_CLONE_THREAD, _CLONE_NEW = 0x10000, 0x7E020080
+_CLONE_FILES, _CLONE_THREAD, _CLONE_NEW = 0x400, 0x10000, 0x7E020080
+_CLOSE_RANGE_UNSHARE = 2
 _O_ACCMODE, _O_TRUNC = 0o3, 0o1000
 _MAP_SHARED_ANONYMOUS, _MAP_GROWSDOWN = 0x21, 0x100
 # Duplicate, flags and locks. Not F_SETOWN and F_SETSIG: they make the kernel send signals to others.
@@ -100,7 +101,9 @@ def _rules(pid: int) -> dict[str, Code]:
         "open": _unless(1, no_cut, _O_TRUNC),
         "openat": _unless(2, no_cut, _O_TRUNC),
         "openat2": [_refuse(errno.ENOSYS)],  # its flags lie behind a pointer; callers fall back to openat
-        "clone": _only(0, (_CLONE_THREAD,), mask=_CLONE_THREAD | _CLONE_NEW),
+        # Threads share their descriptors: what one of them holds is what all hold, and one look sees it (`disk.py`).
+        "clone": _only(0, (_CLONE_THREAD | _CLONE_FILES,), mask=_CLONE_THREAD | _CLONE_FILES | _CLONE_NEW),
+        "close_range": _unless(2, _CLOSE_RANGE_UNSHARE, _CLOSE_RANGE_UNSHARE),
         "clone3": [_refuse(errno.ENOSYS)],  # likewise; the C library falls back to clone
         "tgkill": _only(0, (pid,)),
         "fcntl": _only(1, _FCNTL),
