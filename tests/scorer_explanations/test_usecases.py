@@ -1,5 +1,6 @@
 """Explanations of decisions by registered versions: a real package out of the object store, in a real sandbox."""
 
+import asyncio
 import io
 import shutil
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from services.catalog.intake import Intake
 from services.catalog.settings import CatalogSettings
 from services.kit.context import Caller, Context, use
 from services.kit.db import Database
+from services.kit.environments import Environments
 from services.kit.errors import Conflict, Invalid, NotFound
 from services.kit.objects import Objects
 from services.scorer.explanations import background
@@ -188,6 +190,25 @@ async def test_a_class_that_no_reference_row_has_is_explained_too(explained: Cal
 async def test_a_text_where_a_number_belongs_is_not_explained(explained: Callable[..., Any]) -> None:
     with pytest.raises(Conflict, match="column job: the model takes a text, and the log holds none"):
         await explained(texts_package(), decision=decided(0, job=3.0, age=30.0))
+
+
+@pytest.mark.timeout(400)
+async def test_an_mlflow_pipeline_over_texts_is_registered_profiled_and_explained(
+    explained: Callable[..., Any], tmp_path: Path, shared_environments: Path
+) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "environments").symlink_to(shared_environments)
+    folder = tmp_path / "texts"
+    environments = Environments.of(CatalogSettings(home=tmp_path / "home"))
+    assert await asyncio.to_thread(code_models.mlflow_texts, folder, environments) == ["yes", "no"]
+    upload = Path(shutil.make_archive(str(folder), "zip", folder))
+    made = await explained(upload, decision=decided("yes", job="pilot", zone="01", age=30.0))
+    assert (made.method, made.decided, made.output) == ("exact", "yes", "prediction")
+    shares = {each.column: each for each in made.contributions}
+    assert shares["job"].contribution == max(each.contribution for each in made.contributions)
+    assert shares["zone"].value == "01" and abs(shares["zone"].contribution) < 0.05
+    (step,) = made.counterfactual
+    assert (step.column, made.counterfactual_decides) == ("job", "no") and step.instead in ("baker", "nurse")
 
 
 TEXT_FUNCTION = b"""
