@@ -29,15 +29,15 @@ def test_a_model_with_a_threshold_of_its_own_is_explained_by_the_class_that_it_d
     datatype = "BYTES" if isinstance(yes, bytes) else "INT64"
     others = answer([no, yes, yes, no], [0.1, 0.4, 0.9, 0.2])
     told = yes.decode() if isinstance(yes, bytes) else yes
-    focus = focus_of(schema(datatype), Row(np.zeros(1), told), answer([yes], [0.35]), others)  # pyright: ignore
+    focus = focus_of(schema(datatype), Row((0.0,), told), answer([yes], [0.35]), others)  # pyright: ignore
     assert (focus.output, domain.output_of(focus.schema, focus)) == (1, "p[1]")
 
 
 def test_where_all_reference_rows_are_decided_alike_a_number_is_the_class_else_the_highest_score_is() -> None:
     alike = answer([1, 1], [0.5, 0.6])
-    assert focus_of(schema(), Row(np.zeros(1), 1), answer([1], [0.35]), alike).output == 1
+    assert focus_of(schema(), Row((0.0,), 1), answer([1], [0.35]), alike).output == 1
     named = answer([b"b", b"b"], [0.5, 0.6])
-    assert focus_of(schema("BYTES"), Row(np.zeros(1), "b"), answer([b"b"], [0.8]), named).output == 1
+    assert focus_of(schema("BYTES"), Row((0.0,), "b"), answer([b"b"], [0.8]), named).output == 1
 
 
 def test_a_structure_that_agrees_with_its_model_on_one_row_alone_does_not_fit() -> None:
