@@ -239,6 +239,14 @@ class Endpoint:
         return [one for one in (self.fallback, self.champion) if one is not None and one is not failed]
 
 
+@dataclass(frozen=True)
+class Applied:
+    """What came of a state: it serves, or its champion does."""
+
+    missing: Refusal | CannotLoad | None = None
+    """Why something beside the champion does not."""
+
+
 class DataPlane:
     """The endpoints of one process. Not thread-safe: it lives on one event loop."""
 
@@ -260,22 +268,22 @@ class DataPlane:
         self._withdrawn: dict[str, frozenset[str]] = {}
         self._rewards: dict[str, tuple[str, Rewards]] = {}
 
-    async def apply(self, change: DeploymentChanged) -> None:
+    async def apply(self, change: DeploymentChanged) -> Applied:
         """Load and warm what an endpoint shall serve, then move the traffic; what served before serves until then.
 
         Raises Forbidden or CannotLoad, or Unavailable where it may be loaded later; and leaves the endpoint as it was.
-        Where nothing served before, the champion serves even if something beside it cannot be loaded.
+        Where nothing served before, the champion serves even if something beside it cannot be loaded: apply it again.
         """
         admit(change, self._keys)
         before = self.endpoints.get(change.endpoint)
         if before and (change.revision < before.revision or self._is_whole(before, change)):
-            return
+            return Applied()
         if change.state == "removed" or not change.variants:
             self.remove(change.endpoint)
-            return
+            return Applied()
         self._bar(change)
         served: dict[int, Served] = {}
-        failed: Refusal | CannotLoad | None = None
+        missing: Refusal | CannotLoad | None = None
         try:
             for variant in self._standing(change):
                 try:
@@ -283,16 +291,13 @@ class DataPlane:
                 except (Refusal, CannotLoad) as error:
                     if variant is change.variants[0] or (before and before.revision < change.revision):
                         raise
-                    failed = failed or error
+                    missing = missing or error
             self._bar(change)  # it may have been withdrawn while it was loaded
-        except (Refusal, CannotLoad):
-            _close(
-                served, keep=before.by_version if before else {}
-            )  # it is tried again: each time a sandbox would stay
+        except BaseException:  # it is tried again: each time a sandbox would stay
+            _close(served, keep=before.by_version if before else {})
             raise
         self._move(change, served, before)
-        if failed:
-            raise failed
+        return Applied(missing)
 
     def _is_whole(self, before: Endpoint, change: DeploymentChanged) -> bool:
         """Whether all of a state serves here already."""
