@@ -181,6 +181,7 @@ async def test_where_a_canary_fails_the_champion_answers_and_the_log_says_for_wh
     await story.serves(story.beside(2, "live", (0, 9998)), strategy="canary")
     story.fails(2, error)
     answer = await story.asks("customer-1")
+    answer.count()
     assert told(answer) == ("1", "champion", "champion")
     assert answer.record.described()["instead_of"] == "live-2"
     canary, champion = (story.plane.endpoints["credit"].by_version[v].counts for v in (2, 1))
