@@ -31,6 +31,8 @@ class Row:
     id: str | None = None
     entity: str | None = None
     correlation_id: str | None = None
+    bare: bool = True
+    """It has none of these."""
 
 
 class Rows:
@@ -87,7 +89,7 @@ class Rows:
             return None
         if raw.count(b":") != 4 + len(whole) + len(parameters):
             return None
-        return Row(data, id, name_in(parameters, "entity"), name_in(parameters, "correlation_id"))
+        return Row(data, id, name_in(parameters, "entity"), name_in(parameters, "correlation_id"), bare=False)
 
     def matrix(self, rows: Sequence[Row]) -> tuple[Array, Array]:
         """The model's matrix, and which rows hold a number beyond its datatype."""
