@@ -22,6 +22,8 @@ from .tables import Tables
 Array = NDArray[Any]
 Columns = dict[str, Array]
 
+_TEXT = "BYTES"
+"""The datatype of texts in V2."""
 _PARQUET = "application/vnd.apache.parquet"
 _ANSWERED = ("prediction", "score")
 
@@ -138,6 +140,8 @@ def _matrix(payloads: Sequence[Payload], width: int) -> Array | None:
         inputs = payload.request.get("inputs")
         if not isinstance(inputs, list) or len(inputs) != 1 or len(inputs[0].get("shape", ())) != 2:
             return None
+        if inputs[0].get("datatype") == _TEXT:
+            return None
         values = inputs[0].get("data")
         if not isinstance(values, list) or len(values) != payload.rows * width:
             return None
@@ -193,18 +197,25 @@ def _score(values: Array | None, rows: int) -> Array | None:
 def _tensors(given: Any) -> dict[str, Array]:
     if not isinstance(given, list):
         raise Invalid("the payload is no V2 request or response", "request")
-    return {str(tensor.get("name")): _array(tensor.get("data")) for tensor in given if isinstance(tensor, Mapping)}
+    return {
+        str(tensor.get("name")): _array(tensor.get("data"), text=tensor.get("datatype") == _TEXT)
+        for tensor in given
+        if isinstance(tensor, Mapping)
+    }
 
 
-def _array(data: Any) -> Array:
-    """Numbers as float64, null as NaN; anything with a text in it as it is."""
-    try:
-        return np.array(data, np.float64)
-    except (TypeError, ValueError):
-        flat = list(_flat(data))
-        made = np.empty(len(flat), object)
-        made[:] = flat
-        return made
+def _array(data: Any, *, text: bool) -> Array:
+    """Numbers as float64, null as NaN. Texts stay as they are, also those that could be read as numbers, and so does
+    a tensor of numbers that has tokens in it."""
+    if not text:
+        try:
+            return np.array(data, np.float64)
+        except (TypeError, ValueError):
+            pass
+    flat = list(_flat(data))
+    made = np.empty(len(flat), object)
+    made[:] = flat
+    return made
 
 
 def _flat(data: Any) -> Iterable[Any]:

@@ -85,7 +85,7 @@ class Rows:
     def _with_members(self, raw: bytes, whole: dict[str, Any], data: list[float]) -> Row | None:
         id, parameters = whole.get("id"), whole.get("parameters", {})
         plain = whole.keys() <= _MEMBERS and type(parameters) is dict and parameters.keys() <= _KEPT
-        if not plain or not (id is None or (type(id) is str and len(id) <= _LONGEST_ID)):
+        if not plain or not (id is None or (type(id) is str and len(id) <= _LONGEST_ID and "\0" not in id)):
             return None
         if raw.count(b":") != 4 + len(whole) + len(parameters):
             return None
