@@ -26,7 +26,7 @@ async def _echo(scope: dict[str, object], receive: object, send: object) -> None
 async def test_a_request_that_offers_another_protocol_is_answered_with_its_body(offer: bytes, size: int) -> None:
     listening = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(_echo, http=PlainHttp, loop="none", lifespan="off", log_config=None))
-    serving = asyncio.create_task(server._serve([listening]))  # pyright: ignore[reportPrivateUsage]
+    serving = asyncio.create_task(server._serve([listening]))
     body = (b"Upgrade: h2c\r\n" * size)[:size]
     reader, writer = await asyncio.open_connection(*listening.getsockname())
     for _ in range(2):
