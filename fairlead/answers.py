@@ -163,6 +163,8 @@ class Batch(Answer):
     id: str
     endpoint: str
     state: str
+    version: int | None = None
+    """That was asked for; None: the endpoint's champion."""
     rows_total: int = 0
     rows_done: int = 0
     rows_failed: int = 0

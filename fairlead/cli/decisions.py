@@ -15,6 +15,7 @@ from .session import client
 app = typer.Typer()
 
 Endpoint = Annotated[str, typer.Argument(help="The endpoint's name.")]
+Version = Annotated[int | None, typer.Option("--version", "-v", min=1, help="A version that the endpoint holds.")]
 
 
 @app.command()
@@ -25,9 +26,7 @@ def score(
         str, typer.Argument(help="A JSON object or array of objects, a .json or .csv file, or - for stdin.")
     ],
     entity: Annotated[str | None, typer.Option(help="What is decided about, for example a customer's number.")] = None,
-    version: Annotated[
-        int | None, typer.Option("--version", "-v", min=1, help="A version that the endpoint holds.")
-    ] = None,
+    version: Version = None,
     json: Json = False,
 ) -> None:
     """Score rows at an endpoint."""
@@ -57,6 +56,7 @@ def batch(
     to: Annotated[
         str | None, typer.Option(help="Write the result to connection/path too; its ending says the format.")
     ] = None,
+    version: Version = None,
     wait: Annotated[float, typer.Option(min=0, help="Seconds to wait until it is scored; 0: do not wait.")] = 600.0,
     json: Json = False,
 ) -> None:
@@ -65,7 +65,10 @@ def batch(
         raise typer.BadParameter("name a file, or --from connection/path (with --to, if you like)")
     with refusals():
         fl = client(context)
-        started = fl.batch(endpoint, path) if path else fl.batch_from(endpoint, str(source), output=to)
+        if path:
+            started = fl.batch(endpoint, path, version=version)
+        else:
+            started = fl.batch_from(endpoint, str(source), output=to, version=version)
         done = scored(fl, started, wait) if wait else started
     finish_batch(done, wait, json)
 

@@ -25,11 +25,15 @@ def add(
     ] = None,
     arrives: Annotated[str | None, typer.Option(help="connection/prefix: each file that arrives there.")] = None,
     to: Annotated[str | None, typer.Option(help="connection/path of the result; {id} is the batch's id.")] = None,
+    version: Annotated[
+        int | None, typer.Option("--version", "-v", min=1, help="A version that the endpoint holds.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Score a file at times, or each file that arrives."""
     with refusals():
-        made = client(context).schedule(endpoint, cron=cron, source=source, arrives=arrives, output=to)
+        fl = client(context)
+        made = fl.schedule(endpoint, cron=cron, source=source, arrives=arrives, output=to, version=version)
     render(made, json, lambda: _show(made))
 
 

@@ -17,21 +17,25 @@ class Batching:
 
     @operation
     def batch_from(
-        self, endpoint: str, source: str, *, output: str | None = None, wait: float | None = None
-    ) -> Flow[Batch]:
-        """Score a file of an object store; write the result to another place too, in the format of its name."""
-        body: Document = {"endpoint": endpoint, "input": _place(source)} | _output(output)
+        self, endpoint: str, source: str, *, output: str | None = None, version: int | None = None,
+        wait: float | None = None,
+    ) -> Flow[Batch]:  # fmt: skip
+        """Score a file of an object store; write the result to another place too, in the format of its name.
+
+        `version`: one that the endpoint holds; left out, its champion.
+        """
+        body: Document = {"endpoint": endpoint, "input": _place(source)} | _output(output) | _version(version)
         batch = yield from send(Batch, "POST", "/v1/batches", body)
         return batch if wait is None else (yield from settled(Batch, f"/v1/batches/{batch.id}", wait))
 
     @operation
     def schedule(
         self, endpoint: str, *, cron: str | None = None, source: str | None = None, arrives: str | None = None,
-        output: str | None = None,
+        output: str | None = None, version: int | None = None,
     ) -> Flow[Schedule]:  # fmt: skip
         """Score at times (`cron`, UTC, with `source`, where `{date}` stands for the day), or each file that `arrives`
-        below a prefix."""
-        body: Document = {"endpoint": endpoint, "cron": cron} | _output(output)
+        below a prefix. `version` as in `batch_from`."""
+        body: Document = {"endpoint": endpoint, "cron": cron} | _output(output) | _version(version)
         if source is not None:
             body["input"] = _place(source)
         if arrives is not None:
@@ -70,6 +74,10 @@ def _place(given: str) -> dict[str, str]:
     if not connection or not path:
         raise Invalid(f"{given!r} is no place: write connection/path")
     return {"connection": connection, "path": path}
+
+
+def _version(given: int | None) -> Document:
+    return {} if given is None else {"version": given}
 
 
 def _output(given: str | None) -> Document:

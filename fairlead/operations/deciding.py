@@ -70,10 +70,15 @@ class Deciding:
         return told
 
     @operation
-    def batch(self, endpoint: str, path: str | Path, *, wait: float | None = None, **fields: Any) -> Flow[Batch]:
-        """Score a file of rows (Parquet). With `wait` (seconds) it returns when the file is scored."""
+    def batch(
+        self, endpoint: str, path: str | Path, *, version: int | None = None, wait: float | None = None, **fields: Any
+    ) -> Flow[Batch]:
+        """Score a file of rows: Parquet, CSV, JSON Lines or Arrow. With `wait` (seconds) it returns when it is scored.
+
+        `version`: one that the endpoint holds; left out, its champion.
+        """
         with packing.opened(path) as (name, file):
-            form = packing.form({"endpoint": endpoint, **fields})
+            form = packing.form({"endpoint": endpoint, "version": version, **fields})
             files = {"file": (name, file)}
             answer = yield from done(
                 Request("POST", "/v1/batches", form=form, files=files, timeout_s=_UPLOAD_TIMEOUT_S)

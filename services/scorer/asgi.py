@@ -247,9 +247,9 @@ class ScorerApp:
             case ["ready"]:
                 return {"name": endpoint.name, "ready": True}
             case ["versions", version]:
-                return _metadata(endpoint, self._plane.choose(endpoint, _version(version)))
+                return _metadata(endpoint, endpoint.choose(_version(version)))
             case ["versions", version, "ready"]:
-                self._plane.choose(endpoint, _version(version))
+                endpoint.choose(_version(version))
                 return {"name": endpoint.name, "ready": True}
             case _:
                 raise NotFound("there is nothing at this path")

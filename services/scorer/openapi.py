@@ -5,7 +5,8 @@ from typing import Any
 from services.kit.openapi import TAKES_KEY, Problem
 
 _ENDPOINT = {"name": "endpoint", "in": "path", "required": True, "schema": {"type": "string"}}
-_VERSION = {"name": "version", "in": "path", "required": True, "schema": {"type": "integer", "minimum": 1}}
+_NUMBER = {"type": "integer", "minimum": 1}
+_VERSION = {"name": "version", "in": "path", "required": True, "schema": _NUMBER}
 _ERROR = {
     "description": "What is wrong, naming the tensor or the column",
     "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
@@ -27,7 +28,11 @@ BATCH_BODY: dict[str, Any] = {
             "schema": {
                 "type": "object",
                 "required": ["endpoint", "file"],
-                "properties": {"endpoint": {"type": "string"}, "file": {"type": "string", "format": "binary"}},
+                "properties": {
+                    "endpoint": {"type": "string"},
+                    "file": {"type": "string", "format": "binary"},
+                    "version": _NUMBER,
+                },
             }
         },
         "application/vnd.apache.parquet": _FILE,
@@ -41,6 +46,7 @@ BATCH_BODY: dict[str, Any] = {
                 "required": ["endpoint"],
                 "properties": {
                     "endpoint": {"type": "string"},
+                    "version": _NUMBER,
                     "rows": {"type": "array", "minItems": 1, "items": {"type": "object"}},
                     "input": _PLACE,
                     "output": _PLACE,
@@ -52,10 +58,17 @@ BATCH_BODY: dict[str, Any] = {
 """A file to score: in a form, as the body itself (then with `?endpoint=`), or a few rows as JSON."""
 
 BATCH_QUERY: list[dict[str, Any]] = [
-    {"name": name, "in": "query", "required": False, "schema": {"type": "string"}, "description": said}
-    for name, said in (
-        ("endpoint", "Where the file is the body: the endpoint to score at"),
-        ("file_name", "Where the file is the body: what to call it"),
+    {
+        "name": name,
+        "in": "query",
+        "required": False,
+        "schema": schema,
+        "description": f"Where the file is the body: {said}",
+    }
+    for name, schema, said in (
+        ("endpoint", {"type": "string"}, "the endpoint to score at"),
+        ("file_name", {"type": "string"}, "what to call it"),
+        ("version", _NUMBER, "the endpoint's version to ask; else its champion"),
     )
 ]
 

@@ -136,6 +136,8 @@ def test_an_empty_list_says_what_to_do(url: str) -> None:
         (["schedules", "pause", "s-1"], 0, "paused"),
         (["schedules", "add", "credit", "--arrives", "incoming"], 1, "connection/path"),
         (["batch", "credit", "--from", "incoming/a.csv", "--wait", "0"], 0, "b-1"),
+        (["batch", "credit", "--from", "incoming/a.csv", "-v", "3", "--wait", "0"], 0, "b-1"),
+        (["batch", "credit", __file__, "-v", "0"], 2, "--version"),
         (["batch", "credit"], 2, "--from"),
         (["register", "/nonexistent.onnx"], 2, "nonexistent"),
         (["register", __file__, "--field", "label"], 2, "name=value"),

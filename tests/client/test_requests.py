@@ -48,6 +48,7 @@ def client(answer: Answer) -> Fairlead:
     return Fairlead("http://fairlead.test", "a-token", transport=httpx.MockTransport(answer))
 
 
+BATCH = {"id": "b1", "endpoint": "credit", "state": "queued", "version": 3}
 DEPLOYMENT = {"id": "d1", "endpoint": "credit", "state": "requested", "model": "credit", "version": 2}
 METADATA = {"name": "credit", "inputs": [{"name": "X", "datatype": "FP32", "shape": [-1, 2]}]}
 SCORES = {
@@ -350,3 +351,19 @@ def test_an_exported_ledger_comes_with_the_checkpoints_that_it_tells_of_and_no_l
     files = [httpx.Response(200, content=b"".join(lines[:1])), httpx.Response(200, content=b"".join(lines) + b"{")]
     asked = Asked(v1__audit__checkpoints=files, v1__audit__export=httpx.Response(200, content=b"{}\n{}\n{}\n"))
     assert client(asked).export_audit() == (b"{}\n{}\n{}\n", b"".join(lines[:2]))
+
+
+def test_batches_and_schedules_name_a_version_where_they_are_told_to(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("a,b\n1,2\n")
+    order: dict[str, Any] = {"id": "s1", "order": {}, "state": "active"}
+    asked = Asked(v1__batches=BATCH, v1__batches__schedules=order)
+    fl = client(asked)
+    assert fl.batch("credit", tmp_path / "rows.csv", version=3).version == 3
+    assert b'name="version"\r\n\r\n3\r\n' in asked.requests[-1].content
+    fl.batch("credit", tmp_path / "rows.csv")
+    assert b"version" not in asked.requests[-1].content
+    for version in (3, None):
+        fl.batch_from("credit", "incoming/rows.csv", version=version)
+        assert orjson.loads(asked.requests[-1].content).get("version") == version
+        fl.schedule("credit", arrives="incoming/new", version=version)
+        assert orjson.loads(asked.requests[-1].content).get("version") == version

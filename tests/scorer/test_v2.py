@@ -373,6 +373,26 @@ def test_tokens_are_stable_keyed_and_per_column() -> None:
     assert TOKENS.token("a", math.nan) is None
 
 
+_WHOLE = st.integers(-(2**63), 2**64 - 1)
+_LARGE = st.sampled_from([2.0**53, -(2.0**63), 2.0**64, 1e20, -1e300]) | _WHOLE.map(float)
+
+
+@given(one=st.floats(allow_nan=False) | _LARGE, other=st.floats(allow_nan=False) | _LARGE)
+def test_every_number_has_a_token_and_equal_numbers_share_it(one: float, other: float) -> None:
+    assert (TOKENS.token("a", one) == TOKENS.token("a", other)) == (one == other)
+
+
+@given(whole=_WHOLE)
+def test_a_whole_number_has_the_token_of_its_float(whole: int) -> None:
+    assert (TOKENS.token("a", whole) == TOKENS.token("a", float(whole))) == (float(whole) == whole)
+
+
+def test_a_large_number_in_a_sensitive_column_is_logged_as_a_token() -> None:
+    columns = (Column(name="income", sensitive=True), Column(name="age"))
+    tensor = {"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [1e20, 34.0]}
+    assert b'"tok_' in echo("FP32", *columns).decode(orjson.dumps({"inputs": [tensor]})).logged
+
+
 # The quick way
 
 _VALUE = st.floats(allow_nan=False, allow_infinity=False, width=32) | st.integers(-(2**53), 2**53)

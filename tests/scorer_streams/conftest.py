@@ -16,7 +16,7 @@ import orjson
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord
 
-from contracts import DeploymentChanged, ModelSchema
+from contracts import DeploymentChanged, ModelSchema, Variant
 from deploy.embedded.home import Home
 from services.kit.kafka import Connection, partitions_of
 from services.kit.provision import connect, endpoint_topics, ensure_topics
@@ -34,6 +34,7 @@ class Stage:
     operator: Connection
     database: str = ""
     desired: dict[str, Any] = field(default_factory=dict[str, Any])
+    withdrawn: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
     processes: list["subprocess.Popen[bytes]"] = field(default_factory=list["subprocess.Popen[bytes]"])
 
     def serve(self, endpoint: str, model: bytes, schema: ModelSchema = NUMBERS, **more: Any) -> None:
@@ -44,7 +45,15 @@ class Stage:
         """Write a desired state, whatever it holds."""
         endpoint = change.endpoint
         self.desired[endpoint] = orjson.loads(change.to_json())
-        state = {"caught_up": True, "endpoints": self.desired, "floors": {}}
+        self._write()
+
+    def withdraw(self, endpoint: str, variant: Variant) -> None:
+        """Write that a version's approval is withdrawn, before the deployer has said what takes its place."""
+        self.withdrawn.setdefault(endpoint, []).append(str(variant.grant.statement.approval_id))
+        self._write()
+
+    def _write(self) -> None:
+        state = {"caught_up": True, "endpoints": self.desired, "floors": {}, "withdrawn": self.withdrawn}
         write_atomically(self.house.settings.desired_path, orjson.dumps(state))
 
     def start(self, process: str, **environment: str) -> "subprocess.Popen[bytes]":

@@ -168,6 +168,7 @@ async def test_a_schedule_is_listed_paused_and_deleted_and_its_batches_stay(
     ({"cron": None, "input": None, "arrives": {"connection": "theirs", "prefix": "in"}}, "arrives.connection"),
     ({"cron": None, "input": None, "arrives": {"connection": "rows", "prefix": "in"},
       "output": {"connection": "rows", "path": "in/{id}.csv"}}, "output.path"),
+    ({"version": 7}, "version"),
     ({"hourly": True}, "hourly"),
 ])  # fmt: skip
 async def test_an_order_that_cannot_be_followed_is_refused_by_the_field(

@@ -74,7 +74,7 @@ class Process(Life):
             self._popen = subprocess.Popen(  # noqa: ASYNC220 - a few milliseconds
                 [sys.executable, *self._options(), "-m", "services.kit.sandbox.worker", str(theirs.fileno())],
                 stdin=subprocess.DEVNULL, stdout=err, stderr=err, pass_fds=[theirs.fileno()], cwd=tmp,
-                env=_environment(tmp, self._job.packages), start_new_session=True,
+                env=_environment(tmp), start_new_session=True,
             )  # fmt: skip
         finally:
             theirs.close()
@@ -85,7 +85,8 @@ class Process(Life):
         self._send(Kind.SPEC, 0, self._spec(uid, tmp).to_json())
 
     def _options(self) -> list[str]:
-        """-P: nothing of the working folder; -S: nothing of the platform's libraries beside the model's own."""
+        """-P: nothing of the working folder; -S: nothing of the platform's libraries beside the model's own, which the
+        worker finds once it is locked in (`imports.add`). Not -I: it would ignore the seed of hashes too."""
         return ["-P", "-S"] if self._job.packages else ["-P"]
 
     def _spec(self, uid: int | None, tmp: Path) -> Spec:
@@ -138,12 +139,11 @@ class Process(Life):
             self._due.set_result((kind, payload))
 
 
-def _environment(tmp: Path, packages: Path | None) -> dict[str, str]:
+def _environment(tmp: Path) -> dict[str, str]:
     # One thread per arithmetic library: a model must not take its neighbours' cores, and training repeats to the byte.
     threads = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL", "NUMEXPR")}
-    found = os.pathsep.join(map(str, [PROJECT, *([packages] if packages else [])]))
     return threads | {
-        "PYTHONPATH": found, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONNOUSERSITE": "1", "PYTHONHASHSEED": "0",
+        "PYTHONPATH": str(PROJECT), "PYTHONDONTWRITEBYTECODE": "1", "PYTHONNOUSERSITE": "1", "PYTHONHASHSEED": "0",
         "PYTHONUNBUFFERED": "1", "HOME": str(tmp), "TMPDIR": str(tmp), "LANG": "C.UTF-8", "TZ": "UTC",
         "LD_LIBRARY_PATH": str(tmp),
     }  # fmt: skip

@@ -15,11 +15,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
-from contracts import Name
+from contracts import Name, Version
 from services.kit.auth import allow
 from services.kit.context import Caller
 from services.kit.errors import Invalid, TooLarge
@@ -45,6 +45,9 @@ _FILES = {
 }  # fmt: skip
 
 
+_VERSION: TypeAdapter[Version] = TypeAdapter(Version)
+
+
 class BatchView(BaseModel):
     """One job and how far it is."""
 
@@ -53,6 +56,8 @@ class BatchView(BaseModel):
     unit: str
     application: str
     state: Literal["queued", "running", "done", "failed"]
+    version: int | None
+    """That was asked for; None: the champion."""
     file_name: str
     rows_total: int
     rows_done: int
@@ -122,6 +127,7 @@ class _Members(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     endpoint: str = Field(min_length=1)
+    version: Version | None = None
     rows: list[dict[str, Any]] | None = Field(default=None, min_length=1)
     input: Place | None = None
     output: Output | None = None
@@ -138,12 +144,14 @@ class _Sent:
     media_type: str
     output: Output | None = None
     source: Place | None = None
+    version: int | None = None
 
 
 async def _submitted(batches: Batches, caller: Caller, sent: _Sent) -> Job:
+    endpoint, version, output = sent.endpoint, sent.version, sent.output
     if sent.source:
-        return await batches.take(caller, sent.endpoint, sent.source, sent.output, sent.path, LARGEST_BYTES)
-    return await batches.submit(caller, sent.endpoint, sent.path, sent.name, sent.media_type, sent.output)
+        return await batches.take(caller, endpoint, sent.source, output, sent.path, LARGEST_BYTES, version)
+    return await batches.submit(caller, endpoint, sent.path, sent.name, sent.media_type, output, version)
 
 
 @asynccontextmanager
@@ -156,9 +164,10 @@ async def _upload(request: Request) -> AsyncIterator[_Sent]:
         elif media_type == "application/json":
             yield await _json(request, path)
         elif media_type in _FILES:
+            said = request.query_params
+            endpoint, version = _endpoint(said.get("endpoint")), _version(said.get("version"))
             await _save(request.stream(), path)
-            endpoint = _endpoint(request.query_params.get("endpoint"))
-            yield _Sent(endpoint, path, request.query_params.get("file_name", "body"), media_type)
+            yield _Sent(endpoint, path, said.get("file_name", "body"), media_type, version=version)
         else:
             raise Invalid("send multipart/form-data with `endpoint` and `file`, a Parquet, CSV, JSON Lines or "
                           "Arrow file as the body, or JSON", "Content-Type")  # fmt: skip
@@ -170,10 +179,10 @@ async def _multipart(request: Request, path: Path) -> _Sent:
             files = [part for part in form.values() if isinstance(part, UploadFile)]
             if not files:
                 raise Invalid("the form has no file", "file")
+            endpoint, version = _endpoint(form.get("endpoint")), _version(form.get("version"))
             await asyncio.to_thread(_copy, files[0], path)
-            return _Sent(
-                _endpoint(form.get("endpoint")), path, files[0].filename or "upload", files[0].content_type or ""
-            )
+            name, media_type = files[0].filename or "upload", files[0].content_type or ""
+            return _Sent(endpoint, path, name, media_type, version=version)
     except HTTPException as error:
         raise Invalid(f"the form cannot be read: {error.detail[:200]}") from None
 
@@ -192,7 +201,7 @@ async def _json(request: Request, path: Path) -> _Sent:
         raise Invalid("send one of `rows`, a list of objects that is not empty, and `input`", "rows")
     if said.rows is not None:
         await _write(said.rows, path)
-    return _Sent(said.endpoint, path, "rows.json", _PARQUET, said.output, said.input)
+    return _Sent(said.endpoint, path, "rows.json", _PARQUET, said.output, said.input, said.version)
 
 
 async def _write(rows: list[dict[str, Any]], path: Path) -> None:
@@ -206,6 +215,15 @@ def _endpoint(value: object) -> str:
     if not isinstance(value, str) or not value:
         raise Invalid("`endpoint` is missing", "endpoint")
     return value
+
+
+def _version(value: object) -> int | None:
+    if value is None:
+        return None
+    try:
+        return _VERSION.validate_strings(value)
+    except ValidationError:
+        raise Invalid("`version` is no number of a version", "version") from None
 
 
 def _copy(file: UploadFile, path: Path) -> None:

@@ -66,6 +66,8 @@ class Job:
     """Where to write the result besides, as JSON."""
     schedule: UUID | None = None
     """The schedule that made it."""
+    version: int | None = None
+    """Whom it asks; None: whoever is the champion when a chunk's turn comes."""
 
     @property
     def writer(self) -> str:

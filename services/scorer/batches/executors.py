@@ -17,10 +17,10 @@ from typing import Any, Protocol, TypeVar
 import pyarrow as pa
 
 from contracts import DeploymentChanged
-from services.kit.errors import Unavailable
+from services.kit.errors import Refusal, Unavailable
 from services.kit.telemetry import configure_logging
 
-from ..dataplane import DataPlane, Endpoint
+from ..dataplane import DataPlane, Endpoint, Served
 from ..metering import resident
 from ..runtimes.errors import CannotLoad
 from ..settings import ScorerSettings
@@ -38,7 +38,7 @@ class Executor(Protocol):
     def width(self) -> int: ...
 
     async def score(self, task: Task, endpoint: Endpoint) -> Done:
-        """As `score_chunk`, by the endpoint's champion."""
+        """As `score_chunk`, by the version that the job asks for."""
         ...
 
     def rest(self) -> None:
@@ -52,7 +52,7 @@ class Here:
     width = 1
 
     async def score(self, task: Task, endpoint: Endpoint) -> Done:
-        return await score_chunk(task, endpoint.champion)
+        return await score_chunk(task, endpoint.choose(task.job.version))
 
     def rest(self) -> None:
         """The models are `Serving`'s."""
@@ -97,20 +97,24 @@ class ChunkWorker:
         return self._on_loop(self._score(parcel))
 
     async def _score(self, parcel: Parcel) -> Done:
-        change = DeploymentChanged.model_validate_json(parcel.change)
-        try:
-            await self._plane.apply(change)
-        except CannotLoad as error:
-            raise Unavailable(
-                f"endpoint {change.endpoint} cannot be loaded in a process of the pool: {error}"
-            ) from None
-        served = self._plane.endpoints[change.endpoint].champion
+        served = await self._served(DeploymentChanged.model_validate_json(parcel.change), parcel.job.version)
         before = served.lane.outside_cpu_s
         done = await score_chunk(parcel.task(), served)
         used, self._cpu_s = time.process_time() - self._cpu_s, time.process_time()
         done.cpu_s = used + max(0.0, served.lane.outside_cpu_s - before)
         done.memory_bytes = resident() + served.lane.outside_bytes
         return done
+
+    async def _served(self, change: DeploymentChanged, version: int | None) -> Served:
+        """As `Serving.endpoint` has it: what cannot be loaded beside it stands in nobody's way."""
+        try:
+            await self._plane.apply(change)
+        except (Refusal, CannotLoad) as error:
+            if change.endpoint not in self._plane.endpoints:
+                raise Unavailable(
+                    f"endpoint {change.endpoint} cannot be loaded in a process of the pool: {error}"
+                ) from None
+        return self._plane.endpoints[change.endpoint].choose(version)
 
     def _on_loop(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()

@@ -11,11 +11,11 @@ from contracts import ModelSchema
 from services.kit.alerts import raise_alert
 from services.kit.context import Caller, current
 from services.kit.db import Database
-from services.kit.errors import Altered, Conflict
+from services.kit.errors import Altered, Conflict, Invalid, NotFound
 from services.kit.ids import now, uuid7
 from services.kit.objects import Objects
 
-from ..dataplane import Endpoint
+from ..dataplane import Endpoint, Served
 from . import store
 from .domain import Job, chunk_rows
 from .formats import ResultFormat, pieces
@@ -45,11 +45,11 @@ class Batches:
 
     async def submit(
         self, caller: Caller, endpoint: str, upload: Path, file_name: str, media_type: str,
-        output: Output | None = None,
+        output: Output | None = None, version: int | None = None,
     ) -> Job:  # fmt: skip
         """Check the file, keep it, and put the job in line. Raises Invalid naming what is wrong, or NotFound."""
         found = await self._find(endpoint, caller)
-        job = await self._job(found, caller.actor, upload, file_name, media_type, output)
+        job = await self._job(found, version, caller.actor, upload, file_name, media_type, output)
         async with self._db.transaction(unit=found.unit) as tx:
             await store.add(tx.session, job)
             tx.record("batch.submitted", f"{endpoint}/{job.id}", rows=job.rows_total, file=job.file_name)
@@ -60,7 +60,8 @@ class Batches:
         schedule, name = due.schedule, due.place.path.rpartition("/")[2]
         caller = Caller(schedule.application, "application", frozenset({"application"}), frozenset({schedule.unit}))
         found = await self._find(schedule.endpoint, caller)
-        made = await self._job(found, schedule.application, upload, name, "", schedule.order.output)
+        order = schedule.order
+        made = await self._job(found, order.version, schedule.application, upload, name, "", order.output)
         job = replace(made, schedule=schedule.id)
         async with self._db.transaction(unit=found.unit) as tx:
             if await schedules.claim(tx.session, due, job.id, None, now()):
@@ -71,29 +72,34 @@ class Batches:
                 )  # fmt: skip
 
     async def _job(
-        self, found: Endpoint, application: str, upload: Path, file_name: str, media_type: str, output: Output | None
-    ) -> Job:
-        schema, context = found.champion.schema, current()
+        self, found: Endpoint, version: int | None, application: str, upload: Path, file_name: str, media_type: str,
+        output: Output | None,
+    ) -> Job:  # fmt: skip
+        served, context = named(found, version), current()
+        schema = served.schema
         if output:
             self._places.check(output, found.unit, "output")
         path = await to_parquet(upload, file_name, media_type, schema)
         rows = await asyncio.to_thread(_examine, path, schema)
-        each, id = self._chunk_rows or chunk_rows(found.champion.variant.format, len(needed(schema))), uuid7()
-        digest = await self._inputs.keep(id, path, private=found.champion.codec.sensitive)
+        each, id = self._chunk_rows or chunk_rows(served.variant.format, len(needed(schema))), uuid7()
+        digest = await self._inputs.keep(id, path, private=served.codec.sensitive)
         return Job(
             id=id, unit=found.unit, endpoint=found.name, application=application, state="queued", input_digest=digest,
             file_name="".join(filter(str.isprintable, file_name))[:200], rows_total=rows, rows_done=0,
             rows_failed=0, chunk_rows=each, result_digest=None, reason=None, correlation_id=context.correlation_id,
             traceparent=context.traceparent, created_at=now(), output=output.model_dump_json() if output else None,
+            version=version,
         )  # fmt: skip
 
     async def take(
-        self, caller: Caller, endpoint: str, source: Place, output: Output | None, to: Path, most: int
-    ) -> Job:
+        self, caller: Caller, endpoint: str, source: Place, output: Output | None, to: Path, most: int,
+        version: int | None = None,
+    ) -> Job:  # fmt: skip
         """As `submit`, of a file of an approved object store; at most so many bytes. Raises Unavailable too."""
         found = await self._find(endpoint, caller)
+        named(found, version)  # before a large file is fetched for nothing
         await self._places.take(source, found.unit, to, most)
-        return await self.submit(caller, endpoint, to, source.path.rpartition("/")[2], "", output)
+        return await self.submit(caller, endpoint, to, source.path.rpartition("/")[2], "", output, version)
 
     async def show(self, id: UUID) -> Job:
         """A job of the caller's units. Raises NotFound."""
@@ -130,6 +136,15 @@ class Batches:
                 " or hand the file in again: the inferences themselves are in the log.",
                 unit=job.unit,
             )  # fmt: skip
+
+
+def named(endpoint: Endpoint, version: int | None) -> Served:
+    """The version that a batch asks for, else the champion. Raises Invalid for one that may not serve there, and
+    Unavailable for one that is not loaded."""
+    try:
+        return endpoint.choose(version)
+    except NotFound as error:
+        raise Invalid(f"version: {error.message}", "version") from None
 
 
 def _examine(path: Path, schema: ModelSchema) -> int:

@@ -22,7 +22,7 @@ from services.kit.objects import Objects
 from services.kit.producer import Producer
 from services.kit.telemetry import get_logger
 
-from ..dataplane import Endpoint
+from ..dataplane import Served
 from ..logrecord import HeaderMaker, LogRecord
 from . import store
 from .chunks import Done, Task
@@ -37,7 +37,7 @@ from .summary import Decisions, drift
 
 log = get_logger(__name__)
 
-Scoring = tuple[Task, Endpoint, "asyncio.Task[Done]"]
+Scoring = tuple[Task, Served, "asyncio.Task[Done]"]
 
 
 @dataclass
@@ -63,7 +63,7 @@ class Work:
 
     async def _score_rest(self, job: Job, first: int) -> None:
         """Some chunks are scored at a time; they are kept, said and counted in their order."""
-        schema = (await self.serving.needed(job.endpoint)).champion.schema
+        schema = (await self.serving.needed(job.endpoint)).choose(job.version).schema
         batches = Sheet(await self.inputs.open(job)).batches(schema, job.chunk_rows, first)
         scoring: deque[Scoring] = deque()
         try:
@@ -72,8 +72,8 @@ class Work:
                     scoring.append(await self._begin(task))
                 if not scoring:
                     return
-                task, endpoint, running = scoring[0]
-                chunk = await self._keep(job, task, endpoint, await running)
+                task, served, running = scoring[0]
+                chunk = await self._keep(job, task, served, await running)
                 scoring.popleft()
                 await self._say(job, chunk)
                 self.progress.beat("batches")
@@ -82,11 +82,12 @@ class Work:
 
     async def _begin(self, task: Task) -> Scoring:
         endpoint = await self.serving.needed(task.job.endpoint)
-        if missing := needed(endpoint.champion.schema).keys() - set(task.rows.schema.names):
+        served = endpoint.choose(task.job.version)
+        if missing := needed(served.schema).keys() - set(task.rows.schema.names):
             raise NotFound(f"a new version of the endpoint takes other columns: {', '.join(sorted(missing))[:200]}")
-        return task, endpoint, asyncio.create_task(self.executor.score(task, endpoint))
+        return task, served, asyncio.create_task(self.executor.score(task, endpoint))
 
-    async def _keep(self, job: Job, task: Task, endpoint: Endpoint, done: Done) -> Chunk:
+    async def _keep(self, job: Job, task: Task, served: Served, done: Done) -> Chunk:
         result = await self.objects.put(done.result)
         for each in done.referred:
             await self.objects.put(each)
@@ -94,7 +95,7 @@ class Work:
         chunk = Chunk(task.number, done.rows, done.failed, result, record)
         async with self.db.transaction(unit=job.unit) as tx:
             await store.add_chunk(tx.session, job, chunk)
-        _count(endpoint, done)
+        _count(served, done)
         return chunk
 
     async def _say(self, job: Job, chunk: Chunk) -> None:
@@ -132,7 +133,7 @@ class Work:
 
     async def _drift(self, job: Job) -> dict[str, Any] | None:
         """None where the version has no baseline, or none that can be read."""
-        served = (await self.serving.needed(job.endpoint)).champion
+        served = (await self.serving.needed(job.endpoint)).choose(job.version)
         if served.variant.baseline_digest is None:
             return None
         try:
@@ -158,11 +159,11 @@ class Work:
         return path
 
 
-def _count(endpoint: Endpoint, done: Done) -> None:
+def _count(served: Served, done: Done) -> None:
     """What no row came out of is not counted: there is no inference."""
     if done.record is None:
         return
-    counts = endpoint.champion.counts
+    counts = served.counts
     counts.inferences += 1
     counts.rows += done.rows - done.failed
     counts.seconds += done.seconds

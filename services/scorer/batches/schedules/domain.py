@@ -9,6 +9,7 @@ from uuid import UUID
 from cronsim import CronSim, CronSimError
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from contracts import Version
 from services.kit.errors import Invalid
 
 from ..places import Output, Place
@@ -36,6 +37,8 @@ class Order(BaseModel):
     input: Place | None = None
     arrives: Arrives | None = None
     output: Output | None = None
+    version: Version | None = None
+    """Of the endpoint; None: its champion at each time."""
 
     @model_validator(mode="after")
     def _is_one(self) -> "Order":

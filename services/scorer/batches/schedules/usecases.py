@@ -11,6 +11,7 @@ from services.kit.ids import now, uuid7
 
 from ...dataplane import Endpoint
 from ..places import Place, Places
+from ..usecases import named
 from . import store
 from .domain import Order, Run, Schedule, next_time
 
@@ -31,6 +32,7 @@ class Schedules:
         found = await self._find(order.endpoint, caller)
         at = now()
         order.check(at)
+        named(found, order.version)
         self._check(order, found.unit)
         schedule = Schedule(
             id=uuid7(), unit=found.unit, endpoint=order.endpoint, application=caller.actor,
