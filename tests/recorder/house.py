@@ -69,9 +69,11 @@ class House:
         await self.write([head], Body(columns, np.array(prediction), np.full(len(prediction), 0.75)))
 
     def head(self, id: str, minute: int, rows: int = 1, **about: Any) -> Head:
-        given = {"entity": None, "request_id": None, "correlation_id": None, "endpoint": "sizes", "unit": "retail",
-                 "use_case": "sorting", "model": "threshold", "version": 2, "variant": "champion", "mode": "rest",
-                 "application": "application", "latency_ms": 0.8}  # fmt: skip
+        given: dict[str, Any] = {
+            "entity": None, "request_id": None, "correlation_id": None, "unit": "retail", "endpoint": "sizes",
+            "use_case": "sorting", "model": "threshold", "version": 2, "variant": "champion", "mode": "rest",
+            "application": "application", "latency_ms": 0.8,
+        }  # fmt: skip
         return Head(inference_id=id, received_at=AT + timedelta(minutes=minute), rows=rows, **given | about)
 
     async def many(self, heads: list[Head]) -> None:

@@ -286,7 +286,7 @@ async def test_a_list_says_why_each_was_decided_so_and_what_followed(
         outcomes = [{"inference_id": ids[0], "row": row, "label": "late", "value": 2.5} for row in (0, 1)]
         await client.ask("POST", "/v1/outcomes", json={"outcomes": [*outcomes, outcomes[0] | {"inference_id": ids[3]}]})
 
-        async def listed(**asked: Any) -> list[str]:
+        async def listed(**asked: Any) -> list[int]:
             answer = await client.ask("GET", "/v1/decisions", params={"endpoint": endpoint} | asked)
             assert answer.status_code == 200, answer.text
             return [ids.index(item["inference_id"]) for item in answer.json()["items"]]
