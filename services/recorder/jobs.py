@@ -137,6 +137,7 @@ class Tidying:
                 await self._retention.forget_writers()
                 while await self._joining.expire(self._patience) or await self._retention.forget():
                     self._progress.beat("tidying")
+                await self._upkeep.place()
                 await self._upkeep.sweep()
             in_use = not await self._compact()
             self._progress.beat("tidying")
