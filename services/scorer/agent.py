@@ -26,7 +26,7 @@ from services.kit.telemetry import get_logger
 from .admission import admit, check_speaker
 from .counters import metering
 from .files import Watched, write_atomically
-from .libraries import Libraries
+from .libraries import Libraries, bring
 from .metering import Meter
 from .packages import Packages
 from .process import lives, run_child
@@ -176,10 +176,7 @@ class Agent:
         self._in_hand[event.endpoint] = event
         try:
             admit(event, self._keys)
-            for variant in event.variants:
-                if not await asyncio.to_thread(self._packages.whole, variant.digest):
-                    await self._objects.fetch(variant.digest, self._packages.path(variant.digest))
-                await self._libraries.require(await asyncio.to_thread(self._packages.lock, variant.digest))
+            await bring(event.variants, self._packages, self._objects, self._libraries)
         except (Refusal, CannotLoad, OSError) as error:
             self._leave(event, error, change)
             return
