@@ -12,6 +12,7 @@ from .deployer import (
     Role,
     Routing,
     Strategy,
+    ValueMatrix,
     Variant,
 )
 from .every import AlertRaised, AlertResolved, AuditRecorded
@@ -55,5 +56,5 @@ __all__ = [
     "MonitorSettings", "Name", "OutcomeObserved", "OutcomeReported", "PayloadReference", "ReplicaReported",
     "RetrainingCompleted", "RetrainingRequested", "Role", "Routing", "Scan", "Service", "ServiceLevel", "Signature",
     "Statement", "Strategy", "TensorSpec", "Topic", "Training", "UsageReported", "UseCaseRegistered", "Value",
-    "Variant", "Version", "Window", "by_type", "event_of",
+    "ValueMatrix", "Variant", "Version", "Window", "by_type", "event_of",
 ]  # fmt: skip

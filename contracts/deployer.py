@@ -63,6 +63,16 @@ class DeploymentSettled(Event):
     reason: str | None = None
 
 
+class ValueMatrix(Value):
+    """What a decision is worth by what turned out, in the currency of whoever sets it; positive is the favourable
+    class."""
+
+    true_positive: float = 0.0
+    false_positive: float = 0.0
+    false_negative: float = 0.0
+    true_negative: float = 0.0
+
+
 class MonitorSettings(Value):
     """How an endpoint is watched."""
 
@@ -75,6 +85,16 @@ class MonitorSettings(Value):
     payload_sample: float = Field(default=1.0, ge=0, le=1, exclude_if=(1.0).__eq__)
     """The share of inferences whose requests and responses are logged; all of them are logged, and counted. Left out
     where it is 1, so that what was signed before there was this member still is what was signed."""
+    outcome_window_s: float = Field(default=3_600.0, exclude_if=(3_600.0).__eq__)
+    """The length of the windows in which outcomes are counted: labels are fewer than decisions."""
+    favourable: float | str | None = Field(default=None, exclude_if=absent)
+    """The class that people want to get, which fairness and the value matrix call positive; None for the second one of
+    two classes."""
+    expected_error: float | None = Field(default=None, exclude_if=absent)
+    """The share of wrong decisions that is accepted; None: as many as there were so far."""
+    value_matrix: ValueMatrix | None = Field(default=None, exclude_if=absent)
+    kpis: dict[str, str] = Field(default={}, exclude_if=not_)
+    """By name, expressions in CEL over a decision and its outcome, whose mean is told."""
 
 
 class Cohorts(Value):

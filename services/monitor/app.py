@@ -10,13 +10,16 @@ from services.kit.payloads import Payloads
 from services.kit.service import Parts
 
 from . import api
+from .api import performance
 from .handlers import subscriptions
-from .jobs import Rounds, Stream
+from .jobs import OutcomeStream, Rounds, Stream
 from .settings import MonitorSettings
 from .usecases.closing import Closing
 from .usecases.counting import Counting
 from .usecases.desired import Desired
 from .usecases.metering import Metering
+from .usecases.observing import Observing
+from .usecases.outcomes import Outcomes
 from .usecases.reading import Reading
 from .usecases.versions import Versions
 
@@ -29,14 +32,20 @@ def build(settings: MonitorSettings) -> Parts:
     desired = Desired(db, versions)
     payloads, burial = Payloads(objects, settings.home / "run" / "monitor"), Burial(settings, "monitor")
     stream = Stream(settings, db, Counting(settings, versions, payloads, burial), burial, progress)
+    outcomes = OutcomeStream(settings, db, Observing(settings, versions, burial), burial, progress)
     rounds = Rounds(settings, db, Closing(settings, db, versions), versions, stream, progress)
     return Parts(
         service="monitor",
         settings=settings,
         db=db,
-        routers=[api.router(Reading(db), desired)],
+        routers=[api.router(Reading(db), desired), performance.router(Outcomes(db))],
         subscriptions=subscriptions(Metering(db)),
-        jobs=[Following(settings, DeploymentChanged, desired.learn, progress).run, stream.run, rounds.run],
+        jobs=[
+            Following(settings, DeploymentChanged, desired.learn, progress).run,
+            stream.run,
+            outcomes.run,
+            rounds.run,
+        ],
         closing=[burial.close],
         progress=progress,
     )

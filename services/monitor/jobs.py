@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping
 from datetime import timedelta
 
-from contracts import InferenceLogged
+from contracts import InferenceLogged, OutcomeObserved
 from services.kit.burial import Burial
 from services.kit.context import Context, system, use
 from services.kit.db import Database
@@ -17,9 +17,10 @@ from services.kit.telemetry import get_logger
 
 from . import store
 from .settings import MonitorSettings
-from .store import usage
+from .store import outcomes, usage
 from .usecases.closing import Closing
 from .usecases.counting import Counting
+from .usecases.observing import Observing
 from .usecases.versions import Versions
 
 log = get_logger(__name__)
@@ -56,6 +57,22 @@ class Stream:
         behind = [number for (_, number), at_end in partitions.items() if not at_end]
         async with self._db.chassis() as session:
             await store.note_read_to_end(session, ended, behind, at)
+
+
+class OutcomeStream:
+    """Counts what followed from decisions."""
+
+    def __init__(
+        self, settings: MonitorSettings, db: Database, observing: Observing, burial: Burial, progress: Progress
+    ) -> None:
+        self._consumer = BatchConsumer(
+            settings, db, [OutcomeObserved.topic.name], "monitor.outcomes", observing.fold, burial, progress=progress,
+            poll_ms=500,
+        )  # fmt: skip
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        await self._consumer.run()
 
 
 class Rounds:
@@ -98,4 +115,6 @@ class Rounds:
                     tx.session, self._settings.kept_counts, timedelta(days=self._settings.windows_kept_days)
                 )
                 await usage.tidy(tx.session, timedelta(days=self._settings.windows_kept_days))
+                # A day longer than outcomes are taken: what may still be revised is not forgotten.
+                await outcomes.tidy(tx.session, timedelta(days=self._settings.outcomes_kept_days + 1))
                 await forget_old_writers(tx.session)

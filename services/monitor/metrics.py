@@ -15,3 +15,6 @@ THRESHOLD = Gauge(
 )
 FOUND = Counter("fairlead_monitor_findings_total", "Alarms and notes", ["endpoint", "kind"])
 LATENCY = Gauge("fairlead_monitor_latency_ms", "Latency in the last closed window", ["endpoint", "quantile"])
+OUTCOMES = Counter(
+    "fairlead_monitor_outcomes_total", "Outcomes counted, revised, repeated, or too old to count", ["result"]
+)

@@ -21,3 +21,5 @@ class MonitorSettings(Settings):
     """So many newest windows of an endpoint keep their counts; older ones keep the report."""
     windows_kept_days: int = Field(default=30, ge=1)
     """Closed windows older than this go, with their reports; so does what versions used."""
+    outcomes_kept_days: int = Field(default=90, ge=1)
+    """An outcome counts where its decision is no older; so long it can be revised."""

@@ -1,6 +1,7 @@
 """Sensitive columns leave this process as tokens: keyed, stable, and not to be turned back."""
 
 import hmac
+import math
 import os
 from pathlib import Path
 
@@ -28,10 +29,17 @@ class Tokeniser:
         if value is None or value != value:  # NaN is a missing value
             return None
         plain = value.decode(errors="replace") if isinstance(value, bytes) else value
-        if isinstance(plain, float) and plain.is_integer():
-            plain = int(plain)  # 34 and 34.0 are one value
+        if isinstance(plain, float):
+            plain = _number(plain)
         said = column.encode() + b"\0" + orjson.dumps(plain)
         return "tok_" + hmac.digest(self._key, said, "sha256").hex()[:24]
+
+
+def _number(value: float) -> float | str:
+    """As it is written: 34 and 34.0 are one value, within the 64 bits that an integer may have here."""
+    if math.isinf(value):
+        return str(value)
+    return int(value) if value.is_integer() and -(2.0**63) <= value < 2.0**64 else value
 
 
 def _create(path: Path) -> None:

@@ -1,8 +1,11 @@
 """Requirements and locks: what is taken, what is refused, and that what was installed is what was locked."""
 
 import asyncio
+import hashlib
 import os
 import time
+import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -119,6 +122,40 @@ async def test_a_file_of_other_bytes_than_were_locked_is_not_installed(tmp_path:
     with pytest.raises(Invalid, match=r"(?i)hash"):
         await environments.built(ONE.replace(b"8abb", b"9abb"))
     assert not list(tmp_path.glob("*/site"))
+
+
+def _wheel(folder: Path, files: Sequence[str]) -> bytes:
+    """Lay a distribution called early with these files there; its lock."""
+    about = "early-1.dist-info"
+    path = folder / "early-1-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as wheel:
+        for name in files:
+            wheel.writestr(name, "")
+        wheel.writestr(f"{about}/METADATA", "Metadata-Version: 2.1\nName: early\nVersion: 1\n")
+        wheel.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(f"{about}/RECORD", "".join(f"{name},,\n" for name in files))
+    return f"early==1 --hash=sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode()
+
+
+@pytest.mark.parametrize(
+    ("file", "whose"),
+    [
+        ("dataclasses.py", "Python's own library"), ("json/__init__.py", "Python's own library"),
+        ("struct.abi3.so", "Python's own library"), ("services/kit/errors.py", "the platform"),
+        ("fairlead.pyc", "the platform"),
+    ],
+)  # fmt: skip
+async def test_libraries_with_the_name_of_what_is_there_already_are_refused(
+    file: str, whose: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environments = Environments(tmp_path / "all", most_bytes=10**8, most_bytes_all=10**9, timeout_s=60)
+    monkeypatch.setenv("UV_FIND_LINKS", str(tmp_path))
+    locked = _wheel(tmp_path, ["early.py", file])
+    with pytest.raises(Invalid, match=f"{file.partition('/')[0]} has the name of a module of {whose}"):
+        await environments.built(locked)
+    assert environments.there(locked) is None
+    locked = _wheel(tmp_path, ["early.py", "structs.py", "json.libs/x.so", "services-1.txt"])
+    assert (await environments.built(locked) / "structs.py").exists()
 
 
 async def test_libraries_that_take_too_much_are_refused_and_leave_nothing(tmp_path: Path) -> None:

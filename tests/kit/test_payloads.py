@@ -79,6 +79,30 @@ async def test_a_chunk_gives_its_rows_of_the_models_columns(
     assert decisions(schema, [found]).prediction.tolist() == [n % 2 for n in range(250)]
 
 
+TEXTS = ModelSchema(
+    inputs=(
+        TensorSpec(name="zone", datatype="BYTES", shape=(-1,)),
+        TensorSpec(name="age", datatype="FP32", shape=(-1,)),
+    ),
+    outputs=MATRIX.outputs,
+    columns=(Column(name="zone", kind="categorical"), Column(name="age")),
+    prediction="label",
+)
+
+
+async def test_a_text_of_digits_stays_a_text(objects: Objects, payloads: Payloads) -> None:
+    zone = {"name": "zone", "shape": [2], "datatype": "BYTES", "data": ["01", "1"]}
+    age = {"name": "age", "shape": [2], "datatype": "FP32", "data": [1, None]}
+    said = features(TEXTS, [Payload(2, {"inputs": [zone, age]}, {})])
+    assert said["zone"].tolist() == ["01", "1"] and said["age"].dtype == np.float64
+    only = TEXTS.model_copy(update={"columns": TEXTS.columns[:1], "inputs": TEXTS.inputs[:1]})
+    matrix = {**zone, "shape": [2, 1]}
+    assert features(only, [Payload(2, {"inputs": [matrix]}, {})])["zone"].tolist() == ["01", "1"]
+    file = pa.table({"zone": pa.array([b"01", b"1"], pa.binary()), "age": [1.0, 2.0]})
+    said = features(TEXTS, [await payloads.open(logged(2, reference(await put(objects, file), 0, 2), {}), TEXTS)])
+    assert said["zone"].tolist() == ["01", "1"]
+
+
 async def test_without_a_schema_nothing_of_a_file_is_in_memory_but_how_many_rows_it_has(
     objects: Objects, payloads: Payloads
 ) -> None:
@@ -128,3 +152,14 @@ async def test_json_that_is_no_request_and_answers_without_a_prediction_are_refu
         await payloads.open(logged(1, listed, {}), MATRIX)
     with pytest.raises(Invalid, match="prediction"):
         decisions(MATRIX, [Payload(1, {}, pa.table({"other": [1]}))])
+
+
+@pytest.mark.parametrize("text", ["01067", "1e3", "1_000", " 5", "\u0661", "nan", "inf", "9007199254740993"])
+def test_a_text_that_looks_like_a_number_stays_a_text(text: str) -> None:
+    schema = ModelSchema(
+        inputs=(TensorSpec(name="t", datatype="BYTES", shape=(-1, 1)),),
+        outputs=(TensorSpec(name="label", datatype="BYTES", shape=(-1,)),),
+        columns=(Column(name="t", kind="categorical"),), prediction="label",
+    )  # fmt: skip
+    request = {"inputs": [{"name": "t", "datatype": "BYTES", "shape": [1, 1], "data": [text]}]}
+    assert features(schema, [Payload(1, request, {})])["t"].tolist() == [text]

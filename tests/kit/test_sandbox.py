@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from services.kit.sandbox import SandboxError, layers, run_sandboxed
+from services.kit.sandbox import SandboxError, layers, lockdown, process, run_sandboxed
 
 ENTRY = "tests.kit.sandboxed:python"
 HELPERS = """
@@ -114,6 +114,68 @@ def program(attack: str, scene: dict[str, str | int]) -> str:
     names = "".join(f"{name} = {value!r}\n" for name, value in scene.items())
     statements = textwrap.indent(attack.replace("; ", "\n"), "    ")
     return f"import signal\n{HELPERS}{names}{OPEN_BY_HANDLE}\ndef main(_):\n{statements}\n    return b'done'\n"
+
+
+# Modules that the interpreter or the house imports while a worker starts, and files that `site` would run.
+EARLY = {
+    "dataclasses.py", "struct.py", "json/__init__.py", "enum.py", "signal.py", "ctypes/__init__.py", "resource.py",
+    "sysconfig.py", "services/__init__.py", "contracts/__init__.py", "sitecustomize.py", "usercustomize.py",
+    "early.pth",
+}  # fmt: skip
+SPY = """
+import os
+with open({mark!r}, "a") as mark: mark.write(open("/etc/shadow").read())
+"""
+
+
+@pytest.fixture
+def libraries(tmp_path: Path) -> Path:
+    """What a wheel could bring: each of its files leaves a mark where it is run without walls."""
+    packages, mark = tmp_path / "site", str(tmp_path / "mark")
+    for name in EARLY:
+        (to := packages / name).parent.mkdir(parents=True, exist_ok=True)
+        spy = SPY.format(mark=mark)
+        to.write_text(f"import sys; exec({spy!r})" if name.endswith(".pth") else spy)
+    (packages / "theirs.py").write_text("import dataclasses\n" + SPY.format(mark=mark))
+    return packages
+
+
+async def test_no_library_of_a_model_runs_before_the_walls_stand(libraries: Path, tmp_path: Path) -> None:
+    source = b"""
+import dataclasses, json, resource, struct
+def main(_):
+    return " ".join(module.__file__ for module in (dataclasses, json, resource, struct)).encode()
+"""
+    said = await run_sandboxed(ENTRY, source, packages=libraries)
+    assert not (tmp_path / "mark").exists()
+    assert str(libraries).encode() not in said
+
+
+async def test_a_library_that_is_asked_for_runs_behind_the_walls(libraries: Path, tmp_path: Path) -> None:
+    with pytest.raises(SandboxError, match="Permission denied"):
+        await run_sandboxed(ENTRY, b"import theirs", packages=libraries)
+    assert not (tmp_path / "mark").exists()
+
+
+@pytest.mark.parametrize("name", sorted(EARLY))
+def test_the_same_library_runs_where_nothing_stands_before_it(name: str, libraries: Path, tmp_path: Path) -> None:
+    for other in EARLY - {name}:
+        (libraries / other).unlink()
+    code = f"import site; site.addsitedir({str(libraries)!r}); site.ENABLE_USER_SITE = True; site.execusercustomize()"
+    code += "; import dataclasses, json, signal, ctypes, resource, services, contracts"
+    environment = {"PYTHONPATH": os.pathsep.join([str(libraries), str(lockdown.PROJECT)])}
+    subprocess.run([sys.executable, "-P", "-c", code], env=environment, check=False, timeout=30, capture_output=True)
+    assert (tmp_path / "mark").exists()
+
+
+async def test_a_module_from_elsewhere_before_the_walls_ends_the_worker(
+    libraries: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (early := libraries.parent / "early").mkdir()
+    (early / "signal.py").write_text("from _signal import *")
+    monkeypatch.setattr(process, "PROJECT", f"{early}{os.pathsep}{lockdown.PROJECT}")
+    with pytest.raises(SandboxError, match=r"signal was imported from .* while the walls were open"):
+        await run_sandboxed(ENTRY, b"", packages=libraries)
 
 
 def test_this_machine_has_every_layer() -> None:

@@ -1,9 +1,11 @@
 """The spool: whole records survive anything, torn ones are cut, numbers never go back."""
 
+import asyncio
 import errno
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -36,6 +38,21 @@ def everything(folder: Path) -> list[tuple[int, bytes]]:
             while (parsed := reader.read()).consumed:
                 found += [(entry.seq, entry.payload) for entry in parsed.entries]
     return found
+
+
+def test_segments_are_their_owner_s_alone_whatever_the_launcher_s_mask(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        (tmp_path / "spare.part").write_bytes(b"")  # of a version that did not see to it
+        spool = opened(tmp_path, segment_bytes=1000)
+        for _ in range(3):
+            spool.append(bytes(900))
+        spool.close()
+    finally:
+        os.umask(before)
+    assert len(segments(tmp_path)) == 3
+    kept = [*segments(tmp_path), tmp_path / "spare.part"]
+    assert {path.stat().st_mode & 0o777 for path in kept} == {0o600}
 
 
 @given(PAYLOADS)
@@ -184,8 +201,6 @@ def test_a_slot_has_one_owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 async def test_those_who_wait_for_the_disk_share_one_fsync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import asyncio
-
     calls: list[int] = []
     real = os.fdatasync
     monkeypatch.setattr(os, "fdatasync", lambda file: (calls.append(file), real(file)))
@@ -212,7 +227,7 @@ def test_a_damaged_record_in_the_middle_costs_only_itself(tmp_path: Path) -> Non
 # A disk that takes nothing
 
 
-def no_room(*_: object) -> None:
+def no_room(*_: object, **__: object) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
@@ -309,6 +324,73 @@ async def test_a_disk_that_does_not_keep_the_log_refuses_until_it_does(
     spool.close()
 
 
+async def test_a_record_is_durable_once_every_segment_before_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = Spool(tmp_path, limit=1 << 30, segment_bytes=500, fsync="always")
+    spool.append(b"x" * 400)
+    sealed = segments(tmp_path)[0].stat().st_ino
+    spool.append(b"x" * 400)
+    in_hand, go_on, kept, real = threading.Event(), threading.Event(), list[int](), os.fdatasync
+
+    def slow(file: int) -> None:
+        if os.fstat(file).st_ino == sealed:
+            in_hand.set()
+            go_on.wait()
+        real(file)
+        kept.append(os.fstat(file).st_ino)
+
+    monkeypatch.setattr(os, "fdatasync", slow)
+    first = asyncio.create_task(spool.sync())
+    await asyncio.to_thread(in_hand.wait)
+    second = asyncio.create_task(spool.durable(spool.append(b"x")))
+    await asyncio.wait({second}, timeout=0.2)
+    assert not second.done()
+    go_on.set()
+    await asyncio.gather(first, second)
+    assert sealed in kept
+    spool.close()
+
+
+@pytest.mark.parametrize("sealed", [True, False])
+async def test_what_a_disk_failed_to_keep_once_never_counts_as_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sealed: bool
+) -> None:
+    spool = Spool(tmp_path, limit=1 << 30, segment_bytes=500 if sealed else 5_000, fsync="always")
+    first, second = spool.append(b"x" * 400), spool.append(b"y" * 400)
+    failing, size, real = segments(tmp_path)[0], segments(tmp_path)[0].stat().st_size, os.fdatasync
+
+    def bad(file: int) -> None:
+        if os.fstat(file).st_ino == failing.stat().st_ino:
+            no_room()
+        real(file)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "fdatasync", bad)
+        with pytest.raises(SpoolFull):
+            await spool.durable(second)
+    await spool.sync()
+    with pytest.raises(SpoolFull, match="did not keep"):
+        await spool.durable(first)
+    await spool.durable(spool.append(b"z"))
+    assert failing.stat().st_size == size
+    spool.close()
+    assert [payload[:1] for _, payload in everything(tmp_path)] == [b"x", b"y", b"z"]
+
+
+async def test_a_durable_record_s_segment_has_its_name_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool, kept, real = Spool(tmp_path, limit=1 << 30, segment_bytes=500, fsync="always"), list[int](), os.fsync
+    monkeypatch.setattr(os, "fsync", lambda file: (kept.append(os.fstat(file).st_ino), real(file)))
+    await spool.durable(spool.append(b"x" * 400))
+    await spool.durable(spool.append(b"x"))
+    assert kept == [tmp_path.stat().st_ino]
+    await spool.durable(spool.append(b"x" * 400))
+    assert kept == [tmp_path.stat().st_ino] * 2
+    spool.close()
+
+
 def test_a_bound_no_larger_than_a_segment_is_no_dead_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("services.scorer.spool.writer._LOOK_AGAIN_S", 0.0)
     spool = opened(tmp_path, limit=4000, segment_bytes=1 << 20)
@@ -331,7 +413,7 @@ def test_a_segment_that_a_power_loss_left_empty_holds_nothing_and_stops_nobody(t
 
 def test_a_worker_that_died_a_thousand_times_left_nothing_that_stops_the_forwarder(tmp_path: Path) -> None:
     for i in range(1, 1_200):
-        segment_module.create(tmp_path, "scorer-0-x", i)
+        os.close(segment_module.create(tmp_path, "scorer-0-x", i))
     spool = opened(tmp_path)
     spool.append(RECORD)
     assert forward(tmp_path) == 1

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as nps
 
 from contracts import Column, ModelSchema, TensorSpec
+from services.scorer import mlflow
 from services.scorer.tokenise import Tokeniser
 from services.scorer.v2 import NUMPY, BadInput, Codec
 from services.scorer.v2.errors import LIMIT
@@ -199,6 +200,7 @@ def test_bad_bodies_are_refused_by_name(body: bytes) -> None:
     [
         ({"id": 7}, "`id`"),
         ({"id": "x" * 2000}, "`id`"),
+        ({"id": "a\0b"}, "`id`"),
         ({"parameters": 1}, "parameters"),
         ({"parameters": {"entity": 5}}, "entity"),
         ({"parameters": {"correlation_id": "a\nb"}}, "correlation_id"),
@@ -371,6 +373,45 @@ def test_tokens_are_stable_keyed_and_per_column() -> None:
     assert TOKENS.token("a", 34) != TOKENS.token("b", 34)
     assert Tokeniser(b"other" * 7).token("a", 34) != TOKENS.token("a", 34)
     assert TOKENS.token("a", math.nan) is None
+
+
+_WHOLE = st.integers(-(2**63), 2**64 - 1)
+_LARGE = st.sampled_from([2.0**53, -(2.0**63), 2.0**64, 1e20, -1e300]) | _WHOLE.map(float)
+
+
+@given(one=st.floats(allow_nan=False) | _LARGE, other=st.floats(allow_nan=False) | _LARGE)
+def test_every_number_has_a_token_and_equal_numbers_share_it(one: float, other: float) -> None:
+    assert (TOKENS.token("a", one) == TOKENS.token("a", other)) == (one == other)
+
+
+@given(whole=_WHOLE)
+def test_a_whole_number_has_the_token_of_its_float(whole: int) -> None:
+    assert (TOKENS.token("a", whole) == TOKENS.token("a", float(whole))) == (float(whole) == whole)
+
+
+def test_a_large_number_in_a_sensitive_column_is_logged_as_a_token() -> None:
+    columns = (Column(name="income", sensitive=True), Column(name="age"))
+    tensor = {"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [1e20, 34.0]}
+    assert b'"tok_' in echo("FP32", *columns).decode(orjson.dumps({"inputs": [tensor]})).logged
+
+
+# MLflow's answers
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ([[b"a", b"b"], [b"c", b"d"]], [["a", "b"], ["c", "d"]]),
+        ([b"a", "b"], ["a", "b"]),
+        ([b"\xff", b"a"], ["/w==", "YQ=="]),
+        ([[b"\xff"], [b"a"]], [["/w=="], ["YQ=="]]),
+    ],
+)
+def test_texts_and_bytes_are_predictions_in_the_shape_that_the_model_gives_them(values: Any, said: Any) -> None:
+    spec = TensorSpec(name="y", datatype="BYTES", shape=(-1, -1))
+    schema = ModelSchema(inputs=(spec,), outputs=(spec,), prediction="y")
+    made = np.array(values, object)
+    assert orjson.loads(mlflow.encode({"y": made}, schema)) == {"predictions": said}
 
 
 # The quick way

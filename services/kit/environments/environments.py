@@ -5,9 +5,11 @@ import fcntl
 import hashlib
 import os
 import shutil
+import sys
 import time
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import asynccontextmanager
+from importlib.machinery import all_suffixes
 from pathlib import Path
 
 from ..errors import Invalid
@@ -21,6 +23,7 @@ log = get_logger(__name__)
 _SITE, _SEEN, _USED = "site", "seen", "used"
 _LOOK_S = 0.5
 _UNUSED_S = 86_400.0
+_NOT_THEIRS = sys.stdlib_module_names | {"services", "contracts", "fairlead"}
 
 
 class Environments:
@@ -80,6 +83,7 @@ class Environments:
         try:
             await install(locked, part / _SITE, lambda: self._check_size(part), timeout_s=self._timeout_s)
             self._check_size(part)
+            _check_names(part / _SITE)
             part.rename(place)
             (place / _USED).touch()
             (place / _SEEN).write_text(await asyncio.to_thread(_fingerprint, place / _SITE))
@@ -125,6 +129,18 @@ class Environments:
             yield
         finally:
             os.close(descriptor)
+
+
+def _check_names(site: Path) -> None:
+    """Raise Invalid where something would be imported by a name of Python's own library, or of the house."""
+    suffixes = tuple(all_suffixes())
+    for path in sorted(site.iterdir()):
+        name = path.name.partition(".")[0] if path.name.endswith(suffixes) else path.name
+        if name in _NOT_THEIRS:
+            whose = "Python's own library" if name in sys.stdlib_module_names else "the platform"
+            raise Invalid(
+                f"requirements: {path.name} has the name of a module of {whose}: leave out what brings it", FIELD
+            )
 
 
 def _fingerprint(site: Path) -> str:

@@ -58,14 +58,20 @@ def require() -> None:
         raise SandboxUnavailable(f"no sandbox on this machine: it lacks {', '.join(missing)}")
 
 
+def house(package: str) -> list[Path]:
+    """The folders of the house's code, and of the entry's package."""
+    return [PROJECT / name for name in ("services", "contracts", package)]
+
+
 def confine(spec: Spec, package: str) -> None:
     """Become nobody and reach only the named folders. While there is one thread: later ones inherit it."""
     _become_nobody(spec)
     _pin(_OWN)
     readable = [
         *_interpreter(),
-        *_packages(package),
+        *house(package),
         *map(Path, (*_MACHINE, *_OWN, *_SYSTEM_LIBRARIES, *spec.readable)),
+        *([Path(spec.packages)] if spec.packages else []),
     ]
     landlock.restrict(readable, [*map(Path, spec.writable), Path(spec.tmp), Path("/dev/null")])
 
@@ -107,7 +113,7 @@ def seal(spec: Spec) -> None:
     if spec.cpu_s is not None:
         used = resource.getrusage(resource.RUSAGE_SELF)
         _limit(resource.RLIMIT_CPU, ceil(used.ru_utime + used.ru_stime) + spec.cpu_s)
-    seccomp.lock(os.getpid())
+    seccomp.lock(os.getpid(), counted=bool(spec.packages))
 
 
 def _become_nobody(spec: Confined, *, inherited: bool = False) -> None:
@@ -128,7 +134,7 @@ def _bound(spec: Confined) -> None:
     _limit(resource.RLIMIT_MSGQUEUE, 0)
     _limit(resource.RLIMIT_NOFILE, _OPEN_FILES)
     if spec.uid is not None:
-        _limit(resource.RLIMIT_NPROC, _THREADS)  # of this id, which nobody else has; it counts threads
+        _limit(resource.RLIMIT_NPROC, _THREADS)  # of this id, which nobody else has (`uids.py`); it counts threads
 
 
 def _has_no_new_privs() -> bool:
@@ -156,11 +162,6 @@ def _drop(uid: int, *, inherited: bool) -> None:
 def _interpreter() -> list[Path]:
     """The standard library and the environment's packages; not the project's own folder, whose home may lie in it."""
     return [Path(entry) for entry in sys.path if entry and not PROJECT.is_relative_to(entry)]
-
-
-def _packages(package: str) -> list[Path]:
-    """The code of the house, and the package of the entry."""
-    return [PROJECT / name for name in ("services", "contracts", package)]
 
 
 def _pin(paths: Iterable[str], *, inherited: bool = False) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -11,8 +10,9 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
+from .ends import Ends
 from .errors import SandboxDied, SandboxError
-from .life import CORES, Bounds, Life
+from .life import CORES, PAGE, Bounds, Life
 from .lockdown import PROJECT
 from .spec import HEADER, MAX_PAYLOAD, Kind, Spec
 
@@ -49,6 +49,7 @@ class Process(Life):
         try:
             await process._start()
             await process._expect(Kind.LOCKED, _IMPORTS_S)
+            process._borrowed = process._taken()
             process._send(Kind.ARGUMENT, 0, job.argument)
             await process._expect(Kind.READY, job.load_s)
         except BaseException:
@@ -67,25 +68,29 @@ class Process(Life):
         tmp, uid = await self._prepare()
         if library := openmp(self._job.packages):
             (tmp / "libgomp.so.1").symlink_to(library)
-        ours, theirs = socket.socketpair()
-        out, err = os.pipe()
-        # From this thread: the kernel kills the worker when the thread that started it ends.
-        try:
+        with Ends() as ends:
+            ours, theirs = ends.sockets()
+            out, err = ends.from_it()
+            # From this thread: the kernel kills the worker when the thread that started it ends.
             self._popen = subprocess.Popen(  # noqa: ASYNC220 - a few milliseconds
                 [sys.executable, *self._options(), "-m", "services.kit.sandbox.worker", str(theirs.fileno())],
                 stdin=subprocess.DEVNULL, stdout=err, stderr=err, pass_fds=[theirs.fileno()], cwd=tmp,
-                env=_environment(tmp, self._job.packages), start_new_session=True,
+                env=_environment(tmp), start_new_session=True,
             )  # fmt: skip
-        finally:
-            theirs.close()
-            os.close(err)
-        self._transport, _ = await asyncio.get_running_loop().create_unix_connection(lambda: self, sock=ours)
-        self._transports = [self._transport]
-        await self._listen_to(out)
+            ends.started()
+            loop = asyncio.get_running_loop()
+            self._transport = await ends.taken(ours, loop.create_unix_connection(lambda: self, sock=ours))
+            self._transports = [self._transport]
+            await self._listen_to(out, ends)
         self._send(Kind.SPEC, 0, self._spec(uid, tmp).to_json())
 
+    def _taken(self) -> int:
+        """Bytes that the worker's limits count already (`lockdown.seal`): private data, or all that is mapped."""
+        return self._pages()[5 if self._job.packages else 0] * PAGE
+
     def _options(self) -> list[str]:
-        """-P: nothing of the working folder; -S: nothing of the platform's libraries beside the model's own."""
+        """-P: nothing of the working folder; -S: nothing of the platform's libraries beside the model's own, which the
+        worker finds once it is locked in (`imports.add`). Not -I: it would ignore the seed of hashes too."""
         return ["-P", "-S"] if self._job.packages else ["-P"]
 
     def _spec(self, uid: int | None, tmp: Path) -> Spec:
@@ -138,12 +143,11 @@ class Process(Life):
             self._due.set_result((kind, payload))
 
 
-def _environment(tmp: Path, packages: Path | None) -> dict[str, str]:
+def _environment(tmp: Path) -> dict[str, str]:
     # One thread per arithmetic library: a model must not take its neighbours' cores, and training repeats to the byte.
     threads = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL", "NUMEXPR")}
-    found = os.pathsep.join(map(str, [PROJECT, *([packages] if packages else [])]))
     return threads | {
-        "PYTHONPATH": found, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONNOUSERSITE": "1", "PYTHONHASHSEED": "0",
+        "PYTHONPATH": str(PROJECT), "PYTHONDONTWRITEBYTECODE": "1", "PYTHONNOUSERSITE": "1", "PYTHONHASHSEED": "0",
         "PYTHONUNBUFFERED": "1", "HOME": str(tmp), "TMPDIR": str(tmp), "LANG": "C.UTF-8", "TZ": "UTC",
         "LD_LIBRARY_PATH": str(tmp),
     }  # fmt: skip

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from . import lockdown
+from . import imports, lockdown
 from .spec import HEADER, MAX_ERROR, MAX_PAYLOAD, Kind, Spec
 
 Answer = Callable[[bytes], bytes]
@@ -47,9 +47,13 @@ def main(fd: int) -> None:
     channel = Channel(fd)
     spec = Spec.from_json(channel.receive()[2])
     name, _, factory = spec.entry.partition(":")
-    lockdown.confine(spec, name.partition(".")[0])
+    package = name.partition(".")[0]
+    lockdown.confine(spec, package)
     entry = None if spec.packages else _trusted(name, spec.preload)
     lockdown.seal(spec)
+    if spec.packages:
+        imports.require_own(package)
+        imports.add(spec.packages)
     channel.send(Kind.LOCKED, 0)
     # A stranger's libraries are imported, by a module of the house, behind the walls only.
     answer = _guarded(

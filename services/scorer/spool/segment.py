@@ -1,5 +1,10 @@
-"""The format of spool files: a header, then records of length, checksum, sequence number and payload."""
+"""The format of spool files: a header, then records of length, checksum, sequence number and payload.
 
+What writer and forwarder tell one another by these files is in `README.md` beside this file.
+"""
+
+import errno
+import fcntl
 import os
 import struct
 import zlib
@@ -16,6 +21,7 @@ FRAME_BYTES = _FRAME.size
 _SIGNED = struct.Struct("<IQ")
 _PIECE = 1024 * 1024
 _SPARE = "spare.part"
+_PRIVATE = 0o600
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,22 +83,43 @@ def size_of(path: Path) -> int:
         return 0
 
 
-def create(folder: Path, writer: str, first_seq: int) -> Path:
-    """A new segment, complete with its header or not there at all; out of the spare file where there is one."""
+def create(folder: Path, writer: str, first_seq: int, *, kept: bool = False) -> int:
+    """A new segment, complete with its header (`kept`: on the disk) or not there at all, out of the spare file where
+    there is one; answers its descriptor, open for appending. Raises OSError: then there is no new segment.
+
+    Its name seals the segment before, so it comes last: once it is said, nothing can fail any more.
+    """
     path, spare = folder / f"{first_seq:020d}.seg", folder / _SPARE
     header = _HEADER.pack(_MAGIC, first_seq, len(writer.encode()), writer.encode())
-    with spare.open("r+b" if spare.exists() else "wb") as file:
-        file.write(header)
-    return spare.replace(path)
+    file = _opened(spare)
+    try:
+        os.fchmod(file, _PRIVATE)  # a spare file may be of a version that did not see to it
+        if os.pwrite(file, header, 0) != len(header):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        os.ftruncate(file, HEADER_BYTES)
+        if kept:
+            os.fsync(file)
+        fcntl.fcntl(file, fcntl.F_SETFL, os.O_APPEND)  # only now: what is opened so writes at the end alone
+        spare.rename(path)
+    except BaseException:
+        os.close(file)
+        raise
+    return file
 
 
 def reserve(folder: Path) -> None:
     """Keep the room of one more segment's beginning: on a full disk the next one seals what can then be forwarded and
     deleted, so that a spool that filled its own disk gets out of it."""
     try:
-        (folder / _SPARE).write_bytes(bytes(HEADER_BYTES))
+        with os.fdopen(_opened(folder / _SPARE), "wb") as file:
+            file.write(bytes(HEADER_BYTES))
     except OSError:
         return  # there will be room, or there will not
+
+
+def _opened(spare: Path) -> int:
+    """To be written from its beginning; for its owner alone, since what is logged is personal."""
+    return os.open(spare, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, _PRIVATE)
 
 
 def generation(folder: Path) -> int:

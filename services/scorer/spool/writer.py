@@ -4,7 +4,9 @@ import asyncio
 import fcntl
 import os
 import time
+from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 from uuid import uuid4
@@ -14,7 +16,7 @@ import orjson
 from services.kit.errors import Unavailable
 from services.kit.telemetry import get_logger
 
-from ..files import write_atomically
+from ..files import sync_folder, write_atomically
 from .segment import (
     FRAME_BYTES,
     HEADER_BYTES,
@@ -34,12 +36,22 @@ _LOCK_WAIT_S = 10.0
 _LOOK_AGAIN_S = 0.1
 _TELL_S = 5.0
 """How long readiness tells of a record that was refused."""
+_LOST = 100
+"""So many times that a disk failed are remembered: who waits for a record of one asks at once."""
 _SEGMENTS = 4
 """At least so many segments fill a spool."""
 
 
 class SpoolFull(Unavailable):
     """The spool does not take a record: its bound or the disk is reached."""
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A segment's descriptor, and the records in it."""
+
+    file: int
+    numbers: range
 
 
 class Spool:
@@ -60,12 +72,18 @@ class Spool:
         self.writer = ""
         self._seq = _last_seq(folder)
         self.appended = 0
-        self._retired: list[int] = []
+        self._first = 0
+        self._retired: list[_Part] = []
+        self._lost: list[range] = []
+        self._named = False
+        """Whether a segment was begun since the folder was written to the disk: its name is in there."""
         self._syncing: asyncio.Task[None] | None = None
         self._failing = ""
         self._refused, self._refused_at = "", -_TELL_S
         self._file, self._at = -1, 0
         try:
+            if fsync != "none":
+                sync_folder(folder.parent)
             self._begin()
         except OSError as error:
             self._refusal(_said(error))
@@ -122,55 +140,93 @@ class Spool:
 
         Raises SpoolFull where the disk does not say so. The record stays, and is logged if it can be.
         """
-        while self._synced < seq:
-            if self._syncing is None or self._syncing.done():
-                self._syncing = asyncio.create_task(self.sync())
-            await asyncio.shield(self._syncing)
+        while not self._is_lost(seq) and self._synced < seq:
+            await asyncio.shield(self._running() or self._start())
+        if self._is_lost(seq):
+            raise SpoolFull("the disk did not keep the log record")
 
     async def sync(self) -> None:
         """Write to the disk what the operating system still holds. Raises SpoolFull, and until a later call succeeds no
         record is taken."""
-        if self._synced == self._seq and not self._failing:
-            return
-        seq = self._seq
+        while running := self._running():
+            await asyncio.wait([running])  # it may have begun before the last record
+        if self._synced < self._seq or self._failing:
+            await asyncio.shield(self._start())
+
+    def _running(self) -> asyncio.Task[None] | None:
+        return None if self._syncing is None or self._syncing.done() else self._syncing
+
+    def _start(self) -> asyncio.Task[None]:
+        """One at a time: a second one would know nothing of the files that the first has in hand."""
+        self._syncing = asyncio.create_task(self._sync())
+        return self._syncing
+
+    async def _sync(self) -> None:
         try:
-            files = [*self._retired, *([os.dup(self._file)] if self._file >= 0 else [])]
-            self._retired = []
-            await asyncio.to_thread(_sync_and_close, files)
+            if self._file < 0:
+                self._begin(kept=True)
+            parts = [*self._retired, _Part(os.dup(self._file), range(self._first, self._seq + 1))]
         except OSError as error:
-            self._failing = f"the disk does not keep the log: {_said(error)}"
-            raise self._refusal(self._failing) from error
+            raise self._not_kept(error) from error
+        self._retired, folder, self._named = [], self._folder if self._named else None, False
+        failed, error = await asyncio.to_thread(_synced, parts, folder)
+        for part in failed:
+            self._lose(part)
+        self._synced = max(self._synced, parts[-1].numbers.stop - 1)
+        if error:
+            self._named |= folder is not None
+            raise self._not_kept(error) from error
         self._failing = ""
-        self._synced = max(self._synced, seq)
+
+    def _lose(self, failed: "_Part") -> None:
+        """A disk that failed once says at the next try that all is well with the same file, whatever became of the
+        pages that it did not take. So nothing of such a file counts as kept, what was appended meanwhile neither, and
+        nothing more is written to it: the next one is begun when the disk keeps its header."""
+        first = failed.numbers.start
+        if self._file >= 0 and first == self._first:
+            self._retire()
+            self._seq = max(self._seq, first)  # an empty segment's name is taken
+        same = [part for part in self._retired if part.numbers.start == first]
+        self._retired = [part for part in self._retired if part.numbers.start != first]
+        stop = max(part.numbers.stop for part in [failed, *same])
+        self._lost = [*self._lost[-_LOST:], range(max(first, self._synced + 1), stop)]
+        _close(same)
+
+    def _is_lost(self, seq: int) -> bool:
+        return any(seq in numbers for numbers in self._lost)
+
+    def _not_kept(self, error: OSError) -> SpoolFull:
+        self._failing = f"the disk does not keep the log: {_said(error)}"
+        return self._refusal(self._failing)
 
     def close(self) -> None:
         """Give the slot free. The forwarder drains what is left."""
-        files = [*self._retired, *([self._file] if self._file >= 0 else [])]
-        try:
-            if self._fsync != "none":
-                _sync_and_close(files)
-            else:
-                _close(files)
-        except OSError as error:
+        self._retire()
+        _, error = _synced(self._retired, self._folder if self._named and self._fsync != "none" else None)
+        if error:
             log.error("the disk does not keep the end of the log", error=_said(error))
         os.close(self._lock)
 
-    def _begin(self) -> None:
-        """Start a new segment; the one before is sealed by that. Raises OSError, and nothing changed."""
+    def _begin(self, *, kept: bool = False) -> None:
+        """Start a new segment, or only where the disk has kept its header; the one before is sealed by that.
+
+        Raises OSError, and nothing changed.
+        """
         self.writer = self.writer or _writer(self._folder)
-        path = create(self._folder, self.writer, self._seq + 1)
-        file = os.open(path, os.O_WRONLY | os.O_APPEND)
+        file = create(self._folder, self.writer, self._seq + 1, kept=kept)
         self._retire()
-        self._file, self._at = file, HEADER_BYTES
+        self._file, self._at, self._first, self._named = file, HEADER_BYTES, self._seq + 1, True
         reserve(self._folder)
 
     def _retire(self) -> None:
         """Write nothing more to the current segment."""
-        if self._file >= 0 and self._fsync == "none":
-            os.close(self._file)
-        elif self._file >= 0:
-            self._retired.append(self._file)
-        self._file = -1
+        if self._file < 0:
+            return
+        part, self._file = _Part(self._file, range(self._first, self._seq + 1)), -1
+        if self._fsync == "none":
+            _close([part])
+        else:
+            self._retired.append(part)
 
     def _roll(self) -> None:
         """To a new segment. Where there is no room for one, the old one may still have some."""
@@ -281,18 +337,28 @@ def _truncated(file: int, size: int) -> bool:
     return True
 
 
-def _sync_and_close(files: list[int]) -> None:
-    """All of them, whatever is wrong with one."""
+def _synced(parts: Sequence[_Part], folder: Path | None) -> tuple[list[_Part], OSError | None]:
+    """Write parts to the disk, and the folder with their names, and close them; answers those that failed, and why."""
+    failed: list[_Part] = []
+    why: OSError | None = None
+    for part in parts:
+        try:
+            os.fdatasync(part.file)
+        except OSError as error:
+            failed, why = [*failed, part], error
+    _close(parts)
     try:
-        for file in files:
-            os.fdatasync(file)
-    finally:
-        _close(files)
+        if folder:
+            sync_folder(folder)
+    except OSError as error:
+        return [part for part in parts if part.numbers], error
+    return failed, why
 
 
-def _close(files: list[int]) -> None:
-    for file in files:
-        os.close(file)
+def _close(parts: Sequence[_Part]) -> None:
+    for part in parts:
+        with suppress(OSError):  # it says what `fdatasync` said, and the descriptor is gone all the same
+            os.close(part.file)
 
 
 def _said(error: OSError) -> str:

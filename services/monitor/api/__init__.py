@@ -13,9 +13,9 @@ from services.kit.http import Body, Page, Who, page
 from services.kit.inputs import as_cursor, from_cursor, moment, name, version
 from services.kit.service import router as new_router
 
-from .store import Endpoint, FindingRow
-from .usecases.desired import Desired
-from .usecases.reading import Reading, Standing
+from ..store import Endpoint, FindingRow
+from ..usecases.desired import Desired
+from ..usecases.reading import Reading, Standing
 
 Limit = Annotated[int, Query(ge=1, le=1000)]
 

@@ -1,0 +1,177 @@
+"""One decided row with what followed, as it is counted: which class, which error, in which groups."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from itertools import pairwise
+from math import isfinite
+from typing import Any, Literal
+
+from contracts import Column, ModelSchema, NumericProfile, OutcomeObserved, Profile
+from contracts.profile import CategoricalProfile, ColumnProfile
+
+from .sums import LARGEST
+
+Task = Literal["binary", "classes", "regression"]
+GROUPS_AT_MOST = 20
+"""Values of one segment that are told apart; the rest is `OTHER`."""
+OTHER = "other"
+_TEXT_AT_MOST = 80
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """What is remembered of a row: enough to count it, and to take it out again when its outcome is revised."""
+
+    prediction: str | float
+    """The name of a class; a number where numbers are predicted."""
+    label: str | float | None
+    score: float | None = None
+    value: float | None = None
+    kpis: Mapping[str, float | None] = field(default_factory=dict[str, float | None])
+    """By key; None where the expression has no value for this row."""
+    segments: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    def to_json(self) -> dict[str, Any]:
+        """As it is stored."""
+        return {
+            "p": self.prediction, "l": self.label, "s": self.score, "v": self.value, "k": dict(self.kpis),
+            "g": dict(self.segments),
+        }  # fmt: skip
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Labelled":
+        """What `to_json` wrote. JSON of a database may give whole numbers back as integers."""
+        label = None if data["l"] is None else _told(data["l"])
+        return cls(_told(data["p"]), label, _number(data["s"]), _number(data["v"]), data["k"], data["g"])
+
+    def within(self, segments: Mapping[str, str]) -> "Labelled":
+        """In these groups."""
+        return replace(self, segments=segments)
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """Which group a value of a segment belongs to."""
+
+    names: tuple[str, ...] = ()
+    cuts: tuple[float, ...] = ()
+
+    @classmethod
+    def of(cls, column: Column, profile: ColumnProfile | None) -> "Grouping":
+        """The declared categories, else the reference's commonest classes, else its quarters; else as they come."""
+        if column.categories:
+            return cls(tuple(map(class_name, column.categories))[:GROUPS_AT_MOST])
+        if isinstance(profile, CategoricalProfile):
+            common = sorted(zip(profile.counts, profile.classes, strict=True), key=lambda each: -each[0])
+            return cls(tuple(class_name(name) for _, name in common[:GROUPS_AT_MOST]))
+        return cls(cuts=_quarters(profile)) if isinstance(profile, NumericProfile) else cls()
+
+    def group(self, value: float | str) -> str:
+        """Its name: that of the class, or the span that holds a number."""
+        if self.cuts and isinstance(value, float | int):
+            below = sum(1 for cut in self.cuts if cut < value)
+            return _spans(self.cuts)[below]
+        name = class_name(value)
+        return OTHER if self.names and name not in self.names else name
+
+
+def _quarters(profile: NumericProfile) -> tuple[float, ...]:
+    """Edges of the profile nearest to its quartiles."""
+    total, passed, cuts = sum(profile.counts), 0, list[float]()
+    for count, edge in zip(profile.counts, profile.edges, strict=False):
+        before, passed = passed, passed + count
+        if any(before < total * share <= passed for share in (0.25, 0.5, 0.75)):
+            cuts.append(float(edge))
+    return tuple(cuts)
+
+
+def _spans(cuts: tuple[float, ...]) -> list[str]:
+    inner = [f"{low:g} to {high:g}" for low, high in pairwise(cuts)]
+    return [f"up to {cuts[0]:g}", *inner, f"over {cuts[-1]:g}"]
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """How the outcomes of a version are to be read."""
+
+    task: Task
+    groupings: Mapping[str, Grouping]
+
+    @classmethod
+    def of(cls, schema: ModelSchema | None, profile: Profile | None) -> "Meaning":
+        """From what the version declares; without a schema, classes."""
+        if schema is None:
+            return cls("binary", {})
+        columns = {column.name: column for column in profile.columns} if profile else {}
+        protected = [column for column in schema.columns if column.protected]
+        return cls(_task(schema, profile), {c.name: Grouping.of(c, columns.get(c.name)) for c in protected})
+
+    def read(self, event: OutcomeObserved, kpis: Mapping[str, float | None]) -> Labelled:
+        """The row of an outcome. Raises ValueError for a number that cannot be counted."""
+        told = _as_number if self.task == "regression" else class_name
+        return Labelled(
+            told(event.prediction), None if event.label is None else told(event.label), _share(event.score),
+            None if event.value is None else _as_number(event.value), kpis,
+            {name: self.groupings.get(name, Grouping()).group(v) for name, v in sorted(event.segments.items())},
+        )  # fmt: skip
+
+
+def _task(schema: ModelSchema, profile: Profile | None) -> Task:
+    """Two classes, several, or a number: by the shape of the score, the reference's decisions, the output's type."""
+    decided = next((c for c in profile.columns if c.role == "prediction"), None) if profile else None
+    score = next((spec for spec in schema.outputs if spec.name == schema.score), None)
+    if score is not None and len(score.shape) > 1 and score.shape[-1] > 0:
+        return "binary" if score.shape[-1] <= 2 else "classes"
+    if isinstance(decided, CategoricalProfile):
+        return "binary" if len(decided.classes) <= 2 else "classes"
+    kind = next((spec.datatype for spec in schema.outputs if spec.name == schema.prediction), "FP64")
+    if score is not None or kind in ("BYTES", "BOOL"):
+        return "binary"
+    return "regression" if decided is not None or kind.startswith("FP") else "binary"
+
+
+def class_name(value: float | str | bool) -> str:
+    """The same for 1, 1.0 and "1": outsiders report a class as they like."""
+    if isinstance(value, str):
+        return value[:_TEXT_AT_MOST]
+    return str(int(value)) if value == int(value) and abs(value) < 2**53 else repr(float(value))
+
+
+def in_order(classes: Iterable[str]) -> list[str]:
+    """Ascending, as numbers where all of them are: the order that a model numbers its probabilities in."""
+    given = set(classes)
+    try:
+        return sorted(given, key=float)
+    except ValueError:
+        return sorted(given)
+
+
+def window_of(event: OutcomeObserved, length_s: float) -> tuple[float, float]:
+    """Start and end of the window of the decision, seconds since the epoch."""
+    at = _seconds(event.received_at)
+    return at // length_s * length_s, at // length_s * length_s + length_s
+
+
+def _seconds(at: datetime) -> float:
+    return at.timestamp()
+
+
+def _as_number(value: float | str) -> float:
+    number = float(value)
+    if not isfinite(number) or abs(number) > LARGEST:
+        raise ValueError(f"{value!r} is no number that can be counted")
+    return number
+
+
+def _share(score: float | None) -> float | None:
+    """A probability, or None: margins and the like are no scores that can be calibrated."""
+    return score if score is not None and 0.0 <= score <= 1.0 else None
+
+
+def _told(value: str | float) -> str | float:
+    return value if isinstance(value, str) else float(value)
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)

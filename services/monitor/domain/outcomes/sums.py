@@ -1,0 +1,70 @@
+"""Sums that any order and any split of the rows make the same, and that a row can be taken out of again.
+
+Floating-point sums depend on their order, and what is subtracted leaves a residue. Here a number is a whole multiple of
+2^-160, rounded once, and the sums are integers.
+"""
+
+from dataclasses import dataclass, field
+from math import ldexp
+
+BITS = 160
+LARGEST = 1e60
+"""Beyond it, in size, a number is not counted: its fourth power would be none."""
+_ONE = 1 << BITS
+
+
+def fixed(value: float) -> int:
+    """A finite number as a multiple of 2^-160."""
+    return int(ldexp(value, BITS))
+
+
+def real(total: int) -> float:
+    """A sum as a number."""
+    return total / _ONE
+
+
+@dataclass
+class Moments:
+    """Of so many numbers the sums of their first powers."""
+
+    powers: int
+    rows: int = 0
+    sums: list[int] = field(default_factory=list[int])
+
+    def __post_init__(self) -> None:
+        self.sums = self.sums or [0] * self.powers
+
+    def add(self, value: float, sign: int = 1) -> None:
+        """Count a number, or (`sign` -1) take one out that was counted."""
+        self.rows += sign
+        power = 1.0
+        for place in range(self.powers):
+            power *= value
+            self.sums[place] += sign * fixed(power)
+
+    def merge(self, other: "Moments") -> None:
+        """Count what the other one has counted."""
+        self.rows += other.rows
+        self.sums = [one + two for one, two in zip(self.sums, other.sums, strict=True)]
+
+    def mean(self, power: int = 1) -> float:
+        """Of that power of the numbers; 0 of none."""
+        return real(self.sums[power - 1]) / self.rows if self.rows else 0.0
+
+    @property
+    def variance(self) -> float:
+        """Of the numbers, about their mean."""
+        if self.rows < 2:
+            return 0.0
+        first, second = self.sums[0], self.sums[1]
+        return max(0.0, real(second - first * first // (_ONE * self.rows)) / self.rows)
+
+    def to_json(self) -> list[str]:
+        """Number of rows, then the sums: integers in base 16, since JSON has none so long."""
+        return [f"{self.rows:x}", *(f"{each:x}" for each in self.sums)]
+
+    @classmethod
+    def from_json(cls, data: list[str]) -> "Moments":
+        """What `to_json` wrote."""
+        rows, *sums = (int(each, 16) for each in data)
+        return cls(len(sums), rows, sums)

@@ -1,0 +1,257 @@
+"""Exact counts of labelled rows that merge, and that a revised row leaves again: what every figure is made from."""
+
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import log
+from typing import Any
+
+import orjson
+
+from .labelled import GROUPS_AT_MOST, OTHER, Labelled
+from .sums import Moments, fixed
+
+CLASSES_AT_MOST = 30
+"""Classes that one window tells apart; the rest is `OTHER`."""
+GROUPS = 10
+"""Calibration compares score and truth in so many groups of scores of equal width."""
+_FINE, _FAR = 32, 12
+_NEAR_NONE = 1e-15
+"""Logarithms of a score are taken no nearer to 0 and 1 than this."""
+
+
+def score_bin(score: float) -> int:
+    """1/32 wide in log-odds, so that rare classes with small scores are told apart, too."""
+    inner = min(max(score, 1e-6), 1 - 1e-6)
+    return max(-_FAR * _FINE, min(_FAR * _FINE, round(log(inner / (1 - inner)) * _FINE)))
+
+
+@dataclass
+class Scores:
+    """Of the rows of one cell that have a score."""
+
+    score: Moments = field(default_factory=lambda: Moments(4))
+    log_score: Moments = field(default_factory=lambda: Moments(2))
+    log_rest: Moments = field(default_factory=lambda: Moments(2))
+    """Of the logarithm of one minus the score."""
+    bins: dict[int, int] = field(default_factory=dict[int, int])
+    groups: dict[int, list[int]] = field(default_factory=dict[int, list[int]])
+    """By group of calibration: rows, and the sum of their scores."""
+
+    def add(self, score: float, sign: int) -> None:
+        """Count a score, or take it out."""
+        self.score.add(score, sign)
+        self.log_score.add(log(max(score, _NEAR_NONE)), sign)
+        self.log_rest.add(log(max(1 - score, _NEAR_NONE)), sign)
+        _count(self.bins, score_bin(score), sign)
+        group = self.groups.setdefault(min(GROUPS - 1, int(score * GROUPS)), [0, 0])
+        group[0] += sign
+        group[1] += sign * fixed(score)
+
+    def merge(self, other: "Scores") -> None:
+        """Count what the other one has counted."""
+        self.score.merge(other.score)
+        self.log_score.merge(other.log_score)
+        self.log_rest.merge(other.log_rest)
+        for place, rows in other.bins.items():
+            _count(self.bins, place, rows)
+        for place, (rows, total) in other.groups.items():
+            group = self.groups.setdefault(place, [0, 0])
+            group[0] += rows
+            group[1] += total
+
+    def to_json(self) -> dict[str, Any]:
+        """As it is stored."""
+        groups = [[place, rows, f"{total:x}"] for place, (rows, total) in sorted(self.groups.items()) if rows]
+        return {
+            "s": self.score.to_json(), "l": self.log_score.to_json(), "r": self.log_rest.to_json(),
+            "b": sorted(self.bins.items()), "g": groups,
+        }  # fmt: skip
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Scores":
+        """What `to_json` wrote."""
+        groups = {place: [rows, int(total, 16)] for place, rows, total in data["g"]}
+        score, log_score, log_rest = (Moments.from_json(data[name]) for name in "slr")
+        return cls(score, log_score, log_rest, dict(data["b"]), groups)
+
+
+@dataclass
+class Cell:
+    """Rows of one prediction and one label."""
+
+    rows: int = 0
+    scores: Scores = field(default_factory=Scores)
+
+
+@dataclass
+class Errors:
+    """Of predicted numbers: prediction minus truth, its size, and the truth itself."""
+
+    error: Moments = field(default_factory=lambda: Moments(4))
+    size: Moments = field(default_factory=lambda: Moments(2))
+    truth: Moments = field(default_factory=lambda: Moments(4))
+
+    def add(self, prediction: float, label: float, sign: int) -> None:
+        """Count a row, or take it out."""
+        self.error.add(prediction - label, sign)
+        self.size.add(abs(prediction - label), sign)
+        self.truth.add(label, sign)
+
+    def merge(self, other: "Errors") -> None:
+        """Count what the other one has counted."""
+        self.error.merge(other.error)
+        self.size.merge(other.size)
+        self.truth.merge(other.truth)
+
+
+@dataclass
+class Tally:
+    """What is known of some rows with an outcome."""
+
+    rows: int = 0
+    cells: dict[tuple[str, str], Cell] = field(default_factory=dict[tuple[str, str], Cell])
+    """By prediction and label, where classes are predicted."""
+    errors: Errors = field(default_factory=Errors)
+    value: Moments = field(default_factory=lambda: Moments(2))
+    """What the outcomes said that the decisions were worth."""
+    kpis: dict[str, Moments] = field(default_factory=dict[str, Moments])
+    untold: dict[str, int] = field(default_factory=dict[str, int])
+    """By KPI, rows that its expression has no value for."""
+
+    @property
+    def labelled(self) -> int:
+        """Rows whose truth is known."""
+        return sum(cell.rows for cell in self.cells.values()) + self.errors.error.rows
+
+    def fitted(self, row: Labelled) -> Labelled:
+        """The row, with classes for which there is no place any more as `OTHER`."""
+        known = {name for cell in self.cells for name in cell}
+        full = len(known) >= CLASSES_AT_MOST
+
+        def kept(name: str | float | None) -> Any:
+            return OTHER if full and isinstance(name, str) and name not in known else name
+
+        return Labelled(kept(row.prediction), kept(row.label), row.score, row.value, row.kpis, row.segments)
+
+    def add(self, row: Labelled, sign: int = 1, *, scores: bool = True) -> None:
+        """Count a row, or (`sign` -1) take one out that was counted."""
+        self.rows += sign
+        if isinstance(row.prediction, str) and isinstance(row.label, str):
+            self._add_cell(row.prediction, row.label, row.score if scores else None, sign)
+        elif isinstance(row.prediction, float) and isinstance(row.label, float):
+            self.errors.add(row.prediction, row.label, sign)
+        if row.value is not None:
+            self.value.add(row.value, sign)
+        for key, value in row.kpis.items():
+            if value is None:
+                _count(self.untold, key, sign)
+            else:
+                self.kpis.setdefault(key, Moments(2)).add(value, sign)
+
+    def _add_cell(self, prediction: str, label: str, score: float | None, sign: int) -> None:
+        cell = self.cells.setdefault((prediction, label), Cell())
+        cell.rows += sign
+        if score is not None:
+            cell.scores.add(score, sign)
+        if not cell.rows:
+            del self.cells[prediction, label]
+
+    def merge(self, other: "Tally") -> None:
+        """Count what the other one has counted; what it counted and took out is nothing."""
+        self.rows += other.rows
+        for key, cell in other.cells.items():
+            mine = self.cells.setdefault(key, Cell())
+            mine.rows += cell.rows
+            mine.scores.merge(cell.scores)
+        self.errors.merge(other.errors)
+        self.value.merge(other.value)
+        for key, moments in other.kpis.items():
+            self.kpis.setdefault(key, Moments(2)).merge(moments)
+        for key, rows in other.untold.items():
+            _count(self.untold, key, rows)
+
+    def to_json(self) -> dict[str, Any]:
+        """As it is stored; what is not there is left out."""
+        said: dict[str, Any] = {"n": self.rows}
+        if self.cells:
+            said["c"] = [[*key, cell.rows, _scores(cell)] for key, cell in sorted(self.cells.items())]
+        if self.errors.error.rows:
+            said["e"] = [each.to_json() for each in (self.errors.error, self.errors.size, self.errors.truth)]
+        if self.value.rows:
+            said["v"] = self.value.to_json()
+        if kpis := {key: moments.to_json() for key, moments in sorted(self.kpis.items()) if moments.rows}:
+            said["k"] = kpis
+        if self.untold:
+            said["u"] = dict(sorted(self.untold.items()))
+        return said
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Tally":
+        """What `to_json` wrote."""
+        cells = {
+            (prediction, label): Cell(rows, Scores.from_json(scores) if scores else Scores())
+            for prediction, label, rows, scores in data.get("c", ())
+        }
+        made = cls(data["n"], cells, untold=dict(data.get("u", {})))
+        if "e" in data:
+            made.errors = Errors(*(Moments.from_json(each) for each in data["e"]))
+        if "v" in data:
+            made.value = Moments.from_json(data["v"])
+        made.kpis = {key: Moments.from_json(each) for key, each in data.get("k", {}).items()}
+        return made
+
+
+Groups = dict[str, dict[str, Tally]]
+"""By segment and group."""
+
+
+def add_to_groups(groups: Groups, row: Labelled, sign: int = 1) -> Labelled:
+    """Count a row in its groups; answers it with the groups that it really is in, where there were too many."""
+    kept: dict[str, str] = {}
+    for segment, given in row.segments.items():
+        known = groups.setdefault(segment, {})
+        name = given if given in known or len(known) < GROUPS_AT_MOST or sign < 0 else OTHER
+        known.setdefault(name, Tally()).add(row, sign, scores=False)
+        kept[segment] = name
+        if not known[name].rows:
+            del known[name]
+    return row.within(kept)
+
+
+def merge_groups(into: Groups, other: Groups) -> None:
+    """Count what the other ones have counted."""
+    for segment, groups in other.items():
+        mine = into.setdefault(segment, {})
+        for name, tally in groups.items():
+            mine.setdefault(name, Tally()).merge(tally)
+
+
+def packed(data: Any) -> bytes:
+    """JSON, compressed."""
+    return zlib.compress(orjson.dumps(data), 1)
+
+
+def unpacked(data: bytes) -> Any:
+    """What `packed` wrote."""
+    return orjson.loads(zlib.decompress(data))
+
+
+def groups_to_json(groups: Groups) -> dict[str, Any]:
+    """As they are stored."""
+    return {s: {name: tally.to_json() for name, tally in sorted(each.items())} for s, each in sorted(groups.items())}
+
+
+def groups_from_json(data: Mapping[str, Any]) -> Groups:
+    """What `groups_to_json` wrote."""
+    return {s: {name: Tally.from_json(tally) for name, tally in each.items()} for s, each in data.items()}
+
+
+def _scores(cell: Cell) -> dict[str, Any] | None:
+    return cell.scores.to_json() if cell.scores.score.rows else None
+
+
+def _count(counts: dict[Any, int], key: Any, rows: int) -> None:
+    counts[key] = counts.get(key, 0) + rows
+    if not counts[key]:
+        del counts[key]

@@ -1,0 +1,155 @@
+"""SQL of what followed from decisions."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+import orjson
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from ..domain.outcomes.labelled import Labelled, Task
+from ..domain.outcomes.tally import Groups, Tally, groups_from_json, groups_to_json, packed, unpacked
+
+Place = tuple[str, int]
+"""An inference's id and the number of a row of it."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """A window of one variant's decisions."""
+
+    endpoint: str
+    version: int
+    variant: str
+    unit: str = field(compare=False)
+    start: datetime
+    end: datetime
+
+
+@dataclass(frozen=True)
+class Remembered:
+    """What was counted of a row, where, and when its outcome was observed."""
+
+    span: Span
+    observed_at: datetime
+    row: Labelled
+
+
+@dataclass
+class Counts:
+    """What one partition knows of a window."""
+
+    task: Task
+    tally: Tally
+    groups: Groups
+
+
+_SPAN = 'endpoint, version, variant, unit, start, "end"'
+_REMEMBERED = text(f"""
+    SELECT inference_id, row, observed_at, counted, {_SPAN} FROM outcome
+    JOIN unnest(CAST(:ids AS text[]), CAST(:rows AS int[])) AS asked(inference_id, row) USING (inference_id, row)
+""")
+_REMEMBER = text(f"""
+    INSERT INTO outcome (inference_id, row, observed_at, counted, {_SPAN})
+    SELECT inference_id, row, observed_at, counted, {_SPAN} FROM jsonb_to_recordset(CAST(:given AS jsonb)) AS given(
+        inference_id text, row int, observed_at timestamptz, counted jsonb, endpoint text, version int, variant text,
+        unit text, start timestamptz, "end" timestamptz)
+    ON CONFLICT (inference_id, row) DO UPDATE SET observed_at = excluded.observed_at, counted = excluded.counted,
+        endpoint = excluded.endpoint, version = excluded.version, variant = excluded.variant, unit = excluded.unit,
+        start = excluded.start, "end" = excluded."end"
+""")
+_COUNTS = text(f"""
+    SELECT task, data, groups, {_SPAN} FROM performance
+    JOIN jsonb_to_recordset(CAST(:given AS jsonb)) AS asked(
+        endpoint text, version int, variant text, start timestamptz, "end" timestamptz)
+    USING (endpoint, version, variant, start, "end") WHERE partition = :partition
+""")
+_SAVE = text("""
+    INSERT INTO performance (endpoint, version, variant, start, "end", partition, unit, task, data, groups)
+    VALUES (:endpoint, :version, :variant, :start, :end, :partition, :unit, :task, :data, :groups)
+    ON CONFLICT (endpoint, version, variant, start, "end", partition) DO UPDATE SET unit = excluded.unit,
+        task = excluded.task, data = excluded.data, groups = excluded.groups
+""")
+
+
+def _span(row: Any) -> Span:
+    return Span(row.endpoint, row.version, row.variant, row.unit, row.start, row.end)
+
+
+def _columns(span: Span) -> dict[str, Any]:
+    return {
+        "endpoint": span.endpoint, "version": span.version, "variant": span.variant, "unit": span.unit,
+        "start": span.start, "end": span.end,
+    }  # fmt: skip
+
+
+async def remembered(session: AsyncSession, places: Sequence[Place]) -> dict[Place, Remembered]:
+    """What was counted of these rows."""
+    asked = {"ids": [id for id, _ in places], "rows": [row for _, row in places]}
+    return {
+        (r.inference_id, r.row): Remembered(_span(r), r.observed_at, Labelled.from_json(r.counted))
+        for r in await session.execute(_REMEMBERED, asked)
+    }
+
+
+async def remember(session: AsyncSession, rows: Mapping[Place, Remembered]) -> None:
+    """In place of what was counted of them before."""
+    given = [
+        {"inference_id": id, "row": row, "observed_at": each.observed_at, "counted": each.row.to_json()}
+        | _columns(each.span)
+        for (id, row), each in sorted(rows.items())
+    ]
+    await session.execute(_REMEMBER, {"given": orjson.dumps(given).decode()})
+
+
+async def counts(session: AsyncSession, spans: Iterable[Span], partition: int) -> dict[Span, Counts]:
+    """What a partition knows of some windows."""
+    given = [_columns(span) for span in spans]
+    rows = await session.execute(_COUNTS, {"given": orjson.dumps(given).decode(), "partition": partition})
+    return {_span(row): _counts(row) for row in rows}
+
+
+def _counts(row: Any) -> Counts:
+    groups = groups_from_json(unpacked(row.groups)) if row.groups else {}
+    return Counts(row.task, Tally.from_json(unpacked(row.data)), groups)
+
+
+async def save(session: AsyncSession, found: Mapping[Span, Counts], partition: int) -> None:
+    """In place of what the partition knew of these windows."""
+    for span, each in found.items():
+        groups = packed(groups_to_json(each.groups)) if each.groups else None
+        values = {"partition": partition, "task": each.task, "data": packed(each.tally.to_json()), "groups": groups}
+        await session.execute(_SAVE, _columns(span) | values)
+
+
+async def windows(
+    session: AsyncSession, name: str, since: datetime, until: datetime, *, groups: bool = False
+) -> list[tuple[Span, Counts]]:
+    """What all partitions know of the windows that begin in a span of time, the newest first."""
+    select = f"""
+        SELECT task, data, {"groups" if groups else "NULL AS groups"}, {_SPAN} FROM performance
+        WHERE endpoint = :e AND start >= :since AND start < :until ORDER BY start DESC, "end", version DESC, variant
+    """
+    rows = await session.execute(text(select), {"e": name, "since": since, "until": until})
+    return [(_span(row), _counts(row)) for row in rows]
+
+
+async def decided(session: AsyncSession, name: str, since: datetime, until: datetime, length_s: float) -> dict[
+    tuple[int, float], int
+]:  # fmt: skip
+    """By version and start (seconds since the epoch) of windows of a length, how many rows closed windows hold."""
+    select = """
+        SELECT version, floor(extract(epoch FROM start) / :length) * :length AS start, sum(rows) AS rows
+        FROM closed_window WHERE endpoint = :e AND start >= :since AND start < :until GROUP BY 1, 2
+    """
+    rows = await session.execute(text(select), {"e": name, "since": since, "until": until, "length": length_s})
+    return {(row.version, float(row.start)): int(row.rows) for row in rows}
+
+
+async def tidy(session: AsyncSession, kept: timedelta) -> None:
+    """Forget old windows, and what was counted in them."""
+    for table in ("performance", "outcome"):
+        old = f"DELETE FROM {table} WHERE start < now() - CAST(:kept AS interval)"
+        await session.execute(text(old), {"kept": kept})

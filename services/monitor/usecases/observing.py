@@ -1,0 +1,183 @@
+"""Folds outcomes into windows of their decisions; counts, what was counted of each row, and offset commit together."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import partial
+
+from pydantic import ValidationError
+
+from contracts import OutcomeObserved
+from services.kit.burial import Burial
+from services.kit.db import Tx
+from services.kit.errors import Invalid
+from services.kit.ids import now
+from services.kit.stream import PartitionBatch, Record
+from services.kit.strict import refused
+
+from .. import metrics
+from ..domain.outcomes.labelled import Labelled, Meaning, window_of
+from ..domain.outcomes.tally import Tally, add_to_groups
+from ..domain.windows import moment
+from ..settings import MonitorSettings
+from ..store import outcomes as store
+from ..store.outcomes import Counts, Place, Remembered, Span
+from .versions import Versions, Watched
+
+_MEANINGS = 200
+Letters = list[tuple[Record, BaseException | str]]
+
+
+@dataclass(frozen=True)
+class _Told:
+    """An outcome with where it is to be counted."""
+
+    event: OutcomeObserved
+    span: Span
+    meaning: Meaning
+    row: Labelled
+
+
+@dataclass
+class _Change:
+    """What a batch changes in a window: rows that leave it, rows that come."""
+
+    meaning: Meaning
+    gone: list[Labelled] = field(default_factory=list[Labelled])
+    come: list[tuple[Place, Labelled]] = field(default_factory=list[tuple[Place, Labelled]])
+
+
+class Observing:
+    """The handler of `outcome.observed`. The recorder joined outcome and decision: nothing is joined here."""
+
+    def __init__(self, settings: MonitorSettings, versions: Versions, burial: Burial) -> None:
+        self._kept = timedelta(days=settings.outcomes_kept_days)
+        self._versions = versions
+        self._burial = burial
+        self._meanings: dict[tuple[str, int], tuple[Watched, Meaning]] = {}
+
+    async def fold(self, tx: Tx, batch: PartitionBatch) -> None:
+        """Count a batch's outcomes; a repeat changes nothing, a revised one is counted in place of the earlier one."""
+        letters: Letters = []
+        told: list[_Told] = []
+        oldest = now() - self._kept
+        for record, event in _events(batch, self._burial, letters):
+            if event.received_at < oldest:
+                tx.then.append(metrics.OUTCOMES.labels("too old").inc)
+            elif each := await self._told(record, event, letters):
+                told.append(each)
+        before = await store.remembered(tx.session, list({_place(each.event) for each in told}))
+        after, changes = self._changes(told, before)
+        if changes:
+            await self._count(tx, batch.partition, changes, after)
+            await store.remember(tx.session, after)
+        tx.then += [partial(metrics.OUTCOMES.labels(what).inc, count) for what, count in
+                    _summary(told, before, after).items()]  # fmt: skip
+        await self._burial.bury(batch, letters)
+
+    async def _told(self, record: Record, event: OutcomeObserved, letters: Letters) -> _Told | None:
+        meaning = self._meaning(event, await self._versions.find(event.endpoint, event.version))
+        settings = self._versions.settings(event.endpoint)
+        start, end = window_of(event, settings.outcome_window_s)
+        try:
+            row = meaning.read(event, {})
+        except ValueError as error:
+            letters.append((record, Invalid(f"label: {error}", "label")))
+            return None
+        span = Span(event.endpoint, event.version, event.variant, _unit(record), moment(start), moment(end))
+        return _Told(event, span, meaning, row)
+
+    def _meaning(self, event: OutcomeObserved, watched: Watched) -> Meaning:
+        """Made once of each version as it is known."""
+        known = self._meanings.get((event.endpoint, event.version))
+        if known is None or known[0] is not watched:
+            profile = watched.binner.profile if watched.binner else None
+            known = watched, Meaning.of(watched.schema, profile)
+            if len(self._meanings) >= _MEANINGS:
+                self._meanings.clear()
+            self._meanings[event.endpoint, event.version] = known
+        return known[1]
+
+    def _changes(
+        self, told: list[_Told], before: Mapping[Place, Remembered]
+    ) -> tuple[dict[Place, Remembered], dict[Span, _Change]]:
+        """The last word of each row, and what that changes in which windows."""
+        last: dict[Place, _Told] = {}
+        for each in told:
+            place = _place(each.event)
+            known = last[place].event.observed_at if place in last else None
+            if known is None and place in before:
+                known = before[place].observed_at
+            if known is None or each.event.observed_at >= known:
+                last[place] = each
+        after: dict[Place, Remembered] = {}
+        changes: dict[Span, _Change] = {}
+        for place, each in last.items():
+            old = before.get(place)
+            if old and old.span == each.span and _same(old.row, each.row):
+                continue
+            if old:
+                changes.setdefault(old.span, _Change(each.meaning)).gone.append(old.row)
+            changes.setdefault(each.span, _Change(each.meaning)).come.append((place, each.row))
+            after[place] = Remembered(each.span, each.event.observed_at, each.row)
+        return after, changes
+
+    async def _count(
+        self, tx: Tx, partition: int, changes: Mapping[Span, _Change], after: dict[Place, Remembered]
+    ) -> None:
+        found = await store.counts(tx.session, changes, partition)
+        for span, change in changes.items():
+            counts = found.setdefault(span, Counts(change.meaning.task, Tally(), {}))
+            counts.task = change.meaning.task
+            for row in change.gone:
+                counts.tally.add(row, -1)
+                add_to_groups(counts.groups, row, -1)
+            for place, row in change.come:
+                counted = add_to_groups(counts.groups, counts.tally.fitted(row))
+                counts.tally.add(counted)
+                after[place] = Remembered(span, after[place].observed_at, counted)
+        await store.save(tx.session, found, partition)
+
+
+def _events(batch: PartitionBatch, burial: Burial, letters: Letters) -> Iterator[tuple[Record, OutcomeObserved]]:
+    for record in batch.records:
+        if record.value is None or burial.for_another(record):
+            continue
+        try:
+            event = OutcomeObserved.from_json(record.value)
+            _unit(record)
+        except ValidationError as error:
+            letters.append((record, refused(error.errors(include_url=False, include_input=False), root="the value")))
+        except Invalid as reason:
+            letters.append((record, reason))
+        else:
+            yield record, event
+
+
+def _unit(record: Record) -> str:
+    """Whose decision it was. Raises Invalid."""
+    said = next((value for name, value in record.headers if name == "ce_unit"), b"").decode(errors="replace")
+    if not said:
+        raise Invalid("ce_unit: an outcome belongs to a business unit", "ce_unit")
+    return said
+
+
+def _place(event: OutcomeObserved) -> Place:
+    return event.inference_id, event.row
+
+
+def _same(before: Labelled, after: Labelled) -> bool:
+    """Whether a row would be counted as it is; what it is called where there is no more room is nobody's news."""
+    return (before.label, before.value, before.prediction, before.score) == (
+        after.label, after.value, after.prediction, after.score)  # fmt: skip
+
+
+def _summary(
+    told: list[_Told], before: Mapping[Place, Remembered], after: Mapping[Place, Remembered]
+) -> dict[str, int]:
+    counts: dict[str, int] = defaultdict(int)
+    for place in after:
+        counts["revised" if place in before else "counted"] += 1
+    counts["repeated"] = len(told) - len(after)
+    return counts

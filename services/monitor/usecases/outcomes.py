@@ -1,0 +1,181 @@
+"""What people ask about outcomes: performance and fairness, by window and over all."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import groupby
+
+from contracts import MonitorSettings
+from services.kit.db import Database
+from services.kit.ids import now
+
+from .. import store
+from ..domain.outcomes.fairness import Measure, fairness
+from ..domain.outcomes.labelled import Task, class_name, in_order
+from ..domain.outcomes.performance import Statistic, classes_of, performance
+from ..domain.outcomes.tally import Groups, Tally, merge_groups
+from ..store import Endpoint
+from ..store import outcomes as counted
+from ..store.outcomes import Counts, Span
+
+_DAYS = 30
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What is known of the decisions of one variant in a span of time."""
+
+    version: int
+    variant: str
+    task: Task
+    start: datetime
+    end: datetime
+    decided: int | None
+    """Rows decided, as closed windows hold them; None where those are forgotten."""
+    outcomes: int
+    labelled: int
+    statistics: Sequence[Statistic]
+    groups: Mapping[str, tuple[int, Sequence[Statistic]]]
+    """By group of the segment that was asked for: rows labelled, and the figures."""
+
+
+@dataclass(frozen=True)
+class Performance:
+    """How right an endpoint's decisions were."""
+
+    endpoint: Endpoint
+    overall: Sequence[Figures]
+    """By version, the newest first."""
+    windows: Sequence[Figures]
+    """The newest first."""
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """How one variant treats the groups of one protected attribute."""
+
+    version: int
+    variant: str
+    attribute: str
+    favourable: str | None
+    labelled: int
+    measures: Sequence[Measure]
+    why: str | None
+    """Why nothing is told, where nothing is."""
+
+
+Variant = tuple[int, str]
+
+
+class Outcomes:
+    """Reads under the caller's units."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    async def performance(
+        self, name: str, since: datetime | None, until: datetime | None, segment: str | None, limit: int
+    ) -> Performance:
+        """Of the decisions of a span of time, by default of 30 days. Raises NotFound."""
+        since, until = _span_of_time(since, until)
+        async with self._db.reading() as session:
+            endpoint = await store.endpoint(session, name)
+            parts = await counted.windows(session, name, since, until, groups=segment is not None)
+            length = endpoint.settings.outcome_window_s
+            decided = await counted.decided(session, name, since, until, length)
+        windows = [(span, _merged(each)) for span, each in _same_span(parts)]
+        whole = _by_variant(windows)
+        classes = {variant: classes_of(counts.tally) for variant, (_, counts) in whole.items()}
+        by_version: dict[int, int] = {}
+        for (version, _), rows in decided.items():
+            by_version[version] = by_version.get(version, 0) + rows
+        overall = [
+            _figures(span, counts, classes[variant], by_version.get(span.version), segment)
+            for variant, (span, counts) in whole.items()
+        ]
+        shown = [
+            _figures(span, counts, classes[span.version, span.variant], decided.get(_place(span)), None)
+            for span, counts in windows[:limit]
+        ]
+        return Performance(endpoint, overall, shown)
+
+    async def fairness(self, name: str, since: datetime | None, until: datetime | None) -> list[Attribute]:
+        """By version, the newest first, and attribute, of 30 days unless said otherwise. Raises NotFound."""
+        since, until = _span_of_time(since, until)
+        async with self._db.reading() as session:
+            endpoint = await store.endpoint(session, name)
+            parts = await counted.windows(session, name, since, until, groups=True)
+        whole = _by_variant([(span, _merged(each)) for span, each in _same_span(parts)])
+        return [
+            _attribute(span, counts, attribute, endpoint.settings)
+            for span, counts in whole.values()
+            for attribute in sorted(counts.groups)
+        ]
+
+
+def favourable_of(settings: MonitorSettings, task: Task, classes: Sequence[str]) -> str | None:
+    """The class that people want: as it is declared, else the second one of two."""
+    if settings.favourable is not None:
+        return class_name(settings.favourable)
+    return classes[1] if task == "binary" and len(classes) == 2 else None
+
+
+def _attribute(span: Span, counts: Counts, attribute: str, settings: MonitorSettings) -> Attribute:
+    groups = counts.groups[attribute]
+    labelled = sum(tally.labelled for tally in groups.values())
+    favourable = favourable_of(settings, counts.task, classes_of(counts.tally))
+    why = None
+    if counts.task == "regression":
+        why = "a number is predicted: compare the errors of the groups in /performance?segment="
+    elif favourable is None:
+        why = "which class is favourable is not declared, and there are not two"
+    measures = fairness(groups, favourable) if favourable and not why else []
+    return Attribute(span.version, span.variant, attribute, favourable, labelled, measures, why)
+
+
+def _span_of_time(since: datetime | None, until: datetime | None) -> tuple[datetime, datetime]:
+    until = until or now() + timedelta(days=1)
+    return since or until - timedelta(days=_DAYS + 1), until
+
+
+def _place(span: Span) -> tuple[int, float]:
+    return span.version, span.start.timestamp()
+
+
+def _same_span(parts: Iterable[tuple[Span, Counts]]) -> Iterable[tuple[Span, list[Counts]]]:
+    for span, each in groupby(parts, key=lambda part: part[0]):
+        yield span, [counts for _, counts in each]
+
+
+def _merged(parts: Sequence[Counts]) -> Counts:
+    tally, groups = Tally(), Groups()
+    for part in parts:
+        tally.merge(part.tally)
+        merge_groups(groups, part.groups)
+    return Counts(parts[0].task, tally, groups)
+
+
+def _by_variant(windows: Sequence[tuple[Span, Counts]]) -> dict[Variant, tuple[Span, Counts]]:
+    """All windows of each variant as one; the newest version first."""
+    found: dict[Variant, list[tuple[Span, Counts]]] = {}
+    for span, counts in windows:
+        found.setdefault((span.version, span.variant), []).append((span, counts))
+    whole: dict[Variant, tuple[Span, Counts]] = {}
+    for variant in sorted(found, key=lambda v: (-v[0], v[1])):
+        spans = [span for span, _ in found[variant]]
+        first = spans[0]
+        start, end = min(span.start for span in spans), max(span.end for span in spans)
+        all_of_it = Span(first.endpoint, first.version, first.variant, first.unit, start, end)
+        whole[variant] = all_of_it, _merged([counts for _, counts in found[variant]])
+    return whole
+
+
+def _figures(
+    span: Span, counts: Counts, classes: Sequence[str], decided: int | None, segment: str | None
+) -> Figures:  # fmt: skip
+    groups = counts.groups.get(segment, {}) if segment else {}
+    told = {name: (groups[name].labelled, performance(groups[name], counts.task, classes)) for name in in_order(groups)}
+    return Figures(
+        span.version, span.variant, counts.task, span.start, span.end, decided, counts.tally.rows,
+        counts.tally.labelled, performance(counts.tally, counts.task, classes), told,
+    )  # fmt: skip

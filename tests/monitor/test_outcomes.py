@@ -1,0 +1,149 @@
+"""Outcomes on real Kafka and PostgreSQL: however often and in whatever order they are told, they count once."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pytest
+
+from contracts import ModelSchema, OutcomeObserved, Service
+from services.kit.context import Caller, Context, use
+from services.kit.errors import NotFound
+from services.kit.producer import Producer
+from services.kit.settings import Settings
+from services.kit.testing import eventually
+from services.monitor.settings import MonitorSettings
+from services.monitor.usecases.outcomes import Outcomes, Performance
+
+from . import streams
+from .saying import buried, deployment, fresh, logged, say_deployment, say_logged
+from .telling import outcome, tell
+from .test_handlers import running
+
+Speaker = Callable[[Service], Settings]
+ENGINEER = Context(Caller("engineer", "person", frozenset({"engineer"}), frozenset({"retail"})))
+ELSEWHERE = Context(Caller("engineer", "person", frozenset({"engineer"}), frozenset({"wealth"})))
+
+
+def schema() -> ModelSchema:
+    """With a protected attribute."""
+    plain = streams.schema()
+    columns = [c.model_copy(update={"protected": c.name == "colour"}) for c in plain.columns]
+    return plain.model_copy(update={"columns": tuple(columns)})
+
+
+def figure(found: Performance, name: str, of: str | None = None) -> Any:
+    (overall,) = found.overall
+    return next(s for s in overall.statistics if (s.name, s.of) == (name, of))
+
+
+def labelled(endpoint: str, random: np.random.Generator, count: int, **more: Any) -> list[OutcomeObserved]:
+    """Decisions that are right in three of four rows."""
+    made: list[OutcomeObserved] = []
+    for _ in range(count):
+        label = int(random.random() < 0.4)
+        prediction = label if random.random() < 0.75 else 1 - label
+        score = 0.8 if prediction else 0.3
+        segments = {"colour": float(random.integers(0, 2))}
+        made.append(outcome(endpoint, float(label), float(prediction), score=score, segments=segments, **more))
+    return made
+
+
+@asynccontextmanager
+async def watching(settings: MonitorSettings, speaker: Speaker, endpoint: str, **more: Any) -> AsyncIterator[Outcomes]:
+    await say_deployment(speaker("deployer"), deployment(endpoint, schema(), None, **more))
+    async with running(settings) as parts:
+        assert parts.db
+        yield Outcomes(parts.db)
+
+
+async def looked(outcomes: Outcomes, endpoint: str, **more: Any) -> Performance | None:
+    try:
+        with use(ENGINEER):
+            return await outcomes.performance(endpoint, None, None, more.get("segment"), 100)
+    except NotFound:
+        return None
+
+
+async def after(outcomes: Outcomes, endpoint: str, rows: int, **more: Any) -> Performance:
+    async def there() -> Performance | None:
+        found = await looked(outcomes, endpoint, **more)
+        return found if found and sum(each.outcomes for each in found.overall) == rows else None
+
+    return await eventually(there, within=40)
+
+
+async def test_outcomes_count_once_and_a_revised_one_replaces_the_earlier(
+    monitor_settings: MonitorSettings, speaker: Speaker
+) -> None:
+    endpoint, random = fresh(), np.random.default_rng(1)
+    events = labelled(endpoint, random, 400, received_at=datetime.now(UTC) - timedelta(days=9))
+    right = sum(event.label == event.prediction for event in events)
+    async with watching(monitor_settings, speaker, endpoint) as outcomes:
+        await tell(speaker("recorder"), events[:300])
+        await tell(speaker("recorder"), events)  # the recorder was killed between saying and noting
+        first = await after(outcomes, endpoint, 400, segment="colour")
+        assert figure(first, "accuracy").value == right / 400
+        (overall,) = first.overall
+        assert list(overall.groups) == ["0", "1"]
+        assert sum(count for count, _ in overall.groups.values()) == 400
+        # All of what was wrong turns out to be right; then, from behind, the old word comes once more.
+        mended = [
+            e.model_copy(update={"label": e.prediction, "observed_at": datetime.now(UTC)})
+            for e in events
+            if e.label != e.prediction
+        ]
+        # Rows that lie behind the old word in each partition tell when it was heard.
+        behind = [e.model_copy(update={"row": 1, "label": e.prediction}) for e in events]
+        await tell(speaker("recorder"), [*mended, *events, *behind])
+        accuracy = figure(await after(outcomes, endpoint, 800), "accuracy")
+        assert accuracy.value == 1.0 and accuracy.rows == 800 and accuracy.interval[0] > 0.97
+        with use(ELSEWHERE), pytest.raises(NotFound):
+            await outcomes.performance(endpoint, None, None, None, 1)
+
+
+async def test_windows_are_those_of_the_decisions_and_say_how_many_were_labelled(
+    monitor_settings: MonitorSettings, speaker: Speaker
+) -> None:
+    endpoint, world = fresh(), streams.World(np.random.default_rng(2))
+    hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+    records: list[dict[str, Any]] = []
+    for back in (3, 2):
+        rows = world.rows(50)
+        for place in range(5):
+            at = hour - timedelta(hours=back) + timedelta(minutes=place)
+            records.append(logged(endpoint, rows[place * 10 : place * 10 + 10], len(records), at))
+    async with watching(monitor_settings, speaker, endpoint) as outcomes:
+        await say_logged(speaker("scorer"), records)
+        events = [
+            outcome(endpoint, 1.0, 1.0, inference_id=r["inference_id"], row=row, received_at=r["received_at"])
+            for r in records
+            for row in (0, 1)
+        ]
+        await tell(speaker("recorder"), events)
+
+        async def covered() -> Performance | None:
+            found = await looked(outcomes, endpoint)
+            told = [(w.start, w.decided, w.labelled) for w in found.windows] if found else []
+            return found if told == [(hour - timedelta(hours=b), 50, 10) for b in (2, 3)] else None
+
+        found = await eventually(covered, within=40)
+    assert found.overall[0].decided == 100 and found.overall[0].labelled == 20
+
+
+async def test_what_is_no_outcome_is_a_dead_letter_and_stops_nobody(
+    monitor_settings: MonitorSettings, speaker: Speaker
+) -> None:
+    endpoint = fresh()
+    good = outcome(endpoint, 1.0, 1.0)
+    topic = OutcomeObserved.topic.name
+    async with watching(monitor_settings, speaker, endpoint) as outcomes:
+        async with Producer(speaker("recorder")) as producer:
+            await producer.send_all([(topic, good.key.encode(), b"{}", []), (topic, good.key.encode(), b"no", [])])
+        old = outcome(endpoint, 1.0, 1.0, received_at=datetime.now(UTC) - timedelta(days=100))
+        await tell(speaker("recorder"), [old, good])
+        await after(outcomes, endpoint, 1)
+        letters = await buried(monitor_settings, "monitor", topic, [good.inference_id])
+    assert len(letters) == 2
