@@ -103,6 +103,7 @@ class _Elsewhere:
     outside_cpu_s: float = 0.0
     inside_bytes: int = 0
     outside_bytes: int = 0
+    lowered: int = 0
     ended: bool = False
 
 
