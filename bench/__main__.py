@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from . import batch, rest, streaming
+from . import batch, cold, rest, streaming
 from .model import census
 from .peers import measuring
 from .stage import stage
@@ -19,7 +19,7 @@ from .stage import stage
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument(
-        "what", nargs="*", default=["rest", "stream", "batch", "peers"], help="rest, stream, batch, peers"
+        "what", nargs="*", default=["rest", "stream", "batch", "peers", "cold"], help="rest, stream, batch, peers, cold"
     )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=4.0, help="of one REST run")
@@ -41,6 +41,12 @@ def main() -> None:
 def _measure(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
     model = census(folder / "packages")
     found: dict[str, Any] = {}
+    if "cold" in given.what:
+        both = model, census(folder / "packages", "sklearn")
+        with stage(folder / "small", FAIRLEAD_SCORER_MEMORY_MB=str(cold.BUDGET_MB)) as platform:
+            found["cold"] = cold.measure(platform, both, folder, 2 * given.rounds)
+    if not set(given.what) - {"cold"}:
+        return found
     with stage(folder / "home") as platform:
         if "rest" in given.what:
             counts = tuple(given.connections)
@@ -97,6 +103,13 @@ def _show(found: dict[str, Any]) -> None:
                     f"{one['p50_ms']:.2f} / {one['p99_ms']:.2f}",
                 )
         console.print("The same model behind each server, one row a request")
+        console.print(table)
+    if lines := found.get("cold"):
+        table = Table("cold model", "first answer ms", "own load ms", "beyond it ms", "worst", "warm ms")
+        for line in lines:
+            figures = ("first_ms", "load_ms", "beyond_ms", "worst_beyond_ms", "warm_ms")
+            table.add_row(line["format"], *(f"{line[name]:.1f}" for name in figures))
+        console.print("A model that is not in memory: its first answer, and what its libraries alone take to open it")
         console.print(table)
     if line := found.get("batch"):
         table = Table("batch", "rows/s", "CPU µs a row", "ratio", "ratio of CPU")

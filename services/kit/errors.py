@@ -1,6 +1,7 @@
 """How the domain refuses: by name, with a sentence for the person who asked."""
 
 import errno
+from math import ceil
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 """How the system says that a disk is full."""
@@ -78,10 +79,14 @@ class Busy(Refusal):
 
 
 class Unavailable(Refusal):
-    """Something that this needs is away; nothing was done."""
+    """Something that this needs is away; nothing was done. `after_s`: it is no better before; None: unknown."""
 
     status = 503
     title = "Unavailable"
+
+    def __init__(self, message: str, after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.after_s = after_s
 
 
 class AnswerLost(Refusal):
@@ -107,3 +112,11 @@ class TooSlow(Refusal):
 
 class NotYet(Exception):
     """An event refers to something that has not arrived: it is parked and tried again."""
+
+
+def retry_after(refusal: Refusal) -> int | None:
+    """Whole seconds after which to ask again (the header of RFC 9110, 10.2.3); None where that helps nothing."""
+    if not isinstance(refusal, (Busy, Unavailable)):
+        return None
+    known = refusal.after_s if isinstance(refusal, Unavailable) else None
+    return max(1, ceil(known or 0))

@@ -21,7 +21,7 @@ from . import asyncapi
 from .auth import Verifier
 from .away import is_away
 from .context import Caller, Context, use
-from .errors import FULL, Busy, Invalid, NoRoom, Refusal, TooLarge, Unauthorized, Unavailable
+from .errors import FULL, Invalid, NoRoom, Refusal, TooLarge, Unauthorized, Unavailable, retry_after
 from .health import Progress
 from .ids import uuid7
 from .inputs import check_target, check_texts
@@ -119,7 +119,8 @@ def problem(error: Refusal) -> JSONResponse:
     }  # fmt: skip
     if field := getattr(error, "field", None):
         body["field"] = str(field)[:200]
-    headers = {"Retry-After": "1"} if isinstance(error, (Busy, Unavailable)) else None
+    seconds = retry_after(error)
+    headers = None if seconds is None else {"Retry-After": str(seconds)}
     if isinstance(error, Unauthorized):
         headers = {"WWW-Authenticate": "Bearer"}
     return JSONResponse(body, error.status, headers, PROBLEM)

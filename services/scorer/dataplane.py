@@ -21,7 +21,7 @@ from . import mlflow
 from .admission import admit
 from .lane import Lane, Limits
 from .logrecord import LogRecord, Origin, RecordBuilder
-from .metering import Account, Meter, metered, resident
+from .metering import Account, Meter, resident
 from .packages import Packages
 from .residency import Residency
 from .routing import Arms, Router, router_of
@@ -90,8 +90,7 @@ class Served:
         self.codec = Codec(self.schema, origin.endpoint, str(origin.version), origin.variant, tokeniser.token)
         self.records = RecordBuilder(origin)
         self.counts = account
-        if lane not in account.engines:
-            account.engines.append(lane)
+        account.charge(lane)
         self.reading = intern(self.schema.model_dump_json())
         """Versions of one reading take each other's requests as they were read."""
 
@@ -267,6 +266,8 @@ class DataPlane:
         self.endpoints: dict[str, Endpoint] = {}
         self.stopped: dict[str, str] = {}
         """Endpoints that serve nothing since what served was withdrawn, with their units, until a successor is up."""
+        self.awaited: dict[str, str] = {}
+        """Endpoints that shall serve and may soon, with their units: until then they are refused for a while."""
         self._withdrawn: dict[str, frozenset[str]] = {}
         self._rewards: dict[str, tuple[str, Rewards]] = {}
 
@@ -381,8 +382,8 @@ class DataPlane:
             _close(found.by_version, keep={})
 
     def find(self, endpoint: str, caller: Caller) -> Endpoint:
-        """An endpoint that the caller may use. Raises Forbidden for one who may use none, Unavailable while a
-        successor of what was withdrawn is loaded, or NotFound.
+        """An endpoint that the caller may use. Raises Forbidden for one who may use none, Unavailable while it is
+        loaded, or a successor of what was withdrawn, or NotFound.
 
         Another business unit's endpoint is answered as one that is not there: nobody learns its name here.
         """
@@ -390,6 +391,8 @@ class DataPlane:
         found = self.endpoints.get(endpoint)
         if found is None and endpoint in self.stopped and caller.sees(self.stopped[endpoint]):
             raise Unavailable(self.why_stopped(endpoint))
+        if found is None and endpoint in self.awaited and caller.sees(self.awaited[endpoint]):
+            raise Unavailable(f"endpoint {endpoint} is being loaded; try again")
         if found is None or not caller.sees(found.unit):
             raise NotFound(f"there is no endpoint {endpoint[:80]!r}")
         return found
@@ -470,9 +473,10 @@ class DataPlane:
             return same
         if same and same.schema == variant.model_schema and _loaded(same.variant) == _loaded(variant):
             return Served(origin, variant, same.lane, self._tokeniser, self.meter.account(origin))  # promoted, say
-        lane = await self._load(variant, change.unit)
+        account = self.meter.account(origin)
+        lane = await self._load(variant, change.unit, account)
         try:
-            served = Served(origin, variant, lane, self._tokeniser, self.meter.account(origin))
+            served = Served(origin, variant, lane, self._tokeniser, account)
             if not lane.asleep:
                 await _prove(served)
                 self.residency.note(variant)
@@ -481,7 +485,7 @@ class DataPlane:
             raise
         return served
 
-    async def _load(self, variant: Variant, unit: str) -> Lane:
+    async def _load(self, variant: Variant, unit: str, account: Account) -> Lane:
         """Check the bytes, open the model, warm it up. Raises Refusal or CannotLoad, whatever the bytes are.
 
         Where memory has a budget, what this host has tried before is opened when it is asked.
@@ -489,12 +493,12 @@ class DataPlane:
         limits = replace(self._limits, inline_ms=0.0) if variant.role == "shadow" else self._limits
         waking = partial(self._wake, variant, unit)
         lane = Lane(None, limits, joinable=joinable(variant.model_schema), waking=waking)
+        account.charge(lane)
         if not self.residency.proven(variant):
             try:
-                await waking(lane)
+                await lane.open()
             except BaseException:
-                if not lane.asleep:
-                    lane.close()
+                lane.close()
                 raise
         self.residency.add(lane)
         return lane
@@ -505,8 +509,9 @@ class DataPlane:
     async def _open(self, variant: Variant, unit: str, lane: Lane) -> None:
         before = resident()
         try:
-            model, unpacking_s = await asyncio.to_thread(metered, partial(self._packages.unpack, variant.digest))
-            runtime, opening_s = await load(variant.format, model, variant.model_schema, self._settings, unit)
+            unpacked = partial(self._packages.unpack, variant.digest)
+            model = await asyncio.to_thread(lane.clock.run, unpacked)
+            runtime = await load(variant.format, model, variant.model_schema, self._settings, unit, lane.clock)
         except (Refusal, CannotLoad):
             raise
         except OSError as error:  # no room, no descriptor: this host's trouble, and no fault of the model's
@@ -514,7 +519,7 @@ class DataPlane:
         except Exception as error:  # a stranger's bytes make a runtime raise anything
             log.exception("a model could not be opened", model=variant.model, version=variant.version)
             raise CannotLoad(f"the model cannot be opened ({type(error).__name__})") from None
-        lane.take(runtime, unpacking_s + opening_s)
+        lane.take(runtime)
         await _warm(lane, variant)
         if variant.format == "onnx":  # memory that others left is taken without a trace, and what loading needed stays
             least = _SESSION_BYTES + model.path.stat().st_size

@@ -1,13 +1,14 @@
 """What each version behind an endpoint uses of a process: processor time, wall time, memory, bytes.
 
-What a process uses is shared out whole: what its models did in threads and sandboxes of their own is measured; what the
-event loop's thread did is shared in proportion to the time that each version's calls, and the reading and writing
-around them, took on it. So HTTP and the spool go with those who caused them. What a process uses while nobody asks is
-overhead, and named so.
+What a process uses is shared out whole: what its models did in threads and sandboxes of their own is measured, while
+they do it; what the event loop's thread did is shared in proportion to the time that each version's calls, and the
+reading and writing around them, took on it. So HTTP and the spool go with those who caused them. What a process uses
+while nobody asks is overhead, and named so.
 """
 
 import asyncio
 import os
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -48,12 +49,17 @@ class Engine(Protocol):
 
     @property
     def thread_cpu_s(self) -> float:
-        """Processor time of other threads of this process, loading included."""
+        """Processor time of other threads of this process, loading and what is under way included."""
         ...
 
     @property
     def outside_cpu_s(self) -> float:
         """Processor time of its own process."""
+        ...
+
+    @property
+    def lowered(self) -> int:
+        """How often fewer of its rows were taken on the event loop, because calls were slow."""
         ...
 
     @property
@@ -72,6 +78,37 @@ class Engine(Protocol):
         ...
 
 
+class ThreadClock:
+    """The processor time of work in threads, a piece at a time. What is under way counts: a call may last longer than
+    the time between two looks."""
+
+    def __init__(self) -> None:
+        self._state: tuple[float, int | None, float] = 0.0, None, 0.0
+        """What is done, and the clock of the thread under way with its beginning: read while a thread writes it, so
+        replaced as a whole."""
+
+    def run(self, work: Callable[[], T]) -> T:
+        """Do it, in the thread that calls."""
+        clock = time.pthread_getcpuclockid(threading.get_ident())
+        done, started = self._state[0], time.clock_gettime(clock)
+        self._state = done, clock, started
+        try:
+            return work()
+        finally:
+            self._state = done + time.clock_gettime(clock) - started, None, 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Seconds so far."""
+        done, clock, started = self._state
+        if clock is None:
+            return done
+        try:
+            return done + time.clock_gettime(clock) - started
+        except OSError:  # the thread ended since
+            return self._state[0]
+
+
 @dataclass(slots=True)
 class _Seen:
     """Sums that only grow."""
@@ -81,13 +118,18 @@ class _Seen:
     inline_s: float = 0.0
     thread_cpu_s: float = 0.0
     outside_cpu_s: float = 0.0
+    lowered: float = 0.0
 
     @classmethod
     def of(cls, engine: Engine) -> "_Seen":
-        return cls(0.0, engine.busy_s, engine.inline_s, engine.thread_cpu_s, engine.outside_cpu_s)
+        return cls(0.0, engine.busy_s, engine.inline_s, engine.thread_cpu_s, engine.outside_cpu_s, engine.lowered)
 
     def __sub__(self, other: "_Seen") -> "_Seen":
-        return _Seen(*(max(0.0, getattr(self, name) - getattr(other, name)) for name in _NAMES))
+        return _Seen(*(getattr(self, name) - getattr(other, name) for name in _NAMES))
+
+    def __or__(self, other: "_Seen") -> "_Seen":
+        """The larger of each: a clock that is read while its thread goes on may be ahead of the sum that follows."""
+        return _Seen(*(max(getattr(self, name), getattr(other, name)) for name in _NAMES))
 
 
 _NAMES = tuple(_Seen.__slots__)
@@ -119,6 +161,8 @@ class Account:
     """As of the last `Meter.settle`, like those that follow."""
     serving_cpu_s: float = 0.0
     busy_s: float = 0.0
+    lowered: float = 0.0
+    """How often fewer rows were taken on the event loop than before, because calls were slow."""
     inside_bytes: int = 0
     outside_bytes: int = 0
     engines: list[Engine] = field(default_factory=list[Engine])
@@ -131,13 +175,19 @@ class Account:
         """Whether there is anything to tell: of thousands of versions most may never be asked."""
         return bool(self.inferences or self.refused or self.model_cpu_s or self.serving_cpu_s)
 
+    def charge(self, engine: Engine) -> None:
+        """From now on what it uses is this version's, opening it included."""
+        if engine not in self.engines:
+            self.engines.append(engine)
+
     def measured(self) -> _Seen:
         """What was measured since the last time, of what ended too until its process is gone."""
         parts = [_Seen.of(engine) for engine in self.engines]
         so_far = _summed([self._over, *parts])
         so_far.own_s = self.own_s
+        so_far |= self._seen
         new, self._seen = so_far - self._seen, so_far
-        self.busy_s = so_far.busy_s
+        self.busy_s, self.lowered = so_far.busy_s, so_far.lowered
         self.inside_bytes = sum(engine.inside_bytes for engine in self.engines if not engine.ended)
         self.outside_bytes = sum(engine.outside_bytes for engine in self.engines)
         return new
@@ -169,6 +219,8 @@ class Meter:
         self.overhead_cpu_s = self._settled_cpu = cpu()
         """What nobody's requests took; first of all the start."""
         self._settled_at = clock()
+        self._ahead_s = 0.0
+        """What was shared out before `cpu` told of it, or twice because it was measured late: others get less then."""
         self._idle = inf
         """The least that a second without a request ever took."""
 
@@ -195,7 +247,8 @@ class Meter:
         rest, took = cpu - self._settled_cpu, at - self._settled_at
         self._settled_cpu, self._settled_at = cpu, at
         new = [(account, account.measured()) for account in self._accounts.values()]
-        rest = max(0.0, rest - sum(used.thread_cpu_s for _, used in new))
+        rest -= sum(used.thread_cpu_s for _, used in new) + self._ahead_s
+        rest, self._ahead_s = max(0.0, rest), max(0.0, -rest)
         for account, used in new:
             account.model_cpu_s += used.thread_cpu_s + used.outside_cpu_s
             account.forget_ended()
@@ -233,13 +286,6 @@ def _weights(used: Sequence[_Seen]) -> list[float]:
     """By what they did on the event loop; where they did nothing there, by what they did elsewhere."""
     weights = [one.own_s + one.inline_s for one in used]
     return weights if any(weights) else [one.thread_cpu_s + one.outside_cpu_s for one in used]
-
-
-def metered(work: Callable[[], T]) -> tuple[T, float]:
-    """What some work answers, and how much processor time of this thread it took."""
-    started = time.thread_time()
-    made = work()
-    return made, time.thread_time() - started
 
 
 def resident() -> int:

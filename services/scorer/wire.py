@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from services.kit.errors import Busy, Refusal, TooLarge, Unauthorized, Unavailable
+from services.kit.errors import Refusal, TooLarge, Unauthorized, retry_after
 
 from .v2.errors import LIMIT, BadInput
 
@@ -186,8 +186,8 @@ async def reply(send: Send, status: int, body: bytes, headers: Sequence[tuple[by
 def refusing(refusal: Refusal, *, plain: bool) -> Reply:
     """An error: `{"error": …}` where the protocol has its own shape, else RFC 9457 problem details."""
     headers: list[tuple[bytes, bytes]] = [JSON] if plain else [(b"content-type", b"application/problem+json")]
-    if isinstance(refusal, (Busy, Unavailable)):
-        headers.append((b"retry-after", b"1"))
+    if (seconds := retry_after(refusal)) is not None:
+        headers.append((b"retry-after", b"%d" % seconds))
     if isinstance(refusal, Unauthorized):
         headers.append((b"www-authenticate", b"Bearer"))
     if isinstance(refusal, NotAllowed):

@@ -12,7 +12,7 @@ import yaml
 from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
 
 from services.kit.connections import Connections
-from services.kit.errors import Invalid, Unavailable
+from services.kit.errors import Invalid, Unavailable, retry_after
 from services.kit.models import Asked
 from services.kit.models.external import External, ExternalModel, RemoteRefused, guard
 from services.kit.models.wire import WireError
@@ -172,8 +172,13 @@ async def test_repetitions_end_with_their_budget_and_the_circuit_opens_and_close
     assert len(remote.asked) == 5 + 3, "two to begin with, and a fifth of five"
     with pytest.raises(
         Unavailable, match=r"it failed too often \(it answers with status 503\); it is asked again in 5 s"
-    ):
+    ) as refused:
         await asked.predict(ROWS)
+    assert retry_after(refused.value) == 5
+    NOW[0] += 1.5
+    with pytest.raises(Unavailable, match="asked again in 4 s") as refused:
+        await asked.predict(ROWS)
+    assert retry_after(refused.value) == 4, "whoever comes then is let through"
     assert len(remote.asked) == 8, "an open circuit asks nothing"
     assert asked.down
     remote.answer = lambda _: v2([1, 0], [0.9, 0.2])

@@ -14,6 +14,7 @@ from prometheus_client import REGISTRY
 from contracts import Cohorts, DeploymentChanged, ModelSchema, Routing, Variant
 from services.kit.context import Caller
 from services.kit.errors import Unavailable
+from services.kit.testing import eventually, running
 from services.scorer.asgi import ScorerApp
 from services.scorer.dataplane import Answer, Ask, DataPlane, Served
 from services.scorer.follower import Follower
@@ -112,7 +113,7 @@ async def test_other_shares_and_a_promotion_load_nothing_anew(story: Story) -> N
     assert (endpoint.champion.lane, endpoint.plain) == (lanes[2], True)
     assert told(await story.asks()) == ("2", "champion", "champion")
     with pytest.raises(Unavailable, match="being closed"):
-        lanes[1]._inline_rows = 0
+        lanes[1]._inline.rows = 0
         await lanes[1].run({"X": np.zeros((1, 3), np.float32)}, 1)
 
 
@@ -166,9 +167,13 @@ async def test_a_host_says_that_a_withdrawn_canary_is_gone_and_the_rest_serves(s
     state = {"caught_up": True, "endpoints": {"credit": orjson.loads(change.to_json())}, "floors": {}}
     gone = {"withdrawn": {"credit": [str(canary.grant.statement.approval_id)]}}
     path.write_bytes(orjson.dumps(state | gone))
-    await follower.look()
-    said = orjson.loads((story.house.settings.run_folder / "loaded" / "worker-0.json").read_bytes())
-    assert [(one["state"], one["loaded"]) for one in said["endpoints"].values()] == [("ready", [1])]
+    loaded = story.house.settings.run_folder / "loaded" / "worker-0.json"
+
+    def said() -> list[tuple[str, list[int]]]:
+        return [(one["state"], one["loaded"]) for one in orjson.loads(loaded.read_bytes())["endpoints"].values()]
+
+    async with running(follower.run()):
+        await eventually(lambda: said() == [("ready", [1])], within=20)
 
 
 @pytest.mark.parametrize("error", [None, Unavailable("its process is away")])

@@ -1,6 +1,7 @@
 """Models of which `fairlead.yaml` says all, from their folder to an answer: programs, and servers elsewhere."""
 
 import asyncio
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -207,6 +208,9 @@ def test_another_scorer_answers_for_a_model_and_goes_and_comes_back(house: House
         gone = near.infer("rating", body, house.token())
         assert (gone.status_code, gone.headers["retry-after"]) == (503, "1"), gone.text
         assert "connection other" in gone.text
+        while not (left := re.search(r"asked again in (\d+) s", gone.text)):
+            gone = near.infer("rating", body, house.token())
+        assert gone.headers["retry-after"] == left[1] and 1 <= int(left[1]) <= 5, gone.text
         far.start()
         far.wait(lambda: near.infer("rating", body, house.token()).status_code == 200)
 

@@ -31,7 +31,7 @@ from services.kit.turns import Turns
 from services.scorer.batches import jobs
 from services.scorer.batches.api import LARGEST_JSON, router
 from services.scorer.batches.chunks import Done, Task
-from services.scorer.batches.executors import Here
+from services.scorer.batches.executors import Here, Processes
 from services.scorer.batches.inputs import Inputs, folder_of
 from services.scorer.batches.jobs import Runner
 from services.scorer.batches.places import Places
@@ -536,6 +536,66 @@ async def test_an_error_that_nobody_foresaw_ends_its_own_job_alone(
     job = await done(client, bad)
     assert job["state"] == "failed" and "ZeroDivisionError" in job["reason"]
     running.cancel()
+
+
+class Stumbling(Here):
+    """Fails once over each of many chunks."""
+
+    def __init__(self) -> None:
+        self.failed: set[int] = set()
+
+    async def score(self, task: Task, endpoint: Endpoint) -> Done:
+        if task.number % 2 == 0 and task.number not in self.failed:
+            self.failed.add(task.number)
+            raise ZeroDivisionError
+        return await super().score(task, endpoint)
+
+
+async def test_a_job_that_comes_forward_is_not_ended_by_many_errors(
+    stage: Stage, client: httpx.AsyncClient, service_db: Callable[[Service], Database]
+) -> None:
+    settings, db = stage.house.settings, service_db("scorer")
+    objects, stumbling = Objects(settings), Stumbling()
+    runner = Runner(
+        settings, db, objects, Inputs(objects, folder_of(settings)), Serving(settings), Progress(), stumbling
+    )
+    id = (await submit(client, parquet(table(4_500)))).json()["id"]
+    running = asyncio.create_task(runner.run())
+    job = await done(client, id)
+    running.cancel()
+    assert (job["state"], job["rows_done"]) == ("done", 4_500), job["reason"]
+    assert len(stumbling.failed) > 3
+
+
+class Killed(Processes):
+    """Whose processes are killed three times, as by a kernel that is out of memory."""
+
+    kills = 0
+
+    async def score(self, task: Task, endpoint: Endpoint) -> Done:
+        scoring = asyncio.ensure_future(super().score(task, endpoint))
+        if self.kills < 3 and task.number == 0:
+            self.kills += 1
+            processes = await eventually(self._processes, within=60)
+            processes[0].kill()
+        return await scoring
+
+    async def _processes(self) -> list[Any]:
+        return list((self._pool._processes or {}).values()) if self._pool else []
+
+
+async def test_a_job_outlives_the_processes_that_score_it(
+    stage: Stage, client: httpx.AsyncClient, service_db: Callable[[Service], Database]
+) -> None:
+    settings, db = stage.house.settings, service_db("scorer")
+    objects, killed = Objects(settings), Killed(settings, 1)
+    runner = Runner(settings, db, objects, Inputs(objects, folder_of(settings)), Serving(settings), Progress(), killed)
+    id = (await submit(client, parquet(table(600)))).json()["id"]
+    running = asyncio.create_task(runner.run())
+    job = await done(client, id, within=300)
+    running.cancel()
+    killed.rest()
+    assert (job["state"], job["rows_done"], killed.kills) == ("done", 600, 3), job["reason"]
 
 
 @pytest.mark.parametrize("query", [{"endpoint": "a\0b"}, {"endpoint": "../x"}, {"cursor": "WzVd"}, {"cursor": "x"}])

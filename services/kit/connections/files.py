@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 import obstore
-from obstore.exceptions import BaseError
+from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
 
 from ..errors import Invalid, TooLarge, Unavailable
 from .kinds import ObjectsConnection
@@ -45,7 +45,9 @@ async def fetch(connection: ObjectsConnection, path: str, to: Path, most: int) -
             async for piece in found.stream(min_chunk_size=_PIECE):
                 await asyncio.to_thread(file.write, bytes(piece))
         return _version(found.meta)
-    except FileNotFoundError:
+    except FileNotFoundError as error:
+        if _has_no_bucket(error):
+            raise _away(connection, error) from None
         raise Invalid(f"path: connection {connection.name} has no {path[:200]}", "path") from None
     except (BaseError, OSError) as error:
         raise _away(connection, error) from error
@@ -74,5 +76,21 @@ def _version(meta: "obstore.ObjectMeta") -> str:
 
 
 def _away(connection: ObjectsConnection, error: Exception) -> Unavailable:
-    # The store's words may hold a part of the options.
-    return Unavailable(f"connection {connection.name} cannot be used now ({type(error).__name__})")
+    """In words of our own: the store's may hold a part of the options."""
+    reason = type(error).__name__
+    if _has_no_bucket(error):
+        reason = "the store has no such bucket"
+    elif _is_refused(error):
+        reason = "the store refuses its key, or does not let it do this"
+    return Unavailable(f"connection {connection.name} cannot be used now ({reason})")
+
+
+def _has_no_bucket(error: Exception) -> bool:
+    """S3, Azure and Google say it as they say that an object is not there, with a code or a sentence of their own."""
+    return any(said in str(error) for said in ("NoSuchBucket", "ContainerNotFound", "specified bucket does not exist"))
+
+
+def _is_refused(error: Exception) -> bool:
+    """A listing's refusal has no class of its own."""
+    known = isinstance(error, (PermissionDeniedError, UnauthenticatedError))
+    return known or "status code: 403" in str(error) or "status code: 401" in str(error)

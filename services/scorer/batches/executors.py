@@ -9,6 +9,7 @@ import time
 from collections.abc import Coroutine
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from multiprocessing import get_context
@@ -18,10 +19,13 @@ import pyarrow as pa
 
 from contracts import DeploymentChanged
 from services.kit.errors import Refusal, Unavailable
+from services.kit.objects import Objects
 from services.kit.telemetry import configure_logging
 
 from ..dataplane import DataPlane, Endpoint, Served
+from ..libraries import Libraries, bring
 from ..metering import resident
+from ..packages import Packages
 from ..runtimes.errors import CannotLoad
 from ..settings import ScorerSettings
 from .chunks import Done, Task, score_chunk
@@ -44,6 +48,10 @@ class Executor(Protocol):
     def rest(self) -> None:
         """Nothing waits: give memory and processes back."""
         ...
+
+
+class Broken(Unavailable):
+    """A process that scored was killed: what kills it may be this machine's trouble or the job's."""
 
 
 class Here:
@@ -84,6 +92,9 @@ class ChunkWorker:
 
     def __init__(self, settings: ScorerSettings) -> None:
         self._settings = settings
+        self._objects = Objects(settings)
+        self._packages = Packages(settings.run_folder.absolute(), settings.package_bytes)
+        self._libraries = Libraries(settings, tuple)
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="models", daemon=True).start()
         self._cpu_s = time.process_time()
@@ -93,7 +104,7 @@ class ChunkWorker:
         return DataPlane(self._settings)
 
     def score(self, parcel: Parcel) -> Done:
-        """As `score_chunk`. Raises Unavailable where the model cannot be loaded in this process."""
+        """As `score_chunk`. Raises Unavailable where the model cannot be loaded in this process, or not yet."""
         return self._on_loop(self._score(parcel))
 
     async def _score(self, parcel: Parcel) -> Done:
@@ -108,13 +119,22 @@ class ChunkWorker:
     async def _served(self, change: DeploymentChanged, version: int | None) -> Served:
         """As `Serving.endpoint` has it: what cannot be loaded beside it stands in nobody's way."""
         try:
-            await self._plane.apply(change)
+            await self._load(change)
         except (Refusal, CannotLoad) as error:
             if change.endpoint not in self._plane.endpoints:
                 raise Unavailable(
                     f"endpoint {change.endpoint} cannot be loaded in a process of the pool: {error}"
                 ) from None
         return self._plane.endpoints[change.endpoint].choose(version)
+
+    async def _load(self, change: DeploymentChanged) -> None:
+        """What this machine does not have yet is brought here first: another machine's agent knows nothing of it."""
+        loaded = self._plane.endpoints.get(change.endpoint)
+        if loaded is None or loaded.revision < change.revision or len(loaded.by_version) < len(change.variants):
+            await bring(change.variants[:1], self._packages, self._objects, self._libraries)
+            with suppress(Refusal, CannotLoad):
+                await bring(change.variants[1:], self._packages, self._objects, self._libraries)
+        await self._plane.apply(change)
 
     def _on_loop(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
@@ -133,6 +153,7 @@ class Processes:
         self._pool: ProcessPoolExecutor | None = None
 
     async def score(self, task: Task, endpoint: Endpoint) -> Done:
+        """As `score_chunk`. Raises Broken where a process of the pool is killed."""
         parcel = await asyncio.to_thread(Parcel.of, task, endpoint)
         self._pool = pool = self._pool or ProcessPoolExecutor(
             self.width, get_context("spawn"), _begin, (self._settings, os.getpid())
@@ -140,8 +161,9 @@ class Processes:
         try:
             return await asyncio.get_running_loop().run_in_executor(pool, _score, parcel)
         except BrokenProcessPool:
-            self.rest()
-            raise
+            if self._pool is pool:
+                self.rest()
+            raise Broken("a process of the pool was killed while it scored") from None
 
     def rest(self) -> None:
         """End the processes, in the middle of their work too."""

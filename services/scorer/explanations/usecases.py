@@ -21,6 +21,7 @@ from services.kit.models.wire import WireError, unpack
 from services.kit.objects import Objects
 from services.kit.sandbox import SandboxError, SandboxUnavailable, run_sandboxed
 
+from ..metering import ThreadClock
 from ..packages import ModelFile, Packages
 from ..runtimes import Remote, Runtime
 from ..runtimes.errors import CannotLoad, ModelFailed
@@ -151,7 +152,7 @@ class Explainer:
     @asynccontextmanager
     async def _opened(self, version: Version, file: ModelFile, unit: str) -> AsyncGenerator[tuple[Ask, Arrays]]:
         """How the model is asked, and its trees or coefficients, if it has any."""
-        runtime, _ = await load(version.format, file, version.model_schema, self._settings, unit)
+        runtime = await load(version.format, file, version.model_schema, self._settings, unit, ThreadClock())
         try:
             told = await _structure(runtime, file)
 

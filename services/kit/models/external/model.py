@@ -4,6 +4,7 @@ import asyncio
 import random
 import time
 from collections.abc import Callable
+from math import ceil
 
 import httpx
 
@@ -80,7 +81,7 @@ class ExternalModel:
             raise RemoteRefused(str(error)) from None
         connection = self._connection()
         if not self._breaker.enter(self._clock()):
-            raise Unavailable(f"{self._name}: {self.down}")
+            raise Unavailable(f"{self._name}: {self.down}", self._breaker.left_s(self._clock()))
         settled = False
         try:
             said = await self._within(connection, body)
@@ -105,7 +106,7 @@ class ExternalModel:
         now = self._clock()
         if self._breaker.state(now) == "closed":
             return ""
-        return f"it failed too often ({self._last}); it is asked again in {self._breaker.left_s(now):.0f} s"
+        return f"it failed too often ({self._last}); it is asked again in {ceil(self._breaker.left_s(now))} s"
 
     async def close(self) -> None:
         """Let go of its sockets."""
