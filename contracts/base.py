@@ -15,6 +15,9 @@ Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
 
 Version = Annotated[int, Field(ge=1)]
 
+Number = Annotated[float, Field(strict=True)]
+"""A number, and no text of digits: where there may be a text instead, `01` is one."""
+
 Service = Literal["catalog", "deployer", "scorer", "monitor", "governor", "retrainer", "recorder", "console"]
 SERVICES: tuple[Service, ...] = (
     "catalog", "deployer", "scorer", "monitor", "governor", "retrainer", "recorder", "console",

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from .base import Digest, Value
+from .base import Digest, Number, Value
 
 Datatype = Literal[
     "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "FP32", "FP64", "BYTES"
@@ -39,7 +39,8 @@ class Column(Value):
     kind: Literal["numeric", "categorical"] = "numeric"
     minimum: float | None = None
     maximum: float | None = None
-    categories: tuple[float, ...] | None = None
+    categories: tuple[Number, ...] | tuple[str, ...] | None = None
+    """The classes that are known: numbers, or texts where the model takes a text (`BYTES`)."""
     nullable: bool = False
     sensitive: bool = False
     """Tokenised before it reaches spool, topic or file."""

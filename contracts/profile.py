@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from .base import Value
+from .base import Number, Value
 
 Role = Literal["feature", "prediction", "score", "label"]
 
@@ -31,7 +31,7 @@ class CategoricalProfile(Value):
     kind: Literal["categorical"] = "categorical"
     name: str
     role: Role
-    classes: tuple[float, ...] | tuple[str, ...]
+    classes: tuple[Number, ...] | tuple[str, ...]
     """Ascending. Anything else is unseen."""
     counts: tuple[int, ...]
     unseen: int = 0

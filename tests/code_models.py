@@ -8,7 +8,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import yaml
+from pyarrow import csv
 from river import linear_model, preprocessing
 
 from services.kit.environments import Environments, completed, lock, requirements
@@ -73,6 +76,34 @@ mlflow.pytorch.save_model(
 print(network(torch.tensor([[1.0, 2.0, 3.0], [-1.0, 0.5, 4.0]])).detach().numpy().ravel().tolist())
 """
 
+_TEXTS = """
+import sys, numpy as np, pandas as pd, sklearn, mlflow.sklearn
+from pathlib import Path
+from mlflow.models import ModelSignature
+from mlflow.types import ColSpec, Schema
+from sklearn.compose import make_column_transformer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
+random = np.random.default_rng(3)
+rows = pd.DataFrame({"job": random.choice(["baker", "nurse", "pilot"], 300), "zone": random.choice(["01", "02"], 300),
+                     "age": random.integers(20, 60, 300).astype(float)})
+truth = np.where((rows.job == "pilot") | ((rows.job == "nurse") & (rows.age > 40)), "yes", "no")
+encoded = make_column_transformer((OneHotEncoder(handle_unknown="ignore"), ["job", "zone"]), remainder="passthrough")
+model = make_pipeline(encoded, LogisticRegression(max_iter=2000)).fit(rows, truth)
+signature = ModelSignature(
+    Schema([ColSpec("string", "job"), ColSpec("string", "zone"), ColSpec("double", "age")]), Schema([ColSpec("string")])
+)
+needed = [f"mlflow-skinny=={mlflow.__version__}", f"scikit-learn=={sklearn.__version__}"]
+folder = Path(sys.argv[1])
+mlflow.sklearn.save_model(
+    model, folder, signature=signature, serialization_format="cloudpickle", pip_requirements=needed
+)
+rows.assign(truth=truth).to_csv(folder / "training.csv", index=False)
+asked = pd.DataFrame({"job": ["pilot", "baker"], "zone": ["01", "02"], "age": [30.0, 30.0]})
+print(list(map(str, model.predict(asked))))
+"""
+
 
 def sklearn_of(version: str, file: Path, environments: Environments) -> str:
     """A classifier that scikit-learn of some version made; answers the version that it was really."""
@@ -86,10 +117,28 @@ def torch_model(folder: Path, environments: Environments) -> list[float]:
     return yaml.safe_load(_run(packages, _TORCH, folder))
 
 
+def mlflow_texts(folder: Path, environments: Environments) -> list[str]:
+    """A scikit-learn pipeline in MLflow's format that takes the texts `job` and `zone` beside `age`, with its rows;
+    answers what it says of a pilot in zone 01 and a baker in zone 02, both 30 years old."""
+    locked, packages = _locked("mlflow-skinny==3.17.2\nscikit-learn\npandas\n", environments)
+    said = _run(packages, _TEXTS, folder)
+    rows = csv.read_csv(folder / "training.csv", convert_options=csv.ConvertOptions(column_types={"zone": pa.string()}))
+    pq.write_table(rows, folder / "training.parquet")
+    (folder / "requirements.txt").write_bytes(locked)
+    manifest = {"name": "texts", "format": "mlflow", "model": "MLmodel", "training": "training.parquet",
+                "label": "truth", "requirements": "requirements.txt"}  # fmt: skip
+    (folder / "fairlead.yaml").write_text(yaml.safe_dump(manifest))
+    return yaml.safe_load(said)
+
+
 def _built(wanted: str, environments: Environments) -> Path:
-    async def build() -> Path:
+    return _locked(wanted, environments)[1]
+
+
+def _locked(wanted: str, environments: Environments) -> tuple[bytes, Path]:
+    async def build() -> tuple[bytes, Path]:
         locked = await lock(completed(requirements(wanted.encode()), ()), timeout_s=120)
-        return await environments.built(locked)
+        return locked, await environments.built(locked)
 
     return asyncio.run(build())
 

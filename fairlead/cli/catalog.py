@@ -107,7 +107,7 @@ def _version(document: dict[str, Any]) -> None:
 
 def _range(column: dict[str, Any]) -> Any:
     if column.get("categories"):
-        return [f"{value:g}" for value in column["categories"]]
+        return [each if isinstance(each, str) else f"{each:g}" for each in column["categories"]]
     low, high = column.get("minimum"), column.get("maximum")
     return (
         None

@@ -53,7 +53,7 @@ def _schema(made: ModelVersion) -> Iterator[str]:
 
 def _range(column: Column) -> str:
     if column.categories is not None:
-        return ", ".join(f"{value:g}" for value in column.categories)
+        return ", ".join(_plain(each) if isinstance(each, str) else f"{each:g}" for each in column.categories)
     if column.minimum is None and column.maximum is None:
         return ""
     least, most = ("" if bound is None else f"{bound:g}" for bound in (column.minimum, column.maximum))

@@ -10,7 +10,7 @@ import pyarrow as pa
 from contracts import Column, ModelSchema, TensorSpec
 from services.kit.errors import Invalid, Refusal
 from services.kit.models import Told
-from services.kit.models.feeding import feed
+from services.kit.models.feeding import feed, text_columns
 from services.kit.models.wire import Array, Tensors, datatype, pack, unpack
 
 from . import reference, scan
@@ -93,7 +93,7 @@ def _columns(opened: Opened, manifest: Manifest, table: pa.Table | None) -> tupl
     """As declared, else as the rows hold them, else as the model calls them."""
     columns: tuple[Column, ...] = tuple(Column(**column.model_dump()) for column in manifest.columns)
     if not columns and table is not None:
-        columns = reference.inferred_columns(table, manifest, _width(opened.inputs))
+        columns = reference.inferred_columns(table, manifest, opened.inputs)
     if not columns and opened.names:
         nullable = opened.takes_missing
         columns = tuple(validated(ManifestColumn, {"name": name, "nullable": nullable}) for name in opened.names)
@@ -101,7 +101,23 @@ def _columns(opened: Opened, manifest: Manifest, table: pa.Table | None) -> tupl
         raise Invalid("columns: name the columns, or declare inputs: the model does not say what it takes", "columns")
     _check_columns(opened.inputs, columns)
     _check_order([column.name for column in columns], opened.names)
-    return columns
+    texts = text_columns(opened.inputs, tuple(column.name for column in columns))
+    return tuple(_as_taken(column, is_text=column.name in texts) for column in columns)
+
+
+def _as_taken(column: Column, *, is_text: bool) -> Column:
+    """A column of texts has classes, whatever it was declared as. Raises Invalid where it contradicts the tensor."""
+    where = f"columns.{column.name}"
+    named = column.categories is not None and any(isinstance(each, str) for each in column.categories)
+    if not is_text:
+        if named:
+            raise Invalid(f"column {column.name}: the model takes numbers, and its categories are texts", where)
+        return column
+    if column.categories and not named:
+        raise Invalid(f"column {column.name}: the model takes texts, and its categories are numbers", where)
+    if column.minimum is not None or column.maximum is not None:
+        raise Invalid(f"column {column.name}: the model takes texts, which have no minimum and no maximum", where)
+    return column.model_copy(update={"kind": "categorical"})
 
 
 def _schema(opened: Opened, columns: tuple[Column, ...]) -> ModelSchema:
@@ -121,8 +137,7 @@ def _first_answer(
     """The outputs of a model that does not say them, by what it answers."""
     asked = reference.blank(opened.inputs)
     if table is not None and columns:
-        rows = reference.matrix(reference.smoke_rows(table), columns)
-        asked = feed(opened.inputs, columns, rows)
+        asked = feed(opened.inputs, reference.taken(reference.smoke_rows(table), opened.inputs, columns))
     answer = yield from _said(opened, asked)
     if not answer:
         raise Invalid("the model answers with no tensor", "package")
@@ -151,11 +166,6 @@ def _check_order(declared: list[str], names: tuple[str, ...] | None) -> None:
         raise Invalid(f"columns: the model has {names[place]} where {declared[place]} is declared", "columns")
 
 
-def _width(inputs: tuple[TensorSpec, ...]) -> int:
-    is_matrix = len(inputs) == 1 and len(inputs[0].shape) == 2
-    return inputs[0].shape[1] if is_matrix else len(inputs)
-
-
 def _check_columns(inputs: tuple[TensorSpec, ...], columns: tuple[Column, ...]) -> None:
     if not columns:
         return
@@ -172,7 +182,7 @@ def _answered(table: pa.Table, opened: Opened, schema: ModelSchema) -> Generator
     """The reference rows, checked against schema and model, with the model's decision on each."""
     if not schema.columns:
         raise Invalid("columns: training rows are of use only with columns", "columns")
-    reference.matrix(table, schema.columns)
+    reference.taken(table, schema.inputs, schema.columns)
     if opened.findings:
         return table
     decided = yield from _decided(reference.smoke_rows(table), opened, schema)
@@ -185,7 +195,7 @@ def _answered(table: pa.Table, opened: Opened, schema: ModelSchema) -> Generator
 
 
 def _decided(table: pa.Table, opened: Opened, schema: ModelSchema) -> Generator[Tensors, Tensors, Array]:
-    asked = feed(schema.inputs, schema.columns, reference.matrix(table, schema.columns))
+    asked = feed(schema.inputs, reference.taken(table, schema.inputs, schema.columns))
     answer = yield from _ask(opened, asked, schema.prediction)
     return answer[schema.prediction].ravel()
 

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from contracts import NUMPY_OF, Column, TensorSpec
 from services.kit.errors import Invalid
-from services.kit.models.wire import Tensors
+from services.kit.models.feeding import text_columns
+from services.kit.models.wire import Array, Tensors
+from services.kit.payloads import is_textual
 
 from .domain import Manifest
 from .formats import Model
@@ -21,7 +23,9 @@ MAX_CELLS = 200_000_000
 BASELINE_ROWS = 50_000
 _SMOKE_ROWS = 100
 _MANY = 20
-"""An undeclared whole-number column with at most this many different values is taken as categorical."""
+"""An undeclared whole-number column with at most this many different values is taken as categorical;
+of an undeclared column of texts so many classes are told."""
+_LONGEST_CATEGORY = 100
 
 
 def read(path: Path) -> pa.Table:
@@ -40,17 +44,27 @@ def read(path: Path) -> pa.Table:
     return table
 
 
-def inferred_columns(table: pa.Table, manifest: Manifest, width: int) -> tuple[Column, ...]:
+def inferred_columns(table: pa.Table, manifest: Manifest, inputs: tuple[TensorSpec, ...]) -> tuple[Column, ...]:
     """Columns of a package that declares none: what the rows hold beside label, prediction and score."""
     others = {manifest.label, manifest.prediction, manifest.score, "label", "prediction"}
     names = [name for name in table.column_names if name not in others]
-    if width not in (-1, len(names)):
-        told = f"{len(names)} columns beside label and prediction, the model takes {width}"
+    if width(inputs) not in (-1, len(names)):
+        told = f"{len(names)} columns beside label and prediction, the model takes {width(inputs)}"
         raise Invalid(f"columns: declare them in fairlead.yaml; the training rows hold {told}", "columns")
-    return tuple(_inferred(name, _numbers(table, name)) for name in names)
+    texts = text_columns(inputs, tuple(names))
+    return tuple(
+        _inferred_text(name, _texts(table, name)) if name in texts else _inferred(name, _numbers(table, name))
+        for name in names
+    )
 
 
-def _inferred(name: str, values: NDArray[np.float32]) -> Column:
+def width(inputs: tuple[TensorSpec, ...]) -> int:
+    """How many columns the tensors carry; -1: any number."""
+    is_matrix = len(inputs) == 1 and len(inputs[0].shape) == 2
+    return inputs[0].shape[1] if is_matrix else len(inputs)
+
+
+def _inferred(name: str, values: Array) -> Column:
     there = values[~np.isnan(values)]
     nullable = len(there) < len(values)
     distinct = np.unique(there)
@@ -59,26 +73,65 @@ def _inferred(name: str, values: NDArray[np.float32]) -> Column:
     return Column(name=name, nullable=nullable)
 
 
-def matrix(table: pa.Table, columns: tuple[Column, ...]) -> NDArray[np.float32]:
-    """The input matrix; missing values are NaN. Raises Invalid naming a column that is absent or contradicts itself."""
+def _inferred_text(name: str, values: Array) -> Column:
+    known = sorted({each.decode(errors="replace") for each in values.tolist()})
+    few = len(known) <= _MANY and max(map(len, known)) <= _LONGEST_CATEGORY
+    return Column(name=name, kind="categorical", categories=tuple(known) if few else None)
+
+
+def taken(table: pa.Table, inputs: tuple[TensorSpec, ...], columns: tuple[Column, ...]) -> dict[str, Array]:
+    """The columns that the model takes, [rows] each: numbers, of which missing ones are NaN, or texts as bytes.
+
+    Raises Invalid naming a column that is absent or contradicts itself.
+    """
     for column in columns:
         if column.name not in table.column_names:
             raise Invalid(f"column {column.name} is not in the training rows", f"columns.{column.name}")
-    values = [_numbers(table, column.name) for column in columns]
-    for column, each in zip(columns, values, strict=True):
-        _check_range(column, each)
-    return np.column_stack(values) if values else np.empty((table.num_rows, 0), np.float32)
+    texts = text_columns(inputs, tuple(column.name for column in columns))
+    found: dict[str, Array] = {}
+    for column in columns:
+        if column.name in texts:
+            found[column.name] = _texts(table, column.name)
+            _check_categories(column, found[column.name])
+        else:
+            found[column.name] = _numbers(table, column.name)
+            _check_range(column, found[column.name].astype(np.float32))
+    return found
 
 
-def _numbers(table: pa.Table, name: str) -> NDArray[np.float32]:
+def _numbers(table: pa.Table, name: str) -> Array:
     try:
         column = pc.cast(table[name].combine_chunks(), pa.float64())
     except (pa.ArrowException, ValueError):
         raise Invalid(f"column {name} of the training rows holds no numbers", f"columns.{name}") from None
-    return column.to_numpy(zero_copy_only=False).astype(np.float32)
+    return column.to_numpy(zero_copy_only=False)
 
 
-def _check_range(column: Column, values: NDArray[np.float32]) -> None:
+def _texts(table: pa.Table, name: str) -> Array:
+    column = table[name].combine_chunks()
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if not is_textual(column.type):
+        raise Invalid(f"column {name} of the training rows holds no texts, which the model takes", f"columns.{name}")
+    if column.null_count:
+        told = "a text tensor has none: give it a text of its own"
+        raise Invalid(f"column {name} misses values in the training rows; {told}", f"columns.{name}")
+    made = np.empty(len(column), object)
+    made[:] = [each.encode() if isinstance(each, str) else each for each in column.to_pylist()]
+    return made
+
+
+def _check_categories(column: Column, values: Array) -> None:
+    if column.categories is None:
+        return
+    known = {str(each) for each in column.categories}
+    for each in values.tolist():
+        if (said := each.decode(errors="replace")) not in known:
+            told = f"column {column.name}: the training rows hold {said[:50]!r}, which it excludes"
+            raise Invalid(told, f"columns.{column.name}")
+
+
+def _check_range(column: Column, values: Array) -> None:
     there = values[~np.isnan(values)]
     where = f"columns.{column.name}"
     if len(there) < len(values) and not column.nullable:

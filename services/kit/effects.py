@@ -5,17 +5,15 @@ The monitor looks again and again and has intervals that bear it; these are narr
 
 from dataclasses import dataclass
 from math import sqrt
-from statistics import NormalDist
 from typing import Any, Literal
 
-import numpy as np
 from numpy.typing import NDArray
 
+from .binned import normal_scores, stability
 from .profiles import Binner
 
 Array = NDArray[Any]
 Z99 = 2.576
-_NORMAL = NormalDist()
 
 
 @dataclass(frozen=True)
@@ -47,15 +45,16 @@ def _moved(name: str, numeric: bool, bins: int, before: Array, live: Array) -> M
     shares = [float(row[bins] / max(row.sum(), 1)) for row in (live, before)]
     if numeric and (shifted := _shift(before[:bins], live[:bins])):
         return Moved(name, "location", *shifted, *shares)
-    return Moved(name, "distribution", *stability_index(before[: bins + 2], live[: bins + 2]), *shares)
+    index = stability(before[: bins + 2], live[: bins + 2])
+    error = Z99 * sqrt(index.variance_of_live + index.variance_of_before)
+    return Moved(name, "distribution", *index.interval(error), *shares)
 
 
 def _shift(before: Array, live: Array) -> tuple[float, float, float] | None:
     """The mean's shift of the normal scores of the reference's bins; None where there is no spread to measure by."""
     if before.sum() < 2 or live.sum() < 2:
         return None
-    ranks = (np.cumsum(before) - before / 2 + 0.25) / (before.sum() + 0.5)
-    scores = np.array([_NORMAL.inv_cdf(float(rank)) for rank in ranks])
+    scores = normal_scores(before)
     (was, spread), (now, live_spread) = (_moments(counts, scores) for counts in (before, live))
     if spread == 0:
         return None
@@ -67,21 +66,3 @@ def _shift(before: Array, live: Array) -> tuple[float, float, float] | None:
 def _moments(counts: Array, scores: Array) -> tuple[float, float]:
     mean = float(counts @ scores / counts.sum())
     return mean, sqrt(max(float(counts @ (scores - mean) ** 2 / counts.sum()), 0.0))
-
-
-def stability_index(before: Array, live: Array) -> tuple[float, float, float]:
-    """PSI of two rows of counts, without its bias from small numbers, and its interval by the delta method."""
-    here = (before + live) > 0
-    if here.sum() < 2 or live.sum() == 0 or before.sum() == 0:
-        return 0.0, 0.0, 0.0
-    q, p = ((counts[here] + 0.5) / (counts[here] + 0.5).sum() for counts in (before, live))
-    logs = np.log(p / q)
-    doubt = (len(p) - 1) * (1 / int(live.sum()) + 1 / int(before.sum()))
-    size = max(0.0, float((p - q) @ logs) - doubt)
-    now = max(0.0, _variance(p, logs + 1 - q / p) / live.sum() + 2 * doubt**2 / (len(p) - 1))
-    error = Z99 * sqrt(now + max(0.0, _variance(q, 1 - logs - p / q)) / before.sum())
-    return size, max(0.0, size - error), size + error
-
-
-def _variance(shares: Array, gradient: Array) -> float:
-    return float(shares @ gradient**2 - (shares @ gradient) ** 2)

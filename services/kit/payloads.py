@@ -138,6 +138,8 @@ def _matrix(payloads: Sequence[Payload], width: int) -> Array | None:
         inputs = payload.request.get("inputs")
         if not isinstance(inputs, list) or len(inputs) != 1 or len(inputs[0].get("shape", ())) != 2:
             return None
+        if inputs[0].get("datatype") == "BYTES":
+            return None
         values = inputs[0].get("data")
         if not isinstance(values, list) or len(values) != payload.rows * width:
             return None
@@ -157,7 +159,7 @@ def _columns(schema: ModelSchema | None) -> list[str]:
 def _features(schema: ModelSchema, payload: Payload) -> Columns:
     if not isinstance(payload.request, Mapping):
         return _of_table(payload.request, _columns(schema), payload.rows)
-    tensors = _tensors(payload.request.get("inputs"))
+    tensors = _tensors(payload.request.get("inputs"), texts=True)
     names = [column.name for column in schema.columns]
     if len(tensors) == 1 and names:
         values = next(iter(tensors.values()))
@@ -190,10 +192,16 @@ def _score(values: Array | None, rows: int) -> Array | None:
     return each[:, -1] if each.shape[1] <= 2 else each.max(axis=1)
 
 
-def _tensors(given: Any) -> dict[str, Array]:
+def _tensors(given: Any, *, texts: bool = False) -> dict[str, Array]:
+    """By name. `texts`: BYTES stay what they are, for `01` among the classes of a column is no number."""
     if not isinstance(given, list):
         raise Invalid("the payload is no V2 request or response", "request")
-    return {str(tensor.get("name")): _array(tensor.get("data")) for tensor in given if isinstance(tensor, Mapping)}
+    found: dict[str, Array] = {}
+    for each in given:
+        if isinstance(each, Mapping):
+            kept = texts and each.get("datatype") == "BYTES"
+            found[str(each.get("name"))] = _objects(each.get("data")) if kept else _array(each.get("data"))
+    return found
 
 
 def _array(data: Any) -> Array:
@@ -201,10 +209,14 @@ def _array(data: Any) -> Array:
     try:
         return np.array(data, np.float64)
     except (TypeError, ValueError):
-        flat = list(_flat(data))
-        made = np.empty(len(flat), object)
-        made[:] = flat
-        return made
+        return _objects(data)
+
+
+def _objects(data: Any) -> Array:
+    flat = list(_flat(data))
+    made = np.empty(len(flat), object)
+    made[:] = flat
+    return made
 
 
 def _flat(data: Any) -> Iterable[Any]:
@@ -224,11 +236,17 @@ def _of_table(table: pa.Table, names: Sequence[str], rows: int) -> Columns:
 def _of_column(column: pa.ChunkedArray) -> Array:
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
-    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+    if is_textual(column.type):
         made = np.empty(len(column), object)
-        made[:] = column.to_pylist()
+        made[:] = [v.decode(errors="replace") if isinstance(v, bytes) else v for v in column.to_pylist()]
         return made
     return column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+
+
+def is_textual(kind: pa.DataType) -> bool:
+    """Whether a column of a file holds texts, or the bytes of some."""
+    is_one_of = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
+    return any(each(kind) for each in is_one_of)
 
 
 def _joined(parts: Sequence[Columns]) -> Columns:

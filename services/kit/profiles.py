@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from statistics import NormalDist
 from typing import Any
 
@@ -19,6 +20,8 @@ _ROTATED_AT_MOST = 64
 _LEAST_VARIANCE = 1e-3
 """An axis with less of a column's variance is rounding, not a correlation."""
 _CLASSES_AT_MOST = 200
+_LONGEST_CLASS = 200
+"""Letters of a text that can be a class; a longer one is prose."""
 _NORMAL = NormalDist()
 
 
@@ -67,17 +70,27 @@ class _Bins:
 
     def _of_classes(self, values: Array) -> Array:
         assert self.classes is not None
-        if self.classes.dtype.kind == "f":
-            keys, missing = _or_unseen(values)
-        else:
-            missing = np.array([v is None or v != v for v in values.tolist()], bool)
-            keys = np.array(["" if m else _text(v) for v, m in zip(values.tolist(), missing, strict=True)], object)
+        if self.classes.dtype == object:
+            return self._of_texts(values)
+        keys, missing = _or_unseen(values)
         places = np.searchsorted(self.classes, keys)
         places[places == self.size] = 0
         known = self.classes[places] == keys if self.size else np.zeros(len(values), bool)
         bins = np.where(known, places, self.missing + 1)
         bins[missing] = self.missing
         return bins
+
+    def _of_texts(self, values: Array) -> Array:
+        unseen, missing = self.missing + 1, self.missing
+        given = values.tolist()
+        return np.array(
+            [missing if v is None or v != v else self._places.get(_text(v), unseen) for v in given], np.int64
+        )
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        assert self.classes is not None
+        return {text: place for place, text in enumerate(self.classes.tolist())}
 
 
 class Binner:
@@ -189,6 +202,8 @@ def _or_unseen(values: Array) -> tuple[Array, Array]:
 
 
 def _text(value: object) -> str:
+    if isinstance(value, str):
+        return value
     if isinstance(value, bytes):
         return value.decode(errors="replace")
     return f"{value:g}" if isinstance(value, float) else str(value)
@@ -266,15 +281,24 @@ def _categorical(name: str, role: Role, values: Array, learnt: Array, counted: A
 
 
 def _classes(values: Array) -> Array:
-    """The distinct classes, the most frequent ones where there are too many."""
+    """The distinct classes, the most frequent ones where there are too many: all others make one bin, of the unseen."""
     if values.dtype != object:
         found, counts = np.unique(values[~np.isnan(values)], return_counts=True)
     else:
-        there = [_text(value) for value in values.tolist() if value is not None and value == value]
-        found, counts = np.unique(np.array(there, object), return_counts=True)
+        found, counts = _texts(values)
     if len(found) > _CLASSES_AT_MOST:
         found = np.sort(found[np.argsort(-counts, kind="stable")[:_CLASSES_AT_MOST]])
     return found
+
+
+def _texts(values: Array) -> tuple[Array, Array]:
+    """The classes of a column of texts and how often each is there. Of too many those that are there once are none:
+    a sketch of names or of prose would be the rows themselves."""
+    there = [_text(value) for value in values.tolist() if value is not None and value == value]
+    found, counts = np.unique(
+        np.array([text for text in there if len(text) <= _LONGEST_CLASS], object), return_counts=True
+    )
+    return (found, counts) if len(found) <= _CLASSES_AT_MOST else (found[counts > 1], counts[counts > 1])
 
 
 def _cuts(values: Array, bins: int) -> Array:

@@ -14,10 +14,11 @@ import yaml
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from sklearn.base import BaseEstimator
+from sklearn.compose import make_column_transformer
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 
 X: NDArray[np.float32] = np.random.default_rng(5).normal(size=(200, 3)).astype(np.float32)
 Y = (X[:, 0] + X[:, 1] > 0).astype(np.int64)
@@ -136,6 +137,33 @@ def rows(**more: Any) -> bytes:
     """Training rows as Parquet: a, b, c and the label."""
     columns = {name: X[:, index] for index, name in enumerate("abc")} | {"y": Y} | more
     made = io.BytesIO()
+    pq.write_table(pa.table({name: values for name, values in columns.items() if values is not None}), made)
+    return made.getvalue()
+
+
+JOBS = np.array(["baker", "nurse", "pilot"])[np.random.default_rng(6).integers(0, 3, 200)]
+
+
+def texts_onnx() -> bytes:
+    """A pipeline over the text `job` and the number `age`, a tensor each: pilots and old people are of class 1."""
+    from skl2onnx import to_onnx
+    from skl2onnx.common.data_types import FloatTensorType, StringTensorType
+
+    age = X[:, :1] * 10 + 40
+    rows = np.empty((200, 2), object)
+    rows[:, 0], rows[:, 1] = JOBS, age[:, 0]
+    encoded = make_column_transformer((OneHotEncoder(handle_unknown="ignore"), [0]), remainder=StandardScaler())  # pyright: ignore[reportArgumentType]
+    model = make_pipeline(encoded, LogisticRegression(C=100)).fit(rows, ((JOBS == "pilot") | (rows[:, 1] > 50)))
+    types: Any = [("job", StringTensorType([None, 1])), ("age", FloatTensorType([None, 1]))]
+    made = to_onnx(model, initial_types=types, options={"zipmap": False}, target_opset=17)
+    assert isinstance(made, onnx.ModelProto)
+    return made.SerializeToString()
+
+
+def texts_rows(**more: Any) -> bytes:
+    """Rows for it as Parquet."""
+    made = io.BytesIO()
+    columns = {"job": JOBS.tolist(), "age": X[:, 0] * 10 + 40} | more
     pq.write_table(pa.table({name: values for name, values in columns.items() if values is not None}), made)
     return made.getvalue()
 

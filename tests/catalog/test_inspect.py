@@ -158,6 +158,50 @@ def test_a_package_that_contradicts_itself_is_refused_by_name(
     assert message in told and where == field
 
 
+def test_columns_of_texts_are_classes_and_profiled(tmp_path: Path) -> None:
+    told = passed(tmp_path, models.texts_onnx(), files={"t.parquet": models.texts_rows()}, training="t.parquet")
+    job, age = told["model_schema"]["columns"]
+    assert (job["kind"], job["categories"]) == ("categorical", ["baker", "nurse", "pilot"])
+    assert (age["kind"], age["categories"]) == ("numeric", None)
+    watched = {each["name"]: each for each in told["baseline"]["columns"]}
+    assert watched["job"]["classes"] == ["baker", "nurse", "pilot"] and sum(watched["job"]["counts"]) == 100
+    job = {"name": "job", "kind": "categorical", "categories": ["baker", "nurse", "pilot", "queen"]}
+    files = {"t.parquet": models.texts_rows(job=models.JOBS.astype("S").tolist())}
+    told = passed(tmp_path, models.texts_onnx(), files=files, training="t.parquet", columns=[job, {"name": "age"}])
+    assert told["model_schema"]["columns"][0]["categories"] == job["categories"]
+    told = passed(tmp_path, models.texts_onnx(), columns=[{"name": "job"}, {"name": "age"}])
+    assert told["model_schema"]["columns"][0]["kind"] == "categorical", "a text is one, whatever it was declared as"
+
+
+WRONG_TEXTS: list[tuple[dict[str, Any], dict[str, Any], str]] = [
+    ({}, {"job": [None, *["nurse"] * 199]}, "column job misses values in the training rows; a text tensor has none"),
+    ({}, {"job": np.arange(200)}, "column job of the training rows holds no texts, which the model takes"),
+    ({}, {"age": ["old"] * 200}, "column age of the training rows holds no numbers"),
+    (
+        {"categories": ["nurse", "pilot"], "kind": "categorical"},
+        {},
+        "the training rows hold 'baker', which it excludes",
+    ),
+    ({"categories": [1, 2], "kind": "categorical"}, {}, "the model takes texts, and its categories are numbers"),
+    ({"minimum": 1}, {}, "the model takes texts, which have no minimum"),
+]
+
+
+@pytest.mark.parametrize(("job", "rows", "message"), WRONG_TEXTS)
+def test_columns_of_texts_that_contradict_their_rows_are_refused(
+    job: dict[str, Any], rows: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    files, columns = {"t.parquet": models.texts_rows(**rows)}, [{"name": "job", **job}, {"name": "age"}]
+    told, where = refused(tmp_path, models.texts_onnx(), files=files, training="t.parquet", columns=columns)
+    assert message in told and where == f"columns.{'age' if 'age' in rows else 'job'}"
+
+
+def test_categories_of_texts_are_not_those_of_a_number(tmp_path: Path) -> None:
+    columns = [*models.COLUMNS[:2], {"name": "c", "kind": "categorical", "categories": ["1"]}]
+    told, _ = refused(tmp_path, models.onnx_bytes(models.onnx_model()), columns=columns)
+    assert "column c: the model takes numbers, and its categories are texts" in told
+
+
 def test_a_forest_through_skops_tells_its_tensors(tmp_path: Path) -> None:
     told = passed(tmp_path, models.skops_bytes(models.forest()), format="sklearn")
     schema = told["model_schema"]

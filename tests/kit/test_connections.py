@@ -1,15 +1,19 @@
 """Connections: where this platform may call, and nowhere else."""
 
 import logging
+import os
+import threading
 from pathlib import Path
 from typing import Any
 
 import obstore
 import pytest
 import yaml
+from obstore.store import from_url
 
 from services.kit.connections import Connections, HttpsConnection, ObjectsConnection
-from services.kit.errors import Invalid, Unavailable
+from services.kit.connections.files import fetch, listed, put
+from services.kit.errors import Invalid, TooLarge, Unavailable
 from services.kit.settings import Settings
 
 
@@ -146,15 +150,110 @@ def test_the_file_and_the_folder_are_where_the_operator_says(tmp_path: Path, mon
     assert connections.objects("incoming", "retail")
 
 
-async def test_a_folder_is_an_object_store_and_names_stay_below_it(tmp_path: Path) -> None:
+def shared(tmp_path: Path) -> tuple[Path, ObjectsConnection]:
+    """A folder with a file, as a connection."""
     folder = tmp_path / "shared" / "rows"
     folder.mkdir(parents=True)
-    (tmp_path / "secret").write_text("x")
     (folder / "a.csv").write_text("1,2\n")
-    opened = written(tmp_path, store(url=folder.as_uri())).objects("incoming", "retail").store()
-    assert bytes(await (await obstore.get_async(opened, "a.csv")).bytes_async()) == b"1,2\n"
-    with pytest.raises(Exception, match=r"(?i)illegal|invalid|not found|path"):
-        await obstore.get_async(opened, "../../secret")
+    return folder, written(tmp_path, store(url=folder.as_uri())).objects("incoming", "retail")
+
+
+async def names(connection: ObjectsConnection, prefix: str = "") -> list[str]:
+    return [found.path async for found in listed(connection, prefix)]
+
+
+async def test_a_folder_is_an_object_store(tmp_path: Path) -> None:
+    folder, connection = shared(tmp_path)
+    version = await fetch(connection, "a.csv", tmp_path / "taken", 4)
+    assert (tmp_path / "taken").read_text() == "1,2\n"
+    (seen,) = [found async for found in listed(connection, "")]
+    theirs = await obstore.head_async(from_url(folder.as_uri()), "a.csv")
+    assert (seen.version, seen.bytes, seen.modified) == (version, 4, theirs["last_modified"])
+    assert version == theirs["e_tag"], "files that were seen stay seen"
+    await put(connection, "out/of/it.csv", tmp_path / "taken")
+    assert (folder / "out/of/it.csv").read_text() == "1,2\n" and await names(connection, "out") == ["out/of/it.csv"]
+    assert await names(connection) == ["a.csv", "out/of/it.csv"] and await names(connection, "nothing") == []
+    with pytest.raises(TooLarge):
+        await fetch(connection, "a.csv", tmp_path / "taken", 3)
+    with pytest.raises(Invalid, match=r"has no b\.csv"):
+        await fetch(connection, "b.csv", tmp_path / "taken", 4)
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("file.csv", "link"),
+        ("way/secret.csv", "link"),
+        ("hard.csv", "another name"),
+        ("pipe.csv", "no plain file"),
+        ("folder", "no plain file"),
+        ("a.csv/b.csv", "no folder"),
+        ("back/a.csv", "link"),
+    ],
+)
+async def test_no_link_is_followed_wherever_it_lies(path: str, reason: str, tmp_path: Path) -> None:
+    folder, connection = shared(tmp_path)
+    (outside := tmp_path / "outside").mkdir()
+    (secret := outside / "secret.csv").write_text("secret")
+    (folder / "file.csv").symlink_to(secret)
+    (folder / "way").symlink_to(outside)
+    (folder / "back").symlink_to(folder)
+    (folder / "hard.csv").hardlink_to(secret)
+    (folder / "folder").mkdir()
+    os.mkfifo(folder / "pipe.csv")
+    assert await names(connection) == ["a.csv", "hard.csv"] and await names(connection, "way") == []
+    with pytest.raises(Invalid, match=reason):
+        await fetch(connection, path, tmp_path / "taken", 100)
+    assert not (tmp_path / "taken").exists() or not (tmp_path / "taken").read_bytes()
+
+
+async def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:
+    folder, connection = shared(tmp_path)
+    (outside := tmp_path / "outside").mkdir()
+    (secret := outside / "secret.csv").write_text("secret")
+    (folder / "way").symlink_to(outside)
+    (folder / "file.csv").symlink_to(secret)
+    with pytest.raises(Unavailable):
+        await put(connection, "way/made.csv", folder / "a.csv")
+    await put(connection, "file.csv", folder / "a.csv")
+    assert secret.read_text() == "secret" and list(outside.iterdir()) == [secret]
+    assert (folder / "file.csv").read_text() == "1,2\n" and not (folder / "file.csv").is_symlink()
+
+
+async def test_a_folder_that_becomes_a_link_leads_nowhere(tmp_path: Path) -> None:
+    """Whether it is exchanged before or while files are taken from it."""
+    folder, connection = shared(tmp_path)
+    (outside := tmp_path / "outside").mkdir()
+    (outside / "a.csv").write_text("secret")
+    (inner := folder / "inner").mkdir()
+    (inner / "a.csv").write_text("rows")
+    over = threading.Event()
+
+    def exchange() -> None:
+        while not over.is_set():
+            inner.rename(folder / "aside")
+            inner.symlink_to(outside)
+            inner.unlink()
+            (folder / "aside").rename(inner)
+
+    thread = threading.Thread(target=exchange)
+    thread.start()
+    try:
+        seen = set[str]()
+        for _ in range(300):
+            try:
+                await fetch(connection, "inner/a.csv", tmp_path / "taken", 100)
+                seen.add((tmp_path / "taken").read_text())
+            except Invalid:
+                continue
+    finally:
+        over.set()
+        thread.join()
+    assert seen <= {"rows"}
+    folder.rename(tmp_path / "shared" / "aside")
+    folder.symlink_to(outside)
+    with pytest.raises(Invalid, match="link"):
+        await fetch(connection, "a.csv", tmp_path / "taken", 100)
 
 
 def test_a_folder_that_is_a_link_out_of_the_allowed_one_is_refused(tmp_path: Path) -> None:
@@ -168,7 +267,7 @@ def test_a_folder_that_is_a_link_out_of_the_allowed_one_is_refused(tmp_path: Pat
 def test_a_folder_that_is_not_there_says_so(tmp_path: Path) -> None:
     found = written(tmp_path, store(url=(tmp_path / "shared" / "rows").as_uri())).objects("incoming", "retail")
     with pytest.raises(Unavailable, match="connection incoming: url: there is no folder"):
-        found.store()
+        found.files()
 
 
 def test_a_bucket_takes_its_options_and_names_one_that_it_does_not_know(

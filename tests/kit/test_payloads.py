@@ -79,6 +79,30 @@ async def test_a_chunk_gives_its_rows_of_the_models_columns(
     assert decisions(schema, [found]).prediction.tolist() == [n % 2 for n in range(250)]
 
 
+TEXTS = ModelSchema(
+    inputs=(
+        TensorSpec(name="zone", datatype="BYTES", shape=(-1,)),
+        TensorSpec(name="age", datatype="FP32", shape=(-1,)),
+    ),
+    outputs=MATRIX.outputs,
+    columns=(Column(name="zone", kind="categorical"), Column(name="age")),
+    prediction="label",
+)
+
+
+async def test_a_text_of_digits_stays_a_text(objects: Objects, payloads: Payloads) -> None:
+    zone = {"name": "zone", "shape": [2], "datatype": "BYTES", "data": ["01", "1"]}
+    age = {"name": "age", "shape": [2], "datatype": "FP32", "data": [1, None]}
+    said = features(TEXTS, [Payload(2, {"inputs": [zone, age]}, {})])
+    assert said["zone"].tolist() == ["01", "1"] and said["age"].dtype == np.float64
+    only = TEXTS.model_copy(update={"columns": TEXTS.columns[:1], "inputs": TEXTS.inputs[:1]})
+    matrix = {**zone, "shape": [2, 1]}
+    assert features(only, [Payload(2, {"inputs": [matrix]}, {})])["zone"].tolist() == ["01", "1"]
+    file = pa.table({"zone": pa.array([b"01", b"1"], pa.binary()), "age": [1.0, 2.0]})
+    said = features(TEXTS, [await payloads.open(logged(2, reference(await put(objects, file), 0, 2), {}), TEXTS)])
+    assert said["zone"].tolist() == ["01", "1"]
+
+
 async def test_without_a_schema_nothing_of_a_file_is_in_memory_but_how_many_rows_it_has(
     objects: Objects, payloads: Payloads
 ) -> None:

@@ -2,16 +2,19 @@
 
 import asyncio
 import os
+import platform
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from services.kit.sandbox import (
+    ProgramSandbox,
     Sandbox,
     SandboxDeadline,
     SandboxDied,
@@ -147,6 +150,40 @@ async def test_ten_gigabytes_are_refused() -> None:
         await sandbox.close()
 
 
+@pytest.mark.parametrize(
+    ("deed", "refusal"),
+    [
+        ("import mmap; m = mmap.mmap(-1, 400 << 20); m.write(bytes(400 << 20))", "Operation not permitted"),
+        ("import mmap; m = mmap.mmap(-1, 1 << 20, mmap.MAP_PRIVATE | 0x120)", "Operation not permitted"),
+        ("hoard = bytearray(400 << 20)", "MemoryError"),
+    ],
+)  # fmt: skip
+async def test_memory_has_a_bound_where_libraries_of_its_own_have_room_to_be_mapped(
+    deed: str, refusal: str, tmp_path: Path
+) -> None:
+    with (tmp_path / "large").open("wb") as file:  # as PyTorch's libraries are
+        file.truncate(1 << 30)
+    sandbox = await _started(DEEDS, memory_mb=64, packages=tmp_path)
+    try:
+        with pytest.raises(SandboxError, match=refusal):
+            await sandbox.call(deed.encode())
+        assert sandbox.rss < 200 << 20
+        assert sandbox.restarts == 0
+    finally:
+        await sandbox.close()
+
+
+async def test_a_worker_that_has_more_memory_than_its_limits_let_it_have_is_ended(tmp_path: Path) -> None:
+    sandbox = await _started(DEEDS, memory_mb=256, packages=tmp_path)
+    try:
+        assert await sandbox.call(b"global hoard; hoard = b'x' * (128 << 20)") == b"done"
+        assert sandbox._process
+        sandbox._process._bounds = replace(sandbox._process._bounds, memory_mb=64)
+        await eventually(lambda: "used more than 64 MB of memory" in sandbox._last, within=20)
+    finally:
+        await sandbox.close()
+
+
 async def test_a_bomb_of_threads_ends_at_a_bound() -> None:
     deed = b"""
 ready = threading.Event()
@@ -187,6 +224,68 @@ time.sleep(10)
     try:
         with pytest.raises(SandboxDied, match="wrote more than 2 MB"):
             await sandbox.call(deed)
+    finally:
+        await sandbox.close()
+
+
+DELETED = {
+    "open": ("held.append(file)", "of which it deleted files that it holds"),
+    "mapped": ("held.append(mmap.mmap(file.fileno(), 4096)); file.close()", "of which it deleted files that it holds"),
+    "mapped by the descriptor's number, which is closed": (
+        "lib.mmap(None, 4096, 1, 1, file.fileno(), 0); file.close()",
+        "of which it deleted files that it holds|maps a file that it deleted and closed",
+    ),
+    "open in a thread that outlives the first one": (
+        "held.append(file)\n    if n == 9: threading.Thread(target=time.sleep, args=(30,)).start(); lib.syscall(60, 0)",
+        "of which it deleted files that it holds",
+    ),
+    "in a folder that cannot be listed": ("pass", "made a folder that cannot be listed|wrote more than 2 MB"),
+}
+
+
+@pytest.mark.parametrize("way", DELETED)
+async def test_a_worker_that_fills_the_disk_with_files_that_it_deleted_is_ended(way: str) -> None:
+    """Files without a name are in no folder; the process that has them is looked at."""
+    hold, reason = DELETED[way]
+    sandbox = await _started(DEEDS, deadline_s=30, disk_mb=2)
+    deed = f"""
+import mmap
+lib, held, place = ctypes.CDLL(None), [], os.environ['TMPDIR'] + '/dark'
+lib.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+os.mkdir(place, 0o300 if 'listed' in {way!r} else 0o700)
+for n in range(10):
+    file = open(place + f'/{{n}}', 'wb+'); file.write(b'x' * 1_000_000); file.flush()
+    if 'listed' not in {way!r}: os.unlink(file.name)
+    {hold}
+time.sleep(25)
+"""
+    try:
+        with pytest.raises(SandboxDied, match=reason):
+            await sandbox.call(deed.encode())
+    finally:
+        await sandbox.close()
+
+
+async def test_files_without_a_name_within_the_bounds_are_nobodys_business() -> None:
+    sandbox = await _started(DEEDS, disk_mb=2)
+    try:
+        deed = b"import tempfile; held = tempfile.TemporaryFile(); held.write(b'x' * 500_000); held.flush()"
+        assert await sandbox.call(deed) == b"done"
+        await asyncio.sleep(2.5)  # two looks
+        assert await sandbox.call(b"held.seek(0); assert len(held.read()) == 500_000") == b"done"
+        assert sandbox.restarts == 0
+    finally:
+        await sandbox.close()
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="numbers of calls")
+async def test_no_thread_has_descriptors_of_its_own() -> None:
+    sandbox = await _started(DEEDS)
+    alone = 0x100 | 0x800 | 0x10000  # CLONE_VM, CLONE_SIGHAND, CLONE_THREAD, without CLONE_FILES
+    try:
+        for call in (f"56, {alone}, 0, 0, 0, 0", "436, 1000, 1000, 2"):
+            deed = f"assert ctypes.CDLL(None, use_errno=True).syscall({call}) == -1; assert ctypes.get_errno() == 1"
+            assert await sandbox.call(deed.encode()) == b"done"
     finally:
         await sandbox.close()
 
@@ -271,6 +370,20 @@ async def test_nothing_is_left_after_close(tmp_path: Path, monkeypatch: pytest.M
     assert len(list(Path("/proc/self/fd").iterdir())) <= before
     with pytest.raises(SandboxDied, match="closed"):
         await sandbox.call(b"")
+
+
+async def test_nothing_is_left_of_a_process_that_could_not_be_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("sys.executable", str(tmp_path / "gone"))
+    program = ProgramSandbox(["x"], runtime=None, package=tmp_path, digest=None, greeting=b"", welcome=lambda _: None)
+    before = sorted(Path("/proc/self/fd").iterdir())
+    for sandbox in (Sandbox(ENTRY, ECHO), program):
+        with pytest.raises(FileNotFoundError):
+            await sandbox.start()
+        assert sorted(Path("/proc/self/fd").iterdir()) == before
+    assert list(tmp_path.iterdir()) == []
 
 
 async def test_what_a_killed_parent_left_goes_with_the_next_worker(

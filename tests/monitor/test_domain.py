@@ -4,11 +4,14 @@ from dataclasses import replace
 from math import log
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from contracts import Column, ModelSchema, TensorSpec
 from services.kit.payloads import Payload
+from services.kit.profiles import build_profile
 from services.monitor.domain.detectors.edetector import EDetector
 from services.monitor.domain.effects import all_effects, effects, stability_index
 from services.monitor.domain.latency import LatencyCounts
@@ -331,3 +334,37 @@ def test_a_class_that_never_was_there_shows_at_once() -> None:
     for block in streams.blocks(ONE, rows):
         detector = detector.observe(block)
     assert detector.evidence().statistic >= log(BUDGET)
+
+
+TEXTS = ModelSchema(
+    inputs=tuple(TensorSpec(name=name, datatype="BYTES", shape=(-1,)) for name in ("job", "zone")),
+    outputs=(TensorSpec(name="label", datatype="INT64", shape=(-1,)),),
+    columns=(Column(name="job", kind="categorical"), Column(name="zone", kind="categorical")), prediction="label",
+)  # fmt: skip
+
+
+def texts(watched: Watched, **columns: list[str]) -> np.ndarray:
+    """Counts of one inference of texts."""
+    rows = len(columns["job"])
+    inputs = [{"name": n, "datatype": "BYTES", "shape": [rows], "data": data} for n, data in columns.items()]
+    outputs = [{"name": "label", "datatype": "INT64", "shape": [rows], "data": [0] * rows}]
+    payload = Payload(rows, {"inputs": inputs}, {"outputs": outputs})
+    part, unfit = summary(watched, [Counted(payload, 0.0, 1.0)], 100, 8)
+    assert not unfit
+    found = part.counts()
+    assert found is not None
+    return found
+
+
+def test_columns_of_texts_are_watched_by_their_classes() -> None:
+    jobs, zones = ["baker", "nurse", "pilot"] * 4_000, ["01", "02"] * 6_000
+    table = pa.table({"job": jobs, "zone": zones, "label": np.zeros(len(jobs), np.int64)})
+    watched = Watched.of("m", TEXTS, build_profile(table, TEXTS))
+    seen = texts(watched, job=["baker", "pilot", "queen", "pilot"], zone=["01", "02", "1", "02"])
+    assert seen[0][:5].tolist() == [1, 0, 2, 0, 1], "the last bin is of all others"
+    assert seen[1][:4].tolist() == [1, 2, 0, 1], "01 is a text, and not the number 1"
+    assert watched.reference is not None
+    same = effects(watched.reference, texts(watched, job=jobs, zone=zones))
+    moved = effects(watched.reference, texts(watched, job=["nurse"] * 9_000 + ["queen"] * 3_000, zone=zones))
+    assert same[0].within(0.1) and moved[0].beyond(0.1) and moved[1].within(0.1)
+    assert (moved[0].track.name, moved[0].measure) == ("job", "distribution")

@@ -90,6 +90,22 @@ def test_texts_are_classes() -> None:
     assert bins[:, 0].tolist() == [1, 3, 2]
 
 
+def test_many_texts_are_the_most_frequent_classes_and_one_bin_of_others() -> None:
+    cities = [f"city {n:03}" for n in range(300) for _ in range(20 if n < 150 else 4)]
+    prose = [f"what {n} said " + "at length " * 30 for n in range(len(cities))]
+    names = [f"name {n}" for n in range(len(cities))]
+    table = pa.table({"city": cities, "prose": prose, "name": names, "label": np.zeros(len(cities), np.int64)})
+    profile = build_profile(table, schema(Column(name="city"), Column(name="prose"), Column(name="name")))
+    city, written, name = (column for column in profile.columns[:3] if isinstance(column, CategoricalProfile))
+    assert len(city.classes) == 200 and {f"city {n:03}" for n in range(150)} <= set(city.classes)
+    assert 0 < city.unseen < 300 and sum(city.counts) + city.unseen == profile.counted
+    assert written.classes == name.classes == (), "what is there once is a row, not a class"
+    assert written.unseen == name.unseen == profile.counted
+    rows = {"city": np.array(["city 000", "city 999"], object), "prose": np.array(["new", None], object)}
+    bins = Binner(profile).bin(rows, 2)
+    assert bins[:, 0].tolist() == [city.classes.index("city 000"), 201] and bins[:, 1].tolist() == [1, 0]
+
+
 def test_sensitive_columns_are_not_profiled() -> None:
     columns = (Column(name="age"), Column(name="sex", sensitive=True))
     assert [c.name for c in build_profile(reference(), schema(*columns)).columns] == ["age", "label"]

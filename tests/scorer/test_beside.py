@@ -1,6 +1,7 @@
 """Versions beside a champion: who answers, who gets a copy, who stands in, and what the log says of it."""
 
 import asyncio
+import gc
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -305,6 +306,22 @@ async def test_copies_beyond_the_queue_are_dropped_and_counted(story: Story, wor
     logged = await app.logged()
     assert (sum("shadow_of" in one for one in logged), len(logged)) == (1000, 2200)
     assert story.plane.endpoints["credit"].by_version[2].counts.shadow_dropped == 200
+
+
+async def test_copies_that_wait_hold_what_was_read_of_them_within_a_bound_and_no_answer(
+    story: Story, worker: Callable[..., App], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await story.serves(story.beside(2, "shadow"))
+    app = worker()
+    app.asks()
+    (copy,) = app.app._shadows._waiting
+    assert LogRecord not in map(type, gc.get_referents(copy))
+    await app.logged()
+    bound = len(copy.ask.body) + 4
+    monkeypatch.setattr("services.scorer.shadows._MOST_BYTES", bound)  # the body, and one of its three numbers
+    app.asks()
+    assert [("shadow_of" in one) for one in await app.logged()] == [False, True, False]
+    assert story.plane.endpoints["credit"].by_version[2].counts.shadow_dropped == 1
 
 
 async def test_a_log_that_is_half_full_keeps_its_room_for_what_callers_were_told(

@@ -116,19 +116,29 @@ class Box:
 
 
 @pytest.mark.parametrize(
-    ("errors", "refusal"),
+    ("errors", "refusals"),
     [
-        ([SandboxAway("it")], Unavailable),
-        ([SandboxDied("it"), SandboxAway("it")], ModelFailed),
-        ([SandboxDied("it"), SandboxDied("it")], ModelFailed),
+        ([SandboxAway("it")], [Unavailable]),
+        ([SandboxDied("it"), SandboxAway("it")], [Unavailable]),
+        ([SandboxDied("it"), SandboxDied("it")], [ModelFailed]),
+        ([SandboxDied("it"), SandboxAway("it"), SandboxDied("it")], [Unavailable, ModelFailed]),
     ],
-)
-async def test_an_input_is_blamed_only_for_a_process_that_it_ended(
-    errors: list[Exception], refusal: type[Refusal]
+)  # fmt: skip
+async def test_an_input_is_blamed_only_when_it_ends_a_second_process(
+    errors: list[Exception], refusals: list[type[Refusal]]
 ) -> None:
     runtime = SandboxedRuntime(Box(errors), NUMBERS)  # pyright: ignore[reportArgumentType]
-    with pytest.raises(refusal):
-        await runtime.call({"X": np.ones((1, 3), np.float32)})
+    for refusal in refusals:
+        with pytest.raises(refusal):
+            await runtime.call({"X": np.ones((1, 3), np.float32)})
+
+
+async def test_another_input_is_not_blamed_for_a_death_that_came_before_it() -> None:
+    errors: list[Exception] = [SandboxDied("it"), SandboxAway("it"), SandboxDied("it"), SandboxAway("it")]
+    runtime = SandboxedRuntime(Box(errors), NUMBERS)  # pyright: ignore[reportArgumentType]
+    for value in (1, 2):
+        with pytest.raises(Unavailable):
+            await runtime.call({"X": np.full((1, 3), value, np.float32)})
 
 
 class Elsewhere:

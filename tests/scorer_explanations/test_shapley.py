@@ -199,8 +199,11 @@ def test_numbers_that_are_no_trees_are_refused(harm: dict[str, Any]) -> None:
         structure.forest(good | harm if harm else {}, 0, 2)
 
 
-def changed(row: Array, others: Array, mutable: Array, decide: Model) -> counterfactual.Change | None:
-    asking = counterfactual.search(row, others, mutable, np.ones(len(row)), np.ones(len(row)))
+def changed(
+    row: Array, others: Array, mutable: Array, decide: Model, classes: tuple[int, ...] = ()
+) -> counterfactual.Change | None:
+    steps = counterfactual.Steps(np.ones(len(row)), np.isin(np.arange(len(row)), classes))
+    asking = counterfactual.search(row, others, mutable, steps, np.ones(len(row)))
     try:
         rows = next(asking)
         while True:
@@ -217,6 +220,17 @@ def test_the_fewest_columns_that_turn_the_decision_are_found() -> None:
     found = changed(np.zeros(4), others, np.ones(4, bool), decide)
     assert found is not None and found.changed == (1, 3)
     assert decide(found.row[None, :])[0] and found.row[0] == found.row[2] == 0
+
+
+def test_each_class_is_as_near_as_any_other() -> None:
+    def decide(rows: Array) -> Array:
+        return (rows[:, 0] == 9) | (rows[:, 1] > 1.5)
+
+    others = np.array([[9.0, 0.0], [0.0, 2.0]])
+    of_classes = changed(np.zeros(2), others, np.ones(2, bool), decide, classes=(0,))
+    assert of_classes is not None and of_classes.row.tolist() == [9, 0], "another class is one step, 2 are two"
+    of_numbers = changed(np.zeros(2), others, np.ones(2, bool), decide)
+    assert of_numbers is not None and of_numbers.row.tolist() == [0, 2]
 
 
 def test_what_may_not_change_stays_and_where_nothing_else_helps_there_is_no_answer() -> None:

@@ -1,5 +1,6 @@
 """Explanations of decisions by registered versions: a real package out of the object store, in a real sandbox."""
 
+import asyncio
 import io
 import shutil
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from services.catalog.intake import Intake
 from services.catalog.settings import CatalogSettings
 from services.kit.context import Caller, Context, use
 from services.kit.db import Database
+from services.kit.environments import Environments
 from services.kit.errors import Conflict, Invalid, NotFound
 from services.kit.objects import Objects
 from services.scorer.explanations import background
@@ -156,6 +158,88 @@ async def test_many_columns_without_a_structure_are_sampled_with_stated_errors(
     assert all(shares[f"c{n}"].contribution == 0 for n in range(2, 14))
 
 
+def decided(prediction: float | str, **features: float | str) -> dict[str, Any]:
+    return {"decided": [{"row": 0, "features": features, "prediction": prediction, "score": None}]}
+
+
+def texts_package() -> bytes:
+    files = {"t.parquet": catalog_models.texts_rows()}
+    return catalog_models.package(catalog_models.texts_onnx(), files=files, training="t.parquet")
+
+
+async def test_a_decision_over_texts_is_explained_and_turned_by_another_class(explained: Callable[..., Any]) -> None:
+    made = await explained(texts_package(), decision=decided(1, job="pilot", age=38.0))
+    assert (made.method, made.output) == ("exact", "probabilities[1]")
+    shares = {each.column: each for each in made.contributions}
+    assert shares["job"].value == "pilot" and shares["job"].contribution > 0.2 > 0 > shares["age"].contribution
+    assert made.base + sum(each.contribution for each in made.contributions) == pytest.approx(made.value, abs=1e-6)
+    (step,) = made.counterfactual
+    assert (step.column, step.value) == ("job", "pilot") and step.instead in ("baker", "nurse")
+    assert made.counterfactual_decides == 0
+
+
+async def test_a_class_that_no_reference_row_has_is_explained_too(explained: Callable[..., Any]) -> None:
+    made = await explained(
+        texts_package(), decision=decided(0, job="qu\0een" + "n" * 2000, age=30.0), immutable=("age",)
+    )
+    job = next(each for each in made.contributions if each.column == "job")
+    assert job.value.startswith("qu\ufffdeen") and len(job.value) == 1000
+    assert [(step.column, step.instead) for step in made.counterfactual] == [("job", "pilot")]
+
+
+async def test_a_text_where_a_number_belongs_is_not_explained(explained: Callable[..., Any]) -> None:
+    with pytest.raises(Conflict, match="column job: the model takes a text, and the log holds none"):
+        await explained(texts_package(), decision=decided(0, job=3.0, age=30.0))
+
+
+@pytest.mark.timeout(400)
+async def test_an_mlflow_pipeline_over_texts_is_registered_profiled_and_explained(
+    explained: Callable[..., Any], tmp_path: Path, shared_environments: Path
+) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "environments").symlink_to(shared_environments)
+    folder = tmp_path / "texts"
+    environments = Environments.of(CatalogSettings(home=tmp_path / "home"))
+    assert await asyncio.to_thread(code_models.mlflow_texts, folder, environments) == ["yes", "no"]
+    upload = Path(shutil.make_archive(str(folder), "zip", folder))
+    made = await explained(upload, decision=decided("yes", job="pilot", zone="01", age=30.0))
+    assert (made.method, made.decided, made.output) == ("exact", "yes", "prediction")
+    shares = {each.column: each for each in made.contributions}
+    assert shares["job"].contribution == max(each.contribution for each in made.contributions)
+    assert shares["zone"].value == "01" and abs(shares["zone"].contribution) < 0.05
+    (step,) = made.counterfactual
+    assert (step.column, made.counterfactual_decides) == ("job", "no") and step.instead in ("baker", "nurse")
+
+
+TEXT_FUNCTION = b"""
+import numpy as np
+
+def predict(inputs):
+    worth = {b"pilot": 3.0, b"nurse": 1.0}
+    return np.array([worth.get(each, 0.0) for each in inputs["job"]]) + inputs["c1"]
+"""
+
+
+async def test_many_columns_with_texts_among_them_are_sampled(explained: Callable[..., Any], tmp_path: Path) -> None:
+    random, names = np.random.default_rng(1), ["job", *[f"c{n}" for n in range(1, 14)]]
+    columns: dict[str, Any] = {name: random.normal(size=90) for name in names}
+    columns["job"] = ["baker", "nurse", "pilot"] * 30
+    out = io.BytesIO()
+    pq.write_table(pa.table(columns), out)
+    inputs = [{"name": n, "datatype": "BYTES" if n == "job" else "FP64", "shape": [-1]} for n in names]
+    folder = code_models.laid(
+        tmp_path / "function", {"model.py": TEXT_FUNCTION, "t.parquet": out.getvalue()}, format="python",
+        model="model.py", training="t.parquet", inputs=inputs,
+    )  # fmt: skip
+    upload = Path(shutil.make_archive(str(folder), "zip", folder))
+    row = {name: float(columns[name][0]) for name in names[1:]}
+    made = await explained(upload, decision=decided(3.0 + row["c1"], job="pilot", **row))
+    assert made.method == "sampled"
+    shares = {each.column: each for each in made.contributions}
+    assert shares["job"].contribution == pytest.approx(3 - 4 / 3, abs=4 * shares["job"].error + 1e-6)
+    assert all(shares[f"c{n}"].contribution == 0 for n in range(2, 14))
+
+
 @pytest.mark.parametrize(
     ("caller", "id"),
     [(STRANGER, "one"), (APPLICATION, "one"), (ENGINEER, "another")],
@@ -176,7 +260,7 @@ async def test_what_cannot_be_explained_says_why(explained: Callable[..., Any]) 
         await explained(package(), row=3)
     with pytest.raises(Conflict, match="no readable payload"):
         await explained(package(), decision={"decided": [row | {"features": {}}]})
-    with pytest.raises(Conflict, match="column a holds text"):
+    with pytest.raises(Conflict, match="column a: the model takes a number, and the log holds text"):
         await explained(package(), decision={"decided": [row | {"features": {"a": "x", "b": 1, "c": 1}}]})
     with pytest.raises(Conflict, match="where the log says 7"):
         await explained(
@@ -194,5 +278,7 @@ async def test_what_cannot_be_explained_says_why(explained: Callable[..., Any]) 
 
 def test_the_census_package_brings_what_an_explanation_needs(tmp_path: Path) -> None:
     build.build(tmp_path)
-    found = background.rows(str(tmp_path / "census-employment.zip"), "training.parquet", ["AGEP", "SEX"], 50)
+    found = background.rows(str(tmp_path / "census-employment.zip"), "training.parquet", ["AGEP", "SEX"], (), 50)[
+        "rows"
+    ]
     assert found.shape == (50, 2) and set(found[:, 1]) == {1.0, 2.0}

@@ -65,6 +65,8 @@ class ManifestColumn(Column):
             raise ValueError(f"column {self.name}: minimum is above maximum")
         if self.kind == "numeric" and self.categories is not None:
             raise ValueError(f"column {self.name}: a numeric column has no categories")
+        if self.categories and any(isinstance(each, str) and not 0 < len(each) <= 200 for each in self.categories):
+            raise ValueError(f"column {self.name}: a category is a text of 1 to 200 letters")
         return self
 
 

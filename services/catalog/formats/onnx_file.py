@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError, Message
 
 from contracts import Datatype, TensorSpec
 from services.kit.errors import Invalid
-from services.kit.models.wire import Tensors
+from services.kit.models.wire import Array, Tensors
 
 from . import Opened
 
@@ -38,7 +38,13 @@ class OnnxModel:
     def predict(self, feed: Tensors) -> Tensors:
         """All outputs by name. Raises what ONNX Runtime raises."""
         names = [each.name for each in self.outputs]
+        feed = {name: _strings(values) if values.dtype == object else values for name, values in feed.items()}
         return dict(zip(names, map(np.asarray, self._session.run(names, feed)), strict=True))
+
+
+def _strings(values: Array) -> Array:
+    """Texts as ONNX Runtime takes them: of bytes it would take what Python prints of them."""
+    return np.array([each.decode() for each in values.reshape(-1).tolist()], object).reshape(values.shape)
 
 
 def open_model(path: Path, prediction: str | None, score: str | None) -> Opened:

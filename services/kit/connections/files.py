@@ -4,16 +4,19 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 
 import obstore
 from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
 
 from ..errors import Invalid, TooLarge, Unavailable
+from . import beneath
 from .kinds import ObjectsConnection
 
 _PIECE = 1024 * 1024
 _MOST = 500
+_AT_ONCE = 1_000
 
 
 @dataclass(frozen=True)
@@ -38,9 +41,11 @@ def plain_path(given: str, field: str) -> str:
 async def fetch(connection: ObjectsConnection, path: str, to: Path, most: int) -> str:
     """Copy an object into a file; answers its version. Raises Invalid where it is not there, TooLarge, Unavailable."""
     try:
+        if root := connection.files():
+            return beneath.tag(await asyncio.to_thread(beneath.copy, root, path, to, most))
         found = await obstore.get_async(connection.store(), path)
         if found.meta["size"] > most:
-            raise TooLarge(f"{path[:200]} is larger than {most} bytes")
+            raise beneath.Larger
         with await asyncio.to_thread(to.open, "wb") as file:
             async for piece in found.stream(min_chunk_size=_PIECE):
                 await asyncio.to_thread(file.write, bytes(piece))
@@ -49,6 +54,10 @@ async def fetch(connection: ObjectsConnection, path: str, to: Path, most: int) -
         if _has_no_bucket(error):
             raise _away(connection, error) from None
         raise Invalid(f"path: connection {connection.name} has no {path[:200]}", "path") from None
+    except beneath.Larger:
+        raise TooLarge(f"{path[:200]} is larger than {most} bytes") from None
+    except beneath.Refused as error:
+        raise Invalid(f"path: connection {connection.name} does not give {path[:200]}: {error}", "path") from None
     except (BaseError, OSError) as error:
         raise _away(connection, error) from error
 
@@ -56,14 +65,23 @@ async def fetch(connection: ObjectsConnection, path: str, to: Path, most: int) -
 async def put(connection: ObjectsConnection, path: str, file: Path) -> None:
     """Write a file as one object, in place of what was there. Raises Unavailable."""
     try:
-        await obstore.put_async(connection.store(), path, file)
-    except (BaseError, OSError) as error:
+        if root := connection.files():
+            await asyncio.to_thread(beneath.write, root, path, file)
+        else:
+            await obstore.put_async(connection.store(), path, file)
+    except (BaseError, OSError, beneath.Refused) as error:
         raise _away(connection, error) from error
 
 
 async def listed(connection: ObjectsConnection, prefix: str) -> AsyncIterator[Found]:
     """The objects below a prefix, a folder. Raises Unavailable."""
     try:
+        if root := connection.files():
+            files = beneath.found(root, prefix)
+            while some := await asyncio.to_thread(lambda: list(islice(files, _AT_ONCE))):
+                for path, about in some:
+                    yield Found(path, beneath.tag(about), about.st_size, beneath.modified(about))
+            return
         async for some in obstore.list(connection.store(), prefix):
             for meta in some:
                 yield Found(meta["path"], _version(meta), int(meta["size"]), meta["last_modified"])

@@ -112,12 +112,14 @@ class ObjectsConnection(_Connection):
         split = urlsplit(self.url)
         return Path(unquote(split.path)) if split.scheme == "file" else None
 
+    def files(self) -> Path | None:
+        """The folder that `beneath.py` reads; None for a bucket. Raises Unavailable where it is not there."""
+        if (folder := self.folder()) and not folder.is_dir():
+            raise Unavailable(f"connection {self.name}: url: there is no folder {folder}")
+        return folder
+
     def store(self) -> ObjectStore:
-        """The store. Raises Unavailable naming what does not fit."""
-        if folder := self.folder():
-            if not folder.is_dir():
-                raise Unavailable(f"connection {self.name}: url: there is no folder {folder}")
-            return from_url(folder.resolve().as_uri())
+        """The store of a bucket. Raises Unavailable naming what does not fit."""
         said: dict[str, Any] = values(self.name, "options", self.options)
         is_plain = False
         if self.endpoint:

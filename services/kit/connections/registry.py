@@ -97,7 +97,8 @@ def _one(entry: Mapping[str, Any], folder: Path) -> _Connection | str:
     place = made.folder() if isinstance(made, ObjectsConnection) else None
     if place and not place.resolve().is_relative_to(folder.resolve()):
         return f"url: {place} is not below {folder} (FAIRLEAD_CONNECTIONS_FOLDER)"
-    return made
+    # As it is now: links that the administrator made are followed here, and none later.
+    return made.model_copy(update={"url": place.resolve().as_uri()}) if place else made
 
 
 def _state(path: Path) -> tuple[int, ...]:

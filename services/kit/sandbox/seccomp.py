@@ -15,7 +15,8 @@ _X32 = 0x40000000
 Code = list[tuple[int, int, int, int]]
 """Instructions: operation, how many to skip when true and when false, operand."""
 
-_CLONE_THREAD, _CLONE_NEW = 0x10000, 0x7E020080
+_CLONE_FILES, _CLONE_THREAD, _CLONE_NEW = 0x400, 0x10000, 0x7E020080
+_CLOSE_RANGE_UNSHARE = 2
 _O_ACCMODE, _O_TRUNC = 0o3, 0o1000
 _MAP_SHARED_ANONYMOUS, _MAP_GROWSDOWN = 0x21, 0x100
 # Duplicate, flags and locks. Not F_SETOWN and F_SETSIG: they make the kernel send signals to others.
@@ -35,27 +36,28 @@ def available() -> bool:
     return True
 
 
-def program(pid: int, launch: int | None = None) -> Code:
-    """The filter of the process with this id; `launch`: the descriptor of the program that it may become."""
+def program(pid: int, launch: int | None = None, *, counted: bool = False) -> Code:
+    """The filter of the process with this id; `launch`: the descriptor of the program that it may become; `counted`:
+    memory that RLIMIT_DATA does not count is refused."""
     code: Code = [(_LOAD, 0, 0, 4), (_EQUAL, 1, 0, syscalls.ARCH), (_RETURN, 0, 0, _KILL), (_LOAD, 0, 0, 0)]
     if syscalls.MACHINE == "x86_64":
         code += [(_AT_LEAST, 0, 1, _X32), (_RETURN, 0, 0, _KILL)]  # the x32 numbering would pass by every rule
-    if launch is not None:
-        code += _judged(_of_programs(launch))  # before `mmap` is allowed
+    # Before `mmap` is allowed.
+    code += _judged({**(_of_programs(launch) if launch is not None else {}), **(_counted() if counted else {})})
     for number in syscalls.allowed():
         code += [(_EQUAL, 0, 1, number), (_RETURN, 0, 0, _ALLOW)]
     return [*code, *_judged(_rules(pid)), _refuse(errno.EPERM)]
 
 
-def lock(pid: int) -> None:
+def lock(pid: int, *, counted: bool) -> None:
     """Filter every thread of this process from now on; no_new_privs must be set. Raises OSError."""
-    if _install(program(pid), _TSYNC):
+    if _install(program(pid, counted=counted), _TSYNC):
         raise OSError(errno.EBUSY, "a thread could not be brought under the filter")
 
 
 def lock_program(pid: int, launch: int) -> int:
     """Filter this thread and what it becomes; answers who hears of an execution (`Once`). Raises OSError."""
-    return _install(program(pid, launch), _NEW_LISTENER)
+    return _install(program(pid, launch, counted=True), _NEW_LISTENER)
 
 
 def _install(code: Code, flags: int) -> int:
@@ -73,11 +75,15 @@ def _judged(rules: dict[str, Code]) -> Code:
 
 
 def _of_programs(launch: int) -> dict[str, Code]:
-    """What is judged of programs alone: they may use much more address space than memory."""
+    """What is judged of programs alone."""
+    # Beside the descriptor there may be a path, which counts where it is absolute: so the kernel asks, too.
+    return {"execveat": [*_holds(0, launch), *_holds(4, AT_EMPTY_PATH), (_RETURN, 0, 0, _ASK)]}
+
+
+def _counted() -> dict[str, Code]:
+    """For whoever may use much more address space than memory: what RLIMIT_DATA does not count is memory that is
+    shared with nobody, and stacks that grow."""
     return {
-        # Beside the descriptor there may be a path, which counts where it is absolute: so the kernel asks, too.
-        "execveat": [*_holds(0, launch), *_holds(4, AT_EMPTY_PATH), (_RETURN, 0, 0, _ASK)],
-        # Memory that RLIMIT_DATA does not count: shared with nobody, and stacks that grow.
         "mmap": [*_load(3), (_AND, 0, 0, _MAP_SHARED_ANONYMOUS), (_EQUAL, 0, 1, _MAP_SHARED_ANONYMOUS),
                  _refuse(errno.EPERM), *_unless(3, _MAP_GROWSDOWN, _MAP_GROWSDOWN)],
     }  # fmt: skip
@@ -95,7 +101,9 @@ def _rules(pid: int) -> dict[str, Code]:
         "open": _unless(1, no_cut, _O_TRUNC),
         "openat": _unless(2, no_cut, _O_TRUNC),
         "openat2": [_refuse(errno.ENOSYS)],  # its flags lie behind a pointer; callers fall back to openat
-        "clone": _only(0, (_CLONE_THREAD,), mask=_CLONE_THREAD | _CLONE_NEW),
+        # Threads share their descriptors: what one of them holds is what all hold, and one look sees it (`disk.py`).
+        "clone": _only(0, (_CLONE_THREAD | _CLONE_FILES,), mask=_CLONE_THREAD | _CLONE_FILES | _CLONE_NEW),
+        "close_range": _unless(2, _CLOSE_RANGE_UNSHARE, _CLOSE_RANGE_UNSHARE),
         "clone3": [_refuse(errno.ENOSYS)],  # likewise; the C library falls back to clone
         "tgkill": _only(0, (pid,)),
         "fcntl": _only(1, _FCNTL),

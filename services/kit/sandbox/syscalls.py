@@ -13,7 +13,7 @@ _NUMBERS: dict[str, tuple[int, int | None]] = {
     "mmap": (9, 222), "munmap": (11, 215), "madvise": (28, 233), "brk": (12, 214), "clock_gettime": (228, 113),
     # files and descriptors
     "pread64": (17, 67), "pwrite64": (18, 68), "preadv": (295, 69), "pwritev": (296, 70), "lseek": (8, 62),
-    "close": (3, 57), "close_range": (436, 436), "dup": (32, 23), "dup2": (33, None), "dup3": (292, 24),
+    "close": (3, 57), "dup": (32, 23), "dup2": (33, None), "dup3": (292, 24),
     "flock": (73, 32), "fsync": (74, 82), "fdatasync": (75, 83), "ftruncate": (77, 46), "fallocate": (285, 47),
     "fadvise64": (221, 223), "sendfile": (40, 71), "copy_file_range": (326, 285), "creat": (85, None),
     "stat": (4, None), "lstat": (6, None), "fstat": (5, 80), "newfstatat": (262, 79), "statx": (332, 291),
@@ -49,7 +49,7 @@ _NUMBERS: dict[str, tuple[int, int | None]] = {
 _RULED: dict[str, tuple[int, int | None]] = {
     "open": (2, None), "openat": (257, 56), "openat2": (437, 437), "clone": (56, 220), "clone3": (435, 435),
     "tgkill": (234, 131), "fcntl": (72, 25), "ioctl": (16, 29), "prctl": (157, 167), "prlimit64": (302, 261),
-    "execveat": (322, 281), "mmap": (9, 222),
+    "close_range": (436, 436), "execveat": (322, 281), "mmap": (9, 222),
 }  # fmt: skip
 
 _AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}

@@ -14,6 +14,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from services.kit.binned import stability
+
 from .reference import Reference, Track
 
 Array = NDArray[Any]
@@ -142,24 +144,10 @@ def _ratio(before: _Scores, live: _Scores) -> tuple[float, float, float]:
 
 
 def stability_index(before: Array, live: Array) -> tuple[float, float, float]:
-    """PSI of two rows of counts, without its bias from small numbers, and its interval by the delta method."""
-    here = (before + live) > 0
-    if here.sum() < 2 or live.sum() == 0 or before.sum() == 0:
-        return 0.0, 0.0, 0.0
-    q, p = (_shares(counts[here]) for counts in (before, live))
-    logs = np.log(p / q)
-    doubt = (len(p) - 1) * (1 / live.sum() + 1 / before.sum())
-    size = max(0.0, float((p - q) @ logs) - doubt)
-    now = _variance(p, logs + 1 - q / p) / live.sum() + 2 * doubt**2 / (len(p) - 1)
-    was = max(0.0, _variance(q, 1 - logs - p / q)) / before.sum()
-    error = z_ever(int(live.sum())) * sqrt(max(0.0, now)) + _Z_ONCE * sqrt(was)
-    return size, max(0.0, size - error), size + error
-
-
-def _shares(counts: Array) -> Array:
-    smoothed = counts + 0.5
-    return smoothed / smoothed.sum()
-
-
-def _variance(shares: Array, gradient: Array) -> float:
-    return float(shares @ gradient**2 - (shares @ gradient) ** 2)
+    """The index of two rows of counts, and its interval at all looks."""
+    index = stability(before, live)
+    if index.variance_of_live == 0:
+        return index.interval(0.0)
+    return index.interval(
+        z_ever(int(live.sum())) * sqrt(index.variance_of_live) + _Z_ONCE * sqrt(index.variance_of_before)
+    )

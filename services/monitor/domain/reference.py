@@ -1,16 +1,15 @@
 """What the live rows are compared with: the profile's counts by track, and each bin's normal score."""
 
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from services.kit.binned import normal_scores
+
 Array = NDArray[Any]
 Kind = Literal["numeric", "categorical", "axis"]
-
-_NORMAL = NormalDist()
 
 
 @dataclass(frozen=True)
@@ -49,10 +48,3 @@ class Reference:
         for place, track in enumerate(tracks):
             scores[place, : track.bins] = normal_scores(counts[place, : track.bins])
         return cls(tracks, counts, scores)
-
-
-def normal_scores(counts: Array) -> Array:
-    """The normal score of the mid-rank of each bin; an empty one at an end gets the score of half a row."""
-    total = counts.sum()
-    ranks = (np.cumsum(counts) - counts / 2 + 0.25) / (total + 0.5)
-    return np.array([_NORMAL.inv_cdf(float(rank)) for rank in ranks])

@@ -34,7 +34,7 @@ class ContributionView(BaseModel):
     """What one column added; `error`: its standard error, where it was sampled."""
 
     column: str
-    value: float | None
+    value: float | str | None
     contribution: float
     error: float | None
 
@@ -43,8 +43,8 @@ class StepView(BaseModel):
     """A column that is otherwise in the counterfactual."""
 
     column: str
-    value: float | None
-    instead: float | None
+    value: float | str | None
+    instead: float | str | None
 
 
 class ExplanationView(BaseModel):

@@ -25,15 +25,36 @@ class Change:
     """The columns in which it differs."""
 
 
+@dataclass(frozen=True)
+class Steps:
+    """How far values of a column are from one another."""
+
+    scale: Array
+    """[n]: what counts as one step of a number."""
+    classes: Array
+    """[n]: whether a column's numbers stand for classes, of which each is one step from each other."""
+
+    @classmethod
+    def of(cls, rows: Array, classes: Array) -> "Steps":
+        """By the spread of rows [m, n]."""
+        with np.errstate(invalid="ignore"):
+            spread = np.nanstd(rows, axis=0)
+        return cls(np.where(spread > 0, spread, 1.0), classes)
+
+    def between(self, row: Array, others: Array) -> Array:
+        """From a row [n] to others [..., n], by column; NaN where one of two numbers is missing."""
+        return np.where(self.classes, others != row, np.abs(others - row) / self.scale)
+
+
 Asking = Generator[Array, Array, Change | None]
 """Asks of rows [m, n] whether they are decided otherwise, hears [m] booleans, ends with the change, if there is one."""
 
 
-def search(row: Array, others: Array, mutable: Array, scale: Array, weight: Array) -> Asking:
-    """`others` [m, n]: rows that are decided otherwise. `mutable` [n]: what may change; `scale` [n]: what counts as one
-    step in a column; `weight` [n]: how much each column had to do with the decision: those are changed first."""
+def search(row: Array, others: Array, mutable: Array, steps: Steps, weight: Array) -> Asking:
+    """`others` [m, n]: rows that are decided otherwise. `mutable` [n]: what may change; `weight` [n]: how much each
+    column had to do with the decision: those are changed first."""
     found: list[Change] = []
-    near = _nearest(row, others, mutable, scale)
+    near = _nearest(row, others, mutable, steps)
     differs = [np.flatnonzero(mutable & ~_same(row, other)) for other in near]
     ways = [
         _way(row, other, columns[np.argsort(-weight[columns])]) for other, columns in zip(near, differs, strict=True)
@@ -46,11 +67,11 @@ def search(row: Array, others: Array, mutable: Array, scale: Array, weight: Arra
         own, flips = flips[: len(way)], flips[len(way) :]
         if own.any():
             found.append((yield from _pruned(row, way[int(np.argmax(own))])))
-    return min(found, key=lambda change: (len(change.changed), _distance(row, change.row, scale)), default=None)
+    return min(found, key=lambda change: (len(change.changed), _distance(row, change.row, steps)), default=None)
 
 
-def _nearest(row: Array, others: Array, mutable: Array, scale: Array) -> Array:
-    apart = np.where(mutable, np.abs(others - row) / scale, 0.0)
+def _nearest(row: Array, others: Array, mutable: Array, steps: Steps) -> Array:
+    apart = np.where(mutable, steps.between(row, others), 0.0)
     return others[np.argsort(np.nansum(np.minimum(apart, 3.0), axis=1), kind="stable")[:_NEIGHBOURS]]
 
 
@@ -80,5 +101,5 @@ def _pruned(row: Array, changed: Array) -> Generator[Array, Array, Change]:
         changed = tries[int(np.argmax(flips))]
 
 
-def _distance(row: Array, other: Array, scale: Array) -> float:
-    return float(np.nansum(np.abs(other - row) / scale))
+def _distance(row: Array, other: Array, steps: Steps) -> float:
+    return float(np.nansum(steps.between(row, other)))

@@ -9,8 +9,11 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 
-from contracts import Column, ModelSchema
+from contracts import ModelSchema
 from services.kit.errors import Conflict, Invalid
+from services.kit.models.feeding import texts_of
+
+from .coding import Coding, Told
 
 Array = NDArray[Any]
 Arrays = dict[str, Array]
@@ -25,7 +28,7 @@ class Contribution:
     """What one column added."""
 
     column: str
-    value: float | None
+    value: Told
     contribution: float
     error: float | None
     """Standard error; none where the contribution is exact."""
@@ -36,8 +39,8 @@ class Step:
     """A column as it is in a row that is decided otherwise."""
 
     column: str
-    value: float | None
-    instead: float | None
+    value: Told
+    instead: Told
 
 
 @dataclass(frozen=True)
@@ -75,8 +78,8 @@ class Explanation:
 class Row:
     """A decided row that can be explained."""
 
-    values: Array
-    """[columns]; a missing value is NaN."""
+    said: tuple[Told, ...]
+    """By column, as it was recorded; a missing value is None."""
     decided: float | str
 
 
@@ -93,14 +96,12 @@ def row_of(decision: Mapping[str, Any], number: int, schema: ModelSchema) -> Row
         )
     if row["prediction"] is None or any(column.name not in row["features"] for column in schema.columns):
         raise Conflict("the log holds no readable payload of this decision")
-    return Row(np.array([_number(column, row["features"]) for column in schema.columns]), row["prediction"])
-
-
-def _number(column: Column, features: Mapping[str, float | str | None]) -> float:
-    value = features[column.name]
-    if isinstance(value, str):
-        raise Conflict(f"column {column.name} holds text, which cannot be explained yet")
-    return np.nan if value is None else float(value)
+    texts = texts_of(schema)
+    for column in schema.columns:
+        if isinstance(row["features"][column.name], str) != (column.name in texts):
+            takes, holds = ("a text", "none") if column.name in texts else ("a number", "text")
+            raise Conflict(f"column {column.name}: the model takes {takes}, and the log holds {holds}")
+    return Row(tuple(row["features"][column.name] for column in schema.columns), row["prediction"])
 
 
 @dataclass(frozen=True)
@@ -144,15 +145,22 @@ def decisions(answer: Arrays, schema: ModelSchema) -> Array:
 def focus_of(schema: ModelSchema, row: Row, answer: Arrays) -> Focus:
     """Of the answer to the row itself, asked once more. Raises Conflict where the model decides otherwise today."""
     decided = decisions(answer, schema)[0]
-    same = decided == row.decided or (
-        isinstance(decided, float) and np.isclose(decided, float(row.decided), rtol=_CLOSE)
-    )
-    if not same:
+    if not _same(decided, row.decided):
         raise Conflict(f"the model decides {decided} today where the log says {row.decided}: not the same input")
     output = 0
     if schema.score is not None:
         output = int(np.argmax(answer[schema.score].reshape(1, -1)[0]))
     return Focus(schema, decided, output)
+
+
+def _same(decided: Any, said: float | str) -> bool:
+    """Classes that are texts of digits are numbers in the log."""
+    if decided == said or isinstance(said, str):
+        return bool(decided == said)
+    try:
+        return bool(np.isclose(float(decided), said, rtol=_CLOSE if isinstance(decided, float) else 0.0))
+    except ValueError:
+        return False
 
 
 def scale_of(raw: Array, output: int, focus: Focus, value: float) -> Unit | None:
@@ -183,23 +191,21 @@ def timed(made: Explanation, seconds: float) -> Explanation:
     return replace(made, seconds=round(seconds, 3))
 
 
-def contributions(
-    columns: Sequence[Column], row: Array, shares: Array, errors: Array | None
-) -> tuple[Contribution, ...]:
+def contributions(coding: Coding, row: Array, shares: Array, errors: Array | None) -> tuple[Contribution, ...]:
     """The largest first."""
     made = [
         Contribution(
-            column.name, _told(row[n]), float(shares[n]),
+            column.name, coding.told(n, row[n]), float(shares[n]),
             None if errors is None else float(errors[n]) if np.isfinite(errors[n]) else None,
         )
-        for n, column in enumerate(columns)
+        for n, column in enumerate(coding.columns)
     ]  # fmt: skip
     return tuple(sorted(made, key=lambda each: -abs(each.contribution)))
 
 
-def steps(columns: Sequence[Column], row: Array, other: Array, changed: Sequence[int]) -> tuple[Step, ...]:
+def steps(coding: Coding, row: Array, other: Array, changed: Sequence[int]) -> tuple[Step, ...]:
     """What differs."""
-    return tuple(Step(columns[n].name, _told(row[n]), _told(other[n])) for n in changed)
+    return tuple(Step(coding.columns[n].name, coding.told(n, row[n]), coding.told(n, other[n])) for n in changed)
 
 
 def may_change(schema: ModelSchema, immutable: Sequence[str]) -> Array:
@@ -209,7 +215,3 @@ def may_change(schema: ModelSchema, immutable: Sequence[str]) -> Array:
         if name not in names:
             raise Invalid(f"immutable: the model has no column {name[:100]}", "immutable")
     return np.array([not column.protected and column.name not in immutable for column in schema.columns], bool)
-
-
-def _told(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)

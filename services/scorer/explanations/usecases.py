@@ -16,7 +16,7 @@ from services.kit.context import Caller
 from services.kit.db import Database
 from services.kit.errors import Conflict, NotFound, Unavailable
 from services.kit.ids import now, uuid7
-from services.kit.models.feeding import feed
+from services.kit.models.feeding import feed, texts_of
 from services.kit.models.wire import WireError, unpack
 from services.kit.objects import Objects
 from services.kit.sandbox import SandboxError, SandboxUnavailable, run_sandboxed
@@ -29,6 +29,7 @@ from ..runtimes.opening import load
 from ..runtimes.sandboxed import SandboxedRuntime
 from ..settings import ScorerSettings
 from . import background, counterfactual, domain, onnx_structure, shapley, store, structure
+from .coding import Coding, checked
 from .domain import Array, Arrays, Explanation, Focus, Method, Row
 from .gateway import Records, Version
 
@@ -38,6 +39,8 @@ Ask = Callable[[Array], Awaitable[Arrays]]
 
 _BACKGROUND_ROWS, _OTHER_ROWS = 100, 1000
 _SEED = 0
+_CALL_BYTES = 16 * 1024 * 1024
+"""Of rows that a model is asked about at once: one of long texts may be asked about many."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,19 @@ class Found:
     value: float
 
 
+@dataclass(frozen=True)
+class Case:
+    """What is explained."""
+
+    decision: Mapping[str, Any]
+    wish: Wish
+    row: Row
+    version: Version
+    coding: Coding
+    values: Array
+    """[columns]: the row, coded."""
+
+
 class Explainer:
     """Explains decisions, and tells what was explained before."""
 
@@ -81,14 +97,18 @@ class Explainer:
         mutable = domain.may_change(version.model_schema, wish.immutable)
         try:
             file = await self._file(version.digest)
-            rows = await self._reference_rows(file, version)
-            async with self._opened(version, file, decision["unit"]) as (ask, told):
-                focus = domain.focus_of(version.model_schema, row, await ask(row.values[None, :]))
-                found = await _found(row, rows, focus, ask, told, started + wish.budget_s)
-                other = await _counterfactual(row, rows, focus, ask, mutable, found.shares)
+            coding, rows = await self._reference_rows(file, version)
+            coding = coding.knowing(row.said)
+            values = coding.coded(row.said)
+            async with self._opened(version, file, decision["unit"], coding) as (ask, told):
+                focus = domain.focus_of(version.model_schema, row, await ask(values[None, :]))
+                found = await _found(values, rows, focus, ask, told, started + wish.budget_s)
+                steps = counterfactual.Steps.of(rows, coding.texts)
+                other = await _counterfactual(values, rows, steps, focus, ask, mutable, found.shares)
         except (ModelFailed, CannotLoad) as error:
             raise Conflict(f"the model cannot be asked: {error}") from None
-        made = _explanation(decision, wish, row, version, focus, found, min(len(rows), _BACKGROUND_ROWS), other, caller)
+        case = Case(decision, wish, row, version, coding, values)
+        made = _explanation(case, focus, found, min(len(rows), _BACKGROUND_ROWS), other, caller)
         made = domain.timed(made, time.monotonic() - started)
         async with self._db.transaction(unit=made.unit) as tx:
             await store.add(tx.session, made)
@@ -128,43 +148,62 @@ class Explainer:
             await self._objects.fetch(digest, self._packages.path(digest))
         return await asyncio.to_thread(self._packages.unpack, digest)
 
-    async def _reference_rows(self, file: ModelFile, version: Version) -> Array:
-        """Rows that the package brings. Raises Conflict where it brings none."""
+    async def _reference_rows(self, file: ModelFile, version: Version) -> tuple[Coding, Array]:
+        """Rows that the package brings, [m, columns]. Raises Conflict where it brings none."""
         if file.training is None:
             raise Conflict(
                 "the version's package brings no training rows: there is nothing to compare the decision with"
             )
+        columns, texts = version.model_schema.columns, texts_of(version.model_schema)
         job = {
             "package": str(file.package), "training": file.training, "most": _OTHER_ROWS,
-            "columns": [column.name for column in version.model_schema.columns],
+            "columns": [column.name for column in columns], "texts": sorted(texts),
         }  # fmt: skip
         try:
             said = await run_sandboxed(
                 background.ENTRY, json.dumps(job).encode(), preload=background.PRELOAD, readable=[file.package],
                 memory_mb=self._settings.sandbox_memory_mb, deadline_s=self._settings.sandbox_load_s, name="background",
             )  # fmt: skip
-            return unpack(said)["rows"]
-        except (SandboxError, WireError) as error:
+            found = unpack(said)
+            places = [place for place, column in enumerate(columns) if column.name in texts]
+            classes = {place: tuple(found[f"classes.{place}"].tolist()) for place in places}
+            return checked(columns, classes, found["rows"]), found["rows"]
+        except (SandboxError, WireError, KeyError) as error:
             raise Conflict(f"the package's training rows cannot be read: {str(error)[:200]}") from None
         except SandboxUnavailable as error:
             raise Unavailable(str(error)) from None
 
     @asynccontextmanager
-    async def _opened(self, version: Version, file: ModelFile, unit: str) -> AsyncGenerator[tuple[Ask, Arrays]]:
+    async def _opened(
+        self, version: Version, file: ModelFile, unit: str, coding: Coding
+    ) -> AsyncGenerator[tuple[Ask, Arrays]]:
         """How the model is asked, and its trees or coefficients, if it has any."""
         runtime = await load(version.format, file, version.model_schema, self._settings, unit, ThreadClock())
         try:
-            told = await _structure(runtime, file)
+            # Texts stand as numbers here which no structure of the model's own knows.
+            told = {} if coding.classes else await _structure(runtime, file)
 
-            async def ask(rows: Array) -> Arrays:
-                inputs = feed(version.model_schema.inputs, version.model_schema.columns, rows)
+            async def answer(rows: Array) -> Arrays:
+                inputs = feed(version.model_schema.inputs, coding.fed(rows))
                 if hasattr(runtime, "call"):
                     return await cast(Remote, runtime).call(inputs)
                 return await asyncio.to_thread(cast(Runtime, runtime).predict, inputs)
 
-            yield ask, told
+            yield _in_parts(answer, max(1, _CALL_BYTES // coding.row_bytes)), told
         finally:
             runtime.close()
+
+
+def _in_parts(answer: Ask, most: int) -> Ask:
+    """Asks about at most so many rows at once."""
+
+    async def ask(rows: Array) -> Arrays:
+        if len(rows) <= most:
+            return await answer(rows)
+        parts = [await answer(rows[start : start + most]) for start in range(0, len(rows), most)]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    return ask
 
 
 async def _structure(runtime: object, file: ModelFile) -> Arrays:
@@ -175,10 +214,10 @@ async def _structure(runtime: object, file: ModelFile) -> Arrays:
     return {}
 
 
-async def _found(row: Row, rows: Array, focus: Focus, ask: Ask, told: Arrays, until: float) -> Found:
+async def _found(row: Array, rows: Array, focus: Focus, ask: Ask, told: Arrays, until: float) -> Found:
     """Exact where trees, coefficients or few columns let it be, else sampled until the time is over."""
     near = rows[np.linspace(0, len(rows) - 1, min(len(rows), _BACKGROUND_ROWS)).astype(int)]
-    value = float(focus.of(await ask(row.values[None, :]))[0])
+    value = float(focus.of(await ask(row[None, :]))[0])
     if exact := await asyncio.to_thread(_by_structure, row, near, focus, told, value):
         return exact
     base = float(focus.of(await ask(near)).mean())
@@ -187,18 +226,18 @@ async def _found(row: Row, rows: Array, focus: Focus, ask: Ask, told: Arrays, un
     async def values(asked: Array) -> Array:
         return focus.of(await ask(asked))
 
-    if shapley.few(len(row.values), len(near)):
-        shares = await _answered(shapley.of_subsets(row.values, near), values)
+    if shapley.few(len(row), len(near)):
+        shares = await _answered(shapley.of_subsets(row, near), values)
         return Found(shares, "exact", scale, base, value)
-    sample = shapley.Sample(len(row.values))
-    asking = shapley.sampling(row.values, near, sample, _SEED)
+    sample = shapley.Sample(len(row))
+    asking = shapley.sampling(row, near, sample, _SEED)
     asked = next(asking)
     while sample.rounds < 2 or time.monotonic() < until:
         asked = asking.send(await values(asked))
     return Found(sample.shares(), "sampled", scale, base, value)
 
 
-def _by_structure(row: Row, near: Array, focus: Focus, told: Arrays, value: float) -> Found | None:
+def _by_structure(row: Array, near: Array, focus: Focus, told: Arrays, value: float) -> Found | None:
     """None where the model has no structure, or one whose sums are not what the model answers."""
     try:
         if "coefficients" in told:
@@ -208,49 +247,45 @@ def _by_structure(row: Row, near: Array, focus: Focus, told: Arrays, value: floa
         return None
 
 
-def _trees(row: Row, near: Array, focus: Focus, told: Arrays, value: float) -> Found | None:
+def _trees(row: Array, near: Array, focus: Focus, told: Arrays, value: float) -> Found | None:
     outputs = told["values"].shape[1]
-    forests = [structure.forest(told, output, len(row.values)) for output in range(outputs)]
-    raw = np.array([forest.value(row.values) for forest in forests])
+    forests = [structure.forest(told, output, len(row)) for output in range(outputs)]
+    raw = np.array([forest.value(row) for forest in forests])
     if (scale := domain.scale_of(raw, min(focus.output, outputs - 1), focus, value)) is None:
         return None
     forest, sign = forests[min(focus.output, outputs - 1)], domain.side_of(outputs, focus, scale)
-    shares = shapley.of_forest(forest, row.values, near)
+    shares = shapley.of_forest(forest, row, near)
     total = float(shares.contributions.sum())
-    own = float(forest.value(row.values))
+    own = float(forest.value(row))
     return Found(shapley.Shares(sign * shares.contributions, None), "trees", scale, sign * (own - total), sign * own)
 
 
-def _linear(row: Row, near: Array, focus: Focus, told: Arrays, value: float) -> Found | None:
+def _linear(row: Array, near: Array, focus: Focus, told: Arrays, value: float) -> Found | None:
     outputs = len(told["base"])
-    known = [structure.linear(told, output, len(row.values)) for output in range(outputs)]
-    raw = np.array([base + coefficients @ row.values for coefficients, base in known])
+    known = [structure.linear(told, output, len(row)) for output in range(outputs)]
+    raw = np.array([base + coefficients @ row for coefficients, base in known])
     if np.isnan(raw).any() or (scale := domain.scale_of(raw, min(focus.output, outputs - 1), focus, value)) is None:
         return None
     coefficients, base = known[min(focus.output, outputs - 1)]
     sign = domain.side_of(outputs, focus, scale)
-    shares = shapley.of_linear(sign * coefficients, row.values, near)
-    own = sign * float(base + coefficients @ row.values)
+    shares = shapley.of_linear(sign * coefficients, row, near)
+    own = sign * float(base + coefficients @ row)
     return Found(shares, "linear", scale, own - float(shares.contributions.sum()), own)
 
 
 async def _counterfactual(
-    row: Row, rows: Array, focus: Focus, ask: Ask, mutable: Array, shares: shapley.Shares
+    row: Array, rows: Array, steps: counterfactual.Steps, focus: Focus, ask: Ask, mutable: Array, shares: shapley.Shares
 ) -> tuple[counterfactual.Change, float | str] | str:
     """A change and what is decided then; or why there is none."""
     others = rows[focus.otherwise(await ask(rows))]
     if not len(others):
         return f"the model decides none of the package's {len(rows)} rows otherwise"
-    with np.errstate(invalid="ignore"):
-        spread = np.nanstd(rows, axis=0)
 
     async def flips(asked: Array) -> Array:
         return focus.otherwise(await ask(asked))
 
-    scale = np.where(spread > 0, spread, 1.0)
-    found = await _answered(
-        counterfactual.search(row.values, others, mutable, scale, np.abs(shares.contributions)), flips
-    )  # fmt: skip
+    weight = np.abs(shares.contributions)
+    found = await _answered(counterfactual.search(row, others, mutable, steps, weight), flips)
     if found is None:
         return "no change of the columns that may change, to values that the package's rows have, turns the decision"
     decided = domain.decisions(await ask(found.row[None, :]), focus.schema)[0]
@@ -267,18 +302,19 @@ async def _answered(asking: Generator[Array, Array, T], answer: Callable[[Array]
 
 
 def _explanation(
-    decision: Mapping[str, Any], wish: Wish, row: Row, version: Version, focus: Focus, found: Found, rows: int,
-    other: tuple[counterfactual.Change, float | str] | str, caller: Caller,
+    case: Case, focus: Focus, found: Found, rows: int, other: tuple[counterfactual.Change, float | str] | str,
+    caller: Caller,
 ) -> Explanation:  # fmt: skip
-    output = domain.output_of(version.model_schema, focus)
-    columns, change = version.model_schema.columns, None if isinstance(other, str) else other
+    decision, wish, coding, values = case.decision, case.wish, case.coding, case.values
+    output = domain.output_of(case.version.model_schema, focus)
+    change = None if isinstance(other, str) else other
     return Explanation(
         id=uuid7(), inference_id=wish.inference_id, row=wish.row, unit=decision["unit"], endpoint=decision["endpoint"],
-        model=decision["model"], version=decision["version"], decided=row.decided, method=found.method,
+        model=decision["model"], version=decision["version"], decided=case.row.decided, method=found.method,
         scale=found.scale, output=output, base=found.base, value=found.value,
-        contributions=domain.contributions(columns, row.values, found.shares.contributions, found.shares.errors),
+        contributions=domain.contributions(coding, values, found.shares.contributions, found.shares.errors),
         background=rows,
-        counterfactual=domain.steps(columns, row.values, change[0].row, change[0].changed) if change else None,
+        counterfactual=domain.steps(coding, values, change[0].row, change[0].changed) if change else None,
         counterfactual_decides=change[1] if change else None,
         no_counterfactual=other if isinstance(other, str) else None,
         seconds=0.0, asked_by=caller.actor, asked_at=now(),

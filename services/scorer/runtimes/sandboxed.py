@@ -1,6 +1,8 @@
 """Models in a sandboxed worker process: opening one may run code, or trust a file's numbers too far."""
 
 import asyncio
+from collections import deque
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from services.kit.errors import Invalid, Unavailable
 from services.kit.models import KINDS
 from services.kit.models.process import ProcessModel, Program
 from services.kit.models.sandboxed import SandboxedModel, asked_of
-from services.kit.models.wire import WireError
+from services.kit.models.wire import WireError, pack
 from services.kit.models.worker import Opening
 from services.kit.sandbox import SandboxAway, SandboxDeadline, SandboxDied, SandboxError, SandboxUnavailable
 
@@ -23,8 +25,7 @@ from . import Arrays
 from .declared import manifest_of
 from .errors import CannotLoad, ModelFailed
 
-_ATTEMPTS = 2
-"""A worker may be killed from outside: an input is to blame only when it ends a second one."""
+_SUSPECTS = 16
 
 
 class SandboxedRuntime:
@@ -35,6 +36,9 @@ class SandboxedRuntime:
     def __init__(self, model: SandboxedModel | ProcessModel, schema: ModelSchema) -> None:
         self._model = model
         self._outputs = schema.outputs
+        self._suspects: deque[bytes] = deque(maxlen=_SUSPECTS)
+        """Digests of inputs over which one worker ended. It may have been killed from outside: an input is to blame
+        only when it ends a second one, be it asked for again later since the next worker was not up in time."""
 
     @classmethod
     async def start(
@@ -82,19 +86,25 @@ class SandboxedRuntime:
 
     async def _ask(self, inputs: Arrays) -> Arrays:
         """Raises Unavailable where no worker could be asked: that is not the input's doing."""
-        for attempt in range(1, _ATTEMPTS + 1):
+        while True:
             try:
                 return await self._model.predict(inputs)
             except SandboxDeadline:
                 raise
             except SandboxAway:
-                if attempt == 1:
-                    raise Unavailable("the model's process is away and is started again; try again") from None
-                raise  # the attempt before ended it
+                raise Unavailable("the model's process is away and is started again; try again") from None
             except SandboxDied:
-                if attempt == _ATTEMPTS:
+                if self._is_second(inputs):
                     raise
-        raise AssertionError("unreachable")
+
+    def _is_second(self, inputs: Arrays) -> bool:
+        """Whether a worker ended over this input before."""
+        digest = sha256(pack(inputs)).digest()
+        if digest in self._suspects:
+            self._suspects.remove(digest)
+            return True
+        self._suspects.append(digest)
+        return False
 
     def close(self) -> None:
         self._closing = asyncio.ensure_future(self._model.close())
