@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from . import batch, cold, rest, streaming
+from . import batch, cold, decisions, rest, streaming
 from .model import census
 from .peers import measuring
 from .stage import stage
@@ -19,13 +19,17 @@ from .stage import stage
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument(
-        "what", nargs="*", default=["rest", "stream", "batch", "peers", "cold"], help="rest, stream, batch, peers, cold"
+        "what",
+        nargs="*",
+        default=["rest", "stream", "batch", "peers", "cold"],
+        help="rest, stream, batch, peers, cold, decisions",
     )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=4.0, help="of one REST run")
     parser.add_argument("--connections", type=int, nargs="+", default=[1, 16, 64])
     parser.add_argument("--rows", type=int, default=100_000, help="of one streaming run")
     parser.add_argument("--batch-rows", type=int, default=1_000_000, help="of one batch")
+    parser.add_argument("--decisions", type=int, default=1_000_000, help="recorded ones to look up among")
     parser.add_argument("--json", type=Path, help="write the figures there too")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="fairlead-bench-", ignore_cleanup_errors=True) as name:
@@ -39,13 +43,17 @@ def main() -> None:
 
 
 def _measure(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    model = census(folder / "packages")
     found: dict[str, Any] = {}
+    if "decisions" in given.what:
+        found["decisions"] = decisions.measure(folder, given.decisions)
+    if not set(given.what) - {"decisions"}:
+        return found
+    model = census(folder / "packages")
     if "cold" in given.what:
         both = model, census(folder / "packages", "sklearn")
         with stage(folder / "small", FAIRLEAD_SCORER_MEMORY_MB=str(cold.BUDGET_MB)) as platform:
             found["cold"] = cold.measure(platform, both, folder, 2 * given.rounds)
-    if not set(given.what) - {"cold"}:
+    if not set(given.what) - {"cold", "decisions"}:
         return found
     with stage(folder / "home") as platform:
         if "rest" in given.what:
@@ -91,6 +99,13 @@ def _show(found: dict[str, Any]) -> None:
             f"{line['ratio']:.2f}",
         )
         console.print("Streaming, exactly once, results and log together")
+        console.print(table)
+    if line := found.get("decisions"):
+        table = Table("decisions found again", "small files p50/p99 ms", "merged files p50/p99 ms")
+        for name, one in line["small files"].items():
+            other = line["merged files"][name]
+            table.add_row(name, *(f"{each['p50_ms']:.1f} / {each['p99_ms']:.1f}" for each in (one, other)))
+        console.print(f"Among {line['decisions']:,} decisions of one row and 30 columns")
         console.print(table)
     for line in found.get("peers", []):
         table = Table(f"{line['connections']} connections", "requests/s", "CPU µs each", "p50/p99 ms")

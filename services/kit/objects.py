@@ -80,6 +80,15 @@ class Objects:
             raise _away(digest, error) from error
         return True
 
+    async def remove(self, digest: str) -> None:
+        """Delete an object, whoever else knows its digest; again: no harm. Raises Unavailable."""
+        try:
+            await obstore.delete_async(self._store, _path(digest))
+        except FileNotFoundError:
+            return
+        except (BaseError, OSError) as error:
+            raise Unavailable(f"the object store does not remove {digest}: {error}") from error
+
     async def stream(self, digest: str) -> AsyncIterator[bytes]:
         """The bytes of a digest in chunks of 1 MiB and more, unchecked: for answers whose reader checks.
 

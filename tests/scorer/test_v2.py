@@ -200,6 +200,7 @@ def test_bad_bodies_are_refused_by_name(body: bytes) -> None:
     [
         ({"id": 7}, "`id`"),
         ({"id": "x" * 2000}, "`id`"),
+        ({"id": "a\0b"}, "`id`"),
         ({"parameters": 1}, "parameters"),
         ({"parameters": {"entity": 5}}, "entity"),
         ({"parameters": {"correlation_id": "a\nb"}}, "correlation_id"),

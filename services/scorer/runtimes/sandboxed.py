@@ -6,9 +6,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from contracts import Format, ModelSchema, TensorSpec
+from contracts import Format, ModelSchema
 from services.kit.environments import Environments
 from services.kit.errors import Invalid, Unavailable
 from services.kit.models import KINDS
@@ -20,10 +18,10 @@ from services.kit.sandbox import SandboxAway, SandboxDeadline, SandboxDied, Sand
 
 from ..packages import ModelFile
 from ..settings import ScorerSettings
-from ..v2.tensors import NUMPY
 from . import Arrays
 from .declared import manifest_of
 from .errors import CannotLoad, ModelFailed
+from .fitted import fitted
 
 _SUSPECTS = 16
 
@@ -63,7 +61,7 @@ class SandboxedRuntime:
             # Its own words may hold values of the input: they stay here.
             raise ModelFailed(_about(error)) from None
         rows = len(next(iter(inputs.values())))
-        return {spec.name: _as(answer, spec, rows) for spec in self._outputs}
+        return {spec.name: fitted(answer, spec, rows) for spec in self._outputs}
 
     async def structure(self) -> Arrays:
         """The model's trees or coefficients; nothing where it has none that can be read."""
@@ -154,16 +152,3 @@ def _about(error: Exception) -> str:
             return "the model's process ended over this input"
         case _:
             return "the model does not take this input"
-
-
-def _as(answer: Arrays, spec: TensorSpec, rows: int) -> np.ndarray:
-    """An output in the schema's datatype and rank. Raises ModelFailed where the model answered something else."""
-    values = answer.get(spec.name)
-    if values is None or values.ndim == 0 or len(values) != rows:
-        raise ModelFailed("the model did not answer every row")
-    if len(spec.shape) == 2 and values.ndim == 1:
-        values = values.reshape(-1, 1)
-    try:
-        return values.astype(NUMPY[spec.datatype], copy=False)
-    except (ValueError, TypeError):
-        raise ModelFailed(f"the model answered no {spec.datatype} as {spec.name[:100]}") from None

@@ -210,6 +210,7 @@ class EndpointWork:
             records[one] = BatchRecords(one.served, stamps, moment, latency_ms)
         endpoint = self._endpoints.find(self._name)
         shadowed = endpoint is not None and bool(endpoint.shadows)
+        writer = b',"writer":"%b","seq":' % self._writer(partition).encode()
         for item in items:
             if item.repeats is not None:
                 item.answer, item.refusal, item.told = item.repeats.answer, item.repeats.refusal, True
@@ -222,21 +223,25 @@ class EndpointWork:
             if not item.told:
                 turn.answered.append(item.key)
                 turn.places.append(place)
-                record = await self._log(item, records[item.scoring or scoring], self._writer(partition), logs)
+                own = records[item.scoring or scoring]
+                if not shadowed and (plain := own.plain(item, writer)):
+                    logs.add(item.inference_id.encode(), *plain)
+                    continue
+                record = await self._log(item, own, partition, logs)
                 if shadowed and item.envelope:
                     turn.copies.append((Ask(item.body, received_at=moment), record, item.envelope.source))
 
     def _writer(self, partition: int) -> str:
         return f"stream.{self._name}.{partition}"
 
-    async def _log(self, item: Item, records: BatchRecords, writer: str, logs: Target) -> LogRecord:
+    async def _log(self, item: Item, records: BatchRecords, partition: int, logs: Target) -> LogRecord:
         record = records.record(item)
         if item.instead_of is not None:
             record.say("instead_of", item.instead_of)
         headers = records.headers(record, item)
         if len(record.request) + len(record.response) > INLINE_LIMIT:
             record = await offload(record, self._objects)
-        logs.add(item.inference_id.encode(), record.value(writer, item.record.offset + 1), headers)
+        logs.add(item.inference_id.encode(), record.value(self._writer(partition), item.record.offset + 1), headers)
         return record
 
     def _fail(self, partition: int, item: Item, at: bytes, out: Output, error: Exception | None = None) -> None:
