@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
@@ -31,7 +31,7 @@ from .runtimes.errors import CannotLoad
 from .runtimes.opening import load
 from .settings import ScorerSettings
 from .tokenise import Tokeniser
-from .v2 import BadInput, Codec, Encoded, Request
+from .v2 import Codec, Encoded, Request
 from .warmup import joinable, sample
 
 log = get_logger(__name__)
@@ -67,7 +67,7 @@ class Ask:
 
 @dataclass(slots=True)
 class Answer:
-    """A response on the wire and its log record. Who answers must log first, then reply."""
+    """A response on the wire and its log record. Who answers must log first, then `count` and reply."""
 
     inference_id: str
     version: int
@@ -75,8 +75,20 @@ class Answer:
     json_length: int | None
     record: LogRecord
     rows: int
+    account: Account
+    took_s: float
+    bytes_in: int
     shadows: "tuple[Served, ...]" = ()
     """Who gets a copy of the request, now that it is answered."""
+
+    def count(self) -> None:
+        """It is an inference: the log has it, or the operator lets it go without."""
+        account = self.account
+        account.inferences += 1
+        account.rows += self.rows
+        account.seconds += self.took_s
+        account.bytes_in += self.bytes_in
+        account.bytes_out += len(self.body)
 
 
 class Served:
@@ -133,26 +145,6 @@ class Served:
         outputs = self.lane.at_once(request.arrays, request.rows)
         return None if outputs is None else self.answered(ask, request, outputs, mode, application)
 
-    async def answers(self, asks: Sequence[Ask], mode: Mode, application: str) -> list[Answer | Refusal]:
-        """Many requests through the model in as few calls as fit; a refusal concerns its own request alone.
-
-        Raises Busy and Unavailable, which concern them all: try again.
-        """
-        results: dict[int, Answer | Refusal] = {}
-        read: list[tuple[int, Request]] = []
-        for position, ask in enumerate(asks):
-            try:
-                read.append((position, self.read(ask)))
-            except BadInput as refusal:
-                results[position] = refusal
-        outputs = await self.lane.run_all([(request.arrays, request.rows) for _, request in read])
-        for (position, request), one in zip(read, outputs, strict=True):
-            results[position] = (
-                one if isinstance(one, Refusal) else self.answered(asks[position], request, one, mode, application)
-            )
-        self.counts.refused += sum(isinstance(result, Refusal) for result in results.values())
-        return [results[position] for position in range(len(asks))]
-
     def answered(self, ask: Ask, request: Request, outputs: Arrays, mode: Mode, application: str) -> Answer:
         """The answer of what the model said."""
         started = time.perf_counter()
@@ -166,15 +158,12 @@ class Served:
             entity=request.entity, request_id=request.id,
             correlation_id=request.correlation_id or ask.correlation_id, traceparent=ask.traceparent,
         )  # fmt: skip
-        counts = self.counts
-        counts.inferences += 1
-        counts.rows += request.rows
-        counts.seconds += took
-        counts.own_s += ask.reading_s + ended - started
-        counts.bytes_in += len(ask.body)
-        counts.bytes_out += len(encoded.body)
+        self.counts.own_s += ask.reading_s + ended - started
         body = encoded.body if ask.protocol == "v2" else mlflow.encode(outputs, self.schema)
-        return Answer(inference_id, self.origin.version, body, encoded.json_length, record, request.rows)
+        return Answer(
+            inference_id, self.origin.version, body, encoded.json_length, record, request.rows, self.counts, took,
+            len(ask.body),
+        )  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -250,6 +239,14 @@ class Endpoint:
         return [one for one in (self.fallback, self.champion) if one is not None and one is not failed]
 
 
+@dataclass(frozen=True)
+class Applied:
+    """What came of a state: it serves, or its champion does."""
+
+    missing: Refusal | CannotLoad | None = None
+    """Why something beside the champion does not."""
+
+
 class DataPlane:
     """The endpoints of one process. Not thread-safe: it lives on one event loop."""
 
@@ -271,22 +268,22 @@ class DataPlane:
         self._withdrawn: dict[str, frozenset[str]] = {}
         self._rewards: dict[str, tuple[str, Rewards]] = {}
 
-    async def apply(self, change: DeploymentChanged) -> None:
+    async def apply(self, change: DeploymentChanged) -> Applied:
         """Load and warm what an endpoint shall serve, then move the traffic; what served before serves until then.
 
         Raises Forbidden or CannotLoad, or Unavailable where it may be loaded later; and leaves the endpoint as it was.
-        Where nothing served before, the champion serves even if something beside it cannot be loaded.
+        Where nothing served before, the champion serves even if something beside it cannot be loaded: apply it again.
         """
         admit(change, self._keys)
         before = self.endpoints.get(change.endpoint)
         if before and (change.revision < before.revision or self._is_whole(before, change)):
-            return
+            return Applied()
         if change.state == "removed" or not change.variants:
             self.remove(change.endpoint)
-            return
+            return Applied()
         self._bar(change)
         served: dict[int, Served] = {}
-        failed: Refusal | CannotLoad | None = None
+        missing: Refusal | CannotLoad | None = None
         try:
             for variant in self._standing(change):
                 try:
@@ -294,16 +291,13 @@ class DataPlane:
                 except (Refusal, CannotLoad) as error:
                     if variant is change.variants[0] or (before and before.revision < change.revision):
                         raise
-                    failed = failed or error
+                    missing = missing or error
             self._bar(change)  # it may have been withdrawn while it was loaded
-        except (Refusal, CannotLoad):
-            _close(
-                served, keep=before.by_version if before else {}
-            )  # it is tried again: each time a sandbox would stay
+        except BaseException:  # it is tried again: each time a sandbox would stay
+            _close(served, keep=before.by_version if before else {})
             raise
         self._move(change, served, before)
-        if failed:
-            raise failed
+        return Applied(missing)
 
     def _is_whole(self, before: Endpoint, change: DeploymentChanged) -> bool:
         """Whether all of a state serves here already."""

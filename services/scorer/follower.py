@@ -157,13 +157,16 @@ class Follower:
 
     async def _apply(self, name: str, wanted: dict[str, Any]) -> None:
         try:
-            await self._plane.apply(DeploymentChanged.model_validate_json(orjson.dumps(wanted)))
+            applied = await self._plane.apply(DeploymentChanged.model_validate_json(orjson.dumps(wanted)))
         except (Refusal, CannotLoad, ValidationError, OSError) as error:
             self._fail(name, wanted, error)
             return
+        self.changed.set()
+        if applied.missing:  # beside the champion, which serves
+            self._fail(name, wanted, applied.missing)
+            return
         self._failed.pop(name, None)
         self._note(name, wanted, "ready" if name in self._plane.endpoints else "removed", None)
-        self.changed.set()
 
     def _fail(self, name: str, wanted: dict[str, Any], error: Exception) -> None:
         waits = isinstance(error, Busy | Unavailable | OSError)

@@ -273,7 +273,7 @@ class Meter:
 
     async def publish(self, run_folder: Path, process: str) -> None:
         """Write them for who sums them up, until cancelled; the file outlives the process."""
-        path = run_folder / "usage" / f"{process}.{os.getpid()}.json"
+        path = run_folder / "usage" / f"{process}.{life_of(os.getpid())}.json"
         try:
             while True:
                 tell(path, orjson.dumps(self.told()))
@@ -286,6 +286,15 @@ def _weights(used: Sequence[_Seen]) -> list[float]:
     """By what they did on the event loop; where they did nothing there, by what they did elsewhere."""
     weights = [one.own_s + one.inline_s for one in used]
     return weights if any(weights) else [one.thread_cpu_s + one.outside_cpu_s for one in used]
+
+
+def life_of(pid: int) -> str:
+    """A process's number and the tick at which it started, as numbers come again in a container; empty: none."""
+    try:
+        said = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+    return f"{pid}-{said.rpartition(')')[2].split()[19]}"  # the name before may hold blanks and brackets
 
 
 def resident() -> int:

@@ -12,7 +12,7 @@ from contracts import Mode
 from services.kit.errors import Busy, Refusal, Unavailable
 from services.kit.telemetry import get_logger
 
-from .dataplane import Ask, Served
+from .dataplane import Answer, Ask, Served
 from .logrecord import LogRecord
 from .runtimes import Arrays
 from .spool import SpoolFull
@@ -123,21 +123,23 @@ class Shadows:
             if isinstance(one, Refusal):
                 served.counts.refused += 1
             elif self._has_room():
-                self._log.append(_record(copy, request, one, started).to_spool())
+                scored = _scored(copy, request, one, started)
+                self._log.append(scored.record.to_spool())
+                scored.count()
             else:
                 served.counts.shadow_dropped += 1
             await asyncio.sleep(0)
 
 
-def _record(copy: Copy, request: Request, outputs: Arrays, started: float) -> LogRecord:
+def _scored(copy: Copy, request: Request, outputs: Arrays, started: float) -> Answer:
     """As if it had been answered: an inference of its own, in the story of the one that was."""
     ask = Ask(
         copy.ask.body, correlation_id=copy.correlation_id, traceparent=copy.traceparent,
         received_at=copy.ask.received_at, started=started,
     )  # fmt: skip
-    record = copy.served.answered(ask, request, outputs, copy.mode, copy.application).record
-    record.say("shadow_of", copy.inference_id)
-    return record
+    scored = copy.served.answered(ask, request, outputs, copy.mode, copy.application)
+    scored.record.say("shadow_of", copy.inference_id)
+    return scored
 
 
 def _size(ask: Ask) -> int:

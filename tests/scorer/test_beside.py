@@ -129,15 +129,13 @@ async def test_a_new_host_serves_the_champion_though_a_shadow_cannot_be_loaded(
         return await load(plane, change, variant, before)
 
     monkeypatch.setattr(DataPlane, "_served", torn)
-    with pytest.raises(CannotLoad, match="torn"):
-        await story.serves(story.beside(2, "shadow"), story.beside(3, "fallback"))
+    await story.serves(story.beside(2, "shadow"), story.beside(3, "fallback"))
     assert set(story.plane.endpoints["credit"].by_version) == {1, 3}
     assert (await story.asks()).version == 1
     change = story.plane.endpoints["credit"].change
-    with pytest.raises(CannotLoad):
-        await story.plane.apply(change)  # it is tried again
+    assert str((await story.plane.apply(change)).missing) == "torn", "it is tried again"
     monkeypatch.setattr(DataPlane, "_served", load)
-    await story.plane.apply(change)
+    assert (await story.plane.apply(change)).missing is None
     assert set(story.plane.endpoints["credit"].by_version) == {1, 2, 3}
     champion = story.plane.endpoints["credit"].champion
     await story.plane.apply(change)
@@ -184,6 +182,7 @@ async def test_where_a_canary_fails_the_champion_answers_and_the_log_says_for_wh
     await story.serves(story.beside(2, "live", (0, 9998)), strategy="canary")
     story.fails(2, error)
     answer = await story.asks("customer-1")
+    answer.count()
     assert told(answer) == ("1", "champion", "champion")
     assert answer.record.described()["instead_of"] == "live-2"
     canary, champion = (story.plane.endpoints["credit"].by_version[v].counts for v in (2, 1))

@@ -19,7 +19,7 @@ from services.scorer.files import write_atomically
 from services.scorer.follower import Follower
 from services.scorer.runtimes.errors import CannotLoad
 
-from .making import House, classifier
+from .making import House, classifier, package
 
 CALLER = Caller("application", "application", frozenset({"application"}), frozenset({"retail"}))
 
@@ -73,10 +73,11 @@ class Hold:
         monkeypatch.setattr(DataPlane, "_served", held)
         monkeypatch.setattr(Follower, "learn", counted)
 
-    def wants(self, *names: str, caught_up: bool = True) -> None:
-        self._wanted = {name: self._wanted.get(name) or self.house.serving(name, classifier()) for name in names}
+    def wants(self, *names: str, **changes: DeploymentChanged) -> None:
+        wanted = {name: self._wanted.get(name) or self.house.serving(name, classifier()) for name in names}
+        self._wanted = wanted | changes
         said = {name: orjson.loads(change.to_json()) for name, change in self._wanted.items()}
-        state = orjson.dumps({"caught_up": caught_up, "endpoints": said, "floors": {}})
+        state = orjson.dumps({"caught_up": True, "endpoints": said, "floors": {}})
         write_atomically(self.house.settings.desired_path, state)
 
     def serves(self, *names: str) -> bool:
@@ -137,6 +138,19 @@ async def test_an_endpoint_that_was_removed_while_it_was_loaded_does_not_serve(h
     hold.held["slow"].set()
     await eventually(lambda: not hold.follower._reaching, within=20)
     assert hold.serves("quick")
+
+
+async def test_a_champion_that_serves_is_told_though_something_beside_it_cannot_be_loaded(hold: Hold) -> None:
+    house = hold.house
+    digest = house.keep(package(b"no model"))
+    shadow = house.variant("credit", digest, 2, name="shadow", role="shadow")
+    champion = house.serving("credit", classifier()).variants[0]
+    hold.wants(credit=house.change("credit", champion, shadow))
+    await asyncio.wait_for(hold.follower.changed.wait(), 20)
+    assert hold.serves("credit")
+    loaded = house.settings.run_folder / "loaded" / "worker-0.json"
+    await eventually(lambda: orjson.loads(loaded.read_bytes())["endpoints"]["credit"]["state"] == "failed", within=20)
+    assert orjson.loads(loaded.read_bytes())["endpoints"]["credit"]["loaded"] == [1]
 
 
 async def test_a_worker_begins_without_what_is_slow_unless_another_one_answers_for_it(hold: Hold) -> None:

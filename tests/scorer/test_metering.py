@@ -24,7 +24,7 @@ from services.kit.objects import Objects
 from services.kit.testing import eventually, expect_events
 from services.scorer.lane import Lane
 from services.scorer.logrecord import Origin
-from services.scorer.metering import Meter
+from services.scorer.metering import Meter, life_of
 from services.scorer.settings import ScorerSettings
 from services.scorer.usage import used
 
@@ -181,12 +181,17 @@ def page(**amounts: float) -> dict[str, dict[str, Any]]:
 
 
 def test_a_period_is_what_all_processes_used_since_the_last_one_whatever_started_anew() -> None:
-    here, gone, anew = f"worker-0.{os.getpid()}.json", "worker-1.4194305.json", f"streams.{os.getpid()}.json"
-    before = {here: page(inferences=5, busy_s=1.0), anew: page(inferences=100)}
-    after = {here: page(inferences=7, busy_s=1.5), gone: page(inferences=3), anew: page(inferences=2)}
+    pid, _, tick = life_of(os.getpid()).partition("-")
+    here, gone = f"worker-0.{pid}-{tick}.json", "worker-1.4194305-1.json"
+    ended, anew = f"streams.{pid}-{int(tick) - 1}.json", f"streams.{pid}-{tick}.json"
+    before = {here: page(inferences=5, busy_s=1.0), ended: page(inferences=1)}
+    after = {
+        here: page(inferences=7, busy_s=1.5), gone: page(inferences=3), ended: page(inferences=1),
+        anew: page(inferences=20),
+    }  # fmt: skip
     (period,) = used(before, after)
-    assert (period["inferences"], period["busy_s"]) == (2 + 3 + 2, 0.5)
-    assert period["memory_bytes"] == 20, "a process that is gone has none"
+    assert (period["inferences"], period["busy_s"]) == (2 + 3 + 20, 0.5)
+    assert period["memory_bytes"] == 20, "a process that is gone has none, though another has its number"
 
 
 SAMPLE = re.compile(r"(fairlead_scorer_\w+)\{(.*)\} (\S+)")

@@ -194,6 +194,9 @@ async def test_files_that_are_no_batch_are_refused_with_what_is_wrong(stage: Sta
         assert 400 <= answer.status_code < 500 and named in answer.json()["detail"], (named, answer.text)
         assert len(answer.content) < 2048
     assert (await submit(client, b"age,income\n1,2,3,4\n", "rows.csv")).status_code == 422
+    strange = {"endpoint": "loans", "versoin": "2"}
+    misspelt = await client.post(URL, data=strange, files={"file": ("a", parquet(good))})
+    assert misspelt.status_code == 422 and "versoin" in misspelt.text
     missing = await client.post(URL, data={"endpoint": "nowhere"}, files={"file": ("a", parquet(good))})
     assert missing.status_code == 404
     assert (await client.post(URL, data={"endpoint": "loans"})).status_code == 422
@@ -322,7 +325,7 @@ async def test_a_file_of_an_approved_object_store_is_scored_and_its_result_writt
     stage.start("batches")
     asked = {
         "endpoint": "loans", "input": {"connection": "rows", "path": "june.parquet"},
-        "output": {"connection": "rows", "path": "scored/{id}.csv", "format": "csv"},
+        "output": {"connection": "rows", "path": "scored/{id}.csv"},  # as it ends
     }  # fmt: skip
     answer = await client.post(URL, json=asked)
     assert answer.status_code == 202, answer.text

@@ -20,7 +20,8 @@ from ..usecases.snapshots import Snapshots
 from .views import ErasureView, KnownSnapshot, ListedDecision, SnapshotView, WholeDecision
 
 Limit = Annotated[int, Query(ge=1, le=1000)]
-Said = Annotated[str | None, Query(max_length=200)]
+Said = Annotated[str | None, Query(max_length=256)]
+"""As long as an entity may be that is decided about."""
 Time = Annotated[str | None, Query(max_length=64)]
 
 

@@ -117,7 +117,7 @@ class ChunkWorker:
         return done
 
     async def _served(self, change: DeploymentChanged, version: int | None) -> Served:
-        """As `Serving.endpoint` has it: what cannot be loaded beside it stands in nobody's way."""
+        """As `Serving.endpoint` has it: what serves, at this state or as it was."""
         try:
             await self._load(change)
         except (Refusal, CannotLoad) as error:

@@ -64,7 +64,6 @@ class EndpointWork:
         self._rotation = 0
         self._scorings: dict[int, Scoring] = {}
         self._stamps: wire.Stamps | None = None
-        self._busy_s = 0.0
         self.requested = InferenceRequested.topic.of(endpoint)
         self.completed = InferenceCompleted.topic.of(endpoint)
         self.logged = InferenceLogged.topic.name
@@ -276,8 +275,7 @@ class EndpointWork:
             by = {}
             for item in items:
                 by.setdefault(item.scoring or scoring, []).append(item)
-        busy_s = sum(one.served.lane.busy_s for one in by)
-        reading_s, self._busy_s = max(0.0, scoring_s - (busy_s - self._busy_s)), busy_s
+        reading_s = max(0.0, scoring_s - sum(one.worked_s() for one in by))
         for one, mine in by.items():
             share = len(mine) / len(items) if items else 1.0
             _add(one.served.counts, mine, scoring_s, share * (reading_s + saying_s))
