@@ -151,7 +151,7 @@ class LossWatch:
         seen = replace(self, bag=bag, bettors=bettors)
         if seen.statistic < threshold:
             return seen
-        best = max(bettors, key=lambda bettor: bettor.log_m)
+        best = max(bettors, key=lambda bettor: bettor.gain)
         before = {loss: rows - best.since.get(loss, 0) for loss, rows in bag.items()}
         return replace(seen, phase="doubting", recent=best.since, since_s=best.began_s, bag=before)
 
