@@ -10,7 +10,8 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
@@ -22,6 +23,7 @@ from .files import tell
 from .logrecord import Origin
 
 T = TypeVar("T")
+_Key = tuple[str, int, str]
 
 _EVERY_S = 2.0
 _SILENCE_S = 1.0
@@ -76,6 +78,33 @@ class Engine(Protocol):
     def ended(self) -> bool:
         """It is closed, and its process told to end."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a process used for a version since it told so last."""
+
+    origin: Origin
+    model_cpu_s: float
+    serving_cpu_s: float
+    busy_s: float
+    memory_bytes: int
+    """As of now."""
+
+
+@dataclass(slots=True, eq=False)
+class _Elsewhere:
+    """A version's models in a process that tells what they use: an `Engine`."""
+
+    waiting: int = 0
+    busy_s: float = 0.0
+    inline_s: float = 0.0
+    thread_cpu_s: float = 0.0
+    outside_cpu_s: float = 0.0
+    inside_bytes: int = 0
+    outside_bytes: int = 0
+    lowered: int = 0
+    ended: bool = False
 
 
 class ThreadClock:
@@ -215,7 +244,7 @@ class Meter:
         self, cpu: Callable[[], float] = time.process_time, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._cpu, self._clock = cpu, clock
-        self._accounts: dict[tuple[str, int, str], Account] = {}
+        self._accounts: dict[_Key, Account] = {}
         self.overhead_cpu_s = self._settled_cpu = cpu()
         """What nobody's requests took; first of all the start."""
         self._settled_at = clock()
@@ -223,6 +252,9 @@ class Meter:
         """What was shared out before `cpu` told of it, or twice because it was measured late: others get less then."""
         self._idle = inf
         """The least that a second without a request ever took."""
+        self._elsewhere: dict[tuple[str, _Key], _Elsewhere] = {}
+        self._told: dict[_Key, Told] = {}
+        self._client: Account | None = None
 
     @property
     def accounts(self) -> list[Account]:
@@ -236,7 +268,7 @@ class Meter:
 
     def account(self, origin: Origin) -> Account:
         """The account of a version behind an endpoint: it is the same when the version is loaded anew."""
-        key = (origin.endpoint, origin.version, origin.model)
+        key = _key(origin)
         found = self._accounts.setdefault(key, Account(origin))
         found.origin = origin
         return found
@@ -253,6 +285,8 @@ class Meter:
             account.model_cpu_s += used.thread_cpu_s + used.outside_cpu_s
             account.forget_ended()
         weights = _weights([used for _, used in new])
+        if self._client and not any(weights):
+            weights = [float(account is self._client) for account, _ in new]
         if not (total := sum(weights)):
             if took >= _SILENCE_S:
                 self._idle = min(self._idle, rest / took)
@@ -265,6 +299,53 @@ class Meter:
             inline = share * used.inline_s / (used.inline_s + used.own_s) if used.inline_s else 0.0
             account.model_cpu_s += inline
             account.serving_cpu_s += share - inline
+
+    @contextmanager
+    def working_for(self, account: Account) -> Generator[None]:
+        """What no call of a model tells of is done for this version while the block lasts, and what led to it since the
+        last look is too: libraries may have been imported for it."""
+        self._client = account
+        try:
+            yield
+        finally:
+            self.settle()
+            self._client = None
+
+    def report(self, asked: Account) -> list[Told]:
+        """What was used since the last report, all of it. For a process that works for one version at a time: its start
+        and its overhead are charged to whom it works for now."""
+        self.settle()
+        asked.serving_cpu_s += self.overhead_cpu_s
+        self.overhead_cpu_s, spare = 0.0, self.overhead_bytes
+        return [self._since_told(account, spare if account is asked else 0) for account in self._accounts.values()]
+
+    def _since_told(self, account: Account, spare_bytes: int) -> Told:
+        before = self._told.get(_key(account.origin), Told(account.origin, 0.0, 0.0, 0.0, 0))
+        memory = account.inside_bytes + account.outside_bytes + spare_bytes
+        so_far = Told(account.origin, account.model_cpu_s, account.serving_cpu_s, account.busy_s, memory)
+        self._told[_key(account.origin)] = so_far
+        return Told(
+            account.origin, so_far.model_cpu_s - before.model_cpu_s, so_far.serving_cpu_s - before.serving_cpu_s,
+            so_far.busy_s - before.busy_s, memory,
+        )  # fmt: skip
+
+    def hear(self, process: str, told: Sequence[Told]) -> None:
+        """Take what another process used into the accounts of this one, which writes them down for both."""
+        for one in told:
+            account, key = self.account(one.origin), (process, _key(one.origin))
+            if key not in self._elsewhere:
+                account.engines.append(self._elsewhere.setdefault(key, _Elsewhere()))
+            engine = self._elsewhere[key]
+            account.serving_cpu_s += one.serving_cpu_s
+            engine.outside_cpu_s += one.model_cpu_s
+            engine.busy_s += one.busy_s
+            engine.outside_bytes = one.memory_bytes
+
+    def silent(self) -> None:
+        """The processes that were heard are gone: what they used stays, their memory is free."""
+        for engine in self._elsewhere.values():
+            engine.ended, engine.outside_bytes = True, 0
+        self._elsewhere.clear()
 
     def told(self) -> list[dict[str, Any]]:
         """Every account with something in it, as of now."""
@@ -280,6 +361,10 @@ class Meter:
                 await asyncio.sleep(_EVERY_S)
         finally:
             tell(path, orjson.dumps(self.told()))
+
+
+def _key(origin: Origin) -> _Key:
+    return origin.endpoint, origin.version, origin.model
 
 
 def _weights(used: Sequence[_Seen]) -> list[float]:

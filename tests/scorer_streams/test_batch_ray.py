@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+import psutil
 import pytest
 
 from contracts import Service
@@ -16,12 +17,16 @@ from services.kit.db import Database
 from services.kit.errors import Unavailable
 from services.kit.health import Progress
 from services.kit.objects import Objects
+from services.scorer.batches.chunks import Done, Task
 from services.scorer.batches.executors import executor_of
 from services.scorer.batches.inputs import Inputs, folder_of
 from services.scorer.batches.jobs import Runner
 from services.scorer.batches.serving import Serving
+from services.scorer.dataplane import Endpoint
+from services.scorer.metering import Told
 
 from .conftest import Stage
+from .test_batch_usage import cpu_s
 from .test_batches import client, done, log_of, parquet, result, submit, table
 
 __all__ = ["client"]
@@ -60,8 +65,16 @@ async def test_a_batch_is_scored_on_both_nodes_of_a_ray_cluster_as_it_is_here(
     settings, objects = stage.house.settings.model_copy(update={"ray": cluster}), Objects(stage.house.settings)
     for package in settings.run_folder.glob("packages/*.zip"):
         await objects.put_file(package)
-    executor = executor_of(settings)
-    assert isinstance(executor, OnRay)
+    assert isinstance(executor_of(settings), OnRay)
+    told: list[Told] = []
+
+    class Listening(OnRay):
+        async def score(self, task: Task, endpoint: Endpoint) -> Done:
+            done = await super().score(task, endpoint)
+            told.extend(done.told)
+            return done
+
+    executor = Listening(settings)
     inputs = Inputs(objects, folder_of(settings))
     runner = Runner(settings, service_db("scorer"), objects, inputs, Serving(settings), Progress(), executor)
     running = asyncio.create_task(runner.run())
@@ -69,6 +82,11 @@ async def test_a_batch_is_scored_on_both_nodes_of_a_ray_cluster_as_it_is_here(
         job = await done(client, (await submit(client, parquet(table(6_000)))).json()["id"], within=120)
         assert (job["state"], job["rows_done"], job["rows_failed"]) == ("done", 6_000, 0), job
         assert len(await executor.nodes()) == 2
+        actors = [p for p in psutil.Process().children(recursive=True) if "_Actor" in " ".join(p.cmdline())]
+        assert len(actors) == 2
+        used = sum(each.model_cpu_s + each.serving_cpu_s for each in told)
+        assert used == pytest.approx(cpu_s(actors), rel=0.1), "what the actors used is told, their start included"
+        assert sum(each.busy_s for each in told) > 0
         assert list(other_home.glob("run/scorer/packages/*.zip"))
     finally:
         running.cancel()

@@ -4,8 +4,8 @@ import asyncio
 import ctypes
 import os
 import signal
+import socket
 import threading
-import time
 from collections.abc import Coroutine
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -24,7 +24,6 @@ from services.kit.telemetry import configure_logging
 
 from ..dataplane import DataPlane, Endpoint, Served
 from ..libraries import Libraries, bring
-from ..metering import resident
 from ..packages import Packages
 from ..runtimes.errors import CannotLoad
 from ..settings import ScorerSettings
@@ -97,7 +96,7 @@ class ChunkWorker:
         self._libraries = Libraries(settings, tuple)
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="models", daemon=True).start()
-        self._cpu_s = time.process_time()
+        self._name = f"{socket.gethostname()}:{os.getpid()}"
 
     @cached_property
     def _plane(self) -> DataPlane:
@@ -109,11 +108,8 @@ class ChunkWorker:
 
     async def _score(self, parcel: Parcel) -> Done:
         served = await self._served(DeploymentChanged.model_validate_json(parcel.change), parcel.job.version)
-        before = served.lane.outside_cpu_s
         done = await score_chunk(parcel.task(), served)
-        used, self._cpu_s = time.process_time() - self._cpu_s, time.process_time()
-        done.cpu_s = used + max(0.0, served.lane.outside_cpu_s - before)
-        done.memory_bytes = resident() + served.lane.outside_bytes
+        done.process, done.told = self._name, self._plane.meter.report(served.counts)
         return done
 
     async def _served(self, change: DeploymentChanged, version: int | None) -> Served:

@@ -94,6 +94,7 @@ class Runner:
                     self._worked_at = time.monotonic()
                 elif not self._line and time.monotonic() - self._worked_at > _REST_S:
                     self._executor.rest()
+                    self._serving.meter.silent()
                     self._serving.rest()
                 if not worked:
                     await self._pause()
@@ -122,12 +123,14 @@ class Runner:
             self._waiting_for = f"batch {id}: {error.message}"
             return await self._strike(id, error, _KILLS)
         except Unavailable as error:
+            self._serving.meter.silent()  # what scored may be gone; whoever is not is heard again
             self._waiting_for = f"batch {id}: {error.message}"
             return False
         except Exception as error:  # whatever it is, it is told apart here
             if is_away(error):
                 raise
             log.exception("a batch failed in a way that nobody foresaw", batch=str(id))
+            self._serving.meter.silent()
             return await self._strike(id, error, _STRIKES)
 
     async def _strike(self, id: UUID, error: Exception, most: int) -> bool:

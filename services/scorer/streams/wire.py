@@ -41,6 +41,12 @@ def read(said: dict[str, bytes]) -> Envelope:
     return Envelope(id, source, _text(said.get("ce_correlationid")), _text(parent))
 
 
+def partly(said: dict[str, bytes]) -> Envelope | None:
+    """What a refusal can be told under, where a record is no request of ours: its id, so that its producer knows it."""
+    id, parent = _text(said.get("ce_id")), said.get("ce_traceparent") or said.get("traceparent")
+    return None if id is None else Envelope(id, "", _text(said.get("ce_correlationid")), _text(parent))
+
+
 def _text(raw: bytes | None) -> str | None:
     """Short printable text; None for anything else."""
     if not raw or len(raw) > _LONGEST:

@@ -131,6 +131,7 @@ class EndpointWork:
                 raise Invalid(f"the key has {len(record.key or b'')} bytes; {_LARGEST_KEY} go with an answer at most")
         except Refusal as refusal:
             item.refusal = refusal
+            item.envelope = item.envelope or wire.partly(said)
         return item
 
     async def _recognise(self, partition: int, items: list[Item]) -> None:
