@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from . import batch, rest, streaming
+from . import batch, cold, decisions, rest, streaming
 from .model import census
 from .peers import measuring
 from .stage import stage
@@ -19,13 +19,17 @@ from .stage import stage
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument(
-        "what", nargs="*", default=["rest", "stream", "batch", "peers"], help="rest, stream, batch, peers"
+        "what",
+        nargs="*",
+        default=["rest", "stream", "batch", "peers", "cold"],
+        help="rest, stream, batch, peers, cold, decisions",
     )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=4.0, help="of one REST run")
     parser.add_argument("--connections", type=int, nargs="+", default=[1, 16, 64])
     parser.add_argument("--rows", type=int, default=100_000, help="of one streaming run")
     parser.add_argument("--batch-rows", type=int, default=1_000_000, help="of one batch")
+    parser.add_argument("--decisions", type=int, default=1_000_000, help="recorded ones to look up among")
     parser.add_argument("--json", type=Path, help="write the figures there too")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="fairlead-bench-", ignore_cleanup_errors=True) as name:
@@ -39,8 +43,18 @@ def main() -> None:
 
 
 def _measure(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    model = census(folder / "packages")
     found: dict[str, Any] = {}
+    if "decisions" in given.what:
+        found["decisions"] = decisions.measure(folder, given.decisions)
+    if not set(given.what) - {"decisions"}:
+        return found
+    model = census(folder / "packages")
+    if "cold" in given.what:
+        both = model, census(folder / "packages", "sklearn")
+        with stage(folder / "small", FAIRLEAD_SCORER_MEMORY_MB=str(cold.BUDGET_MB)) as platform:
+            found["cold"] = cold.measure(platform, both, folder, 2 * given.rounds)
+    if not set(given.what) - {"cold", "decisions"}:
+        return found
     with stage(folder / "home") as platform:
         if "rest" in given.what:
             counts = tuple(given.connections)
@@ -86,6 +100,13 @@ def _show(found: dict[str, Any]) -> None:
         )
         console.print("Streaming, exactly once, results and log together")
         console.print(table)
+    if line := found.get("decisions"):
+        table = Table("decisions found again", "small files p50/p99 ms", "merged files p50/p99 ms")
+        for name, one in line["small files"].items():
+            other = line["merged files"][name]
+            table.add_row(name, *(f"{each['p50_ms']:.1f} / {each['p99_ms']:.1f}" for each in (one, other)))
+        console.print(f"Among {line['decisions']:,} decisions of one row and 30 columns")
+        console.print(table)
     for line in found.get("peers", []):
         table = Table(f"{line['connections']} connections", "requests/s", "CPU µs each", "p50/p99 ms")
         for name, one in line.items():
@@ -97,6 +118,13 @@ def _show(found: dict[str, Any]) -> None:
                     f"{one['p50_ms']:.2f} / {one['p99_ms']:.2f}",
                 )
         console.print("The same model behind each server, one row a request")
+        console.print(table)
+    if lines := found.get("cold"):
+        table = Table("cold model", "first answer ms", "own load ms", "beyond it ms", "worst", "warm ms")
+        for line in lines:
+            figures = ("first_ms", "load_ms", "beyond_ms", "worst_beyond_ms", "warm_ms")
+            table.add_row(line["format"], *(f"{line[name]:.1f}" for name in figures))
+        console.print("A model that is not in memory: its first answer, and what its libraries alone take to open it")
         console.print(table)
     if line := found.get("batch"):
         table = Table("batch", "rows/s", "CPU µs a row", "ratio", "ratio of CPU")

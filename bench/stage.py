@@ -106,8 +106,9 @@ class Stage:
 
 
 @contextmanager
-def stage(folder: Path) -> Iterator[Stage]:
-    """Everything up; it ends with the block. Parts that are not measured are kept off the server's core."""
+def stage(folder: Path, **environment: str) -> Iterator[Stage]:
+    """Everything up, the scorer with these settings; it ends with the block. Parts that are not measured are kept off
+    the server's core."""
     home = free_home(folder)
     secrets.make_secrets(home)
     secrets.write_tokens(home)
@@ -122,17 +123,17 @@ def stage(folder: Path) -> Iterator[Stage]:
         provision(launcher, {name: client["sasl.password"] for name, client in clients.items()}, 60)
         server = embedded_postgres.administrator_url(home).rpartition("/")[0]
         store_urls(home.path, asyncio.run(migrate(f"{server}/fairlead", stored_passwords(home.path))))
-        host = up.enter_context(_service(service_part(home, Outside(), "scorer")))
+        host = up.enter_context(_service(service_part(home, Outside(), "scorer"), environment))
         pin(host.pid, LOAD_CORE)
         yield Stage(home, host.pid)
 
 
 @contextmanager
-def _service(part: Part) -> "Iterator[subprocess.Popen[bytes]]":
+def _service(part: Part, environment: dict[str, str]) -> "Iterator[subprocess.Popen[bytes]]":
     part.log.parent.mkdir(parents=True, exist_ok=True)
     with part.log.open("ab") as log:
         process = subprocess.Popen(
-            part.argv, env=os.environ | part.environment, cwd=part.folder, stdout=log, stderr=log
+            part.argv, env=os.environ | part.environment | environment, cwd=part.folder, stdout=log, stderr=log
         )  # fmt: skip
     try:
         wait_ready(part, process)

@@ -29,7 +29,15 @@ from .governor import (
     Statement,
 )
 from .model import NUMPY_OF, Column, Datatype, Format, ModelSchema, Scan, TensorSpec, Training
-from .monitor import ColumnReport, DriftDetected, FeatureEvidence, Latency, MonitorReported, Window
+from .monitor import (
+    ColumnReport,
+    DriftDetected,
+    FeatureEvidence,
+    Latency,
+    MonitorReported,
+    PerformanceEvidence,
+    Window,
+)
 from .profile import AxisProfile, CategoricalProfile, ColumnProfile, NumericProfile, Profile, Rotation
 from .recorder import OutcomeObserved, OutcomeReported
 from .retrainer import RetrainingCompleted
@@ -53,7 +61,8 @@ __all__ = [
     "DeploymentChanged", "DeploymentRequested", "DeploymentSettled", "Digest", "DriftDetected", "Envelope", "Event",
     "FeatureEvidence", "Format", "Gate", "Grant", "InferenceCompleted", "InferenceImported", "InferenceLogged",
     "InferenceRequested", "Latency", "Mode", "ModelRegistered", "ModelRetired", "ModelSchema", "MonitorReported",
-    "MonitorSettings", "Name", "OutcomeObserved", "OutcomeReported", "PayloadReference", "ReplicaReported",
+    "MonitorSettings", "Name", "OutcomeObserved", "OutcomeReported", "PayloadReference",
+    "PerformanceEvidence", "ReplicaReported",
     "RetrainingCompleted", "RetrainingRequested", "Role", "Routing", "Scan", "Service", "ServiceLevel", "Signature",
     "Statement", "Strategy", "TensorSpec", "Topic", "Training", "UsageReported", "UseCaseRegistered", "Value",
     "ValueMatrix", "Variant", "Version", "Window", "by_type", "event_of",

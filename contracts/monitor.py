@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from .base import Event, Name, Topic, Value, Version
+from .base import Event, Name, Topic, Value, Version, absent
 
 
 class Window(Value):
@@ -27,8 +27,20 @@ class FeatureEvidence(Value):
     unit: Literal["sd", "psi"] = "sd"
 
 
+class PerformanceEvidence(Value):
+    """What a model's decisions turned out to be, before and since."""
+
+    metric: Literal["error rate", "mean absolute error"]
+    before: float
+    now: float
+    interval: tuple[float, float]
+    """Of what it is now, 99 %."""
+    labelled: int
+    """Rows with a label since the change began."""
+
+
 class DriftDetected(Event):
-    """A window of a live model's inferences departed from its baseline."""
+    """A window of a live model's inferences departed from its baseline, or its decisions are wrong more often."""
 
     topic: ClassVar[Topic] = Topic("drift.detected", speaker="monitor", keep=timedelta(days=365))
     key_field: ClassVar[str] = "endpoint"
@@ -48,6 +60,9 @@ class DriftDetected(Event):
     features: tuple[FeatureEvidence, ...]
     retrain: bool
     """The endpoint's settings ask for a retraining when it drifts."""
+    performance: PerformanceEvidence | None = Field(default=None, exclude_if=absent)
+    """Set where it is the decisions that departed, not the data: the model became worse. `features` then names the
+    metric, in standard deviations of the loss before."""
 
 
 class ColumnReport(Value):

@@ -22,7 +22,7 @@ class ReplicaReported(Event):
     reason: str | None = None
     loaded: tuple[Version, ...] = ()
     slots: int
-    """Worker processes of this host; `ready` says that all of them serve the revision."""
+    """Processes of this host that answer requests; `ready` says that all of them serve the revision."""
     reported_at: datetime
 
     @property

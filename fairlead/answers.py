@@ -290,6 +290,21 @@ class Decision(Answer):
     version: int
 
 
+class Erasure(Answer):
+    """How far an entity is forgotten; who it is is told by a keyed hash alone."""
+
+    id: str
+    state: str
+    problem: str | None = None
+    decisions: int = 0
+    left: int = 0
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing more happens to it by itself."""
+        return self.state == "done"
+
+
 class Explanation(Answer):
     """Why a row was decided as it was: `base` and all contributions make `value`, on the scale that is named."""
 

@@ -1,4 +1,4 @@
-"""Commands about inferences: score, batch, outcomes, decision."""
+"""Commands about inferences: score, batch, outcomes, decision, erase."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -97,6 +97,52 @@ def decision(
     with refusals():
         found = client(context).decision(inference_id)
     render(found, json, lambda: _decision(found.model_dump(mode="json")))
+
+
+@app.command()
+def decisions(
+    context: typer.Context,
+    entity: Annotated[str | None, typer.Option(help="About whom or what.")] = None,
+    endpoint: Annotated[str | None, typer.Option(help="Behind which endpoint.")] = None,
+    use_case: Annotated[str | None, typer.Option(help="For which use case.")] = None,
+    version: Annotated[int | None, typer.Option("--version", "-v", min=1, help="By which version.")] = None,
+    outcome: Annotated[str | None, typer.Option(help="known or unknown.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many, the newest.")] = 50,
+    json: Json = False,
+) -> None:
+    """List decisions, the newest first: which version decided, why, and what followed."""
+    given = {"entity": entity, "endpoint": endpoint, "use_case": use_case, "version": version, "outcome": outcome}
+    with refusals():
+        asked = {name: value for name, value in given.items() if value is not None}
+        found = client(context).decisions(limit=limit, **asked)
+    render(found, json, lambda: _listed([each.model_dump(mode="json") for each in found.items]))
+
+
+def _listed(documents: list[dict[str, Any]]) -> None:
+    rows = (
+        [d["inference_id"], d.get("received_at"), f"{d['endpoint']} v{d['version']}", d.get("variant"), d.get("mode"),
+         d.get("entity"), ", ".join(str(o.get("label")) for o in d.get("outcomes") or ())]
+        for d in documents
+    )  # fmt: skip
+    headings = ["Inference", "When", "By", "Variant", "Mode", "Entity", "Outcomes"]
+    show_table(headings, rows, "Nothing was decided so.")
+
+
+@app.command()
+def erase(
+    context: typer.Context,
+    entity: Annotated[str, typer.Argument(help="Whom to forget.")],
+    reason: Annotated[str, typer.Option(help="Why; it is kept for good and may not name the entity.")],
+    use_case: Annotated[str | None, typer.Option(help="Only what was decided for this use case.")] = None,
+    wait: Annotated[float, typer.Option(min=0, help="Seconds to wait until it is done; 0: do not wait.")] = 60.0,
+    json: Json = False,
+) -> None:
+    """Erase what was decided about an entity until now, with what followed from it."""
+    with refusals(), err.status("Erasing …"):
+        fl = client(context)
+        asked = fl.erase(entity, reason, use_case=use_case)
+        found = fl.erasure(asked.id, wait=wait) if wait else asked
+    render(found, json, lambda: show_facts(found.model_dump(mode="json")))
 
 
 @app.command()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import packing
-from ..answers import Batch, Decision, Explanation, Page, Scores
+from ..answers import Batch, Decision, Erasure, Explanation, Page, Scores
 from ..flows import Document, done, parse, part, read, send, settled, text
 from ..rows import Signature, have_names, tensors
 from ..scoring import catalog_columns, model_path, scores, signature_of
@@ -129,6 +129,19 @@ class Deciding:
 
     @operation
     def decisions(self, **filters: Any) -> Flow[Page[Decision]]:
-        """Decisions by `use_case`, `application`, `entity`, `endpoint`, times `start` and `end`; `limit`, `cursor`."""
+        """Decisions, newest first, by `use_case`, `application`, `entity`, `endpoint`, `model`, `version`, `variant`,
+        `mode`, times `start` and `end`, `outcome` ("known", "unknown"), `label`; `limit`, `cursor`."""
         renamed = {{"start": "from", "end": "to"}.get(name, name): text(value) for name, value in filters.items()}
         return (yield from read(Page[Decision], "/v1/decisions", **renamed))
+
+    @operation
+    def erase(self, entity: str, reason: str, *, use_case: str | None = None, unit: str | None = None) -> Flow[Erasure]:
+        """Forget what was decided about an entity until now; the reason is kept for good and may not name it."""
+        body: Document = {"entity": entity, "reason": reason}
+        body |= {name: value for name, value in (("use_case", use_case), ("unit", unit)) if value is not None}
+        return (yield from send(Erasure, "POST", "/v1/erasures", body))
+
+    @operation
+    def erasure(self, id: str, *, wait: float | None = None) -> Flow[Erasure]:
+        """How far an erasure came; with `wait` (seconds) it returns when it is done."""
+        return (yield from settled(Erasure, f"/v1/erasures/{part(id)}", wait))

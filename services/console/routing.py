@@ -32,6 +32,7 @@ _PREFIXES: dict[str, Service] = {
     "/v1/decisions": "recorder",
     "/v1/outcomes": "recorder",
     "/v1/snapshots": "recorder",
+    "/v1/erasures": "recorder",
 }
 _API = frozenset(prefix.split("/")[1] for prefix in _PREFIXES)
 

@@ -21,15 +21,16 @@ _FORGIVEN_S = 60.0
 class Backoff:
     """Growing pauses between attempts that fail, short again after a while without a failure."""
 
-    def __init__(self, first_s: float, longest_s: float = 5.0) -> None:
-        self._first_s, self._longest_s = first_s, longest_s
+    def __init__(self, first_s: float, longest_s: float = 5.0, forgiven_s: float = _FORGIVEN_S) -> None:
+        """`forgiven_s`: that while; longer than an attempt may take, or each of them is the first."""
+        self._first_s, self._longest_s, self._forgiven_s = first_s, longest_s, forgiven_s
         self._next_s = first_s
         self._goes_on_at = 0.0
 
     def pause(self) -> float:
         """An attempt failed: how long to wait before the next."""
         at = time.monotonic()
-        if at - self._goes_on_at > _FORGIVEN_S:
+        if at - self._goes_on_at > self._forgiven_s:
             self._next_s = self._first_s
         pause, self._next_s = self._next_s, min(self._next_s * 2, self._longest_s)
         self._goes_on_at = at + pause

@@ -42,6 +42,7 @@ ROLES: Mapping[str, frozenset[str]] = {
     "inference.explain": frozenset({*_EVERYONE, "application"}),
     "inference.manage": frozenset({"admin", "engineer"}),
     "decision.read": _EVERYONE,
+    "decision.erase": frozenset({"admin", "compliance"}),
     "outcome.report": frozenset({"admin", "application", "data-scientist", "engineer", "service"}),
     "snapshot.make": frozenset({"admin", "data-scientist", "compliance", "service"}),
     "monitor.read": _EVERYONE,

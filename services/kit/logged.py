@@ -43,6 +43,8 @@ class Head:
     rows: int
     shadow_of: str | None = None
     """The inference that was answered, where nobody was told of this one."""
+    instead_of: str | None = None
+    """The variant that was to answer and failed, where this one answered in its place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,7 @@ class Logged:
             id, endpoint, _text(body, "unit"), _text(body, "use_case"), _text(body, "model"),
             _count(body, "version"), _text(body, "variant"), _text(body, "mode"), _text(body, "application"),
             _text_or_none(body, "entity"), _text_or_none(body, "request_id"), _moment(body), _latency(body),
-            _count(body, "rows"), _text_or_none(body, "shadow_of"),
+            _count(body, "rows"), _text_or_none(body, "shadow_of"), _text_or_none(body, "instead_of"),
         )  # fmt: skip
 
 

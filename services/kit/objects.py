@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import os
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -79,6 +80,15 @@ class Objects:
             raise _away(digest, error) from error
         return True
 
+    async def remove(self, digest: str) -> None:
+        """Delete an object, whoever else knows its digest; again: no harm. Raises Unavailable."""
+        try:
+            await obstore.delete_async(self._store, _path(digest))
+        except FileNotFoundError:
+            return
+        except (BaseError, OSError) as error:
+            raise Unavailable(f"the object store does not remove {digest}: {error}") from error
+
     async def stream(self, digest: str) -> AsyncIterator[bytes]:
         """The bytes of a digest in chunks of 1 MiB and more, unchecked: for answers whose reader checks.
 
@@ -108,7 +118,7 @@ class Objects:
             raise _away(digest, error) from error
 
     async def fetch(self, digest: str, to: Path) -> Path:
-        """Copy an object into a file, checked, atomically; a chunk at a time is in memory."""
+        """Copy an object into a file of its owner's alone, checked, atomically; a chunk at a time is in memory."""
         part = to.with_name(f"{to.name}.{uuid4().hex[:8]}.part")  # another process may fetch it at the same time
         to.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -118,7 +128,7 @@ class Objects:
             part.unlink(missing_ok=True)
 
     async def _copy(self, digest: str, to: Path) -> None:
-        with await asyncio.to_thread(to.open, "wb") as file:
+        with await asyncio.to_thread(open, to, "xb", opener=_private) as file:
             await self._fill(digest, file)
 
     async def _fill(self, digest: str, file: IO[bytes]) -> None:
@@ -138,6 +148,10 @@ class Objects:
             if any(f"os error {number}" in str(error) for number in FULL) or getattr(error, "errno", None) in FULL:
                 raise NoRoom("the object store is full; nothing was kept") from error
             raise Unavailable(f"the object store does not take {digest}: {error}") from error
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 async def _read_on(copy: IO[bytes]) -> AsyncIterator[bytes]:

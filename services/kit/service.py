@@ -22,6 +22,7 @@ from .health import Progress
 from .http import make_app
 from .idempotency import IdempotentRoute
 from .outbox import Relay, tidy
+from .plain_http import PlainHttp
 from .release import version
 from .settings import Settings, from_environment
 from .telemetry import configure_logging, get_logger
@@ -88,7 +89,7 @@ def run(build: Callable[[S], Parts], settings: type[S]) -> None:
 async def _serve(parts: Parts) -> None:
     settings = parts.settings
     config = uvicorn.Config(
-        application(parts), host=settings.host, port=settings.listen_port(parts.service), http="httptools",
+        application(parts), host=settings.host, port=settings.listen_port(parts.service), http=PlainHttp,
         loop="none", log_config=None, access_log=False, timeout_graceful_shutdown=15, lifespan="off",
         server_header=False,
     )  # fmt: skip

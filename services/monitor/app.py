@@ -17,6 +17,7 @@ from .settings import MonitorSettings
 from .usecases.closing import Closing
 from .usecases.counting import Counting
 from .usecases.desired import Desired
+from .usecases.judging import Judging
 from .usecases.metering import Metering
 from .usecases.observing import Observing
 from .usecases.outcomes import Outcomes
@@ -33,7 +34,7 @@ def build(settings: MonitorSettings) -> Parts:
     payloads, burial = Payloads(objects, settings.home / "run" / "monitor"), Burial(settings, "monitor")
     stream = Stream(settings, db, Counting(settings, versions, payloads, burial), burial, progress)
     outcomes = OutcomeStream(settings, db, Observing(settings, versions, burial), burial, progress)
-    rounds = Rounds(settings, db, Closing(settings, db, versions), versions, stream, progress)
+    rounds = Rounds(settings, db, Closing(settings, db, versions), versions, Judging(db), stream, progress)
     return Parts(
         service="monitor",
         settings=settings,

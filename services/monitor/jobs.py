@@ -20,6 +20,7 @@ from .settings import MonitorSettings
 from .store import outcomes, usage
 from .usecases.closing import Closing
 from .usecases.counting import Counting
+from .usecases.judging import Judging
 from .usecases.observing import Observing
 from .usecases.versions import Versions
 
@@ -79,13 +80,14 @@ class Rounds:
     """The owner's round: windows that are due, settings that changed elsewhere, old rows."""
 
     def __init__(
-        self, settings: MonitorSettings, db: Database, closing: Closing, versions: Versions, stream: Stream,
-        progress: Progress,
+        self, settings: MonitorSettings, db: Database, closing: Closing, versions: Versions, judging: Judging,
+        stream: Stream, progress: Progress,
     ) -> None:  # fmt: skip
         self._settings = settings
         self._db = db
         self._closing = closing
         self._versions = versions
+        self._judging = judging
         self._stream = stream
         self._progress = progress
         progress.expect("windows", grace_s=15.0)
@@ -93,17 +95,18 @@ class Rounds:
     async def run(self) -> None:
         """Until cancelled."""
         refreshed, tidied = 0.0, time.monotonic()
+        unjudged: Mapping[str, str] = {}
         while True:
             if self._versions.outdated or time.monotonic() - refreshed > _REFRESH_S:
                 await self._versions.refresh()
-                refreshed = time.monotonic()
+                refreshed, unjudged = time.monotonic(), await self._judging.judge()
             closed = await self._closing.close_due()
             self._stream.something_open = closed.still_open
             if time.monotonic() - tidied > _TIDY_S:
                 await self._tidy()
                 tidied = time.monotonic()
-            if closed.failed:
-                self._progress.fail("windows", "; ".join(f"{name}: {why}" for name, why in closed.failed.items()))
+            if failed := {**unjudged, **closed.failed}:
+                self._progress.fail("windows", "; ".join(f"{name}: {why}" for name, why in failed.items()))
             else:
                 self._progress.beat("windows")
             await asyncio.sleep(_ROUND_S)

@@ -13,36 +13,45 @@ from services.kit.service import Parts
 
 from . import api
 from .files import Files
-from .jobs import Inferences, Joins, Outcomes, Tidying
+from .jobs import Forgetting, Inferences, Joins, Outcomes, Tidying
 from .settings import RecorderSettings
+from .usecases.compaction import Compaction
+from .usecases.erasing import Erasing
 from .usecases.joining import Joining
+from .usecases.keys import entity_key
 from .usecases.reading import Reading
 from .usecases.recording import Recording
 from .usecases.retention import Retention
 from .usecases.schemas import Schemas
 from .usecases.snapshots import Snapshots
+from .usecases.upkeep import Upkeep
 
 
 def build(settings: RecorderSettings) -> Parts:
     """The recorder's parts."""
-    db = Database(settings.service_database, "recorder")
+    db, key = Database(settings.service_database, "recorder"), entity_key(settings.keys)
     objects, files, progress = Objects(settings), Files(settings.inferences), Progress()
-    schemas, burial = Schemas(db), Burial(settings, "recorder")
-    recording = Recording(db, files, schemas, Payloads(objects, settings.home / "run" / "recorder"), burial)
+    schemas, burial, upkeep = Schemas(db), Burial(settings, "recorder"), Upkeep(db, files, objects)
+    payloads = Payloads(objects, settings.home / "run" / "recorder")
+    recording = Recording(db, files, schemas, payloads, burial, key)
     joining = Joining(db, files, schemas, burial, settings.outcome_units)
+    snapshots = Snapshots(db, files, objects, settings.snapshot_rows)
+    erasing = Erasing(db, files, upkeep, snapshots, key)
+    retention = Retention(db, upkeep, timedelta(days=settings.decisions_kept_days))
+    after = timedelta(minutes=settings.compact_after_minutes)
+    compaction = Compaction(db, files, upkeep, settings.compacted_mb * 2**20, after)
     return Parts(
         service="recorder",
         settings=settings,
         db=db,
-        routers=[api.router(Reading(db, files), joining, Snapshots(db, files, objects, settings.snapshot_rows))],
+        routers=[api.router(Reading(db, files), joining, snapshots, erasing)],
         jobs=[
             Following(settings, DeploymentChanged, schemas.learn, progress).run,
-            Inferences(settings, db, recording, burial, progress).run,
+            Inferences(settings, db, recording, upkeep, burial, progress).run,
             Outcomes(settings, db, joining, burial, progress).run,
             Joins(settings, joining, recording, progress).run,
-            Tidying(
-                settings, joining, Retention(db, files, timedelta(days=settings.decisions_kept_days)), progress
-            ).run,
+            Tidying(settings, joining, retention, compaction, upkeep, progress).run,
+            Forgetting(erasing, progress).run,
         ],
         closing=[burial.close],
         progress=progress,

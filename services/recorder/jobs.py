@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import timedelta
 
 from contracts import InferenceLogged, OutcomeReported
@@ -13,21 +14,34 @@ from services.kit.producer import Producer
 from services.kit.stream import BatchConsumer, Partition
 
 from .settings import RecorderSettings
+from .store import InUse
+from .usecases.compaction import Compaction
+from .usecases.erasing import Erasing
 from .usecases.joining import Joining
 from .usecases.recording import Recording
 from .usecases.retention import Retention
+from .usecases.upkeep import Upkeep
 
 _LOOK_AGAIN_S = 5.0
 _TIDY_S = 600.0
+_MENDED_S = 60.0
+"""After what kept an erasure from being done may be mended."""
 
 
 class Inferences:
     """Records the inference log; gathers for a while as long as nothing is behind, so that files are not tiny."""
 
     def __init__(
-        self, settings: RecorderSettings, db: Database, recording: Recording, burial: Burial, progress: Progress
+        self,
+        settings: RecorderSettings,
+        db: Database,
+        recording: Recording,
+        upkeep: Upkeep,
+        burial: Burial,
+        progress: Progress,
     ) -> None:
         self._flush_s = settings.flush_s
+        self._upkeep = upkeep
         self._recording = recording
         self._assigned: set[int] = set()
         self._consumer = BatchConsumer(
@@ -41,7 +55,7 @@ class Inferences:
 
     async def _tick(self, partitions: Mapping[Partition, bool]) -> None:
         with use(Context(system("recorder"))):
-            await self._recording.place()
+            await self._upkeep.place()
             assigned = {number for _, number in partitions}
             for partition in assigned - self._assigned:
                 await self._recording.sweep(partition)
@@ -97,12 +111,22 @@ class Joins:
 
 
 class Tidying:
-    """Every ten minutes: outcomes that waited in vain, and what is too old."""
+    """Every ten minutes: outcomes that waited in vain, what is too old, and files that are small."""
 
-    def __init__(self, settings: RecorderSettings, joining: Joining, retention: Retention, progress: Progress) -> None:
+    def __init__(
+        self,
+        settings: RecorderSettings,
+        joining: Joining,
+        retention: Retention,
+        compaction: Compaction,
+        upkeep: Upkeep,
+        progress: Progress,
+    ) -> None:
         self._patience = timedelta(days=settings.patience_days)
         self._joining = joining
         self._retention = retention
+        self._compaction = compaction
+        self._upkeep = upkeep
         self._progress = progress
         progress.expect("tidying", grace_s=60.0)
 
@@ -113,5 +137,38 @@ class Tidying:
                 await self._retention.forget_writers()
                 while await self._joining.expire(self._patience) or await self._retention.forget():
                     self._progress.beat("tidying")
+                await self._upkeep.place()
+                await self._upkeep.sweep()
+            in_use = not await self._compact()
             self._progress.beat("tidying")
-            await asyncio.sleep(_TIDY_S)
+            await asyncio.sleep(_LOOK_AGAIN_S if in_use else _TIDY_S)
+
+    async def _compact(self) -> bool:
+        """Answers whether all is done; False where somebody else works with the files."""
+        with use(Context(system("recorder"))):
+            try:
+                while await self._compaction.step():
+                    self._progress.beat("tidying")
+            except InUse:
+                return False
+        return True
+
+
+class Forgetting:
+    """Erasures, when one was asked for and until it is done."""
+
+    def __init__(self, erasing: Erasing, progress: Progress) -> None:
+        self._erasing = erasing
+        self._progress = progress
+        progress.expect("erasures", grace_s=_TIDY_S)
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            wait_s = _LOOK_AGAIN_S
+            with use(Context(system("recorder"))), suppress(InUse):
+                done = await self._erasing.go_on(lambda: self._progress.beat("erasures"))
+                wait_s = _LOOK_AGAIN_S if done else _MENDED_S
+            self._progress.beat("erasures")
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._erasing.asked.wait(), wait_s)

@@ -6,6 +6,8 @@ INFERENCES = Counter("fairlead_recorder_inferences_total", "Distinct inferences 
 ROWS = Counter("fairlead_recorder_rows_total", "Rows recorded", ["endpoint"])
 REPEATS = Counter("fairlead_recorder_repeats_total", "Repeated log records that were left out")
 FILES = Counter("fairlead_recorder_files_total", "Parquet files written")
+MERGED = Counter("fairlead_recorder_merged_files_total", "Small Parquet files that became part of larger ones")
+ERASED = Counter("fairlead_recorder_erased_total", "Decisions that were erased because somebody asked for it")
 OUTCOMES = Counter("fairlead_recorder_outcomes_total", "Outcomes, by what became of them", ["what"])
 """`reported` (new ones), `repeated` (known already), `withheld` (of another unit's inference), `invalid`; and of those
 that met their inference, `observed` or `refused`."""

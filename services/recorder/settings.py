@@ -22,6 +22,10 @@ class RecorderSettings(Settings):
     """Business units whose applications Kafka lets write `outcome.reported`: an outcome over the topic is for these."""
     snapshot_rows: int = Field(default=500_000, ge=1)
     """A snapshot holds the newest so many rows."""
+    compact_after_minutes: int = Field(default=15, ge=0)
+    """Files of an hour are merged so long after it ended."""
+    compacted_mb: int = Field(default=128, ge=1)
+    """MiB that a merged file has at most."""
 
     @property
     def inferences(self) -> Path:

@@ -1,8 +1,9 @@
 """The control side of a scorer host: what `deployment.changed` asks for is verified, fetched and given to workers."""
 
 import asyncio
-import os
 import time
+from contextlib import AsyncExitStack
+from math import inf
 from pathlib import Path
 from typing import Any, Literal
 from uuid import uuid4
@@ -25,10 +26,10 @@ from services.kit.telemetry import get_logger
 from .admission import admit, check_speaker
 from .counters import metering
 from .files import Watched, write_atomically
-from .libraries import Libraries
+from .libraries import Libraries, bring
 from .metering import Meter
 from .packages import Packages
-from .process import run_child
+from .process import lives, run_child
 from .replica import Report, report_of
 from .rewards import Rewards
 from .runtimes.errors import CannotLoad
@@ -39,7 +40,12 @@ log = get_logger(__name__)
 
 _LOOK_S = 0.2
 _LIST_S = 1.0
-_TRY_AGAIN_S = 2.0
+_TRY_AGAIN_S, _LONGEST_PAUSE_S = 2.0, 60.0
+"""Between attempts at a state: at one that waits for something, and at most at one that was refused."""
+_AT_ONCE = 4
+"""States that are taken beside one another: a large package keeps no other from its host."""
+_AGAIN_AT_ONCE = 2
+"""Of them those that were not taken before."""
 _HAND_ON_S = 0.5
 
 
@@ -67,6 +73,12 @@ class Agent:
         """Newest states that are not handed on: refused, or waiting for what is away."""
         self._newest: dict[str, Change[DeploymentChanged]] = {}
         self._pending: dict[str, Change[DeploymentChanged]] = {}
+        self._taking: dict[str, asyncio.Task[None]] = {}
+        self._in_hand: dict[str, DeploymentChanged] = {}
+        """States whose packages are being fetched."""
+        self._tries: dict[str, tuple[int, Backoff]] = {}
+        """Of endpoints whose newest state was refused: its revision, and when it is looked at again."""
+        self._slots, self._retries = asyncio.Semaphore(_AT_ONCE), asyncio.Semaphore(_AGAIN_AT_ONCE)
         self._seen: set[str] = set()
         self._told: dict[str, Report] = {}
         self._folder = settings.run_folder / "loaded"
@@ -111,23 +123,46 @@ class Agent:
         self._save()
 
     async def _work(self) -> None:
-        """Only the newest state of an endpoint counts: begin when all that is there was read."""
+        """Only the newest state of an endpoint counts: begin when all that is there was read. The host is caught up
+        once each of the states that were there then was taken, or why not is known."""
         await self._topic.caught_up.wait()
-        while True:
-            pending, self._pending = self._pending, {}
-            for change in pending.values():
-                await self._take(change)
+        self._forget_unknown()
+        self._caught_up = True
+        self._save()
+        async with asyncio.TaskGroup() as takers:
+            self._begin(takers)
+            first = list(self._taking.values())
+            while True:
+                self._begin(takers)
+                self._hand_on(now=not self._taking)
+                if first is not None and all(task.done() for task in first):
+                    first, self._ever_caught_up = None, True
+                    self._save()
+                await asyncio.sleep(_LOOK_S)
+
+    def _begin(self, takers: asyncio.TaskGroup) -> None:
+        for key in self._pending.keys() - self._taking.keys():
+            self._taking[key] = takers.create_task(self._take_newest(key), name=f"take {key}")
+
+    async def _take_newest(self, key: str) -> None:
+        """One endpoint's states, each as soon as the one before it is done with."""
+        try:
+            while (change := self._pending.pop(key, None)) is not None:
+                async with AsyncExitStack() as turn:
+                    if change.event is not None:
+                        if key in self._not_taken:
+                            await turn.enter_async_context(self._retries)
+                        await turn.enter_async_context(self._slots)
+                    if self._newest[key] is change:
+                        await self._take(change)
                 self._hand_on()
-            self._hand_on(now=True)
-            if not self._caught_up:
-                self._forget_unknown()
-                self._caught_up = self._ever_caught_up = True
-                self._save()
-            await asyncio.sleep(_LOOK_S if not self._pending else 0)
+        finally:
+            del self._taking[key]
 
     async def _take(self, change: Change[DeploymentChanged]) -> None:
         if change.event is None:
             self._not_taken.pop(change.key, None)
+            self._tries.pop(change.key, None)
             self._withdrawn.pop(change.key, None)
             if self._wanted.pop(change.key, None):
                 self._save()
@@ -138,16 +173,19 @@ class Agent:
             if event.revision < floor:
                 log.error("a lower revision is refused", endpoint=event.endpoint, revision=event.revision, seen=floor)
             return
+        self._in_hand[event.endpoint] = event
         try:
             admit(event, self._keys)
-            for variant in event.variants:
-                if not await asyncio.to_thread(self._packages.whole, variant.digest):
-                    await self._objects.fetch(variant.digest, self._packages.path(variant.digest))
-                await self._libraries.require(await asyncio.to_thread(self._packages.lock, variant.digest))
+            await bring(event.variants, self._packages, self._objects, self._libraries)
         except (Refusal, CannotLoad, OSError) as error:
             self._leave(event, error, change)
             return
+        finally:
+            del self._in_hand[event.endpoint]
+        if self._newest[change.key] is not change:
+            return  # it was replaced, or removed, while its packages were fetched
         self._not_taken.pop(event.endpoint, None)
+        self._tries.pop(event.endpoint, None)
         self._floors[event.endpoint] = event.revision
         self._wanted[event.endpoint] = orjson.loads(event.to_json())
         self._unsaved = self._unsaved or time.monotonic()
@@ -162,7 +200,8 @@ class Agent:
 
     def _prune(self) -> None:
         """What a process serves stays, also while a newer state that cannot be loaded is wanted."""
-        for digest in self._packages.prune(self._needed(), self._settings.package_cache_bytes):
+        coming = {variant.digest for event in self._in_hand.values() for variant in event.variants}
+        for digest in self._packages.prune(self._needed() | coming, self._settings.package_cache_bytes):
             log.info("a package that nobody serves is gone", digest=digest)
 
     def _needed(self) -> set[str]:
@@ -178,7 +217,16 @@ class Agent:
                   reason=str(error))  # fmt: skip
         self._not_taken[event.endpoint] = (event, state, str(error)[:500])
         if not isinstance(error, Forbidden):
-            asyncio.get_running_loop().call_later(_TRY_AGAIN_S, self._again, change)
+            pause = _TRY_AGAIN_S if state == "loading" else self._backoff(event).pause()
+            asyncio.get_running_loop().call_later(pause, self._again, change)
+
+    def _backoff(self, event: DeploymentChanged) -> Backoff:
+        """Of a state that was refused."""
+        revision, backoff = self._tries.get(event.endpoint, (0, None))
+        if backoff is None or revision != event.revision:
+            backoff = Backoff(_TRY_AGAIN_S, _LONGEST_PAUSE_S, forgiven_s=inf)
+            self._tries[event.endpoint] = event.revision, backoff
+        return backoff
 
     def _again(self, change: Change[DeploymentChanged]) -> None:
         if self._newest[change.key] is change:
@@ -226,7 +274,7 @@ class Agent:
         if not self._caught_up:
             return {}
         loaded = self._loaded()
-        slots = [loaded.get(f"worker-{k}", {}) for k in range(self._settings.workers)]
+        slots = [loaded.get(name, {}) for name in self._settings.slots]
         now_so = {name: report_of(name, wanted, slots) for name, wanted in self._wanted.items()}
         for name, (event, state, reason) in self._not_taken.items():
             serving = now_so[name].loaded if name in now_so else ()
@@ -245,12 +293,12 @@ class Agent:
             for path in self._folder.glob("[!.]*.json"):
                 if (new := self._loading.setdefault(path.stem, Watched(path)).changed()) is not None:
                     self._said[path.stem] = new
-        return {name: one["endpoints"] for name, one in self._said.items() if _lives(one["pid"])}
+        return {name: one["endpoints"] for name, one in self._said.items() if lives(one["pid"])}
 
     def _outgoing(self, endpoint: str, report: Report) -> Outgoing:
         event = ReplicaReported(
             endpoint=endpoint, replica=self._replica, revision=report.revision, state=report.state,
-            reason=report.reason, loaded=report.loaded, slots=self._settings.workers, reported_at=now(),
+            reason=report.reason, loaded=report.loaded, slots=len(self._settings.slots), reported_at=now(),
         )  # fmt: skip
         story = Context(system("scorer"))
         said = headers(ReplicaReported, "scorer", event.key, story, report.unit)
@@ -268,16 +316,6 @@ def _changed_ns(folder: Path) -> int:
         return folder.stat().st_mtime_ns
     except FileNotFoundError:
         return 0
-
-
-def _lives(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _replica_of(folder: Path) -> str:

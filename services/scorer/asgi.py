@@ -115,6 +115,7 @@ class ScorerApp:
             if answer is None:
                 return ask
             self._spooled(answer)
+            answer.count()
             if answer.shadows:
                 self._shadows.offer(answer.shadows, ask, answer.record, caller.actor, "rest")
             return _replied(answer, headers)
@@ -145,7 +146,8 @@ class ScorerApp:
         answer = await self._plane.infer(name, version, ask, caller, "rest")
         seq = self._spooled(answer)
         if seq is not None and self._settings.fsync == "always":
-            await self._durable(seq)
+            await self._durable(answer, seq)
+        answer.count()
         await _replied(answer, headers).send(send)
         if answer.shadows:
             self._shadows.offer(answer.shadows, ask, answer.record, caller.actor, "rest")
@@ -162,17 +164,18 @@ class ScorerApp:
         try:
             return self._spool.append(answer.record.to_spool())
         except SpoolFull as full:
-            self._refuse_or_drop(full)
+            self._refuse_or_drop(answer, full)
             return None
 
-    async def _durable(self, seq: int) -> None:
+    async def _durable(self, answer: Answer, seq: int) -> None:
         try:
             await self._spool.durable(seq)
         except SpoolFull as full:
-            self._refuse_or_drop(full)
+            self._refuse_or_drop(answer, full)
 
-    def _refuse_or_drop(self, full: SpoolFull) -> None:
+    def _refuse_or_drop(self, answer: Answer, full: SpoolFull) -> None:
         if self._settings.spool_full == "refuse":
+            answer.account.refused += 1
             raise full
         self._counters.dropped += 1
 

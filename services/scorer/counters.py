@@ -20,6 +20,7 @@ _PER_VERSION = {
     "failed": "Requests that a version did not answer, and another did in its place",
     "shadow_dropped": "Copies that a shadow did not score: its queue was full, or the log had no room",
     "seconds": "Time from receipt to reply, summed over inferences",
+    "lowered": "How often fewer rows were answered on the event loop than before, because calls were slow",
     "bytes_in": "Bytes of requests that were answered",
     "bytes_out": "Bytes of answers",
 }

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
@@ -21,7 +21,7 @@ from . import mlflow
 from .admission import admit
 from .lane import Lane, Limits
 from .logrecord import LogRecord, Origin, RecordBuilder
-from .metering import Account, Meter, metered, resident
+from .metering import Account, Meter, resident
 from .packages import Packages
 from .residency import Residency
 from .routing import Arms, Router, router_of
@@ -31,7 +31,7 @@ from .runtimes.errors import CannotLoad
 from .runtimes.opening import load
 from .settings import ScorerSettings
 from .tokenise import Tokeniser
-from .v2 import BadInput, Codec, Encoded, Request
+from .v2 import Codec, Encoded, Request
 from .warmup import joinable, sample
 
 log = get_logger(__name__)
@@ -67,7 +67,7 @@ class Ask:
 
 @dataclass(slots=True)
 class Answer:
-    """A response on the wire and its log record. Who answers must log first, then reply."""
+    """A response on the wire and its log record. Who answers must log first, then `count` and reply."""
 
     inference_id: str
     version: int
@@ -75,8 +75,20 @@ class Answer:
     json_length: int | None
     record: LogRecord
     rows: int
+    account: Account
+    took_s: float
+    bytes_in: int
     shadows: "tuple[Served, ...]" = ()
     """Who gets a copy of the request, now that it is answered."""
+
+    def count(self) -> None:
+        """It is an inference: the log has it, or the operator lets it go without."""
+        account = self.account
+        account.inferences += 1
+        account.rows += self.rows
+        account.seconds += self.took_s
+        account.bytes_in += self.bytes_in
+        account.bytes_out += len(self.body)
 
 
 class Served:
@@ -90,8 +102,7 @@ class Served:
         self.codec = Codec(self.schema, origin.endpoint, str(origin.version), origin.variant, tokeniser.token)
         self.records = RecordBuilder(origin)
         self.counts = account
-        if lane not in account.engines:
-            account.engines.append(lane)
+        account.charge(lane)
         self.reading = intern(self.schema.model_dump_json())
         """Versions of one reading take each other's requests as they were read."""
 
@@ -134,26 +145,6 @@ class Served:
         outputs = self.lane.at_once(request.arrays, request.rows)
         return None if outputs is None else self.answered(ask, request, outputs, mode, application)
 
-    async def answers(self, asks: Sequence[Ask], mode: Mode, application: str) -> list[Answer | Refusal]:
-        """Many requests through the model in as few calls as fit; a refusal concerns its own request alone.
-
-        Raises Busy and Unavailable, which concern them all: try again.
-        """
-        results: dict[int, Answer | Refusal] = {}
-        read: list[tuple[int, Request]] = []
-        for position, ask in enumerate(asks):
-            try:
-                read.append((position, self.read(ask)))
-            except BadInput as refusal:
-                results[position] = refusal
-        outputs = await self.lane.run_all([(request.arrays, request.rows) for _, request in read])
-        for (position, request), one in zip(read, outputs, strict=True):
-            results[position] = (
-                one if isinstance(one, Refusal) else self.answered(asks[position], request, one, mode, application)
-            )
-        self.counts.refused += sum(isinstance(result, Refusal) for result in results.values())
-        return [results[position] for position in range(len(asks))]
-
     def answered(self, ask: Ask, request: Request, outputs: Arrays, mode: Mode, application: str) -> Answer:
         """The answer of what the model said."""
         started = time.perf_counter()
@@ -167,15 +158,12 @@ class Served:
             entity=request.entity, request_id=request.id,
             correlation_id=request.correlation_id or ask.correlation_id, traceparent=ask.traceparent,
         )  # fmt: skip
-        counts = self.counts
-        counts.inferences += 1
-        counts.rows += request.rows
-        counts.seconds += took
-        counts.own_s += ask.reading_s + ended - started
-        counts.bytes_in += len(ask.body)
-        counts.bytes_out += len(encoded.body)
+        self.counts.own_s += ask.reading_s + ended - started
         body = encoded.body if ask.protocol == "v2" else mlflow.encode(outputs, self.schema)
-        return Answer(inference_id, self.origin.version, body, encoded.json_length, record, request.rows)
+        return Answer(
+            inference_id, self.origin.version, body, encoded.json_length, record, request.rows, self.counts, took,
+            len(ask.body),
+        )  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -251,6 +239,14 @@ class Endpoint:
         return [one for one in (self.fallback, self.champion) if one is not None and one is not failed]
 
 
+@dataclass(frozen=True)
+class Applied:
+    """What came of a state: it serves, or its champion does."""
+
+    missing: Refusal | CannotLoad | None = None
+    """Why something beside the champion does not."""
+
+
 class DataPlane:
     """The endpoints of one process. Not thread-safe: it lives on one event loop."""
 
@@ -267,25 +263,27 @@ class DataPlane:
         self.endpoints: dict[str, Endpoint] = {}
         self.stopped: dict[str, str] = {}
         """Endpoints that serve nothing since what served was withdrawn, with their units, until a successor is up."""
+        self.awaited: dict[str, str] = {}
+        """Endpoints that shall serve and may soon, with their units: until then they are refused for a while."""
         self._withdrawn: dict[str, frozenset[str]] = {}
         self._rewards: dict[str, tuple[str, Rewards]] = {}
 
-    async def apply(self, change: DeploymentChanged) -> None:
+    async def apply(self, change: DeploymentChanged) -> Applied:
         """Load and warm what an endpoint shall serve, then move the traffic; what served before serves until then.
 
         Raises Forbidden or CannotLoad, or Unavailable where it may be loaded later; and leaves the endpoint as it was.
-        Where nothing served before, the champion serves even if something beside it cannot be loaded.
+        Where nothing served before, the champion serves even if something beside it cannot be loaded: apply it again.
         """
         admit(change, self._keys)
         before = self.endpoints.get(change.endpoint)
         if before and (change.revision < before.revision or self._is_whole(before, change)):
-            return
+            return Applied()
         if change.state == "removed" or not change.variants:
             self.remove(change.endpoint)
-            return
+            return Applied()
         self._bar(change)
         served: dict[int, Served] = {}
-        failed: Refusal | CannotLoad | None = None
+        missing: Refusal | CannotLoad | None = None
         try:
             for variant in self._standing(change):
                 try:
@@ -293,16 +291,13 @@ class DataPlane:
                 except (Refusal, CannotLoad) as error:
                     if variant is change.variants[0] or (before and before.revision < change.revision):
                         raise
-                    failed = failed or error
+                    missing = missing or error
             self._bar(change)  # it may have been withdrawn while it was loaded
-        except (Refusal, CannotLoad):
-            _close(
-                served, keep=before.by_version if before else {}
-            )  # it is tried again: each time a sandbox would stay
+        except BaseException:  # it is tried again: each time a sandbox would stay
+            _close(served, keep=before.by_version if before else {})
             raise
         self._move(change, served, before)
-        if failed:
-            raise failed
+        return Applied(missing)
 
     def _is_whole(self, before: Endpoint, change: DeploymentChanged) -> bool:
         """Whether all of a state serves here already."""
@@ -381,8 +376,8 @@ class DataPlane:
             _close(found.by_version, keep={})
 
     def find(self, endpoint: str, caller: Caller) -> Endpoint:
-        """An endpoint that the caller may use. Raises Forbidden for one who may use none, Unavailable while a
-        successor of what was withdrawn is loaded, or NotFound.
+        """An endpoint that the caller may use. Raises Forbidden for one who may use none, Unavailable while it is
+        loaded, or a successor of what was withdrawn, or NotFound.
 
         Another business unit's endpoint is answered as one that is not there: nobody learns its name here.
         """
@@ -390,6 +385,8 @@ class DataPlane:
         found = self.endpoints.get(endpoint)
         if found is None and endpoint in self.stopped and caller.sees(self.stopped[endpoint]):
             raise Unavailable(self.why_stopped(endpoint))
+        if found is None and endpoint in self.awaited and caller.sees(self.awaited[endpoint]):
+            raise Unavailable(f"endpoint {endpoint} is being loaded; try again")
         if found is None or not caller.sees(found.unit):
             raise NotFound(f"there is no endpoint {endpoint[:80]!r}")
         return found
@@ -470,9 +467,10 @@ class DataPlane:
             return same
         if same and same.schema == variant.model_schema and _loaded(same.variant) == _loaded(variant):
             return Served(origin, variant, same.lane, self._tokeniser, self.meter.account(origin))  # promoted, say
-        lane = await self._load(variant, change.unit)
+        account = self.meter.account(origin)
+        lane = await self._load(variant, change.unit, account)
         try:
-            served = Served(origin, variant, lane, self._tokeniser, self.meter.account(origin))
+            served = Served(origin, variant, lane, self._tokeniser, account)
             if not lane.asleep:
                 await _prove(served)
                 self.residency.note(variant)
@@ -481,7 +479,7 @@ class DataPlane:
             raise
         return served
 
-    async def _load(self, variant: Variant, unit: str) -> Lane:
+    async def _load(self, variant: Variant, unit: str, account: Account) -> Lane:
         """Check the bytes, open the model, warm it up. Raises Refusal or CannotLoad, whatever the bytes are.
 
         Where memory has a budget, what this host has tried before is opened when it is asked.
@@ -489,12 +487,12 @@ class DataPlane:
         limits = replace(self._limits, inline_ms=0.0) if variant.role == "shadow" else self._limits
         waking = partial(self._wake, variant, unit)
         lane = Lane(None, limits, joinable=joinable(variant.model_schema), waking=waking)
+        account.charge(lane)
         if not self.residency.proven(variant):
             try:
-                await waking(lane)
+                await lane.open()
             except BaseException:
-                if not lane.asleep:
-                    lane.close()
+                lane.close()
                 raise
         self.residency.add(lane)
         return lane
@@ -505,8 +503,9 @@ class DataPlane:
     async def _open(self, variant: Variant, unit: str, lane: Lane) -> None:
         before = resident()
         try:
-            model, unpacking_s = await asyncio.to_thread(metered, partial(self._packages.unpack, variant.digest))
-            runtime, opening_s = await load(variant.format, model, variant.model_schema, self._settings, unit)
+            unpacked = partial(self._packages.unpack, variant.digest)
+            model = await asyncio.to_thread(lane.clock.run, unpacked)
+            runtime = await load(variant.format, model, variant.model_schema, self._settings, unit, lane.clock)
         except (Refusal, CannotLoad):
             raise
         except OSError as error:  # no room, no descriptor: this host's trouble, and no fault of the model's
@@ -514,7 +513,7 @@ class DataPlane:
         except Exception as error:  # a stranger's bytes make a runtime raise anything
             log.exception("a model could not be opened", model=variant.model, version=variant.version)
             raise CannotLoad(f"the model cannot be opened ({type(error).__name__})") from None
-        lane.take(runtime, unpacking_s + opening_s)
+        lane.take(runtime)
         await _warm(lane, variant)
         if variant.format == "onnx":  # memory that others left is taken without a trace, and what loading needed stays
             least = _SESSION_BYTES + model.path.stat().st_size

@@ -2,8 +2,9 @@
 
 from typing import Any, ClassVar, cast
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
+from services.kit.plain_http import PlainHttp
 from services.kit.telemetry import get_logger
 
 from .asgi import ASKED, ScorerApp
@@ -45,7 +46,7 @@ class Heads:
         self._read[piece[:end]] = head, length
 
 
-class DirectProtocol(HttpToolsProtocol):
+class DirectProtocol(PlainHttp):
     """uvicorn's protocol, with inference beside its way: no task, scope or queue for what needs none of them.
 
     One request of each piece that is received, at most, so that no connection holds the loop. Whatever is not a whole
@@ -63,8 +64,6 @@ class DirectProtocol(HttpToolsProtocol):
         """A request that was read without the parser and must wait."""
         self._piece = b""
         """What the parser is given, where it begins a request."""
-        self._between = True
-        """Whether the parser has no part of a request."""
         self._answered = False
 
     def data_received(self, data: bytes) -> None:
@@ -95,10 +94,6 @@ class DirectProtocol(HttpToolsProtocol):
         self._piece, self._ask = b"", None
         if self._held is not None:
             self._give_over()
-
-    def on_message_begin(self) -> None:
-        self._between = False
-        super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         if self._short():

@@ -6,20 +6,22 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
-
-import numpy as np
 
 from services.kit.errors import Busy, Invalid, Refusal, Unavailable
 from services.kit.telemetry import get_logger
 
+from .inline import InlineBudget
+from .joining import alike, joined, refuse_other_rows, split
+from .metering import ThreadClock
+from .opening import Opening
 from .runtimes import Arrays, Remote, Runtime
 from .runtimes.errors import ModelFailed
 
 log = get_logger(__name__)
 
-_STRIKES = 8
-"""Slow calls in a row, before fewer rows are taken on the event loop: one may be the operating system's doing."""
+_CLOSED = "this version is being closed"
 _TROUBLED_S = 60.0
 """How long readiness tells of a model that failed in a way that no runtime foresaw."""
 
@@ -52,12 +54,11 @@ class Lane:
         """`waking` opens the model and gives it to `take`; without a runtime that is done for the first request."""
         self._set(runtime)
         self._waking = waking
-        self._opening: asyncio.Future[None] | None = None
+        self._opening = Opening("asleep" if runtime is None else "open", self._wake, limits.cold_load_s)
+        self._inline = InlineBudget(limits.inline_ms)
         self._limits = limits
         self._joinable = joinable
         """Every input and output has a row dimension, so requests can be put below one another."""
-        self._inline_rows = 0
-        self._strikes = 0
         self._waiting: deque[_Job] = deque()
         self._waiting_rows = 0
         self._working = 0
@@ -69,11 +70,14 @@ class Lane:
         self.inline_s = 0.0
         """Seconds that the model worked on the event loop; what follows is for metering too."""
         self._called_s = 0.0
-        self.thread_cpu_s = self._outside_cpu_s = 0.0
+        self.clock = ThreadClock()
+        """Of what the model does in other threads, and of opening it."""
+        self._outside_cpu_s = 0.0
         self.inside_bytes = self.cost_bytes = 0
         self.used_at = 0.0
         """By `time.perf_counter`."""
-        self._learned: int | None = None
+        self._thread_took_s = 0.0
+        """The last call in the thread, by the clock."""
         self._failure, self._failed_at = "", 0.0
 
     @property
@@ -85,6 +89,11 @@ class Lane:
     def busy_s(self) -> float:
         """Seconds that the model worked, by the clock."""
         return self.inline_s + self._called_s
+
+    @property
+    def thread_cpu_s(self) -> float:
+        """Processor time of the model in other threads than the event loop's, opening it included."""
+        return self.clock.seconds
 
     @property
     def outside_cpu_s(self) -> float:
@@ -104,7 +113,17 @@ class Lane:
     @property
     def asleep(self) -> bool:
         """Whether the model is closed until it is asked."""
-        return self._runtime is None
+        return self._opening.state == "asleep"
+
+    @property
+    def loaded(self) -> bool:
+        """Whether the model is open and may be asked."""
+        return self._opening.state == "open"
+
+    @property
+    def lowered(self) -> int:
+        """How often fewer of its rows were taken on the event loop, because calls were slow."""
+        return self._inline.lowered
 
     @property
     def ended(self) -> bool:
@@ -121,11 +140,11 @@ class Lane:
     @property
     def idle(self) -> bool:
         """Whether some request could be answered by `at_once`."""
-        return self._inline_rows > 0 and not self._calls
+        return self._inline.rows > 0 and not self._calls
 
     def at_once(self, inputs: Arrays, rows: int) -> Arrays | None:
         """The model's outputs where the event loop can bear the call, else None. Raises ModelFailed."""
-        return self._inline(inputs, rows) if rows <= self._inline_rows and not self._calls else None
+        return self._call_here(inputs, rows) if rows <= self._inline.rows and not self._calls else None
 
     async def run(self, inputs: Arrays, rows: int) -> Arrays:
         """The model's outputs. Raises Busy when too much waits, ModelFailed when the model refuses the input."""
@@ -136,7 +155,7 @@ class Lane:
         ):
             raise Busy("too many requests wait for this model; try again after a while")
         if self._closing:
-            raise Unavailable("this version is being closed")
+            raise Unavailable(_CLOSED)
         job = _Job(inputs, rows, asyncio.get_running_loop().create_future())
         self._waiting.append(job)
         self._waiting_rows += rows
@@ -149,8 +168,8 @@ class Lane:
         results: list[Arrays | Refusal] = []
         for group in self._groups(requests):
             try:
-                outputs = await self.run(_joined([inputs for inputs, _ in group]), sum(rows for _, rows in group))
-                results += _split(outputs, [rows for _, rows in group]) if len(group) > 1 else [outputs]
+                outputs = await self.run(joined([inputs for inputs, _ in group]), sum(rows for _, rows in group))
+                results += split(outputs, [rows for _, rows in group]) if len(group) > 1 else [outputs]
             except Invalid as refusal:
                 results += [refusal] if len(group) == 1 else [await self._excused(*one) for one in group]
         return results
@@ -166,7 +185,7 @@ class Lane:
         rows = 0
         for one in requests:
             fits = self._joinable and rows + one[1] <= self._limits.batch_rows
-            if group and not (fits and _alike(group[0][0], one[0])):
+            if group and not (fits and alike(group[0][0], one[0])):
                 yield group
                 group, rows = [], 0
             group.append(one)
@@ -174,37 +193,39 @@ class Lane:
         if group:
             yield group
 
-    def take(self, runtime: Runtime | Remote, opening_s: float) -> None:
-        """The model, open; `opening_s`: what that took of other threads' processor time."""
+    async def open(self) -> None:
+        """Open the model before anybody asks. Raises what opening it raises."""
+        await self._opening.now()
+
+    def take(self, runtime: Runtime | Remote) -> None:
+        """The model, open. Raises Unavailable where nobody needs it any more."""
         self._set(runtime)
-        self.thread_cpu_s += opening_s
         self.used_at = time.perf_counter()
         if self.ended:
-            self._end()
+            raise Unavailable(_CLOSED)
 
     def sleep(self) -> bool:
         """Close the model until it is asked again; answers whether it could be: not while something is asked of it."""
-        opening = self._opening is not None and not self._opening.done()
-        if self.asleep or self._calls or self._closing or opening or self._waking is None:
+        if not self.loaded or self._calls or self._closing or self._waking is None:
             return False
         self.cost_bytes = self.memory_bytes
-        self._outside_cpu_s = self.outside_cpu_s
-        self._end()
-        self._set(None)
-        self._thread, self._inline_rows, self.inside_bytes = None, 0, 0
+        self._leave()
+        self._opening.sleeps()
         return True
 
     async def warm(self, one: Arrays, many: Arrays, rows: int) -> None:
         """Call the model for the first times, and learn how many rows of it the event loop can bear; that is known of
         one that was closed in between."""
-        if self._learned is not None:
-            self._inline_rows = self._learned
+        if self._inline.wakes():
             return
         await self._call(one)
         await self._call(many)
         if self._remote is None:
-            self._inline_rows = self._learned = await asyncio.to_thread(self._bearable, one, many, rows)
-        if self._inline_rows and self._thread:  # another one is there when it is needed
+            joinable = many if self._joinable else None
+            self._inline.learn(
+                await asyncio.to_thread(self._inline.measure, self._timed, one, joinable, rows, self._limits.batch_rows)
+            )
+        if self._inline.rows and self._thread:  # another one is there when it is needed
             self._thread.shutdown(wait=False)
             self._thread = None
 
@@ -216,7 +237,7 @@ class Lane:
         if not self._calls:
             self._end()
 
-    def _inline(self, inputs: Arrays, rows: int) -> Arrays:
+    def _call_here(self, inputs: Arrays, rows: int) -> Arrays:
         started = time.perf_counter()
         try:
             outputs = self._local.predict(inputs)
@@ -228,31 +249,22 @@ class Lane:
         took = time.perf_counter() - started
         self.used_at = started
         self.inline_s += took
-        self._strikes = self._strikes + 1 if took * 1000 > 4 * self._limits.inline_ms else 0
-        if self._strikes >= _STRIKES:
-            self._inline_rows = self._learned = min(rows, self._inline_rows) // 2
-            self._strikes = 0
+        if took > self._inline.slow_s:
+            self._inline.strike(rows)
+        else:
+            self._inline.fair()
         return outputs
 
-    def _bearable(self, one: Arrays, many: Arrays, rows: int) -> int:
-        first = min(self._timed(one) for _ in range(3))
-        budget = self._limits.inline_ms / 1000
-        if first > budget or not self._joinable:
-            return 1 if first <= budget else 0
-        each = max(min(self._timed(many) for _ in range(3)) - first, 0.0) / (rows - 1)
-        return int((budget - first) / each) + 1 if each > 0 else self._limits.batch_rows
-
     def _timed(self, inputs: Arrays) -> float:
-        started = time.perf_counter()
         self._metered(inputs)
-        return time.perf_counter() - started
+        return self._thread_took_s
 
     def _take(self) -> list[_Job]:
         """The first that waits, and the next ones as far as they fit below it."""
         taken = [self._waiting.popleft()]
         rows = taken[0].rows
         while self._joinable and self._waiting and rows + self._waiting[0].rows <= self._limits.batch_rows:
-            if not _alike(taken[0].inputs, self._waiting[0].inputs):
+            if not alike(taken[0].inputs, self._waiting[0].inputs):
                 break
             taken.append(self._waiting.popleft())
             rows += taken[-1].rows
@@ -261,7 +273,7 @@ class Lane:
 
     async def _work(self) -> None:
         """Call after call, as long as something waits."""
-        if self.asleep and (refusal := await self._wake()):
+        if not self.loaded and (refusal := await self._opening.wait()):
             self._refuse(refusal)
         while self._waiting:
             jobs = [job for job in self._take() if not job.future.done()]
@@ -278,19 +290,15 @@ class Lane:
         if self._closing and not self._calls:
             self._end()
 
-    async def _wake(self) -> Refusal | None:
-        """Open the model for all who wait. Answers why that cannot be, or not yet: then it goes on by itself."""
+    async def _wake(self) -> None:
+        """Open the model and try it; one that fails then is not kept."""
         assert self._waking is not None
-        self._opening = self._opening or asyncio.ensure_future(self._waking(self))
-        done, _ = await asyncio.wait([self._opening], timeout=self._limits.cold_load_s)
-        if not done:
-            return Unavailable("the model is being loaded; try again")
-        opening, self._opening = self._opening, None
-        if (error := opening.exception()) is None:
-            return None
-        log.error("a model could not be loaded when it was asked", reason=str(error)[:300])
-        self._failure, self._failed_at = f"cannot be loaded: {error}"[:300], time.monotonic()
-        return error if isinstance(error, Unavailable) else Unavailable("the model cannot be loaded now; try again")
+        try:
+            await self._waking(self)
+        except BaseException as error:
+            self._leave()
+            self._failure, self._failed_at = f"cannot be loaded: {error}"[:300], time.monotonic()
+            raise
 
     def _refuse(self, refusal: Refusal) -> None:
         """All who wait."""
@@ -314,8 +322,8 @@ class Lane:
         """One call for all; where it is refused, each alone, so that none suffers for another."""
         if len(jobs) > 1:
             try:
-                outputs = await self._call(_joined([job.inputs for job in jobs]))
-                return _split(outputs, [job.rows for job in jobs])
+                outputs = await self._call(joined([job.inputs for job in jobs]))
+                return split(outputs, [job.rows for job in jobs])
             except Invalid:
                 pass
         return [await self._alone(job) for job in jobs]
@@ -331,7 +339,7 @@ class Lane:
         try:
             outputs = await self._outputs(inputs)
             if self._joinable:
-                _refuse_other_rows(outputs, len(next(iter(inputs.values()))))
+                refuse_other_rows(outputs, len(next(iter(inputs.values()))))
             return outputs
         except Refusal:
             raise
@@ -346,15 +354,17 @@ class Lane:
         if self._remote is not None:
             return await self._remote.call(inputs)
         self._thread = self._thread or ThreadPoolExecutor(1, "model")
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._metered, inputs)
+        outputs = await asyncio.get_running_loop().run_in_executor(self._thread, self._metered, inputs)
+        self._inline.elsewhere(self._thread_took_s, len(next(iter(inputs.values()))) if self._joinable else 1)
+        return outputs
 
     def _metered(self, inputs: Arrays) -> Arrays:
         """In a thread."""
-        started = time.thread_time()
+        started = time.perf_counter()
         try:
-            return self._local.predict(inputs)
+            return self.clock.run(partial(self._local.predict, inputs))
         finally:
-            self.thread_cpu_s += time.thread_time() - started
+            self._thread_took_s = time.perf_counter() - started
 
     def _failed(self, error: Exception) -> ModelFailed:
         """What no runtime foresaw: it concerns the request in hand, and readiness tells of it."""
@@ -367,35 +377,20 @@ class Lane:
         self._local = cast(Runtime, runtime)
         self._most_calls = self._remote.calls if self._remote else 1
 
+    def _leave(self) -> None:
+        """Without the model, until it is opened again."""
+        self._outside_cpu_s = self.outside_cpu_s
+        self._close_model()
+        self._set(None)
+        self._thread, self.inside_bytes = None, 0
+        self._inline.sleeps()
+
     def _end(self) -> None:
+        self._opening.ends()
+        self._close_model()
+
+    def _close_model(self) -> None:
         if self._runtime is not None:
             self._runtime.close()
         if self._thread:
             self._thread.shutdown(wait=False)
-
-
-def _alike(one: Arrays, other: Arrays) -> bool:
-    return all(values.shape[1:] == other[name].shape[1:] for name, values in one.items())
-
-
-def _joined(inputs: Sequence[Arrays]) -> Arrays:
-    if len(inputs) == 1:
-        return inputs[0]
-    return {name: np.concatenate([one[name] for one in inputs]) for name in inputs[0]}
-
-
-def _refuse_other_rows(outputs: Arrays, rows: int) -> None:
-    """Raise ModelFailed where the model did not answer every row: whose is which, then?"""
-    if any(values.ndim == 0 or len(values) != rows for values in outputs.values()):
-        raise ModelFailed("the model did not answer every row")
-
-
-def _split(outputs: Arrays, sizes: Sequence[int]) -> list[Arrays]:
-    """Each request's own rows."""
-    _refuse_other_rows(outputs, sum(sizes))
-    pieces: list[Arrays] = []
-    at = 0
-    for size in sizes:
-        pieces.append({name: values[at : at + size] for name, values in outputs.items()})
-        at += size
-    return pieces

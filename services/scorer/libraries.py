@@ -1,12 +1,15 @@
-"""Libraries that models bring are installed before any process is told to load them: that may take minutes."""
+"""What models need is brought to a host before any process is told to load them: that may take minutes."""
 
 import asyncio
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from contracts import Variant
 from services.kit.environments import Environments
 from services.kit.errors import Unavailable
+from services.kit.objects import Objects
 
+from .packages import Packages
 from .settings import ScorerSettings
 
 _KEEP_S = 3600.0
@@ -42,3 +45,11 @@ class Libraries:
         while True:
             await asyncio.to_thread(lambda: self._environments.keep(lock for lock in self._needed() if lock))
             await asyncio.sleep(_KEEP_S)
+
+
+async def bring(variants: Iterable[Variant], packages: Packages, objects: Objects, libraries: Libraries) -> None:
+    """Fetch what is not here yet. Raises Unavailable where that goes on or cannot be now, a Refusal or CannotLoad."""
+    for variant in variants:
+        if not await asyncio.to_thread(packages.whole, variant.digest):
+            await objects.fetch(variant.digest, packages.path(variant.digest))
+        await libraries.require(await asyncio.to_thread(packages.lock, variant.digest))

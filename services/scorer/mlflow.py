@@ -14,7 +14,7 @@ from .runtimes import Arrays
 from .v2 import NUMPY, BadInput, Codec, Request
 from .v2.document import parse_object
 from .v2.errors import called
-from .v2.tensors import Array, to_json
+from .v2.tensors import Array, textual, to_base64, to_json
 
 Form = Literal["mlflow", "mlflow-csv"]
 
@@ -49,10 +49,13 @@ def _json(body: bytes, codec: Codec, schema: ModelSchema) -> dict[str, Array]:
 
 
 def encode(outputs: Arrays, schema: ModelSchema) -> bytes:
-    """`{"predictions": […]}`: the output that carries the decision, one element a row."""
+    """`{"predictions": […]}`: the output that carries the decision, one element a row; bytes that are no text as
+    Base64."""
     values = outputs[schema.prediction]
-    if values.ndim > 1 and values.dtype != object:
-        return b'{"predictions":' + orjson.dumps(values.tolist()) + b"}"
+    if values.dtype == object and not textual(values):
+        values = to_base64(values)
+    if values.ndim > 1:
+        return b'{"predictions":' + orjson.dumps(values.tolist(), default=bytes.decode) + b"}"
     return b'{"predictions":' + to_json(values) + b"}"
 
 

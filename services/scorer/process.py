@@ -30,6 +30,27 @@ def follow_parent() -> None:
         sys.exit(0)
 
 
+def lives(pid: int) -> bool:
+    """Whether there is such a process."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def fatal(task: asyncio.Task[None]) -> None:
+    """When a part of a process that serves ends that must not: it would serve yesterday's models, revoked ones too.
+
+    The host starts another.
+    """
+    if not task.cancelled() and (error := task.exception()):
+        log.error("a part of the process died", exc_info=error)
+        os._exit(1)
+
+
 def run_child(name: str, main: Main) -> None:
     """Run a child until SIGTERM or until its work ends, its metrics published for the workers to show."""
     follow_parent()

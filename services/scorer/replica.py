@@ -2,7 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
+
+import orjson
+
+from .process import lives
 
 
 @dataclass(frozen=True)
@@ -35,3 +40,17 @@ def _everywhere(said: Sequence[Mapping[str, Any] | None]) -> tuple[int, ...]:
     """The versions that all slots serve."""
     versions = [set(one["loaded"]) if one else set() for one in said]
     return tuple(sorted(set.intersection(*versions))) if versions else ()
+
+
+def served_by_others(loaded: Path) -> set[str]:
+    """The endpoints that other processes on the same socket serve, by what they say beside this one's own file."""
+    kind, _, slot = loaded.stem.partition("-")
+    found: set[str] = set()
+    for path in loaded.parent.glob(f"{kind}-*.json") if slot else ():
+        try:
+            said = orjson.loads(path.read_bytes())
+        except (OSError, orjson.JSONDecodeError):
+            continue
+        if path != loaded and lives(said["pid"]):
+            found |= {name for name, one in said["endpoints"].items() if one["loaded"]}
+    return found

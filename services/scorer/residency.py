@@ -45,7 +45,7 @@ class Residency:
     @property
     def loaded(self) -> int:
         """Models in memory."""
-        return sum(not lane.asleep for lane in self._lanes)
+        return sum(lane.loaded for lane in self._lanes)
 
     @property
     def cold(self) -> int:
@@ -59,8 +59,11 @@ class Residency:
     async def load(self, lane: Lane, variant: Variant, open: Callable[[], Awaitable[None]]) -> None:
         """Open a lane's model, with room made before by what it took last, and after by what it takes."""
         async with AsyncExitStack() as turn:
+            if variant.format == "onnx":
+                await turn.enter_async_context(self._one)
             if self.bounded:
-                await turn.enter_async_context(self._one if variant.format == "onnx" else self._some)
+                if variant.format != "onnx":
+                    await turn.enter_async_context(self._some)
                 self._make_room(lane, lane.cost_bytes)
             await open()
         self.loads += 1
@@ -80,7 +83,7 @@ class Residency:
         """The longest unasked leave first; one that is at work stays, and all others too where that is not enough."""
         if not self.bounded:
             return
-        sizes = {lane: lane.memory_bytes for lane in self._lanes if lane is not comes and not lane.asleep}
+        sizes = {lane: lane.memory_bytes for lane in self._lanes if lane is not comes}
         left = self._budget - needed - comes.memory_bytes - sum(sizes.values())
         for lane in sorted(sizes, key=lambda lane: lane.used_at) if left < 0 else ():
             if sizes[lane] and lane.sleep():

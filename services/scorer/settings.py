@@ -75,7 +75,12 @@ class ScorerSettings(Settings):
     @property
     def slot_bytes(self) -> int:
         """The bound of one process's part of the spool."""
-        return self.spool_bytes // (self.workers + (self.grpc_port > 0))
+        return self.spool_bytes // len(self.slots)
+
+    @property
+    def slots(self) -> list[str]:
+        """The processes that must serve a state before this host is ready with it."""
+        return [*(f"worker-{k}" for k in range(self.workers)), *(["rpc"] if self.grpc_port else [])]
 
     @property
     def run_folder(self) -> Path:

@@ -1,6 +1,7 @@
 """Copies of answered requests for shadows: scored when the caller has the answer, logged, and told to nobody."""
 
 import asyncio
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -11,11 +12,12 @@ from contracts import Mode
 from services.kit.errors import Busy, Refusal, Unavailable
 from services.kit.telemetry import get_logger
 
-from .dataplane import Ask, Served
+from .dataplane import Answer, Ask, Served
 from .logrecord import LogRecord
 from .runtimes import Arrays
 from .spool import SpoolFull
 from .v2 import Request
+from .v2.tensors import Array
 
 log = get_logger(__name__)
 
@@ -38,9 +40,14 @@ class Copy:
 
     served: Served
     ask: Ask
-    answered: LogRecord
+    inference_id: str
+    """Of the answer, and its story: the answer itself is the log's."""
+    correlation_id: str
+    traceparent: str
     application: str
     mode: Mode
+    size: int
+    """Bytes that it keeps from being freed, about."""
 
 
 class Shadows:
@@ -58,12 +65,18 @@ class Shadows:
         self, shadows: Sequence[Served], ask: Ask, answered: LogRecord, application: str, mode: Mode
     ) -> None:  # fmt: skip
         """Copies of a request that was answered, as its log record says, for the shadows of its endpoint."""
+        size = _size(ask)
         for served in shadows:
-            if len(self._waiting) >= _MOST or self._bytes + len(ask.body) > _MOST_BYTES:
+            if len(self._waiting) >= _MOST or self._bytes + size > _MOST_BYTES:
                 served.counts.shadow_dropped += 1
                 continue
-            self._bytes += len(ask.body)
-            self._waiting.append(Copy(served, ask, answered, application, mode))
+            self._bytes += size
+            self._waiting.append(
+                Copy(
+                    served, ask, answered.inference_id, answered.correlation_id, answered.traceparent, application,
+                    mode, size,
+                )
+            )  # fmt: skip
         if self._waiting and self._worker is None:
             self._worker = asyncio.create_task(self._work(), name="shadows")
             self._worker.add_done_callback(self._ended)
@@ -92,7 +105,7 @@ class Shadows:
         taken = [self._waiting.popleft()]
         while self._waiting and len(taken) < _AT_ONCE and self._waiting[0].served is taken[0].served:
             taken.append(self._waiting.popleft())
-        self._bytes -= sum(len(copy.ask.body) for copy in taken)
+        self._bytes -= sum(copy.size for copy in taken)
         return taken
 
     async def _score(self, served: Served, copies: Sequence[Copy]) -> None:
@@ -110,19 +123,35 @@ class Shadows:
             if isinstance(one, Refusal):
                 served.counts.refused += 1
             elif self._has_room():
-                self._log.append(_record(copy, request, one, started).to_spool())
+                scored = _scored(copy, request, one, started)
+                self._log.append(scored.record.to_spool())
+                scored.count()
             else:
                 served.counts.shadow_dropped += 1
             await asyncio.sleep(0)
 
 
-def _record(copy: Copy, request: Request, outputs: Arrays, started: float) -> LogRecord:
+def _scored(copy: Copy, request: Request, outputs: Arrays, started: float) -> Answer:
     """As if it had been answered: an inference of its own, in the story of the one that was."""
-    answered = copy.answered
     ask = Ask(
-        copy.ask.body, correlation_id=answered.correlation_id, traceparent=answered.traceparent,
+        copy.ask.body, correlation_id=copy.correlation_id, traceparent=copy.traceparent,
         received_at=copy.ask.received_at, started=started,
     )  # fmt: skip
-    record = copy.served.answered(ask, request, outputs, copy.mode, copy.application).record
-    record.say("shadow_of", answered.inference_id)
-    return record
+    scored = copy.served.answered(ask, request, outputs, copy.mode, copy.application)
+    scored.record.say("shadow_of", copy.inference_id)
+    return scored
+
+
+def _size(ask: Ask) -> int:
+    """Of the body and of what was read of it: values as they are computed with, and what of them the log gets."""
+    size = len(ask.body)
+    if ask.request is not None:
+        size += len(ask.request.logged) if ask.request.logged is not ask.body else 0
+        size += sum(_held(values) for values in ask.request.arrays.values())
+    return size
+
+
+def _held(values: Array) -> int:
+    """Texts lie outside of their array."""
+    texts = sum(sys.getsizeof(value) for value in values.reshape(-1)) if values.dtype == object else 0
+    return values.nbytes + texts

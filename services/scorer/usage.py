@@ -18,6 +18,7 @@ from services.kit.producer import Outgoing, Producer
 from services.kit.telemetry import get_logger
 
 from .files import write_atomically
+from .metering import life_of
 from .settings import ScorerSettings
 
 log = get_logger(__name__)
@@ -87,8 +88,6 @@ def used(before: Mapping[str, Page], after: Mapping[str, Page]) -> list[Amounts]
         for key, amounts in page.items():
             known = before.get(name, {}).get(key, {})
             new = {n: amounts[n] - known.get(n, 0) for n in _GROWING}
-            if any(value < 0 for value in new.values()):  # another process under the same number: it began anew
-                new = {n: amounts[n] for n in _GROWING}
             so_far = found.setdefault(key, amounts | dict.fromkeys(_GROWING, 0) | {"memory_bytes": 0})
             for n, value in new.items():
                 so_far[n] += value
@@ -106,5 +105,7 @@ def _pages(folder: Path) -> Iterator[tuple[str, Page]]:
 
 
 def _lives(name: str) -> bool:
-    """Whether the process that writes such a file is there: `worker-0.1234.json`."""
-    return Path(f"/proc/{name.split('.')[-2]}").exists()
+    """Whether the process that writes such a file is there: `worker-0.1234-567890.json`, as `life_of` says."""
+    life = name.split(".")[-2]
+    pid = life.partition("-")[0]
+    return pid.isdigit() and life_of(int(pid)) == life

@@ -17,7 +17,7 @@ from .dataplane import DataPlane
 from .direct import DirectProtocol
 from .draining import DrainingServer
 from .follower import Follower
-from .process import follow_parent
+from .process import fatal, follow_parent
 from .settings import ScorerSettings
 from .spool import Spool, SpoolFull
 
@@ -42,7 +42,6 @@ async def serve(settings: ScorerSettings, slot: int, listening: socket.socket) -
     )  # fmt: skip
     plane = DataPlane(settings)
     follower = Follower(plane, settings, process)
-    await follower.look()  # before the first request, so that a restarted worker knows its endpoints
     app = ScorerApp(settings, process, plane, spool, follower)
     config = uvicorn.Config(
         app, http=DirectProtocol, loop="none", ws="none", lifespan="off", interface="asgi3", log_config=None,
@@ -54,7 +53,8 @@ async def serve(settings: ScorerSettings, slot: int, listening: socket.socket) -
         for one in (follower.run(), metrics.publish(settings.run_folder, process), keep_synced(spool, settings))
     ]
     for task in work:
-        task.add_done_callback(_fatal)
+        task.add_done_callback(fatal)
+    await follower.settled(settings.cold_load_s)  # before the first request: a caller who waits is not refused
     _settle()
     log.info("serving", process=process, endpoints=len(plane.endpoints), torn_bytes=spool.torn_bytes)
     try:
@@ -81,13 +81,6 @@ async def keep_synced(spool: Spool, settings: ScorerSettings) -> None:
             await spool.sync()
         except SpoolFull as full:
             log.error("the spool takes nothing", reason=full.message)
-
-
-def _fatal(task: asyncio.Task[None]) -> None:
-    """A worker whose inner work died would serve yesterday's models: the host starts another."""
-    if not task.cancelled() and (error := task.exception()):
-        log.error("a part of the worker died", exc_info=error)
-        os._exit(1)
 
 
 if __name__ == "__main__":

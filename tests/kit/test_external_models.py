@@ -6,12 +6,13 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 import yaml
 from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
 
-from services.kit.connections import Connections
+from services.kit.connections import Connections, HttpsConnection
 from services.kit.errors import Invalid, Unavailable, retry_after
 from services.kit.models import Asked
 from services.kit.models.external import External, ExternalModel, RemoteRefused, guard
@@ -81,6 +82,28 @@ async def test_an_mlflow_server_gets_columns_and_answers_in_each_of_its_ways(rem
     assert remote.asked[-1] == {"inputs": {"X": [[1.0, 2.0], [3.0, None]]}}
     await asked.close()
     await alone.close()
+
+
+async def test_calls_at_a_change_of_the_connection_leave_no_client_open(
+    remote: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[httpx.AsyncClient] = []
+    make = HttpsConnection.client
+
+    def noted(connection: HttpsConnection) -> httpx.AsyncClient:
+        made.append(make(connection))
+        return made[-1]
+
+    monkeypatch.setattr(HttpsConnection, "client", noted)
+    remote.answer = lambda _: v2([1, 0], [0.9, 0.1])
+    asked = opened(remote, tmp_path)
+    await asked.predict(ROWS)
+    file = tmp_path / "connections.yaml"
+    file.write_text(file.read_text() + "# changed\n")
+    await asyncio.gather(*(asked.predict(ROWS) for _ in range(4)))
+    await asked.close()
+    assert len(made) == 2
+    assert all(client.is_closed for client in made)
 
 
 async def test_a_template_is_filled_and_answers_are_found_by_pointer(remote: Server, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The object store: by digest, never overwritten, checked on the way out."""
 
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -20,6 +21,16 @@ async def test_what_was_put_is_got_by_its_digest(objects: Objects, tmp_path: Pat
     digest = await objects.put(b"a model")
     assert await objects.get(digest) == b"a model"
     assert (await objects.fetch(digest, tmp_path / "to" / "model")).read_bytes() == b"a model"
+
+
+async def test_a_copy_is_its_owner_s_alone_whatever_the_launcher_s_mask(objects: Objects, tmp_path: Path) -> None:
+    digest = await objects.put(b"rows")
+    before = os.umask(0)
+    try:
+        copy = await objects.fetch(digest, tmp_path / "copy")
+    finally:
+        os.umask(before)
+    assert copy.stat().st_mode & 0o777 == 0o600
 
 
 async def test_a_file_and_its_bytes_have_one_digest(objects: Objects, tmp_path: Path) -> None:

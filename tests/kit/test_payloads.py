@@ -152,3 +152,14 @@ async def test_json_that_is_no_request_and_answers_without_a_prediction_are_refu
         await payloads.open(logged(1, listed, {}), MATRIX)
     with pytest.raises(Invalid, match="prediction"):
         decisions(MATRIX, [Payload(1, {}, pa.table({"other": [1]}))])
+
+
+@pytest.mark.parametrize("text", ["01067", "1e3", "1_000", " 5", "\u0661", "nan", "inf", "9007199254740993"])
+def test_a_text_that_looks_like_a_number_stays_a_text(text: str) -> None:
+    schema = ModelSchema(
+        inputs=(TensorSpec(name="t", datatype="BYTES", shape=(-1, 1)),),
+        outputs=(TensorSpec(name="label", datatype="BYTES", shape=(-1,)),),
+        columns=(Column(name="t", kind="categorical"),), prediction="label",
+    )  # fmt: skip
+    request = {"inputs": [{"name": "t", "datatype": "BYTES", "shape": [1, 1], "data": [text]}]}
+    assert features(schema, [Payload(1, request, {})])["t"].tolist() == [text]

@@ -7,12 +7,14 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from services.kit.sandbox import (
+    ProgramSandbox,
     Sandbox,
     SandboxDeadline,
     SandboxDied,
@@ -144,6 +146,40 @@ async def test_ten_gigabytes_are_refused() -> None:
                 await sandbox.call(deed.encode())
         assert sandbox.rss < 400 << 20
         assert sandbox.restarts == 0
+    finally:
+        await sandbox.close()
+
+
+@pytest.mark.parametrize(
+    ("deed", "refusal"),
+    [
+        ("import mmap; m = mmap.mmap(-1, 400 << 20); m.write(bytes(400 << 20))", "Operation not permitted"),
+        ("import mmap; m = mmap.mmap(-1, 1 << 20, mmap.MAP_PRIVATE | 0x120)", "Operation not permitted"),
+        ("hoard = bytearray(400 << 20)", "MemoryError"),
+    ],
+)  # fmt: skip
+async def test_memory_has_a_bound_where_libraries_of_its_own_have_room_to_be_mapped(
+    deed: str, refusal: str, tmp_path: Path
+) -> None:
+    with (tmp_path / "large").open("wb") as file:  # as PyTorch's libraries are
+        file.truncate(1 << 30)
+    sandbox = await _started(DEEDS, memory_mb=64, packages=tmp_path)
+    try:
+        with pytest.raises(SandboxError, match=refusal):
+            await sandbox.call(deed.encode())
+        assert sandbox.rss < 200 << 20
+        assert sandbox.restarts == 0
+    finally:
+        await sandbox.close()
+
+
+async def test_a_worker_that_has_more_memory_than_its_limits_let_it_have_is_ended(tmp_path: Path) -> None:
+    sandbox = await _started(DEEDS, memory_mb=256, packages=tmp_path)
+    try:
+        assert await sandbox.call(b"global hoard; hoard = b'x' * (128 << 20)") == b"done"
+        assert sandbox._process
+        sandbox._process._bounds = replace(sandbox._process._bounds, memory_mb=64)
+        await eventually(lambda: "used more than 64 MB of memory" in sandbox._last, within=20)
     finally:
         await sandbox.close()
 
@@ -334,6 +370,20 @@ async def test_nothing_is_left_after_close(tmp_path: Path, monkeypatch: pytest.M
     assert len(list(Path("/proc/self/fd").iterdir())) <= before
     with pytest.raises(SandboxDied, match="closed"):
         await sandbox.call(b"")
+
+
+async def test_nothing_is_left_of_a_process_that_could_not_be_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("sys.executable", str(tmp_path / "gone"))
+    program = ProgramSandbox(["x"], runtime=None, package=tmp_path, digest=None, greeting=b"", welcome=lambda _: None)
+    before = sorted(Path("/proc/self/fd").iterdir())
+    for sandbox in (Sandbox(ENTRY, ECHO), program):
+        with pytest.raises(FileNotFoundError):
+            await sandbox.start()
+        assert sorted(Path("/proc/self/fd").iterdir()) == before
+    assert list(tmp_path.iterdir()) == []
 
 
 async def test_what_a_killed_parent_left_goes_with_the_next_worker(

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from contracts import ModelSchema, OutcomeObserved, Service
+from contracts import ModelSchema, OutcomeObserved, Service, ValueMatrix
+from contracts import MonitorSettings as Watching
 from services.kit.context import Caller, Context, use
 from services.kit.errors import NotFound
 from services.kit.producer import Producer
@@ -20,7 +21,7 @@ from services.monitor.usecases.outcomes import Outcomes, Performance
 from . import streams
 from .saying import buried, deployment, fresh, logged, say_deployment, say_logged
 from .telling import outcome, tell
-from .test_handlers import running
+from .test_handlers import drifts, running
 
 Speaker = Callable[[Service], Settings]
 ENGINEER = Context(Caller("engineer", "person", frozenset({"engineer"}), frozenset({"retail"})))
@@ -147,3 +148,33 @@ async def test_what_is_no_outcome_is_a_dead_letter_and_stops_nobody(
         await after(outcomes, endpoint, 1)
         letters = await buried(monitor_settings, "monitor", topic, [good.inference_id])
     assert len(letters) == 2
+
+
+async def test_a_model_that_became_worse_is_told_once_and_is_worth_less(
+    monitor_settings: MonitorSettings, speaker: Speaker
+) -> None:
+    endpoint, random = fresh(), np.random.default_rng(4)
+    matrix = ValueMatrix(true_positive=10.0, false_positive=-4.0)
+    watched = Watching(window_s=10.0, budget_rows=10_000, value_matrix=matrix, kpis={"sure": "score > 0.5 ? 1 : 0"})
+    truths = random.integers(0, 2, 3_000)
+    wrong = random.random(3_000) < np.repeat([0.1, 0.5], 1_500)
+    events = [
+        outcome(endpoint, float(truth), float(truth ^ false), score=0.9 if truth else 0.2)
+        for truth, false in zip(truths.tolist(), wrong.tolist(), strict=True)
+    ]
+    async with watching(monitor_settings, speaker, endpoint, monitor=watched) as outcomes:
+        await tell(speaker("recorder"), events[:1_500])
+        await after(outcomes, endpoint, 1_500)
+        await tell(speaker("recorder"), events[1_500:])
+        found = await after(outcomes, endpoint, 3_000)
+        (drift,) = await eventually(lambda: drifts(monitor_settings, endpoint), within=30)
+        again = await after(outcomes, endpoint, 3_000)
+    assert drift.performance and drift.performance.metric == "error rate"
+    low, high = drift.performance.interval
+    assert drift.performance.before < 0.2 < drift.performance.now and low < drift.performance.now < high
+    assert drift.features[0].name == "error rate" and drift.detector == "loss e-detector"
+    assert [finding.kind for finding in again.findings] == ["alarm"]
+    hits = sum(e.prediction == e.label == 1.0 for e in events)
+    misfires = sum(e.prediction == 1.0 and e.label == 0.0 for e in events)
+    assert figure(found, "value").value == pytest.approx((10 * hits - 4 * misfires) / 3_000)
+    assert figure(found, "kpi", "sure").value == pytest.approx(truths.mean())

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from contracts import OutcomeReported
 from services.kit.errors import Invalid
-from services.recorder.domain.layout import SCHEMA, Body, Head, file_name, folder, table
+from services.recorder.domain.layout import SCHEMA, Body, Head, Place, file_name, folder, table
 from services.recorder.domain.outcomes import Known, Report, checked, units_of
 from services.recorder.files import Files, Lost
 
@@ -52,9 +52,9 @@ def test_folders_follow_the_hour_in_utc(at: datetime) -> None:
 
 
 def test_a_stranger_reads_only_files_that_were_committed(tmp_path: pytest.TempPathFactory) -> None:
-    files, path = Files(tmp_path / "inferences"), f"{folder('employment', AT)}/{file_name(1, 5, 9)}"  # pyright: ignore[reportOperatorIssue]
+    files, path = Files(tmp_path / "inferences"), Place(f"{folder('employment', AT)}/{file_name(1, 5, 9)}")  # pyright: ignore[reportOperatorIssue]
     made = table([head("a", 2)], Body({"age": np.array([1.0, 2.0])}, np.array([1.0, 0.0]), None))
-    files.write(path, made)
+    files.write(path, [made])
 
     def seen() -> pa.Table:
         return ds.dataset(tmp_path / "inferences", partitioning="hive").to_table()  # pyright: ignore[reportOperatorIssue]
@@ -97,19 +97,20 @@ def test_an_outcome_stands_for_a_row_that_exists_in_a_unit_of_its_reporter(
 
 def test_a_file_that_is_not_there_or_damaged_is_lost_and_one_that_may_not_be_read_is_not(tmp_path: Path) -> None:
     files, path = Files(tmp_path), f"{folder('employment', AT)}/{file_name(1, 5, 9)}"
+    place = Place(path)
     with pytest.raises(Lost, match="not there"):
-        files.read(path)
-    files.write(path, table([head("a", 2)], Body({"age": np.array([1.0, 2.0])}, np.array([1.0, 0.0]), None)))
-    files.place(path)
+        files.read(place)
+    files.write(place, [table([head("a", 2)], Body({"age": np.array([1.0, 2.0])}, np.array([1.0, 0.0]), None))])
+    files.place(place)
     whole, half = (tmp_path / path).read_bytes(), len((tmp_path / path).read_bytes()) // 2
     for damaged in (b"", b"nonsense", whole[:half], whole[:4] + b"\xff" * half + whole[4 + half :]):
         (tmp_path / path).write_bytes(damaged)
         with pytest.raises(Lost):
-            files.read(path)
+            files.read(place)
     (tmp_path / path).unlink()
     (tmp_path / path).mkdir()
     with pytest.raises(IsADirectoryError):
-        files.read(path)
+        files.read(place)
 
 
 def test_a_report_of_one_part_keeps_the_other_and_a_later_part_replaces() -> None:

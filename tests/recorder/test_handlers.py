@@ -271,6 +271,84 @@ async def test_decisions_are_listed_by_whom_they_concern_and_only_in_the_callers
         assert (await client.get("/v1/decisions?from=yesterday")).status_code == 422
 
 
+async def test_a_list_says_why_each_was_decided_so_and_what_followed(
+    recorder_settings: RecorderSettings, speaker: Speaker
+) -> None:
+    endpoint = await served(speaker)
+    said = records(endpoint, 4, rows=2)
+    said[1] |= {"variant": "fallback", "instead_of": "champion"}
+    said[2] |= {"version": said[2]["version"] + 1, "mode": "batch"}
+    ids = [record["inference_id"] for record in said]
+    async with running(recorder_settings) as client:
+        await say_logged(speaker("scorer"), said)
+        for id in ids:
+            assert await eventually(lambda id=id: found(client, id), within=30)
+        outcomes = [{"inference_id": ids[0], "row": row, "label": "late", "value": 2.5} for row in (0, 1)]
+        await client.ask("POST", "/v1/outcomes", json={"outcomes": [*outcomes, outcomes[0] | {"inference_id": ids[3]}]})
+
+        async def listed(**asked: Any) -> list[int]:
+            answer = await client.ask("GET", "/v1/decisions", params={"endpoint": endpoint} | asked)
+            assert answer.status_code == 200, answer.text
+            return [ids.index(item["inference_id"]) for item in answer.json()["items"]]
+
+        async def known() -> bool:
+            return await listed(outcome="known") == [3, 0]
+
+        assert await eventually(known, within=15)
+        assert await listed(outcome="unknown") == [2, 1]
+        assert await listed(label="late", limit=1) == [3] and await listed(label="1") == []
+        assert await listed(version=said[2]["version"]) == [2] == await listed(mode="batch")
+        assert await listed(variant="fallback") == [1]
+        page = await client.get(f"/v1/decisions?endpoint={endpoint}")
+        first, second = page.json()["items"][3], page.json()["items"][2]
+        assert (first["observed"], first["value"], len(first["outcomes"])) == (2, 5.0, 2)
+        assert (second["variant"], second["instead_of"], second["observed"]) == ("fallback", "champion", 0)
+        assert (await found(client, ids[1]) or {})["instead_of"] == "champion"
+        assert (await client.get("/v1/decisions?version=0")).status_code == 422
+
+
+async def test_who_is_erased_is_not_recorded_from_before_and_is_from_then_on(
+    recorder_settings: RecorderSettings, speaker: Speaker
+) -> None:
+    endpoint = await served(speaker)
+    somebody = f"somebody-at-{endpoint}"  # the log is shared with whoever else is at work
+    said = records(endpoint, 9, rows=2)
+    for record in said[::3]:
+        record |= {"entity": somebody}
+    late, after, mate = records(endpoint, 12)[9:]
+    late |= {"entity": somebody}
+    after |= {"entity": somebody, "received_at": (datetime.now(UTC) + timedelta(hours=1)).isoformat()}
+    asked = {"entity": somebody, "reason": "a request under article 17"}
+    async with running(recorder_settings) as client:
+        await say_logged(speaker("scorer"), said)
+        assert await eventually(lambda: files(recorder_settings, endpoint).num_rows == 18, within=30)
+        assert (await client.ask("POST", "/v1/erasures", "engineer", json=asked)).status_code == 403
+        naming = asked | {"reason": f"{somebody.upper()} wants it"}
+        assert (await client.ask("POST", "/v1/erasures", "compliance", json=naming)).json()["field"] == "reason"
+        answer = await client.ask("POST", "/v1/erasures", "compliance", json=asked)
+        assert answer.status_code == 202 and somebody not in answer.text
+
+        async def done() -> dict[str, Any] | None:
+            told = (await client.get(answer.headers["location"], "compliance")).json()
+            return told if told["state"] == "done" else None
+
+        told = await eventually(done, within=30)
+        assert (told["decisions"], told["left"], told["late"]) == (3, 0, 0)
+        await say_logged(speaker("scorer"), [late, after, mate])
+        for record in (after, mate):
+            assert await eventually(lambda id=record["inference_id"]: found(client, id), within=30)
+
+        async def counted() -> bool:
+            return (await client.get(answer.headers["location"], "compliance")).json()["late"] == 1
+
+        assert await eventually(counted, within=15)
+        assert await found(client, late["inference_id"]) is None
+        items = (await client.get(f"/v1/decisions?endpoint={endpoint}&entity={somebody}")).json()["items"]
+        assert [item["inference_id"] for item in items] == [after["inference_id"]]
+    entities = files(recorder_settings, endpoint)["entity"].to_pylist()
+    assert (entities.count(somebody), len(entities)) == (1, 14)
+
+
 async def test_outcomes_are_joined_however_early_and_a_repeat_has_one_effect(
     recorder_settings: RecorderSettings, speaker: Speaker, application: Settings, operator: Settings
 ) -> None:

@@ -29,6 +29,7 @@ from services.recorder.usecases import snapshots
 from services.recorder.usecases.joining import Joining
 from services.recorder.usecases.retention import Retention
 from services.recorder.usecases.schemas import Schemas
+from services.recorder.usecases.upkeep import Upkeep
 
 Databases = Callable[[Service], Database]
 KEPT = timedelta(days=30)
@@ -74,8 +75,7 @@ async def test_what_is_older_than_the_limit_goes_in_every_unit_and_nothing_young
     async with db.transaction() as tx:
         assert await store.forget(tx.session, KEPT) == 1
     async with db.reading() as session:
-        assert [path for _, path in await store.removing(session)] == [old]
-        assert old not in [file.path for file in await store.files_of(session, endpoint, None, None, 10)]
+        assert [place.path for _, place in await store.removing(session)] == [old]
     assert await remaining(db, "decision") == {"young", "in-young-file", "mate", "elsewhere"}
     assert await remaining(db, "outcome") == {"young", "unmet"}
 
@@ -91,7 +91,8 @@ class House:
     def __init__(self, db: Database, root: Path) -> None:
         self.db = db
         self.root = root
-        self.retention = Retention(db, Files(root), KEPT)
+        objects = Objects(Settings(home=root.parent))
+        self.retention = Retention(db, Upkeep(db, Files(root), objects), KEPT)
 
     async def add(self, id: str) -> Path:
         """A decision that is too old; answers where its file lies."""
@@ -243,15 +244,16 @@ async def test_the_join_is_woken_by_outcomes_that_it_can_see(service_db: Databas
     assert joining.reported.is_set()
 
 
-async def test_files_are_read_from_the_books_in_pages_and_each_once(
+async def test_decisions_to_freeze_are_read_from_the_books_in_pages_and_each_once(
     service_db: Databases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     db = service_db("recorder")
     monkeypatch.setattr(snapshots, "_PAGE", 2)
-    added = [await add(db, decision(f"d{n}", "employment", "retail", timedelta(minutes=n // 2))) for n in range(5)]
+    for n in range(5):
+        await add(db, decision(f"d{n}", "employment", "retail", timedelta(minutes=n // 2)))
     made = snapshots.Snapshots(db, Files(tmp_path), Objects(Settings(home=tmp_path)), 10)
-    found = [file.path async for file in made._newest("employment", None, None)]
-    assert sorted(found) == sorted(added) and found[-1] == added[-1]
+    order = await made._order("employment", "census", None, None)
+    assert sorted(order.ids) == [f"d{n}" for n in range(5)] and order.ids[0] == "d4" and len(order.files) == 5
 
 
 async def test_outcomes_are_counted_once_they_are_committed(service_db: Databases, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ async def test_a_version_that_cannot_be_loaded_leaves_none_of_its_companions_beh
     await plane.apply(house.change("credit", one))
     with pytest.raises(CannotLoad):
         await plane.apply(house.change("credit", one, two, broken, revision=2))
-    assert len(closed) == 1
+    assert [lane.loaded for lane in closed].count(True) == 1
     assert set(plane.endpoints["credit"].by_version) == {1}
     assert plane.endpoints["credit"].champion.lane not in closed
 

@@ -35,6 +35,7 @@ def test_beyond_the_spool_s_bound_nothing_is_answered_unless_the_operator_lets_i
         accepted = sum(answer.status_code == 200 for answer in answers)
         assert {answer.status_code for answer in answers} == {200, status}
         spooled = len(worker.spooled())
+        assert (counted(worker, "inferences"), counted(worker, "refused")) == (accepted, 40 - accepted)
         assert 0 < spooled < 40 and counted(worker, "spooled") == spooled
         assert accepted - spooled == counted(worker, "dropped") == (40 - spooled if policy else 0)
         assert "spool" in worker.get("/readyz").json()["problems"]

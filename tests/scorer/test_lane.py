@@ -2,8 +2,9 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -26,13 +27,15 @@ class Model:
 
     act: Callable[[np.ndarray], None] = lambda _: None
     calls: list[int] = field(default_factory=list[int])
+    closed: int = 0
 
     def predict(self, inputs: Arrays) -> Arrays:
         self.calls.append(len(inputs["x"]))
         self.act(inputs["x"])
         return {"y": inputs["x"] * 2}
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        self.closed += 1
 
 
 def one(value: float) -> Arrays:
@@ -113,19 +116,29 @@ class Box:
 
 
 @pytest.mark.parametrize(
-    ("errors", "refusal"),
+    ("errors", "refusals"),
     [
-        ([SandboxAway("it")], Unavailable),
-        ([SandboxDied("it"), SandboxAway("it")], ModelFailed),
-        ([SandboxDied("it"), SandboxDied("it")], ModelFailed),
+        ([SandboxAway("it")], [Unavailable]),
+        ([SandboxDied("it"), SandboxAway("it")], [Unavailable]),
+        ([SandboxDied("it"), SandboxDied("it")], [ModelFailed]),
+        ([SandboxDied("it"), SandboxAway("it"), SandboxDied("it")], [Unavailable, ModelFailed]),
     ],
-)
-async def test_an_input_is_blamed_only_for_a_process_that_it_ended(
-    errors: list[Exception], refusal: type[Refusal]
+)  # fmt: skip
+async def test_an_input_is_blamed_only_when_it_ends_a_second_process(
+    errors: list[Exception], refusals: list[type[Refusal]]
 ) -> None:
     runtime = SandboxedRuntime(Box(errors), NUMBERS)  # pyright: ignore[reportArgumentType]
-    with pytest.raises(refusal):
-        await runtime.call({"X": np.ones((1, 3), np.float32)})
+    for refusal in refusals:
+        with pytest.raises(refusal):
+            await runtime.call({"X": np.ones((1, 3), np.float32)})
+
+
+async def test_another_input_is_not_blamed_for_a_death_that_came_before_it() -> None:
+    errors: list[Exception] = [SandboxDied("it"), SandboxAway("it"), SandboxDied("it"), SandboxAway("it")]
+    runtime = SandboxedRuntime(Box(errors), NUMBERS)  # pyright: ignore[reportArgumentType]
+    for value in (1, 2):
+        with pytest.raises(Unavailable):
+            await runtime.call({"X": np.full((1, 3), value, np.float32)})
 
 
 class Elsewhere:
@@ -181,3 +194,36 @@ async def test_everyone_who_was_joined_is_told_that_a_model_is_away() -> None:
     assert remote.asked == [3]
     assert all(isinstance(answer, Unavailable) for answer in answers), answers
     assert not lane.trouble
+
+
+@dataclass
+class Slow(Model):
+    """As slow as it is told to be."""
+
+    pause_s: float = 0.0
+    at_once: list[bool] = field(default_factory=list[bool])
+    """Whether each call was made on the event loop."""
+
+    def predict(self, inputs: Arrays) -> Arrays:
+        self.at_once.append(threading.current_thread() is threading.main_thread())
+        time.sleep(self.pause_s)
+        return super().predict(inputs)
+
+
+async def test_a_model_that_was_slow_for_a_while_is_asked_on_the_event_loop_again() -> None:
+    model = Slow()
+    lane = Lane(model, replace(LIMITS, inline_ms=50), joinable=True)
+    await lane.warm(one(1), {"x": np.ones(32)}, 32)
+    assert lane.idle
+    model.pause_s = 0.21
+    for _ in range(8):
+        await ask(lane, 1)
+    assert (lane.idle, lane.lowered) == (False, 1)
+    model.at_once.clear()
+    await ask(lane, 1)
+    assert (model.at_once, lane.idle) == ([False], False)
+    model.pause_s = 0.0
+    for _ in range(100):
+        await ask(lane, 1)
+    assert lane.idle and model.at_once[-1], "what its calls in the thread showed"
+    assert lane.lowered == 1

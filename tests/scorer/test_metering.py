@@ -3,6 +3,8 @@
 import asyncio
 import os
 import re
+import threading
+import time
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,18 +16,22 @@ import numpy as np
 import orjson
 import psutil
 import pytest
+from hypothesis import given
+from hypothesis.strategies import floats, lists, tuples
 
 from contracts import UsageReported
 from services.kit.objects import Objects
 from services.kit.testing import eventually, expect_events
+from services.scorer.lane import Lane
 from services.scorer.logrecord import Origin
-from services.scorer.metering import Meter
+from services.scorer.metering import Meter, life_of
 from services.scorer.settings import ScorerSettings
 from services.scorer.usage import used
 
 from .hosting import Host
 from .living import bearer, rows
 from .making import classifier, package
+from .test_lane import LIMITS, Model
 from .test_sandboxed import skops_classifier
 
 ORIGIN = Origin("credit", "retail", "loans", "credit", 1, "champion")
@@ -40,6 +46,7 @@ class Engine:
     inline_s: float = 0.0
     thread_cpu_s: float = 0.0
     outside_cpu_s: float = 0.0
+    lowered: int = 0
     inside_bytes: int = 0
     outside_bytes: int = 0
     ended: bool = False
@@ -93,6 +100,79 @@ def test_a_model_that_is_gone_keeps_what_it_used_and_its_successor_adds_to_it() 
     assert (account.busy_s, account.outside_bytes) == (5.0, 500)
 
 
+def test_what_is_measured_late_is_not_charged_twice() -> None:
+    machine = Machine()
+    one, other = machine.meter.account(ORIGIN), machine.meter.account(Origin("other", "retail", "l", "m", 1, "c"))
+    one.engines.append(late := Engine())
+    for _ in range(3):
+        other.own_s += 0.1
+        machine.passes(2, 2.0)
+    late.thread_cpu_s = 5.0  # it was known only now, and was shared out by what others did
+    for _ in range(3):
+        other.own_s += 0.1
+        machine.passes(2, 2.0)
+    assert machine.shared_out == pytest.approx(machine.cpu)
+    assert one.model_cpu_s == pytest.approx(5.0)
+
+
+@given(
+    steps=lists(
+        tuples(
+            floats(0, 5), floats(0, 5), floats(0, 1), floats(0, 1), floats(0.1, 5)
+        ), min_size=1, max_size=20,
+    )
+)  # fmt: skip
+def test_whatever_happens_the_accounts_and_the_overhead_are_what_the_process_used(
+    steps: list[tuple[float, float, float, float, float]],
+) -> None:
+    machine = Machine()
+    accounts = [machine.meter.account(Origin(name, "retail", "l", "m", 1, "c")) for name in ("a", "b")]
+    engines = [Engine(), Engine()]
+    for account, engine in zip(accounts, engines, strict=True):
+        account.engines.append(engine)
+    for in_thread, on_loop, own_a, own_b, took in steps:
+        engines[0].thread_cpu_s += in_thread
+        accounts[0].own_s += own_a
+        accounts[1].own_s += own_b
+        engines[1].inline_s += own_b
+        machine.passes(took, in_thread + on_loop)
+        assert machine.shared_out == pytest.approx(machine.cpu)
+
+
+async def test_a_call_that_outlasts_several_looks_is_charged_once_and_to_its_own_version() -> None:
+    read: list[float] = []
+    go, burnt = threading.Semaphore(0), threading.Semaphore(0)
+
+    def cpu() -> float:
+        read.append(time.process_time())
+        return read[-1]
+
+    def burns(_: object) -> None:
+        for _ in range(3):
+            until = time.thread_time() + 0.2
+            while time.thread_time() < until:
+                pass
+            burnt.release()
+            go.acquire()
+
+    meter = Meter(cpu)
+    account, other = meter.account(ORIGIN), meter.account(Origin("other", "retail", "l", "m", 1, "c"))
+    lane = Lane(Model(burns), LIMITS, joinable=True)
+    account.charge(lane)
+    before = meter.overhead_cpu_s
+    calling = asyncio.create_task(lane.run({"x": np.ones(1)}, 1))
+    for step in (1, 2, 3):
+        await asyncio.to_thread(burnt.acquire)
+        other.own_s += 0.1
+        meter.settle()
+        assert account.model_cpu_s >= 0.2 * step, "while the call goes on"
+        go.release()
+    await calling
+    meter.settle()
+    shared_out = sum(a.model_cpu_s + a.serving_cpu_s for a in meter.accounts) + meter.overhead_cpu_s - before
+    assert shared_out == pytest.approx(read[-1] - read[0], abs=0.02)
+
+
 def page(**amounts: float) -> dict[str, dict[str, Any]]:
     """What a process says of one version."""
     grown = dict.fromkeys(("inferences", "rows", "refused", "bytes_in", "bytes_out", "busy_s", "model_cpu_s",
@@ -101,12 +181,17 @@ def page(**amounts: float) -> dict[str, dict[str, Any]]:
 
 
 def test_a_period_is_what_all_processes_used_since_the_last_one_whatever_started_anew() -> None:
-    here, gone, anew = f"worker-0.{os.getpid()}.json", "worker-1.4194305.json", f"streams.{os.getpid()}.json"
-    before = {here: page(inferences=5, busy_s=1.0), anew: page(inferences=100)}
-    after = {here: page(inferences=7, busy_s=1.5), gone: page(inferences=3), anew: page(inferences=2)}
+    pid, _, tick = life_of(os.getpid()).partition("-")
+    here, gone = f"worker-0.{pid}-{tick}.json", "worker-1.4194305-1.json"
+    ended, anew = f"streams.{pid}-{int(tick) - 1}.json", f"streams.{pid}-{tick}.json"
+    before = {here: page(inferences=5, busy_s=1.0), ended: page(inferences=1)}
+    after = {
+        here: page(inferences=7, busy_s=1.5), gone: page(inferences=3), ended: page(inferences=1),
+        anew: page(inferences=20),
+    }  # fmt: skip
     (period,) = used(before, after)
-    assert (period["inferences"], period["busy_s"]) == (2 + 3 + 2, 0.5)
-    assert period["memory_bytes"] == 20, "a process that is gone has none"
+    assert (period["inferences"], period["busy_s"]) == (2 + 3 + 20, 0.5)
+    assert period["memory_bytes"] == 20, "a process that is gone has none, though another has its number"
 
 
 SAMPLE = re.compile(r"(fairlead_scorer_\w+)\{(.*)\} (\S+)")

@@ -72,7 +72,14 @@ async def deployed(house: House, changes: list[DeploymentChanged]) -> DataPlane:
 
 
 def sandboxes() -> list[psutil.Process]:
-    return [p for p in psutil.Process().children(recursive=True) if "services.kit.sandbox.worker" in p.cmdline()]
+    return [p for p in psutil.Process().children(recursive=True) if _is_sandbox(p)]
+
+
+def _is_sandbox(process: psutil.Process) -> bool:
+    try:
+        return "services.kit.sandbox.worker" in process.cmdline()
+    except psutil.Error:  # it has just ended
+        return False
 
 
 def memory(plane: DataPlane) -> int:
@@ -120,7 +127,7 @@ async def test_models_come_and_go_under_load_and_no_request_fails(tmp_path: Path
 
 
 async def test_a_sandboxed_model_weighs_its_process_and_leaves_with_it(tmp_path: Path) -> None:
-    house = House(tmp_path / "home", scorer_memory_mb=60)
+    house = House(tmp_path / "home", scorer_memory_mb=60, cold_load_s=120)
     changes = served(house, 1)
     digest = house.keep(package(skops_classifier(), "model.skops", format="sklearn"))
     for name in ("boxed", "other"):
@@ -183,11 +190,12 @@ async def test_a_thousand_models_are_served_by_one_worker(tmp_path: Path) -> Non
     state = orjson.dumps({"caught_up": True, "endpoints": wanted, "floors": {}})
     write_atomically(house.settings.desired_path, state)
     with Worker(house, FAIRLEAD_SCORER_MEMORY_MB="10") as worker:
-        worker.stop()  # each was loaded and tried before the first request was taken
+        worker.wait(lambda: worker.loaded().keys() == set(names), within=120)
+        worker.stop()
         started = time.monotonic()
         worker.start()
         print(f"started again after {time.monotonic() - started:.1f} s")
-        assert worker.loaded().keys() == set(names)
+        worker.wait(lambda: worker.loaded().keys() == set(names), within=60)
         assert 'fairlead_scorer_models{state="cold",process="worker-0"} 1000' in worker.get("/metrics").text
         process = psutil.Process(worker.pid)
         assert worker.infer("adds-0", asking(0.0), house.token()).status_code == 200  # the library's own memory

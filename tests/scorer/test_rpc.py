@@ -20,6 +20,7 @@ from contracts import Datatype, ModelSchema, TensorSpec
 from services.kit.environments import Environments, lock
 from services.scorer.files import write_atomically
 from services.scorer.rpc.messages import SERVICE, message
+from services.scorer.settings import ScorerSettings
 from services.scorer.spool import SegmentReader, segments
 
 from .living import HERE
@@ -157,3 +158,22 @@ def test_what_is_refused_says_why_in_grpc_s_words(rpc: Rpc) -> None:
     assert (code, reason) == (grpc.StatusCode.INVALID_ARGUMENT, "2 raw contents are there for 1 inputs")
     code, reason = rpc.refused("ModelInfer", token, **asked | {"raw_input_contents": [b"123"]})
     assert code == grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_it_ends_when_it_cannot_follow_the_desired_state_any_more(tmp_path: Path) -> None:
+    house = House(tmp_path / "home")
+    write_atomically(house.settings.desired_path, orjson.dumps({"caught_up": True, "endpoints": {}, "floors": {}}))
+    made = Rpc(house)
+    try:
+        write_atomically(house.settings.desired_path, b"[]")
+        assert made.process.wait(60) == 1, "the host starts another: this one would serve what was revoked"
+    finally:
+        made.channel.close()
+        made.process.kill()
+        made.process.wait()
+
+
+def test_a_host_that_speaks_grpc_is_ready_when_that_process_is_too(tmp_path: Path) -> None:
+    home = House(tmp_path / "home").home
+    assert ScorerSettings(home=home, workers=2).slots == ["worker-0", "worker-1"]
+    assert ScorerSettings(home=home, workers=1, grpc_port=9000).slots == ["worker-0", "rpc"]

@@ -40,6 +40,21 @@ def everything(folder: Path) -> list[tuple[int, bytes]]:
     return found
 
 
+def test_segments_are_their_owner_s_alone_whatever_the_launcher_s_mask(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        (tmp_path / "spare.part").write_bytes(b"")  # of a version that did not see to it
+        spool = opened(tmp_path, segment_bytes=1000)
+        for _ in range(3):
+            spool.append(bytes(900))
+        spool.close()
+    finally:
+        os.umask(before)
+    assert len(segments(tmp_path)) == 3
+    kept = [*segments(tmp_path), tmp_path / "spare.part"]
+    assert {path.stat().st_mode & 0o777 for path in kept} == {0o600}
+
+
 @given(PAYLOADS)
 def test_what_is_framed_is_parsed(payloads: list[bytes]) -> None:
     data = b"".join(frame(i, payload) for i, payload in enumerate(payloads))

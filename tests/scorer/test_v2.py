@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as nps
 
 from contracts import Column, ModelSchema, TensorSpec
+from services.scorer import mlflow
 from services.scorer.tokenise import Tokeniser
 from services.scorer.v2 import NUMPY, BadInput, Codec
 from services.scorer.v2.errors import LIMIT
@@ -199,6 +200,7 @@ def test_bad_bodies_are_refused_by_name(body: bytes) -> None:
     [
         ({"id": 7}, "`id`"),
         ({"id": "x" * 2000}, "`id`"),
+        ({"id": "a\0b"}, "`id`"),
         ({"parameters": 1}, "parameters"),
         ({"parameters": {"entity": 5}}, "entity"),
         ({"parameters": {"correlation_id": "a\nb"}}, "correlation_id"),
@@ -391,6 +393,25 @@ def test_a_large_number_in_a_sensitive_column_is_logged_as_a_token() -> None:
     columns = (Column(name="income", sensitive=True), Column(name="age"))
     tensor = {"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [1e20, 34.0]}
     assert b'"tok_' in echo("FP32", *columns).decode(orjson.dumps({"inputs": [tensor]})).logged
+
+
+# MLflow's answers
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ([[b"a", b"b"], [b"c", b"d"]], [["a", "b"], ["c", "d"]]),
+        ([b"a", "b"], ["a", "b"]),
+        ([b"\xff", b"a"], ["/w==", "YQ=="]),
+        ([[b"\xff"], [b"a"]], [["/w=="], ["YQ=="]]),
+    ],
+)
+def test_texts_and_bytes_are_predictions_in_the_shape_that_the_model_gives_them(values: Any, said: Any) -> None:
+    spec = TensorSpec(name="y", datatype="BYTES", shape=(-1, -1))
+    schema = ModelSchema(inputs=(spec,), outputs=(spec,), prediction="y")
+    made = np.array(values, object)
+    assert orjson.loads(mlflow.encode({"y": made}, schema)) == {"predictions": said}
 
 
 # The quick way

@@ -13,7 +13,7 @@ from contracts import DeploymentChanged, Service
 from deploy.embedded.home import Home
 from services.kit.context import Caller
 from services.kit.errors import NotFound, Unavailable
-from services.kit.testing import eventually
+from services.kit.testing import eventually, running
 from services.scorer.batches.serving import Serving
 from services.scorer.dataplane import Ask, DataPlane, Served
 from services.scorer.files import write_atomically
@@ -114,10 +114,11 @@ async def test_one_that_is_withdrawn_while_it_is_loaded_never_serves(
 
 async def test_a_restarted_process_does_not_load_it_again(story: Story) -> None:
     story.write(story.one, story.one)
-    await story.follower.look()
-    assert (story.plane.endpoints, set(story.plane.stopped)) == ({}, {"credit"})
-    story.write(story.two, story.one)
-    await story.follower.look()
+    async with running(story.follower.run()):
+        await eventually(lambda: story.follower.behind == [] and set(story.plane.stopped) == {"credit"}, within=20)
+        assert story.plane.endpoints == {}
+        story.write(story.two, story.one)
+        await eventually(lambda: "credit" in story.plane.endpoints, within=20)
     assert (await story.version(), story.plane.stopped) == (2, {})
 
 

@@ -172,6 +172,17 @@ def test_sampled_contributions_come_within_their_stated_errors_and_add_up_on_ave
     assert (shares.errors < 0.03).all()
 
 
+def test_sampled_contributions_add_up_after_each_whole_pass_over_the_background() -> None:
+    row, background, sample = X[3].astype(float), X[40:48].astype(float), shapley.Sample(4)
+    asking = shapley.sampling(row, background, sample, seed=1)
+    rows = next(asking)
+    for passes in (1, 2, 3):
+        rows = asking.send(curved(rows))
+        assert sample.rounds == 8 * passes
+        expected = curved(row[None, :])[0] - curved(background).mean()
+        assert sample.shares().contributions.sum() == pytest.approx(expected)
+
+
 @given(numbers=st.lists(st.floats(-3, 3, width=32), min_size=8, max_size=8))
 def test_contributions_add_up_to_the_value_less_the_background_s_mean(numbers: list[float]) -> None:
     row, background = np.array(numbers[:4]), np.array([numbers[4:], [0.0] * 4])
@@ -240,3 +251,19 @@ def test_what_may_not_change_stays_and_where_nothing_else_helps_there_is_no_answ
     others = X[decide(X)].astype(float)
     assert changed(np.zeros(4), others, np.array([False, True, True, True]), decide) is None
     assert changed(np.zeros(4), others[:0], np.ones(4, bool), decide) is None
+
+
+def test_a_row_without_a_value_is_far_and_no_missing_value_is_proposed() -> None:
+    def decide(rows: Array) -> Array:
+        return np.isnan(rows[:, 0]) | (rows[:, 0] > 1)
+
+    row, others = np.zeros(2), np.array([[np.nan, 0.0]] * 10 + [[2.0, 0.0]])
+    found = changed(row, others, np.ones(2, bool), decide)
+    assert found is not None and found.row.tolist() == [2.0, 0.0]
+    assert changed(row, others[:10], np.ones(2, bool), decide) is None
+
+
+def test_what_both_rows_miss_keeps_them_together_and_what_one_misses_apart() -> None:
+    row, others = np.array([np.nan, 0.0]), np.array([[5.0, 1.0], [np.nan, 1.5]])
+    steps = counterfactual.Steps(np.ones(2), np.zeros(2, bool))
+    assert counterfactual._nearest(row, others, np.ones(2, bool), steps).tolist()[1] == [5.0, 1.0]

@@ -164,6 +164,7 @@ async def test_many_columns_without_a_structure_are_sampled_with_stated_errors(
     shares = {each.column: each for each in made.contributions}
     assert shares["c1"].contribution == pytest.approx(rows[3, 1] - rows[:, 1].mean(), abs=4 * shares["c1"].error + 1e-6)
     assert all(shares[f"c{n}"].contribution == 0 for n in range(2, 14))
+    assert made.base + sum(each.contribution for each in made.contributions) == pytest.approx(made.value)
 
 
 def decided(prediction: float | str, **features: float | str) -> dict[str, Any]:

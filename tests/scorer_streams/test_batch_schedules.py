@@ -160,6 +160,7 @@ async def test_a_schedule_is_listed_paused_and_deleted_and_its_batches_stay(
 @pytest.mark.parametrize(("change", "field"), [
     ({"cron": "61 * * * *"}, "cron"),
     ({"cron": "now and then"}, "cron"),
+    ({"cron": "* * * * * *"}, "cron"),
     ({"input": {"connection": "nowhere", "path": "a"}}, "input.connection"),
     ({"input": {"connection": "rows", "path": "../a"}}, "input.path"),
     ({"output": {"connection": "theirs", "path": "a"}}, "output.connection"),

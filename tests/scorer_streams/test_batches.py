@@ -31,7 +31,7 @@ from services.kit.turns import Turns
 from services.scorer.batches import jobs
 from services.scorer.batches.api import LARGEST_JSON, router
 from services.scorer.batches.chunks import Done, Task
-from services.scorer.batches.executors import Here
+from services.scorer.batches.executors import Here, Processes
 from services.scorer.batches.inputs import Inputs, folder_of
 from services.scorer.batches.jobs import Runner
 from services.scorer.batches.places import Places
@@ -175,7 +175,7 @@ async def test_a_row_that_cannot_be_decided_says_why_and_harms_no_other(
     out = await result(client, job["id"])
     wrong = [row for row in out.to_pylist() if row["error"]]
     assert [row["input_row"] for row in wrong] == [3, 4, 599]
-    assert all("income" in row["error"] and row["prediction"] is None for row in wrong)
+    assert all("income" in row["error"] and row["prediction"] is None and "row" not in row["error"] for row in wrong)
     assert sum(log.rows for log in await log_of(stage, job["id"])) == 597
 
 
@@ -194,6 +194,9 @@ async def test_files_that_are_no_batch_are_refused_with_what_is_wrong(stage: Sta
         assert 400 <= answer.status_code < 500 and named in answer.json()["detail"], (named, answer.text)
         assert len(answer.content) < 2048
     assert (await submit(client, b"age,income\n1,2,3,4\n", "rows.csv")).status_code == 422
+    strange = {"endpoint": "loans", "versoin": "2"}
+    misspelt = await client.post(URL, data=strange, files={"file": ("a", parquet(good))})
+    assert misspelt.status_code == 422 and "versoin" in misspelt.text
     missing = await client.post(URL, data={"endpoint": "nowhere"}, files={"file": ("a", parquet(good))})
     assert missing.status_code == 404
     assert (await client.post(URL, data={"endpoint": "loans"})).status_code == 422
@@ -322,7 +325,7 @@ async def test_a_file_of_an_approved_object_store_is_scored_and_its_result_writt
     stage.start("batches")
     asked = {
         "endpoint": "loans", "input": {"connection": "rows", "path": "june.parquet"},
-        "output": {"connection": "rows", "path": "scored/{id}.csv", "format": "csv"},
+        "output": {"connection": "rows", "path": "scored/{id}.csv"},  # as it ends
     }  # fmt: skip
     answer = await client.post(URL, json=asked)
     assert answer.status_code == 202, answer.text
@@ -536,6 +539,66 @@ async def test_an_error_that_nobody_foresaw_ends_its_own_job_alone(
     job = await done(client, bad)
     assert job["state"] == "failed" and "ZeroDivisionError" in job["reason"]
     running.cancel()
+
+
+class Stumbling(Here):
+    """Fails once over each of many chunks."""
+
+    def __init__(self) -> None:
+        self.failed: set[int] = set()
+
+    async def score(self, task: Task, endpoint: Endpoint) -> Done:
+        if task.number % 2 == 0 and task.number not in self.failed:
+            self.failed.add(task.number)
+            raise ZeroDivisionError
+        return await super().score(task, endpoint)
+
+
+async def test_a_job_that_comes_forward_is_not_ended_by_many_errors(
+    stage: Stage, client: httpx.AsyncClient, service_db: Callable[[Service], Database]
+) -> None:
+    settings, db = stage.house.settings, service_db("scorer")
+    objects, stumbling = Objects(settings), Stumbling()
+    runner = Runner(
+        settings, db, objects, Inputs(objects, folder_of(settings)), Serving(settings), Progress(), stumbling
+    )
+    id = (await submit(client, parquet(table(4_500)))).json()["id"]
+    running = asyncio.create_task(runner.run())
+    job = await done(client, id)
+    running.cancel()
+    assert (job["state"], job["rows_done"]) == ("done", 4_500), job["reason"]
+    assert len(stumbling.failed) > 3
+
+
+class Killed(Processes):
+    """Whose processes are killed three times, as by a kernel that is out of memory."""
+
+    kills = 0
+
+    async def score(self, task: Task, endpoint: Endpoint) -> Done:
+        scoring = asyncio.ensure_future(super().score(task, endpoint))
+        if self.kills < 3 and task.number == 0:
+            self.kills += 1
+            processes = await eventually(self._processes, within=60)
+            processes[0].kill()
+        return await scoring
+
+    async def _processes(self) -> list[Any]:
+        return list((self._pool._processes or {}).values()) if self._pool else []
+
+
+async def test_a_job_outlives_the_processes_that_score_it(
+    stage: Stage, client: httpx.AsyncClient, service_db: Callable[[Service], Database]
+) -> None:
+    settings, db = stage.house.settings, service_db("scorer")
+    objects, killed = Objects(settings), Killed(settings, 1)
+    runner = Runner(settings, db, objects, Inputs(objects, folder_of(settings)), Serving(settings), Progress(), killed)
+    id = (await submit(client, parquet(table(600)))).json()["id"]
+    running = asyncio.create_task(runner.run())
+    job = await done(client, id, within=300)
+    running.cancel()
+    killed.rest()
+    assert (job["state"], job["rows_done"], killed.kills) == ("done", 600, 3), job["reason"]
 
 
 @pytest.mark.parametrize("query", [{"endpoint": "a\0b"}, {"endpoint": "../x"}, {"cursor": "WzVd"}, {"cursor": "x"}])

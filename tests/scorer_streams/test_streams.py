@@ -84,6 +84,7 @@ async def test_what_is_wrong_with_one_record_is_said_about_that_record(
         "version": (request([1, 2, 3]), headers("version", ce_specversion="0.3")),
         "type": (request([1, 2, 3]), headers("type", ce_type="inference.completed")),
         "schema": (request([1, 2, 3]), headers("schema", ce_dataschema="urn:fairlead:schema:inference.requested:99")),
+        "no-source": (request([1, 2, 3]), [h for h in headers("no-source") if h[0] != "ce_source"]),
         "no-id": (request([1, 2, 3]), [h for h in headers("no-id") if h[0] != "ce_id"]),
     }
     for name, (value, said) in wrong.items():
@@ -95,6 +96,7 @@ async def test_what_is_wrong_with_one_record_is_said_about_that_record(
     for name in wrong:
         body, said = told[name]
         assert said["ce_type"] == "inference.failed" and 400 <= body["status"] < 500 and body["error"], name
+        assert said.get("ce_requestid") == (None if name == "no-id" else name)
     assert "income" in told["text"][0]["error"] and "income" in told["null"][0]["error"]
     dead = await read(stage.operator, f"dlq.{topic}")
     assert set(dead.keys()) == set(wrong)
@@ -170,11 +172,13 @@ async def test_every_event_is_answered_and_logged_exactly_once_through_kills(
             sent.append(await producer.send(f"inference.requested.{endpoint}", request(row),
                                             key=b"k%d" % (i % 40), headers=headers(id)))  # fmt: skip
             if i % 400 == 0:
-                await asyncio.sleep(0.3)
+                await asyncio.sleep(0.1)
+            while kills < min(i // 3_000, 3):  # else a slow start would find everything here, and answer it at once
+                await asyncio.sleep(0.1)
         await asyncio.gather(*sent)
 
-    producing = asyncio.create_task(produce())
     kills = 0
+    producing = asyncio.create_task(produce())
     process = stage.start("streams")
     before = 0
     while not producing.done() or kills < 3:

@@ -6,7 +6,7 @@ person accepted what is seen.
 
 from datetime import datetime
 
-from contracts import AlertRaised, DriftDetected
+from contracts import AlertRaised, DriftDetected, PerformanceEvidence
 from services.governor.store import alerts as store
 from services.governor.store.alerts import Alert
 from services.kit.alerts import alert_id, raise_alert, resolve_alert
@@ -14,17 +14,19 @@ from services.kit.cloudevents import source
 from services.kit.db import Tx
 from services.kit.ids import now
 
-_KIND = "drift"
+_KIND, _WORSE = "drift", "performance"
 _HERE = source("governor")
 
 
 def is_ours(event: AlertRaised, said_by: str) -> bool:
     """Whether this alert came from here: it was kept when it was said, and hearing it again counts nothing."""
-    return event.kind == _KIND and said_by == _HERE
+    return event.kind in (_KIND, _WORSE) and said_by == _HERE
 
 
 async def raise_(tx: Tx, drift: DriftDetected, unit: str, at: datetime) -> Alert:
-    """An endpoint drifts: open its one alarm, or count it."""
+    """An endpoint drifts, or became worse: open its one alarm of that, or count it."""
+    if drift.performance:
+        return await store.raised(tx.session, _worse(tx, drift, drift.performance, unit), unit, _HERE, at)
     moved = sorted(drift.features, key=lambda feature: -abs(feature.effect))[:5]
     told = ", ".join(f"{f.name} by {f.effect:+.2f} {f.unit}" for f in moved) or "no single column"
     alarm = raise_alert(
@@ -38,8 +40,21 @@ async def raise_(tx: Tx, drift: DriftDetected, unit: str, at: datetime) -> Alert
 
 
 async def end(tx: Tx, endpoint: str, unit: str, reason: str) -> None:
-    """What the alarm told of is over; nothing where there is no open one."""
-    alarm = await store.lock(tx.session, alert_id(_KIND, endpoint))
-    if alarm and alarm.state != "resolved":
-        await store.resolved(tx.session, alarm.id, reason, now())
-        resolve_alert(tx, _KIND, endpoint, reason, unit=unit)
+    """What the alarms told of is over; nothing where there is no open one."""
+    for kind in (_KIND, _WORSE):
+        alarm = await store.lock(tx.session, alert_id(kind, endpoint))
+        if alarm and alarm.state != "resolved":
+            await store.resolved(tx.session, alarm.id, reason, now())
+            resolve_alert(tx, kind, endpoint, reason, unit=unit)
+
+
+def _worse(tx: Tx, drift: DriftDetected, found: PerformanceEvidence, unit: str) -> AlertRaised:
+    low, high = found.interval
+    return raise_alert(
+        tx, _WORSE, drift.endpoint, "warning",
+        f"{drift.model} version {drift.version} is wrong more than before",
+        f"since {drift.since:%Y-%m-%d %H:%M:%S} UTC, {found.metric} {found.now:.3g} ({low:.3g} to {high:.3g}, "
+        f"{found.labelled} labelled rows) instead of {found.before:.3g}",
+        "Look at the endpoint's performance; a retraining is asked for where the endpoint's settings say so.",
+        unit=unit,
+    )  # fmt: skip

@@ -8,7 +8,7 @@ import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from stat import S_ISREG
 from uuid import uuid4
@@ -145,4 +145,4 @@ def tag(about: os.stat_result) -> str:
 
 def modified(about: os.stat_result) -> datetime:
     """When it was written last."""
-    return datetime.fromtimestamp(about.st_mtime, UTC)
+    return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=about.st_mtime_ns // 1000)

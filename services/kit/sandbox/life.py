@@ -1,7 +1,7 @@
 """What every sandboxed process has from its start to its end, as its parent sees it: a folder, bounds, last words."""
 
 import asyncio
-import itertools
+import io
 import os
 import subprocess
 from dataclasses import dataclass
@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import TypeVar, cast
 
 from .disk import too_much
+from .ends import Ends
 from .errors import SandboxDeadline, SandboxDied
 from .scratch import Scratch, sweep
 from .spec import MAX_ERROR
+from .uids import Uid
 
-_FIRST_UID, _UIDS = 61184, 4096
 _STDERR_PAUSE_S, _STDERR_LAST_S = 0.01, 0.5
+_MB = 1024 * 1024
 
-_count = itertools.count(os.getpid())
-_TICKS = os.sysconf("SC_CLK_TCK")
+_TICKS, PAGE = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
 CORES = os.cpu_count() or 1
 A = TypeVar("A")
 
@@ -43,12 +44,15 @@ class Life(asyncio.Protocol):
         """Done, with the reason, when the process has ended. Wait with `asyncio.wait`: it is shared."""
         self._bounds = bounds
         self._scratch: Scratch | None = None
+        self._uid: Uid | None = None
         self._popen: subprocess.Popen[bytes] | None = None
         self._transports: list[asyncio.BaseTransport] = []
         """What comes from the process first: it ends with it."""
         self._stderr = _Stderr()
         self._waiting: asyncio.Future[object] | None = None
         self._killed: str | None = None
+        self._borrowed = 0
+        """Bytes that it may have beside: what it took before anybody's code ran."""
         self._busy_s, self._busy_seen_s, self._cpu_s, self._burnt_s = 0.0, 0.0, 0.0, 0.0
 
     async def exchange(self, payload: bytes) -> bytes:
@@ -73,6 +77,9 @@ class Life(asyncio.Protocol):
         if self._scratch:
             scratch, self._scratch = self._scratch, None
             await asyncio.to_thread(scratch.remove)
+        if self._uid:
+            uid, self._uid = self._uid, None
+            uid.give_back()
 
     @property
     def listens(self) -> bool:
@@ -87,10 +94,7 @@ class Life(asyncio.Protocol):
         """Resident bytes; 0 when it is gone."""
         if self.gone.done():  # its number may be another's by now
             return 0
-        try:
-            return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-        except OSError:
-            return 0
+        return self._pages()[1] * PAGE
 
     @property
     def cpu_s(self) -> float:
@@ -98,28 +102,31 @@ class Life(asyncio.Protocol):
         return self._cpu_s if self.gone.done() else self._cpu()
 
     async def look(self, elapsed_s: float) -> None:
-        """Kill a process that fills its folders, or that computes while nobody asked."""
+        """Kill a process that has more memory than its own, fills its folders, or computes while nobody asked."""
         cpu, asked_s = self._cpu(), (self._busy_s - self._busy_seen_s) * CORES
         self._burnt_s = max(0.0, self._burnt_s + cpu - self._cpu_s - asked_s - elapsed_s / 10)
         self._cpu_s, self._busy_seen_s = cpu, self._busy_s
         if self._burnt_s > self._bounds.deadline_s and self._waiting is None:
             self.kill("used processor time between calls")
+        elif self._kept() - self._borrowed > self._bounds.memory_mb * _MB:
+            self.kill(f"used more than {self._bounds.memory_mb} MB of memory")
         elif reason := await asyncio.to_thread(too_much, self._folders(), self.pid, self._bounds.disk_mb):
             self.kill(reason)
 
     async def _prepare(self) -> tuple[Path, int | None]:
         """The temporary folder, and the id to drop to."""
-        uid = None if os.geteuid() else _FIRST_UID + next(_count) % _UIDS
         await asyncio.to_thread(sweep)
         self._scratch = Scratch.make()
-        if uid is not None:
-            for folder in self._folders():
-                os.chown(folder, uid, uid)
-        return self._scratch.path, uid
+        if os.geteuid():
+            return self._scratch.path, None
+        self._uid = Uid.take()
+        for folder in self._folders():
+            os.chown(folder, self._uid.number, self._uid.number)
+        return self._scratch.path, self._uid.number
 
-    async def _listen_to(self, errors: int) -> None:
+    async def _listen_to(self, errors: io.FileIO, ends: Ends) -> None:
         """Keep the end of what the process writes to its standard error."""
-        await asyncio.get_running_loop().connect_read_pipe(lambda: self._stderr, os.fdopen(errors, "rb", 0))
+        await ends.taken(errors, asyncio.get_running_loop().connect_read_pipe(lambda: self._stderr, errors))
 
     def _folders(self) -> list[Path]:
         """Where the process may write."""
@@ -157,6 +164,18 @@ class Life(asyncio.Protocol):
         if self._waiting and not self._waiting.done():
             self._waiting.set_exception(SandboxDied(died))
         self.gone.set_result(died)
+
+    def _kept(self) -> int:
+        """Bytes of memory that are its own: what it maps of files is the machine's."""
+        pages = self._pages()
+        return (pages[1] - pages[2]) * PAGE
+
+    def _pages(self) -> list[int]:
+        """What the kernel says of its memory: mapped, resident, of these shared, and so on (proc(5), statm)."""
+        try:
+            return [int(each) for each in Path(f"/proc/{self.pid}/statm").read_text().split()]
+        except OSError:
+            return [0] * 7
 
     def _cpu(self) -> float:
         """Seconds of processor time that the worker has used."""

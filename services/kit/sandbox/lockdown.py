@@ -113,7 +113,7 @@ def seal(spec: Spec) -> None:
     if spec.cpu_s is not None:
         used = resource.getrusage(resource.RUSAGE_SELF)
         _limit(resource.RLIMIT_CPU, ceil(used.ru_utime + used.ru_stime) + spec.cpu_s)
-    seccomp.lock(os.getpid())
+    seccomp.lock(os.getpid(), counted=bool(spec.packages))
 
 
 def _become_nobody(spec: Confined, *, inherited: bool = False) -> None:
@@ -134,7 +134,7 @@ def _bound(spec: Confined) -> None:
     _limit(resource.RLIMIT_MSGQUEUE, 0)
     _limit(resource.RLIMIT_NOFILE, _OPEN_FILES)
     if spec.uid is not None:
-        _limit(resource.RLIMIT_NPROC, _THREADS)  # of this id, which nobody else has; it counts threads
+        _limit(resource.RLIMIT_NPROC, _THREADS)  # of this id, which nobody else has (`uids.py`); it counts threads
 
 
 def _has_no_new_privs() -> bool:

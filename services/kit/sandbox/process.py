@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -11,8 +10,9 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
+from .ends import Ends
 from .errors import SandboxDied, SandboxError
-from .life import CORES, Bounds, Life
+from .life import CORES, PAGE, Bounds, Life
 from .lockdown import PROJECT
 from .spec import HEADER, MAX_PAYLOAD, Kind, Spec
 
@@ -49,6 +49,7 @@ class Process(Life):
         try:
             await process._start()
             await process._expect(Kind.LOCKED, _IMPORTS_S)
+            process._borrowed = process._taken()
             process._send(Kind.ARGUMENT, 0, job.argument)
             await process._expect(Kind.READY, job.load_s)
         except BaseException:
@@ -67,22 +68,25 @@ class Process(Life):
         tmp, uid = await self._prepare()
         if library := openmp(self._job.packages):
             (tmp / "libgomp.so.1").symlink_to(library)
-        ours, theirs = socket.socketpair()
-        out, err = os.pipe()
-        # From this thread: the kernel kills the worker when the thread that started it ends.
-        try:
+        with Ends() as ends:
+            ours, theirs = ends.sockets()
+            out, err = ends.from_it()
+            # From this thread: the kernel kills the worker when the thread that started it ends.
             self._popen = subprocess.Popen(  # noqa: ASYNC220 - a few milliseconds
                 [sys.executable, *self._options(), "-m", "services.kit.sandbox.worker", str(theirs.fileno())],
                 stdin=subprocess.DEVNULL, stdout=err, stderr=err, pass_fds=[theirs.fileno()], cwd=tmp,
                 env=_environment(tmp), start_new_session=True,
             )  # fmt: skip
-        finally:
-            theirs.close()
-            os.close(err)
-        self._transport, _ = await asyncio.get_running_loop().create_unix_connection(lambda: self, sock=ours)
-        self._transports = [self._transport]
-        await self._listen_to(out)
+            ends.started()
+            loop = asyncio.get_running_loop()
+            self._transport = await ends.taken(ours, loop.create_unix_connection(lambda: self, sock=ours))
+            self._transports = [self._transport]
+            await self._listen_to(out, ends)
         self._send(Kind.SPEC, 0, self._spec(uid, tmp).to_json())
+
+    def _taken(self) -> int:
+        """Bytes that the worker's limits count already (`lockdown.seal`): private data, or all that is mapped."""
+        return self._pages()[5 if self._job.packages else 0] * PAGE
 
     def _options(self) -> list[str]:
         """-P: nothing of the working folder; -S: nothing of the platform's libraries beside the model's own, which the

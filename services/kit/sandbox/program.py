@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from services.kit.runtimes import Runtime
 
+from .ends import Ends
 from .errors import SandboxError
 from .life import Bounds, Life
 from .lockdown import PROJECT
@@ -19,7 +19,6 @@ from .warm import Warm
 
 _LAUNCH_S = 90.0
 """Time for unpacking, before the deadline of the program's own start begins."""
-_MB = 1024 * 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,12 +104,6 @@ class Program(Life):
     def listens(self) -> bool:
         return self._killed is None and super().listens
 
-    async def look(self, elapsed_s: float) -> None:
-        """Kill a program that has more memory than is its own, too."""
-        if self._kept() > self._job.memory_mb * _MB:
-            self.kill(f"used more than {self._job.memory_mb} MB of memory")
-        await super().look(elapsed_s)
-
     async def _ask(self, payload: bytes, deadline_s: float) -> bytes:
         assert self._stdin is not None
         self._due = asyncio.get_running_loop().create_future()
@@ -124,29 +117,26 @@ class Program(Life):
     async def _start(self) -> None:
         tmp, uid = await self._prepare()
         loop = asyncio.get_running_loop()
-        ours, theirs = socket.socketpair()
-        (given, stdin), (out, stdout), (errors, stderr) = os.pipe(), os.pipe(), os.pipe()
-        # From this thread: the kernel kills the program when the thread that started it ends.
-        try:
+        with Ends() as ends:
+            ours, theirs = ends.sockets()
+            (stdin, given), (out, stdout), (errors, stderr) = ends.to_it(), ends.from_it(), ends.from_it()
+            # From this thread: the kernel kills the program when the thread that started it ends.
             self._popen = subprocess.Popen(  # noqa: ASYNC220 - a few milliseconds
                 [sys.executable, "-P", "-S", "-m", "services.kit.sandbox.launch", str(theirs.fileno())],
                 stdin=given, stdout=stdout, stderr=stderr, pass_fds=[theirs.fileno()], cwd=tmp,
                 env={"PYTHONPATH": str(PROJECT), "PYTHONDONTWRITEBYTECODE": "1"}, start_new_session=True,
             )  # fmt: skip
-        finally:
-            theirs.close()
-            for end in (given, stdout, stderr):
-                os.close(end)
-        read, _ = await loop.connect_read_pipe(lambda: self, os.fdopen(out, "rb", 0))
-        self._stdin, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, os.fdopen(stdin, "wb", 0))
-        self._transports = [read, self._stdin]
-        await self._listen_to(errors)
-        await self._launched(ours, self._spec(uid, tmp))
+            ends.started()
+            self._transports.append(await ends.taken(out, loop.connect_read_pipe(lambda: self, out)))
+            self._stdin = await ends.taken(stdin, loop.connect_write_pipe(asyncio.BaseProtocol, stdin))
+            self._transports.append(self._stdin)
+            await self._listen_to(errors, ends)
+            launcher = _Launcher()
+            control = await ends.taken(ours, loop.create_unix_connection(lambda: launcher, sock=ours))
+        await self._launched(launcher, control, self._spec(uid, tmp))
 
-    async def _launched(self, ours: socket.socket, spec: ProgramSpec) -> None:
+    async def _launched(self, launcher: "_Launcher", control: asyncio.WriteTransport, spec: ProgramSpec) -> None:
         """Until the launcher has become the program. Raises SandboxError in its words where it cannot."""
-        launcher = _Launcher()
-        control, _ = await asyncio.get_running_loop().create_unix_connection(lambda: launcher, sock=ours)
         said = spec.to_json()
         control.write(HEADER.pack(Kind.SPEC, 0, len(said)) + said)
         try:
@@ -163,14 +153,6 @@ class Program(Life):
             digest=job.digest, environment=_environment(tmp, job.memory_mb), readable=tuple(map(str, readable)),
             writable=(), tmp=str(tmp), memory_mb=job.memory_mb, file_mb=job.disk_mb, uid=uid, parent=os.getpid(),
         )  # fmt: skip
-
-    def _kept(self) -> int:
-        """Bytes of memory that are its own: what it maps of files is the machine's."""
-        try:
-            fields = Path(f"/proc/{self.pid}/statm").read_text().split()
-        except OSError:
-            return 0
-        return (int(fields[1]) - int(fields[2])) * os.sysconf("SC_PAGE_SIZE")
 
     def data_received(self, data: bytes) -> None:
         if self._killed:

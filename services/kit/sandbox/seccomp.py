@@ -36,27 +36,28 @@ def available() -> bool:
     return True
 
 
-def program(pid: int, launch: int | None = None) -> Code:
-    """The filter of the process with this id; `launch`: the descriptor of the program that it may become."""
+def program(pid: int, launch: int | None = None, *, counted: bool = False) -> Code:
+    """The filter of the process with this id; `launch`: the descriptor of the program that it may become; `counted`:
+    memory that RLIMIT_DATA does not count is refused."""
     code: Code = [(_LOAD, 0, 0, 4), (_EQUAL, 1, 0, syscalls.ARCH), (_RETURN, 0, 0, _KILL), (_LOAD, 0, 0, 0)]
     if syscalls.MACHINE == "x86_64":
         code += [(_AT_LEAST, 0, 1, _X32), (_RETURN, 0, 0, _KILL)]  # the x32 numbering would pass by every rule
-    if launch is not None:
-        code += _judged(_of_programs(launch))  # before `mmap` is allowed
+    # Before `mmap` is allowed.
+    code += _judged({**(_of_programs(launch) if launch is not None else {}), **(_counted() if counted else {})})
     for number in syscalls.allowed():
         code += [(_EQUAL, 0, 1, number), (_RETURN, 0, 0, _ALLOW)]
     return [*code, *_judged(_rules(pid)), _refuse(errno.EPERM)]
 
 
-def lock(pid: int) -> None:
+def lock(pid: int, *, counted: bool) -> None:
     """Filter every thread of this process from now on; no_new_privs must be set. Raises OSError."""
-    if _install(program(pid), _TSYNC):
+    if _install(program(pid, counted=counted), _TSYNC):
         raise OSError(errno.EBUSY, "a thread could not be brought under the filter")
 
 
 def lock_program(pid: int, launch: int) -> int:
     """Filter this thread and what it becomes; answers who hears of an execution (`Once`). Raises OSError."""
-    return _install(program(pid, launch), _NEW_LISTENER)
+    return _install(program(pid, launch, counted=True), _NEW_LISTENER)
 
 
 def _install(code: Code, flags: int) -> int:
@@ -74,11 +75,15 @@ def _judged(rules: dict[str, Code]) -> Code:
 
 
 def _of_programs(launch: int) -> dict[str, Code]:
-    """What is judged of programs alone: they may use much more address space than memory."""
+    """What is judged of programs alone."""
+    # Beside the descriptor there may be a path, which counts where it is absolute: so the kernel asks, too.
+    return {"execveat": [*_holds(0, launch), *_holds(4, AT_EMPTY_PATH), (_RETURN, 0, 0, _ASK)]}
+
+
+def _counted() -> dict[str, Code]:
+    """For whoever may use much more address space than memory: what RLIMIT_DATA does not count is memory that is
+    shared with nobody, and stacks that grow."""
     return {
-        # Beside the descriptor there may be a path, which counts where it is absolute: so the kernel asks, too.
-        "execveat": [*_holds(0, launch), *_holds(4, AT_EMPTY_PATH), (_RETURN, 0, 0, _ASK)],
-        # Memory that RLIMIT_DATA does not count: shared with nobody, and stacks that grow.
         "mmap": [*_load(3), (_AND, 0, 0, _MAP_SHARED_ANONYMOUS), (_EQUAL, 0, 1, _MAP_SHARED_ANONYMOUS),
                  _refuse(errno.EPERM), *_unless(3, _MAP_GROWSDOWN, _MAP_GROWSDOWN)],
     }  # fmt: skip

@@ -7,12 +7,14 @@ from uuid import UUID
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field, model_validator
 
-from contracts import DriftDetected, FeatureEvidence, MonitorReported, MonitorSettings, Name, UsageReported
+from contracts import DriftDetected, FeatureEvidence, MonitorReported, MonitorSettings, Name, UsageReported, ValueMatrix
 from services.kit.auth import allow
+from services.kit.cel import CelError, check
 from services.kit.http import Body, Page, Who, page
 from services.kit.inputs import as_cursor, from_cursor, moment, name, version
 from services.kit.service import router as new_router
 
+from ..domain.outcomes.labelled import KPI_FACTS
 from ..store import Endpoint, FindingRow
 from ..usecases.desired import Desired
 from ..usecases.reading import Reading, Standing
@@ -27,11 +29,21 @@ class SettingsBody(Body):
     budget_rows: int | None = Field(None, ge=1_000, le=10**12)
     tolerance: float | None = Field(None, gt=0, le=10)
     retrain_on_drift: bool | None = None
+    outcome_window_s: float | None = Field(None, ge=60, le=31 * 86_400)
+    favourable: float | str | None = None
+    expected_error: float | None = Field(None, gt=0, lt=1)
+    value_matrix: ValueMatrix | None = None
+    kpis: Annotated[dict[Annotated[str, Field(max_length=60)], str], Field(max_length=20)] | None = None
 
     @model_validator(mode="after")
     def _says_something(self) -> "SettingsBody":
         if not self.model_dump(exclude_none=True):
-            raise ValueError("give one of window_s, budget_rows, tolerance, retrain_on_drift")
+            raise ValueError(f"give one of {', '.join(type(self).model_fields)}")
+        for kpi, expression in (self.kpis or {}).items():
+            try:
+                check(expression, frozenset(KPI_FACTS))
+            except CelError as error:
+                raise ValueError(f"kpis.{kpi}: {error}") from None
         return self
 
 

@@ -1,6 +1,7 @@
 """HTTP in: what followed from an endpoint's decisions, and how right they were."""
 
 from collections.abc import Sequence
+from math import log
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -12,11 +13,13 @@ from services.kit.http import Who
 from services.kit.inputs import Moment
 from services.kit.service import router as new_router
 
+from ..domain.budget import of_performance
 from ..domain.outcomes.fairness import LEAST_ROWS, Verdict
 from ..domain.outcomes.intervals import ALPHA
 from ..domain.outcomes.labelled import Task
 from ..domain.outcomes.performance import Statistic
 from ..usecases.outcomes import Figures, Outcomes, Performance
+from . import FindingView
 
 Limit = Annotated[int, Query(ge=1, le=1000)]
 Since = Annotated[Moment | None, Query()]
@@ -84,13 +87,24 @@ class PerformanceView(BaseModel):
     window_s: float
     overall: list[FiguresView]
     windows: list[FiguresView]
+    worse: bool
+    """Whether an alarm about performance is open."""
+    statistic: float
+    """Logarithm of the evidence that the serving version errs more than before; an alarm needs the threshold."""
+    threshold: float
+    alarms: list[FindingView]
+    notes: list[FindingView]
 
     @classmethod
     def of(cls, found: Performance) -> "PerformanceView":
         return cls(
             endpoint=found.endpoint.endpoint, confidence=1 - ALPHA,
             window_s=found.endpoint.settings.outcome_window_s, overall=[FiguresView.of(f) for f in found.overall],
-            windows=[FiguresView.of(f) for f in found.windows],
+            windows=[FiguresView.of(f) for f in found.windows], statistic=found.statistic,
+            threshold=log(of_performance(found.endpoint.settings.budget_rows)),
+            worse=any(f.kind == "alarm" and f.closed_at is None for f in found.findings),
+            alarms=[FindingView.of(f) for f in found.findings if f.kind == "alarm"],
+            notes=[FindingView.of(f) for f in found.findings if f.kind == "note"],
         )  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 import orjson
@@ -15,6 +15,9 @@ from services.kit.errors import NotFound
 
 from ..domain.watch import Watch
 from ..domain.windows import Part
+
+Dimension = Literal["data", "performance"]
+"""What an alarm is about: what the model sees, or how right it is."""
 
 # Endpoints and their versions
 
@@ -126,12 +129,10 @@ async def clock(session: AsyncSession) -> datetime:
     return (await session.scalars(text("SELECT now()"))).one()
 
 
-async def override(session: AsyncSession, name: str, changed: Mapping[str, float | int | bool]) -> None:
+async def override(session: AsyncSession, name: str, changed: Mapping[str, Any]) -> None:
     """Settings that hold from now on whatever is deployed; those that are not named go on following the deployments."""
-    update = """
-        UPDATE endpoint SET override = coalesce(override, '{}') || CAST(:s AS jsonb), changed_at = now()
-        WHERE endpoint = :e
-    """
+    kept = "coalesce(override, '{}') || CAST(:s AS jsonb)"
+    update = f"UPDATE endpoint SET override = {kept}, changed_at = now() WHERE endpoint = :e"
     await session.execute(text(update), {"e": name, "s": orjson.dumps(changed).decode()})
 
 
@@ -350,7 +351,8 @@ async def save_watch(session: AsyncSession, found: Endpoint, state: Watch) -> No
 
 async def drop_watch(session: AsyncSession, name: str) -> None:
     """What is watched next is watched anew."""
-    await session.execute(text("DELETE FROM watch WHERE endpoint = :e"), {"e": name})
+    for table in ("watch", "loss_watch"):
+        await session.execute(text(f"DELETE FROM {table} WHERE endpoint = :e"), {"e": name})
 
 
 @dataclass(frozen=True)
@@ -366,31 +368,32 @@ class FindingRow:
 
 
 async def add_finding(
-    session: AsyncSession, id: UUID, unit: str, kind: str, found_at: datetime, event: DriftDetected
-) -> None:
-    """An alarm that is open until `close_alarm`, or a note."""
+    session: AsyncSession, id: UUID, unit: str, kind: str, found_at: datetime, event: DriftDetected,
+    dimension: Dimension = "data",
+) -> None:  # fmt: skip
+    """An alarm that is open until `close_alarms`, or a note."""
     insert = """
-        INSERT INTO finding (id, endpoint, unit, kind, found_at, event)
-        VALUES (:id, :endpoint, :unit, :kind, :found_at, CAST(:event AS jsonb))
+        INSERT INTO finding (id, endpoint, unit, kind, found_at, event, dimension)
+        VALUES (:id, :endpoint, :unit, :kind, :found_at, CAST(:event AS jsonb), :dimension)
     """
     values = {"id": id, "endpoint": event.endpoint, "unit": unit, "kind": kind, "found_at": found_at,
-              "event": event.to_json().decode()}  # fmt: skip
+              "event": event.to_json().decode(), "dimension": dimension}  # fmt: skip
     await session.execute(text(insert), values)
 
 
-async def close_alarm(session: AsyncSession, name: str, reason: str) -> bool:
-    """Close the open alarm; False where none is open."""
+async def close_alarms(session: AsyncSession, name: str, reason: str) -> list[Dimension]:
+    """Close the open alarms; answers of what they were."""
     update = """
         UPDATE finding SET closed_at = now(), closed_because = :reason
-        WHERE endpoint = :e AND kind = 'alarm' AND closed_at IS NULL RETURNING 1
+        WHERE endpoint = :e AND kind = 'alarm' AND closed_at IS NULL RETURNING dimension
     """
-    return (await session.execute(text(update), {"e": name, "reason": reason})).first() is not None
+    return list(await session.scalars(text(update), {"e": name, "reason": reason}))
 
 
-async def findings(session: AsyncSession, name: str, limit: int) -> list[FindingRow]:
+async def findings(session: AsyncSession, name: str, limit: int, dimension: Dimension = "data") -> list[FindingRow]:
     """Newest first."""
-    select = "SELECT * FROM finding WHERE endpoint = :e ORDER BY found_at DESC LIMIT :limit"
-    rows = await session.execute(text(select), {"e": name, "limit": limit})
+    select = "SELECT * FROM finding WHERE endpoint = :e AND dimension = :d ORDER BY found_at DESC LIMIT :limit"
+    rows = await session.execute(text(select), {"e": name, "limit": limit, "d": dimension})
     return [
         FindingRow(r.id, r.kind, r.found_at, DriftDetected.model_validate(r.event), r.closed_at, r.closed_because)
         for r in rows

@@ -20,6 +20,7 @@ from services.kit.errors import NotFound
 from services.kit.ids import now, uuid7
 
 from .. import metrics, store
+from ..domain.budget import of_data
 from ..domain.detectors.edetector import NAME
 from ..domain.report import column_reports
 from ..domain.watch import Finding, Watch
@@ -109,12 +110,13 @@ class Closing:
             endpoint = await store.endpoint(tx.session, key.endpoint)
         except NotFound:
             return 0.0, 0.0
-        threshold = log(endpoint.settings.budget_rows)
+        budget = of_data(endpoint.settings.budget_rows)
+        threshold = log(budget)
         if endpoint.version != key.version or watched.reference is None or not part.blocks:
             return 0.0, threshold
         known = await store.watch(tx.session, key.endpoint, key.version) or Watch.start(watched.reference)
         blocks = coalesced(part.blocks, self._settings.block_rows)
-        seen = await asyncio.to_thread(known.observe, blocks, key.start.timestamp(), endpoint.settings.budget_rows)
+        seen = await asyncio.to_thread(known.observe, blocks, key.start.timestamp(), budget)
         if known.phase == "watching" and seen.phase == "doubting":
             seen = seen.remember(await self._earlier(tx, key, seen))
         watch, finding = seen.judge(watched.reference, endpoint.settings.tolerance)

@@ -1,5 +1,7 @@
 """What is watched: follows `deployment.changed`, and the settings that people give."""
 
+from typing import Any
+
 from contracts import DeploymentChanged
 from services.kit.alerts import resolve_alert
 from services.kit.compacted import Change
@@ -7,8 +9,11 @@ from services.kit.context import Context, system, use
 from services.kit.db import Database
 
 from .. import store
-from ..store import Endpoint
+from ..store import Dimension, Endpoint, losses
 from .versions import Versions
+
+_ALERTS: dict[Dimension, str] = {"data": "drift", "performance": "performance"}
+"""What the governor calls the alerts of these alarms."""
 
 
 class Desired:
@@ -37,22 +42,22 @@ class Desired:
                 if before is not None and before != after:
                     await store.drop_watch(tx.session, event.endpoint)
                     serves = f"version {after[1]} serves" if after and after[1] else "the endpoint is removed"
-                    await store.close_alarm(tx.session, event.endpoint, serves)
+                    await store.close_alarms(tx.session, event.endpoint, serves)
 
     async def _forget(self, name: str) -> None:
         with use(Context(system("monitor"))):
             async with self._db.transaction() as tx:
                 await store.lock(tx.session, name)
                 await store.stop_serving(tx.session, name)
-                await store.close_alarm(tx.session, name, "the endpoint is removed")
+                await store.close_alarms(tx.session, name, "the endpoint is removed")
 
-    async def configure(self, name: str, changed: dict[str, float | int | bool]) -> Endpoint:
+    async def configure(self, name: str, changed: dict[str, Any]) -> Endpoint:
         """Override some settings of an endpoint. Raises NotFound."""
         async with self._db.transaction() as tx:
             await store.lock(tx.session, name)
             found = await store.endpoint(tx.session, name)
             await store.override(tx.session, name, changed)
-            tx.record("monitor.configured", name, unit=found.unit, **changed)
+            tx.record("monitor.configured", name, unit=found.unit, **{n: _scalar(v) for n, v in changed.items()})
             # Under an Idempotency-Key the commit comes with the answer, when this has long returned.
             tx.then.append(self._versions.outdate)
             return await store.endpoint(tx.session, name)
@@ -67,7 +72,14 @@ class Desired:
             found = await store.endpoint(tx.session, name)
             if state := await store.watch(tx.session, name, found.version):
                 await store.save_watch(tx.session, found, state.accepted())
-            if await store.close_alarm(tx.session, name, reason):
-                resolve_alert(tx, "drift", name, reason, unit=found.unit)
+            if labels := await losses.watch(tx.session, name, found.version):
+                await losses.save_watch(tx.session, found, labels.accepted())
+            for dimension in await store.close_alarms(tx.session, name, reason):
+                resolve_alert(tx, _ALERTS[dimension], name, reason, unit=found.unit)
             tx.record("monitor.accepted", name, unit=found.unit, reason=reason)
         return found
+
+
+def _scalar(value: Any) -> str | float | bool:
+    """As an audit row holds it."""
+    return value if isinstance(value, str | int | float | bool) else str(value)

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from contracts import OutcomeObserved
 from services.kit.burial import Burial
+from services.kit.cel import CelError, evaluate
 from services.kit.db import Tx
 from services.kit.errors import Invalid
 from services.kit.ids import now
@@ -17,10 +18,13 @@ from services.kit.stream import PartitionBatch, Record
 from services.kit.strict import refused
 
 from .. import metrics
-from ..domain.outcomes.labelled import Labelled, Meaning, window_of
+from ..domain.outcomes.labelled import KPI_FACTS, Labelled, Meaning, kpi_key, window_of
+from ..domain.outcomes.loss import blocks_of, loss_of
+from ..domain.outcomes.sums import LARGEST
 from ..domain.outcomes.tally import Tally, add_to_groups
 from ..domain.windows import moment
 from ..settings import MonitorSettings
+from ..store import losses
 from ..store import outcomes as store
 from ..store.outcomes import Counts, Place, Remembered, Span
 from .versions import Versions, Watched
@@ -72,6 +76,7 @@ class Observing:
         if changes:
             await self._count(tx, batch.partition, changes, after)
             await store.remember(tx.session, after)
+            await self._show(tx, told, before, after)
         tx.then += [partial(metrics.OUTCOMES.labels(what).inc, count) for what, count in
                     _summary(told, before, after).items()]  # fmt: skip
         await self._burial.bury(batch, letters)
@@ -81,7 +86,7 @@ class Observing:
         settings = self._versions.settings(event.endpoint)
         start, end = window_of(event, settings.outcome_window_s)
         try:
-            row = meaning.read(event, {})
+            row = meaning.read(event, _kpis(event, settings.kpis))
         except ValueError as error:
             letters.append((record, Invalid(f"label: {error}", "label")))
             return None
@@ -123,6 +128,20 @@ class Observing:
             after[place] = Remembered(each.span, each.event.observed_at, each.row)
         return after, changes
 
+    async def _show(
+        self, tx: Tx, told: list[_Told], before: Mapping[Place, Remembered], after: Mapping[Place, Remembered]
+    ) -> None:
+        """First labels, in the order in which they came, to the test of whether a version became worse."""
+        shown: dict[tuple[str, int, str], list[_Told]] = {}
+        for place, each in {_place(each.event): each for each in told}.items():
+            new = place not in before or before[place].row.label is None
+            if new and place in after and after[place].row.label is not None:
+                shown.setdefault((each.span.endpoint, each.span.version, each.span.unit), []).append(each)
+        for (endpoint, version, unit), some in shown.items():
+            known = [(each.event.received_at.timestamp(), loss) for each in some
+                     if (loss := loss_of(each.row)) is not None]  # fmt: skip
+            await losses.add(tx.session, endpoint, version, unit, some[0].meaning.task, blocks_of(known))
+
     async def _count(
         self, tx: Tx, partition: int, changes: Mapping[Span, _Change], after: dict[Place, Remembered]
     ) -> None:
@@ -153,6 +172,22 @@ def _events(batch: PartitionBatch, burial: Burial, letters: Letters) -> Iterator
             letters.append((record, reason))
         else:
             yield record, event
+
+
+def _kpis(event: OutcomeObserved, kpis: Mapping[str, str]) -> dict[str, float | None]:
+    """By key, what the expressions say of a row; None where one has no number for it."""
+    facts = event.model_dump(mode="json", include=KPI_FACTS) if kpis else {}
+    found: dict[str, float | None] = {}
+    for name, expression in kpis.items():
+        key = kpi_key(name, expression)
+        try:
+            value = evaluate(expression, facts)
+        except CelError:
+            found[key] = None
+            continue
+        fit = isinstance(value, bool | int | float) and abs(value) <= LARGEST  # none that is no number, either
+        found[key] = float(value) if fit else None
+    return found
 
 
 def _unit(record: Record) -> str:

@@ -12,9 +12,9 @@ from services.kit.ids import now
 from .. import store
 from ..domain.outcomes.fairness import Measure, fairness
 from ..domain.outcomes.labelled import Task, class_name, in_order
-from ..domain.outcomes.performance import Statistic, classes_of, performance
+from ..domain.outcomes.performance import Statistic, business, classes_of, performance
 from ..domain.outcomes.tally import Groups, Tally, merge_groups
-from ..store import Endpoint
+from ..store import Endpoint, FindingRow, losses
 from ..store import outcomes as counted
 from ..store.outcomes import Counts, Span
 
@@ -48,6 +48,10 @@ class Performance:
     """By version, the newest first."""
     windows: Sequence[Figures]
     """The newest first."""
+    findings: Sequence[FindingRow]
+    """Alarms and notes about performance, the newest first."""
+    statistic: float
+    """The logarithm of the evidence that the serving version errs more than before."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,8 @@ class Outcomes:
         async with self._db.reading() as session:
             endpoint = await store.endpoint(session, name)
             parts = await counted.windows(session, name, since, until, groups=segment is not None)
+            findings = await store.findings(session, name, 50, "performance")
+            watch = await losses.watch(session, name, endpoint.version)
             length = endpoint.settings.outcome_window_s
             decided = await counted.decided(session, name, since, until, length)
         windows = [(span, _merged(each)) for span, each in _same_span(parts)]
@@ -90,14 +96,16 @@ class Outcomes:
         for (version, _), rows in decided.items():
             by_version[version] = by_version.get(version, 0) + rows
         overall = [
-            _figures(span, counts, classes[variant], by_version.get(span.version), segment)
+            _figures(span, counts, classes[variant], by_version.get(span.version), segment, endpoint.settings)
             for variant, (span, counts) in whole.items()
         ]
         shown = [
-            _figures(span, counts, classes[span.version, span.variant], decided.get(_place(span)), None)
+            _figures(
+                span, counts, classes[span.version, span.variant], decided.get(_place(span)), None, endpoint.settings
+            )
             for span, counts in windows[:limit]
         ]
-        return Performance(endpoint, overall, shown)
+        return Performance(endpoint, overall, shown, findings, watch.statistic if watch else 0.0)
 
     async def fairness(self, name: str, since: datetime | None, until: datetime | None) -> list[Attribute]:
         """By version, the newest first, and attribute, of 30 days unless said otherwise. Raises NotFound."""
@@ -171,11 +179,19 @@ def _by_variant(windows: Sequence[tuple[Span, Counts]]) -> dict[Variant, tuple[S
 
 
 def _figures(
-    span: Span, counts: Counts, classes: Sequence[str], decided: int | None, segment: str | None
+    span: Span, counts: Counts, classes: Sequence[str], decided: int | None, segment: str | None,
+    settings: MonitorSettings,
 ) -> Figures:  # fmt: skip
     groups = counts.groups.get(segment, {}) if segment else {}
-    told = {name: (groups[name].labelled, performance(groups[name], counts.task, classes)) for name in in_order(groups)}
+    favourable = favourable_of(settings, counts.task, classes)
+
+    def all_of(tally: Tally) -> list[Statistic]:
+        return performance(tally, counts.task, classes) + business(
+            tally, settings.value_matrix, favourable, settings.kpis
+        )
+
+    told = {name: (groups[name].labelled, all_of(groups[name])) for name in in_order(groups)}
     return Figures(
         span.version, span.variant, counts.task, span.start, span.end, decided, counts.tally.rows,
-        counts.tally.labelled, performance(counts.tally, counts.task, classes), told,
+        counts.tally.labelled, all_of(counts.tally), told,
     )  # fmt: skip

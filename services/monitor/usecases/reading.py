@@ -9,6 +9,7 @@ from contracts import MonitorReported, UsageReported
 from services.kit.db import Database
 
 from .. import store
+from ..domain.budget import of_data
 from ..domain.watch import Watch
 from ..store import Endpoint, FindingRow, usage
 
@@ -34,8 +35,8 @@ class Standing:
 
     @property
     def threshold(self) -> float:
-        """What the statistic must pass: the logarithm of the false-alarm budget in rows."""
-        return log(self.endpoint.settings.budget_rows)
+        """What the statistic must pass: the logarithm of the columns' part of the false-alarm budget in rows."""
+        return log(of_data(self.endpoint.settings.budget_rows))
 
 
 class Reading:

@@ -1,6 +1,7 @@
 """The Parquet files: one schema for all models, one row for each decided row, folders by endpoint, date and hour."""
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -33,10 +34,12 @@ SCHEMA = pa.schema([
     pa.field("texts", pa.map_(pa.string(), pa.string())),
     pa.field("unread", pa.string()),
     pa.field("shadow_of", pa.string()),
+    pa.field("instead_of", pa.string()),
 ])  # fmt: skip
 """`features` holds the numbers of a row by column, `texts` its texts and the tokens of sensitive columns; `unread` is
 the whole payload as the log has it, in JSON, where it does not fit the model's schema: in row 0 of its inference;
-`shadow_of` the inference that was answered, where this one is a shadow's. Files of before there were shadows lack it.
+`shadow_of` the inference that was answered, where this one is a shadow's; `instead_of` the variant that failed, where
+this one answered in its place. New columns are put at the end, and may be null: files of before them lack them.
 Of an inference whose payload was not logged `features`, `texts` and `unread` are null.
 The endpoint is in the folder's name."""
 
@@ -61,6 +64,15 @@ class Head:
     latency_ms: float
     rows: int
     shadow_of: str | None = None
+    instead_of: str | None = None
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a file lies below the folder of files, and under which name its newest content waits for that place."""
+
+    path: str
+    pending: str | None = None
 
 
 @dataclass(frozen=True)
@@ -82,6 +94,18 @@ def folder(endpoint: str, at: datetime) -> str:
 def file_name(partition: int, first: int, last: int) -> str:
     """After the first and the last offset in it: a batch that is repeated writes the same file."""
     return f"p{partition}-{first:015d}-{last:015d}.parquet"
+
+
+def merged_name(names: Iterable[str]) -> str:
+    """Of a file that takes the place of others, by their names: merging the same ones again gives the same name."""
+    return f"m-{hashlib.sha256(chr(10).join(sorted(names)).encode()).hexdigest()[:20]}.parquet"
+
+
+def conform(part: pa.Table) -> pa.Table:
+    """Rows of a file as they would be written now: columns that came later are null."""
+    rows = part.num_rows
+    columns = [part[f.name] if f.name in part.column_names else pa.nulls(rows, f.type) for f in SCHEMA]
+    return pa.table(columns, schema=SCHEMA)
 
 
 def table(heads: Sequence[Head], body: Body) -> pa.Table:

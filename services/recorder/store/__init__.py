@@ -1,24 +1,67 @@
 """All SQL of the recorder, by subject."""
 
+from .erasures import (
+    Erasure,
+    add_erasure,
+    any_tombstone,
+    count_late,
+    erase,
+    erasure,
+    finish,
+    ids_in,
+    left,
+    next_file,
+    running,
+    tell_problem,
+    tombstones,
+)
 from .files import (
     NewFile,
-    Recorded,
+    Waiting,
     add_file,
     already_there,
+    doom,
+    doomed,
     drop,
-    files_of,
     forget,
+    is_referred_to,
     mark_placed,
-    paths,
+    places,
     removing,
+    undoom,
     unplaced,
 )
-from .lookup import DecisionRow, Wanted, decision, decisions
+from .frozen import Frozen, add_snapshot, erased_ids, frozen, frozen_of, remove_snapshot, replace_snapshot
+from .lookup import Chosen, DecisionRow, Followed, Wanted, decision, decisions, followed, newest
 from .reports import Kept, OutcomeRow, expired, labels, met, outcomes, reopen, report, settle, sizes
+from .rewriting import (
+    FOLDING,
+    MOVING,
+    InUse,
+    Member,
+    alone,
+    empty,
+    give_back,
+    know_sizes,
+    merge,
+    rewrite,
+    set_aside,
+    settle_folder,
+    share,
+    share_for_long,
+    small,
+    still,
+    unsettled,
+)
 from .schemas import newest_schema, save_versions, schema
 
 __all__ = [
-    "DecisionRow", "Kept", "NewFile", "OutcomeRow", "Recorded", "Wanted", "add_file", "already_there", "decision",
-    "decisions", "drop", "expired", "files_of", "forget", "labels", "mark_placed", "met", "newest_schema", "outcomes",
-    "paths", "removing", "reopen", "report", "save_versions", "schema", "settle", "sizes", "unplaced",
+    "FOLDING", "MOVING", "Chosen", "DecisionRow", "Erasure", "Followed", "Frozen", "InUse", "Kept", "Member", "NewFile",
+    "OutcomeRow", "Waiting", "Wanted", "add_erasure", "add_file", "add_snapshot", "alone", "already_there",
+    "any_tombstone", "count_late", "decision", "decisions", "doom", "doomed", "drop", "empty", "erase", "erased_ids",
+    "erasure", "expired", "finish", "followed", "forget", "frozen", "frozen_of", "give_back", "ids_in",
+    "is_referred_to", "know_sizes", "labels", "left", "mark_placed", "merge", "met", "newest", "newest_schema",
+    "next_file", "outcomes", "places", "remove_snapshot", "removing", "reopen", "replace_snapshot", "report", "rewrite",
+    "running", "save_versions", "schema", "set_aside", "settle", "settle_folder", "share", "share_for_long", "sizes",
+    "small", "still", "tell_problem", "tombstones", "undoom", "unplaced", "unsettled",
 ]  # fmt: skip

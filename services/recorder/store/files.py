@@ -1,13 +1,13 @@
-"""What lies on the disk."""
+"""What lies on the disk, and the index of the decisions in it."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from ..domain.layout import Head
+from ..domain.layout import Head, Place
 
 
 @dataclass(frozen=True)
@@ -22,38 +22,53 @@ class NewFile:
     last: int
     rows: int
     heads: tuple[Head, ...]
+    bytes: int | None = None
+    unsampled: frozenset[str] = frozenset()
+    """Inferences without a logged payload."""
+    payloads: Mapping[str, Sequence[str]] = field(default_factory=dict[str, Sequence[str]])
+    """By inference the objects that hold a payload which was too large for the log."""
 
 
 _ADD_FILE = text("""
-    INSERT INTO file (path, endpoint, unit, partition, first_offset, last_offset, rows, earliest, latest)
-    VALUES (:path, :endpoint, :unit, :partition, :first, :last, :rows, :earliest, :latest) RETURNING id
+    INSERT INTO file (path, endpoint, unit, partition, first_offset, last_offset, rows, bytes, earliest, latest)
+    VALUES (:path, :endpoint, :unit, :partition, :first, :last, :rows, :bytes, :earliest, :latest) RETURNING id
 """)
+_ADD_SEGMENT = text("INSERT INTO segment (id, unit, file) VALUES (:id, :unit, :id)")
 _ADD_DECISIONS = text("""
     INSERT INTO decision (inference_id, unit, endpoint, use_case, model, version, mode, application, entity, rows,
-                          received_at, shadow_of, file)
-    SELECT *, :file FROM unnest(
+                          received_at, shadow_of, variant, instead_of, sampled, segment)
+    SELECT given.*, :segment FROM unnest(
         CAST(:inference_id AS text[]), CAST(:unit AS text[]), CAST(:endpoint AS text[]), CAST(:use_case AS text[]),
         CAST(:model AS text[]), CAST(:version AS int[]), CAST(:mode AS text[]), CAST(:application AS text[]),
         CAST(:entity AS text[]), CAST(:rows AS int[]), CAST(:received_at AS timestamptz[]),
-        CAST(:shadow_of AS text[]))
-    ON CONFLICT (inference_id) DO NOTHING
+        CAST(:shadow_of AS text[]), CAST(:variant AS text[]), CAST(:instead_of AS text[]), CAST(:sampled AS boolean[])
+    ) AS given
+""")
+_ADD_PAYLOADS = text("""
+    INSERT INTO payload (inference_id, digest, unit)
+    SELECT given.*, :unit FROM unnest(CAST(:ids AS text[]), CAST(:digests AS text[])) AS given ON CONFLICT DO NOTHING
 """)
 INDEXED = (
     "inference_id", "unit", "endpoint", "use_case", "model", "version", "mode", "application", "entity", "rows",
-    "received_at", "shadow_of",
+    "received_at", "shadow_of", "variant", "instead_of",
 )  # fmt: skip
 
 
 async def add_file(session: AsyncSession, new: NewFile) -> None:
-    """A file's row and the index of its decisions."""
+    """A file's row and the index of its decisions: the first segment of it, under the same number."""
     times = [head.received_at for head in new.heads]
     values = {
         "path": new.path, "endpoint": new.endpoint, "unit": new.unit, "partition": new.partition, "first": new.first,
-        "last": new.last, "rows": new.rows, "earliest": min(times), "latest": max(times),
+        "last": new.last, "rows": new.rows, "bytes": new.bytes, "earliest": min(times), "latest": max(times),
     }  # fmt: skip
     file = await session.scalar(_ADD_FILE, values)
+    await session.execute(_ADD_SEGMENT, {"id": file, "unit": new.unit})
     columns = {name: [getattr(head, name) for head in new.heads] for name in INDEXED}
-    await session.execute(_ADD_DECISIONS, columns | {"file": file})
+    columns["sampled"] = [head.inference_id not in new.unsampled for head in new.heads]
+    await session.execute(_ADD_DECISIONS, columns | {"segment": file})
+    if pairs := [(id, digest) for id, digests in new.payloads.items() for digest in digests]:
+        ids, digests = zip(*pairs, strict=True)
+        await session.execute(_ADD_PAYLOADS, {"ids": [*ids], "digests": [*digests], "unit": new.unit})
 
 
 async def already_there(session: AsyncSession, ids: Sequence[str]) -> set[str]:
@@ -62,48 +77,42 @@ async def already_there(session: AsyncSession, ids: Sequence[str]) -> set[str]:
     return set(await session.scalars(text(select), {"ids": list(ids)}))
 
 
-async def unplaced(session: AsyncSession) -> list[tuple[int, str]]:
-    """Files that committed and have not got their names yet."""
-    rows = await session.execute(text("SELECT id, path FROM file WHERE NOT placed AND NOT removing ORDER BY id"))
-    return [(row.id, row.path) for row in rows]
-
-
-async def mark_placed(session: AsyncSession, ids: Sequence[int]) -> None:
-    """These files have their names."""
-    await session.execute(
-        text("UPDATE file SET placed = true WHERE id = ANY (CAST(:ids AS bigint[]))"), {"ids": list(ids)}
-    )
-
-
-async def paths(session: AsyncSession, files: Sequence[int]) -> dict[int, str]:
-    """Of some files, by their ids, below the folder of Parquet files; an id that is not known is left out."""
-    select = "SELECT id, path FROM file WHERE id = ANY (CAST(:ids AS bigint[]))"
-    return {row.id: row.path for row in await session.execute(text(select), {"ids": list(files)})}
-
-
 @dataclass(frozen=True)
-class Recorded:
-    """A file of the books: where it lies, how many rows it has, and its place in their order."""
+class Waiting:
+    """A committed file that is not in its place yet, and the files whose place it takes in its folder."""
 
-    path: str
-    rows: int
-    latest: datetime
     id: int
+    place: Place
+    members: tuple[str, ...]
 
 
-async def files_of(
-    session: AsyncSession, endpoint: str, since: datetime | None, before: Recorded | None, limit: int
-) -> list[Recorded]:
-    """An endpoint's files that reach beyond `since`, newest first, those before `before`."""
+async def unplaced(session: AsyncSession) -> list[Waiting]:
+    """Files that committed and are not in their places yet."""
     select = """
-        SELECT path, rows, latest, id FROM file
-        WHERE endpoint = :e AND NOT removing AND (CAST(:since AS timestamptz) IS NULL OR latest >= :since)
-            AND (CAST(:latest AS timestamptz) IS NULL OR (latest, id) < (:latest, :id))
-        ORDER BY latest DESC, id DESC LIMIT :limit
+        SELECT id, path, pending, ARRAY(SELECT path FROM file AS m WHERE m.replaced_by = file.id) AS members
+        FROM file WHERE NOT placed AND NOT removing ORDER BY id
     """
-    latest, id = (before.latest, before.id) if before else (None, 0)
-    values = {"e": endpoint, "since": since, "latest": latest, "id": id, "limit": limit}
-    return [Recorded(**row) for row in (await session.execute(text(select), values)).mappings()]
+    return [Waiting(r.id, Place(r.path, r.pending), tuple(r.members)) for r in await session.execute(text(select))]
+
+
+async def mark_placed(session: AsyncSession, placed: Sequence[Waiting]) -> None:
+    """These files are in their places, unless they were rewritten meanwhile; those that they replace are gone."""
+    mark = """
+        WITH placed AS (
+            UPDATE file SET placed = true FROM unnest(CAST(:ids AS bigint[]), CAST(:names AS text[])) AS given(id, name)
+            WHERE file.id = given.id AND file.pending IS NOT DISTINCT FROM given.name RETURNING file.id
+        )
+        DELETE FROM file USING placed WHERE file.replaced_by = placed.id AND file.removing
+    """
+    values = {"ids": [each.id for each in placed], "names": [each.place.pending for each in placed]}
+    await session.execute(text(mark), values)
+
+
+async def places(session: AsyncSession, files: Sequence[int]) -> dict[int, Place]:
+    """Of some files, by their ids; an id that is not known is left out."""
+    select = "SELECT id, path, pending FROM file WHERE id = ANY (CAST(:ids AS bigint[]))"
+    rows = await session.execute(text(select), {"ids": list(files)})
+    return {row.id: Place(row.path, row.pending) for row in rows}
 
 
 async def forget(session: AsyncSession, kept: timedelta, limit: int = 1_000) -> int:
@@ -117,7 +126,10 @@ async def forget(session: AsyncSession, kept: timedelta, limit: int = 1_000) -> 
     """
     gone = list(await session.scalars(text(mark), {"kept": kept, "limit": limit}))
     decisions = """
-        WITH gone AS (DELETE FROM decision WHERE file = ANY (CAST(:ids AS bigint[])) RETURNING inference_id)
+        WITH segments AS (DELETE FROM segment WHERE file = ANY (CAST(:ids AS bigint[])) RETURNING id),
+        gone AS (DELETE FROM decision USING segments WHERE decision.segment = segments.id RETURNING inference_id),
+        payloads AS (DELETE FROM payload USING gone WHERE payload.inference_id = gone.inference_id RETURNING digest),
+        objects AS (INSERT INTO doomed SELECT DISTINCT digest FROM payloads ON CONFLICT DO NOTHING)
         DELETE FROM outcome USING gone WHERE outcome.inference_id = gone.inference_id
     """
     if gone:
@@ -125,12 +137,39 @@ async def forget(session: AsyncSession, kept: timedelta, limit: int = 1_000) -> 
     return len(gone)
 
 
-async def removing(session: AsyncSession, limit: int = 1_000) -> list[tuple[int, str]]:
-    """Files that are out of the books and perhaps still on the disk."""
-    rows = await session.execute(text("SELECT id, path FROM file WHERE removing LIMIT :limit"), {"limit": limit})
-    return [(row.id, row.path) for row in rows]
+async def removing(session: AsyncSession, limit: int = 1_000) -> list[tuple[int, Place]]:
+    """Files that are out of the books and perhaps still on the disk; not those that a merged file will replace."""
+    select = """
+        SELECT id, path, pending FROM file WHERE removing AND NOT EXISTS (
+            SELECT FROM file AS merged WHERE merged.id = file.replaced_by AND NOT merged.removing)
+        LIMIT :limit
+    """
+    rows = await session.execute(text(select), {"limit": limit})
+    return [(row.id, Place(row.path, row.pending)) for row in rows]
 
 
 async def drop(session: AsyncSession, file: int) -> None:
     """A file that is to be removed is off the disk."""
     await session.execute(text("DELETE FROM file WHERE id = :id AND removing"), {"id": file})
+
+
+async def doomed(session: AsyncSession, limit: int = 1_000) -> list[str]:
+    """Objects that held payloads of what is gone; the same bytes may be another inference's that stays."""
+    return list(await session.scalars(text("SELECT digest FROM doomed LIMIT :limit"), {"limit": limit}))
+
+
+async def is_referred_to(session: AsyncSession, digest: str) -> bool:
+    """Whether a decision that stays has its payload in this object."""
+    return bool(await session.scalar(text("SELECT count(*) FROM payload WHERE digest = :d"), {"d": digest}))
+
+
+async def doom(session: AsyncSession, digests: Sequence[str]) -> None:
+    """Payloads of what is not recorded at all."""
+    insert = "INSERT INTO doomed SELECT DISTINCT unnest(CAST(:d AS text[])) ON CONFLICT DO NOTHING"
+    if digests:
+        await session.execute(text(insert), {"d": list(digests)})
+
+
+async def undoom(session: AsyncSession, digest: str) -> None:
+    """It is removed, or stays."""
+    await session.execute(text("DELETE FROM doomed WHERE digest = :d"), {"d": digest})

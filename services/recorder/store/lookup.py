@@ -1,15 +1,18 @@
 """Decisions found again."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.kit.errors import NotFound
 
+from ..domain.layout import Place
 from .files import INDEXED
+from .reports import OutcomeRow
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,9 @@ class DecisionRow:
     received_at: datetime
     shadow_of: str | None
     """The decision that callers were told, where this one is a shadow's."""
-    file: int
+    variant: str | None
+    """None: the index does not know it, its rows do."""
+    instead_of: str | None
 
 
 @dataclass(frozen=True)
@@ -42,35 +47,115 @@ class Wanted:
     endpoint: str | None = None
     start: datetime | None = None
     end: datetime | None = None
+    model: str | None = None
+    version: int | None = None
+    variant: str | None = None
+    mode: str | None = None
+    outcome: Literal["known", "unknown"] | None = None
+    label: str | None = None
+    """What was observed of any of its rows, as a person writes it: a text or a number."""
+
+
+_EQUAL = ("use_case", "application", "entity", "endpoint", "model", "version", "variant", "mode")
+_OBSERVED = "EXISTS (SELECT FROM outcome AS o WHERE o.inference_id = decision.inference_id AND o.state = 'observed'{})"
+_LABELLED = " AND (o.label = to_jsonb(CAST(:label AS text)) OR o.label = to_jsonb(CAST(:number AS double precision)))"
 
 
 def _decision(row: Any) -> DecisionRow:
-    return DecisionRow(**{name: getattr(row, name) for name in (*INDEXED, "file")})
+    return DecisionRow(**{name: getattr(row, name) for name in INDEXED})
 
 
-async def decision(session: AsyncSession, inference_id: str) -> DecisionRow:
-    """Raises NotFound."""
-    select = "SELECT * FROM decision WHERE inference_id = :id"
+async def decision(session: AsyncSession, inference_id: str) -> tuple[DecisionRow, Place]:
+    """A decision and where its rows are. Raises NotFound."""
+    select = """
+        SELECT decision.*, file.path, file.pending FROM decision
+        JOIN segment ON segment.id = decision.segment JOIN file ON file.id = segment.file
+        WHERE inference_id = :id
+    """
     row = (await session.execute(text(select), {"id": inference_id})).first()
     if row is None:
         raise NotFound("there is no recorded decision with this id")
-    return _decision(row)
+    return _decision(row), Place(row.path, row.pending)
 
 
 async def decisions(
     session: AsyncSession, wanted: Wanted, before: tuple[datetime, str] | None, limit: int
 ) -> list[DecisionRow]:
     """Newest first; what shadows would have decided is none."""
-    conditions = [f"{name} = :{name}" for name in ("use_case", "application", "entity", "endpoint")
-                  if getattr(wanted, name) is not None]  # fmt: skip
+    conditions = [f"{name} = :{name}" for name in _EQUAL if getattr(wanted, name) is not None]
     if wanted.start:
         conditions.append("received_at >= :start")
     if wanted.end:
         conditions.append("received_at < :end")
     values = {name: value for name, value in vars(wanted).items() if value is not None} | {"limit": limit}
+    if wanted.outcome:
+        conditions.append(("" if wanted.outcome == "known" else "NOT ") + _OBSERVED.format(""))
+    if wanted.label is not None:
+        conditions.append(_OBSERVED.format(_LABELLED))
+        values["number"] = _number(wanted.label)
     if before:
         conditions.append("(received_at, inference_id) < (:before_at, :before_id)")
         values |= {"before_at": before[0], "before_id": before[1]}
     where = " AND ".join(("shadow_of IS NULL", *conditions))
     select = f"SELECT * FROM decision WHERE {where} ORDER BY received_at DESC, inference_id DESC LIMIT :limit"
     return [_decision(row) for row in await session.execute(text(select), values)]
+
+
+def _number(said: str) -> float | None:
+    try:
+        return float(said)
+    except ValueError:
+        return None
+
+
+@dataclass(frozen=True)
+class Followed:
+    """What is observed of a decision: of how many rows, what it was worth together, and of its first rows what."""
+
+    observed: int = 0
+    value: float | None = None
+    outcomes: tuple[OutcomeRow, ...] = ()
+
+
+async def followed(session: AsyncSession, ids: Sequence[str], rows_at_most: int) -> dict[str, Followed]:
+    """What followed from some decisions; those of which nothing is known are not among them."""
+    select = """
+        SELECT * FROM (
+            SELECT *, row_number() OVER (PARTITION BY inference_id ORDER BY "row") AS place,
+                count(*) OVER whole AS observed, sum(value) OVER whole AS worth
+            FROM outcome WHERE inference_id = ANY (CAST(:ids AS text[])) AND state = 'observed'
+            WINDOW whole AS (PARTITION BY inference_id)
+        ) AS o WHERE place <= :most ORDER BY inference_id, "row"
+    """
+    found: dict[str, Followed] = {}
+    for row in await session.execute(text(select), {"ids": list(ids), "most": rows_at_most}):
+        before = found.get(row.inference_id, Followed())
+        found[row.inference_id] = Followed(row.observed, row.worth, (*before.outcomes, OutcomeRow.of(row)))
+    return found
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A decision whose rows are to be frozen."""
+
+    inference_id: str
+    received_at: datetime
+    rows: int
+    file: int
+
+
+async def newest(
+    session: AsyncSession, endpoint: str, model: str, since: datetime | None, before: Chosen | None, limit: int
+) -> list[Chosen]:
+    """Decisions of a model behind an endpoint whose payload was logged, newest first, those before `before`."""
+    select = """
+        SELECT inference_id, received_at, rows, segment.file FROM decision
+        JOIN segment ON segment.id = decision.segment
+        WHERE endpoint = :e AND model = :m AND shadow_of IS NULL AND sampled IS DISTINCT FROM false AND rows > 0
+            AND (CAST(:since AS timestamptz) IS NULL OR received_at >= :since)
+            AND (CAST(:at AS timestamptz) IS NULL OR (received_at, inference_id) < (:at, :id))
+        ORDER BY received_at DESC, inference_id DESC LIMIT :limit
+    """
+    at, id = (before.received_at, before.inference_id) if before else (None, "")
+    values = {"e": endpoint, "m": model, "since": since, "at": at, "id": id, "limit": limit}
+    return [Chosen(**row) for row in (await session.execute(text(select), values)).mappings()]

@@ -95,9 +95,10 @@ async def met(session: AsyncSession, limit: int) -> list[Known]:
     """Waiting outcomes whose inference is recorded; they are locked."""
     select = """
         SELECT o.inference_id, o."row", o.label, o.value, o.units, o.reported_by, o.partition, o."offset",
-               o.reported_at, d.unit, d.endpoint, d.rows, d.file
-        FROM outcome AS o JOIN decision AS d USING (inference_id) WHERE o.state = 'waiting'
-        ORDER BY d.file LIMIT :limit FOR UPDATE OF o SKIP LOCKED
+               o.reported_at, d.unit, d.endpoint, d.rows, s.file
+        FROM outcome AS o JOIN decision AS d USING (inference_id) JOIN segment AS s ON s.id = d.segment
+        WHERE o.state = 'waiting'
+        ORDER BY s.file LIMIT :limit FOR UPDATE OF o SKIP LOCKED
     """
     return [
         Known(
@@ -160,12 +161,17 @@ class OutcomeRow:
     reported_at: datetime
     observed_at: datetime | None
 
+    @classmethod
+    def of(cls, r: Any) -> "OutcomeRow":
+        """From its row."""
+        return cls(r.row, r.label, r.value, r.reported_by, r.reported_at, r.observed_at)
+
 
 async def outcomes(session: AsyncSession, inference_id: str) -> list[OutcomeRow]:
     """What is observed of an inference, by row; reports that wait or were refused are not among them."""
     select = "SELECT * FROM outcome WHERE inference_id = :id AND state = 'observed' ORDER BY \"row\""
     rows = await session.execute(text(select), {"id": inference_id})
-    return [OutcomeRow(r.row, r.label, r.value, r.reported_by, r.reported_at, r.observed_at) for r in rows]
+    return [OutcomeRow.of(r) for r in rows]
 
 
 async def labels(session: AsyncSession, ids: Sequence[str]) -> list[tuple[str, int, float | str]]:

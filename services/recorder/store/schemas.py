@@ -27,12 +27,12 @@ async def schema(session: AsyncSession, endpoint: str, version: int) -> ModelSch
     return ModelSchema.model_validate(row.model_schema) if row else None
 
 
-async def newest_schema(session: AsyncSession, endpoint: str, model: str) -> ModelSchema:
-    """Of the newest version of a model behind an endpoint. Raises NotFound."""
+async def newest_schema(session: AsyncSession, endpoint: str, model: str) -> tuple[ModelSchema, str]:
+    """Of the newest version of a model behind an endpoint, with its unit. Raises NotFound."""
     select = """
-        SELECT model_schema FROM version WHERE endpoint = :e AND model = :m ORDER BY version DESC LIMIT 1
+        SELECT model_schema, unit FROM version WHERE endpoint = :e AND model = :m ORDER BY version DESC LIMIT 1
     """
     row = (await session.execute(text(select), {"e": endpoint, "m": model})).first()
     if row is None:
         raise NotFound(f"no version of the model {model} serves or served behind the endpoint {endpoint}")
-    return ModelSchema.model_validate(row.model_schema)
+    return ModelSchema.model_validate(row.model_schema), row.unit

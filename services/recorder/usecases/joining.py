@@ -9,8 +9,6 @@ from functools import partial
 from typing import Any
 
 import orjson
-import pyarrow as pa
-import pyarrow.compute as pc
 from pydantic import ValidationError
 
 from contracts import OutcomeObserved, OutcomeReported
@@ -26,6 +24,7 @@ from services.kit.stream import PartitionBatch, Record
 from services.kit.strict import refused
 
 from .. import metrics, store
+from ..domain.layout import Place as FilePlace
 from ..domain.outcomes import Known, Report, checked, units_of, within
 from ..files import Files, Lost
 from .schemas import Schemas
@@ -106,6 +105,7 @@ class Joining:
     async def join(self, producer: Producer) -> int:
         """Say what has met; said again under the same id where a crash came between saying and noting."""
         async with self._db.transaction() as tx:
+            await store.share(tx.session, store.MOVING)
             known = await store.met(tx.session, _AT_ONCE)
             if not known:
                 return 0
@@ -146,18 +146,18 @@ class Joining:
 
     async def _decided(self, tx: Tx, known: Sequence[Known]) -> dict[Place, dict[str, Any]]:
         """The recorded rows that outcomes are about; those of a file that is lost are not among them."""
-        paths = await store.paths(tx.session, list({each.file for each in known}))
+        places = await store.places(tx.session, list({each.file for each in known}))
         wanted: dict[int, set[str]] = defaultdict(set)
         for each in known:
             wanted[each.file].add(each.report.inference_id)
         rows: dict[Place, dict[str, Any]] = {}
-        for file, path in paths.items():
+        for file, place in places.items():
             with suppress(Lost):
-                rows |= await asyncio.to_thread(self._rows, path, pa.array(sorted(wanted[file])))
+                rows |= await asyncio.to_thread(self._rows, place, wanted[file])
         return rows
 
-    def _rows(self, path: str, ids: pa.Array) -> dict[Place, dict[str, Any]]:
-        rows = self._files.read(path, filters=pc.field("inference_id").isin(ids))
+    def _rows(self, place: FilePlace, ids: set[str]) -> dict[Place, dict[str, Any]]:
+        rows = self._files.find(place, ids)
         return {(row["inference_id"], row["row"]): row for row in rows.to_pylist()}
 
     async def _event(self, known: Known, row: dict[str, Any], at: datetime) -> OutcomeObserved:

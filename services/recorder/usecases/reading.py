@@ -6,17 +6,18 @@ from datetime import datetime
 from typing import Any
 
 import orjson
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from services.kit.db import Database
 from services.kit.errors import NotFound
 
 from .. import store
+from ..domain.layout import Place
 from ..files import Files, Lost
-from ..store import DecisionRow, OutcomeRow, Wanted
+from ..store import DecisionRow, Followed, OutcomeRow, Wanted
 
 _ROWS_AT_MOST = 1_000
+_OUTCOMES_AT_MOST = 10
+"""Of each decision in a list."""
 
 
 @dataclass(frozen=True)
@@ -42,26 +43,41 @@ class Reading:
 
     async def decision(self, inference_id: str) -> Decision:
         """Raises NotFound, for a decision whose rows are lost too."""
-        async with self._db.reading() as session:
-            index = await store.decision(session, inference_id)
-            path = (await store.paths(session, [index.file]))[index.file]
-            outcomes = await store.outcomes(session, inference_id)
+        index, place, outcomes = await self._look(inference_id)
         try:
-            rows = await asyncio.to_thread(self._rows, path, inference_id)
+            rows = await asyncio.to_thread(self._rows, place, inference_id)
         except Lost:
-            raise NotFound("the rows of this decision are lost: their file cannot be read") from None
+            index, moved, outcomes = await self._look(inference_id)
+            rows = await self._moved(place, moved, inference_id)
         if not rows:
             raise NotFound("this decision has no rows")
         return Decision(index, rows, outcomes)
 
-    async def decisions(self, wanted: Wanted, before: tuple[datetime, str] | None, limit: int) -> list[DecisionRow]:
-        """Newest first."""
+    async def _look(self, inference_id: str) -> tuple[DecisionRow, Place, list[OutcomeRow]]:
         async with self._db.reading() as session:
-            return await store.decisions(session, wanted, before, limit)
+            index, place = await store.decision(session, inference_id)
+            return index, place, await store.outcomes(session, inference_id)
 
-    def _rows(self, path: str, inference_id: str) -> list[dict[str, Any]]:
-        rows: pa.Table = self._files.read(path, filters=pc.field("inference_id") == inference_id)
-        return [_row(row) for row in rows.slice(0, _ROWS_AT_MOST).to_pylist()]
+    async def _moved(self, place: Place, moved: Place, inference_id: str) -> list[dict[str, Any]]:
+        """The rows, where they were moved into another file just now. Raises NotFound."""
+        try:
+            if moved != place:
+                return await asyncio.to_thread(self._rows, moved, inference_id)
+        except Lost:
+            pass
+        raise NotFound("the rows of this decision are lost: their file cannot be read")
+
+    async def decisions(
+        self, wanted: Wanted, before: tuple[datetime, str] | None, limit: int
+    ) -> list[tuple[DecisionRow, Followed]]:
+        """Newest first, each with what followed from it."""
+        async with self._db.reading() as session:
+            found = await store.decisions(session, wanted, before, limit)
+            followed = await store.followed(session, [each.inference_id for each in found], _OUTCOMES_AT_MOST)
+        return [(each, followed.get(each.inference_id, Followed())) for each in found]
+
+    def _rows(self, place: Place, inference_id: str) -> list[dict[str, Any]]:
+        return [_row(row) for row in self._files.find(place, [inference_id]).slice(0, _ROWS_AT_MOST).to_pylist()]
 
 
 def _row(row: dict[str, Any]) -> dict[str, Any]:
@@ -69,7 +85,7 @@ def _row(row: dict[str, Any]) -> dict[str, Any]:
     features = dict(row.pop("features") or ()) | {k: v for k, v in row.pop("texts") or () if v is not None}
     text, number = row.pop("prediction_text"), row.pop("prediction")
     unread = row.pop("unread")
-    return row | {
+    return {"instead_of": None, "shadow_of": None} | row | {
         "features": features, "prediction": number if text is None else text,
         "unread": orjson.loads(unread) if unread else None,
     }  # fmt: skip

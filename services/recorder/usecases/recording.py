@@ -1,10 +1,11 @@
 """Writes the inference log to Parquet: files named by offsets, their rows and the offset in one transaction."""
 
 import asyncio
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import partial
+from uuid import UUID
 
 import orjson
 import pyarrow as pa
@@ -20,9 +21,12 @@ from services.kit.repeats import Repeats, Seen
 from services.kit.stream import PartitionBatch, Record
 
 from .. import metrics, store
-from ..domain.layout import SCHEMA, Body, Head, file_name, folder, table
+from ..domain.erasures import covering, pseudonym
+from ..domain.layout import SCHEMA, Body, Head, Place, file_name, folder, table
 from ..files import Files
 from .schemas import Schemas
+
+_ALONE = "application/json"
 
 Letters = list[tuple[Record, BaseException | str]]
 
@@ -41,6 +45,12 @@ class Inference:
         return self.record.record.offset
 
     @property
+    def objects(self) -> list[str]:
+        """What holds its payload alone, where that was too large for the log; a batch's files hold others' too."""
+        references = (self.record.body[name].get("reference") for name in ("request", "response"))
+        return [r["digest"] for r in references if r and r.get("media_type") == _ALONE]
+
+    @property
     def unread(self) -> str:
         """The payload as the log has it, for rows that no schema explains."""
         return orjson.dumps({name: self.record.body[name] for name in ("request", "response")}).decode()
@@ -49,8 +59,11 @@ class Inference:
 class Recording:
     """The handler of `inference.logged`."""
 
-    def __init__(self, db: Database, files: Files, schemas: Schemas, payloads: Payloads, burial: Burial) -> None:
+    def __init__(
+        self, db: Database, files: Files, schemas: Schemas, payloads: Payloads, burial: Burial, key: bytes
+    ) -> None:
         self._db = db
+        self._key = key
         self._files = files
         self._schemas = schemas
         self._payloads = payloads
@@ -60,11 +73,12 @@ class Recording:
         """Set when inferences were recorded: outcomes may have waited for them."""
 
     async def fold(self, tx: Tx, batch: PartitionBatch) -> None:
-        """Record a batch's new inferences."""
+        """Record a batch's new inferences, but those that were erased before they came."""
+        await store.share(tx.session, store.FOLDING)
         seen = await self._repeats.open(tx.session, batch.partition, batch.first)
         letters: Letters = []
         folders: dict[tuple[str, str], list[Inference]] = defaultdict(list)
-        for inference in await self._new(tx, batch, seen, letters):
+        for inference in await self._unforgotten(tx, await self._new(tx, batch, seen, letters)):
             head = inference.head
             folders[folder(head.endpoint, head.received_at), head.unit].append(inference)
         for (place, unit), inferences in folders.items():
@@ -89,6 +103,27 @@ class Recording:
         tx.then.append(partial(metrics.REPEATS.inc, len(there)))
         return [inference for id, inference in fresh.items() if id not in there]
 
+    async def _unforgotten(self, tx: Tx, found: list[Inference]) -> list[Inference]:
+        """Those that nobody erased; of the others not even the payload stays."""
+        entities = {inference.head.entity for inference in found if inference.head.entity}
+        if not entities or not await store.any_tombstone(tx.session):
+            return found
+        hashes = {entity: pseudonym(self._key, entity) for entity in entities}
+        stones = await store.tombstones(tx.session, list(hashes.values()))
+        kept: list[Inference] = []
+        late: Counter[UUID] = Counter()
+        for inference in found:
+            head = inference.head
+            stone = covering(stones, hashes[head.entity], head) if stones and head.entity else None
+            if stone is None:
+                kept.append(inference)
+                continue
+            late[stone.erasure] += 1
+            await store.doom(tx.session, inference.objects)
+        for erasure, count in late.items():
+            await store.count_late(tx.session, erasure, count)
+        return kept
+
     async def _inference(self, logged: Logged, opening: Opening, letters: Letters) -> Inference | None:
         try:
             head = _head(logged)
@@ -102,28 +137,21 @@ class Recording:
         first, last = found[0].offset, found[-1].offset
         path = f"{place}/{file_name(batch.partition, first, last)}"
         rows = await asyncio.to_thread(_table, found)
-        await asyncio.to_thread(self._files.write, path, rows)
+        bytes = await asyncio.to_thread(self._files.write, Place(path), [rows])
         heads = tuple(inference.head for inference in found)
         endpoint = heads[0].endpoint
-        new = store.NewFile(path, endpoint, unit, batch.partition, first, last, rows.num_rows, heads)
+        new = store.NewFile(
+            path, endpoint, unit, batch.partition, first, last, rows.num_rows, heads, bytes,
+            frozenset(i.head.inference_id for i in found if not i.payload.sampled),
+            {i.head.inference_id: i.objects for i in found if i.objects},
+        )  # fmt: skip
         await store.add_file(tx.session, new)
         tx.then.append(partial(_tell, new))
-
-    async def place(self) -> None:
-        """Give committed files their names."""
-        async with self._db.reading() as session:
-            waiting = await store.unplaced(session)
-        if not waiting:
-            return
-        for _, path in waiting:
-            await asyncio.to_thread(self._files.place, path)
-        async with self._db.transaction() as tx:
-            await store.mark_placed(tx.session, [id for id, _ in waiting])
 
     async def sweep(self, partition: int) -> None:
         """Remove what a batch of this partition left that was rolled back; asked when the partition is quiet."""
         async with self._db.reading() as session:
-            known = {path for _, path in await store.unplaced(session)}
+            known = {file.place.path for file in await store.unplaced(session)}
         await asyncio.to_thread(self._files.sweep, partition, known)
 
 

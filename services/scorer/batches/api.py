@@ -173,12 +173,17 @@ async def _upload(request: Request) -> AsyncIterator[_Sent]:
                           "Arrow file as the body, or JSON", "Content-Type")  # fmt: skip
 
 
+_FIELDS = frozenset({"endpoint", "file", "version"})
+
+
 async def _multipart(request: Request, path: Path) -> _Sent:
     try:
         async with request.form(max_files=1, max_fields=10) as form:
             files = [part for part in form.values() if isinstance(part, UploadFile)]
             if not files:
                 raise Invalid("the form has no file", "file")
+            if strange := sorted(form.keys() - _FIELDS):
+                raise Invalid(f"the form has a field that a batch does not know: {strange[0][:100]}", strange[0][:100])
             endpoint, version = _endpoint(form.get("endpoint")), _version(form.get("version"))
             await asyncio.to_thread(_copy, files[0], path)
             name, media_type = files[0].filename or "upload", files[0].content_type or ""

@@ -14,6 +14,7 @@ from services.kit.signing import digest_of
 
 from ..dataplane import Served
 from ..logrecord import LogRecord, offload, reference
+from ..metering import Told
 from .domain import Job, Scored, result_table
 from .results import part
 from .scoring import encode, score
@@ -52,10 +53,10 @@ class Done:
     """What the record refers to besides; kept before the record."""
     seconds: float = 0.0
     bytes_in: int = 0
-    cpu_s: float = 0.0
-    """Processor time of another process that scored it."""
-    memory_bytes: int = 0
-    """Of that process."""
+    process: str = ""
+    """The other process that scored it; empty for this one."""
+    told: list[Told] = field(default_factory=list[Told])
+    """What that process used since it told so last."""
 
 
 class _Kept:

@@ -4,11 +4,12 @@ import asyncio
 import ctypes
 import os
 import signal
+import socket
 import threading
-import time
 from collections.abc import Coroutine
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from multiprocessing import get_context
@@ -18,10 +19,12 @@ import pyarrow as pa
 
 from contracts import DeploymentChanged
 from services.kit.errors import Refusal, Unavailable
+from services.kit.objects import Objects
 from services.kit.telemetry import configure_logging
 
 from ..dataplane import DataPlane, Endpoint, Served
-from ..metering import resident
+from ..libraries import Libraries, bring
+from ..packages import Packages
 from ..runtimes.errors import CannotLoad
 from ..settings import ScorerSettings
 from .chunks import Done, Task, score_chunk
@@ -44,6 +47,10 @@ class Executor(Protocol):
     def rest(self) -> None:
         """Nothing waits: give memory and processes back."""
         ...
+
+
+class Broken(Unavailable):
+    """A process that scored was killed: what kills it may be this machine's trouble or the job's."""
 
 
 class Here:
@@ -84,37 +91,46 @@ class ChunkWorker:
 
     def __init__(self, settings: ScorerSettings) -> None:
         self._settings = settings
+        self._objects = Objects(settings)
+        self._packages = Packages(settings.run_folder.absolute(), settings.package_bytes)
+        self._libraries = Libraries(settings, tuple)
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="models", daemon=True).start()
-        self._cpu_s = time.process_time()
+        self._name = f"{socket.gethostname()}:{os.getpid()}"
 
     @cached_property
     def _plane(self) -> DataPlane:
         return DataPlane(self._settings)
 
     def score(self, parcel: Parcel) -> Done:
-        """As `score_chunk`. Raises Unavailable where the model cannot be loaded in this process."""
+        """As `score_chunk`. Raises Unavailable where the model cannot be loaded in this process, or not yet."""
         return self._on_loop(self._score(parcel))
 
     async def _score(self, parcel: Parcel) -> Done:
         served = await self._served(DeploymentChanged.model_validate_json(parcel.change), parcel.job.version)
-        before = served.lane.outside_cpu_s
         done = await score_chunk(parcel.task(), served)
-        used, self._cpu_s = time.process_time() - self._cpu_s, time.process_time()
-        done.cpu_s = used + max(0.0, served.lane.outside_cpu_s - before)
-        done.memory_bytes = resident() + served.lane.outside_bytes
+        done.process, done.told = self._name, self._plane.meter.report(served.counts)
         return done
 
     async def _served(self, change: DeploymentChanged, version: int | None) -> Served:
-        """As `Serving.endpoint` has it: what cannot be loaded beside it stands in nobody's way."""
+        """As `Serving.endpoint` has it: what serves, at this state or as it was."""
         try:
-            await self._plane.apply(change)
+            await self._load(change)
         except (Refusal, CannotLoad) as error:
             if change.endpoint not in self._plane.endpoints:
                 raise Unavailable(
                     f"endpoint {change.endpoint} cannot be loaded in a process of the pool: {error}"
                 ) from None
         return self._plane.endpoints[change.endpoint].choose(version)
+
+    async def _load(self, change: DeploymentChanged) -> None:
+        """What this machine does not have yet is brought here first: another machine's agent knows nothing of it."""
+        loaded = self._plane.endpoints.get(change.endpoint)
+        if loaded is None or loaded.revision < change.revision or len(loaded.by_version) < len(change.variants):
+            await bring(change.variants[:1], self._packages, self._objects, self._libraries)
+            with suppress(Refusal, CannotLoad):
+                await bring(change.variants[1:], self._packages, self._objects, self._libraries)
+        await self._plane.apply(change)
 
     def _on_loop(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
@@ -133,6 +149,7 @@ class Processes:
         self._pool: ProcessPoolExecutor | None = None
 
     async def score(self, task: Task, endpoint: Endpoint) -> Done:
+        """As `score_chunk`. Raises Broken where a process of the pool is killed."""
         parcel = await asyncio.to_thread(Parcel.of, task, endpoint)
         self._pool = pool = self._pool or ProcessPoolExecutor(
             self.width, get_context("spawn"), _begin, (self._settings, os.getpid())
@@ -140,8 +157,9 @@ class Processes:
         try:
             return await asyncio.get_running_loop().run_in_executor(pool, _score, parcel)
         except BrokenProcessPool:
-            self.rest()
-            raise
+            if self._pool is pool:
+                self.rest()
+            raise Broken("a process of the pool was killed while it scored") from None
 
     def rest(self) -> None:
         """End the processes, in the middle of their work too."""

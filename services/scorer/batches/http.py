@@ -10,6 +10,7 @@ from services.kit.db import Database
 from services.kit.health import Progress
 from services.kit.objects import Objects
 from services.kit.outbox import Relay, tidy
+from services.kit.plain_http import PlainHttp
 from services.kit.service import Parts, application
 from services.kit.turns import Turns
 
@@ -47,7 +48,7 @@ def parts(settings: ScorerSettings, db: Database, inputs: Inputs, serving: Servi
 async def serve(settings: ScorerSettings, db: Database, inputs: Inputs, serving: Serving, progress: Progress) -> None:
     """Answer until cancelled."""
     config = uvicorn.Config(
-        application(parts(settings, db, inputs, serving, progress)), http="httptools", loop="none", log_config=None,
+        application(parts(settings, db, inputs, serving, progress)), http=PlainHttp, loop="none", log_config=None,
         log_level="warning", access_log=False, lifespan="off", server_header=False,
     )  # fmt: skip
     server = uvicorn.Server(config)

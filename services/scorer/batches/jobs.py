@@ -26,7 +26,7 @@ from ..logrecord import HeaderMaker
 from ..settings import ScorerSettings
 from . import store
 from .domain import Job
-from .executors import Executor, executor_of
+from .executors import Broken, Executor, executor_of
 from .inputs import Inputs
 from .places import Places
 from .serving import Serving
@@ -42,7 +42,9 @@ _PATIENCE = timedelta(minutes=10)
 _REST_S = 60.0
 """How long models and processes stay after the last job, for the next one."""
 _STRIKES = 3
-"""Attempts that a job gets after errors that nobody foresaw; the others go on meanwhile."""
+"""Attempts that a job gets without keeping a chunk after errors that nobody foresaw; the others go on meanwhile."""
+_KILLS = 10
+"""The same where processes that score it were killed: another's hunger for memory may pass."""
 
 
 class Runner:
@@ -67,7 +69,8 @@ class Runner:
         self._serving = serving
         self._progress = progress
         self._headers = HeaderMaker()
-        self._strikes: dict[UUID, int] = {}
+        self._strikes: dict[UUID, tuple[int, int]] = {}
+        """Of a job, how often it failed since it had so many rows done."""
         self._missed: dict[UUID, datetime] = {}
         self._line: list[UUID] = []
         self._waiting_for = ""
@@ -89,8 +92,9 @@ class Runner:
                     self._progress.beat("batches")
                 if worked:
                     self._worked_at = time.monotonic()
-                elif time.monotonic() - self._worked_at > _REST_S:
+                elif not self._line and time.monotonic() - self._worked_at > _REST_S:
                     self._executor.rest()
+                    self._serving.meter.silent()
                     self._serving.rest()
                 if not worked:
                     await self._pause()
@@ -115,24 +119,31 @@ class Runner:
     async def _try(self, id: UUID, producer: Producer) -> bool:
         try:
             return await self._work(id, producer)
+        except Broken as error:
+            self._waiting_for = f"batch {id}: {error.message}"
+            return await self._strike(id, error, _KILLS)
         except Unavailable as error:
+            self._serving.meter.silent()  # what scored may be gone; whoever is not is heard again
             self._waiting_for = f"batch {id}: {error.message}"
             return False
         except Exception as error:  # whatever it is, it is told apart here
             if is_away(error):
                 raise
             log.exception("a batch failed in a way that nobody foresaw", batch=str(id))
-            return await self._strike(id, error)
+            self._serving.meter.silent()
+            return await self._strike(id, error, _STRIKES)
 
-    async def _strike(self, id: UUID, error: Exception) -> bool:
-        """Try again, but not for ever: whatever it is, it is this job's."""
-        self._strikes[id] = self._strikes.get(id, 0) + 1
-        if self._strikes[id] < _STRIKES:
-            return False
-        del self._strikes[id]
+    async def _strike(self, id: UUID, error: Exception, most: int) -> bool:
+        """Try again, but not for ever where nothing comes of it: whatever it is, it is this job's."""
         async with self._db.reading() as session:
             job = await store.get(session, id)
-        await self._fail(job, f"it failed {_STRIKES} times with {type(error).__name__}; the scorer's log says more")
+        strikes, done = self._strikes.get(id, (0, 0))
+        strikes = strikes + 1 if job.rows_done == done else 1
+        self._strikes[id] = strikes, job.rows_done
+        if strikes < most:
+            return False
+        del self._strikes[id]
+        await self._fail(job, f"it failed {most} times with {type(error).__name__}; the scorer's log says more")
         return True
 
     async def _work(self, id: UUID, producer: Producer) -> bool:

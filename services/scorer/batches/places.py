@@ -2,16 +2,17 @@
 
 import asyncio
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from services.kit.connections import Connections
 from services.kit.connections.files import fetch, plain_path, put
 from services.kit.errors import Invalid, NotFound
 
 from .domain import Job
-from .formats import ResultFormat, write
+from .formats import FORMATS, ResultFormat, write
 
 
 class Place(BaseModel):
@@ -24,9 +25,18 @@ class Place(BaseModel):
 
 
 class Output(Place):
-    """Where a result is written, and how. `{id}` in the path stands for the batch's id."""
+    """Where a result is written, and how: as its path ends, where nothing is said, else as Parquet. `{id}` in the path
+    stands for the batch's id."""
 
     format: ResultFormat = "parquet"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_it_ends(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or "format" in given:
+            return given
+        ending = PurePosixPath(str(given.get("path"))).suffix.removeprefix(".")
+        return given | {"format": ending} if ending in FORMATS else given
 
 
 @dataclass(frozen=True)

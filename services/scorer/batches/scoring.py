@@ -39,7 +39,8 @@ async def _score(rows: range, columns: Columns, served: Served, errors: dict[int
         raise
     except Refusal as refusal:
         if len(rows) == 1:
-            errors[rows.start] = refusal.message[:300]
+            # The result says which row of the file it is; here it was alone, and number 0.
+            errors[rows.start] = refusal.message.replace(", row 0 ", " ")[:300]
             return []
     half = partial(_score, columns=columns, served=served, errors=errors)
     middle = len(rows) // 2

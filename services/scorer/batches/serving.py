@@ -62,17 +62,22 @@ class Serving:
             return None
         try:
             async with self._loading:
-                await self._plane.apply(wanted)
+                applied = await self._plane.apply(wanted)
             self._refused.pop(name, None)
+            if applied.missing:
+                self._note(name, applied.missing)
         except (Refusal, CannotLoad) as error:
-            self._refused[name] = str(error)[:300]
-            log.error("an endpoint cannot be loaded", endpoint=name, reason=str(error)[:300])
+            self._note(name, error)
             if isinstance(error, Unavailable) and name not in self._plane.endpoints:
                 raise
         self.wanted(name)  # it may have been withdrawn while it was loaded
         if name in self._plane.stopped:
             raise Unavailable(self._plane.why_stopped(name))
         return self._plane.endpoints.get(name)
+
+    def _note(self, name: str, error: Exception) -> None:
+        self._refused[name] = str(error)[:300]
+        log.error("an endpoint cannot be loaded", endpoint=name, reason=str(error)[:300])
 
     def why_not(self, name: str) -> str:
         """Why an endpoint is not to be had here, for a person."""

@@ -56,10 +56,12 @@ class Work:
 
     async def do(self, job: Job, kept: Sequence[Chunk]) -> None:
         """Say what was kept but not said, score the rest, and put the result together."""
-        for chunk in kept:
-            await self._say(job, chunk)
-        await self._score_rest(job, len(kept))
-        await self._finish(job)
+        served = (await self.serving.needed(job.endpoint)).choose(job.version)
+        with self.serving.meter.working_for(served.counts):
+            for chunk in kept:
+                await self._say(job, chunk)
+            await self._score_rest(job, len(kept))
+            await self._finish(job)
 
     async def _score_rest(self, job: Job, first: int) -> None:
         """Some chunks are scored at a time; they are kept, said and counted in their order."""
@@ -95,6 +97,7 @@ class Work:
         chunk = Chunk(task.number, done.rows, done.failed, result, record)
         async with self.db.transaction(unit=job.unit) as tx:
             await store.add_chunk(tx.session, job, chunk)
+        self.serving.meter.hear(done.process, done.told)
         _count(served, done)
         return chunk
 
@@ -169,7 +172,6 @@ def _count(served: Served, done: Done) -> None:
     counts.seconds += done.seconds
     counts.bytes_in += done.bytes_in
     counts.bytes_out += len(done.result)
-    counts.model_cpu_s += done.cpu_s
 
 
 def _next(job: Job, batches: Iterator[tuple[int, pa.RecordBatch]]) -> Task | None:

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 _NEIGHBOURS = 10
+_FAR = 3.0
+"""Steps beyond which a column makes a row no farther."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,10 @@ class Steps:
         return cls(np.where(spread > 0, spread, 1.0), classes)
 
     def between(self, row: Array, others: Array) -> Array:
-        """From a row [n] to others [..., n], by column; NaN where one of two numbers is missing."""
-        return np.where(self.classes, others != row, np.abs(others - row) / self.scale)
+        """From a row [n] to others [..., n], by column; a value is far from none."""
+        apart = np.where(self.classes, others != row, np.abs(others - row) / self.scale)
+        missing = np.isnan(others).astype(int) + np.isnan(row)
+        return np.where(missing == 0, apart, np.where(missing == 1, _FAR, 0.0))
 
 
 Asking = Generator[Array, Array, Change | None]
@@ -52,10 +56,13 @@ Asking = Generator[Array, Array, Change | None]
 
 def search(row: Array, others: Array, mutable: Array, steps: Steps, weight: Array) -> Asking:
     """`others` [m, n]: rows that are decided otherwise. `mutable` [n]: what may change; `weight` [n]: how much each
-    column had to do with the decision: those are changed first."""
+    column had to do with the decision: those are changed first.
+
+    A missing value is never proposed: nobody can be advised to have none.
+    """
     found: list[Change] = []
     near = _nearest(row, others, mutable, steps)
-    differs = [np.flatnonzero(mutable & ~_same(row, other)) for other in near]
+    differs = [np.flatnonzero(mutable & ~_same(row, other) & ~np.isnan(other)) for other in near]
     ways = [
         _way(row, other, columns[np.argsort(-weight[columns])]) for other, columns in zip(near, differs, strict=True)
     ]
@@ -71,8 +78,8 @@ def search(row: Array, others: Array, mutable: Array, steps: Steps, weight: Arra
 
 
 def _nearest(row: Array, others: Array, mutable: Array, steps: Steps) -> Array:
-    apart = np.where(mutable, steps.between(row, others), 0.0)
-    return others[np.argsort(np.nansum(np.minimum(apart, 3.0), axis=1), kind="stable")[:_NEIGHBOURS]]
+    apart = np.where(mutable, np.minimum(steps.between(row, others), _FAR), 0.0)
+    return others[np.argsort(apart.sum(axis=1), kind="stable")[:_NEIGHBOURS]]
 
 
 def _same(one: Array, other: Array) -> Array:
@@ -102,4 +109,4 @@ def _pruned(row: Array, changed: Array) -> Generator[Array, Array, Change]:
 
 
 def _distance(row: Array, other: Array, steps: Steps) -> float:
-    return float(np.nansum(steps.between(row, other)))
+    return float(steps.between(row, other).sum())

@@ -142,15 +142,32 @@ def decisions(answer: Arrays, schema: ModelSchema) -> Array:
     return np.array([each.decode() if isinstance(each, bytes) else each for each in said.tolist()], object)
 
 
-def focus_of(schema: ModelSchema, row: Row, answer: Arrays) -> Focus:
-    """Of the answer to the row itself, asked once more. Raises Conflict where the model decides otherwise today."""
+def focus_of(schema: ModelSchema, row: Row, answer: Arrays, others: Arrays) -> Focus:
+    """Of the answer to the row itself, asked once more, and of those to the reference rows. Raises Conflict where the
+    model decides otherwise today."""
     decided = decisions(answer, schema)[0]
     if not _same(decided, row.decided):
         raise Conflict(f"the model decides {decided} today where the log says {row.decided}: not the same input")
     output = 0
     if schema.score is not None:
-        output = int(np.argmax(answer[schema.score].reshape(1, -1)[0]))
+        output = _class_of(
+            decided, answer[schema.score].reshape(1, -1)[0], decisions(others, schema), others[schema.score]
+        )
     return Focus(schema, decided, output)
+
+
+def _class_of(decided: float | str, own: Array, decided_of: Array, scores_of: Array) -> int:
+    """The class score [classes] that speaks for a decision: among the reference rows it is higher where the same was
+    decided, by the most. A model with a threshold of its own does not decide for the highest."""
+    same = np.array([each == decided for each in decided_of.tolist()], bool)
+    scores = scores_of.astype(float).reshape(len(same), -1)
+    if same.any() and not same.all():
+        apart = scores[same].mean(axis=0) - scores[~same].mean(axis=0)
+        if np.isfinite(apart).all() and apart.max() > 0:
+            return int(np.argmax(apart))
+    if isinstance(decided, int) and 0 <= decided < len(own):
+        return int(decided)
+    return int(np.argmax(own))
 
 
 def _same(decided: Any, said: float | str) -> bool:
@@ -169,11 +186,24 @@ def scale_of(raw: Array, output: int, focus: Focus, value: float) -> Unit | None
         return "value" if focus.is_number else "probability"
     if focus.schema.score is None:
         return None
-    odds = raw[0] if len(raw) == 1 else raw[output]
-    sides = 1 / (1 + np.exp(-odds)) if len(raw) <= 2 else np.exp(odds - raw.max()) / np.exp(raw - raw.max()).sum()
-    if len(raw) == 1 and focus.output == 0:
-        sides = 1 - sides
-    return "log-odds" if np.isclose(sides, value, rtol=_CLOSE, atol=_CLOSE) else None
+    said = _probabilities(raw[None, :], output, focus)[0]
+    return "log-odds" if np.isclose(said, value, rtol=_CLOSE, atol=_CLOSE) else None
+
+
+def fits(raw: Array, output: int, focus: Focus, scale: Unit, values: Array) -> bool:
+    """Whether a structure's sums [m, outputs] over the background come to what the model answers there [m], on average:
+    that both agree on one row may be chance."""
+    said = _probabilities(raw, output, focus) if scale == "log-odds" else raw[:, output]
+    return bool(abs(said.mean() - values.mean()) <= _CLOSE * (1 + np.abs(values).mean()))
+
+
+def _probabilities(raw: Array, output: int, focus: Focus) -> Array:
+    """[m] of log-odds [m, outputs]."""
+    if raw.shape[1] > 2:
+        shares = np.exp(raw - raw.max(axis=1, keepdims=True))
+        return shares[:, output] / shares.sum(axis=1)
+    sides = 1 / (1 + np.exp(-raw[:, output]))
+    return 1 - sides if raw.shape[1] == 1 and focus.output == 0 else sides
 
 
 def side_of(outputs: int, focus: Focus, scale: Unit) -> float:

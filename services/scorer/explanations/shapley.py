@@ -9,7 +9,7 @@ each order of columns walked both ways.
 
 from collections.abc import Generator
 from dataclasses import dataclass
-from itertools import product
+from itertools import cycle, islice, product
 from math import factorial
 from typing import Any
 
@@ -125,12 +125,16 @@ class Sample:
 
 
 def sampling(row: Array, background: Array, sample: Sample, seed: int) -> Generator[Array, Array, None]:
-    """Without an end: each step asks about some orders of the columns, walked both ways from one background row."""
+    """Without an end: each step asks about some orders of the columns, walked both ways from one background row.
+
+    The rows take turns: after whole passes over them the contributions add up to the value less their mean.
+    """
     random, n = np.random.default_rng(seed), len(row)
+    turns = cycle(random.permutation(len(background)).tolist())
     sample.total, sample.squares = np.zeros(n), np.zeros(n)
     while True:
         orders = [random.permutation(n) for _ in range(_ORDERS_AT_ONCE)]
-        others = background[random.integers(len(background), size=_ORDERS_AT_ONCE)]
+        others = background[list(islice(turns, _ORDERS_AT_ONCE))]
         walks = [walk for order, other in zip(orders, others, strict=True) for walk in _both_ways(row, other, order)]
         values = (yield np.concatenate(walks)).reshape(len(walks), n + 1)
         for place, order in enumerate(orders):

@@ -22,6 +22,7 @@ from services.kit.models.wire import WireError, unpack
 from services.kit.objects import Objects
 from services.kit.sandbox import SandboxError, SandboxUnavailable, run_sandboxed
 
+from ..metering import ThreadClock
 from ..packages import ModelFile, Packages
 from ..runtimes import Remote, Runtime
 from ..runtimes.errors import CannotLoad, ModelFailed
@@ -101,10 +102,11 @@ class Explainer:
             async with self._opened(version, decision["unit"]) as opened:
                 coding, rows = opened.coding.knowing(row.said), opened.rows
                 values, ask = coding.coded(row.said), _asking(opened.runtime, coding, version.model_schema.inputs)
-                focus = domain.focus_of(version.model_schema, row, await ask(values[None, :]))
+                said = await ask(rows)
+                focus = domain.focus_of(version.model_schema, row, await ask(values[None, :]), said)
                 found = await _found(values, rows, focus, ask, opened.told, started + wish.budget_s)
                 steps = counterfactual.Steps.of(rows, coding.texts)
-                other = await _counterfactual(values, rows, steps, focus, ask, mutable, found.shares)
+                other = await _counterfactual(values, rows, said, steps, focus, ask, mutable, found.shares)
         except (ModelFailed, CannotLoad) as error:
             raise Conflict(f"the model cannot be asked: {error}") from None
         case = Case(decision, wish, row, version, coding, values)
@@ -187,7 +189,7 @@ class Explainer:
 
         async def opened() -> Opened:
             coding, rows = await self._reference_rows(file, version)
-            runtime, _ = await load(version.format, file, version.model_schema, self._settings, unit)
+            runtime = await load(version.format, file, version.model_schema, self._settings, unit, ThreadClock())
             try:
                 # Texts stand as numbers here which no structure of the model's own knows.
                 told = {} if coding.classes else await _structure(runtime, file)
@@ -237,9 +239,9 @@ async def _found(row: Array, rows: Array, focus: Focus, ask: Ask, told: Arrays, 
     """Exact where trees, coefficients or few columns let it be, else sampled until the time is over."""
     near = rows[np.linspace(0, len(rows) - 1, min(len(rows), _BACKGROUND_ROWS)).astype(int)]
     value = float(focus.of(await ask(row[None, :]))[0])
-    if exact := await asyncio.to_thread(_by_structure, row, near, focus, told, value):
+    theirs = focus.of(await ask(near))
+    if exact := await asyncio.to_thread(_by_structure, row, near, focus, told, value, theirs):
         return exact
-    base = float(focus.of(await ask(near)).mean())
     scale: domain.Unit = "value" if focus.is_number else "probability"
 
     async def values(asked: Array) -> Array:
@@ -247,45 +249,55 @@ async def _found(row: Array, rows: Array, focus: Focus, ask: Ask, told: Arrays, 
 
     if shapley.few(len(row), len(near)):
         shares = await _answered(shapley.of_subsets(row, near), values)
-        return Found(shares, "exact", scale, base, value)
+        return Found(shares, "exact", scale, float(theirs.mean()), value)
     sample = shapley.Sample(len(row))
     asking = shapley.sampling(row, near, sample, _SEED)
     asked = next(asking)
     while sample.rounds < 2 or time.monotonic() < until:
         asked = asking.send(await values(asked))
-    return Found(sample.shares(), "sampled", scale, base, value)
+    shares = sample.shares()
+    # Of the rows that were walked from: in the middle of a pass not the mean over all.
+    return Found(shares, "sampled", scale, value - float(shares.contributions.sum()), value)
 
 
-def _by_structure(row: Array, near: Array, focus: Focus, told: Arrays, value: float) -> Found | None:
+def _by_structure(row: Array, near: Array, focus: Focus, told: Arrays, value: float, theirs: Array) -> Found | None:
     """None where the model has no structure, or one whose sums are not what the model answers."""
     try:
         if "coefficients" in told:
-            return _linear(row, near, focus, told, value)
-        return _trees(row, near, focus, told, value) if "left" in told else None
+            return _linear(row, near, focus, told, value, theirs)
+        return _trees(row, near, focus, told, value, theirs) if "left" in told else None
     except structure.NotUsable:
         return None
 
 
-def _trees(row: Array, near: Array, focus: Focus, told: Arrays, value: float) -> Found | None:
+def _trees(row: Array, near: Array, focus: Focus, told: Arrays, value: float, theirs: Array) -> Found | None:
     outputs = told["values"].shape[1]
     forests = [structure.forest(told, output, len(row)) for output in range(outputs)]
     raw = np.array([forest.value(row) for forest in forests])
-    if (scale := domain.scale_of(raw, min(focus.output, outputs - 1), focus, value)) is None:
+    output = min(focus.output, outputs - 1)
+    if (scale := domain.scale_of(raw, output, focus, value)) is None:
         return None
-    forest, sign = forests[min(focus.output, outputs - 1)], domain.side_of(outputs, focus, scale)
+    sums = np.array([[forest.value(other) for forest in forests] for other in near])
+    if not domain.fits(sums, output, focus, scale, theirs):
+        return None
+    forest, sign = forests[output], domain.side_of(outputs, focus, scale)
     shares = shapley.of_forest(forest, row, near)
     total = float(shares.contributions.sum())
     own = float(forest.value(row))
     return Found(shapley.Shares(sign * shares.contributions, None), "trees", scale, sign * (own - total), sign * own)
 
 
-def _linear(row: Array, near: Array, focus: Focus, told: Arrays, value: float) -> Found | None:
+def _linear(row: Array, near: Array, focus: Focus, told: Arrays, value: float, theirs: Array) -> Found | None:
     outputs = len(told["base"])
     known = [structure.linear(told, output, len(row)) for output in range(outputs)]
+    output = min(focus.output, outputs - 1)
     raw = np.array([base + coefficients @ row for coefficients, base in known])
-    if np.isnan(raw).any() or (scale := domain.scale_of(raw, min(focus.output, outputs - 1), focus, value)) is None:
+    if np.isnan(raw).any() or (scale := domain.scale_of(raw, output, focus, value)) is None:
         return None
-    coefficients, base = known[min(focus.output, outputs - 1)]
+    sums = np.array([base + near @ coefficients for coefficients, base in known]).T
+    if not domain.fits(sums, output, focus, scale, theirs):
+        return None
+    coefficients, base = known[output]
     sign = domain.side_of(outputs, focus, scale)
     shares = shapley.of_linear(sign * coefficients, row, near)
     own = sign * float(base + coefficients @ row)
@@ -293,10 +305,17 @@ def _linear(row: Array, near: Array, focus: Focus, told: Arrays, value: float) -
 
 
 async def _counterfactual(
-    row: Array, rows: Array, steps: counterfactual.Steps, focus: Focus, ask: Ask, mutable: Array, shares: shapley.Shares
+    row: Array,
+    rows: Array,
+    said: Arrays,
+    steps: counterfactual.Steps,
+    focus: Focus,
+    ask: Ask,
+    mutable: Array,
+    shares: shapley.Shares,
 ) -> tuple[counterfactual.Change, float | str] | str:
     """A change and what is decided then; or why there is none."""
-    others = rows[focus.otherwise(await ask(rows))]
+    others = rows[focus.otherwise(said)]
     if not len(others):
         return f"the model decides none of the package's {len(rows)} rows otherwise"
 

@@ -10,7 +10,7 @@ from ..asgi import ScorerApp
 from ..counters import metering
 from ..dataplane import DataPlane
 from ..follower import Follower
-from ..process import run_child
+from ..process import fatal, run_child
 from ..settings import ScorerSettings
 from ..spool import Spool
 from ..worker import keep_synced
@@ -30,15 +30,18 @@ async def main(settings: ScorerSettings, stop: asyncio.Event) -> None:
     )  # fmt: skip
     plane = DataPlane(settings)
     follower = Follower(plane, settings, _PROCESS)
-    await follower.look()
+    app = ScorerApp(settings, _PROCESS, plane, spool, follower)
+    work = [asyncio.create_task(one) for one in (follower.run(), keep_synced(spool, settings))]
+    for task in work:
+        task.add_done_callback(fatal)
+    await follower.settled(settings.cold_load_s)
     server = grpc.aio.server(
         options=[("grpc.max_receive_message_length", settings.max_body_bytes), ("grpc.so_reuseport", 0)]
     )
-    server.add_generic_rpc_handlers((Calls(ScorerApp(settings, _PROCESS, plane, spool, follower)).handler(),))
+    server.add_generic_rpc_handlers((Calls(app).handler(),))
     server.add_insecure_port(f"{settings.host}:{settings.grpc_port}")
     await server.start()
     log.info("serving gRPC", port=settings.grpc_port, endpoints=len(plane.endpoints))
-    work = [asyncio.create_task(one) for one in (follower.run(), keep_synced(spool, settings))]
     try:
         async with metering(plane.meter, settings, _PROCESS, plane.residency):
             await stop.wait()

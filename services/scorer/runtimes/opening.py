@@ -4,29 +4,28 @@ import asyncio
 
 from contracts import Format, ModelSchema
 
-from ..metering import metered
+from ..metering import ThreadClock
 from ..packages import ModelFile
 from ..settings import ScorerSettings
 from . import Remote, Runtime
 
 
 async def load(
-    format: Format, model: ModelFile, schema: ModelSchema, settings: ScorerSettings, unit: str
-) -> tuple[Runtime | Remote, float]:
-    """Open a model file, its bytes checked once more; and the processor time that this took of other threads.
-
-    `unit`: whose connections it may use.
+    format: Format, model: ModelFile, schema: ModelSchema, settings: ScorerSettings, unit: str, clock: ThreadClock
+) -> Runtime | Remote:
+    """Open a model file, its bytes checked once more. `unit`: whose connections it may use; `clock`: for what this
+    takes of other threads.
 
     Raises CannotLoad, also where it cannot be opened safely here, or Unavailable.
     """
     if format == "onnx":
         from .onnx import OnnxRuntime
 
-        return await asyncio.to_thread(metered, lambda: OnnxRuntime(model.read(), schema))
+        return await asyncio.to_thread(clock.run, lambda: OnnxRuntime(model.read(), schema))
     if format == "external":
         from .external import ExternalRuntime
 
-        return await ExternalRuntime.start(model, schema, settings, unit), 0.0
+        return await ExternalRuntime.start(model, schema, settings, unit)
     from .sandboxed import SandboxedRuntime
 
-    return await SandboxedRuntime.start(format, model, schema, settings), 0.0
+    return await SandboxedRuntime.start(format, model, schema, settings)

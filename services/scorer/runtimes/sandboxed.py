@@ -1,30 +1,29 @@
 """Models in a sandboxed worker process: opening one may run code, or trust a file's numbers too far."""
 
 import asyncio
+from collections import deque
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from contracts import Format, ModelSchema, TensorSpec
+from contracts import Format, ModelSchema
 from services.kit.environments import Environments
 from services.kit.errors import Invalid, Unavailable
 from services.kit.models import KINDS
 from services.kit.models.process import ProcessModel, Program
 from services.kit.models.sandboxed import SandboxedModel, asked_of
-from services.kit.models.wire import WireError
+from services.kit.models.wire import WireError, pack
 from services.kit.models.worker import Opening
 from services.kit.sandbox import SandboxAway, SandboxDeadline, SandboxDied, SandboxError, SandboxUnavailable
 
 from ..packages import ModelFile
 from ..settings import ScorerSettings
-from ..v2.tensors import NUMPY
 from . import Arrays
 from .declared import manifest_of
 from .errors import CannotLoad, ModelFailed
+from .fitted import fitted
 
-_ATTEMPTS = 2
-"""A worker may be killed from outside: an input is to blame only when it ends a second one."""
+_SUSPECTS = 16
 
 
 class SandboxedRuntime:
@@ -35,6 +34,9 @@ class SandboxedRuntime:
     def __init__(self, model: SandboxedModel | ProcessModel, schema: ModelSchema) -> None:
         self._model = model
         self._outputs = schema.outputs
+        self._suspects: deque[bytes] = deque(maxlen=_SUSPECTS)
+        """Digests of inputs over which one worker ended. It may have been killed from outside: an input is to blame
+        only when it ends a second one, be it asked for again later since the next worker was not up in time."""
 
     @classmethod
     async def start(
@@ -59,7 +61,7 @@ class SandboxedRuntime:
             # Its own words may hold values of the input: they stay here.
             raise ModelFailed(_about(error)) from None
         rows = len(next(iter(inputs.values())))
-        return {spec.name: _as(answer, spec, rows) for spec in self._outputs}
+        return {spec.name: fitted(answer, spec, rows) for spec in self._outputs}
 
     async def structure(self) -> Arrays:
         """The model's trees or coefficients; nothing where it has none that can be read."""
@@ -82,19 +84,25 @@ class SandboxedRuntime:
 
     async def _ask(self, inputs: Arrays) -> Arrays:
         """Raises Unavailable where no worker could be asked: that is not the input's doing."""
-        for attempt in range(1, _ATTEMPTS + 1):
+        while True:
             try:
                 return await self._model.predict(inputs)
             except SandboxDeadline:
                 raise
             except SandboxAway:
-                if attempt == 1:
-                    raise Unavailable("the model's process is away and is started again; try again") from None
-                raise  # the attempt before ended it
+                raise Unavailable("the model's process is away and is started again; try again") from None
             except SandboxDied:
-                if attempt == _ATTEMPTS:
+                if self._is_second(inputs):
                     raise
-        raise AssertionError("unreachable")
+
+    def _is_second(self, inputs: Arrays) -> bool:
+        """Whether a worker ended over this input before."""
+        digest = sha256(pack(inputs)).digest()
+        if digest in self._suspects:
+            self._suspects.remove(digest)
+            return True
+        self._suspects.append(digest)
+        return False
 
     def close(self) -> None:
         self._closing = asyncio.ensure_future(self._model.close())
@@ -144,16 +152,3 @@ def _about(error: Exception) -> str:
             return "the model's process ended over this input"
         case _:
             return "the model does not take this input"
-
-
-def _as(answer: Arrays, spec: TensorSpec, rows: int) -> np.ndarray:
-    """An output in the schema's datatype and rank. Raises ModelFailed where the model answered something else."""
-    values = answer.get(spec.name)
-    if values is None or values.ndim == 0 or len(values) != rows:
-        raise ModelFailed("the model did not answer every row")
-    if len(spec.shape) == 2 and values.ndim == 1:
-        values = values.reshape(-1, 1)
-    try:
-        return values.astype(NUMPY[spec.datatype], copy=False)
-    except (ValueError, TypeError):
-        raise ModelFailed(f"the model answered no {spec.datatype} as {spec.name[:100]}") from None

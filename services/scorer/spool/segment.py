@@ -21,6 +21,7 @@ FRAME_BYTES = _FRAME.size
 _SIGNED = struct.Struct("<IQ")
 _PIECE = 1024 * 1024
 _SPARE = "spare.part"
+_PRIVATE = 0o600
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +91,9 @@ def create(folder: Path, writer: str, first_seq: int, *, kept: bool = False) -> 
     """
     path, spare = folder / f"{first_seq:020d}.seg", folder / _SPARE
     header = _HEADER.pack(_MAGIC, first_seq, len(writer.encode()), writer.encode())
-    file = os.open(spare, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    file = _opened(spare)
     try:
+        os.fchmod(file, _PRIVATE)  # a spare file may be of a version that did not see to it
         if os.pwrite(file, header, 0) != len(header):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         os.ftruncate(file, HEADER_BYTES)
@@ -109,9 +111,15 @@ def reserve(folder: Path) -> None:
     """Keep the room of one more segment's beginning: on a full disk the next one seals what can then be forwarded and
     deleted, so that a spool that filled its own disk gets out of it."""
     try:
-        (folder / _SPARE).write_bytes(bytes(HEADER_BYTES))
+        with os.fdopen(_opened(folder / _SPARE), "wb") as file:
+            file.write(bytes(HEADER_BYTES))
     except OSError:
         return  # there will be room, or there will not
+
+
+def _opened(spare: Path) -> int:
+    """To be written from its beginning; for its owner alone, since what is logged is personal."""
+    return os.open(spare, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, _PRIVATE)
 
 
 def generation(folder: Path) -> int:

@@ -11,6 +11,9 @@ import numpy.typing as npt
 INFERENCES = uuid5(NAMESPACE_URL, "urn:fairlead:inference")
 """The namespace of inference ids that can be computed again."""
 
+_VARIANT = {f"{digit:x}": f"{digit & 0b0011 | 0b1000:x}" for digit in range(16)}
+"""The digit of a UUID that holds its variant, by what the hash has there (RFC 9562, 4.1)."""
+
 _OFFSET_BITS = 48
 _BEGIN = np.uint64(44)
 """A key's beginning is what is left of it after so many bits are shifted out."""
@@ -22,16 +25,14 @@ class Identities:
     def __init__(self, endpoint: str) -> None:
         self._begun = sha1(INFERENCES.bytes + f"{endpoint}\n".encode(), usedforsecurity=False)
 
-    def of(self, source: str, id: str) -> tuple[str, int]:
+    def of(self, source: str, event: str) -> tuple[str, int]:
         """The inference's id, and `key_of` it."""
         begun = self._begun.copy()
-        begun.update(f"{source}\n{id}".encode())
-        digest = bytearray(begun.digest())
-        digest[6] = digest[6] & 0x0F | 0x50
-        digest[8] = digest[8] & 0x3F | 0x80
+        begun.update(f"{source}\n{event}".encode())
+        digest = begun.digest()
         text = digest.hex()
-        key = int.from_bytes(digest[:6] + digest[14:16])
-        return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:32]}", key
+        id = f"{text[:8]}-{text[8:12]}-5{text[13:16]}-{_VARIANT[text[16]]}{text[17:20]}-{text[20:32]}"
+        return id, int.from_bytes(digest[:6] + digest[14:16])
 
 
 def key_of(inference_id: str) -> int:

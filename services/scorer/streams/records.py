@@ -5,7 +5,8 @@ from datetime import datetime
 from services.kit.transaction_output import Headers
 
 from ..dataplane import Served
-from ..logrecord import LogRecord, traceparent_of
+from ..logrecord import INLINE_LIMIT, LogRecord, traceparent_of
+from ..v2.rows import Row
 from . import wire
 from .items import Item
 
@@ -22,6 +23,27 @@ class BatchRecords:
         self._latency_ms = latency_ms
         self._at = wire.stamp(moment)
         self._heads: dict[str, tuple[bytes, bytes]] = {}
+        self._whole = served.records.payload_sample >= 1.0
+
+    def plain(self, item: Item, writer: bytes) -> tuple[bytes, Headers] | None:
+        """Value and headers of the log of an answered item in one step; None of one that has more to say than others.
+
+        `writer`: the member that follows the payloads, and the next one's name. The same as `record` and `headers`
+        give, at half of what they cost.
+        """
+        asked, envelope, answer, body = item.asked, item.envelope, item.answer, item.record.value
+        if type(asked) is not Row or not asked.bare or item.instead_of or not self._whole:
+            return None
+        assert envelope and answer and body
+        if len(body) + len(answer) > INLINE_LIMIT:
+            return None
+        before, after = self._head(envelope.source)
+        id = item.inference_id.encode()
+        number = b"%d" % (item.record.offset + 1)
+        value = b"".join((before, id, after, b',"request":', body, b',"response":', answer, writer, number, b"}"))
+        story = id if envelope.correlation_id is None else envelope.correlation_id.encode()
+        parent = (envelope.traceparent or traceparent_of(item.inference_id)).encode()
+        return value, self._stamps.log(id, self._at, story, parent, envelope.source)
 
     def record(self, item: Item) -> LogRecord:
         """The log of one answered item."""
@@ -40,9 +62,8 @@ class BatchRecords:
     def headers(self, record: LogRecord, item: Item) -> Headers:
         """The Kafka headers of an item's log record."""
         assert item.envelope
-        return self._stamps.log(
-            item.inference_id, self._at, record.correlation_id, record.traceparent, item.envelope.source
-        )  # fmt: skip
+        story, parent = record.correlation_id.encode(), record.traceparent.encode()
+        return self._stamps.log(item.inference_id.encode(), self._at, story, parent, item.envelope.source)
 
     def _head(self, application: str) -> tuple[bytes, bytes]:
         """Everything before and after the inference id of a record with nothing of its own."""

@@ -22,7 +22,13 @@ class Scoring:
     def __init__(self, served: Served) -> None:
         self.served = served
         said = {"model_name": served.origin.endpoint, "model_version": str(served.origin.version)}
+        self._counted_s = served.lane.busy_s
         self._rows = Rows.of(served.schema, served.codec.matrix_name, said) if joinable(served.schema) else None
+
+    def worked_s(self) -> float:
+        """Seconds that the model worked since this was asked last, for whichever partition."""
+        before, self._counted_s = self._counted_s, self.served.lane.busy_s
+        return self._counted_s - before
 
     async def score(self, items: Sequence[Item]) -> None:
         """Give each item an answer or a refusal. Raises Busy or Unavailable: then ask again."""

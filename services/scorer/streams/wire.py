@@ -15,9 +15,9 @@ COMPLETED = InferenceCompleted.type().encode()
 _REQUESTED = InferenceRequested.type().encode()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Envelope:
-    """Who asks, and in which story."""
+    """Who asks, and in which story. Not frozen: that would double what making one costs, of each record."""
 
     id: str
     source: str
@@ -31,13 +31,20 @@ def read(said: dict[str, bytes]) -> Envelope:
         raise Invalid("not a CloudEvent: the header ce_specversion must be 1.0", "ce_specversion")
     if said.get("ce_type") != _REQUESTED:
         raise Invalid("the header ce_type must be inference.requested", "ce_type")
-    cloudevents.check_version(InferenceRequested, said.get("ce_dataschema", b"").decode(errors="replace"))
+    if schema := said.get("ce_dataschema"):
+        cloudevents.check_version(InferenceRequested, schema.decode(errors="replace"))
     id, source = _text(said.get("ce_id")), _text(said.get("ce_source"))
     if id is None or source is None:
         name = "ce_id" if id is None else "ce_source"
         raise Invalid(f"not a CloudEvent: the header {name} is missing, too long or not printable text", name)
     parent = said.get("ce_traceparent") or said.get("traceparent")
     return Envelope(id, source, _text(said.get("ce_correlationid")), _text(parent))
+
+
+def partly(said: dict[str, bytes]) -> Envelope | None:
+    """What a refusal can be told under, where a record is no request of ours: its id, so that its producer knows it."""
+    id, parent = _text(said.get("ce_id")), said.get("ce_traceparent") or said.get("traceparent")
+    return None if id is None else Envelope(id, "", _text(said.get("ce_correlationid")), _text(parent))
 
 
 def _text(raw: bytes | None) -> str | None:
@@ -62,16 +69,16 @@ class Stamps:
 
     def answer(self, type_: bytes, id: str, at: bytes, envelope: Envelope | None, inference_id: str | None) -> Headers:
         """Headers of a result; a repeat of one answer has one `ce_id`, so that readers know it."""
-        own: Headers = [("ce_type", type_), ("ce_id", id.encode()), ("ce_time", at)]
+        own: Headers = [("ce_type", type_), ("ce_id", id.encode()), ("ce_time", at), *self._answer]
         if envelope:
             own.append(("ce_requestid", envelope.id.encode()))
             if envelope.correlation_id or envelope.traceparent:
                 own += _story(envelope)
         if inference_id:
             own.append(("ce_inferenceid", inference_id.encode()))
-        return own + self._answer
+        return own
 
-    def log(self, inference_id: str, at: bytes, correlation_id: str, traceparent: str, application: str) -> Headers:
+    def log(self, inference_id: bytes, at: bytes, correlation_id: bytes, parent: bytes, application: str) -> Headers:
         """Headers of `inference.logged`."""
         common = self._logs.get(application)
         if common is None:
@@ -79,9 +86,8 @@ class Stamps:
                 self._logs.clear()
             skip = ("ce_id", "ce_time", "ce_correlationid", "ce_traceparent", "traceparent")
             common = self._logs[application] = self._common(InferenceLogged, application, skip)
-        parent = traceparent.encode()
         return [
-            ("ce_id", inference_id.encode()), ("ce_time", at), ("ce_correlationid", correlation_id.encode()),
+            ("ce_id", inference_id), ("ce_time", at), ("ce_correlationid", correlation_id),
             ("ce_traceparent", parent), ("traceparent", parent), *common,
         ]  # fmt: skip
 

@@ -64,7 +64,6 @@ class EndpointWork:
         self._rotation = 0
         self._scorings: dict[int, Scoring] = {}
         self._stamps: wire.Stamps | None = None
-        self._busy_s = 0.0
         self.requested = InferenceRequested.topic.of(endpoint)
         self.completed = InferenceCompleted.topic.of(endpoint)
         self.logged = InferenceLogged.topic.name
@@ -132,6 +131,7 @@ class EndpointWork:
                 raise Invalid(f"the key has {len(record.key or b'')} bytes; {_LARGEST_KEY} go with an answer at most")
         except Refusal as refusal:
             item.refusal = refusal
+            item.envelope = item.envelope or wire.partly(said)
         return item
 
     async def _recognise(self, partition: int, items: list[Item]) -> None:
@@ -210,6 +210,7 @@ class EndpointWork:
             records[one] = BatchRecords(one.served, stamps, moment, latency_ms)
         endpoint = self._endpoints.find(self._name)
         shadowed = endpoint is not None and bool(endpoint.shadows)
+        writer = b',"writer":"%b","seq":' % self._writer(partition).encode()
         for item in items:
             if item.repeats is not None:
                 item.answer, item.refusal, item.told = item.repeats.answer, item.repeats.refusal, True
@@ -222,21 +223,25 @@ class EndpointWork:
             if not item.told:
                 turn.answered.append(item.key)
                 turn.places.append(place)
-                record = await self._log(item, records[item.scoring or scoring], self._writer(partition), logs)
+                own = records[item.scoring or scoring]
+                if not shadowed and (plain := own.plain(item, writer)):
+                    logs.add(item.inference_id.encode(), *plain)
+                    continue
+                record = await self._log(item, own, partition, logs)
                 if shadowed and item.envelope:
                     turn.copies.append((Ask(item.body, received_at=moment), record, item.envelope.source))
 
     def _writer(self, partition: int) -> str:
         return f"stream.{self._name}.{partition}"
 
-    async def _log(self, item: Item, records: BatchRecords, writer: str, logs: Target) -> LogRecord:
+    async def _log(self, item: Item, records: BatchRecords, partition: int, logs: Target) -> LogRecord:
         record = records.record(item)
         if item.instead_of is not None:
             record.say("instead_of", item.instead_of)
         headers = records.headers(record, item)
         if len(record.request) + len(record.response) > INLINE_LIMIT:
             record = await offload(record, self._objects)
-        logs.add(item.inference_id.encode(), record.value(writer, item.record.offset + 1), headers)
+        logs.add(item.inference_id.encode(), record.value(self._writer(partition), item.record.offset + 1), headers)
         return record
 
     def _fail(self, partition: int, item: Item, at: bytes, out: Output, error: Exception | None = None) -> None:
@@ -271,8 +276,7 @@ class EndpointWork:
             by = {}
             for item in items:
                 by.setdefault(item.scoring or scoring, []).append(item)
-        busy_s = sum(one.served.lane.busy_s for one in by)
-        reading_s, self._busy_s = max(0.0, scoring_s - (busy_s - self._busy_s)), busy_s
+        reading_s = max(0.0, scoring_s - sum(one.worked_s() for one in by))
         for one, mine in by.items():
             share = len(mine) / len(items) if items else 1.0
             _add(one.served.counts, mine, scoring_s, share * (reading_s + saying_s))

@@ -151,6 +151,8 @@ def _string(member: dict[str, Any], name: str, limit: int) -> str | None:
         return None
     if type(value) is not str or len(value) > limit:
         raise BadInput(f"`{name}` must be a string of at most {limit} characters", name)
+    if "\0" in value:  # PostgreSQL keeps none: the decision would be in no book
+        raise BadInput(f"`{name}` holds a NUL character", name)
     return value
 
 

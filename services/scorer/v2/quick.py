@@ -55,7 +55,9 @@ class Quick:
             colons = 5
         else:
             id, parameters = whole.get("id"), whole.get("parameters")
-            if not whole.keys() <= _MEMBERS or not (id is None or (type(id) is str and len(id) <= _LONGEST_ID)):
+            if not whole.keys() <= _MEMBERS or not (
+                id is None or (type(id) is str and len(id) <= _LONGEST_ID and "\0" not in id)
+            ):
                 return None
             entity = correlation_id = None
             colons = 4 + len(whole)

@@ -31,6 +31,8 @@ class Row:
     id: str | None = None
     entity: str | None = None
     correlation_id: str | None = None
+    bare: bool = True
+    """It has none of these."""
 
 
 class Rows:
@@ -83,11 +85,11 @@ class Rows:
     def _with_members(self, raw: bytes, whole: dict[str, Any], data: list[float]) -> Row | None:
         id, parameters = whole.get("id"), whole.get("parameters", {})
         plain = whole.keys() <= _MEMBERS and type(parameters) is dict and parameters.keys() <= _KEPT
-        if not plain or not (id is None or (type(id) is str and len(id) <= _LONGEST_ID)):
+        if not plain or not (id is None or (type(id) is str and len(id) <= _LONGEST_ID and "\0" not in id)):
             return None
         if raw.count(b":") != 4 + len(whole) + len(parameters):
             return None
-        return Row(data, id, name_in(parameters, "entity"), name_in(parameters, "correlation_id"))
+        return Row(data, id, name_in(parameters, "entity"), name_in(parameters, "correlation_id"), bare=False)
 
     def matrix(self, rows: Sequence[Row]) -> tuple[Array, Array]:
         """The model's matrix, and which rows hold a number beyond its datatype."""

@@ -157,9 +157,11 @@ class ExternalModel:
         """Another one when the administrator changed the connection."""
         if self._client and self._client[0] is connection:
             return self._client[1]
-        await self.close()
-        self._client = connection, connection.client()
-        return self._client[1]
+        before, client = self._client, connection.client()
+        self._client = connection, client  # before anything is awaited: another call would make one, too
+        if before:
+            await before[1].aclose()
+        return client
 
 
 async def _read(got: httpx.Response) -> bytes:

@@ -17,6 +17,10 @@ GROUPS_AT_MOST = 20
 """Values of one segment that are told apart; the rest is `OTHER`."""
 OTHER = "other"
 _TEXT_AT_MOST = 80
+KPI_FACTS = {
+    "prediction", "label", "score", "value", "segments", "entity", "version", "variant", "received_at", "observed_at",
+}  # fmt: skip
+"""What an expression of a KPI may speak of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +149,11 @@ def in_order(classes: Iterable[str]) -> list[str]:
         return sorted(given, key=float)
     except ValueError:
         return sorted(given)
+
+
+def kpi_key(name: str, expression: str) -> str:
+    """By which a KPI is summed: one that is defined otherwise is another one."""
+    return f"{name} = {expression}"
 
 
 def window_of(event: OutcomeObserved, length_s: float) -> tuple[float, float]:

@@ -1,15 +1,17 @@
 """What the counts say of a model: how right it is, each figure with its interval and the rows behind it."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from math import sqrt
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from contracts import ValueMatrix
+
 from .intervals import ALPHA, LEAST_ROWS, Interval, about, mean, share, z_ever
-from .labelled import Task, in_order
+from .labelled import Task, in_order, kpi_key
 from .sums import Moments, real
 from .tally import GROUPS, Scores, Tally
 
@@ -99,6 +101,40 @@ def _f1(tally: Tally, c: str, alpha: float) -> Interval:
 
 def _harmonic(jaccard: float) -> float:
     return 2 * jaccard / (1 + jaccard)
+
+
+# Business
+
+
+def business(
+    tally: Tally, matrix: ValueMatrix | None, favourable: str | None, kpis: Mapping[str, str]
+) -> list[Statistic]:  # fmt: skip
+    """What a row was worth on average: by the value matrix, as outcomes reported it, and by each KPI."""
+    found: list[Statistic] = []
+    if matrix and favourable is not None and tally.cells:
+        found.append(Statistic.told("value", _worth(tally, matrix, favourable), tally.labelled))
+    if tally.value.rows:
+        found.append(Statistic.told("reported value", mean(tally.value), tally.value.rows))
+    for name, expression in kpis.items():
+        key = kpi_key(name, expression)
+        moments = tally.kpis.get(key, Moments(2))
+        told = Statistic.told("kpi", mean(moments), moments.rows, name)
+        if untold := tally.untold.get(key, 0):
+            told = replace(told, why="; ".join(filter(None, (told.why, f"no number for {untold} more rows"))))
+        found.append(told)
+    return found
+
+
+def _worth(tally: Tally, matrix: ValueMatrix, favourable: str) -> Interval | None:
+    first = second = 0.0
+    for (prediction, label), cell in tally.cells.items():
+        if prediction == favourable:
+            value = matrix.true_positive if label == favourable else matrix.false_positive
+        else:
+            value = matrix.false_negative if label == favourable else matrix.true_negative
+        first, second = first + cell.rows * value, second + cell.rows * value**2
+    rows = max(1, tally.labelled)
+    return about(first / rows, second / rows - (first / rows) ** 2, tally.labelled)
 
 
 # Scores

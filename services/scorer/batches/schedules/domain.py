@@ -113,9 +113,14 @@ class Run:
     at: datetime
 
 
+_MEMBERS = 5
+
+
 def next_time(cron: str, after: datetime) -> datetime:
     """The first time after a moment. Raises Invalid."""
     try:
+        if len(cron.split()) != _MEMBERS:  # CronSim would take a sixth one for seconds
+            raise CronSimError(f"it has {len(cron.split())}")
         return next(CronSim(cron, after))
     except (CronSimError, StopIteration) as error:
         raise Invalid(f"cron: {cron[:100]!r} is no cron expression of five members: {error}"[:300], "cron") from None

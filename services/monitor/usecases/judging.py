@@ -1,0 +1,84 @@
+"""Judges performance: one owner per endpoint shows the labels that came to the test, and says what it found."""
+
+from math import log
+
+from contracts import DriftDetected, FeatureEvidence, PerformanceEvidence, Window
+from services.kit.again import each
+from services.kit.context import Context, system, use
+from services.kit.db import Database, Tx
+from services.kit.errors import NotFound
+from services.kit.ids import now, uuid7
+
+from .. import metrics, store
+from ..domain.budget import of_performance
+from ..domain.outcomes.loss import NAME, LossFinding, LossWatch
+from ..domain.windows import moment
+from ..store import Endpoint, losses
+
+
+class Judging:
+    """The owner's work: each endpoint's new labels in one transaction."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    async def judge(self) -> dict[str, str]:
+        """All that came; answers by endpoint why it failed, where it did. The next round tries again."""
+        with use(Context(system("monitor"))):
+            async with self._db.reading() as session:
+                waiting = await losses.waiting(session)
+        failed = await each("labels", waiting, self._judge)
+        return {name: f"{type(error).__name__}: {error}" for (name, _), error in failed}
+
+    async def _judge(self, one: tuple[str, str]) -> None:
+        name, unit = one
+        with use(Context(system("monitor", unit))):
+            async with self._db.transaction() as tx:
+                if not await store.own(tx.session, name):
+                    return
+                try:
+                    endpoint = await store.endpoint(tx.session, name)
+                except NotFound:  # of an endpoint that no deployment has named yet: there is nothing to watch
+                    await losses.take(tx.session, name, 0)
+                    return
+                await self._observe(tx, endpoint)
+
+    async def _observe(self, tx: Tx, endpoint: Endpoint) -> None:
+        settings = endpoint.settings
+        threshold = log(of_performance(settings.budget_rows))
+        watch = await losses.watch(tx.session, endpoint.endpoint, endpoint.version)
+        for task, block in await losses.take(tx.session, endpoint.endpoint, endpoint.version):
+            if watch is None or watch.task != task:
+                watch = LossWatch(task)
+            watch = watch.observe(block, threshold, settings.expected_error)
+            watch, finding = watch.judge(settings.tolerance, settings.expected_error)
+            if finding:
+                await self._say(tx, endpoint, finding)
+        if watch:
+            await losses.save_watch(tx.session, endpoint, watch)
+
+    async def _say(self, tx: Tx, endpoint: Endpoint, finding: LossFinding) -> None:
+        event = _event(endpoint, finding)
+        if finding.kind == "alarm":
+            tx.emit(event, detail={"since": event.since.isoformat(), "feature": finding.effect.metric})
+        await store.add_finding(tx.session, uuid7(), endpoint.unit, finding.kind, now(), event, dimension="performance")
+        tx.then.append(metrics.FOUND.labels(endpoint.endpoint, f"performance {finding.kind}").inc)
+
+
+def _event(endpoint: Endpoint, finding: LossFinding) -> DriftDetected:
+    effect, settings = finding.effect, endpoint.settings
+    since, rows = moment(finding.since_s), effect.now.rows
+    moved = FeatureEvidence(
+        name=effect.metric, effect=round(effect.size, 6), interval=(round(effect.low, 6), round(effect.high, 6)),
+        tolerance=settings.tolerance,
+    )  # fmt: skip
+    evidence = PerformanceEvidence(
+        metric=effect.metric, before=effect.before, now=effect.now.value,
+        interval=(effect.now.low, effect.now.high), labelled=rows,
+    )  # fmt: skip
+    return DriftDetected(
+        endpoint=endpoint.endpoint, use_case=endpoint.use_case, model=endpoint.model, version=endpoint.version,
+        window=Window(**{"from": since, "to": max(since, now())}, rows=rows), since=since, detector=NAME,
+        statistic=finding.statistic, budget_rows=settings.budget_rows, rows_watched=rows, features=(moved,),
+        retrain=settings.retrain_on_drift, performance=evidence,
+    )  # fmt: skip

@@ -1,0 +1,66 @@
+"""The disk follows the books: what committed is put into its place, what is out of the books is removed."""
+
+import asyncio
+
+from services.kit.again import each
+from services.kit.db import Database
+from services.kit.objects import Objects
+
+from .. import store
+from ..domain.layout import Place
+from ..files import Files
+
+
+class Upkeep:
+    """Every step may be done again: a crash between the books and the disk is mended by the next call."""
+
+    def __init__(self, db: Database, files: Files, objects: Objects) -> None:
+        self._db = db
+        self._files = files
+        self._objects = objects
+
+    async def place(self) -> None:
+        """Put committed files into their places."""
+        async with self._db.reading() as session:
+            waiting = await store.unplaced(session)
+        if not waiting:
+            return
+        for file in waiting:
+            if file.members:
+                await asyncio.to_thread(self._files.swap, file.place, file.members)
+            else:
+                await asyncio.to_thread(self._files.place, file.place)
+        async with self._db.transaction() as tx:
+            await store.mark_placed(tx.session, waiting)
+
+    async def remove_files(self) -> bool:
+        """Remove files that are out of the books; answers whether any was removed."""
+        async with self._db.reading() as session:
+            leftovers = await store.removing(session)
+        failed = await each("removal", leftovers, self._remove_file)
+        return len(leftovers) > len(failed)
+
+    async def _remove_file(self, file: tuple[int, Place]) -> None:
+        id, place = file
+        await asyncio.to_thread(self._files.remove, place)
+        async with self._db.transaction() as tx:
+            await store.drop(tx.session, id)
+
+    async def remove_payloads(self) -> bool:
+        """Remove objects with payloads of what is gone; answers whether any was removed."""
+        async with self._db.reading() as session:
+            digests = await store.doomed(session)
+        failed = await each("payload removal", digests, self._remove_payload)
+        return len(digests) > len(failed)
+
+    async def _remove_payload(self, digest: str) -> None:
+        async with self._db.transaction() as tx:
+            if not await store.is_referred_to(tx.session, digest):
+                await self._objects.remove(digest)
+            await store.undoom(tx.session, digest)
+
+    async def sweep(self) -> None:
+        """Remove what was rewritten by somebody who did not live to commit it."""
+        async with self._db.reading() as session:
+            known = {file.place.pending for file in await store.unplaced(session)}
+        await asyncio.to_thread(self._files.sweep_rewritten, {name for name in known if name})

@@ -1,0 +1,245 @@
+"""Files are merged and rewritten: no row is lost, none is there twice, and who was erased is nowhere any more."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sqlalchemy import text
+
+from contracts import Service
+from services.kit.context import Context, system, use
+from services.kit.db import Database
+from services.kit.errors import Invalid, NotFound
+from services.recorder import store
+from services.recorder.domain.erasures import pseudonym
+from services.recorder.domain.layout import Body, Place
+from services.recorder.files import Files
+from services.recorder.settings import RecorderSettings
+from services.recorder.usecases.erasing import Asked
+from services.recorder.usecases.upkeep import Upkeep
+
+from .house import KEY, OFFICER, House
+
+Databases = Callable[[Service], Database]
+
+
+@pytest.fixture(autouse=True)
+def as_the_recorder() -> Iterator[None]:
+    with use(Context(system("recorder"))):
+        yield
+
+
+@pytest.fixture
+def house(service_db: Databases, tmp_path: Path) -> House:
+    return House(service_db("recorder"), RecorderSettings(home=tmp_path))
+
+
+async def filled(house: House, count: int = 6, rows: int = 2) -> list[tuple[str, int]]:
+    """So many files of three decisions each, of two people, and one in the next hour."""
+    for n in range(count):
+        ids = [(f"d-{n}-{k}", ("anna", "ben", None)[k]) for k in range(3)]
+        await house.many([house.head(id, n % 20, rows, entity=entity) for id, entity in ids])
+    await house.many([house.head("later", 40, rows, entity="anna")])
+    return house.lying()
+
+
+async def test_small_files_of_an_hour_become_one_and_every_decision_is_found_in_it(house: House) -> None:
+    before = await filled(house)
+    assert len(before) == 38 and len(house.names()) == 7
+    await house.compact()
+    assert house.lying() == before
+    assert len(house.names()) == 2 and house.names()[0].startswith("m-")
+    whole = await house.reading.decision("d-4-1")
+    assert [row["row"] for row in whole.rows] == [0, 1] and whole.index.entity == "ben"
+    await house.many([house.head("late", 1)])
+    await house.compact()
+    assert len(house.names()) == 2 and len(house.lying()) == len(before) + 1
+    assert (await house.reading.decision("d-0-0")).rows and (await house.reading.decision("late")).rows
+
+
+async def test_a_merged_file_has_its_size_and_what_is_half_as_large_is_left_alone(house: House) -> None:
+    before = await filled(house, 8, rows=2_000)
+    sizes = [p.stat().st_size for p in house.settings.inferences.glob("endpoint=*/*/*/*.parquet")]
+    await house.compact(3 * max(sizes))
+    assert house.lying() == before and len(house.names()) == 4
+    left = house.names()
+    await house.compact(3 * max(sizes))
+    assert house.names() == left
+
+
+async def test_a_file_that_cannot_be_read_is_merged_with_none(house: House) -> None:
+    before = await filled(house)
+    (broken, *_) = sorted(house.settings.inferences.glob("endpoint=*/*/hour=10/*.parquet"))
+    whole = broken.read_bytes()
+    broken.write_bytes(whole[: len(whole) // 2])
+    await house.compact()
+    assert broken.exists() and len(house.names()) == 3
+    broken.write_bytes(whole)
+    assert house.lying() == before
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+def dying(house: House, monkeypatch: pytest.MonkeyPatch, kind: type, name: str) -> None:
+    """From now on that call is the last thing that the recorder does."""
+
+    def die(*_: object, **__: object) -> None:
+        raise Killed
+
+    monkeypatch.setattr(kind, name, die)
+
+
+STEPS = [(store, "merge"), (Upkeep, "place"), (Files, "swap"), (Files, "_exchange"), (store, "mark_placed")]
+
+
+@pytest.mark.parametrize(("kind", "name"), STEPS)
+async def test_a_merge_that_is_killed_at_a_step_goes_on(
+    house: House, monkeypatch: pytest.MonkeyPatch, kind: type, name: str
+) -> None:
+    before = await filled(house)
+    with monkeypatch.context() as patched, suppress(Killed):
+        dying(house, patched, kind, name)
+        await house.compact()
+    assert house.lying() == before
+    assert (await house.reading.decision("d-4-1")).rows
+    await house.upkeep.place()
+    await house.compact()
+    assert house.lying() == before and len(house.names()) == 2
+
+
+async def test_who_lists_a_folder_while_it_is_merged_sees_each_row_once(house: House) -> None:
+    before = await filled(house, 18)
+    files = list(house.settings.inferences.glob("endpoint=*/*/hour=10/*"))
+    rows: set[int] = set()
+
+    def look() -> None:
+        """Names alone: what was listed may be gone when it is opened."""
+        (hour,) = house.settings.inferences.glob("endpoint=*/*/hour=10")
+        while len(names := [path.name for path in hour.iterdir()]) > 1:
+            rows.add(len(names))
+        rows.add(len(names))
+
+    listing = asyncio.create_task(asyncio.to_thread(look))
+    await house.compact()
+    await asyncio.wait_for(listing, 30)
+    assert rows == {len(files), 1} and house.lying() == before
+
+
+async def test_where_folders_cannot_be_exchanged_files_are_merged_one_by_one(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = await filled(house)
+
+    def refuse(*_: object) -> None:
+        raise OSError("not on this file system")
+
+    monkeypatch.setattr("services.recorder.files._exchange", refuse)
+    await house.compact()
+    assert house.lying() == before and len(house.names()) == 2
+
+
+async def test_who_was_erased_is_in_no_file_no_book_and_no_snapshot(house: House) -> None:
+    await house.learn("size")
+    await filled(house)
+    await house.observe("d-1-0", 0, 1.0)
+    await house.observe("d-1-1", 0, 1.0)
+    old = await house.freeze()
+    await house.compact()
+    done = await house.erase("anna")
+    assert (done.state, done.entity, done.decisions, done.outcomes, done.snapshots) == ("done", None, 7, 1, 1)
+    assert {id.rpartition("-")[2] for id, _ in house.lying()} == {"1", "2"} and len(house.lying()) == 24
+    with pytest.raises(NotFound):
+        await house.reading.decision("d-1-0")
+    assert [len((await house.reading.decision(f"d-{n}-1")).rows) for n in range(6)] == [2] * 6
+    async with house.db.reading() as session:
+        left = [
+            await session.scalar(text(f"SELECT count(*) FROM {name}")) for name in ("decision", "outcome", "erased")
+        ]
+        assert left == [12, 1, 0]
+        said = [*await session.scalars(text("SELECT value FROM outbox"))]
+    assert not any("anna" in (value or "") for value in said)
+    assert any(pseudonym(KEY, "anna") in value for value in said)
+    with pytest.raises(NotFound):
+        await house.objects.get(old.digest)
+    known = await house.snapshots.look(old.digest)
+    assert known.removed_at and known.replaced_by and (await house.freeze()).digest == known.replaced_by
+
+
+async def test_only_what_was_asked_for_is_erased(house: House) -> None:
+    await house.many([house.head("one", 0, entity="anna"), house.head("two", 1, entity="anna", use_case="lending")])
+    done = await house.erase("anna", "lending")
+    assert done.decisions == 1 and house.lying() == [("one", 0)]
+    assert (await house.erase("nobody")).decisions == 0
+
+
+async def test_a_reason_that_names_the_entity_is_refused(house: House) -> None:
+    with pytest.raises(Invalid, match="reason"):
+        await house.erasing.ask(OFFICER, Asked("anna", None, None, "Anna asked for it"))
+
+
+async def test_a_payload_goes_with_its_last_decision(house: House) -> None:
+    shared, own = await house.objects.put(b"shared"), await house.objects.put(b"own")
+    heads = [house.head("one", 0, entity="anna"), house.head("two", 1, entity="ben")]
+    await house.write(heads, Body({"size": np.ones(2)}, np.ones(2), None), {"one": [shared, own], "two": [shared]})
+    await house.erase("anna")
+    assert await house.objects.exists(shared) and not await house.objects.exists(own)
+    await house.erase("ben")
+    assert not await house.objects.exists(shared) and house.lying() == []
+
+
+ERASING = [
+    (Files, "write"), (store, "erase"), (store, "rewrite"), (Upkeep, "place"), (Files, "place"), (store, "mark_placed"),
+    (Files, "remove"), (store, "replace_snapshot"), (store, "remove_snapshot"), (store, "undoom"), (store, "finish"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "name"), ERASING)
+async def test_an_erasure_that_is_killed_at_a_step_goes_on(
+    house: House, monkeypatch: pytest.MonkeyPatch, kind: type, name: str
+) -> None:
+    await house.learn("size")
+    await filled(house, 3)
+    digest = await house.objects.put(b"a payload")
+    await house.write([house.head("x", 2, entity="anna")], Body({}, np.ones(1), None), {"x": [digest]})
+    frozen = await house.freeze()
+    asked = await house.erasing.ask(OFFICER, Asked("anna", None, None, "as the law says"))
+    with monkeypatch.context() as patched, suppress(Killed):
+        dying(house, patched, kind, name)
+        await house.erasing.go_on()
+    await house.upkeep.place()
+    others = {(f"d-{n}-{k}", row) for n in range(3) for k in (1, 2) for row in (0, 1)}
+    assert others <= set(house.lying()) and len(house.lying()) == len(set(house.lying()))
+    assert await house.erasing.go_on()
+    done, left = await house.erasing.look(asked.id)
+    assert (done.state, done.decisions, done.snapshots, left) == ("done", 5, 1, 0)
+    assert set(house.lying()) == others
+    assert not await house.objects.exists(digest) and not await house.objects.exists(frozen.digest)
+
+
+async def test_a_damaged_file_keeps_an_erasure_open_and_says_so_until_it_is_gone(house: House) -> None:
+    await filled(house)
+    (broken, *_) = sorted(house.settings.inferences.glob("endpoint=*/*/hour=10/*.parquet"))
+    broken.write_bytes(b"nonsense")
+    asked = await house.erasing.ask(OFFICER, Asked("anna", None, None, "as the law says"))
+    assert not await house.erasing.go_on()
+    found, left = await house.erasing.look(asked.id)
+    assert found.state == "running" and left == 1 and found.problem and broken.name in found.problem
+    broken.unlink()
+    assert await house.erasing.go_on()
+    assert (await house.erasing.look(asked.id))[0].state == "done"
+
+
+async def test_a_zombies_leftover_takes_nobodys_place(house: House) -> None:
+    await filled(house, 2)
+    place = Place(
+        str(next(house.settings.inferences.glob("endpoint=*/*/hour=10/*")).relative_to(house.settings.inferences))
+    )
+    leftover = house.files.read(place)
+    house.files.write(Place(place.path, "r-zombie"), [leftover])
+    await house.erase("anna")
+    assert not any(id.endswith("-0") for id, _ in house.lying())

@@ -1,0 +1,82 @@
+"""The agent's hand-over of desired states: each endpoint as soon as its own packages are here."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from contracts import DeploymentChanged
+from services.kit.compacted import Change
+from services.kit.objects import Objects
+from services.kit.testing import eventually, running
+from services.scorer.agent import Agent
+
+from .making import House, classifier, package
+
+
+class Story:
+    """An agent whose topic is told by a test, over an object store where one package takes as long as it is told."""
+
+    def __init__(self, house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.house, self.agent = house, Agent(house.settings)
+        self.slow, self.here = "", asyncio.Event()
+        self.fetched: list[str] = []
+        fetch = Objects.fetch
+
+        async def fetched(objects: Objects, digest: str, to: Path) -> Path:
+            self.fetched.append(digest)
+            if digest == self.slow:
+                await self.here.wait()
+            return await fetch(objects, digest, to)
+
+        monkeypatch.setattr(Objects, "fetch", fetched)
+
+    async def put(self, bias: float) -> str:
+        return await Objects(self.house.settings).put(package(classifier(bias)))
+
+    def says(self, endpoint: str, digest: str | None, revision: int = 1) -> None:
+        event = None
+        if digest is not None:
+            event = self.house.change(endpoint, self.house.variant(endpoint, digest), revision=revision)
+        change: Change[DeploymentChanged] = Change(endpoint, event, None, 0)
+        self.agent._seen.add(endpoint)
+        self.agent._pending[endpoint] = self.agent._newest[endpoint] = change
+
+    def desired(self) -> dict[str, Any]:
+        return orjson.loads(self.house.settings.desired_path.read_bytes())
+
+    def wanted(self) -> dict[str, int]:
+        return {name: one["revision"] for name, one in self.desired()["endpoints"].items()}
+
+
+@pytest.fixture
+async def story(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Story]:
+    made = Story(House(tmp_path / "home"), monkeypatch)
+    made.slow = await made.put(1.0)
+    made.says("slow", made.slow)
+    made.says("quick", await made.put(2.0))
+    made.agent._topic.caught_up.set()
+    async with running(made.agent._work()):
+        yield made
+
+
+async def test_a_large_package_holds_up_no_other_state_and_the_host_is_caught_up_when_all_are_there(
+    story: Story,
+) -> None:
+    await eventually(lambda: story.wanted() == {"quick": 1}, within=20)
+    story.says("quick", await story.put(3.0), 2)
+    await eventually(lambda: story.wanted() == {"quick": 2}, within=20)
+    assert not story.desired()["caught_up"], "a new host gets no traffic while it would not know an endpoint"
+    story.here.set()
+    await eventually(lambda: story.desired()["caught_up"] and story.wanted() == {"quick": 2, "slow": 1}, within=20)
+
+
+async def test_what_was_removed_or_replaced_while_it_was_fetched_is_not_handed_on(story: Story) -> None:
+    await eventually(lambda: story.wanted() == {"quick": 1} and story.slow in story.fetched, within=20)
+    story.says("slow", None)
+    story.here.set()
+    await eventually(lambda: story.desired()["caught_up"], within=20)
+    assert story.wanted() == {"quick": 1}
