@@ -119,7 +119,6 @@ async def test_one_of_a_piece_at_most_so_that_no_connection_holds_the_loop() -> 
     [
         request("t", b"abc", Connection="close"),
         request("t", b"abc", Expect="100-continue"),
-        request("t", b"abc", Connection="upgrade", Upgrade="websocket"),
         request("t", b"abc").replace(b"HTTP/1.1", b"HTTP/1.0"),
         request("t", b"abc").replace(b"/infer ", b"/infer?x=/infer "),
         request("t", b"abc", "cr%65dit"),
@@ -132,6 +131,16 @@ async def test_what_is_not_plain_goes_uvicorns_way(other: bytes) -> None:
     protocol.data_received(other)
     await eventually(lambda: b"200 OK" in wire.sent)
     assert (len(app.at_once_of), len(app.scopes)) == (0, 1)
+    protocol.connection_lost(None)
+
+
+@pytest.mark.parametrize("offer", ["websocket", "h2c"])
+async def test_an_offer_of_another_protocol_is_not_taken_and_the_request_answered(offer: str) -> None:
+    app = App(_DONE)
+    protocol, wire = connected(app)
+    for count in (1, 2):
+        protocol.data_received(request("t", b"abc", Connection="upgrade", Upgrade=offer))
+        assert wire.sent.count(b"HTTP/1.1 200 OK") == len(app.at_once_of) == count
     protocol.connection_lost(None)
 
 
