@@ -2,12 +2,11 @@
 
 import hmac
 import math
-import os
 from pathlib import Path
 
 import orjson
 
-_BYTES = 32
+from services.kit.keys import own_key
 
 
 class Tokeniser:
@@ -19,10 +18,7 @@ class Tokeniser:
     @classmethod
     def of(cls, keys: Path) -> "Tokeniser":
         """With the installation's key, made at the first start."""
-        path = keys / "scorer-tokens.key"
-        if not path.exists():
-            _create(path)
-        return cls(path.read_bytes())
+        return cls(own_key(keys / "scorer-tokens.key"))
 
     def token(self, column: str, value: object) -> str | None:
         """The token of one value; a missing value stays missing."""
@@ -40,17 +36,3 @@ def _number(value: float) -> float | str:
     if math.isinf(value):
         return str(value)
     return int(value) if value.is_integer() and -(2.0**63) <= value < 2.0**64 else value
-
-
-def _create(path: Path) -> None:
-    """Several processes may try at once: the first complete file stands."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}")
-    part.touch(mode=0o600)
-    part.write_bytes(os.urandom(_BYTES))
-    try:
-        os.link(part, path)
-    except FileExistsError:
-        pass
-    finally:
-        part.unlink()

@@ -72,6 +72,11 @@ def _loads(raw: bytes) -> dict[str, Any]:
     return whole
 
 
+def is_id(value: object) -> bool:
+    """Whether `parse` takes it as a request's id."""
+    return type(value) is str and len(value) <= _ID and "\0" not in value
+
+
 def name_in(parameters: dict[str, Any], name: str) -> str | None:
     """A short printable string among the parameters."""
     value = _string(parameters, name, _NAME)

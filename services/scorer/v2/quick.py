@@ -11,13 +11,12 @@ import orjson
 
 from contracts import TensorSpec
 
-from .document import name_in
+from .document import is_id, name_in
 from .tensors import BOUNDS, NUMPY, SHORT, Array, doubles
 
 _NUMBERS = frozenset({int, float})
 _MEMBERS = frozenset({"inputs", "id", "parameters"})
 _PLAIN = frozenset({str, int, float, bool, type(None)})
-_LONGEST_ID = 512
 
 Read = tuple[Array, int, str | None, str | None, str | None]
 """The matrix, its rows, and the request's id, entity and correlation id."""
@@ -55,9 +54,7 @@ class Quick:
             colons = 5
         else:
             id, parameters = whole.get("id"), whole.get("parameters")
-            if not whole.keys() <= _MEMBERS or not (
-                id is None or (type(id) is str and len(id) <= _LONGEST_ID and "\0" not in id)
-            ):
+            if not whole.keys() <= _MEMBERS or not (id is None or is_id(id)):
                 return None
             entity = correlation_id = None
             colons = 4 + len(whole)

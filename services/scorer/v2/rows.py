@@ -13,14 +13,13 @@ import orjson
 
 from contracts import ModelSchema, TensorSpec
 
-from .document import name_in
+from .document import is_id, name_in
 from .errors import BadInput
 from .tensors import NUMPY, Array
 
 _NUMBERS = frozenset({int, float})
 _MEMBERS = frozenset({"inputs", "id", "parameters"})
 _KEPT = frozenset({"entity", "correlation_id"})
-_LONGEST_ID = 512
 
 
 @dataclass(slots=True)
@@ -85,7 +84,7 @@ class Rows:
     def _with_members(self, raw: bytes, whole: dict[str, Any], data: list[float]) -> Row | None:
         id, parameters = whole.get("id"), whole.get("parameters", {})
         plain = whole.keys() <= _MEMBERS and type(parameters) is dict and parameters.keys() <= _KEPT
-        if not plain or not (id is None or (type(id) is str and len(id) <= _LONGEST_ID and "\0" not in id)):
+        if not plain or not (id is None or is_id(id)):
             return None
         if raw.count(b":") != 4 + len(whole) + len(parameters):
             return None
