@@ -450,6 +450,7 @@ async def test_over_the_topic_outcomes_are_those_of_the_units_that_may_write_it(
     async with running(recorder_settings) as client:
         await say_logged(speaker("scorer"), [said])
         await say_logged(speaker("scorer"), [theirs])
+        assert await eventually(lambda: found(client, ids[0]), within=30)
         assert await eventually(lambda: found(client, ids[1], "other-unit"), within=30)
         await report(application, {"inference_id": ids[0], "label": 0.0}, key=ids[0], unit="wealth")
         await report(application, {"inference_id": ids[1], "label": 0.0}, key=ids[1])
@@ -466,7 +467,7 @@ async def test_over_the_topic_outcomes_are_those_of_the_units_that_may_write_it(
             own = await found(client, ids[0])
             return [outcome["label"] for outcome in own["outcomes"]] if own else []
 
-        assert await eventually(outcomes, 10) == [1.0]
+        assert await eventually(outcomes, 30) == [1.0]
         foreign = await found(client, ids[1], "other-unit")
         assert foreign and not foreign["outcomes"]
 

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -245,7 +246,12 @@ class Withdrawable(Shelf):
 def sandboxes() -> set[int]:
     """Processes of models that are open now."""
     children = psutil.Process().children(recursive=True)
-    return {child.pid for child in children if "services.kit.sandbox.worker" in child.cmdline()}
+    found = set()
+    for child in children:
+        with suppress(psutil.NoSuchProcess):  # ended between, or not waited for yet
+            if "services.kit.sandbox.worker" in child.cmdline():
+                found.add(child.pid)
+    return found
 
 
 async def asked(explainer: Explainer) -> float:
