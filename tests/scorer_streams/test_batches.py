@@ -253,6 +253,32 @@ async def test_csv_json_lines_and_json_rows_are_files_too(stage: Stage, client: 
     assert [job["id"] for job in rest["items"]] == [jobs[0]["id"]] and rest["next"] is None
 
 
+async def test_a_bad_cell_of_a_file_of_text_fails_its_row_alone_and_names_the_column(
+    stage: Stage, client: httpx.AsyncClient
+) -> None:
+    stage.start("batches")
+    lines = [b"1,2,%d\n" % row for row in range(600)]
+    lines[3], lines[599] = b"1,abc,3\n", b"1,,599\n"
+    row = {"age": 1, "income": 2, "debt": 3}
+    answers = [
+        await submit(client, b"age,income,debt\n" + b"".join(lines), "rows.csv"),
+        await submit(client, b'{"age":1,"income":2,"debt":3}\n{"age":4,"income":"abc","debt":6}\n', "rows.jsonl"),
+        await client.post(URL, json={"endpoint": "loans", "rows": [row, row | {"income": "abc"}, row | {"debt": 1.5}]}),
+    ]
+    assert [answer.status_code for answer in answers] == [202] * 3, [answer.text for answer in answers]
+    jobs = [await done(client, answer.json()["id"]) for answer in answers]
+    assert [(job["state"], job["rows_total"], job["rows_failed"]) for job in jobs] == [
+        ("done", 600, 2), ("done", 2, 1), ("done", 3, 1),
+    ]  # fmt: skip
+    outs = [(await result(client, job["id"])).to_pylist() for job in jobs]
+    wrong = [{row["input_row"]: row["error"] for row in out if row["error"]} for out in outs]
+    said = "column 'income' is not a number"
+    assert wrong == [{3: said, 599: "column 'income' is missing"}, {1: said}, {1: said}]
+    assert all((row["prediction"] is None) == (row["error"] is not None) for out in outs for row in out)
+    assert jobs[0]["summary"]["decisions"]["errors"] == {said: 1, "column 'income' is missing": 1}
+    assert sum(log.rows for log in await log_of(stage, jobs[0]["id"])) == 598
+
+
 def arrow(rows: pa.Table, *, stream: bool, compression: str | None = None) -> bytes:
     sink = io.BytesIO()
     options = pa.ipc.IpcWriteOptions(compression=compression)

@@ -1,6 +1,7 @@
 """HTTP in: batches."""
 
 import asyncio
+import json
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,8 +12,6 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import orjson
-import pyarrow as pa
-import pyarrow.parquet as pq
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -38,9 +37,9 @@ from .usecases import LARGEST_BYTES, Batches
 PATH = "/v1/batches"
 LARGEST_JSON = 16 * 1024**2
 """Of rows as JSON, which are in memory as a whole: files are for many rows."""
-_PARQUET = "application/vnd.apache.parquet"
+_LINES = "application/x-ndjson"
 _FILES = {
-    _PARQUET, "application/parquet", "application/octet-stream", "text/csv", "application/x-ndjson",
+    "application/vnd.apache.parquet", "application/parquet", "application/octet-stream", "text/csv", _LINES,
     "application/vnd.apache.arrow.file", "application/vnd.apache.arrow.stream",
 }  # fmt: skip
 
@@ -205,15 +204,14 @@ async def _json(request: Request, path: Path) -> _Sent:
     if (said.rows is None) == (said.input is None):
         raise Invalid("send one of `rows`, a list of objects that is not empty, and `input`", "rows")
     if said.rows is not None:
-        await _write(said.rows, path)
-    return _Sent(said.endpoint, path, "rows.json", _PARQUET, said.output, said.input, said.version)
+        await asyncio.to_thread(_write, said.rows, path)
+    return _Sent(said.endpoint, path, "rows.json", _LINES, said.output, said.input, said.version)
 
 
-async def _write(rows: list[dict[str, Any]], path: Path) -> None:
-    try:
-        await asyncio.to_thread(pq.write_table, pa.Table.from_pylist(rows), path)
-    except (pa.ArrowException, OverflowError, UnicodeEncodeError) as error:
-        raise Invalid(f"`rows` are no table: {str(error).splitlines()[0][:300]}", "rows") from None
+def _write(rows: list[dict[str, Any]], path: Path) -> None:
+    """As JSON Lines: what is wrong with a row is said of it there."""
+    with path.open("w") as to:
+        to.writelines(json.dumps(row) + "\n" for row in rows)
 
 
 def _endpoint(value: object) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -18,7 +19,7 @@ from ..metering import Told
 from .domain import Job, Scored, result_table
 from .results import part
 from .scoring import encode, score
-from .sheet import Columns, columns_of, needed, parquet
+from .sheet import Columns, columns_of, needed, parquet, refused_of
 
 PARQUET = "application/vnd.apache.parquet"
 _MODEL_PATIENCE_S = 30.0
@@ -74,7 +75,7 @@ async def score_chunk(task: Task, served: Served) -> Done:
     """Raises Unavailable where the model is away or busy for long, and Invalid where the columns cannot be read."""
     received, started = now(), time.perf_counter()
     columns = await asyncio.to_thread(columns_of, task.rows, needed(served.schema), task.number * task.job.chunk_rows)
-    scored = await _patiently(columns, served)
+    scored = await _patiently(columns, served, refused_of(task.rows))
     done = await asyncio.to_thread(_written, task, columns, scored, served)
     if len(scored.good):
         ended = time.perf_counter()
@@ -116,7 +117,7 @@ def _payloads(task: Task, columns: Columns, scored: Scored, served: Served, done
         request = reference(job.input_digest, PARQUET, task.number * job.chunk_rows, good)
         return request, reference(digest_of(done.result), PARQUET, 0, good)
     taken = pa.array(scored.good)
-    asked = parquet(pa.Table.from_batches([task.rows]).take(taken))
+    asked = parquet(pa.Table.from_batches([task.rows]).select(list(columns)).take(taken))
     said = part(result_table(served.schema, _only_good(scored), good, 0, id, done.version))
     done.referred += [asked, said]
     return reference(digest_of(asked), PARQUET, 0, good), reference(digest_of(said), PARQUET, 0, good)
@@ -126,12 +127,12 @@ def _only_good(scored: Scored) -> Scored:
     return Scored(scored.outputs, np.arange(len(scored.good)), {})
 
 
-async def _patiently(columns: Columns, served: Served) -> Scored:
+async def _patiently(columns: Columns, served: Served, refused: Mapping[int, str]) -> Scored:
     """Scored, once the model has time: batches come after those who wait. Raises Unavailable when it has none."""
     ends = time.monotonic() + _MODEL_PATIENCE_S
     while True:
         try:
-            return await score(columns, served)
+            return await score(columns, served, refused)
         except (Busy, Unavailable) as error:
             if time.monotonic() > ends:
                 raise Unavailable(f"the model does not answer: {error.message}") from None

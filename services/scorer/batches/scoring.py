@@ -1,5 +1,6 @@
 """A chunk's columns through the model: the rows that it takes, and why it does not take the others."""
 
+from collections.abc import Mapping
 from functools import partial
 
 import numpy as np
@@ -18,8 +19,20 @@ _CALL_ROWS = 4_096
 Part = tuple[range, Arrays]
 
 
-async def score(columns: Columns, served: Served) -> Scored:
-    """Every row through the model. Raises Busy or Unavailable; a row's own refusal is its own error."""
+async def score(columns: Columns, served: Served, refused: Mapping[int, str]) -> Scored:
+    """Every row through the model but those `refused` already, by position. Raises Busy or Unavailable; a row's own
+    refusal is its own error."""
+    if not refused:
+        return await _scored(columns, served)
+    places = np.delete(np.arange(len(next(iter(columns.values())))), list(refused))
+    if not len(places):
+        return Scored({}, places, dict(refused))
+    scored = await _scored({name: values[places] for name, values in columns.items()}, served)
+    errors = {int(places[at]): why for at, why in scored.errors.items()}
+    return Scored(scored.outputs, places[scored.good], {**refused, **errors})
+
+
+async def _scored(columns: Columns, served: Served) -> Scored:
     rows = len(next(iter(columns.values())))
     errors: dict[int, str] = {}
     kept: list[Part] = []

@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv as csv
-import pyarrow.json as json
 import pyarrow.parquet as pq
 
 from contracts import ModelSchema, TensorSpec
@@ -16,7 +14,9 @@ from services.kit.errors import Invalid
 
 from ..v2 import NUMPY
 from ..v2.errors import called
-from . import arrow
+from . import arrow, texts
+from .cells import REFUSED
+from .texts import short
 
 Columns = dict[str, np.ndarray[Any, Any]]
 
@@ -40,42 +40,14 @@ async def to_parquet(path: Path, file_name: str, media_type: str, schema: ModelS
         return await arrow.to_parquet(path, needed(schema))
     kind = _TEXTS.get(media_type.partition(";")[0].strip().lower()) or Path(file_name).suffix.lower().lstrip(".")
     if kind in ("csv", "jsonl", "ndjson"):
-        return await asyncio.to_thread(_convert, path, kind, needed(schema))
+        kind = "csv" if kind == "csv" else "jsonl"
+        return await asyncio.to_thread(texts.to_parquet, path, kind, needed(schema), optional(schema))
     raise Invalid(f"the file {called(file_name)} is neither Parquet nor CSV nor JSON Lines nor Arrow", "file")
 
 
 def _magic(path: Path) -> bytes:
     with path.open("rb") as file:
         return file.read(len(arrow.FILE))
-
-
-def _convert(path: Path, kind: str, takes: Mapping[str, bool]) -> Path:
-    """Piece by piece: a file of text may be as large as any."""
-    to = path.with_suffix(".parquet")
-    try:
-        with (_csv if kind == "csv" else _json)(path, takes) as reader, pq.ParquetWriter(to, reader.schema) as writer:
-            for batch in reader:
-                writer.write_batch(batch)
-    except (pa.ArrowException, UnicodeDecodeError) as error:
-        raise Invalid(f"the file is not valid {kind}: {_short(error)}", "file") from None
-    return to
-
-
-def _csv(path: Path, takes: Mapping[str, bool]) -> csv.CSVStreamingReader:
-    """The model's numbers as numbers, all else as text: no type is guessed from the first lines."""
-    with csv.open_csv(path) as first:
-        names = first.schema.names
-    types = {name: pa.string() if takes.get(name, True) else pa.float64() for name in names}
-    return csv.open_csv(path, convert_options=csv.ConvertOptions(column_types=types))
-
-
-def _json(path: Path, takes: Mapping[str, bool]) -> pa.RecordBatchReader:
-    """The model's columns that are there, and no others."""
-    with json.open_json(path) as first:
-        names = first.schema.names
-    takes = {name: text for name, text in takes.items() if name in names}
-    fields = [pa.field(name, pa.string() if text else pa.float64()) for name, text in takes.items()]
-    return json.open_json(path, parse_options=json.ParseOptions(pa.schema(fields), unexpected_field_behavior="ignore"))
 
 
 class Sheet:
@@ -86,7 +58,7 @@ class Sheet:
             self._file = pq.ParquetFile(path)
             self._types = {field.name: field.type for field in self._file.schema_arrow}
         except _UNREADABLE as error:
-            raise Invalid(f"the file is not readable Parquet: {_short(error)}", "file") from None
+            raise Invalid(f"the file is not readable Parquet: {short(error)}", "file") from None
         self.rows = int(self._file.metadata.num_rows)
 
     def check(self, schema: ModelSchema) -> None:
@@ -118,18 +90,18 @@ class Sheet:
                     )  # fmt: skip
 
     def batches(self, schema: ModelSchema, size: int, first: int) -> Iterator[tuple[int, pa.RecordBatch]]:
-        """Chunks by number from `first` on, with the columns that the model takes.
+        """Chunks by number from `first` on, with the columns that the model takes, and `REFUSED` where the file has it.
 
         Raises Invalid naming the column and the row from which on the file cannot be read.
         """
-        names, number = [name for name in needed(schema) if name in self._types], -1
+        names, number = [name for name in (*needed(schema), REFUSED) if name in self._types], -1
         try:
             for number, batch in enumerate(_even(self._file.iter_batches(batch_size=size, columns=names), size)):
                 if number >= first:
                     yield number, batch
         except _UNREADABLE as error:
             where = next((f"column {called(name)}" for name in names if not self._readable(name)), "the file")
-            raise Invalid(f"{where} cannot be read from row {(number + 1) * size} on: {_short(error)}") from None
+            raise Invalid(f"{where} cannot be read from row {(number + 1) * size} on: {short(error)}") from None
 
     def _readable(self, name: str) -> bool:
         try:
@@ -147,15 +119,34 @@ def needed(schema: ModelSchema) -> dict[str, bool]:
     return {spec.name: spec.datatype == "BYTES" for spec in schema.inputs}
 
 
+def optional(schema: ModelSchema) -> frozenset[str]:
+    """The columns that a file need not have."""
+    return frozenset()
+
+
 def columns_of(batch: pa.RecordBatch, takes: Mapping[str, bool], first_row: int) -> Columns:
     """The columns as arrays; a missing number is NaN. Raises Invalid naming the column that cannot be read."""
     made: Columns = {}
     for name in batch.schema.names:
+        if name not in takes:
+            continue
         try:
             made[name] = _array(batch.column(name), takes[name])
         except _UNREADABLE as error:
-            raise Invalid(f"column {called(name)} cannot be read from row {first_row} on: {_short(error)}") from None
+            raise Invalid(f"column {called(name)} cannot be read from row {first_row} on: {short(error)}") from None
     return made
+
+
+def refused_of(batch: pa.RecordBatch) -> dict[int, str]:
+    """Why rows of a chunk are not to be asked, by their position."""
+    if REFUSED not in batch.schema.names or batch.column(REFUSED).null_count == batch.num_rows:
+        return {}
+    return {row: str(why)[:300] for row, why in enumerate(batch.column(REFUSED).to_pylist()) if why is not None}
+
+
+def asked(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The rows of a chunk that a model is asked."""
+    return batch.filter(batch.column(REFUSED).is_null()) if refused_of(batch) else batch
 
 
 def parquet(table: pa.Table) -> bytes:
@@ -223,7 +214,3 @@ def _array(column: pa.Array, text: bool) -> np.ndarray[Any, Any]:
         made[:] = [None if v is None else v.encode() if isinstance(v, str) else v for v in column.to_pylist()]
         return made
     return column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
-
-
-def _short(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:300]

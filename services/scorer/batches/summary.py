@@ -14,7 +14,7 @@ from contracts import ModelSchema, Profile
 from services.kit.effects import moved
 from services.kit.profiles import Binner
 
-from .sheet import Columns, Sheet, columns_of, needed
+from .sheet import Columns, Sheet, asked, columns_of, needed
 
 _MOST_CLASSES = 50
 _COMPARED = 100_000
@@ -99,6 +99,7 @@ def drift(profile: Profile, schema: ModelSchema, sheet: Sheet) -> dict[str, Any]
     every = max(1, sheet.rows // _COMPARED)
     for number, batch in sheet.batches(schema, _STEP, 0):
         if number % every == 0:
+            batch = asked(batch)
             columns: Columns = columns_of(batch, needed(schema), number * _STEP)
             counts += binner.count(binner.bin(columns, batch.num_rows))
             compared += batch.num_rows
