@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from . import batch, cold, decisions, rest, streaming
+from .drift import measuring as drift
 from .model import census
 from .peers import measuring
 from .stage import stage
@@ -22,7 +23,7 @@ def main() -> None:
         "what",
         nargs="*",
         default=["rest", "stream", "batch", "peers", "cold"],
-        help="rest, stream, batch, peers, cold, decisions",
+        help="rest, stream, batch, peers, cold, decisions, drift",
     )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=4.0, help="of one REST run")
@@ -30,6 +31,8 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=100_000, help="of one streaming run")
     parser.add_argument("--batch-rows", type=int, default=1_000_000, help="of one batch")
     parser.add_argument("--decisions", type=int, default=1_000_000, help="recorded ones to look up among")
+    parser.add_argument("--seeds", type=int, default=20, help="streams of each kind of drift")
+    parser.add_argument("--stationary-rows", type=int, default=20_000_000, help="rows without drift")
     parser.add_argument("--json", type=Path, help="write the figures there too")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="fairlead-bench-", ignore_cleanup_errors=True) as name:
@@ -46,14 +49,16 @@ def _measure(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if "decisions" in given.what:
         found["decisions"] = decisions.measure(folder, given.decisions)
-    if not set(given.what) - {"decisions"}:
+    if "drift" in given.what:
+        found["drift"] = drift.measure(given.seeds, given.stationary_rows)
+    if not set(given.what) - {"decisions", "drift"}:
         return found
     model = census(folder / "packages")
     if "cold" in given.what:
         both = model, census(folder / "packages", "sklearn")
         with stage(folder / "small", FAIRLEAD_SCORER_MEMORY_MB=str(cold.BUDGET_MB)) as platform:
             found["cold"] = cold.measure(platform, both, folder, 2 * given.rounds)
-    if not set(given.what) - {"cold", "decisions"}:
+    if not set(given.what) - {"cold", "decisions", "drift"}:
         return found
     with stage(folder / "home") as platform:
         if "rest" in given.what:
@@ -69,6 +74,27 @@ def _measure(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
             counts = tuple(given.connections)
             found["peers"] = measuring.measure(platform, both, folder, counts, given.rounds, given.seconds)
     return found
+
+
+def _show_drift(console: Console, found: dict[str, Any]) -> None:
+    table = Table("rows from change to alarm, median (worst)", *next(iter(found["delays"].values())))
+    for change, by_detector in found["delays"].items():
+        cells = [_delay(one) for one in by_detector.values()]
+        table.add_row(change, *cells)
+    console.print(table)
+    calm = found["stationary"]
+    console.print(
+        f"{calm['rows']:,} stationary rows at a budget of {calm['budget_rows']:,}: {calm['alarms']} alarms, "
+        f"{calm['notes']} notes; {calm['rows_per_cpu_s']:,} rows a CPU second"
+    )
+    for year, one in found["census"].items():
+        console.print(f"census of {year}, {one['rows']:,} rows: {one['alarms']} alarms; notes: {one['notes']}")
+
+
+def _delay(found: dict[str, Any]) -> str:
+    said = f"{found['median']:,.0f} ({found['worst']:,})" if found["median"] is not None else "-"
+    missed = f", {found['missed']} missed" if found["missed"] else ""
+    return said + missed + (f", {found['false']} false" if found["false"] else "")
 
 
 def _show(found: dict[str, Any]) -> None:
@@ -100,6 +126,8 @@ def _show(found: dict[str, Any]) -> None:
         )
         console.print("Streaming, exactly once, results and log together")
         console.print(table)
+    if line := found.get("drift"):
+        _show_drift(console, line)
     if line := found.get("decisions"):
         table = Table("decisions found again", "small files p50/p99 ms", "merged files p50/p99 ms")
         for name, one in line["small files"].items():

@@ -48,7 +48,7 @@ class AxisProfile(Value):
     loadings: tuple[float, ...]
     """Of the rotation's columns, in their order; of length 1."""
     edges: tuple[float, ...]
-    """Cuts of the size (absolute value) of the rotated score."""
+    """Cuts of the rotated score; of its size (absolute value) where the rotation is not `signed`."""
     counts: tuple[int, ...]
 
 
@@ -59,6 +59,8 @@ class Rotation(Value):
     scores: tuple[tuple[float, ...], ...]
     """Of each column, the normal score of each bin; the last two are of missing and of unseen values."""
     axes: tuple[AxisProfile, ...]
+    signed: bool = False
+    """Whether the axes' scores are cut with their signs: a location that moves along an axis shows then, too."""
 
 
 class Profile(Value):

@@ -51,6 +51,9 @@ class UsageReported(Event):
     rows: int
     refused: int
     """Requests."""
+    faults: int | None = Field(default=None, exclude_if=absent)
+    """Of them those that were right and got no answer all the same: too many at once, a model that is away, a log
+    without room (429, 5xx). None: of a scorer that did not tell them apart yet."""
     bytes_in: int
     """Of requests that were answered; of a batch, of its columns."""
     bytes_out: int

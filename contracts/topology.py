@@ -48,7 +48,7 @@ HEARS: dict[Service, tuple[type[Event], ...]] = {
         ApprovalRevoked, RetrainingCompleted, ReplicaReported,
     ),
     "scorer": (DeploymentChanged, InferenceRequested, InferenceCompleted, InferenceImported, OutcomeObserved),
-    "monitor": (DeploymentChanged, InferenceLogged, OutcomeObserved, UsageReported),
+    "monitor": (UseCaseRegistered, DeploymentChanged, InferenceLogged, OutcomeObserved, UsageReported),
     "governor": (
         UseCaseRegistered, ModelRegistered, ModelRetired, DeploymentRequested, DeploymentChanged, DeploymentSettled,
         ReplicaReported, DriftDetected, RetrainingCompleted, CandidateRefused, AlertRaised, AlertResolved,

@@ -122,9 +122,9 @@ class Binner:
             values = columns.get(name)
             made[:, place] = bins.missing if values is None else bins.of(values)
         if self._rotated:
-            sizes = self._rotated.sizes(made)
+            turned = self._rotated.turned(made)
             for axis, edges in enumerate(self._axis_edges):
-                made[:, len(self._bins) + axis] = np.searchsorted(edges, sizes[:, axis], side="left")
+                made[:, len(self._bins) + axis] = np.searchsorted(edges, turned[:, axis], side="left")
         return made
 
     def count(self, bins: Array) -> Array:
@@ -153,6 +153,7 @@ class _Rotated:
     """[columns, width]"""
     loadings: Array
     """[columns, axes]"""
+    signed: bool
 
     @classmethod
     def of(cls, profile: Profile) -> "_Rotated | None":
@@ -164,17 +165,19 @@ class _Rotated:
         for row, given in enumerate(rotation.scores):
             scores[row, : len(given)] = given
         loadings = np.array([axis.loadings for axis in rotation.axes]).T
-        return cls(np.array([names.index(name) for name in rotation.columns]), scores, loadings)
+        places = np.array([names.index(name) for name in rotation.columns])
+        return cls(places, scores, loadings, rotation.signed)
 
-    def sizes(self, bins: Array) -> Array:
-        """How far each row lies from the middle along each axis: [rows, axes]."""
+    def turned(self, bins: Array) -> Array:
+        """Where each row lies along each axis: [rows, axes]."""
         given = self.scores[np.arange(len(self.places)), bins[:, self.places]]
-        return _sizes(given, self.loadings)
+        turned = _turned(given, self.loadings)
+        return turned if self.signed else np.abs(turned)
 
 
-def _sizes(scores: Array, loadings: Array) -> Array:
+def _turned(scores: Array, loadings: Array) -> Array:
     # Rounded: equal rows differ in their last bits, by the number of rows that are multiplied at once.
-    return np.round(np.abs(scores @ loadings), 6)
+    return np.round(scores @ loadings, 6)
 
 
 def numeric(values: Array) -> Array:
@@ -335,22 +338,23 @@ def _bins_of(column: ColumnProfile) -> _Bins:
 def _rotation(
     columns: Sequence[ColumnProfile], values: Mapping[str, Array], learnt: Array, counted: Array, bins: int
 ) -> Rotation | None:
-    """Principal axes of normal scores, learnt on one half; the sizes of the scores are counted on the other."""
+    """Principal axes of normal scores, learnt on one half; the turned scores are counted on the other."""
     columns = columns[:_ROTATED_AT_MOST]
     if len(columns) < 2:
         return None
     cuts = [_bins_of(column) for column in columns]
     placed = np.column_stack([cut.of(values[c.name]) for cut, c in zip(cuts, columns, strict=True)])
     scores = [_normal_scores(placed[learnt, i], cut.size + 2) for i, cut in enumerate(cuts)]
-    turned = np.column_stack([s[placed[:, i]] for i, s in enumerate(scores)])
-    loadings = _axes(turned[learnt])
-    sizes = _sizes(turned, loadings)
-    axes = [_axis(loadings[:, i], sizes[learnt, i], sizes[counted, i], bins) for i in range(loadings.shape[1])]
+    given = np.column_stack([s[placed[:, i]] for i, s in enumerate(scores)])
+    loadings = _axes(given[learnt])
+    turned = _turned(given, loadings)
+    axes = [_axis(loadings[:, i], turned[learnt, i], turned[counted, i], bins) for i in range(loadings.shape[1])]
     if not axes:
         return None
     return Rotation(
-        columns=tuple(c.name for c in columns), scores=tuple(tuple(s.tolist()) for s in scores), axes=tuple(axes)
-    )
+        columns=tuple(c.name for c in columns), scores=tuple(tuple(s.tolist()) for s in scores), axes=tuple(axes),
+        signed=True,
+    )  # fmt: skip
 
 
 def _normal_scores(bins: Array, size: int) -> Array:

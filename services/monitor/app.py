@@ -10,7 +10,7 @@ from services.kit.payloads import Payloads
 from services.kit.service import Parts
 
 from . import api
-from .api import performance
+from .api import performance, service
 from .handlers import subscriptions
 from .jobs import OutcomeStream, Rounds, Stream
 from .settings import MonitorSettings
@@ -22,6 +22,7 @@ from .usecases.metering import Metering
 from .usecases.observing import Observing
 from .usecases.outcomes import Outcomes
 from .usecases.reading import Reading
+from .usecases.serving import Serving
 from .usecases.versions import Versions
 
 
@@ -34,13 +35,14 @@ def build(settings: MonitorSettings) -> Parts:
     payloads, burial = Payloads(objects, settings.home / "run" / "monitor"), Burial(settings, "monitor")
     stream = Stream(settings, db, Counting(settings, versions, payloads, burial), burial, progress)
     outcomes = OutcomeStream(settings, db, Observing(settings, versions, burial), burial, progress)
+    serving = Serving(settings, db)
     rounds = Rounds(settings, db, Closing(settings, db, versions), versions, Judging(db), stream, progress)
     return Parts(
         service="monitor",
         settings=settings,
         db=db,
-        routers=[api.router(Reading(db), desired), performance.router(Outcomes(db))],
-        subscriptions=subscriptions(Metering(db)),
+        routers=[api.router(Reading(db), desired), performance.router(Outcomes(db)), service.router(serving)],
+        subscriptions=subscriptions(Metering(db), serving),
         jobs=[
             Following(settings, DeploymentChanged, desired.learn, progress).run,
             stream.run,

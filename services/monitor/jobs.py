@@ -16,8 +16,9 @@ from services.kit.stream import BatchConsumer, Partition
 from services.kit.telemetry import get_logger
 
 from . import store
+from .domain.service.spans import minutes_end
 from .settings import MonitorSettings
-from .store import outcomes, usage
+from .store import outcomes, slots, usage
 from .usecases.closing import Closing
 from .usecases.counting import Counting
 from .usecases.judging import Judging
@@ -118,6 +119,10 @@ class Rounds:
                     tx.session, self._settings.kept_counts, timedelta(days=self._settings.windows_kept_days)
                 )
                 await usage.tidy(tx.session, timedelta(days=self._settings.windows_kept_days))
+                # An hour longer: a span begins with a full hour.
+                await slots.tidy(
+                    tx.session, minutes_end(now()), timedelta(days=self._settings.windows_kept_days, hours=1)
+                )
                 # A day longer than outcomes are taken: what may still be revised is not forgotten.
                 await outcomes.tidy(tx.session, timedelta(days=self._settings.outcomes_kept_days + 1))
                 await forget_old_writers(tx.session)

@@ -1,8 +1,14 @@
 """What the monitor needs to know."""
 
-from pydantic import Field
+from typing import Annotated
+
+from pydantic import Field, model_validator
 
 from services.kit.settings import Settings
+
+from .domain.service.costs import Prices
+
+Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class MonitorSettings(Settings):
@@ -23,3 +29,22 @@ class MonitorSettings(Settings):
     """Closed windows older than this go, with their reports; so does what versions used."""
     outcomes_kept_days: int = Field(default=90, ge=1)
     """An outcome counts where its decision is no older; so long it can be revised."""
+    price_cpu_second: Price | None = None
+    """What a second of a processor costs."""
+    price_gb_hour: Price | None = None
+    """What a gigabyte (10^9 bytes) of memory costs an hour."""
+    price_currency: str = Field(default="", pattern=r"^([A-Z]{3})?$")
+    """Of both, by ISO 4217; needed where one is set."""
+
+    @model_validator(mode="after")
+    def _prices_have_a_currency(self) -> "MonitorSettings":
+        if not self.price_currency and (self.price_cpu_second, self.price_gb_hour) != (None, None):
+            raise ValueError("FAIRLEAD_PRICE_CURRENCY says in what a price is, such as EUR")
+        return self
+
+    @property
+    def prices(self) -> Prices | None:
+        """None where nothing has a price."""
+        if self.price_cpu_second is None and self.price_gb_hour is None:
+            return None
+        return Prices(self.price_currency, self.price_cpu_second, self.price_gb_hour)

@@ -175,7 +175,7 @@ class ScorerApp:
 
     def _refuse_or_drop(self, answer: Answer, full: SpoolFull) -> None:
         if self._settings.spool_full == "refuse":
-            answer.account.refused += 1
+            answer.account.refuse(full)
             raise full
         self._counters.dropped += 1
 

@@ -17,6 +17,7 @@ _PER_VERSION = {
     "inferences": "Inferences answered",
     "rows": "Rows scored",
     "refused": "Requests refused",
+    "faults": "Of them those that were right: too many at once, a model that is away, a log without room",
     "failed": "Requests that a version did not answer, and another did in its place",
     "shadow_dropped": "Copies that a shadow did not score: its queue was full, or the log had no room",
     "seconds": "Time from receipt to reply, summed over inferences",

@@ -399,8 +399,8 @@ class DataPlane:
         served = found.choose(version)
         try:
             return await served.answer(ask, mode, caller.actor)
-        except Refusal:
-            served.counts.refused += 1
+        except Refusal as refusal:
+            served.counts.refuse(refusal)
             raise
 
     def at_once(self, endpoint: str, version: int | None, ask: Ask, caller: Caller, mode: Mode) -> Answer | None:
@@ -411,8 +411,8 @@ class DataPlane:
         served = found.choose(version)
         try:
             return served.at_once(ask, mode, caller.actor)
-        except Refusal:
-            served.counts.refused += 1
+        except Refusal as refusal:
+            served.counts.refuse(refusal)
             raise
 
     async def _routed(self, endpoint: Endpoint, ask: Ask, application: str, mode: Mode) -> Answer:
@@ -435,8 +435,8 @@ class DataPlane:
                 answer.record.say("instead_of", first.origin.variant)
             answer.shadows = endpoint.shadows
             return answer
-        first.counts.refused += 1
         assert route.failed is not None
+        first.counts.refuse(route.failed)
         raise route.failed
 
     def _routed_at_once(self, endpoint: Endpoint, ask: Ask, application: str, mode: Mode) -> Answer | None:
@@ -456,8 +456,8 @@ class DataPlane:
     def _route(self, endpoint: Endpoint, ask: Ask, application: str) -> Route:
         try:
             return endpoint.route(ask, application)
-        except Refusal:
-            endpoint.champion.counts.refused += 1
+        except Refusal as refusal:
+            endpoint.champion.counts.refuse(refusal)
             raise
 
     async def _served(self, change: DeploymentChanged, variant: Variant, before: Endpoint | None) -> Served:

@@ -19,12 +19,16 @@ from typing import Any, Protocol, TypeVar
 
 import orjson
 
+from services.kit.errors import Busy, Refusal
+
 from .files import tell
 from .logrecord import Origin
 
 T = TypeVar("T")
 _Key = tuple[str, int, str]
 
+_OURS = 500
+"""HTTP statuses from here on are the server's fault."""
 _EVERY_S = 2.0
 _SILENCE_S = 1.0
 """A shorter time without a request says little about what a process uses when nobody asks."""
@@ -176,6 +180,8 @@ class Account:
     inferences: int = 0
     rows: int = 0
     refused: int = 0
+    faults: int = 0
+    """Of them those that no other request would have helped."""
     failed: int = 0
     """Requests that it was to answer and that another version answered in its place."""
     shadow_dropped: int = 0
@@ -204,6 +210,11 @@ class Account:
         """Whether there is anything to tell: of thousands of versions most may never be asked."""
         return bool(self.inferences or self.refused or self.model_cpu_s or self.serving_cpu_s)
 
+    def refuse(self, refusal: Refusal) -> None:
+        """Count a request that gets no answer, and whether that is the caller's fault."""
+        self.refused += 1
+        self.faults += refusal.status == Busy.status or refusal.status >= _OURS
+
     def charge(self, engine: Engine) -> None:
         """From now on what it uses is this version's, opening it included."""
         if engine not in self.engines:
@@ -231,7 +242,10 @@ class Account:
     def json(self) -> dict[str, Any]:
         """All of it, for whoever sums it up."""
         names = ("endpoint", "unit", "use_case", "model", "version")
-        amounts = ("inferences", "rows", "refused", "bytes_in", "bytes_out", "busy_s", "model_cpu_s", "serving_cpu_s")
+        amounts = (
+            "inferences", "rows", "refused", "faults", "bytes_in", "bytes_out", "busy_s", "model_cpu_s",
+            "serving_cpu_s",
+        )  # fmt: skip
         said = {name: getattr(self.origin, name) for name in names}
         said |= {name: getattr(self, name) for name in amounts}
         return said | {"memory_bytes": self.inside_bytes + self.outside_bytes}

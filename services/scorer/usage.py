@@ -26,7 +26,9 @@ log = get_logger(__name__)
 Amounts = dict[str, Any]
 Page = dict[str, Amounts]
 """What one process says, by endpoint, model and version."""
-_GROWING = ("inferences", "rows", "refused", "bytes_in", "bytes_out", "busy_s", "model_cpu_s", "serving_cpu_s")
+_GROWING = (
+    "inferences", "rows", "refused", "faults", "bytes_in", "bytes_out", "busy_s", "model_cpu_s", "serving_cpu_s",
+)  # fmt: skip
 
 
 class UsageReports:
@@ -87,7 +89,7 @@ def used(before: Mapping[str, Page], after: Mapping[str, Page]) -> list[Amounts]
     for name, page in after.items():
         for key, amounts in page.items():
             known = before.get(name, {}).get(key, {})
-            new = {n: amounts[n] - known.get(n, 0) for n in _GROWING}
+            new = {n: amounts.get(n, 0) - known.get(n, 0) for n in _GROWING}  # an older process wrote no `faults`
             so_far = found.setdefault(key, amounts | dict.fromkeys(_GROWING, 0) | {"memory_bytes": 0})
             for n, value in new.items():
                 so_far[n] += value

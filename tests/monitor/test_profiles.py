@@ -71,6 +71,22 @@ def test_a_number_falls_into_one_bin_whatever_its_precision() -> None:
     assert single.tolist() == double.tolist() == [1, 2, 3]
 
 
+def test_axes_that_an_older_profile_counted_by_size_are_counted_so() -> None:
+    profile = build_profile(reference(), SCHEMA)
+    assert profile.rotation is not None and profile.rotation.signed
+    assert min(profile.rotation.axes[0].edges) < 0
+    sized = profile.model_dump(mode="json")
+    del sized["rotation"]["signed"]
+    for axis in sized["rotation"]["axes"]:
+        axis["edges"], axis["counts"] = [1.0], [1, 1]
+    binner = Binner(Profile.model_validate(sized))
+    ages = np.sort(reference()["age"].to_numpy())[[0, -1]]
+    bins = binner.bin({"age": ages, "income": np.array([1.0, 1.0]), "sex": np.array([1.0, 1.0])}, 2)
+    turned = Binner(profile).bin({"age": ages, "income": np.array([1.0, 1.0]), "sex": np.array([1.0, 1.0])}, 2)
+    assert set(bins[:, len(profile.columns) :].ravel().tolist()) <= {0, 1}
+    assert (turned[0] != turned[1]).any()
+
+
 def test_missing_and_unseen_values_have_bins_of_their_own() -> None:
     binner = Binner(build_profile(reference(), SCHEMA))
     rows = {"age": np.array([1.0, np.nan]), "sex": np.array([3.0, None], object), "label": np.array([1, 0])}

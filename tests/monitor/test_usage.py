@@ -22,6 +22,7 @@ from services.monitor.settings import MonitorSettings
 from services.monitor.store import usage
 from services.monitor.usecases.metering import Metering
 from services.monitor.usecases.reading import Reading
+from services.monitor.usecases.serving import Serving
 
 from . import streams
 from .saying import deployment, fresh
@@ -55,7 +56,7 @@ async def test_usage_is_kept_by_period_and_shown_to_its_unit_alone(
     with use(Context(system("monitor"))):
         async with db.transaction() as tx:
             await store.save_desired(tx.session, deployment(endpoint, streams.schema(), None))
-    bus = Bus(monitor_settings, "monitor", db, subscriptions(Metering(db)), Progress())
+    bus = Bus(monitor_settings, "monitor", db, subscriptions(Metering(db), Serving(monitor_settings, db)), Progress())
 
     def shown(unit: str) -> Context:
         return Context(Caller("engineer", "person", frozenset({"engineer"}), frozenset({unit})))

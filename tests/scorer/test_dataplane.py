@@ -5,14 +5,19 @@ from pathlib import Path
 import orjson
 import pytest
 
-from services.kit.errors import Unavailable
+from services.kit.context import Caller
+from services.kit.errors import Busy, Unavailable
 from services.scorer.batches.serving import Serving
-from services.scorer.dataplane import DataPlane
+from services.scorer.dataplane import Ask, DataPlane
 from services.scorer.files import write_atomically
 from services.scorer.lane import Lane
 from services.scorer.runtimes.errors import CannotLoad
+from services.scorer.v2 import BadInput
 
+from .living import rows
 from .making import House, classifier, package
+
+CALLER = Caller("application", "application", frozenset({"application"}), frozenset({"retail"}))
 
 
 async def test_a_version_that_cannot_be_loaded_leaves_none_of_its_companions_behind(
@@ -56,3 +61,16 @@ async def test_a_batch_waits_for_an_endpoint_that_may_be_loaded_later(tmp_path: 
         await serving.needed("credit")
     folder.unlink()
     assert (await serving.needed("credit")).revision == 1
+
+
+async def test_what_a_caller_got_wrong_is_told_from_what_the_platform_did_not_do(tmp_path: Path) -> None:
+    house = House(tmp_path / "home", queue_requests=0)  # what the event loop cannot bear must wait, and none may
+    plane = DataPlane(house.settings)
+    await plane.apply(house.change("credit", house.variant("credit", house.keep(package(classifier())), 1)))
+    with pytest.raises(BadInput):
+        await plane.infer("credit", None, Ask(b"{}"), CALLER, "rest")
+    with pytest.raises(Busy):
+        await plane.infer("credit", None, Ask(orjson.dumps(rows(*[[1.0, 1.0, 1.0]] * 50_000))), CALLER, "rest")
+    counts = plane.endpoints["credit"].champion.counts
+    assert (counts.refused, counts.faults) == (2, 1)
+    assert counts.json() | {"refused": 2, "faults": 1} == counts.json()

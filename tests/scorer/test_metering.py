@@ -115,10 +115,13 @@ def test_what_is_measured_late_is_not_charged_twice() -> None:
     assert one.model_cpu_s == pytest.approx(5.0)
 
 
+_SHORT = floats(0, 1, allow_subnormal=False)  # no clock tells 10^-320 seconds, and shares of that are no numbers
+
+
 @given(
     steps=lists(
         tuples(
-            floats(0, 5), floats(0, 5), floats(0, 1), floats(0, 1), floats(0.1, 5)
+            floats(0, 5), floats(0, 5), _SHORT, _SHORT, floats(0.1, 5)
         ), min_size=1, max_size=20,
     )
 )  # fmt: skip

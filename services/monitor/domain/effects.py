@@ -27,6 +27,9 @@ _Z_ONCE = 2.807
 """Normal quantile of half of ALPHA, for both sides: of the reference, which is drawn once."""
 _TIGHT_AT = 1_000
 """The sequence is tightest after about so many rows; elsewhere it is valid, too."""
+_CHANCE = 0.375
+"""Of the interval's half: about one and a half standard errors. The evidence proved that something changed; this keeps
+out what is just within the tolerance, not what is nothing."""
 _SPENT = -2 * log(ALPHA / 2)
 _MIXTURE = (_SPENT + log(_SPENT) + 1) / _TIGHT_AT
 
@@ -53,13 +56,21 @@ class Effect:
     high: float
 
     @property
+    def name(self) -> str:
+        """What changed, for a reader: along an axis the columns moved together, or their correlation did."""
+        if self.track.kind != "axis":
+            return self.track.name
+        return f"{self.track.name} together" if self.measure == "location" else f"correlation of {self.track.name}"
+
+    @property
     def unit(self) -> Literal["sd", "psi"]:
         """What `size`, `low` and `high` are in: standard deviations, or the index."""
         return "sd" if self.measure in ("location", "spread") else "psi"
 
     def beyond(self, tolerance: float) -> bool:
-        """The effect matters: it is beyond the tolerance and its interval is well away from none."""
-        return abs(self.size) > tolerance and self.least > tolerance / 2
+        """The effect matters: it is beyond the tolerance by more than chance adds to it."""
+        doubt = max(self.high - self.size, self.size - self.low)
+        return abs(self.size) - _CHANCE * doubt > tolerance
 
     def within(self, tolerance: float) -> bool:
         """The whole interval is inside the tolerance: the effect does not matter."""

@@ -49,6 +49,11 @@ class LatencyCounts:
                 return round(_LEAST_MS * math.exp((bucket + 0.5) * _GROWTH), 4)
         return 0.0
 
+    def within(self, target_ms: float) -> int:
+        """How many took no longer than so many milliseconds; the bucket of the target counts by its middle."""
+        last = math.log(max(target_ms, _LEAST_MS) / _LEAST_MS) / _GROWTH - 0.5
+        return sum(count for bucket, count in self.buckets.items() if bucket <= last)
+
     def report(self) -> Latency | None:
         """Median and upper quantiles in milliseconds; None where nothing was counted."""
         if not self.buckets:

@@ -17,6 +17,7 @@ class Track:
     """One watched column, or one axis of the columns' correlations."""
 
     name: str
+    """Of the column, or of the two that weigh most in the axis."""
     kind: Kind
     bins: int
     """Of values; the next bin is of missing, the one after it of unseen values."""

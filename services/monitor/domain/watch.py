@@ -109,8 +109,7 @@ class Watch:
         suspected = [found[place] for place in self.suspects]
         rows = int(self.recent.sum(axis=1).max())
         late = rows >= _DECIDE_ROWS
-        matter = [e for e in suspected if e.beyond(tolerance) or (late and abs(e.size) > tolerance)]
-        if matter:
+        if matter := [effect for effect in suspected if effect.beyond(tolerance)]:
             return replace(self, phase="alarmed"), self._finding("alarm", matter, rows)
         if late or all(effect.within(tolerance) for effect in suspected):
             return self._calm(), self._finding("note", suspected, rows)

@@ -144,7 +144,7 @@ def _drift(key: WindowKey, endpoint: Endpoint, part: Part, finding: Finding) -> 
     settings = endpoint.settings
     features = [
         FeatureEvidence(
-            name=e.track.name, effect=round(e.size, 6), interval=(round(e.low, 6), round(e.high, 6)),
+            name=e.name, effect=round(e.size, 6), interval=(round(e.low, 6), round(e.high, 6)),
             tolerance=settings.tolerance, unit=e.unit,
         )
         for e in finding.effects

@@ -15,8 +15,11 @@ from services.kit.repeats import Repeats, Seen
 from services.kit.stream import PartitionBatch, Record
 
 from .. import metrics, store
+from ..domain.service.slots import Answered, Place
+from ..domain.service.slots import counted as by_minute
 from ..domain.windows import Part, moment, window_start
 from ..settings import MonitorSettings
+from ..store import slots
 from .summary import Counted, Unfit, summary
 from .versions import Versions, Watched
 
@@ -60,7 +63,9 @@ class Counting:
         letters: Letters = []
         latest = 0.0
         groups: dict[tuple[str, int, str], list[Inference]] = defaultdict(list)
-        for inference in await self._new(tx, batch, seen, letters):
+        new = await self._new(tx, batch, seen, letters)
+        await slots.add(tx.session, batch.partition, by_minute(_answered(each) for each in new if not each.counted))
+        for inference in new:
             head = inference.head
             groups[head.endpoint, head.version, head.unit].append(inference)
             latest = max(latest, inference.at_s)
@@ -129,6 +134,12 @@ class Counting:
         """All rows are counted; those that do not fit their model's schema are counted, but not looked into."""
         counted = [Counted(m.payload, m.at_s, m.head.latency_ms, m.counted) for m in members]
         return summary(watched, counted, self._settings.block_rows, self._settings.blocks_per_batch)
+
+
+def _answered(inference: Inference) -> Answered:
+    head = inference.head
+    place = Place(head.endpoint, head.unit, head.model, head.version, head.mode)
+    return Answered(place, inference.at_s, inference.payload.rows, head.latency_ms)
 
 
 def _tell(endpoint: str, rows: int, last_s: float) -> None:

@@ -73,7 +73,7 @@ def _tracks(profile: Profile, binner: Binner) -> tuple[Track, ...]:
         loadings = np.abs(axis.loadings)
         leading = np.argsort(-loadings, kind="stable")[:2]
         names = " and ".join(rotation.columns[i] for i in leading) if rotation else ""
-        columns.append(Track(f"correlation of {names}", "axis", int(size)))
+        columns.append(Track(names, "axis", int(size)))
     return tuple(columns)
 
 

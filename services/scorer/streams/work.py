@@ -297,7 +297,9 @@ def _add(counts: Account, items: list[Item], scoring_s: float, own_s: float) -> 
     new = [item for item in items if item.answer is not None and not item.told]
     counts.inferences += len(new)
     counts.rows += sum(item.rows for item in new)
-    counts.refused += sum(item.answer is None for item in items)
+    for item in items:
+        if item.answer is None:
+            counts.refuse(item.refusal or Refusal("the record was not answered"))
     counts.seconds += scoring_s * len(new)
     counts.own_s += own_s
     counts.bytes_in += sum(len(item.body) for item in new)

@@ -1,0 +1,129 @@
+"""Delays over labelled streams, false alarms over stationary ones, and years of a real survey."""
+
+import time
+from functools import cache
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from contracts import Column, ModelSchema, TensorSpec
+from examples.census import rows as census
+
+from . import others, streams
+from .ours import Found, Monitor
+from .streams import NAMES, Array, Stream
+
+BUDGET = 1_000_000
+_BEFORE, _AFTER = 10_000, 10_000
+_LOADINGS = (0.0, 0.35)
+
+
+def measure(seeds: int, stationary_rows: int) -> dict[str, Any]:
+    """All figures; `seeds` streams of each kind, half of them with correlated columns."""
+    drawn = [(seed, _LOADINGS[seed % 2]) for seed in range(seeds)]
+    return {
+        "delays": {change: _delays(change, drawn) for change in streams.CHANGES},
+        "stationary": stationary(stationary_rows),
+        "census": survey(),
+    }
+
+
+def _delays(change: streams.Change, drawn: list[tuple[int, float]]) -> dict[str, Any]:
+    found: dict[str, list[int | None]] = {"fairlead": [], "adwin": [], "page-hinkley": [], "ks, chi squared": []}
+    for seed, loading in drawn:
+        # Columns without correlations have none to lose.
+        stream = Stream(change, seed, loading or 0.35 if change == "correlation" else loading)
+        found["fairlead"].append(_ours(stream))
+        for name, other in _others(stream.loading):
+            found[name].append(other.first_alarm(_reference(stream), stream_of(stream).pieces(_BEFORE, _AFTER)))
+    return {name: _told(rows) for name, rows in found.items()}
+
+
+@cache
+def _others(loading: float) -> list[tuple[str, others.Other]]:
+    calm = Stream("none", 1_000, loading)
+    reference, rows = calm.rows(-5_000, 5_000), [*calm.pieces(others.CALIBRATED, 0)]
+    return [
+        ("adwin", others.calibrated(others.ADWINS, reference, rows)),
+        ("page-hinkley", others.calibrated(others.PAGE_HINKLEYS, reference, rows)),
+        ("ks, chi squared", others.Windows(BUDGET)),
+    ]
+
+
+def stream_of(stream: Stream) -> Stream:
+    """The same one from its beginning."""
+    return Stream(stream.change, stream.seed, stream.loading)
+
+
+def _reference(stream: Stream) -> Array:
+    table = stream.reference()
+    return np.column_stack([table[name].to_numpy() for name in table.column_names])
+
+
+def _told(rows: list[int | None]) -> dict[str, Any]:
+    """Early alarms are false ones; what is never found counts as the last row."""
+    after = [_AFTER if row is None else row for row in rows if row is None or row > 0]
+    return {
+        "median": median(after) if after else None, "worst": max(after, default=None),
+        "missed": sum(row is None for row in rows), "false": sum(row is not None and row <= 0 for row in rows),
+    }  # fmt: skip
+
+
+def _columns(rows: Array) -> dict[str, Array]:
+    return {name: rows[:, place] for place, name in enumerate((*NAMES, "label"))}
+
+
+def _ours(stream: Stream) -> int | None:
+    monitor = Monitor(stream.reference(), streams.schema(), BUDGET)
+    for first, rows in stream_of(stream).pieces(_BEFORE, _AFTER):
+        for found in monitor.see(_columns(rows), first):
+            if found.finding.kind == "alarm":
+                return found.row
+    return None
+
+
+def stationary(rows: int, budget_rows: int = BUDGET) -> dict[str, Any]:
+    """Alarms and notes over rows that do not change, in ten worlds, at the default budget."""
+    found: list[Found] = []
+    spent = 0.0
+    for seed in range(10):
+        stream = Stream("none", 5_000 + seed)
+        monitor = Monitor(stream.reference(), streams.schema(), budget_rows)
+        for first, made in stream.pieces(rows // 10, 0, 20_000):
+            began = time.process_time()
+            new = [*monitor.see(_columns(made), first)]
+            spent += time.process_time() - began
+            if any(each.finding.kind == "alarm" for each in new):
+                monitor.accept()
+            found += new
+    kinds = [each.finding.kind for each in found]
+    return {
+        "rows": rows, "budget_rows": budget_rows, "alarms": kinds.count("alarm"), "notes": kinds.count("note"),
+        "rows_per_cpu_s": round(rows / spent),
+    }  # fmt: skip
+
+
+def survey() -> dict[str, Any]:
+    """The census of 2016 and 2017 against that of 2015: small true changes, told as notes."""
+    base, order = census.year(2015), ModelSchema(
+        inputs=(TensorSpec(name="X", datatype="FP32", shape=(-1, len(census.COLUMNS))),),
+        outputs=(TensorSpec(name=census.LABEL, datatype="INT64", shape=(-1,)),),
+        columns=tuple(Column(name=name) for name in census.COLUMNS), prediction=census.LABEL,
+    )  # fmt: skip
+    monitor = Monitor(base, order, BUDGET)
+    told: dict[str, Any] = {}
+    first = 0
+    for year in (2016, 2017):
+        table = census.shuffled(census.year(year), 0)
+        columns = {name: table[name].to_numpy().astype(float) for name in (*census.COLUMNS, census.LABEL)}
+        found = [*monitor.see(columns, first)]
+        first += table.num_rows
+        told[str(year)] = {
+            "rows": table.num_rows, "alarms": sum(each.finding.kind == "alarm" for each in found),
+            "notes": [
+                f"{effect.name} {effect.size:+.3f} {effect.unit}"
+                for each in found if each.finding.kind == "note" for effect in each.finding.effects
+            ],
+        }  # fmt: skip
+    return told

@@ -1,0 +1,62 @@
+"""The monitor's own way from rows to an alarm, at its defaults and without the transport."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from contracts import ModelSchema
+from services.kit.profiles import build_profile
+from services.monitor.domain.budget import of_data
+from services.monitor.domain.watch import Finding, Watch
+from services.monitor.domain.windows import Block
+from services.monitor.usecases.versions import Watched
+
+from .streams import Array
+
+BLOCK_ROWS, TOLERANCE = 100, 0.1
+
+
+@dataclass(frozen=True)
+class Found:
+    """An alarm or a note, and the number of rows that had been seen by then."""
+
+    row: int
+    finding: Finding
+
+
+class Monitor:
+    """One version under watch, a window of `BLOCK_ROWS` at a time."""
+
+    def __init__(self, reference: pa.Table, schema: ModelSchema, budget_rows: int) -> None:
+        self._watched = Watched.of("model", schema, build_profile(reference, schema))
+        assert self._watched.reference is not None and self._watched.binner is not None
+        self._reference, self._binner = self._watched.reference, self._watched.binner
+        self._budget = of_data(budget_rows)
+        self._watch = Watch.start(self._reference)
+        self._kept: list[Block] = []
+
+    def see(self, columns: dict[str, Array], first: int) -> Iterable[Found]:
+        """What is found over some rows, the first of them with this number; a row is a second."""
+        rows = len(next(iter(columns.values())))
+        bins = self._binner.bin(columns, rows)
+        for at in range(0, rows, BLOCK_ROWS):
+            cut = bins[at : at + BLOCK_ROWS]
+            block = Block(float(first + at), len(cut), self._binner.count(cut))
+            if finding := self._window(block):
+                yield Found(first + at + len(cut), finding)
+
+    def _window(self, block: Block) -> Finding | None:
+        before = self._watch
+        watch = before.observe([block], block.start_s, self._budget)
+        if before.phase == "watching" and watch.phase == "doubting":
+            earlier = [each.counts for each in self._kept if each.start_s >= (watch.since_s or 0.0)]
+            watch = watch.remember(np.sum([np.zeros_like(block.counts), *earlier], axis=0))
+        self._kept = [*self._kept[-500:], block]
+        self._watch, finding = watch.judge(self._reference, TOLERANCE)
+        return finding
+
+    def accept(self) -> None:
+        """What is seen is the new normal: go on after an alarm."""
+        self._watch = self._watch.accepted()

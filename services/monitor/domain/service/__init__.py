@@ -1,0 +1,1 @@
+"""How an endpoint serves: counts by minute that merge, objectives, error budgets, what it costs."""
