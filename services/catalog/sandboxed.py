@@ -48,7 +48,7 @@ async def inspection(
     except SandboxDeadline:
         raise Invalid(f"the package could not be inspected within {settings.inspection_s:g} s", "package") from None
     except SandboxDied as error:
-        raise Invalid(f"the package ended its inspection: {str(error)[-300:]}", "package") from None
+        raise Invalid(f"the package ended its inspection: {str(error)[:500]}", "package") from None
     except (SandboxError, WireError) as error:
         raise Invalid(f"the package could not be inspected: {str(error)[:300]}", "package") from None
     told = orjson.loads(answer)

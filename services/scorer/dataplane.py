@@ -19,6 +19,7 @@ from services.kit.telemetry import get_logger
 
 from . import mlflow
 from .admission import admit
+from .failures import Failures
 from .lane import Lane, Limits
 from .logrecord import LogRecord, Origin, RecordBuilder
 from .metering import Account, Meter, resident
@@ -27,7 +28,7 @@ from .residency import Residency
 from .routing import Arms, Router, router_of
 from .routing import Counts as Rewards
 from .runtimes import Arrays
-from .runtimes.errors import CannotLoad
+from .runtimes.errors import CannotLoad, ModelFailed
 from .runtimes.opening import load
 from .settings import ScorerSettings
 from .tokenise import Tokeniser
@@ -468,7 +469,7 @@ class DataPlane:
         if same and same.schema == variant.model_schema and _loaded(same.variant) == _loaded(variant):
             return Served(origin, variant, same.lane, self._tokeniser, self.meter.account(origin))  # promoted, say
         account = self.meter.account(origin)
-        lane = await self._load(variant, change.unit, account)
+        lane = await self._load(variant, origin, account)
         try:
             served = Served(origin, variant, lane, self._tokeniser, account)
             if not lane.asleep:
@@ -479,14 +480,15 @@ class DataPlane:
             raise
         return served
 
-    async def _load(self, variant: Variant, unit: str, account: Account) -> Lane:
+    async def _load(self, variant: Variant, origin: Origin, account: Account) -> Lane:
         """Check the bytes, open the model, warm it up. Raises Refusal or CannotLoad, whatever the bytes are.
 
         Where memory has a budget, what this host has tried before is opened when it is asked.
         """
         limits = replace(self._limits, inline_ms=0.0) if variant.role == "shadow" else self._limits
-        waking = partial(self._wake, variant, unit)
-        lane = Lane(None, limits, joinable=joinable(variant.model_schema), waking=waking)
+        waking = partial(self._wake, variant, origin.unit)
+        failures = Failures({"endpoint": origin.endpoint, "model": origin.model, "version": origin.version})
+        lane = Lane(None, limits, joinable=joinable(variant.model_schema), waking=waking, failures=failures)
         account.charge(lane)
         if not self.residency.proven(variant):
             try:
@@ -531,7 +533,8 @@ async def _warm(lane: Lane, variant: Variant) -> None:
     except (Busy, Unavailable):
         raise
     except Refusal as refusal:
-        raise CannotLoad(f"the model fails at its first call: {refusal.message}") from None
+        place = f" ({refusal.place})" if isinstance(refusal, ModelFailed) and refusal.place else ""
+        raise CannotLoad(f"the model fails at its first call: {refusal.message}{place}") from None
     except Exception as error:  # a model may raise anything
         log.exception("a model could not be warmed up", model=variant.model, version=variant.version)
         raise CannotLoad(f"the model fails at its first calls ({type(error).__name__})") from None

@@ -12,6 +12,7 @@ from typing import cast
 from services.kit.errors import Busy, Invalid, Refusal, Unavailable
 from services.kit.telemetry import get_logger
 
+from .failures import Failures
 from .inline import InlineBudget
 from .joining import alike, joined, refuse_other_rows, split
 from .metering import ThreadClock
@@ -49,7 +50,7 @@ class Lane:
 
     def __init__(
         self, runtime: Runtime | Remote | None, limits: Limits, *, joinable: bool,
-        waking: "Callable[[Lane], Awaitable[None]] | None" = None,
+        waking: "Callable[[Lane], Awaitable[None]] | None" = None, failures: Failures | None = None,
     ) -> None:  # fmt: skip
         """`waking` opens the model and gives it to `take`; without a runtime that is done for the first request."""
         self._set(runtime)
@@ -79,6 +80,7 @@ class Lane:
         self._thread_took_s = 0.0
         """The last call in the thread, by the clock."""
         self._failure, self._failed_at = "", 0.0
+        self._failures = failures or Failures({})
 
     @property
     def waiting(self) -> int:
@@ -241,8 +243,8 @@ class Lane:
         started = time.perf_counter()
         try:
             outputs = self._local.predict(inputs)
-        except Refusal:
-            raise
+        except Refusal as refusal:
+            raise self._failures.noted(refusal) from None
         except Exception as error:  # a model may raise anything
             log.exception("a model failed")
             raise self._failed(error) from None
@@ -341,8 +343,8 @@ class Lane:
             if self._joinable:
                 refuse_other_rows(outputs, len(next(iter(inputs.values()))))
             return outputs
-        except Refusal:
-            raise
+        except Refusal as refusal:
+            raise self._failures.noted(refusal) from None
         except Exception as error:  # a model may raise anything
             log.exception("a model failed")
             raise self._failed(error) from None

@@ -166,12 +166,37 @@ async def test_a_refusal_is_told_in_the_program_s_words_and_the_program_lives(tm
     [
         ("print('loading the model', flush=True)\nimport time; time.sleep(60)", "no JSON.*loading the model"),
         ("raise SystemExit('no weights')", "exit status 1.*no weights"),
+        (
+            "print('loading ' * 500, file=sys.stderr)\nraise ValueError('no weights')",
+            r"status 1\) ValueError: no weights",
+        ),
     ],
 )
 async def test_a_program_that_does_not_start_says_why(source: str, reason: str, tmp_path: Path) -> None:
     with pytest.raises((SandboxError, SandboxDied), match=reason):
-        async with running(tmp_path, {"main.py": source}, ["python", "main.py"], Asked(inputs=INPUTS, outputs=OUTPUTS)):
+        files = {"main.py": "import sys\n" + source}
+        async with running(tmp_path, files, ["python", "main.py"], Asked(inputs=INPUTS, outputs=OUTPUTS)):
             pass
+
+
+async def test_a_program_in_javascript_that_crashes_is_told_with_its_cause_and_logged_without_the_data(
+    tmp_path: Path,
+) -> None:
+    source = """
+    let number = 0;
+    require('readline').createInterface({input: process.stdin}).on('line', line => {
+      const asked = JSON.parse(line);
+      if (!number++) return process.stdout.write(JSON.stringify({id: asked.id, outputs: []}) + '\\n');
+      console.error('a word about the model '.repeat(300));
+      throw new RangeError('age ' + asked.inputs[0].data[0]);
+    });
+    """
+    asked = Asked(inputs=INPUTS, outputs=OUTPUTS)
+    async with running(tmp_path, {"main.js": source}, ["node", "main.js"], asked) as model:
+        with pytest.raises(SandboxDied, match=r"exit status 1\) RangeError: age 50") as died:
+            await model.predict({"X": ROWS})
+        assert died.value.place == "RangeError at main.js:7"
+        await eventually(lambda: model.sandbox.restarts == 1)
 
 
 def test_a_runtime_that_the_operator_does_not_allow_is_refused_by_name(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 import psutil
 import pytest
 
@@ -157,6 +158,34 @@ def test_a_function_that_does_harm_when_it_is_imported_is_refused_with_what_it_t
     code, reason = HOSTILE[what]
     with pytest.raises(Exception, match=reason):
         registered(house, code_models.function(tmp_path / "function", code_models.FUNCTION + code))
+
+
+RAISES = b"""
+import numpy as np
+import scales
+
+def predict(inputs):
+    if inputs["X"].max() < 1000:
+        return {"label": np.zeros(len(inputs["X"]), np.int64)}
+    return {"label": np.array([int(f"no number {inputs['X'][0][0]}")])}
+"""
+
+
+def test_what_a_function_raises_is_in_the_log_for_its_owner_with_the_place_and_none_of_the_data(
+    house: House, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    made = registered(house, code_models.function(tmp_path / "function", RAISES))
+    body = rows([4711, 2, 3])
+    body["inputs"][0]["datatype"] = "FP64"
+    with Worker(house) as worker:
+        serve(house, worker, "function", made)
+        answers = [worker.infer("function", body, house.token()) for _ in range(3)]
+    assert {answer.status_code for answer in answers} == {422} and "4711" not in answers[0].text
+    lines = [orjson.loads(line) for line in capfd.readouterr().out.splitlines() if line.startswith("{")]
+    told = [line for line in lines if line["event"] == "a model did not take its input"]
+    assert [(line["endpoint"], line["model"], line["version"]) for line in told] == [("function", "credit", 1)], told
+    assert told[0]["error"] == "ValueError at model.py:8 in predict"
+    assert "4711" not in str(lines)
 
 
 def test_altered_libraries_are_installed_anew_before_a_model_sees_them(tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ class ProcessModel:
         try:
             return v2json.response(said, id, self._outputs, rows)
         except v2json.Refused as error:
-            raise SandboxError(str(error)) from None
+            raise SandboxError(str(error), "an error that it answered") from None
         except v2json.OutOfStep as error:
             self.sandbox.restart(str(error))
             raise

@@ -4,7 +4,15 @@ from services.kit.errors import Unavailable
 
 
 class SandboxError(Exception):
-    """The code in the sandbox raised, or asked for more than it may have. The worker lives on."""
+    """The code in the sandbox raised, or asked for more than it may have. The worker lives on.
+
+    Its message is the code's own words, which may hold values of its input.
+    """
+
+    def __init__(self, message: str, place: str = "") -> None:
+        super().__init__(message)
+        self.place = place
+        """The class of what was raised and where, which holds nothing of the input; empty where nothing tells it."""
 
 
 class SandboxDied(SandboxError):

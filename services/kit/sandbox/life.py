@@ -14,6 +14,7 @@ from .errors import SandboxDeadline, SandboxDied
 from .scratch import Scratch, sweep
 from .spec import MAX_ERROR
 from .uids import Uid
+from .words import last_words, place_in
 
 _STDERR_PAUSE_S, _STDERR_LAST_S = 0.01, 0.5
 _MB = 1024 * 1024
@@ -41,7 +42,8 @@ class Life(asyncio.Protocol):
 
     def __init__(self, bounds: Bounds) -> None:
         self.gone: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        """Done, with the reason, when the process has ended. Wait with `asyncio.wait`: it is shared."""
+        """Done, with the reason, when the process has ended: for logs, so without its words, which may hold values of
+        its input. Wait with `asyncio.wait`: it is shared."""
         self._bounds = bounds
         self._scratch: Scratch | None = None
         self._uid: Uid | None = None
@@ -160,10 +162,11 @@ class Life(asyncio.Protocol):
         status = await asyncio.to_thread(_reap, self._popen)
         await self._stderr.finish()
         how = f"signal {-status}" if status < 0 else f"exit status {status}"
-        died = f"the sandboxed worker ended ({self._killed or how}) {self._stderr.tail}".rstrip()
+        died, said = f"the sandboxed worker ended ({self._killed or how})", self._stderr.tail
+        place = place_in(said)
         if self._waiting and not self._waiting.done():
-            self._waiting.set_exception(SandboxDied(died))
-        self.gone.set_result(died)
+            self._waiting.set_exception(SandboxDied(f"{died} {last_words(said)}".rstrip(), place))
+        self.gone.set_result(f"{died} {place}".rstrip())
 
     def _kept(self) -> int:
         """Bytes of memory that are its own: what it maps of files is the machine's."""

@@ -15,6 +15,7 @@ from .errors import SandboxDied, SandboxError
 from .life import CORES, PAGE, Bounds, Life
 from .lockdown import PROJECT
 from .spec import HEADER, MAX_PAYLOAD, Kind, Spec
+from .words import as_place
 
 _IMPORTS_S = 90.0
 """Time for the trusted imports, before the deadline of the untrusted load begins."""
@@ -115,7 +116,8 @@ class Process(Life):
         finally:
             self._due = None
         if came is Kind.ERROR:
-            raise SandboxError(payload.decode(errors="replace"))
+            place, told, words = payload.decode(errors="replace").partition("\0")
+            raise SandboxError(words, as_place(place)) if told else SandboxError(place)
         if came is not kind:
             self.kill(f"said {came.name} where {kind.name} was due")
             raise SandboxDied(f"said {came.name} where {kind.name} was due")

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from . import imports, lockdown
+from . import imports, lockdown, words
 from .spec import HEADER, MAX_ERROR, MAX_PAYLOAD, Kind, Spec
 
 Answer = Callable[[bytes], bytes]
@@ -91,9 +91,17 @@ def _guarded(channel: Channel, number: int, work: Callable[[bytes], Any], payloa
     try:
         return work(payload)
     except BaseException as error:  # noqa: BLE001 - whatever untrusted code raises is an answer
-        text = f"{type(error).__name__}: {error}".encode(errors="replace")[:MAX_ERROR]
+        text = f"{_place_of(error)}\0{type(error).__name__}: {error}".encode(errors="replace")[:MAX_ERROR]
     channel.send(Kind.ERROR, number, text)
     return None
+
+
+def _place_of(error: BaseException) -> str:
+    """Nothing where the error is such that nothing can be said of it: its own words are told all the same."""
+    try:
+        return words.place_of(error).replace("\0", "")
+    except Exception:  # noqa: BLE001 - a stranger's exception
+        return ""
 
 
 if __name__ == "__main__":

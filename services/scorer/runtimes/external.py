@@ -47,7 +47,7 @@ class ExternalRuntime:
             return await self._model.predict(inputs)
         except RemoteRefused:
             # Its own words may hold values of the input: they stay here.
-            raise ModelFailed("the model does not take this input") from None
+            raise ModelFailed("the model does not take this input", "its server refused the input") from None
         except WireError:
             raise ModelFailed("the model's server does not answer this input as its schema says") from None
         except Invalid as error:  # the connection was approved when this was loaded: no fault of the input's

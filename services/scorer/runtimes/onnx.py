@@ -38,7 +38,8 @@ class OnnxRuntime:
         try:
             answers = self._session.run(self._outputs, inputs)
         except _ERRORS as error:
-            raise ModelFailed(f"the model does not take this input ({type(error).__name__})") from None
+            name = type(error).__name__
+            raise ModelFailed(f"the model does not take this input ({name})", f"{name} of ONNX Runtime") from None
         return {name: np.asarray(answer) for name, answer in zip(self._outputs, answers, strict=True)}
 
     def close(self) -> None:

@@ -51,7 +51,7 @@ class SandboxedRuntime:
             await sandboxed.start()
         except (SandboxError, SandboxUnavailable) as error:  # a machine without the walls will not have them later
             await sandboxed.close()
-            raise CannotLoad(f"the model cannot be opened: {str(error)[:300]}") from None
+            raise CannotLoad(f"the model cannot be opened: {str(error)[:500]}") from None
         return cls(sandboxed, schema)
 
     async def call(self, inputs: Arrays) -> Arrays:
@@ -59,7 +59,7 @@ class SandboxedRuntime:
             answer = await self._ask(inputs)
         except (SandboxError, WireError) as error:
             # Its own words may hold values of the input: they stay here.
-            raise ModelFailed(_about(error)) from None
+            raise ModelFailed(_about(error), _place(error)) from None
         rows = len(next(iter(inputs.values())))
         return {spec.name: fitted(answer, spec, rows) for spec in self._outputs}
 
@@ -142,6 +142,16 @@ async def _packages(model: ModelFile, settings: ScorerSettings) -> Path | None:
         return await Environments.of(settings).built(model.lock)
     except Invalid as error:
         raise CannotLoad(f"the model's libraries cannot be installed: {error.message}") from None
+
+
+def _place(error: SandboxError | WireError) -> str:
+    match error:
+        case SandboxDeadline():
+            return "it took longer than its deadline"
+        case SandboxError():
+            return error.place or ("its process ended" if isinstance(error, SandboxDied) else "it refused the input")
+        case _:
+            return ""
 
 
 def _about(error: Exception) -> str:
