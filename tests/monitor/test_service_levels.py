@@ -123,6 +123,15 @@ async def test_an_endpoint_is_held_against_what_its_use_case_promises(
             assert refused.status_code == 422 and "span" in refused.text, span
         assert (await ask(f"{path}?span=30d")).json()["total"]["inferences"] == 101
 
+        slow = [logged(endpoint, world.rows(1), seq, start + timedelta(seconds=30)) for seq in range(103, 143)]
+        await say_logged(speaker("scorer"), [record | {"latency_ms": 300.0} for record in slow])
+
+        async def alarmed() -> Any:
+            return (await ask(path)).json()["alarms"]
+
+        (alarm,) = await eventually(alarmed, within=60)
+        assert (alarm["objective"], alarm["severity"]) == ("latency", "critical") and "42 of 140" in alarm["detail"]
+
 
 async def test_minutes_become_hours_and_nothing_is_lost(service_db: Callable[[Service], Database]) -> None:
     db, now = service_db("monitor"), datetime.now(UTC)
