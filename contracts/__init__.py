@@ -2,6 +2,7 @@
 
 from .base import SERVICES, Digest, Envelope, Event, Name, Service, Topic, Value, Version, by_type
 from .catalog import CandidateRefused, ModelRegistered, ModelRetired, ServiceLevel, UseCaseRegistered
+from .cells import MISSING_CELLS, number_in
 from .deployer import (
     COHORTS,
     Cohorts,
@@ -54,7 +55,7 @@ from .scorer import (
 from .topology import EVENTS, HEARS, SAYS, event_of
 
 __all__ = [
-    "COHORTS", "EVENTS", "HEARS", "NUMPY_OF", "SAYS", "SERVICES",
+    "COHORTS", "EVENTS", "HEARS", "MISSING_CELLS", "NUMPY_OF", "SAYS", "SERVICES",
     "AxisProfile", "CategoricalProfile", "ColumnProfile", "NumericProfile", "Profile", "Rotation",
     "AlertRaised", "AlertResolved", "ApprovalGranted", "ApprovalRejected", "ApprovalRequested", "ApprovalRevoked",
     "AuditRecorded", "AuditSealed", "CandidateRefused", "Cohorts", "Column", "ColumnReport", "Datatype",
@@ -65,5 +66,5 @@ __all__ = [
     "PerformanceEvidence", "ReplicaReported",
     "RetrainingCompleted", "RetrainingRequested", "Role", "Routing", "Scan", "Service", "ServiceLevel", "Signature",
     "Statement", "Strategy", "TensorSpec", "Topic", "Training", "UsageReported", "UseCaseRegistered", "Value",
-    "ValueMatrix", "Variant", "Version", "Window", "by_type", "event_of",
+    "ValueMatrix", "Variant", "Version", "Window", "by_type", "event_of", "number_in",
 ]  # fmt: skip

@@ -44,7 +44,8 @@ def signature_of(answer: httpx.Response) -> Signature:
     try:
         metadata = answer.json()
         inputs = tuple(InputSpec(i["name"], i["datatype"], tuple(i["shape"])) for i in metadata["inputs"])
-        return Signature(inputs, tuple(columns(metadata)))
+        nullable = frozenset(map(str, (metadata.get("parameters") or {}).get("nullable") or []))
+        return Signature(inputs, tuple(columns(metadata)), nullable)
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise _no_scorer(answer) from error
 

@@ -11,6 +11,7 @@ import orjson
 from typer import BadParameter
 
 from fairlead.errors import Invalid
+from fairlead.rows import Cell
 
 
 def rows(given: str) -> Any:
@@ -22,7 +23,7 @@ def rows(given: str) -> Any:
     path = Path(given)
     if path.suffix != ".csv":
         return _json(_text(path), given)
-    return [{name: number_or_text(value) for name, value in row.items()} for _, row in _csv(path)]
+    return [{name: Cell(value) for name, value in row.items()} for _, row in _csv(path)]
 
 
 def outcomes(path: Path) -> list[dict[str, Any]]:

@@ -294,6 +294,7 @@ def _metadata(endpoint: Endpoint, served: Served) -> dict[str, Any]:
         "outputs": tensors(schema.outputs),
         "parameters": {
             "columns": [column.name for column in schema.columns],
+            "nullable": [column.name for column in schema.columns if column.nullable],
             "prediction": schema.prediction,
             "model": served.origin.model,
             "version": str(served.origin.version),

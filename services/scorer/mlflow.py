@@ -2,13 +2,12 @@
 
 import csv
 import io
-import re
 from typing import Any, Literal
 
 import numpy as np
 import orjson
 
-from contracts import ModelSchema
+from contracts import ModelSchema, number_in
 
 from .runtimes import Arrays
 from .v2 import NUMPY, BadInput, Codec, Request
@@ -19,7 +18,6 @@ from .v2.tensors import Array, textual, to_base64, to_json
 Form = Literal["mlflow", "mlflow-csv"]
 
 _SHAPES = ("dataframe_split", "dataframe_records", "instances", "inputs")
-_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
 _TRUTHS = {"true": True, "false": False}
 
 
@@ -60,7 +58,7 @@ def encode(outputs: Arrays, schema: ModelSchema) -> bytes:
 
 
 def _csv(body: bytes, codec: Codec, schema: ModelSchema) -> dict[str, Array]:
-    """The first line names the columns; an empty cell is a missing value, as pandas writes it."""
+    """The first line names the columns; an empty cell, or another of `MISSING_CELLS`, is a missing value."""
     try:
         lines = [line for line in csv.reader(io.StringIO(body.decode("utf-8-sig"), newline=""), strict=True) if line]
     except UnicodeDecodeError:
@@ -88,12 +86,10 @@ def _cell(text: str, datatype: str) -> object:
         return text
     if datatype == "BOOL":
         return _TRUTHS.get(text.strip().lower(), text)
-    text = text.strip()
-    if not text:
-        return None
-    if len(text) > 400 or not _NUMBER.fullmatch(text):
+    try:
+        return number_in(text)
+    except ValueError:
         return text
-    return int(text) if len(text) <= 20 and text.lstrip("+-").isdigit() else float(text)
 
 
 def _split(value: Any, codec: Codec, schema: ModelSchema) -> dict[str, Array]:
@@ -133,7 +129,8 @@ def _inputs(value: Any, codec: Codec, schema: ModelSchema) -> dict[str, Array]:
 
 def _columns(values: dict[str, Any], codec: Codec, schema: ModelSchema) -> dict[str, Array]:
     if codec.matrix_name is None:
-        return {n: codec.tensor(n, list(c) if isinstance(c, tuple) else c) for n, c in values.items()}
+        shapes = {spec.name: spec.shape for spec in schema.inputs}
+        return {name: codec.tensor(name, _nested(column, shapes.get(name, ()))) for name, column in values.items()}
     known = {column.name: column.nullable for column in schema.columns}
     made: dict[str, Array] = {}
     for name, column in values.items():
@@ -141,6 +138,14 @@ def _columns(values: dict[str, Any], codec: Codec, schema: ModelSchema) -> dict[
             raise BadInput(f"column {called(name)} is not one of this model")
         made[name] = _numbers(name, column, known[name])
     return {codec.matrix_name: codec.matrix(made)}
+
+
+def _nested(column: Any, shape: tuple[int, ...]) -> Any:
+    """A column of a table as its tensor has it: each value a row of its own where that is [rows, 1]."""
+    if not isinstance(column, (list, tuple)):
+        return column
+    is_flat = len(shape) == 2 and shape[1] in (-1, 1) and not any(isinstance(value, list) for value in column)
+    return [[value] for value in column] if is_flat else list(column)
 
 
 def _numbers(name: str, values: Any, nullable: bool) -> Array:

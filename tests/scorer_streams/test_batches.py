@@ -449,22 +449,43 @@ async def test_a_batch_survives_kills_without_repeating_or_skipping_a_row(
     assert Counter(rows["inference_id"].to_pylist()) == {log.inference_id: log.rows for log in distinct.values()}
 
 
+def in_large_chunks(stage: Stage, db: Database, headers: Mapping[str, str]) -> httpx.AsyncClient:
+    """A client of an API whose jobs have chunks of 40,000 rows."""
+    settings = stage.house.settings
+    objects, serving = Objects(settings), Serving(settings)
+    inputs = Inputs(objects, folder_of(settings))
+    wide = Batches(db, objects, inputs, serving.allowed, places(settings), chunk_rows=40_000)
+    return serving_in_process(settings, db, wide, headers)
+
+
+async def test_a_nullable_column_that_a_file_does_not_have_is_missing_and_logged_as_that(
+    stage: Stage, client: httpx.AsyncClient, service_db: Callable[[Service], Database]
+) -> None:
+    columns = tuple(c.model_copy(update={"nullable": c.name == "debt"}) for c in NUMBERS.columns)
+    schema = NUMBERS.model_copy(update={"columns": columns})
+    baseline = await Objects(stage.house.settings).put(build_profile(table(4_000), schema).model_dump_json().encode())
+    variant = stage.house.variant("loans", stage.house.keep(package(classifier())), 1, schema)
+    stage.say(stage.house.change("loans", variant.model_copy(update={"baseline_digest": baseline}), revision=2))
+    stage.start("batches")
+    async with in_large_chunks(stage, service_db("scorer"), client.headers) as big:
+        answer = await submit(big, parquet(table(6_000).drop_columns(["debt"])))
+        assert answer.status_code == 202, answer.text
+        job = await done(big, answer.json()["id"])
+    assert (job["state"], job["rows_failed"]) == ("done", 0), job["reason"]
+    missing = {each["name"]: each["missing"] for each in job["summary"]["drift"]["features"]}
+    assert missing == {"debt": 1.0, "age": 0.0, "income": 0.0}
+    (log,) = await log_of(stage, job["id"])
+    asked = await Objects(stage.house.settings).get(log.request["reference"]["digest"])
+    rows = pq.read_table(io.BytesIO(asked))
+    assert (rows["debt"].null_count, rows["age"].null_count, rows.num_rows) == (6_000, 0, 6_000)
+
+
 async def test_large_chunks_are_logged_by_reference_and_the_reference_can_be_read(
     stage: Stage, client: httpx.AsyncClient, service_db: Callable[[Service], Database]
 ) -> None:
-    settings = stage.house.settings
-    serving = Serving(settings)
-    objects = Objects(settings)
-    wide = Batches(
-        service_db("scorer"),
-        objects,
-        Inputs(objects, folder_of(settings)),
-        serving.allowed,
-        places(settings),
-        chunk_rows=40_000,
-    )
+    objects = Objects(stage.house.settings)
     stage.start("batches")
-    async with serving_in_process(settings, service_db("scorer"), wide, client.headers) as big:
+    async with in_large_chunks(stage, service_db("scorer"), client.headers) as big:
         job = await done(big, (await submit(big, parquet(table(70_000)))).json()["id"])
     second = next(log for log in await log_of(stage, job["id"]) if log.seq == 2)
     asked, said = second.request["reference"], second.response["reference"]

@@ -204,11 +204,11 @@ async def _json(request: Request, path: Path) -> _Sent:
     if (said.rows is None) == (said.input is None):
         raise Invalid("send one of `rows`, a list of objects that is not empty, and `input`", "rows")
     if said.rows is not None:
-        await asyncio.to_thread(_write, said.rows, path)
+        await asyncio.to_thread(as_lines, said.rows, path)
     return _Sent(said.endpoint, path, "rows.json", _LINES, said.output, said.input, said.version)
 
 
-def _write(rows: list[dict[str, Any]], path: Path) -> None:
+def as_lines(rows: list[dict[str, Any]], path: Path) -> None:
     """As JSON Lines: what is wrong with a row is said of it there."""
     with path.open("w") as to:
         to.writelines(json.dumps(row) + "\n" for row in rows)

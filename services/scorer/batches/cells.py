@@ -10,7 +10,8 @@ from typing import Any, NoReturn
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..v2.cells import MISSING, number
+from contracts import MISSING_CELLS, number_in
+
 from ..v2.errors import called
 
 REFUSED = "fairlead:refused"
@@ -47,14 +48,14 @@ def _numbers(cells: pa.Array, name: str, reasons: Reasons) -> pa.Array:
     """All at once, else one by one."""
     try:
         texts = pc.utf8_trim(cells.cast(pa.string()), " \t")  # pyright: ignore
-        missing = pc.is_in(texts, value_set=pa.array(sorted(MISSING)))  # pyright: ignore
+        missing = pc.is_in(texts, value_set=pa.array(sorted(MISSING_CELLS)))  # pyright: ignore
         return pc.if_else(missing, pa.scalar(None, pa.string()), texts).cast(pa.float64())  # pyright: ignore
     except pa.ArrowInvalid:
         return _each(cells, pa.float64(), _csv_number, (name, NO_NUMBER, reasons))
 
 
 def _csv_number(cell: bytes) -> float | None:
-    found = number(cell.decode())
+    found = number_in(cell.decode())
     return None if found is None else float(found)
 
 

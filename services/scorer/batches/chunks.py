@@ -19,7 +19,7 @@ from ..metering import Told
 from .domain import Job, Scored, result_table
 from .results import part
 from .scoring import encode, score
-from .sheet import Columns, columns_of, needed, parquet, refused_of
+from .sheet import Columns, columns_of, is_as_in_file, needed, parquet, refused_of
 
 PARQUET = "application/vnd.apache.parquet"
 _MODEL_PATIENCE_S = 30.0
@@ -113,7 +113,7 @@ def _payloads(task: Task, columns: Columns, scored: Scored, served: Served, done
     if not job.input_digest or good * len(columns) <= _INLINE_VALUES:
         # Sensitive columns are always written, as tokens: nothing may refer to their file.
         return encode(columns, scored, served, id)
-    if good == done.rows:
+    if good == done.rows and is_as_in_file(task.rows):
         request = reference(job.input_digest, PARQUET, task.number * job.chunk_rows, good)
         return request, reference(digest_of(done.result), PARQUET, 0, good)
     taken = pa.array(scored.good)

@@ -10,9 +10,9 @@ from services.kit.errors import Busy, Refusal, Unavailable
 
 from ..dataplane import Served
 from ..runtimes import Arrays
-from ..v2 import Request
+from ..v2 import Codec, Request
 from .domain import Scored
-from .sheet import Columns, is_matrix, tensor
+from .sheet import Columns, is_matrix, optional, tensor
 
 _CALL_ROWS = 4_096
 """Of one call of the model: sandboxed ones have a deadline, and more rows at a time are no faster."""
@@ -46,7 +46,8 @@ async def _scored(columns: Columns, served: Served) -> Scored:
 async def _score(rows: range, columns: Columns, served: Served, errors: dict[int, str]) -> list[Part]:
     """All at once; where that is refused, halves, down to the single row that is wrong."""
     try:
-        inputs = arrays({name: values[rows.start : rows.stop] for name, values in columns.items()}, served)
+        part = {name: values[rows.start : rows.stop] for name, values in columns.items()}
+        inputs = arrays(part, served.schema, served.codec)
         return [(rows, await served.lane.run(inputs, len(rows)))]
     except (Busy, Unavailable):
         raise
@@ -60,17 +61,22 @@ async def _score(rows: range, columns: Columns, served: Served, errors: dict[int
     return await half(rows[:middle]) + await half(rows[middle:])
 
 
-def arrays(columns: Columns, served: Served) -> Arrays:
-    """The model's inputs of these columns. Raises a Refusal that names the column."""
-    schema: ModelSchema = served.schema
+def arrays(columns: Columns, schema: ModelSchema, codec: Codec) -> Arrays:
+    """The model's inputs of these columns; an optional one that is not there is missing in every row. Raises a Refusal
+    that names the column."""
     if is_matrix(schema):
-        return {schema.inputs[0].name: served.codec.matrix(columns)}
-    return {spec.name: tensor(spec, columns[spec.name]) for spec in schema.inputs}
+        return {schema.inputs[0].name: codec.matrix(columns)}
+    may_miss, nothing = optional(schema), np.full(len(next(iter(columns.values()))), np.nan)
+    return {
+        spec.name: tensor(spec, columns.get(spec.name, nothing), nullable=spec.name in may_miss)
+        for spec in schema.inputs
+    }
 
 
 def encode(columns: Columns, scored: Scored, served: Served, inference_id: str) -> tuple[bytes, bytes]:
     """The good rows as a V2 request and response, for the log."""
-    inputs = arrays({name: values[scored.good] for name, values in columns.items()}, served)
+    good = {name: values[scored.good] for name, values in columns.items()}
+    inputs = arrays(good, served.schema, served.codec)
     described = served.codec.describe(inputs, None, {})
     request = Request(inputs, len(scored.good), described)
     return described, served.codec.encode(request, scored.outputs, inference_id).logged

@@ -23,6 +23,9 @@ Columns = dict[str, np.ndarray[Any, Any]]
 LARGEST_ROWS = 100_000_000
 _LARGEST_PART = 1024**3
 """Bytes of one column of one row group, unpacked: so much of it may have to be in memory."""
+_EXACT = 2.0**53
+_FILLED = {b"fairlead:filled": b""}
+"""Marks a column that is not in the file."""
 _PARQUET = b"PAR1"
 _UNREADABLE = (pa.ArrowException, OSError, ValueError, LookupError, MemoryError)
 _TEXTS = {"text/csv": "csv", "application/x-ndjson": "jsonl", "application/jsonl": "jsonl"}
@@ -67,7 +70,10 @@ class Sheet:
             raise Invalid("the file has no rows", "file")
         if self.rows > LARGEST_ROWS:
             raise Invalid(f"the file has {self.rows} rows; a batch takes {LARGEST_ROWS}", "file")
-        for name, text in needed(schema).items():
+        takes, may_miss = needed(schema), optional(schema)
+        for name, text in takes.items():
+            if name not in self._types and name in may_miss and not takes.keys().isdisjoint(self._types):
+                continue
             if name not in self._types:
                 have = ", ".join(list(self._types)[:20])
                 raise Invalid(f"the column {called(name)} is missing; the file has {have[:300]}", name[:80])
@@ -76,7 +82,7 @@ class Sheet:
                 raise Invalid(f"the column {called(name)} is {self._types[name]}; the model takes {kind}", name[:80])
             if self._file.schema_arrow.names.count(name) > 1:
                 raise Invalid(f"the column {called(name)} is there twice", name[:80])
-        self._refuse_large_parts(needed(schema).keys())
+        self._refuse_large_parts(takes.keys())
 
     def _refuse_large_parts(self, names: Collection[str]) -> None:
         metadata = self._file.metadata
@@ -90,7 +96,8 @@ class Sheet:
                     )  # fmt: skip
 
     def batches(self, schema: ModelSchema, size: int, first: int) -> Iterator[tuple[int, pa.RecordBatch]]:
-        """Chunks by number from `first` on, with the columns that the model takes, and `REFUSED` where the file has it.
+        """Chunks by number from `first` on, with the columns that the model takes, and `REFUSED` where the file has it;
+        an optional column that it does not have is there without values.
 
         Raises Invalid naming the column and the row from which on the file cannot be read.
         """
@@ -98,7 +105,7 @@ class Sheet:
         try:
             for number, batch in enumerate(_even(self._file.iter_batches(batch_size=size, columns=names), size)):
                 if number >= first:
-                    yield number, batch
+                    yield number, _filled(batch, schema)
         except _UNREADABLE as error:
             where = next((f"column {called(name)}" for name in names if not self._readable(name)), "the file")
             raise Invalid(f"{where} cannot be read from row {(number + 1) * size} on: {short(error)}") from None
@@ -113,15 +120,17 @@ class Sheet:
 
 
 def needed(schema: ModelSchema) -> dict[str, bool]:
-    """Column names of the model, and whether each is text. A nullable column may not be left out of a file."""
+    """Column names of the model, and whether each is text."""
     if is_matrix(schema):
         return {column.name: False for column in schema.columns}
     return {spec.name: spec.datatype == "BYTES" for spec in schema.inputs}
 
 
 def optional(schema: ModelSchema) -> frozenset[str]:
-    """The columns that a file need not have."""
-    return frozenset()
+    """The columns that a file need not have, as a request need not: where the schema allows a missing value."""
+    nullable = {column.name for column in schema.columns if column.nullable}
+    floats = [spec.name for spec in schema.inputs if spec.datatype.startswith("FP")]
+    return frozenset(nullable & set(floats) if not is_matrix(schema) else nullable if floats else ())
 
 
 def columns_of(batch: pa.RecordBatch, takes: Mapping[str, bool], first_row: int) -> Columns:
@@ -161,8 +170,9 @@ def is_matrix(schema: ModelSchema) -> bool:
     return len(schema.inputs) == 1 and len(schema.inputs[0].shape) == 2 and bool(schema.columns)
 
 
-def tensor(spec: TensorSpec, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """One column as an input tensor of one column. Raises Invalid where it does not fit its datatype."""
+def tensor(spec: TensorSpec, values: np.ndarray[Any, Any], *, nullable: bool) -> np.ndarray[Any, Any]:
+    """One column as an input tensor of one column. Raises Invalid where it does not fit its datatype, as a request's
+    would not."""
     shape = (len(values), *(1 if size == -1 else size for size in spec.shape[1:]))
     if int(np.prod(shape)) != len(values):
         raise Invalid(f"tensor {called(spec.name)} is no single column: batches cannot fill it", spec.name)
@@ -172,10 +182,31 @@ def tensor(spec: TensorSpec, values: np.ndarray[Any, Any]) -> np.ndarray[Any, An
         return values.reshape(shape)
     with np.errstate(over="ignore", invalid="ignore"):
         cast = values.astype(NUMPY[spec.datatype])
-    wrong = ~np.isfinite(values) if cast.dtype.kind == "f" else cast != values
-    if wrong.any():
+    if np.isnan(values).any() and not nullable:
+        raise Invalid(f"column {called(spec.name)} is missing", spec.name)
+    if np.isinf(values).any():
+        raise Invalid(f"column {called(spec.name)} is infinite", spec.name)
+    if np.isinf(cast).any() if cast.dtype.kind == "f" else (_beyond(values, cast) | (cast != values)).any():
         raise Invalid(f"column {called(spec.name)} holds a number that is no {spec.datatype}", spec.name)
     return cast.reshape(shape)
+
+
+def _beyond(values: np.ndarray[Any, Any], cast: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Whole numbers that a double does not tell from their neighbours: one of them is not what the file says."""
+    return (np.abs(values) >= _EXACT) if cast.dtype.itemsize == 8 else np.zeros(len(values), bool)
+
+
+def _filled(batch: pa.RecordBatch, schema: ModelSchema) -> pa.RecordBatch:
+    for name in sorted(optional(schema) - set(batch.schema.names)):
+        batch = batch.append_column(
+            pa.field(name, pa.float64(), metadata=_FILLED), pa.nulls(batch.num_rows, pa.float64())
+        )
+    return batch
+
+
+def is_as_in_file(batch: pa.RecordBatch) -> bool:
+    """Whether the file itself has all columns of a chunk."""
+    return not any(field.metadata and _FILLED.keys() <= field.metadata.keys() for field in batch.schema)
 
 
 def _even(batches: Iterator[pa.RecordBatch], size: int) -> Iterator[pa.RecordBatch]:
@@ -201,6 +232,8 @@ def _joined(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
 def _fits(kind: pa.DataType, text: bool) -> bool:
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
+    if pa.types.is_null(kind):
+        return True
     if text:
         return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_binary(kind)
     return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
@@ -211,6 +244,6 @@ def _array(column: pa.Array, text: bool) -> np.ndarray[Any, Any]:
         column = column.dictionary_decode()
     if text:
         made = np.empty(len(column), object)
-        made[:] = [None if v is None else v.encode() if isinstance(v, str) else v for v in column.to_pylist()]
+        made[:] = column.cast(pa.large_binary()).to_pylist()
         return made
     return column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)

@@ -12,6 +12,7 @@ import pyarrow.csv as csv
 import pyarrow.json as json
 import pyarrow.parquet as pq
 
+from contracts import MISSING_CELLS
 from services.kit.errors import Invalid
 
 from ..v2.errors import called
@@ -104,7 +105,7 @@ def _header(path: Path) -> list[str]:
 
 
 def _as(types: Mapping[str, pa.DataType]) -> csv.ConvertOptions:
-    return csv.ConvertOptions(column_types=types, null_values=sorted(cells.MISSING))
+    return csv.ConvertOptions(column_types=types, null_values=sorted(MISSING_CELLS))
 
 
 def _kind(text: bool | None) -> pa.DataType:

@@ -32,7 +32,7 @@ from .inputs import Inputs
 from .places import Places
 from .results import ResultFile, unified
 from .serving import Serving
-from .sheet import Sheet, needed
+from .sheet import Sheet, needed, optional
 from .summary import Decisions, drift
 
 log = get_logger(__name__)
@@ -85,7 +85,7 @@ class Work:
     async def _begin(self, task: Task) -> Scoring:
         endpoint = await self.serving.needed(task.job.endpoint)
         served = endpoint.choose(task.job.version)
-        if missing := needed(served.schema).keys() - set(task.rows.schema.names):
+        if missing := needed(served.schema).keys() - optional(served.schema) - set(task.rows.schema.names):
             raise NotFound(f"a new version of the endpoint takes other columns: {', '.join(sorted(missing))[:200]}")
         return task, served, asyncio.create_task(self.executor.score(task, endpoint))
 

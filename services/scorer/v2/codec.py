@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -159,8 +160,8 @@ class Codec:
             if name in arrays:
                 raise BadInput(f"tensor {called(name)} is there twice", spec.name)
             arrays[spec.name], at = self._read(spec, one, document.literals, tail, at)
-        self._complete(arrays, tail, at)
-        return arrays, tail is None
+        whole = self._complete(arrays, tail, at)
+        return arrays, whole and tail is None
 
     def _read(
         self, spec: TensorSpec, one: dict[str, Any], literals: bool, tail: memoryview | None, at: int
@@ -202,12 +203,19 @@ class Codec:
             return bool(self._nullable.any())
         return bool((column := self._tensor_columns.get(spec.name)) and column.nullable)
 
-    def _complete(self, arrays: dict[str, Array], tail: memoryview | None, at: int) -> None:
-        if len(arrays) != len(self._inputs):
-            missing = next(name for name in self._inputs if name not in arrays)
-            raise BadInput(f"tensor {called(missing)} is missing: {self._takes()}", missing)
+    def _complete(self, arrays: dict[str, Array], tail: memoryview | None, at: int) -> bool:
+        """Whether all inputs were given; an input of one nullable column is missing in every row where it was not."""
+        absent = [name for name in self._inputs if name not in arrays]
+        rows = next((len(v) for name, v in arrays.items() if self._inputs[name].shape[:1] == (-1,)), None)
+        for name in absent:
+            spec = self._inputs[name]
+            width = prod(1 if size == -1 else size for size in spec.shape[1:])
+            if rows is None or not self._nulls[name] or spec.shape[:1] != (-1,) or width != 1:
+                raise BadInput(f"tensor {called(name)} is missing: {self._takes()}", name)
+            arrays[name] = np.full((rows, *[1] * (len(spec.shape) - 1)), np.nan, NUMPY[spec.datatype])
         if tail is not None and at != len(tail):
             raise BadInput(f"{len(tail) - at} bytes follow the JSON part that no tensor claims")
+        return not absent
 
     def _assemble(self, document: Document, tail: memoryview | None) -> Array:
         """The matrix of a request that names its columns, one tensor of [rows] or [rows, 1] each."""

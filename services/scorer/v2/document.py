@@ -1,6 +1,7 @@
 """The JSON part of a V2 request: parsed once, its duplicate keys refused, its plain members checked."""
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from .errors import BadInput, called
 _MEMBERS = frozenset({"id", "parameters", "inputs", "outputs"})
 _TENSOR = frozenset({"name", "datatype", "shape", "parameters", "data"})
 _OUTPUT = frozenset({"name", "parameters"})
+_STRANGE = re.compile(rb"\b(NaN|Infinity)\b")
 _DEEPEST = 32
 _ID = 512
 _NAME = 256
@@ -66,7 +68,8 @@ def _loads(raw: bytes) -> dict[str, Any]:
     try:
         whole = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
-        raise BadInput(f"the body is not valid JSON: {str(error)[:200]}") from None
+        hint = "; JSON has no NaN and no infinity: a missing value is null" if _STRANGE.search(raw) else ""
+        raise BadInput(f"the body is not valid JSON: {str(error)[:200]}{hint}") from None
     if type(whole) is not dict:
         raise BadInput("the body must be a JSON object")
     return whole
