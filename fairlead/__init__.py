@@ -41,11 +41,12 @@ from .errors import (
     Unreachable,
 )
 from .events import EventStream, Occurrence
+from .levels import Service
 
 __all__ = [
     "Approval", "AsyncFairlead", "Batch", "Busy", "Conflict", "DeadLetter", "Decision", "Deployment", "Drift",
     "Endpoint", "EventStream", "Failed", "Fairlead", "FairleadError", "Forbidden", "GroupLag", "Invalid",
     "Misconfigured", "Model", "ModelVersion", "NotFound", "Occurrence", "Page", "Platform", "Replay", "Retraining",
-    "Scores",
-    "ServiceStatus", "TimedOut", "TopicState", "Unauthorized", "Unreachable", "UseCase", "Verification",
+    "Scores", "Service", "ServiceStatus", "TimedOut", "TopicState", "Unauthorized", "Unreachable", "UseCase",
+    "Verification",
 ]  # fmt: skip

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from . import catalog, decisions, endpoints, following, ledger, letters, operating, schedules
+from . import catalog, decisions, endpoints, following, ledger, letters, operating, schedules, serving
 from .output import out
 from .session import Options
 
@@ -17,7 +17,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for part in (catalog.app, endpoints.app, decisions.app, operating.app, following.app):
+for part in (catalog.app, endpoints.app, decisions.app, operating.app, serving.app, following.app):
     app.add_typer(part)
 app.add_typer(letters.app, name="dlq")
 app.add_typer(ledger.app, name="audit")

@@ -7,6 +7,7 @@ from contracts import RetrainingRequested
 
 from ..answers import Drift, Page, Replay, Retraining
 from ..flows import Document, part, read, send, settled, text
+from ..levels import Service
 from ..wire import Flow, operation
 
 
@@ -33,6 +34,12 @@ class Watching:
         """The closed windows of an endpoint, newest first."""
         path = f"/v1/monitors/{part(endpoint)}/windows"
         return (yield from read(Page[Document], path, limit=limit, cursor=cursor))
+
+    @operation
+    def service(self, endpoint: str, *, span: str = "24h") -> Flow[Service]:
+        """How an endpoint served in the last so much time (`90m`, `24h`, `30d`), what its use case promises, and what
+        it cost."""
+        return (yield from read(Service, f"/v1/monitors/{part(endpoint)}/service", span=span))
 
     @operation
     def retrain(

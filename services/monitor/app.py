@@ -12,8 +12,9 @@ from services.kit.service import Parts
 from . import api
 from .api import performance, service
 from .handlers import subscriptions
-from .jobs import OutcomeStream, Rounds, Stream
+from .jobs import BudgetRounds, OutcomeStream, Rounds, Stream
 from .settings import MonitorSettings
+from .usecases.burning import Budgets
 from .usecases.closing import Closing
 from .usecases.counting import Counting
 from .usecases.desired import Desired
@@ -48,6 +49,7 @@ def build(settings: MonitorSettings) -> Parts:
             stream.run,
             outcomes.run,
             rounds.run,
+            BudgetRounds(Budgets(db), progress).run,
         ],
         closing=[burial.close],
         progress=progress,

@@ -19,6 +19,7 @@ from . import store
 from .domain.service.spans import minutes_end
 from .settings import MonitorSettings
 from .store import outcomes, slots, usage
+from .usecases.burning import Budgets
 from .usecases.closing import Closing
 from .usecases.counting import Counting
 from .usecases.judging import Judging
@@ -29,6 +30,7 @@ log = get_logger(__name__)
 
 _ROUND_S = 0.5
 _REFRESH_S = 2.0
+_BUDGETS_S = 15.0
 _TIDY_S = 600.0
 
 
@@ -75,6 +77,24 @@ class OutcomeStream:
     async def run(self) -> None:
         """Until cancelled."""
         await self._consumer.run()
+
+
+class BudgetRounds:
+    """The owner's look at error budgets: by itself, so that no window waits for it."""
+
+    def __init__(self, budgets: Budgets, progress: Progress) -> None:
+        self._budgets = budgets
+        self._progress = progress
+        progress.expect("budgets", grace_s=3 * _BUDGETS_S)
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            if failed := await self._budgets.judge():
+                self._progress.fail("budgets", "; ".join(f"{name}: {why}" for name, why in failed.items()))
+            else:
+                self._progress.beat("budgets")
+            await asyncio.sleep(_BUDGETS_S)
 
 
 class Rounds:

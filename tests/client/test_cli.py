@@ -68,6 +68,19 @@ SCHEDULE = {
 }  # fmt: skip
 ANSWERS["/v1/batches/schedules/s-1"] = SCHEDULE
 ANSWERS["/v1/batches/schedules/s-1/pause"] = SCHEDULE | {"state": "paused"}
+BUDGET = {"objective": 0.99, "good": 0.98, "allowed": 1.0, "spent": 2, "left": -1.0, "burn_rate": 2.0}
+LEVELS = {
+    "inferences": 101, "rows": 700, "requests": 100, "refused": None, "failed": None, "availability": None,
+    "latency": {"p50_ms": 0.8, "p95_ms": 1.5, "p99_ms": 321.0}, "budgets": {"latency": BUDGET, "availability": None},
+    "cost": {"currency": "CHF", "total": 0.0125, "per_1000_inferences": 0.125},
+    "unknown": {"availability": "no scorer host has reported usage in this span"},
+}  # fmt: skip
+ANSWERS["/v1/monitors/credit/service"] = {
+    "endpoint": "credit", "use_case": "limits", "total": LEVELS, "last_hour": LEVELS["budgets"],
+    "window": {"from": "2026-01-01T00:00:00Z", "to": "2026-01-02T00:00:00Z"},
+    "versions": [LEVELS | {"model": "credit", "version": 2}],
+    "alarms": [{"objective": "latency", "severity": "critical", "since": "2026-01-01T00:00:00Z", "detail": "too slow"}],
+}  # fmt: skip
 ANSWERS["/v1/retrainings/r-1"] = {"id": "r-1", "state": "candidate_won", "model": "credit"}
 
 
@@ -119,6 +132,14 @@ def test_topics_show_lag_and_size_and_keep_dead_letters_in_their_column(url: str
     assert "12,345" in shown
     assert "2.0 KiB" in shown
     assert "dlq." not in shown
+
+
+def test_service_shows_levels_budgets_and_what_is_not_known(url: str) -> None:
+    shown = run(url, "service", "credit", "--span", "7d").stdout
+    for told in ("credit v2", "321", "99.000%", "98.000%", "-1", "0.0125 CHF", "critical: too slow", "no scorer host"):
+        assert told in shown, shown
+    found = json.loads(run(url, "service", "credit", "--json").stdout)
+    assert found["total"]["failed"] is None and found["window"]["from"] == "2026-01-01T00:00:00Z"
 
 
 def test_an_empty_list_says_what_to_do(url: str) -> None:

@@ -11,6 +11,7 @@ import orjson
 from sqlalchemy import text
 
 from contracts import Service, UsageReported, UseCaseRegistered
+from fairlead import Service as Levels
 from services.kit.bus import Bus
 from services.kit.cloudevents import headers
 from services.kit.context import Context, system, use
@@ -113,6 +114,7 @@ async def test_an_endpoint_is_held_against_what_its_use_case_promises(
         assert availability["spent"] == 5 and availability["left"] > 5
         assert abs(total["cost"]["total"] - (0.004 + 0.1 * 0.6 / 60)) < 1e-9 and total["cost"]["currency"] == "EUR"
         assert abs(total["cost"]["per_1000_inferences"] - 0.05) < 1e-9
+        assert Levels.model_validate(found).versions[0].budgets.latency is not None, "as clients read it"
         assert found["last_hour"] == total["budgets"] and found["alarms"] == [] and total["unknown"] == {}
 
         assert (await ask(path, "other-unit")).status_code == 404
@@ -122,6 +124,15 @@ async def test_an_endpoint_is_held_against_what_its_use_case_promises(
             refused = await ask(f"{path}?span={span}")
             assert refused.status_code == 422 and "span" in refused.text, span
         assert (await ask(f"{path}?span=30d")).json()["total"]["inferences"] == 101
+
+        slow = [logged(endpoint, world.rows(1), seq, start + timedelta(seconds=30)) for seq in range(103, 143)]
+        await say_logged(speaker("scorer"), [record | {"latency_ms": 300.0} for record in slow])
+
+        async def alarmed() -> Any:
+            return (await ask(path)).json()["alarms"]
+
+        (alarm,) = await eventually(alarmed, within=60)
+        assert (alarm["objective"], alarm["severity"]) == ("latency", "critical") and "42 of 140" in alarm["detail"]
 
 
 async def test_minutes_become_hours_and_nothing_is_lost(service_db: Callable[[Service], Database]) -> None:

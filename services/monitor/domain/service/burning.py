@@ -37,7 +37,6 @@ RULES = (
 SHORT = tuple(rule.short for rule in RULES)
 CALM = max(SHORT)
 """An episode is over when the budget lasts again, in so much time."""
-LONG = max(rule.long for rule in RULES)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,70 @@
+"""Commands about how endpoints serve: service levels, error budgets, costs."""
+
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import typer
+
+from fairlead.levels import Levels, Service
+
+from .output import Json, out, refusals, render, show_facts, show_table
+from .session import client
+
+app = typer.Typer()
+
+
+@app.command()
+def service(
+    context: typer.Context,
+    endpoint: Annotated[str, typer.Argument(help="The endpoint's name.")],
+    span: Annotated[str, typer.Option(help="Of the last so much time: 90m, 24h, 7d, 30d.")] = "24h",
+    json: Json = False,
+) -> None:
+    """Show how an endpoint serves, against what its use case promises, and what it costs."""
+    with refusals():
+        found = client(context).service(endpoint, span=span)
+    render(found, json, lambda: _service(found))
+
+
+def _service(found: Service) -> None:
+    show_facts({
+        "endpoint": found.endpoint, "use case": found.use_case, "from": found.window.start, "to": found.window.end,
+        "alarms": [f"{alarm.severity}: {alarm.detail}" for alarm in found.alarms],
+    })  # fmt: skip
+    out.print()
+    show_table(
+        ["Version", "Requests", "p50 ms", "p95 ms", "p99 ms", "Available", "Failed", "Refused", "Cost", "Per 1,000"],
+        (_levels(each) for each in [*found.versions, found.total]),
+        "Nothing was asked.",
+        right=["Requests", "p50 ms", "p95 ms", "p99 ms", "Available", "Failed", "Refused", "Cost", "Per 1,000"],
+    )
+    out.print()
+    show_table(
+        ["Promised", "Share", "Good", "Bad allowed", "Spent", "Left", "Burn rate", "Last hour"],
+        _budgets(found),
+        "No promise is known to be kept or broken.",
+        right=["Share", "Good", "Bad allowed", "Spent", "Left", "Burn rate", "Last hour"],
+    )
+    for what, why in found.total.unknown.items():
+        out.print(f"[dim]{what} is not known: {why}[/dim]")
+
+
+def _levels(each: Levels) -> list[Any]:
+    name = f"{each.model} v{each.version}" if each.model else "all"
+    quantiles = [each.latency.p50_ms, each.latency.p95_ms, each.latency.p99_ms] if each.latency else [None] * 3
+    cost = [f"{each.cost.total:.4g} {each.cost.currency}", each.cost.per_1000_inferences] if each.cost else [None] * 2
+    return [name, each.requests, *quantiles, _percent(each.availability), each.failed, each.refused, *cost]
+
+
+def _budgets(found: Service) -> Iterator[list[Any]]:
+    for name in ("latency", "availability"):
+        budget, now = getattr(found.total.budgets, name), getattr(found.last_hour, name)
+        if budget:
+            yield [
+                name, _percent(budget.objective), _percent(budget.good), budget.allowed, budget.spent, budget.left,
+                budget.burn_rate, now.burn_rate if now else None,
+            ]  # fmt: skip
+
+
+def _percent(share: float | None) -> str | None:
+    return None if share is None else f"{share:.3%}"
