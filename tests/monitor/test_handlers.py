@@ -12,7 +12,7 @@ from sqlalchemy import text
 
 from contracts import DriftDetected, MonitorReported, MonitorSettings, Service
 from services.kit.context import Caller, Context, use
-from services.kit.errors import NotFound
+from services.kit.errors import Invalid, NotFound
 from services.kit.kafka import Connection
 from services.kit.letters import Letter
 from services.kit.objects import Objects
@@ -368,6 +368,10 @@ async def test_settings_that_a_person_overrides_hold_and_survive_a_deployment(
             assert (await desired.configure(endpoint, {"tolerance": 0.3})).settings == MonitorSettings(
                 window_s=10.0, budget_rows=100_000, tolerance=0.3
             )
+            with pytest.raises(Invalid, match="season_s: a season of 60 s"):
+                await desired.configure(endpoint, {"season_s": 60.0})
+            assert (await desired.configure(endpoint, {"season_s": 86_400.0})).settings.season_s == 86_400.0
+            assert (await desired.configure(endpoint, {"season_s": 0.0})).settings.season_s == 0.0
         other = MonitorSettings(window_s=10.0, budget_rows=200_000)
         again = deployment(endpoint, streams.schema(), baseline, version=2, revision=2, monitor=other)
         await say_deployment(speaker("deployer"), again)
