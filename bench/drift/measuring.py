@@ -107,7 +107,7 @@ def stationary(rows: int, budget_rows: int = BUDGET) -> dict[str, Any]:
 
 
 def seasonal(period: int, seed: int) -> dict[str, Any]:
-    """Three columns that swing by 0.7 standard deviations, over twenty periods or 300,000 rows; the period is declared."""
+    """Three columns that swing by 0.7 standard deviations, over twenty periods or 300,000 rows; it is declared."""
     stream = Stream("none", seed)
     monitor = Monitor(stream.reference(), streams.schema(), BUDGET, Season(float(period)))
     rows, found = min(20 * period, 300_000), list[Found]()
