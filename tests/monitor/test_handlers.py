@@ -28,6 +28,7 @@ from services.monitor.app import build
 from services.monitor.settings import MonitorSettings as Service_
 from services.monitor.usecases.desired import Desired
 from services.monitor.usecases.reading import Reading
+from services.monitor.usecases.serving import Serving
 from services.monitor.usecases.versions import Versions
 
 from . import streams
@@ -148,7 +149,10 @@ async def test_what_a_shadow_would_have_answered_is_in_no_window(
         await say_logged(speaker("scorer"), said)
         assert await eventually(lambda: _is(counted(parts, endpoint), 20), within=60)
         (window,) = await windows(parts, endpoint)
-    assert window.inferences == 2
+        assert parts.db
+        with use(ENGINEER):
+            whole = (await Serving(monitor_settings, parts.db).service(endpoint, "1h")).whole
+    assert window.inferences == whole.inferences == 2 and whole.rows == 20
 
 
 async def test_another_version_is_watched_anew_and_closes_the_alarm(
@@ -286,7 +290,10 @@ async def test_rows_that_were_counted_without_their_columns_get_them_by_a_replay
         assert await eventually(lambda: _is(counted(parts, endpoint), 7), within=30)
         assert await columns() == {7}
         (window,) = await windows(parts, endpoint)
-    assert window.inferences == 2
+        assert parts.db
+        with use(ENGINEER):
+            whole = (await Serving(monitor_settings, parts.db).service(endpoint, "1h")).whole
+    assert window.inferences == whole.inferences == 2 and whole.rows == 7
 
 
 async def _have(asked: Any, wanted: int) -> bool:
