@@ -87,6 +87,11 @@ def _show_drift(console: Console, found: dict[str, Any]) -> None:
         f"{calm['rows']:,} stationary rows at a budget of {calm['budget_rows']:,}: {calm['alarms']} alarms, "
         f"{calm['notes']} notes; {calm['rows_per_cpu_s']:,} rows a CPU second"
     )
+    for one in found["seasons"]:
+        console.print(
+            f"season of {one['period']:,} rows, declared, over {one['rows']:,}: "
+            f"{one['alarms']} alarms, {one['notes']} notes"
+        )
     for year, one in found["census"].items():
         console.print(f"census of {year}, {one['rows']:,} rows: {one['alarms']} alarms; notes: {one['notes']}")
 

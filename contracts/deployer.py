@@ -81,6 +81,8 @@ class MonitorSettings(Value):
     """The expected number of rows between two false alarms of this endpoint, over all its detectors."""
     tolerance: float = 0.1
     """The smallest effect that matters: standard deviations of a numeric column, PSI of a categorical one."""
+    season_s: float | None = Field(default=None, exclude_if=absent)
+    """The period in which columns rise and fall as a matter of course, seconds; 0 or None: there is none."""
     retrain_on_drift: bool = True
     payload_sample: float = Field(default=1.0, ge=0, le=1, exclude_if=(1.0).__eq__)
     """The share of inferences whose requests and responses are logged; all of them are logged, and counted. Left out

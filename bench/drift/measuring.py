@@ -9,6 +9,7 @@ import numpy as np
 
 from contracts import Column, ModelSchema, TensorSpec
 from examples.census import rows as census
+from services.monitor.domain.season import Season
 
 from . import others, streams
 from .ours import Found, Monitor
@@ -25,6 +26,7 @@ def measure(seeds: int, stationary_rows: int) -> dict[str, Any]:
     return {
         "delays": {change: _delays(change, drawn) for change in streams.CHANGES},
         "stationary": stationary(stationary_rows),
+        "seasons": [seasonal(period, seed) for period in (5_000, 20_000, 100_000) for seed in range(2)],
         "census": survey(),
     }
 
@@ -102,6 +104,18 @@ def stationary(rows: int, budget_rows: int = BUDGET) -> dict[str, Any]:
         "rows": rows, "budget_rows": budget_rows, "alarms": kinds.count("alarm"), "notes": kinds.count("note"),
         "rows_per_cpu_s": round(rows / spent),
     }  # fmt: skip
+
+
+def seasonal(period: int, seed: int) -> dict[str, Any]:
+    """Three columns that swing by 0.7 standard deviations, over twenty periods or 300,000 rows; it is declared."""
+    stream = Stream("none", seed)
+    monitor = Monitor(stream.reference(), streams.schema(), BUDGET, Season(float(period)))
+    rows, found = min(20 * period, 300_000), list[Found]()
+    for first, made in stream.pieces(rows, 0):
+        made[:, : streams.CHANGED] += 0.7 * np.sin(2 * np.pi * np.arange(first, first + len(made)) / period)[:, None]
+        found += monitor.see(_columns(made), first)
+    kinds = [each.finding.kind for each in found]
+    return {"period": period, "rows": rows, "alarms": kinds.count("alarm"), "notes": kinds.count("note")}
 
 
 def survey() -> dict[str, Any]:

@@ -3,12 +3,12 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import numpy as np
 import pyarrow as pa
 
 from contracts import ModelSchema
 from services.kit.profiles import build_profile
 from services.monitor.domain.budget import of_data
+from services.monitor.domain.season import NONE, Season
 from services.monitor.domain.watch import Finding, Watch
 from services.monitor.domain.windows import Block
 from services.monitor.usecases.versions import Watched
@@ -29,12 +29,12 @@ class Found:
 class Monitor:
     """One version under watch, a window of `BLOCK_ROWS` at a time."""
 
-    def __init__(self, reference: pa.Table, schema: ModelSchema, budget_rows: int) -> None:
+    def __init__(self, reference: pa.Table, schema: ModelSchema, budget_rows: int, season: Season = NONE) -> None:
         self._watched = Watched.of("model", schema, build_profile(reference, schema))
         assert self._watched.reference is not None and self._watched.binner is not None
         self._reference, self._binner = self._watched.reference, self._watched.binner
         self._budget = of_data(budget_rows)
-        self._watch = Watch.start(self._reference)
+        self._watch = Watch.start(self._reference, season)
         self._kept: list[Block] = []
 
     def see(self, columns: dict[str, Array], first: int) -> Iterable[Found]:
@@ -51,8 +51,7 @@ class Monitor:
         before = self._watch
         watch = before.observe([block], block.start_s, self._budget)
         if before.phase == "watching" and watch.phase == "doubting":
-            earlier = [each.counts for each in self._kept if each.start_s >= (watch.since_s or 0.0)]
-            watch = watch.remember(np.sum([np.zeros_like(block.counts), *earlier], axis=0))
+            watch = watch.remember([each for each in self._kept if each.start_s >= (watch.since_s or 0.0)])
         self._kept = [*self._kept[-500:], block]
         self._watch, finding = watch.judge(self._reference, TOLERANCE)
         return finding

@@ -262,10 +262,10 @@ class DataPlane:
         self.residency = Residency(settings.scorer_memory_mb, self._packages)
         self.meter = Meter()
         self.endpoints: dict[str, Endpoint] = {}
-        self.stopped: dict[str, str] = {}
-        """Endpoints that serve nothing since what served was withdrawn, with their units, until a successor is up."""
-        self.awaited: dict[str, str] = {}
-        """Endpoints that shall serve and may soon, with their units: until then they are refused for a while."""
+        self.stopped: dict[str, Origin] = {}
+        """Endpoints that serve nothing since what served was withdrawn, with that, until a successor is up."""
+        self.awaited: dict[str, Origin] = {}
+        """Endpoints that shall serve and may soon, with their champions: until then they are refused for a while."""
         self._withdrawn: dict[str, frozenset[str]] = {}
         self._rewards: dict[str, tuple[str, Rewards]] = {}
 
@@ -350,7 +350,7 @@ class DataPlane:
             log.info("what stood beside a champion is stopped: its approval was withdrawn", endpoint=endpoint)
             return True
         self.remove(endpoint)
-        self.stopped[endpoint] = found.unit
+        self.stopped[endpoint] = found.champion.origin
         log.info("an endpoint is stopped: the approval of what served was withdrawn", endpoint=endpoint)
         return True
 
@@ -362,7 +362,7 @@ class DataPlane:
         """Raises Unavailable for a state whose champion's approval was withdrawn: the next state may be served."""
         if change.variants and change.variants[0] not in self._standing(change):
             if change.endpoint not in self.endpoints:
-                self.stopped[change.endpoint] = change.unit
+                self.stopped[change.endpoint] = _origin(change, change.variants[0])
             raise Unavailable(self.why_stopped(change.endpoint))
 
     def _standing(self, change: DeploymentChanged) -> list[Variant]:
@@ -384,17 +384,26 @@ class DataPlane:
         """
         allow(caller, "inference.score")
         found = self.endpoints.get(endpoint)
-        if found is None and endpoint in self.stopped and caller.sees(self.stopped[endpoint]):
+        if found is None and endpoint in self.stopped and caller.sees(self.stopped[endpoint].unit):
             raise Unavailable(self.why_stopped(endpoint))
-        if found is None and endpoint in self.awaited and caller.sees(self.awaited[endpoint]):
+        if found is None and endpoint in self.awaited and caller.sees(self.awaited[endpoint].unit):
             raise Unavailable(f"endpoint {endpoint} is being loaded; try again")
         if found is None or not caller.sees(found.unit):
             raise NotFound(f"there is no endpoint {endpoint[:80]!r}")
         return found
 
+    def _asked(self, endpoint: str, caller: Caller) -> Endpoint:
+        """As `find`, for a request: while nothing serves, it is a failure of what did or what shall."""
+        try:
+            return self.find(endpoint, caller)
+        except Unavailable as refusal:
+            origin = self.stopped.get(endpoint) or self.awaited[endpoint]
+            self.meter.account(origin).refuse(refusal)
+            raise
+
     async def infer(self, endpoint: str, version: int | None, ask: Ask, caller: Caller, mode: Mode) -> Answer:
         """Answer one request. Raises a Refusal; nothing is logged of a refused request."""
-        found = self.find(endpoint, caller)
+        found = self._asked(endpoint, caller)
         if version is None and not found.plain:
             return await self._routed(found, ask, caller.actor, mode)
         served = found.choose(version)
@@ -406,7 +415,7 @@ class DataPlane:
 
     def at_once(self, endpoint: str, version: int | None, ask: Ask, caller: Caller, mode: Mode) -> Answer | None:
         """As `infer`, where nothing must be waited for; None: `infer` it."""
-        found = self.find(endpoint, caller)
+        found = self._asked(endpoint, caller)
         if version is None and not found.plain:
             return self._routed_at_once(found, ask, caller.actor, mode)
         served = found.choose(version)
@@ -462,7 +471,7 @@ class DataPlane:
             raise
 
     async def _served(self, change: DeploymentChanged, variant: Variant, before: Endpoint | None) -> Served:
-        origin = Origin(change.endpoint, change.unit, change.use_case, variant.model, variant.version, variant.name)
+        origin = _origin(change, variant)
         same = before.by_version.get(variant.version) if before else None
         if same and same.origin == origin and _lasting(same.variant) == _lasting(variant):
             return same
@@ -564,6 +573,10 @@ def _lasting(variant: Variant) -> Variant:
 def _loaded(variant: Variant) -> tuple[str, str, bool]:
     """What a lane is of. A shadow's keeps off the event loop."""
     return variant.digest, variant.format, variant.role == "shadow"
+
+
+def _origin(change: DeploymentChanged, variant: Variant) -> Origin:
+    return Origin(change.endpoint, change.unit, change.use_case, variant.model, variant.version, variant.name)
 
 
 def _close(served: Mapping[int, Served], keep: Mapping[int, Served]) -> None:

@@ -19,6 +19,7 @@ from services.kit.telemetry import get_logger
 
 from .dataplane import DataPlane
 from .files import Watched, tell
+from .logrecord import Origin
 from .replica import served_by_others
 from .runtimes.errors import CannotLoad
 from .settings import ScorerSettings
@@ -126,7 +127,7 @@ class Follower:
 
     def _drop_unwanted(self) -> None:
         self._plane.awaited = {
-            name: wanted["unit"] for name, wanted in self._wanted.items()
+            name: _champion(wanted) for name, wanted in self._wanted.items()
             if wanted["variants"] and not (self._is_said(name) and self._said[name]["state"] == "failed")
         }  # fmt: skip
         for name in (
@@ -213,6 +214,13 @@ class Follower:
 
     def _say(self) -> None:
         self._unsaid = not tell(self._loaded, orjson.dumps({"pid": os.getpid(), "endpoints": self._said}))
+
+
+def _champion(wanted: dict[str, Any]) -> Origin:
+    first = wanted["variants"][0]
+    return Origin(
+        wanted["endpoint"], wanted["unit"], wanted["use_case"], first["model"], first["version"], first["name"]
+    )  # fmt: skip
 
 
 async def _again_and_again(look: Callable[[], Awaitable[None]]) -> None:

@@ -12,7 +12,7 @@ from sqlalchemy import text
 
 from contracts import DriftDetected, MonitorReported, MonitorSettings, Service
 from services.kit.context import Caller, Context, use
-from services.kit.errors import NotFound
+from services.kit.errors import Invalid, NotFound
 from services.kit.kafka import Connection
 from services.kit.letters import Letter
 from services.kit.objects import Objects
@@ -28,6 +28,7 @@ from services.monitor.app import build
 from services.monitor.settings import MonitorSettings as Service_
 from services.monitor.usecases.desired import Desired
 from services.monitor.usecases.reading import Reading
+from services.monitor.usecases.serving import Serving
 from services.monitor.usecases.versions import Versions
 
 from . import streams
@@ -148,7 +149,10 @@ async def test_what_a_shadow_would_have_answered_is_in_no_window(
         await say_logged(speaker("scorer"), said)
         assert await eventually(lambda: _is(counted(parts, endpoint), 20), within=60)
         (window,) = await windows(parts, endpoint)
-    assert window.inferences == 2
+        assert parts.db
+        with use(ENGINEER):
+            whole = (await Serving(monitor_settings, parts.db).service(endpoint, "1h")).whole
+    assert window.inferences == whole.inferences == 2 and whole.rows == 20
 
 
 async def test_another_version_is_watched_anew_and_closes_the_alarm(
@@ -286,7 +290,10 @@ async def test_rows_that_were_counted_without_their_columns_get_them_by_a_replay
         assert await eventually(lambda: _is(counted(parts, endpoint), 7), within=30)
         assert await columns() == {7}
         (window,) = await windows(parts, endpoint)
-    assert window.inferences == 2
+        assert parts.db
+        with use(ENGINEER):
+            whole = (await Serving(monitor_settings, parts.db).service(endpoint, "1h")).whole
+    assert window.inferences == whole.inferences == 2 and whole.rows == 7
 
 
 async def _have(asked: Any, wanted: int) -> bool:
@@ -368,6 +375,10 @@ async def test_settings_that_a_person_overrides_hold_and_survive_a_deployment(
             assert (await desired.configure(endpoint, {"tolerance": 0.3})).settings == MonitorSettings(
                 window_s=10.0, budget_rows=100_000, tolerance=0.3
             )
+            with pytest.raises(Invalid, match="season_s: a season of 60 s"):
+                await desired.configure(endpoint, {"season_s": 60.0})
+            assert (await desired.configure(endpoint, {"season_s": 86_400.0})).settings.season_s == 86_400.0
+            assert (await desired.configure(endpoint, {"season_s": 0.0})).settings.season_s == 0.0
         other = MonitorSettings(window_s=10.0, budget_rows=200_000)
         again = deployment(endpoint, streams.schema(), baseline, version=2, revision=2, monitor=other)
         await say_deployment(speaker("deployer"), again)

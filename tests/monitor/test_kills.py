@@ -17,6 +17,7 @@ from services.kit.signing import canonical
 from services.kit.testing import eventually
 from services.monitor.settings import MonitorSettings
 from services.monitor.usecases.reading import Reading
+from services.monitor.usecases.serving import Serving
 
 from . import streams
 from .killing import victim
@@ -62,6 +63,8 @@ async def test_counts_are_exact_and_a_departure_is_found_once_however_often_it_i
         with use(ENGINEER):
             standing = await reading.standing(endpoint)
             windows = await reading.windows(endpoint, None, 1_000)
+            whole = (await Serving(monitor_settings, service_db("monitor")).service(endpoint, "1h")).whole
+    assert (whole.rows, whole.inferences) == (len(rows) + 10, len(said) + 1)
     assert [finding.kind for finding in standing.findings] == ["alarm"]
     assert abs((standing.findings[0].event.since - start - timedelta(seconds=40)).total_seconds()) < 5
     assert sum(window.inferences for window in windows) == len(said) + 1

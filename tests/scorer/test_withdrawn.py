@@ -88,6 +88,8 @@ async def test_it_stops_while_its_successor_is_being_loaded(story: Story, monkey
     await eventually(lambda: "credit" in story.plane.stopped, within=5)
     with pytest.raises(Unavailable, match=r"withdrawn; its successor is being loaded"):
         await story.version()
+    (account,) = [each for each in story.plane.meter.accounts if each.origin.version == 1]
+    assert (account.refused, account.faults) == (1, 1), "its callers saw that"
     with pytest.raises(NotFound):
         story.plane.find("credit", STRANGER)
     said = orjson.loads((story.house.settings.run_folder / "loaded" / "worker-0.json").read_bytes())

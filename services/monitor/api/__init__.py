@@ -5,7 +5,7 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, Field, model_validator
+from pydantic import AfterValidator, BaseModel, Field, model_validator
 
 from contracts import DriftDetected, FeatureEvidence, MonitorReported, MonitorSettings, Name, UsageReported, ValueMatrix
 from services.kit.auth import allow
@@ -22,12 +22,20 @@ from ..usecases.reading import Reading, Standing
 Limit = Annotated[int, Query(ge=1, le=1000)]
 
 
+def _none_or_a_minute(seconds: float) -> float:
+    if seconds != 0 and seconds < 60:
+        raise ValueError("a season is 60 seconds at least, or 0 for none")
+    return seconds
+
+
 class SettingsBody(Body):
     """Settings to override; what is left out stays as it is."""
 
     window_s: float | None = Field(None, ge=1, le=86_400)
     budget_rows: int | None = Field(None, ge=1_000, le=10**12)
     tolerance: float | None = Field(None, gt=0, le=10)
+    season_s: Annotated[float, AfterValidator(_none_or_a_minute)] | None = Field(None, le=366 * 86_400)
+    """0: none."""
     retrain_on_drift: bool | None = None
     outcome_window_s: float | None = Field(None, ge=60, le=31 * 86_400)
     favourable: float | str | None = None

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from .detectors.edetector import EDetector
 from .effects import Effect, effects
 from .reference import Reference
+from .season import NONE, Season
 from .windows import Block
 
 Array = NDArray[Any]
@@ -37,6 +38,26 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class Recent:
+    """What was seen since a change began."""
+
+    counts: Array
+    """[tracks, width]"""
+    rows: Array
+    """[slots]: how many of them each slot of the season says something of."""
+
+    @classmethod
+    def of(cls, blocks: Sequence[Block], season: Season, shape: tuple[int, ...]) -> "Recent":
+        """Of some blocks, which have counts of this shape."""
+        rows = np.sum([np.zeros(season.slots), *[b.rows * season.weights(b.start_s) for b in blocks]], axis=0)
+        return cls(np.sum([np.zeros(shape, np.int64), *[b.counts for b in blocks]], axis=0), rows)
+
+    def plus(self, other: "Recent") -> "Recent":
+        """The rows of both."""
+        return Recent(self.counts + other.counts, self.rows + other.rows)
+
+
+@dataclass(frozen=True)
 class Watch:
     """The state of watching. While in doubt or alarmed, the bag learns nothing more."""
 
@@ -47,15 +68,24 @@ class Watch:
     """Start of the last window that the detector saw."""
     since_s: float | None = None
     suspects: tuple[int, ...] = ()
-    recent: Array | None = None
-    """Counts [tracks, width] since the change began, while in doubt or alarmed."""
+    recent: Recent | None = None
+    """Since the change began, while in doubt or alarmed."""
     normal: Array | None = None
     """Counts that a person accepted as the new normal: effects are measured against them, not the baseline."""
 
+    @property
+    def season(self) -> Season:
+        """What is declared to come again."""
+        return self.detector.bag.season
+
     @classmethod
-    def start(cls, reference: Reference) -> "Watch":
+    def start(cls, reference: Reference, season: Season = NONE) -> "Watch":
         """Of a version that no window was seen of."""
-        return cls("watching", EDetector.start(reference.counts))
+        return cls("watching", EDetector.start(reference.counts, season))
+
+    def suited(self, reference: Reference, season: Season) -> "Watch":
+        """Itself, or a new one where another season was declared since; an open alarm stays until it is accepted."""
+        return self if self.season == season or self.phase == "alarmed" else Watch.start(reference, season)
 
     def observe(self, blocks: Sequence[Block], start_s: float, budget_rows: int) -> "Watch":
         """After one more window. Windows come in order; one from before the last is no news and changes nothing."""
@@ -85,35 +115,47 @@ class Watch:
         since_s = float(evidence.since[best])
         return replace(
             self, phase="doubting", detector=detector, statistic=statistic, suspects=suspects,
-            since_s=since_s, recent=_counts_since(since_s, before, block),
-        )  # fmt: skip
+            since_s=since_s,
+        )._remembering(_since(since_s, before, block))  # fmt: skip
 
-    def _recent_with(self, block: Block) -> Array:
+    def _recent_with(self, block: Block) -> Recent:
         """`recent` with one more block of its window, unless that one is from before the change."""
+        new = Recent.of([block], self.season, block.counts.shape)
         if self.recent is None:
-            return block.counts
+            return new
         older = self.since_s is not None and block.start_s < self.since_s
-        return self.recent if older else self.recent + block.counts
+        return self.recent if older else self.recent.plus(new)
 
-    def remember(self, counts: Array) -> "Watch":
+    def remember(self, blocks: Sequence[Block]) -> "Watch":
         """Add what was counted between the beginning of the change and the moment it showed."""
-        assert self.recent is not None
-        return replace(self, recent=self.recent + counts)
+        return self._remembering(blocks) if blocks else self
+
+    def _remembering(self, blocks: Sequence[Block]) -> "Watch":
+        new = Recent.of(blocks, self.season, blocks[0].counts.shape)
+        detector = self.detector
+        if self.season != NONE:  # what it expects must not be what is in doubt
+            detector = replace(detector, bag=detector.bag.without(blocks))
+        return replace(self, detector=detector, recent=self.recent.plus(new) if self.recent else new)
 
     def judge(self, reference: Reference, tolerance: float) -> tuple["Watch", Finding | None]:
         """Decide on a doubt: an alarm, a note, or (while the interval leaves both open) nothing yet."""
         if self.phase != "doubting" or self.recent is None or self.since_s is None:
             return self, None
-        normal = reference if self.normal is None else Reference.of(reference.tracks, self.normal)
-        found = effects(normal, self.recent)
+        found = effects(self._normal(reference), self.recent.counts)
         suspected = [found[place] for place in self.suspects]
-        rows = int(self.recent.sum(axis=1).max())
+        rows = int(self.recent.counts.sum(axis=1).max())
         late = rows >= _DECIDE_ROWS
         if matter := [effect for effect in suspected if effect.beyond(tolerance)]:
             return replace(self, phase="alarmed"), self._finding("alarm", matter, rows)
         if late or all(effect.within(tolerance) for effect in suspected):
             return self._calm(), self._finding("note", suspected, rows)
         return self, None
+
+    def _normal(self, reference: Reference) -> Reference:
+        """What effects are measured against: the baseline, what a person accepted, or what the season expects."""
+        if self.season != NONE and self.recent is not None:
+            return Reference.of(reference.tracks, self.detector.bag.expected(self.recent.rows))
+        return reference if self.normal is None else Reference.of(reference.tracks, self.normal)
 
     def _finding(self, kind: Literal["alarm", "note"], found: Sequence[Effect], rows: int) -> Finding:
         # Columns before the axes of their correlations, the larger effects first.
@@ -125,12 +167,14 @@ class Watch:
         """Go on with what was seen since the change as the new normal of the tracks that changed."""
         assert self.recent is not None
         places = list(self.suspects)
-        detector = self.detector.renewed(places, self.recent[places])
+        detector = self.detector.renewed(places, self.recent.counts[places])
         return replace(self, phase="watching", detector=detector, since_s=None, suspects=(), recent=None)
 
     def accepted(self) -> "Watch":
-        """What was seen since the change is the new normal, of every track."""
-        bag = self.detector.bag if self.recent is None else self.recent
+        """What was seen since the change is the new normal, of every track; a season's is learned anew."""
+        if self.season != NONE:
+            return Watch("watching", EDetector.start(self.detector.bag.counts[0], self.season), last_s=self.last_s)
+        bag = self.detector.bag.counts[0] if self.recent is None else self.recent.counts
         tracks = list(range(len(bag)))
         detector = self.detector.renewed(tracks, bag)
         return replace(
@@ -143,9 +187,11 @@ class Watch:
             "phase": self.phase, "statistic": self.statistic, "last_s": None if self.last_s == -inf else self.last_s,
             "since_s": self.since_s, "suspects": self.suspects, "shape": self.detector.bag.shape,
             "recent": self.recent is not None, "normal": self.normal is not None,
+            "slots": self.recent.rows.tolist() if self.recent else None,
         }  # fmt: skip
         head = orjson.dumps(state)
-        kept = [each.astype("<i8").tobytes() for each in (self.recent, self.normal) if each is not None]
+        recent = self.recent.counts if self.recent else None
+        kept = [each.astype("<i8").tobytes() for each in (recent, self.normal) if each is not None]
         counts = zlib.compress(b"".join(kept), 1)
         sizes = _HEAD.pack(1, len(head), len(counts))
         return sizes + head + counts + self.detector.to_bytes()
@@ -162,15 +208,15 @@ class Watch:
         normal = next(counts) if state["normal"] else None
         return cls(
             state["phase"], EDetector.from_bytes(data[at + length :]), state["statistic"],
-            -inf if state["last_s"] is None else state["last_s"], state["since_s"], tuple(state["suspects"]), recent,
+            -inf if state["last_s"] is None else state["last_s"], state["since_s"], tuple(state["suspects"]),
+            None if recent is None else Recent(recent, np.array(state.get("slots") or [recent.sum(axis=1).max()])),
             normal,
         )  # fmt: skip
 
 
-def _counts_since(since_s: float, before: Sequence[Block], block: Block) -> Array:
-    """Counts of the blocks of a window, up to the one that showed the change, whose rows all came since it began.
+def _since(since_s: float, before: Sequence[Block], block: Block) -> list[Block]:
+    """The blocks of a window, up to the one that showed the change, whose rows all came since it began.
 
     A window holds one partition's blocks after the other's, so what came before the change may stand behind it.
     """
-    newer = [each for each in (*before, block) if each.start_s >= since_s]
-    return np.sum([each.counts for each in newer or [block]], axis=0)
+    return [each for each in (*before, block) if each.start_s >= since_s] or [block]

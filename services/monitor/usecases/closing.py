@@ -9,7 +9,6 @@ from itertools import groupby
 from math import log
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from contracts import DriftDetected, FeatureEvidence, InferenceLogged, MonitorReported, Window
@@ -23,6 +22,7 @@ from .. import metrics, store
 from ..domain.budget import of_data
 from ..domain.detectors.edetector import NAME
 from ..domain.report import column_reports
+from ..domain.season import Season
 from ..domain.watch import Finding, Watch
 from ..domain.windows import Block, Part, coalesced, merged, moment
 from ..settings import MonitorSettings
@@ -114,7 +114,9 @@ class Closing:
         threshold = log(budget)
         if endpoint.version != key.version or watched.reference is None or not part.blocks:
             return 0.0, threshold
-        known = await store.watch(tx.session, key.endpoint, key.version) or Watch.start(watched.reference)
+        season = Season(endpoint.settings.season_s or None)
+        known = await store.watch(tx.session, key.endpoint, key.version) or Watch.start(watched.reference, season)
+        known = known.suited(watched.reference, season)
         blocks = coalesced(part.blocks, self._settings.block_rows)
         seen = await asyncio.to_thread(known.observe, blocks, key.start.timestamp(), budget)
         if known.phase == "watching" and seen.phase == "doubting":
@@ -125,12 +127,12 @@ class Closing:
         await store.save_watch(tx.session, endpoint, watch)
         return seen.statistic, threshold
 
-    async def _earlier(self, tx: Tx, key: WindowKey, watch: Watch) -> Array:
+    async def _earlier(self, tx: Tx, key: WindowKey, watch: Watch) -> list[Block]:
         """What earlier windows counted since the change began."""
         assert watch.since_s is not None and watch.recent is not None
         parts = await store.parts_since(tx.session, key, moment(watch.since_s))
-        counts = [c for part in parts if (c := part.counts()) is not None and c.shape == watch.recent.shape]
-        return np.sum([np.zeros_like(watch.recent), *counts], axis=0)
+        shape = watch.recent.counts.shape
+        return [block for part in parts for block in part.blocks if block.counts.shape == shape]
 
     async def _say(self, tx: Tx, key: WindowKey, endpoint: Endpoint, part: Part, finding: Finding) -> None:
         event = _drift(key, endpoint, part, finding)

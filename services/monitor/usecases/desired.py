@@ -9,6 +9,7 @@ from services.kit.context import Context, system, use
 from services.kit.db import Database
 
 from .. import store
+from ..domain import season
 from ..store import Dimension, Endpoint, losses
 from .versions import Versions
 
@@ -52,10 +53,11 @@ class Desired:
                 await store.close_alarms(tx.session, name, "the endpoint is removed")
 
     async def configure(self, name: str, changed: dict[str, Any]) -> Endpoint:
-        """Override some settings of an endpoint. Raises NotFound."""
+        """Override some settings of an endpoint. Raises NotFound, or Invalid for a season of a few windows."""
         async with self._db.transaction() as tx:
             await store.lock(tx.session, name)
             found = await store.endpoint(tx.session, name)
+            season.check(**{n: changed.get(n, getattr(found.settings, n)) for n in ("season_s", "window_s")})
             await store.override(tx.session, name, changed)
             tx.record("monitor.configured", name, unit=found.unit, **{n: _scalar(v) for n, v in changed.items()})
             # Under an Idempotency-Key the commit comes with the answer, when this has long returned.

@@ -14,13 +14,16 @@ when it passes the budget comes at a false time no more often than once in a bud
 import struct
 import zlib
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Any
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from ..season import NONE, Season
 from ..windows import Block
+from .bag import Bag
 
 Array = NDArray[Any]
 
@@ -58,8 +61,7 @@ class Evidence:
 class EDetector:
     """The state after some rows: small, deterministic, serialisable."""
 
-    bag: Array
-    """[tracks, bins]"""
+    bag: Bag
     recent: Array
     """[tracks, bins]: what the learning bettor has seen lately."""
     log_m: Array
@@ -71,22 +73,24 @@ class EDetector:
     rows: int
 
     @classmethod
-    def start(cls, reference: Array) -> "EDetector":
+    def start(cls, reference: Array, season: Season = NONE) -> "EDetector":
         """Before the first row, with reference counts [tracks, bins] in the bag."""
         tracks = len(reference)
         return cls(
-            reference.astype(np.float64), np.zeros(reference.shape), np.full((tracks, BETTORS), -np.inf),
+            Bag.start(reference, season), np.zeros(reference.shape), np.full((tracks, BETTORS), -np.inf),
             np.zeros((tracks, BETTORS)), np.zeros((tracks, BETTORS)), 0,
         )  # fmt: skip
 
     def observe(self, block: Block, *, learn: bool = True) -> "EDetector":
         """After one more block, which is in the bag from then on unless the bag shall not learn."""
-        bag = self.bag + block.counts
-        won = self._winnings(block.counts, bag)
+        bag = self.bag.plus(block) if learn else self.bag
+        if (known := self.bag.like(block.start_s)) is None:
+            return replace(self, bag=bag, rows=self.rows + block.rows)
+        won = self._winnings(block.counts, known + block.counts)
         began = np.where(self.gain <= 0, block.start_s, self.began)
         keep = np.exp(-block.rows / _MEMORY_ROWS)
         return EDetector(
-            bag if learn else self.bag, self.recent * keep + block.counts,
+            bag, self.recent * keep + block.counts,
             won + np.logaddexp(self.log_m, np.log(block.rows)),
             np.maximum(self.gain, 0) + won, began, self.rows + block.rows,
         )  # fmt: skip
@@ -103,9 +107,9 @@ class EDetector:
 
     def renewed(self, tracks: list[int], bag: Array) -> "EDetector":
         """Some tracks bet anew, with another normal; the others go on."""
-        bags, recent, log_m, gain = (each.copy() for each in (self.bag, self.recent, self.log_m, self.gain))
-        bags[tracks], recent[tracks], log_m[tracks], gain[tracks] = bag, 0.0, -np.inf, 0.0
-        return replace(self, bag=bags, recent=recent, log_m=log_m, gain=gain)
+        recent, log_m, gain = (each.copy() for each in (self.recent, self.log_m, self.gain))
+        recent[tracks], log_m[tracks], gain[tracks] = 0.0, -np.inf, 0.0
+        return replace(self, bag=self.bag.renewed(tracks, bag), recent=recent, log_m=log_m, gain=gain)
 
     def _active(self) -> Array:
         active = np.ones(self.log_m.shape, bool)
@@ -113,7 +117,7 @@ class EDetector:
         return active
 
     def _learns(self) -> Array:
-        return (self.bag > 0).sum(axis=1) <= _LIKELY
+        return self.bag.used <= _LIKELY
 
     def _winnings(self, counts: Array, bag: Array) -> Array:
         """Logarithms [tracks, bettors] of the block's e-values."""
@@ -137,8 +141,10 @@ class EDetector:
 
     def to_bytes(self) -> bytes:
         """As it is stored: a head in JSON, then the arrays as 64-bit floats, packed."""
-        head = orjson.dumps({"shape": self.bag.shape, "bettors": BETTORS, "rows": self.rows})
-        arrays = (self.bag, self.recent, self.log_m, self.gain, self.began)
+        season = {"season_s": self.bag.season.period_s, "turn": self.bag.turn}
+        head = orjson.dumps({"shape": self.bag.shape, "bettors": BETTORS, "rows": self.rows} | season)
+        passing = () if self.bag.season == NONE else (self.bag.passing,)
+        arrays = (self.bag.counts, *passing, self.recent, self.log_m, self.gain, self.began)
         body = zlib.compress(b"".join(array.astype("<f8").tobytes() for array in arrays), 1)
         return _HEAD.pack(1, len(head)) + head + body
 
@@ -149,10 +155,13 @@ class EDetector:
         head = orjson.loads(data[_HEAD.size : _HEAD.size + size])
         values = np.frombuffer(zlib.decompress(data[_HEAD.size + size :]), "<f8")
         tracks, bins = head["shape"]
-        shapes = [(tracks, bins)] * 2 + [(tracks, head["bettors"])] * 3
-        cuts = np.cumsum([a * b for a, b in shapes])[:-1]
+        season = Season(head.get("season_s"))
+        shapes = [(season.slots, tracks, bins), *[(tracks, bins)] * (1 if season == NONE else 2)]
+        shapes += [(tracks, head["bettors"])] * 3
+        cuts = np.cumsum([prod(shape) for shape in shapes])[:-1]
         arrays = [part.reshape(shape) for part, shape in zip(np.split(values, cuts), shapes, strict=True)]
-        bag, recent, log_m, gain, began = arrays
+        counts, *passing, recent, log_m, gain, began = arrays
+        bag = Bag(counts, season, passing[0] if passing else np.zeros((tracks, bins)), head.get("turn", -1))
         return cls(bag, recent, log_m, gain, began, head["rows"])
 
 
