@@ -100,6 +100,7 @@ async def _model(
     model: _Model
     if manifest.format == "process":
         program = Program(manifest.command, file, _digest(file), _asked(manifest))
+        bounds["load_s"] = min(settings.program_start_s, settings.inspection_s)
         model = ProcessModel(program, runtimes=settings.runtimes, **bounds)
     elif manifest.external:
         external = External(**manifest.external.model_dump())
@@ -110,18 +111,23 @@ async def _model(
         yield None
         return
     try:
-        await _started(model, manifest)
+        await _started(model, manifest, bounds["load_s"])
         yield model
     finally:
         await model.close()
 
 
-async def _started(model: _Model, manifest: Manifest) -> None:
-    """Raises Invalid for what is no model."""
+async def _started(model: _Model, manifest: Manifest, load_s: float) -> None:
+    """Raises Invalid for what is no model, and for a program that says nothing."""
     try:
         await model.start()
-    except (SandboxDeadline, SandboxDied):
-        raise
+    except SandboxDied as error:
+        if manifest.format != "process" or not isinstance(error, SandboxDeadline):
+            raise
+        raise Invalid(
+            f"the program answered nothing within {load_s:g} s of its start (FAIRLEAD_PROGRAM_START_S): for each line "
+            "on its standard input it must write a line of JSON, and flush it", "command",
+        ) from None  # fmt: skip
     except SandboxError as error:
         kind, _, reason = str(error).partition(": ")
         if kind != "Unreadable":

@@ -25,6 +25,8 @@ class CatalogSettings(Settings):
     inspections: int = Field(default=2, ge=1)
     """Packages inspected at a time: each needs a sandbox of its own."""
     inspection_s: float = Field(default=120.0, gt=0)
+    program_start_s: float = Field(default=30.0, gt=0)
+    """How long a model that is a program may take from its start to its first answer."""
     inspection_mb: int = Field(default=2048, ge=256)
 
     @property

@@ -1,5 +1,6 @@
 """The whole way in, through the real sandbox: the census packages, and what ends its own inspection."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from services.catalog.settings import CatalogSettings
 from services.kit.errors import Invalid
 from services.kit.objects import Objects
 from tests.kit.boosted import boosted
+from tests.kit.programs import SAID, packed
 
 from . import models
 
@@ -22,7 +24,7 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def intake_at(home: Path, **settings: float) -> Intake:
+def intake_at(home: Path, **settings: float | str) -> Intake:
     made = CatalogSettings.model_validate({"home": home, **settings})
     return Intake(made, Objects(made))
 
@@ -129,3 +131,28 @@ async def test_a_package_that_takes_too_long_or_too_much_is_refused(tmp_path: Pa
     upload.write_bytes(models.package(models.onnx_bytes(models.hungry_onnx())))
     with pytest.raises(Invalid, match="fails on its own rows"):
         await taken(intake_at(tmp_path), upload)
+
+
+PROGRAM = """
+name: silent
+format: process
+command: [python, main.py]
+inputs:
+  - {name: X, datatype: FP64, shape: [-1, 1]}
+outputs:
+  - {name: label, datatype: INT64, shape: [-1]}
+"""
+
+
+@pytest.mark.parametrize(("source", "says"), [
+    ("import sys\nfor line in sys.stdin: pass", "the program answered nothing within 2 s of its start"),
+    ("import sys\nprint('x' * 3000, file=sys.stderr)\nraise OSError('no weights')", "OSError: no weights"),
+])  # fmt: skip
+async def test_a_program_that_says_nothing_or_crashes_is_refused_soon_and_with_the_reason(
+    source: str, says: str, tmp_path: Path
+) -> None:
+    upload = packed(tmp_path, {"fairlead.yaml": PROGRAM, "main.py": source})
+    started = time.monotonic()
+    with pytest.raises(Invalid, match=says):
+        await taken(intake_at(tmp_path, runtimes=SAID, program_start_s=2.0), upload)
+    assert time.monotonic() - started < 60
