@@ -38,7 +38,7 @@ from services.scorer.batches.places import Places
 from services.scorer.batches.serving import Serving
 from services.scorer.batches.sheet import Sheet, to_parquet
 from services.scorer.batches.usecases import Batches
-from services.scorer.dataplane import Endpoint
+from services.scorer.endpoints import Endpoint
 from services.scorer.settings import ScorerSettings
 from tests.scorer.making import NUMBERS, classifier, package
 
