@@ -16,10 +16,12 @@ from services.kit.release import version
 
 from . import metrics, mlflow, openapi
 from .counters import Counters
-from .dataplane import Answer, Ask, DataPlane, Endpoint, Served
+from .dataplane import DataPlane
+from .endpoints import Endpoint
 from .follower import Follower
 from .health import Health
 from .proxy import Proxy
+from .served import Answer, Ask, Served
 from .settings import ScorerSettings
 from .shadows import Shadows
 from .spool import Spool, SpoolFull

@@ -6,8 +6,8 @@ from services.kit.plain_http import PlainHttp
 from services.kit.telemetry import get_logger
 
 from .asgi import ASKED, ScorerApp
-from .dataplane import Ask
 from .draining import CLOSE
+from .served import Ask
 from .wire import Head, Reply
 
 log = get_logger(__name__)

@@ -8,7 +8,7 @@ from zlib import crc32
 
 import orjson
 
-from contracts import InferenceLogged, Mode, PayloadReference
+from contracts import DeploymentChanged, InferenceLogged, Mode, PayloadReference, Variant
 from services.kit.cloudevents import Headers, headers
 from services.kit.context import Caller, Context
 
@@ -36,6 +36,11 @@ class Origin:
     model: str
     version: int
     variant: str
+
+    @classmethod
+    def of(cls, change: DeploymentChanged, variant: Variant) -> "Origin":
+        """Of a version in the state of an endpoint."""
+        return cls(change.endpoint, change.unit, change.use_case, variant.model, variant.version, variant.name)
 
     def json(self) -> bytes:
         """Its members as JSON, without the braces."""

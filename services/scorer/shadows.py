@@ -12,9 +12,9 @@ from contracts import Mode
 from services.kit.errors import Busy, Refusal, Unavailable
 from services.kit.telemetry import get_logger
 
-from .dataplane import Answer, Ask, Served
 from .logrecord import LogRecord
 from .runtimes import Arrays
+from .served import Answer, Ask, Served
 from .spool import SpoolFull
 from .v2 import Request
 from .v2.tensors import Array

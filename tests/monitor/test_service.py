@@ -97,6 +97,20 @@ def test_what_nobody_told_is_no_zero(used: Used, why: str) -> None:
     assert found.unknown["availability"] == why and "objectives" in found.unknown
 
 
+def test_a_shadow_has_costs_and_no_availability() -> None:
+    quiet = Seen({}, None, Used(reports=3, inferences=50, model_cpu_s=2.0))
+    found = figures(quiet, Span.last(timedelta(hours=1), NOW), PROMISE, Prices("EUR", 1.0, None))
+    assert (found.requests, found.failed, found.availability, found.latency, found.throughput) == (
+        0,
+        0,
+        None,
+        None,
+        None,
+    )
+    assert found.unknown == {"availability": "nobody waited for an answer"}
+    assert found.cost and found.cost.per_1000_inferences == pytest.approx(40)
+
+
 def test_a_cost_is_processor_time_and_memory_at_their_prices() -> None:
     used = Used(2, inferences=4_000, model_cpu_s=30, serving_cpu_s=10, memory_byte_s=2e9 * 7_200, seconds=7_200)
     found = cost(used, Prices("EUR", 0.01, 0.05))

@@ -17,12 +17,14 @@ from services.kit.context import Caller
 from services.kit.errors import Unavailable
 from services.kit.testing import eventually, running
 from services.scorer.asgi import ScorerApp
-from services.scorer.dataplane import Answer, Ask, DataPlane, Served
+from services.scorer.dataplane import DataPlane
 from services.scorer.follower import Follower
 from services.scorer.lane import Lane
+from services.scorer.loading import Loading
 from services.scorer.logrecord import LogRecord
 from services.scorer.runtimes import Arrays
 from services.scorer.runtimes.errors import CannotLoad, ModelFailed
+from services.scorer.served import Answer, Ask, Served
 from services.scorer.spool import SegmentReader, Spool, segments
 from services.scorer.v2 import BadInput
 from services.scorer.wire import Head, Reply
@@ -121,20 +123,20 @@ async def test_other_shares_and_a_promotion_load_nothing_anew(story: Story) -> N
 async def test_a_new_host_serves_the_champion_though_a_shadow_cannot_be_loaded(
     story: Story, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    load = DataPlane._served
+    load = Loading.served
 
-    async def torn(plane: DataPlane, change: DeploymentChanged, variant: Variant, before: Any) -> Served:
+    async def torn(loading: Loading, change: DeploymentChanged, variant: Variant, before: Any) -> Served:
         if variant.version == 2:
             raise CannotLoad("torn")
-        return await load(plane, change, variant, before)
+        return await load(loading, change, variant, before)
 
-    monkeypatch.setattr(DataPlane, "_served", torn)
+    monkeypatch.setattr(Loading, "served", torn)
     await story.serves(story.beside(2, "shadow"), story.beside(3, "fallback"))
     assert set(story.plane.endpoints["credit"].by_version) == {1, 3}
     assert (await story.asks()).version == 1
     change = story.plane.endpoints["credit"].change
     assert str((await story.plane.apply(change)).missing) == "torn", "it is tried again"
-    monkeypatch.setattr(DataPlane, "_served", load)
+    monkeypatch.setattr(Loading, "served", load)
     assert (await story.plane.apply(change)).missing is None
     assert set(story.plane.endpoints["credit"].by_version) == {1, 2, 3}
     champion = story.plane.endpoints["credit"].champion

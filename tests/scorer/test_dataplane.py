@@ -8,10 +8,11 @@ import pytest
 from services.kit.context import Caller
 from services.kit.errors import Busy, Unavailable
 from services.scorer.batches.serving import Serving
-from services.scorer.dataplane import Ask, DataPlane
+from services.scorer.dataplane import DataPlane
 from services.scorer.files import write_atomically
 from services.scorer.lane import Lane
 from services.scorer.runtimes.errors import CannotLoad
+from services.scorer.served import Ask
 from services.scorer.v2 import BadInput
 
 from .living import rows

@@ -14,10 +14,12 @@ from contracts import DeploymentChanged, Variant
 from services.kit.context import Caller
 from services.kit.errors import NotFound, Unavailable
 from services.kit.testing import eventually, running
-from services.scorer.dataplane import DataPlane, Served
+from services.scorer.dataplane import DataPlane
 from services.scorer.files import write_atomically
 from services.scorer.follower import Follower
+from services.scorer.loading import Loading
 from services.scorer.runtimes.errors import CannotLoad
+from services.scorer.served import Served
 
 from .making import House, classifier, package
 
@@ -56,21 +58,21 @@ class Hold:
         self.tried: list[str] = []
         self.looks = 0
         self._wanted: dict[str, DeploymentChanged] = {}
-        load, learn = DataPlane._served, Follower.learn
+        load, learn = Loading.served, Follower.learn
 
-        async def held(plane: DataPlane, change: DeploymentChanged, variant: Variant, before: Any) -> Served:
+        async def held(loading: Loading, change: DeploymentChanged, variant: Variant, before: Any) -> Served:
             self.tried.append(change.endpoint)
             if change.endpoint in self.held:
                 await self.held[change.endpoint].wait()
             if change.endpoint in self.broken:
                 raise CannotLoad("torn")
-            return await load(plane, change, variant, before)
+            return await load(loading, change, variant, before)
 
         async def counted(follower: Follower) -> None:
             self.looks += 1
             await learn(follower)
 
-        monkeypatch.setattr(DataPlane, "_served", held)
+        monkeypatch.setattr(Loading, "served", held)
         monkeypatch.setattr(Follower, "learn", counted)
 
     def wants(self, *names: str, **changes: DeploymentChanged) -> None:

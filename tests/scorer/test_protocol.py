@@ -10,9 +10,9 @@ from uvicorn.server import ServerState
 
 from services.kit.testing import eventually
 from services.scorer.asgi import ASKED
-from services.scorer.dataplane import Ask
 from services.scorer.direct import DirectProtocol, Heads
 from services.scorer.draining import CLOSE
+from services.scorer.served import Ask
 from services.scorer.wire import Head, Reply
 
 from .living import request

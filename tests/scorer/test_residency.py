@@ -16,8 +16,9 @@ from contracts import DeploymentChanged, ModelSchema, TensorSpec
 from services.kit.context import Caller
 from services.kit.errors import Unavailable
 from services.kit.testing import eventually
-from services.scorer.dataplane import Ask, DataPlane
+from services.scorer.dataplane import DataPlane
 from services.scorer.files import write_atomically
+from services.scorer.served import Ask
 
 from .living import Worker, bearer
 from .making import House, package

@@ -15,9 +15,11 @@ from services.kit.context import Caller
 from services.kit.errors import NotFound, Unavailable
 from services.kit.testing import eventually, running
 from services.scorer.batches.serving import Serving
-from services.scorer.dataplane import Ask, DataPlane, Served
+from services.scorer.dataplane import DataPlane
 from services.scorer.files import write_atomically
 from services.scorer.follower import Follower
+from services.scorer.loading import Loading
+from services.scorer.served import Ask, Served
 
 from .hosting import Host
 from .living import rows
@@ -32,15 +34,15 @@ class Slow:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, version: int) -> None:
         self.began, self.go_on = asyncio.Event(), asyncio.Event()
-        load = DataPlane._served
+        load = Loading.served
 
-        async def slowly(plane: DataPlane, change: DeploymentChanged, variant: Any, before: Any) -> Served:
+        async def slowly(loading: Loading, change: DeploymentChanged, variant: Any, before: Any) -> Served:
             if variant.version == version:
                 self.began.set()
                 await self.go_on.wait()
-            return await load(plane, change, variant, before)
+            return await load(loading, change, variant, before)
 
-        monkeypatch.setattr(DataPlane, "_served", slowly)
+        monkeypatch.setattr(Loading, "served", slowly)
 
 
 class Story:

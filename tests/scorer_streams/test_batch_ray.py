@@ -22,7 +22,7 @@ from services.scorer.batches.executors import executor_of
 from services.scorer.batches.inputs import Inputs, folder_of
 from services.scorer.batches.jobs import Runner
 from services.scorer.batches.serving import Serving
-from services.scorer.dataplane import Endpoint
+from services.scorer.endpoints import Endpoint
 from services.scorer.metering import Told
 
 from .conftest import Stage

@@ -13,9 +13,9 @@ from services.kit.errors import Busy, Unavailable
 from services.kit.ids import now
 from services.kit.signing import digest_of
 
-from ..dataplane import Served
 from ..logrecord import LogRecord, offload, reference
 from ..metering import Told
+from ..served import Served
 from .domain import Job, Scored, result_table
 from .results import part
 from .scoring import encode, score

@@ -16,7 +16,7 @@ from ray.exceptions import RayError, RayTaskError
 
 from services.kit.errors import Unavailable
 
-from ..dataplane import Endpoint
+from ..endpoints import Endpoint
 from ..settings import ScorerSettings
 from .chunks import Done, Task
 from .executors import ChunkWorker, Here, Parcel

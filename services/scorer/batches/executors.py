@@ -22,10 +22,12 @@ from services.kit.errors import Refusal, Unavailable
 from services.kit.objects import Objects
 from services.kit.telemetry import configure_logging
 
-from ..dataplane import DataPlane, Endpoint, Served
+from ..dataplane import DataPlane
+from ..endpoints import Endpoint
 from ..libraries import Libraries, bring
 from ..packages import Packages
 from ..runtimes.errors import CannotLoad
+from ..served import Served
 from ..settings import ScorerSettings
 from .chunks import Done, Task, score_chunk
 from .domain import Job

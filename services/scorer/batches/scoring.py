@@ -8,8 +8,8 @@ import numpy as np
 from contracts import ModelSchema
 from services.kit.errors import Busy, Refusal, Unavailable
 
-from ..dataplane import Served
 from ..runtimes import Arrays
+from ..served import Served
 from ..v2 import Codec, Request
 from .domain import Scored
 from .sheet import Columns, is_matrix, optional, tensor

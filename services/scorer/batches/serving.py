@@ -11,7 +11,8 @@ from services.kit.context import Caller
 from services.kit.errors import NotFound, Refusal, Unavailable
 from services.kit.telemetry import get_logger
 
-from ..dataplane import DataPlane, Endpoint
+from ..dataplane import DataPlane
+from ..endpoints import Endpoint
 from ..files import Watched
 from ..metering import Meter
 from ..runtimes.errors import CannotLoad

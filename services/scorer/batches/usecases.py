@@ -15,7 +15,8 @@ from services.kit.errors import Altered, Conflict, Invalid, NotFound
 from services.kit.ids import now, uuid7
 from services.kit.objects import Objects
 
-from ..dataplane import Endpoint, Served
+from ..endpoints import Endpoint
+from ..served import Served
 from . import store
 from .domain import Job, chunk_rows
 from .formats import ResultFormat, pieces

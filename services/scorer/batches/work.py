@@ -22,8 +22,8 @@ from services.kit.objects import Objects
 from services.kit.producer import Producer
 from services.kit.telemetry import get_logger
 
-from ..dataplane import Served
 from ..logrecord import HeaderMaker, LogRecord
+from ..served import Served
 from . import store
 from .chunks import Done, Task
 from .domain import Chunk, Job

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from services.kit.errors import Refusal
 from services.kit.transactional import Incoming
 
-from ..dataplane import Ask
 from ..logrecord import LogRecord
+from ..served import Ask
 from ..v2 import Request
 from ..v2.rows import Row
 from .wire import Envelope

@@ -11,7 +11,8 @@ from services.kit.objects import Objects
 from services.kit.telemetry import get_logger
 from services.kit.transactional import TransactionalStream
 
-from ..dataplane import DataPlane, Endpoint
+from ..dataplane import DataPlane
+from ..endpoints import Endpoint
 from ..files import Watched
 from ..follower import Follower
 from ..health import tell_progress

@@ -4,8 +4,8 @@ from datetime import datetime
 
 from services.kit.transaction_output import Headers
 
-from ..dataplane import Served
 from ..logrecord import INLINE_LIMIT, LogRecord, traceparent_of
+from ..served import Served
 from ..v2.rows import Row
 from . import wire
 from .items import Item

@@ -6,8 +6,8 @@ import numpy as np
 
 from services.kit.errors import Busy, Refusal, Unavailable
 
-from ..dataplane import Served
 from ..runtimes import Arrays
+from ..served import Served
 from ..v2 import Request
 from ..v2.rows import Row, Rows
 from ..warmup import joinable

@@ -7,7 +7,8 @@ import orjson
 
 from services.kit.errors import Busy, Refusal, Unavailable
 
-from ..dataplane import Endpoint, Served
+from ..endpoints import Endpoint
+from ..served import Served
 from ..v2 import BadInput
 from .items import Item
 from .scoring import Scoring

@@ -16,9 +16,10 @@ from services.kit.objects import Objects
 from services.kit.transaction_output import Output, Placed, Target
 from services.kit.transactional import Incoming
 
-from ..dataplane import Ask, Endpoint, Served
+from ..endpoints import Endpoint
 from ..logrecord import INLINE_LIMIT, LogRecord, offload
 from ..metering import Account
+from ..served import Ask, Served
 from ..shadows import Shadows
 from . import sharing, wire
 from .domain import Identities

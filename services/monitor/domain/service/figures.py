@@ -103,7 +103,8 @@ def _told(used: Used, online: Counts) -> tuple[bool, dict[str, str]]:
         return False, {"availability": why}
     if used.faults is None:
         return False, {"availability": "a scorer host does not tell its own failures from its callers'"}
-    return True, {}
+    idle = not (online.inferences or used.faults)
+    return True, {"availability": "nobody waited for an answer"} if idle else {}
 
 
 def _missing(promise: Promise | None, prices: Prices | None) -> dict[str, str]:

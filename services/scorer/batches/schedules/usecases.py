@@ -9,7 +9,7 @@ from services.kit.context import Caller
 from services.kit.db import Database
 from services.kit.ids import now, uuid7
 
-from ...dataplane import Endpoint
+from ...endpoints import Endpoint
 from ..places import Place, Places
 from ..usecases import named
 from . import store
