@@ -6,6 +6,7 @@ import typer
 from rich.markdown import Markdown
 
 from fairlead.answers import Drift, Platform, TopicState
+from fairlead.trials import DryRun
 
 from .following import finish_replay, finish_retraining, until_settled
 from .output import Exit, Json, err, named, out, refusals, render, show_facts, show_json, show_table
@@ -36,6 +37,43 @@ def _drift(found: Drift) -> None:
         "No feature is beyond its tolerance.",
         right=["Effect", "Tolerance"],
     )
+
+
+@app.command()
+def dry_run(
+    context: typer.Context,
+    endpoint: Endpoint,
+    tolerance: Annotated[float | None, typer.Option(help="The smallest effect that matters.")] = None,
+    budget: Annotated[int | None, typer.Option(help="Rows between two false alarms.")] = None,
+    season: Annotated[float | None, typer.Option(help="A period that comes again, in seconds; 0: none.")] = None,
+    json: Json = False,
+) -> None:
+    """Show which alarms a setting would have raised over what is recorded."""
+    given = {"tolerance": tolerance, "budget_rows": budget, "season_s": season}
+    with refusals():
+        found = client(context).dry_run(endpoint, **{name: v for name, v in given.items() if v is not None})
+    render(found, json, lambda: _tried(found))
+
+
+def _tried(found: DryRun) -> None:
+    show_facts({
+        "endpoint": found.endpoint, "version": found.version, "from": found.start, "to": found.end,
+        "windows": found.windows, "rows": found.rows,
+    })  # fmt: skip
+    for name, trial in (("present", found.present), ("proposed", found.proposed)):
+        out.print(
+            f"\n{name}: budget {trial.budget_rows:,} rows, tolerance {trial.tolerance:g}, "
+            f"season {f'{trial.season_s:g} s' if trial.season_s else 'none'}; {len(trial.notes)} notes"
+        )
+        show_table(
+            ["Alarm at", "Since", "Rows", "What moved"],
+            (
+                [a.at, a.since, a.rows_watched, ", ".join(f"{f.name} {f.effect:+.3g} {f.unit}" for f in a.features)]
+                for a in trial.alarms
+            ),
+            "No alarm.",
+            right=["Rows"],
+        )
 
 
 @app.command()

@@ -8,6 +8,7 @@ from contracts import RetrainingRequested
 from ..answers import Drift, Page, Replay, Retraining
 from ..flows import Document, part, read, send, settled, text
 from ..levels import Service
+from ..trials import DryRun
 from ..wire import Flow, operation
 
 
@@ -21,8 +22,14 @@ class Watching:
 
     @operation
     def configure_monitor(self, endpoint: str, **settings: Any) -> Flow[Document]:
-        """Change how an endpoint is watched: `window_s`, `budget_rows`, `tolerance`, `retrain_on_drift`."""
+        """Change how an endpoint is watched: `window_s`, `budget_rows`, `tolerance`, `season_s`, `retrain_on_drift`."""
         return (yield from send(Document, "PUT", f"/v1/monitors/{part(endpoint)}", settings))
+
+    @operation
+    def dry_run(self, endpoint: str, **settings: Any) -> Flow[DryRun]:
+        """Which alarms `budget_rows`, `tolerance` or `season_s` would have raised over what is recorded, beside those
+        of the present setting. Changes nothing."""
+        return (yield from send(DryRun, "POST", f"/v1/monitors/{part(endpoint)}/dry-run", settings))
 
     @operation
     def drift(self, endpoint: str) -> Flow[Drift]:

@@ -1,14 +1,20 @@
-"""uvicorn's HTTP/1.1, which goes on with a request whose caller offers another protocol.
+"""uvicorn's HTTP/1.1, which goes on with a request whose caller offers another protocol, and waits for no head forever.
 
 The parser stops at such an offer (`Upgrade: h2c` of Java's HttpClient, of `curl --http2`) and its body is lost. A
 server that does not take an offer ignores it (RFC 9110, 7.8), so the parser is not shown it.
+
+uvicorn closes a connection that is idle behind an answer; one that never asked, or sent a part of a head and no more,
+it would keep for good, and each takes a descriptor of the process.
 """
 
+import asyncio
 import re
+from typing import Any, ClassVar, cast
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 _END = b"\r\n\r\n"
+_TOO_LATE = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 _OFFER = re.compile(rb"\r\nupgrade:[^\r\n]*", re.IGNORECASE)
 
 
@@ -23,16 +29,66 @@ def without_offers(piece: bytes) -> bytes:
 class PlainHttp(HttpToolsProtocol):
     """For `uvicorn.Config(http=...)`."""
 
-    _between = True
-    """The parser has no part of a request."""
+    head_s: ClassVar[float] = 30.0
+    """How long a head may take, from the connection or its first byte to its end; then 408, or nothing to one that said
+    nothing, and the connection is closed."""
+
+    def __init__(self, *args: Any, **named: Any) -> None:
+        super().__init__(*args, **named)
+        self._between = True
+        """The parser has no part of a request."""
+        self._in_head = False
+        self._due: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        super().connection_made(transport)
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._due is not None:
+            self._due.cancel()
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        super().data_received(without_offers(data) if self._between else data)
+        self._read(data)
+        self._watch()
 
     def on_message_begin(self) -> None:
-        self._between = False
+        self._between, self._in_head = False, True
         super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         self._between = True
         super().on_message_complete()
+
+    def _read(self, data: bytes) -> None:
+        super().data_received(without_offers(data) if self._between else data)
+
+    def _idle(self) -> bool:
+        """Whether uvicorn has nothing in hand on this connection."""
+        cycle = cast(RequestResponseCycle | None, self.cycle)
+        return cycle is None or cycle.response_complete
+
+    def _watch(self) -> None:
+        """After each piece: one timer while a head is due, none for a request that came whole."""
+        due = self._in_head or (self._between and self.timeout_keep_alive_task is None and self._idle())
+        if due and self._due is None:
+            self._due = self.loop.call_later(self.head_s, self._give_up)
+        elif not due and self._due is not None:
+            self._due.cancel()
+            self._due = None
+
+    def _give_up(self) -> None:
+        self._due = None
+        if self.transport.is_closing():
+            return
+        if not self._idle():  # an answer is on its way, and a second request behind it is half here
+            self._watch()
+            return
+        if self._in_head:
+            self.transport.write(_TOO_LATE)
+        self.transport.close()

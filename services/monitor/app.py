@@ -10,7 +10,7 @@ from services.kit.payloads import Payloads
 from services.kit.service import Parts
 
 from . import api
-from .api import performance, service
+from .api import performance, service, trial
 from .handlers import subscriptions
 from .jobs import BudgetRounds, OutcomeStream, Rounds, Stream
 from .settings import MonitorSettings
@@ -24,6 +24,7 @@ from .usecases.observing import Observing
 from .usecases.outcomes import Outcomes
 from .usecases.reading import Reading
 from .usecases.serving import Serving
+from .usecases.trying import Trying
 from .usecases.versions import Versions
 
 
@@ -42,7 +43,12 @@ def build(settings: MonitorSettings) -> Parts:
         service="monitor",
         settings=settings,
         db=db,
-        routers=[api.router(Reading(db), desired), performance.router(Outcomes(db)), service.router(serving)],
+        routers=[
+            api.router(Reading(db), desired),
+            performance.router(Outcomes(db)),
+            service.router(serving),
+            trial.router(Trying(db, versions)),
+        ],
         subscriptions=subscriptions(Metering(db), serving),
         jobs=[
             Following(settings, DeploymentChanged, desired.learn, progress).run,

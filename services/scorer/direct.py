@@ -2,8 +2,6 @@
 
 from typing import Any, ClassVar, cast
 
-from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
-
 from services.kit.plain_http import PlainHttp
 from services.kit.telemetry import get_logger
 
@@ -74,6 +72,7 @@ class DirectProtocol(PlainHttp):
             self.timeout_keep_alive_task = self.loop.call_later(
                 self.timeout_keep_alive, self.timeout_keep_alive_handler
             )
+        self._watch()
 
     def _repeated(self, data: bytes) -> bool:
         """Answer a whole request with a head that was read before."""
@@ -90,12 +89,13 @@ class DirectProtocol(PlainHttp):
 
     def _parse(self, data: bytes) -> None:
         self._piece = data if self._between else b""
-        super().data_received(data)
+        self._read(data)
         self._piece, self._ask = b"", None
         if self._held is not None:
             self._give_over()
 
     def on_headers_complete(self) -> None:
+        self._in_head = False
         if self._short():
             self._held = []
         else:
@@ -151,11 +151,6 @@ class DirectProtocol(PlainHttp):
     def _free(self) -> bool:
         """Whether an answer could be written now."""
         return self._idle() and not self.flow.write_paused and CLOSE not in self.server_state.default_headers
-
-    def _idle(self) -> bool:
-        """Whether uvicorn has nothing in hand on this connection."""
-        cycle = cast(RequestResponseCycle | None, self.cycle)
-        return cycle is None or cycle.response_complete
 
     def _give_over(self) -> None:
         """To uvicorn, with what was held of it."""

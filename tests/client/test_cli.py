@@ -81,6 +81,17 @@ ANSWERS["/v1/monitors/credit/service"] = {
     "versions": [LEVELS | {"model": "credit", "version": 2}],
     "alarms": [{"objective": "latency", "severity": "critical", "since": "2026-01-01T00:00:00Z", "detail": "too slow"}],
 }  # fmt: skip
+TRIAL: dict[str, Any] = {
+    "budget_rows": 1_000_000, "tolerance": 0.1, "season_s": None, "alarms": [],
+    "notes": [{"kind": "note", "at": "2026-01-01T00:01:40Z", "since": "2026-01-01T00:00:00Z", "statistic": 15.0,
+               "rows_watched": 300}],
+}  # fmt: skip
+MOVED = {"name": "income", "effect": -0.4, "interval": [-0.6, -0.2], "tolerance": 0.2, "unit": "sd"}
+ANSWERS["/v1/monitors/credit/dry-run"] = {
+    "endpoint": "credit", "version": 2, "from": "2026-01-01T00:00:00Z", "to": "2026-01-02T00:00:00Z", "windows": 60,
+    "rows": 6_000, "present": TRIAL,
+    "proposed": TRIAL | {"season_s": 86_400.0, "alarms": [TRIAL["notes"][0] | {"kind": "alarm", "features": [MOVED]}]},
+}  # fmt: skip
 ANSWERS["/v1/retrainings/r-1"] = {"id": "r-1", "state": "candidate_won", "model": "credit"}
 
 
@@ -140,6 +151,13 @@ def test_service_shows_levels_budgets_and_what_is_not_known(url: str) -> None:
         assert told in shown, shown
     found = json.loads(run(url, "service", "credit", "--json").stdout)
     assert found["total"]["failed"] is None and found["window"]["from"] == "2026-01-01T00:00:00Z"
+
+
+def test_a_dry_run_shows_both_settings_and_what_would_have_moved(url: str) -> None:
+    shown = run(url, "dry-run", "credit", "--season", "86400").stdout
+    assert "season none; 1 notes" in shown and "No alarm." in shown
+    assert "season 86400 s" in shown and "income -0.4 sd" in shown
+    assert json.loads(run(url, "dry-run", "credit", "--tolerance", "0.2", "--json").stdout)["windows"] == 60
 
 
 def test_an_empty_list_says_what_to_do(url: str) -> None:

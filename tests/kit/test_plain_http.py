@@ -2,6 +2,8 @@
 
 import asyncio
 import socket
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 
 import pytest
 import uvicorn
@@ -37,6 +39,66 @@ async def test_a_request_that_offers_another_protocol_is_answered_with_its_body(
     writer.close()
     server.should_exit = True
     await serving
+
+
+class Impatient(PlainHttp):
+    """As all services wait, but shorter."""
+
+    head_s = 0.5
+
+
+@asynccontextmanager
+async def served(protocol: type[PlainHttp]) -> AsyncGenerator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A connection to a server."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(_echo, http=protocol, loop="none", lifespan="off", log_config=None))
+    serving = asyncio.create_task(server._serve([listening]))
+    reader, writer = await asyncio.open_connection(*listening.getsockname())
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+        server.should_exit = True
+        await serving
+
+
+ASKED = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n"
+LATE = b"HTTP/1.1 408 "
+
+
+@pytest.mark.parametrize(("pieces", "answer"), [
+    ([], b""), ([b"\r\n"] * 20, b""), ([b"P"], LATE), ([b"POST / HTTP/1.1\r\nHost: x\r\n"], LATE),
+    ([b"POST / HTTP/1.1\r\n"] + [b"a: b\r\n"] * 20, LATE),
+], ids=["nothing", "blank lines", "a letter", "half a head", "a head without an end"])  # fmt: skip
+@pytest.mark.parametrize("before", [False, True], ids=["at first", "behind an answer"])
+async def test_a_head_that_does_not_come_to_its_end_is_waited_for_so_long_and_no_longer(
+    pieces: list[bytes], answer: bytes, before: bool
+) -> None:
+    async with served(Impatient) as (reader, writer):
+        if before:
+            writer.write(ASKED + b"ab")
+            await reader.readuntil(b"\r\n\r\nab")
+        started = asyncio.get_running_loop().time()
+        reading = asyncio.create_task(reader.read())
+        for piece in pieces:
+            writer.write(piece)
+            await asyncio.wait([reading], timeout=0.1)
+            if reading.done():
+                break
+        said = await asyncio.wait_for(reading, 10)
+        assert said.startswith(answer) and (answer or not said)
+        took = asyncio.get_running_loop().time() - started
+        assert 0.4 < took < 4 or (before and not pieces), took
+
+
+async def test_a_connection_that_asks_and_a_body_that_takes_its_time_are_not_cut() -> None:
+    async with served(Impatient) as (reader, writer):
+        for pause in (0.0, 0.8, 0.8):
+            await asyncio.sleep(pause)
+            writer.write(ASKED + b"a")
+            await asyncio.sleep(pause)
+            writer.write(b"b")
+            assert (await asyncio.wait_for(reader.readuntil(b"\r\n\r\nab"), 10)).startswith(b"HTTP/1.1 200")
 
 
 def test_only_the_head_is_looked_at() -> None:

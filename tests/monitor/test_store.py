@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from contracts import MonitorReported, Service, Window
+from contracts import MonitorSettings as Watching
 from services.kit.context import Context, system, use
 from services.kit.db import Database
 from services.kit.objects import Objects
@@ -92,3 +93,17 @@ async def test_settings_are_read_again_of_the_endpoints_alone_that_changed(
         await versions.refresh()
     assert read == ["a", "b", "c", "b"]
     assert versions.settings("b").window_s == 30.0 and versions.settings("c").window_s != 30.0
+
+
+async def test_the_first_rows_of_a_version_are_counted_under_its_settings(
+    service_db: Callable[[Service], Database], tmp_path: Path
+) -> None:
+    """Its deployment is committed, and no round has read the settings yet."""
+    db = service_db("monitor")
+    versions = Versions(db, Objects(Settings(home=tmp_path)))
+    with use(Context(system("monitor"))):
+        async with db.transaction() as tx:
+            event = deployment("employment", streams.schema(), None, monitor=Watching(window_s=30.0))
+            await store.save_desired(tx.session, event)
+        assert (await versions.find("employment", 1)).schema == streams.schema()
+    assert versions.settings("employment").window_s == 30.0

@@ -259,3 +259,18 @@ async def test_heads_that_never_come_again_take_a_bounded_room(heads: Heads) -> 
         protocol.data_received(request("t", b"abc", X_Request=str(number)))
     assert 0 < len(heads) <= 512
     protocol.connection_lost(None)
+
+
+async def test_a_half_sent_head_is_given_up_and_whole_requests_need_no_timer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(DirectProtocol, "head_s", 0.2)
+    protocol, wire = connected(App(_DONE))
+    protocol.data_received(_WHOLE)
+    assert protocol._due is None
+    protocol.data_received(_WHOLE[:20])
+    await eventually(lambda: wire.closed)
+    assert wire.sent.endswith(b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")
+    protocol.connection_lost(None)
+    silent, wire = connected(App(_DONE))
+    await eventually(lambda: wire.closed)
+    assert wire.sent == b""
+    silent.connection_lost(None)

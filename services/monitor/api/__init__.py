@@ -18,14 +18,9 @@ from ..domain.outcomes.labelled import KPI_FACTS
 from ..store import Endpoint, FindingRow
 from ..usecases.desired import Desired
 from ..usecases.reading import Reading, Standing
+from .bounds import none_or_a_minute
 
 Limit = Annotated[int, Query(ge=1, le=1000)]
-
-
-def _none_or_a_minute(seconds: float) -> float:
-    if seconds != 0 and seconds < 60:
-        raise ValueError("a season is 60 seconds at least, or 0 for none")
-    return seconds
 
 
 class SettingsBody(Body):
@@ -34,7 +29,7 @@ class SettingsBody(Body):
     window_s: float | None = Field(None, ge=1, le=86_400)
     budget_rows: int | None = Field(None, ge=1_000, le=10**12)
     tolerance: float | None = Field(None, gt=0, le=10)
-    season_s: Annotated[float, AfterValidator(_none_or_a_minute)] | None = Field(None, le=366 * 86_400)
+    season_s: Annotated[float, AfterValidator(none_or_a_minute)] | None = Field(None, le=366 * 86_400)
     """0: none."""
     retrain_on_drift: bool | None = None
     outcome_window_s: float | None = Field(None, ge=60, le=31 * 86_400)

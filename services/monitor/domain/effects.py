@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from contracts import FeatureEvidence
 from services.kit.binned import stability
 
 from .reference import Reference, Track
@@ -66,6 +67,13 @@ class Effect:
     def unit(self) -> Literal["sd", "psi"]:
         """What `size`, `low` and `high` are in: standard deviations, or the index."""
         return "sd" if self.measure in ("location", "spread") else "psi"
+
+    def evidence(self, tolerance: float) -> FeatureEvidence:
+        """As it is told."""
+        return FeatureEvidence(
+            name=self.name, effect=round(self.size, 6), interval=(round(self.low, 6), round(self.high, 6)),
+            tolerance=tolerance, unit=self.unit,
+        )  # fmt: skip
 
     def beyond(self, tolerance: float) -> bool:
         """The effect matters: it is beyond the tolerance by more than chance adds to it."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from contracts import DriftDetected, FeatureEvidence, InferenceLogged, MonitorReported, Window
+from contracts import DriftDetected, InferenceLogged, MonitorReported, Window
 from services.kit.again import each
 from services.kit.context import Context, system, use
 from services.kit.db import Database, Tx
@@ -144,18 +144,12 @@ class Closing:
 
 def _drift(key: WindowKey, endpoint: Endpoint, part: Part, finding: Finding) -> DriftDetected:
     settings = endpoint.settings
-    features = [
-        FeatureEvidence(
-            name=e.name, effect=round(e.size, 6), interval=(round(e.low, 6), round(e.high, 6)),
-            tolerance=settings.tolerance, unit=e.unit,
-        )
-        for e in finding.effects
-    ]  # fmt: skip
     return DriftDetected(
         endpoint=key.endpoint, use_case=endpoint.use_case, model=endpoint.model, version=key.version,
         window=Window(**{"from": key.start, "to": key.end}, rows=part.rows), since=moment(finding.since_s),
         detector=NAME, statistic=finding.statistic, budget_rows=settings.budget_rows, rows_watched=finding.rows,
-        features=tuple(features), retrain=settings.retrain_on_drift,
+        features=tuple(effect.evidence(settings.tolerance) for effect in finding.effects),
+        retrain=settings.retrain_on_drift,
     )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections import OrderedDict
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -149,7 +150,14 @@ class Versions:
         if row is None:
             log.warning("a version is not in any deployment", endpoint=endpoint, version=version)
             return Watched.of(None, None, None)
+        if endpoint not in self._settings:  # its first rows shall not be counted under the defaults
+            await self._learn(endpoint)
         return Watched.of(row.model, row.schema, await self._profile(row.baseline_digest))
+
+    async def _learn(self, endpoint: str) -> None:
+        with use(Context(system("monitor"))), suppress(NotFound):
+            async with self._db.reading() as session:
+                self._settings[endpoint] = (await store.endpoint(session, endpoint)).settings
 
     async def _row(self, endpoint: str, version: int) -> store.VersionRow | None:
         with use(Context(system("monitor"))):

@@ -40,8 +40,11 @@ def to_parquet(path: Path, kind: str, takes: Mapping[str, bool], optional: Colle
             seen = _written(slow(path, takes), to)
         except _UNREADABLE as error:
             raise Invalid(f"the file is not valid {kind}: {short(error)}", "file") from None
-    if kind != "csv" and (missing := [name for name in takes if name not in seen and name not in optional]):
-        raise Invalid(f"the column {called(missing[0])} is missing; the file has {_keys(path)}", missing[0][:80])
+    if kind != "csv" and takes.keys() - seen - set(optional):
+        keys = _keys(path)  # a column that is there, with nothing that fits, is told of row by row
+        if missing := [name for name in takes if name not in seen and name not in optional and name not in keys]:
+            have = ", ".join(keys[:20])[:300] or "no keys"
+            raise Invalid(f"the column {called(missing[0])} is missing; the file has {have}", missing[0][:80])
     return to
 
 
@@ -179,11 +182,11 @@ def _one_by_one(lines: list[bytes], takes: Mapping[str, bool], schema: pa.Schema
         raise Invalid(f"row {first + place} of the file is no row: {why}", "file") from None
 
 
-def _keys(path: Path) -> str:
+def _keys(path: Path) -> list[str]:
     """What the first line has."""
     with path.open("rb") as file:
         line = next(filter(None, map(_stripped, file)), b"{}")
     try:
-        return ", ".join(list(plain_json.loads(line))[:20])[:300]
+        return list(plain_json.loads(line))
     except (ValueError, TypeError, RecursionError):
-        return "no keys"
+        return []

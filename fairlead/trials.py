@@ -1,0 +1,43 @@
+"""What comes back of a dry run: what a setting of a monitor would have raised."""
+
+from datetime import datetime
+
+from pydantic import Field
+
+from contracts import FeatureEvidence
+
+from .answers import Answer
+
+
+class Raised(Answer):
+    """An alarm or a note as it would have been told."""
+
+    kind: str
+    at: datetime
+    since: datetime
+    statistic: float
+    rows_watched: int
+    features: list[FeatureEvidence] = []
+
+
+class Trial(Answer):
+    """One setting and what it would have raised."""
+
+    budget_rows: int
+    tolerance: float
+    season_s: float | None = None
+    alarms: list[Raised] = []
+    notes: list[Raised] = []
+
+
+class DryRun(Answer):
+    """Two settings over the same recorded windows."""
+
+    endpoint: str
+    version: int
+    start: datetime | None = Field(None, alias="from")
+    end: datetime | None = Field(None, alias="to")
+    windows: int
+    rows: int
+    present: Trial
+    proposed: Trial

@@ -1,0 +1,106 @@
+"""HTTP in: what a setting would have raised."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from fastapi import APIRouter
+from pydantic import AfterValidator, BaseModel, Field, model_validator
+
+from contracts import FeatureEvidence, Name
+from services.kit.auth import allow
+from services.kit.http import Body, Who
+from services.kit.service import router as new_router
+
+from ..domain.trial import Raised, Trial
+from ..domain.windows import moment
+from ..usecases.trying import Tried, Trying
+from .bounds import none_or_a_minute
+
+
+class DryRunBody(Body):
+    """A setting to try; what is left out is as it is set now."""
+
+    budget_rows: int | None = Field(None, ge=1_000, le=10**12)
+    tolerance: float | None = Field(None, gt=0, le=10)
+    season_s: Annotated[float, AfterValidator(none_or_a_minute)] | None = Field(None, le=366 * 86_400)
+
+    @model_validator(mode="after")
+    def _says_something(self) -> "DryRunBody":
+        if not self.model_dump(exclude_none=True):
+            raise ValueError(f"give one of {', '.join(type(self).model_fields)}")
+        return self
+
+
+class RaisedView(BaseModel):
+    """An alarm or a note as it would have been told."""
+
+    kind: Literal["alarm", "note"]
+    at: datetime
+    since: datetime
+    statistic: float
+    rows_watched: int
+    features: list[FeatureEvidence]
+
+    @classmethod
+    def of(cls, raised: Raised, tolerance: float) -> "RaisedView":
+        """With the effects that it would have named."""
+        found = raised.finding
+        return cls(
+            kind=found.kind, at=raised.at, since=moment(found.since_s), statistic=found.statistic,
+            rows_watched=found.rows, features=[effect.evidence(tolerance) for effect in found.effects],
+        )  # fmt: skip
+
+
+class TrialView(BaseModel):
+    """One setting and what it would have raised; an alarm counts as accepted at once."""
+
+    budget_rows: int
+    tolerance: float
+    season_s: float | None
+    alarms: list[RaisedView]
+    notes: list[RaisedView]
+
+    @classmethod
+    def of(cls, trial: Trial) -> "TrialView":
+        """In the order of time."""
+        setting = trial.setting
+        told = [RaisedView.of(raised, setting.tolerance) for raised in trial.raised]
+        return cls(
+            budget_rows=setting.budget_rows, tolerance=setting.tolerance, season_s=setting.season_s,
+            alarms=[one for one in told if one.kind == "alarm"], notes=[one for one in told if one.kind == "note"],
+        )  # fmt: skip
+
+
+class DryRunView(BaseModel):
+    """Two settings over the same recorded windows."""
+
+    endpoint: str
+    version: int
+    start: datetime | None = Field(serialization_alias="from")
+    end: datetime | None = Field(serialization_alias="to")
+    windows: int
+    rows: int
+    present: TrialView
+    proposed: TrialView
+
+    @classmethod
+    def of(cls, endpoint: str, tried: Tried) -> "DryRunView":
+        """Of an endpoint."""
+        return cls(
+            endpoint=endpoint, version=tried.version, start=tried.first, end=tried.last,
+            windows=tried.proposed.windows, rows=tried.proposed.rows, present=TrialView.of(tried.present),
+            proposed=TrialView.of(tried.proposed),
+        )  # fmt: skip
+
+
+def router(trying: Trying) -> APIRouter:
+    """The route below `/v1/monitors`."""
+    api = new_router(prefix="/v1/monitors", tags=["monitors"])
+
+    @api.post("/{endpoint}/dry-run")
+    async def dry_run(endpoint: Name, body: DryRunBody, caller: Who) -> DryRunView:
+        """Which alarms a setting would have raised over the recorded windows of the serving version."""
+        allow(caller, "monitor.read")
+        return DryRunView.of(endpoint, await trying.dry_run(endpoint, body.budget_rows, body.tolerance, body.season_s))
+
+    return api
