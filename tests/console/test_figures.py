@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -30,6 +31,8 @@ from services.monitor.domain.service.spans import Span
 from services.monitor.usecases.outcomes import Attribute, Figures, Performance
 from services.monitor.usecases.serving import Service
 
+from .conftest import Client, Peer
+
 NOW = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
 DAY = Span(NOW - timedelta(days=1), NOW)
 ENDPOINT: Any = SimpleNamespace(
@@ -46,6 +49,22 @@ def shown(page: str, told: Answer, **context: Any) -> str:
     made = shell.page(request, f"endpoint_{page}_part.html", told=told, name="credit", **context)
     text = re.sub(r"<[^>]*>", " ", bytes(made.body).decode())
     return re.sub(r"\s+", " ", text.replace("\u202f", " "))
+
+
+async def test_a_page_stands_while_the_monitor_is_away_and_says_so(as_: Client, home: Path, deployer: Peer) -> None:
+    token = (home / "tokens" / "engineer.jwt").read_text()
+    deployer.endpoints = {"credit": token}
+    browser = as_("")
+    await browser.post("/login", data={"token": token})
+    for page in ("service?span=7d", "performance", "fairness"):
+        for headers in ({}, {"hx-request": "true"}):
+            answer = await browser.get(f"/endpoints/credit/{page}", headers=headers)
+            assert answer.status_code == 200
+            assert "The monitor does not answer at the moment." in answer.text
+            assert ('aria-label="About this endpoint"' in answer.text) == (not headers)
+        assert (await browser.get(f"/endpoints/none-of-yours/{page}")).status_code == 404
+    series = (await browser.get("/endpoints/credit/performance/series")).json()
+    assert series == {"problem": "The monitor does not answer at the moment.", "windows": []}
 
 
 # Service level

@@ -8,6 +8,9 @@
   const day = (at) => new Date(at * 1000).toISOString().slice(5, 16).replace("T", " ");
   const rounded = (digits) => (_, value) => (value == null ? "–" : value.toLocaleString("en", { maximumFractionDigits: digits }));
 
+  // A band has no width where there is one window only: its ends are drawn.
+  const ends = { show: (chart) => chart.data[0].length === 1, size: 5 };
+
   const kinds = {
     evidence: {
       rows: (windows) => [
@@ -42,8 +45,8 @@
       rows: (windows) => ["value", "low", "high"].map((end) => windows.map((w) => w[end])),
       series: (box) => [
         { label: box.dataset.label, stroke: colour("accent"), width: 2, points: { size: 5, fill: colour("surface") }, value: rounded(3) },
-        { label: "from", stroke: wash("accent", 35), width: 1, points: { show: false }, value: rounded(3) },
-        { label: "to", stroke: wash("accent", 35), width: 1, points: { show: false }, value: rounded(3) },
+        { label: "from", stroke: wash("accent", 60), width: 1, points: ends, value: rounded(3) },
+        { label: "to", stroke: wash("accent", 60), width: 1, points: ends, value: rounded(3) },
       ],
       bands: () => [{ series: [3, 2], fill: wash("accent", 12) }],
       height: 250,
@@ -91,7 +94,7 @@
     box.plot?.destroy();
     box.plot = new uPlot({
       width: box.clientWidth, height: kind.height,
-      scales: { x: { range: (_, first, last) => (first === last ? [first - 1800, last + 1800] : [first, last]) }, y: { ...kind.scale, range: kind.range ?? ((_, low, high) => [Math.min(0, low ?? 0), Math.max(high ?? 1, 1e-3) * 1.12]) } },
+      scales: { x: { range: (_, first, last) => (box.windows.length > 1 ? [first, last] : [first - 1800, first + 1800]) }, y: { ...kind.scale, range: kind.range ?? ((_, low, high) => [Math.min(0, low ?? 0), Math.max(high ?? 1, 1e-3) * 1.12]) } },
       axes: [{ ...axis(), space: 76, values: (_, splits) => splits.map(splits.at(-1) - splits[0] > 86_400 ? day : clock) }, { ...axis(), size: 52, ...kind.axis }],
       series: [{ label: "UTC", value: (_, at) => (at == null ? "–" : clock(at)) }, ...kind.series(box)],
       bands: kind.bands?.() ?? [],
