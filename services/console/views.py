@@ -2,14 +2,17 @@
 
 import re
 from datetime import UTC, datetime
+from math import floor, log10
 from typing import Any
 
 _TONES = {
     "good": ("serving", "granted", "ready", "completed", "candidate_won", "clean", "registered", "acknowledged",
-             "resolved", "passed", "stable"),
+             "resolved", "passed", "stable", "within", "kept"),
     "warn": ("pending", "requested", "in_review", "rolling_out", "running", "loading", "waiting", "warning",
-             "quarantined", "suspicious", "incomplete", "champion_kept", "learning", "open"),
-    "bad": ("failed", "rejected", "revoked", "retired", "not ready", "critical", "malicious", "drifting", "raised"),
+             "quarantined", "suspicious", "incomplete", "champion_kept", "learning", "open",
+             "undecided"),
+    "bad": ("failed", "rejected", "revoked", "retired", "not ready", "critical", "malicious", "drifting", "raised",
+            "breached", "broken", "worse"),
 }  # fmt: skip
 _TONE_OF = {state: tone for tone, states in _TONES.items() for state in states}
 _LONG = re.compile(r"(?:sha256:)?\b([0-9a-f]{64}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\b")
@@ -76,6 +79,32 @@ def signed(value: Any, digits: int = 2) -> str:
     return f"{value:+.{digits}f}".replace("-", "−")
 
 
+def percent(value: Any, digits: int = 2) -> str:
+    """A share in percent; what is less than all never reads as all, nor what is more than none as none."""
+    if not isinstance(value, int | float):
+        return "–"
+    while digits < 8 and value not in (0, 1) and float(f"{value * 100:.{digits}f}") in (0.0, 100.0):
+        digits += 1
+    return f"{value * 100:.{digits}f}\u202f%".replace("-", "−")
+
+
+def measured(value: Any) -> str:
+    """A figure of any size in up to four digits, with a true minus."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return "–"
+    size = abs(value)
+    if 0 < size < 1e-8:
+        return f"{value:.1e}".replace("-", "−")
+    small = 1 - floor(log10(size)) if size else 0
+    digits = next((n for limit, n in ((1000, 0), (100, 1), (10, 2), (0.01, 3)) if size >= limit), small)
+    return number(value, digits).replace("-", "−")
+
+
+def between(interval: Any) -> str:
+    """An interval by its ends."""
+    return f"{measured(interval[0])} to {measured(interval[1])}" if interval else "–"
+
+
 def size(value: Any) -> str:
     """Bytes in a unit that fits."""
     if not isinstance(value, int | float):
@@ -105,5 +134,6 @@ def words(value: Any) -> str:
 
 FILTERS = {
     "tone": tone, "ago": ago, "clock": clock, "number": number, "short_number": short_number, "signed": signed,
-    "size": size, "short": short, "words": words, "brief": brief,
+    "size": size, "short": short, "words": words, "brief": brief, "percent": percent,
+    "measured": measured, "between": between,
 }  # fmt: skip

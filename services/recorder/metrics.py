@@ -2,6 +2,9 @@
 
 from prometheus_client import Counter, Histogram
 
+_AGES = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1_800, 7_200)
+"""Seconds. Who was away for an hour is that far behind."""
+
 INFERENCES = Counter("fairlead_recorder_inferences_total", "Distinct inferences recorded", ["endpoint"])
 ROWS = Counter("fairlead_recorder_rows_total", "Rows recorded", ["endpoint"])
 REPEATS = Counter("fairlead_recorder_repeats_total", "Repeated log records that were left out")
@@ -11,4 +14,4 @@ ERASED = Counter("fairlead_recorder_erased_total", "Decisions that were erased b
 OUTCOMES = Counter("fairlead_recorder_outcomes_total", "Outcomes, by what became of them", ["what"])
 """`reported` (new ones), `repeated` (known already), `withheld` (of another unit's inference), `invalid`; and of those
 that met their inference, `observed` or `refused`."""
-BEHIND = Histogram("fairlead_recorder_behind_seconds", "Age of an inference when it is recorded")
+BEHIND = Histogram("fairlead_recorder_behind_seconds", "Age of an inference when it is recorded", buckets=_AGES)

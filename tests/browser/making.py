@@ -11,7 +11,10 @@ import pyarrow.parquet as pq
 import yaml
 from onnx import TensorProto, helper, numpy_helper
 
-_COLUMNS = [{"name": "age", "kind": "numeric", "minimum": 0, "maximum": 120}, {"name": "wage", "kind": "numeric"}]
+_COLUMNS = [
+    {"name": "age", "kind": "numeric", "minimum": 0, "maximum": 120, "protected": True},
+    {"name": "wage", "kind": "numeric"},
+]
 
 
 def package(folder: Path, name: str, threshold: float) -> Path:

@@ -1,6 +1,8 @@
 """What people do before the console, in a real browser."""
 
 import re
+import time
+from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
 
@@ -8,6 +10,8 @@ import pytest
 from confluent_kafka import Producer
 from playwright.sync_api import Browser, Page, expect
 
+from fairlead import Scores
+from fairlead.errors import FairleadError
 from services.kit.kafka import Connection
 
 from .conftest import Asked, People, Platform
@@ -237,6 +241,77 @@ def test_the_drift_chart_draws_the_windows_that_the_monitor_closed(
     chart.locator(".u-over").hover(position={"x": 5, "y": 40})
     expect(chart.locator(".u-legend")).to_contain_text("Evidence")
     expect(chart.locator(".u-legend .u-value").nth(1)).not_to_have_text("–")
+
+
+def test_what_followed_from_decisions_stands_on_the_endpoints_page(
+    platform: Platform, as_: People, asked: Asked
+) -> None:
+    platform.as_("compliance").approve(asked.approval, "for the figures")
+    page = as_("engineer")
+    _open_endpoint(page, f"{platform.url}/endpoints/{asked.endpoint}")
+    page.get_by_role("link", name="Performance").press("Enter")
+    _renewed(page, "POST /v1/outcomes")
+    _decide(platform, asked.endpoint)
+
+    _renewed(page, "Windows of outcomes")
+    page.reload()
+    overall = page.get_by_role("region", name="Performance by version")
+    accuracy = overall.get_by_role("row").filter(has_text="Accuracy")
+    expect(accuracy).to_contain_text(re.compile(r"0\.900\s*0\.\d{3} to 0\.\d{3}\s*200 rows"))
+    chart = page.locator('[data-chart="performance"]')
+    expect(chart).to_have_attribute("data-windows", re.compile("[12]"))
+    expect(chart.locator("canvas")).to_be_visible()
+    page.get_by_role("link", name="Macro recall").press("Enter")
+    expect(page.get_by_role("heading", name="Macro recall by window")).to_be_visible()
+
+    page.get_by_role("link", name="Fairness").press("Enter")
+    measure = page.get_by_role("row").filter(has_text="Demographic parity difference")
+    expect(measure).to_contain_text("breached")
+    expect(page.get_by_role("region", name="Rates by age").get_by_role("row")).to_have_count(5)
+
+    page.get_by_role("link", name="Service level").press("Enter")
+    _renewed(page, "99 % of requests within 50 ms")
+    expect(page.locator(".figure", has_text="Answered").locator(".value")).to_have_text("1")
+    expect(page.locator(".figure", has_text="Cost of 1 000 inferences")).to_contain_text("no prices are set")
+    page.get_by_role("link", name="7 days").press("Enter")
+    expect(page).to_have_url(re.compile("span=7d"))
+    expect(page.get_by_role("link", name="7 days")).to_have_attribute("aria-current", "true")
+
+    page.set_viewport_size({"width": 420, "height": 900})
+    for part in ("", "/service", "/performance", "/fairness"):
+        page.goto(f"{platform.url}/endpoints/{asked.endpoint}{part}")
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), part
+
+
+def _renewed(page: Page, text: str) -> None:
+    """The part of the page that renews itself comes to say so."""
+    for _ in range(100):
+        if page.get_by_text(text).count():
+            return
+        page.evaluate("document.body.dispatchEvent(new CustomEvent('refresh'))")
+        page.wait_for_timeout(300)
+    raise AssertionError(page.locator("main").inner_text())
+
+
+def _decide(platform: Platform, endpoint: str) -> None:
+    """One request of people of all ages; of ten outcomes one turns out otherwise."""
+    ages = [n / 2 for n in range(200)]
+    application = platform.as_("application")
+    told = _served(lambda: application.score(endpoint, [[age, 1000.0] for age in ages]))
+    labels = [int(age > 40) ^ int(n % 10 == 0) for n, age in enumerate(ages)]
+    application.outcomes(
+        {"inference_id": told.inference_id, "row": n, "label": label} for n, label in enumerate(labels)
+    )
+
+
+def _served(score: Callable[[], Scores]) -> Scores:
+    """What a scorer answers as soon as it has loaded the model."""
+    for _ in range(100):
+        try:
+            return score()
+        except FairleadError:
+            time.sleep(0.3)
+    return score()
 
 
 def _open_endpoint(page: Page, address: str) -> None:

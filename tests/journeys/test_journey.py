@@ -13,6 +13,7 @@ from examples.demo.cast import Cast
 from examples.demo.story import Story
 from services.kit.testing import eventually
 
+from . import metrics
 from .topics import read_topic
 
 pytestmark = pytest.mark.timeout(600)
@@ -118,5 +119,7 @@ async def test_a_model_goes_from_a_file_to_business_and_is_made_right_again(
             return True
 
         assert await eventually(whole_stories, within=30, every=0.5)
+        missing = metrics.asked() - await metrics.shown(cast.places)
+        assert not missing, "rules and dashboard ask for what no service shows"
     finally:
         await cast.close()

@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter
 
-from . import alerts, approvals, audit, endpoints, login, models, overview, topics
+from . import alerts, approvals, audit, endpoints, figures, login, models, overview, topics
 from .shell import Shell
 
 __all__ = ["routers"]
@@ -10,4 +10,6 @@ __all__ = ["routers"]
 
 def routers(shell: Shell) -> list[APIRouter]:
     """The routes of every page."""
-    return [page.router(shell) for page in (login, overview, models, endpoints, topics, approvals, alerts, audit)]
+    return [
+        page.router(shell) for page in (login, overview, models, endpoints, figures, topics, approvals, alerts, audit)
+    ]

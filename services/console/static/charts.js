@@ -5,6 +5,7 @@
   const wash = (name, percent) => `color-mix(in srgb, ${colour(name)} ${percent}%, transparent)`;
   const seconds = (time) => Date.parse(time) / 1000;
   const clock = (at) => new Date(at * 1000).toISOString().slice(11, 19);
+  const day = (at) => new Date(at * 1000).toISOString().slice(5, 16).replace("T", " ");
   const rounded = (digits) => (_, value) => (value == null ? "–" : value.toLocaleString("en", { maximumFractionDigits: digits }));
 
   const kinds = {
@@ -36,6 +37,18 @@
         { label: "p99", stroke: colour("bad"), width: 1.5, dash: [4, 3], points: { show: false }, value: rounded(2) },
       ],
       height: 190,
+    },
+    performance: {
+      rows: (windows) => ["value", "low", "high"].map((end) => windows.map((w) => w[end])),
+      series: (box) => [
+        { label: box.dataset.label, stroke: colour("accent"), width: 2, points: { size: 5, fill: colour("surface") }, value: rounded(3) },
+        { label: "from", stroke: wash("accent", 35), width: 1, points: { show: false }, value: rounded(3) },
+        { label: "to", stroke: wash("accent", 35), width: 1, points: { show: false }, value: rounded(3) },
+      ],
+      bands: () => [{ series: [3, 2], fill: wash("accent", 12) }],
+      height: 250,
+      // Not from zero: a point of accuracy is much.
+      range: (_, low, high) => { const room = (high - low || Math.abs(high ?? 1) || 1) * 0.12; return [(low ?? 0) - room, (high ?? 1) + room]; },
     },
     rows: {
       rows: (windows) => [windows.map((w) => w.rows)],
@@ -78,10 +91,11 @@
     box.plot?.destroy();
     box.plot = new uPlot({
       width: box.clientWidth, height: kind.height,
-      scales: { y: { ...kind.scale, range: (_, low, high) => [Math.min(0, low ?? 0), Math.max(high ?? 1, 1e-3) * 1.12] } },
-      axes: [{ ...axis(), space: 76, values: (_, splits) => splits.map((at) => clock(at)) }, { ...axis(), size: 52, ...kind.axis }],
-      series: [{ label: "UTC", value: (_, at) => (at == null ? "–" : clock(at)) }, ...kind.series()],
-      plugins: box.dataset.chart === "evidence" ? [versions(box)] : [],
+      scales: { x: { range: (_, first, last) => (first === last ? [first - 1800, last + 1800] : [first, last]) }, y: { ...kind.scale, range: kind.range ?? ((_, low, high) => [Math.min(0, low ?? 0), Math.max(high ?? 1, 1e-3) * 1.12]) } },
+      axes: [{ ...axis(), space: 76, values: (_, splits) => splits.map(splits.at(-1) - splits[0] > 86_400 ? day : clock) }, { ...axis(), size: 52, ...kind.axis }],
+      series: [{ label: "UTC", value: (_, at) => (at == null ? "–" : clock(at)) }, ...kind.series(box)],
+      bands: kind.bands?.() ?? [],
+      plugins: ["evidence", "performance"].includes(box.dataset.chart) ? [versions(box)] : [],
     }, [box.windows.map((w) => seconds(w.to)), ...kind.rows(box.windows)], box);
   };
 

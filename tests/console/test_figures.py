@@ -1,0 +1,217 @@
+"""An endpoint's service level, performance and fairness as pages: what the monitor answers, made by its own code."""
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from starlette.requests import Request
+
+from services.console import views
+from services.console.gateway import Answer
+from services.console.pages import figures
+from services.console.pages.shell import Shell
+from services.monitor.api.performance import AttributeView, FairnessView, PerformanceView
+from services.monitor.api.service import ServiceView
+from services.monitor.domain.latency import LatencyCounts
+from services.monitor.domain.outcomes.fairness import fairness as measures_of
+from services.monitor.domain.outcomes.labelled import Labelled
+from services.monitor.domain.outcomes.performance import classes_of
+from services.monitor.domain.outcomes.performance import performance as statistics_of
+from services.monitor.domain.outcomes.tally import Groups, Tally, add_to_groups
+from services.monitor.domain.service.costs import Prices, Used
+from services.monitor.domain.service.figures import Seen
+from services.monitor.domain.service.figures import figures as told_of
+from services.monitor.domain.service.objectives import Promise
+from services.monitor.domain.service.slots import Counts
+from services.monitor.domain.service.spans import Span
+from services.monitor.usecases.outcomes import Attribute, Figures, Performance
+from services.monitor.usecases.serving import Service
+
+NOW = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
+DAY = Span(NOW - timedelta(days=1), NOW)
+ENDPOINT: Any = SimpleNamespace(
+    endpoint="credit", use_case="limits", settings=SimpleNamespace(outcome_window_s=3600.0, budget_rows=1_000_000)
+)
+PROMISE = Promise(50.0, 0.999)
+
+
+def shown(page: str, told: Answer, **context: Any) -> str:
+    """The part of a page as text, without its tags."""
+    nobody: Any = SimpleNamespace(address=str)
+    request = Request({"type": "http", "method": "GET", "path": "/", "headers": []})
+    shell = Shell(nobody, nobody, nobody, nobody)
+    made = shell.page(request, f"endpoint_{page}_part.html", told=told, name="credit", **context)
+    text = re.sub(r"<[^>]*>", " ", bytes(made.body).decode())
+    return re.sub(r"\s+", " ", text.replace("\u202f", " "))
+
+
+# Service level
+
+
+def seen(answers: int, slow: int = 0, used: Used | None = None) -> Seen:
+    """So many answers in 10 ms, but so many of them in 80."""
+    latency = LatencyCounts.of([80.0] * slow + [10.0] * (answers - slow))
+    return Seen({"rest": Counts(answers, answers, latency)}, DAY.start, used or Used())
+
+
+def service(one: Seen, promise: Promise | None = PROMISE, prices: Prices | None = None) -> str:
+    found = told_of(one, DAY, promise, prices)
+    view = ServiceView.of(Service(ENDPOINT, DAY, promise, prices, found, {("credit", 3): found}, found, {}))
+    return shown("service", Answer(view.model_dump(mode="json", by_alias=True)))
+
+
+def test_a_service_level_tells_what_is_promised_kept_and_left() -> None:
+    page = service(seen(1000, slow=4, used=Used(1, 1000, refused=7, faults=3)))
+    assert "99 % of requests within 50 ms" in page
+    assert "99.60 % of requests" in page and "4 of 10.00 bad requests spent, 6.000 left" in page
+    assert "Burn rate 0.400 lasts for its time" in page
+    assert "99.90 % of requests answered" in page and "3 of 1.003 bad requests spent, −1.997 left" in page
+    assert "2.991 spends it before its time" in page
+    assert page.count("kept") == 1 and page.count("broken") == 1
+    assert "Refused 4 their callers" in page and "Failed 3 were right" in page
+
+
+def test_what_nobody_measured_is_a_dash_with_its_reason_and_never_a_zero() -> None:
+    page = service(seen(5))
+    assert "Failed – no scorer host has reported usage in this span" in page
+    assert "Availability – no scorer host has reported usage in this span" in page
+    assert "Cost of 1 000 inferences – no prices are set" in page
+    assert "Promise of availability not known – no scorer host has reported usage in this span" in page
+    assert "Failed 0" not in page
+    page = service(seen(0, used=Used(1)), promise=None)
+    assert "Latency p99 – nobody waited for an answer" in page
+    assert page.count("– the use case&#39;s service level has not been heard of") == 2
+
+
+def test_a_promise_of_everything_has_no_burn_rate() -> None:
+    page = service(seen(10, used=Used(1, 10, refused=1, faults=1)), promise=Promise(50.0, 1.0))
+    assert "– all requests are promised, and 1 was bad" in page
+
+
+def test_costs_are_told_by_version_at_the_prices_of_the_installation() -> None:
+    page = service(seen(4, used=Used(1, 4, model_cpu_s=2.0)), prices=Prices("EUR", 0.01, None))
+    assert "Cost of 1 000 inferences 5.000 EUR" in page
+    assert page.endswith("5.000 EUR ")
+    page = service(seen(0, used=Used(1)), prices=Prices("EUR", 0.01, None))
+    assert "Cost of 1 000 inferences – no inference was made" in page
+
+
+# Performance and fairness
+
+
+def tallied(rows: Mapping[tuple[str, str, str], int]) -> tuple[Tally, Groups]:
+    """Counts of so many rows by decision, truth and group."""
+    tally, groups = Tally(), Groups()
+    for (prediction, label, group), count in rows.items():
+        for _ in range(count):
+            tally.add(add_to_groups(groups, Labelled(prediction, label, None, None, {}, {"SEX": group})))
+    return tally, groups
+
+
+def variant(version: int, tally: Tally, start: datetime, decided: int | None) -> Figures:
+    found = statistics_of(tally, "binary", classes_of(tally))
+    return Figures(version, "champion", "binary", start, start + timedelta(hours=1), decided, tally.rows,
+                   tally.labelled, found, {})  # fmt: skip
+
+
+def performance(**context: Any) -> tuple[str, dict[str, Any]]:
+    calm, _ = tallied({("1", "1", "F"): 90, ("0", "1", "F"): 10})
+    few, _ = tallied({("1", "1", "F"): 3})
+    known = [variant(2, few, NOW, None), variant(1, calm, NOW - timedelta(hours=1), 200)]
+    view = PerformanceView.of(Performance(ENDPOINT, known, known, [], 2.0))
+    told = view.model_dump(mode="json", by_alias=True)
+    facts = {"figure": "accuracy", "pick": figures.pick, "rows": figures.compared(told["overall"]),
+             "settings": Answer({"settings": {"expected_error": None}})}  # fmt: skip
+    return shown("performance", Answer(told), **(facts | context)), told
+
+
+def test_figures_stand_with_their_intervals_the_rows_behind_them_or_the_reason_why_not() -> None:
+    page, _ = performance()
+    interval = re.search(r"Accuracy .*?0\.900 (0\.\d{3} to 0\.\d{3}) 100 rows", page)
+    assert interval, page
+    assert "100 50.0 % of 200 decided" in page
+    assert "3 those decided are not known" in page
+    assert "Recall of 0 – no such rows – no such rows" in page
+    assert f"2026-03-02 08:30:00 v1 champion 0.900 {interval[1]} 100 50.0 %" in page
+    assert "not worse" in page and "to err no more than before" in page and "Evidence 2.0 of 15.4: no alarm" in page
+
+
+def test_an_accepted_error_is_what_was_expected() -> None:
+    page, _ = performance(settings=Answer({"settings": {"expected_error": 0.125}}))
+    assert "at most 12.5 % wrong decisions" in page
+    page, _ = performance(settings=Answer({}, 503, "The monitor does not answer at the moment."))
+    assert "Expected not known now" in page
+
+
+def test_the_chart_takes_the_windows_in_order_with_gaps_where_nothing_is_told() -> None:
+    _, told = performance()
+    assert figures.headlines(told["overall"])[0] == "accuracy"
+    assert figures.chosen(["accuracy"], "nonsense") == "accuracy" and figures.chosen([], "x") == ""
+    first, second = figures.points_of(told["windows"], "recall of 0")
+    assert (first["version"], first["rows"], first["value"], first["low"]) == (1, 100, None, None)
+    assert second["version"] == 2
+    accuracy = figures.points_of(told["windows"], "accuracy")[0]
+    assert accuracy["low"] < accuracy["value"] == 0.9 < accuracy["high"]
+
+
+@pytest.mark.parametrize("page", ["performance", "fairness"])
+def test_without_outcomes_a_page_says_what_to_do(page: str) -> None:
+    assert "POST /v1/outcomes" in shown(page, Answer({"overall": [], "attributes": []}))
+
+
+@pytest.mark.parametrize("page", ["service", "performance", "fairness"])
+def test_what_the_monitor_refuses_is_told_as_elsewhere(page: str) -> None:
+    assert "Not watched yet" in shown(page, Answer({}, 404, "there is no monitor of credit"))
+    assert "Not for your roles. it takes" in shown(page, Answer({}, 403, "it takes monitor.read"))
+    assert "This part cannot be shown. The monitor" in shown(page, Answer({}, 503, "The monitor does not answer"))
+
+
+def fairness(rows: Mapping[tuple[str, str, str], int], favourable: str | None = "1") -> str:
+    tally, groups = tallied(rows)
+    measures = measures_of(groups["SEX"], favourable) if favourable else []
+    why = None if favourable else "which class is favourable is not declared"
+    one = Attribute(3, "champion", "SEX", favourable, tally.labelled, measures, why)
+    view = FairnessView(endpoint="credit", confidence=0.99,
+                        attributes=[AttributeView.model_validate(one, from_attributes=True)])  # fmt: skip
+    return shown("fairness", Answer(view.model_dump(mode="json")), version=3, groups_of=figures.groups_of)
+
+
+def test_verdicts_of_fairness_stand_in_words_with_the_rates_behind_them() -> None:
+    page = fairness({("1", "1", "F"): 40, ("0", "0", "F"): 160, ("1", "1", "M"): 160, ("0", "0", "M"): 40,
+                     ("1", "1", "X"): 5})  # fmt: skip
+    assert "breached the whole interval is above 0.1" in page
+    assert "breached the whole interval is below 0.8" in page
+    assert "undecided 0.1 lies inside the interval: more outcomes will tell" in page
+    assert re.search(r"F 20\.0 % \d+\.\d % to \d+\.\d % 200 rows", page), page
+    assert "X – fewer than 30 rows" in page and "A group counts with at least 30 rows" in page
+
+
+def test_an_attribute_of_which_nothing_is_told_says_why() -> None:
+    assert "which class is favourable is not declared" in fairness({("1", "1", "F"): 1}, favourable=None)
+
+
+def test_groups_of_a_number_stand_by_its_size_those_of_a_class_by_name() -> None:
+    def ordered(*names: str) -> list[str]:
+        return figures.groups_of({"measures": [{"rates": [{"group": names[0]}], "too_few": list(names[1:])}]})
+
+    assert ordered("over 75.5", "26.9 to 51.7", "up to 2", "2 to 26.9") == [
+        "up to 2", "2 to 26.9", "26.9 to 51.7", "over 75.5",
+    ]  # fmt: skip
+    assert ordered("10", "M", "2", "1.2.3", "F") == ["1.2.3", "2", "10", "F", "M"]
+
+
+def test_figures_of_any_size_are_legible() -> None:
+    assert [views.measured(n) for n in (0, 0.5, -12.345, 1234567.8, 2.3e-05, 0.0098, None, True)] == [
+        "0", "0.500", "−12.35", "1\u202f234\u202f568", "0.000023", "0.0098", "–", "–",
+    ]  # fmt: skip
+    assert views.measured(float("1e-12")) == "1.0e−12"
+    assert views.between((0.25, 0.5)) == "0.250 to 0.500" and views.between(None) == "–"
+
+
+def test_less_than_all_never_reads_as_all() -> None:
+    assert [views.percent(n) for n in (1, 0.99999, 0, 0.000004, 0.5, None)] == [
+        "100.00\u202f%", "99.999\u202f%", "0.00\u202f%", "0.0004\u202f%", "50.00\u202f%", "–",
+    ]  # fmt: skip
