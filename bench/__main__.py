@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from . import batch, cold, decisions, rest, streaming
+from . import batch, cold, decisions, rest, streaming, watching
 from .drift import measuring as drift
 from .model import census
 from .peers import measuring
@@ -23,7 +23,7 @@ def main() -> None:
         "what",
         nargs="*",
         default=["rest", "stream", "batch", "peers", "cold"],
-        help="rest, stream, batch, peers, cold, decisions, drift",
+        help="rest, stream, batch, peers, cold, decisions, drift, watch",
     )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=4.0, help="of one REST run")
@@ -51,14 +51,16 @@ def _measure(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
         found["decisions"] = decisions.measure(folder, given.decisions)
     if "drift" in given.what:
         found["drift"] = drift.measure(given.seeds, given.stationary_rows)
-    if not set(given.what) - {"decisions", "drift"}:
+    if "watch" in given.what:
+        found["watch"] = watching.measure(folder / "watch")
+    if not set(given.what) - {"decisions", "drift", "watch"}:
         return found
     model = census(folder / "packages")
     if "cold" in given.what:
         both = model, census(folder / "packages", "sklearn")
         with stage(folder / "small", FAIRLEAD_SCORER_MEMORY_MB=str(cold.BUDGET_MB)) as platform:
             found["cold"] = cold.measure(platform, both, folder, 2 * given.rounds)
-    if not set(given.what) - {"cold", "decisions", "drift"}:
+    if not set(given.what) - {"cold", "decisions", "drift", "watch"}:
         return found
     with stage(folder / "home") as platform:
         if "rest" in given.what:
@@ -130,6 +132,15 @@ def _show(found: dict[str, Any]) -> None:
             f"{line['ratio']:.2f}",
         )
         console.print("Streaming, exactly once, results and log together")
+        console.print(table)
+    if lines := found.get("watch"):
+        table = Table("rows a record", "features", "rows/s", "CPU µs a row", "resident MB")
+        for line in lines:
+            table.add_row(
+                str(line["rows"]), str(line["features"]), f"{line['per_second']:,}", f"{line['cpu_us']:.1f}",
+                str(line["resident_mb"]),
+            )  # fmt: skip
+        console.print("The monitor from Kafka to windows, one process on one core")
         console.print(table)
     if line := found.get("drift"):
         _show_drift(console, line)

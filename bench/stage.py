@@ -14,12 +14,11 @@ from uuid import uuid4
 import psutil
 from aiokafka import AIOKafkaProducer
 
-from contracts import DeploymentChanged, Grant, MonitorSettings, Signature, Statement, Variant
+from contracts import DeploymentChanged, Grant, MonitorSettings, Service, Signature, Statement, Variant
 from deploy.embedded import kafka as embedded_kafka
 from deploy.embedded import postgres as embedded_postgres
 from deploy.embedded import secrets
 from deploy.embedded.home import Home
-from deploy.embedded.part import Part
 from deploy.embedded.plan import Outside, service_part
 from deploy.embedded.problem import Problem
 from deploy.embedded.standalone import free_home, running, wait_ready
@@ -109,6 +108,14 @@ class Stage:
 def stage(folder: Path, **environment: str) -> Iterator[Stage]:
     """Everything up, the scorer with these settings; it ends with the block. Parts that are not measured are kept off
     the server's core."""
+    with ground(folder) as home, service(home, "scorer", **environment) as host:
+        pin(host.pid, LOAD_CORE)
+        yield Stage(home, host.pid)
+
+
+@contextmanager
+def ground(folder: Path) -> Iterator[Home]:
+    """Kafka and PostgreSQL with all that services need, off the server's core."""
     home = free_home(folder)
     secrets.make_secrets(home)
     secrets.write_tokens(home)
@@ -123,13 +130,13 @@ def stage(folder: Path, **environment: str) -> Iterator[Stage]:
         provision(launcher, {name: client["sasl.password"] for name, client in clients.items()}, 60)
         server = embedded_postgres.administrator_url(home).rpartition("/")[0]
         store_urls(home.path, asyncio.run(migrate(f"{server}/fairlead", stored_passwords(home.path))))
-        host = up.enter_context(_service(service_part(home, Outside(), "scorer"), environment))
-        pin(host.pid, LOAD_CORE)
-        yield Stage(home, host.pid)
+        yield home
 
 
 @contextmanager
-def _service(part: Part, environment: dict[str, str]) -> "Iterator[subprocess.Popen[bytes]]":
+def service(home: Home, name: Service, **environment: str) -> "Iterator[subprocess.Popen[bytes]]":
+    """One service, ready, as the launcher starts it, with these settings; it ends with the block."""
+    part = service_part(home, Outside(), name)
     part.log.parent.mkdir(parents=True, exist_ok=True)
     with part.log.open("ab") as log:
         process = subprocess.Popen(

@@ -1,10 +1,10 @@
-"""uvicorn's HTTP/1.1, which goes on with a request whose caller offers another protocol, and waits for no head forever.
+"""uvicorn's HTTP/1.1, which goes on where a caller offers another protocol, and waits for no request forever.
 
 The parser stops at such an offer (`Upgrade: h2c` of Java's HttpClient, of `curl --http2`) and its body is lost. A
 server that does not take an offer ignores it (RFC 9110, 7.8), so the parser is not shown it.
 
-uvicorn closes a connection that is idle behind an answer; one that never asked, or sent a part of a head and no more,
-it would keep for good, and each takes a descriptor of the process.
+uvicorn closes a connection that is idle behind an answer; one that never asked, or sent a part of a request and no
+more, it would keep for good, and each takes a descriptor of the process.
 """
 
 import asyncio
@@ -31,13 +31,15 @@ class PlainHttp(HttpToolsProtocol):
 
     head_s: ClassVar[float] = 30.0
     """How long a head may take, from the connection or its first byte to its end; then 408, or nothing to one that said
-    nothing, and the connection is closed."""
+    nothing, and the connection is closed. So is one of whose body nothing came for so long, or twice that at most."""
 
     def __init__(self, *args: Any, **named: Any) -> None:
         super().__init__(*args, **named)
         self._between = True
         """The parser has no part of a request."""
         self._in_head = False
+        self._quiet = False
+        """Nothing came since the timer was set, of a body that is being read."""
         self._due: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:
@@ -45,8 +47,7 @@ class PlainHttp(HttpToolsProtocol):
         self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._due is not None:
-            self._due.cancel()
+        self._forget()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -55,6 +56,7 @@ class PlainHttp(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         self._between, self._in_head = False, True
+        self._forget()
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
@@ -74,11 +76,16 @@ class PlainHttp(HttpToolsProtocol):
         return cycle is None or cycle.response_complete
 
     def _watch(self) -> None:
-        """After each piece: one timer while a head is due, none for a request that came whole."""
-        due = self._in_head or (self._between and self.timeout_keep_alive_task is None and self._idle())
+        """After each piece: one timer while more of a request is due, none for one that came whole."""
+        self._quiet = False
+        due = not self._between or (self.timeout_keep_alive_task is None and self._idle())
         if due and self._due is None:
             self._due = self.loop.call_later(self.head_s, self._give_up)
-        elif not due and self._due is not None:
+        elif not due:
+            self._forget()
+
+    def _forget(self) -> None:
+        if self._due is not None:
             self._due.cancel()
             self._due = None
 
@@ -86,9 +93,15 @@ class PlainHttp(HttpToolsProtocol):
         self._due = None
         if self.transport.is_closing():
             return
-        if not self._idle():  # an answer is on its way, and a second request behind it is half here
+        if not self._overdue():
             self._watch()
+            self._quiet = not self.flow.read_paused
             return
-        if self._in_head:
+        if not self._between and (self._in_head or not self.cycle.response_started):
             self.transport.write(_TOO_LATE)
         self.transport.close()
+
+    def _overdue(self) -> bool:
+        if self._between or self._in_head:
+            return self._idle()  # else an answer is on its way, and a second request behind it is half here
+        return self._quiet and not self.flow.read_paused

@@ -4,6 +4,7 @@ import asyncio
 import socket
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 import uvicorn
@@ -48,10 +49,12 @@ class Impatient(PlainHttp):
 
 
 @asynccontextmanager
-async def served(protocol: type[PlainHttp]) -> AsyncGenerator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+async def served(
+    protocol: type[PlainHttp], app: Any = _echo
+) -> AsyncGenerator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     """A connection to a server."""
     listening = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(_echo, http=protocol, loop="none", lifespan="off", log_config=None))
+    server = uvicorn.Server(uvicorn.Config(app, http=protocol, loop="none", lifespan="off", log_config=None))
     serving = asyncio.create_task(server._serve([listening]))
     reader, writer = await asyncio.open_connection(*listening.getsockname())
     try:
@@ -91,14 +94,33 @@ async def test_a_head_that_does_not_come_to_its_end_is_waited_for_so_long_and_no
         assert 0.4 < took < 4 or (before and not pieces), took
 
 
+async def test_a_body_of_which_nothing_comes_is_given_up() -> None:
+    async with served(Impatient) as (reader, writer):
+        writer.write(ASKED + b"a")
+        assert (await asyncio.wait_for(reader.read(), 10)).startswith(LATE)
+
+
 async def test_a_connection_that_asks_and_a_body_that_takes_its_time_are_not_cut() -> None:
     async with served(Impatient) as (reader, writer):
-        for pause in (0.0, 0.8, 0.8):
+        for pause in (0.0, 0.8, 0.4):
             await asyncio.sleep(pause)
-            writer.write(ASKED + b"a")
-            await asyncio.sleep(pause)
-            writer.write(b"b")
-            assert (await asyncio.wait_for(reader.readuntil(b"\r\n\r\nab"), 10)).startswith(b"HTTP/1.1 200")
+            writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n")
+            for letter in (b"1", b"2", b"3", b"a", b"b"):
+                await asyncio.sleep(min(pause, 0.4))
+                writer.write(letter)
+            assert (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n123ab"), 10)).startswith(b"HTTP/1.1 200")
+
+
+async def test_a_body_that_the_service_itself_does_not_read_on_is_not_given_up() -> None:
+    async def late(scope: dict[str, object], receive: object, send: object) -> None:
+        await asyncio.sleep(2)
+        await _echo(scope, receive, send)
+
+    size = 2_000_000
+    async with served(Impatient, late) as (reader, writer):
+        writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % size + b"x" * size)
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+        assert head.startswith(b"HTTP/1.1 200") and len(await reader.readexactly(size)) == size
 
 
 def test_only_the_head_is_looked_at() -> None:
