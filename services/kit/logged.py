@@ -1,9 +1,10 @@
 """Records of `inference.logged` as its readers need them: recognised, then their heads checked, here for all."""
 
 import re
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from math import isfinite
 from typing import Any
 
@@ -14,16 +15,15 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from . import deadletters
 from .burial import Burial
 from .errors import Invalid
-from .ids import now
 from .stream import PartitionBatch, Record
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
-_SKEW = timedelta(days=1)
+_SKEW_S = 86_400.0
 _ID_AT_MOST = 100
 _LARGEST = 2**31 - 1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Head:
     """What all rows of one inference have in common."""
 
@@ -47,7 +47,7 @@ class Head:
     """The variant that was to answer and failed, where this one answered in its place."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Logged:
     """One record of the log, as far as recognising a repeat needs it."""
 
@@ -132,7 +132,7 @@ def _moment(body: Mapping[str, Any]) -> datetime:
         at = at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
         raise Invalid("received_at: it is not an ISO 8601 time", "received_at") from None
-    if at > now() + _SKEW:
+    if at.timestamp() > time.time() + _SKEW_S:
         raise Invalid("received_at: it lies more than a day in the future", "received_at")
     return at
 

@@ -3,7 +3,8 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, cast
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from sqlalchemy import text
@@ -32,9 +33,19 @@ Partition = tuple[str, int]
 Places = dict[TopicPartition, int]
 
 
-@dataclass(frozen=True)
+_content = itemgetter(1)
+
+
+def _texts(headers: Sequence[tuple[str, bytes | None]]) -> Sequence[tuple[str, bytes]]:
+    """Headers of which none is null, as nearly all are."""
+    if all(map(_content, headers)):
+        return cast("Sequence[tuple[str, bytes]]", headers)
+    return [(name, value or b"") for name, value in headers]
+
+
+@dataclass(slots=True)
 class Record:
-    """One record as it lies in Kafka."""
+    """One record as it lies in Kafka. Not frozen, as nothing is that is made for each record: it would cost thrice."""
 
     offset: int
     timestamp_ms: int
@@ -185,7 +196,7 @@ class BatchConsumer:
         highwater = consumer.highwater(tp) or records[-1].offset + 1
         batch = PartitionBatch(
             tp.topic, tp.partition, first, records[-1].offset + 1, highwater,
-            [Record(r.offset, r.timestamp, r.key, r.value, [(n, v or b"") for n, v in r.headers]) for r in records],
+            [Record(r.offset, r.timestamp, r.key, r.value, _texts(r.headers)) for r in records],
         )  # fmt: skip
         with use(Context(system(self._db.service))):
             await self._settle(batch)

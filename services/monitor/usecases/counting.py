@@ -24,7 +24,7 @@ from .summary import Counted, Unfit, summary
 from .versions import Versions, Watched
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Inference:
     """One record, as far as counting needs it."""
 

@@ -18,7 +18,7 @@ from .versions import Watched
 Unfit = list[tuple[int, Invalid]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Counted:
     """One inference: its rows, when it came, how long it took."""
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import reduce
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from ..latency import LatencyCounts
 from ..windows import window_start
@@ -18,8 +18,7 @@ ONLINE = frozenset({"rest", "stream"})
 imported somebody else has served."""
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """Whose inferences: one version behind an endpoint, asked in one mode."""
 
     endpoint: str
@@ -29,8 +28,7 @@ class Place:
     mode: str
 
 
-@dataclass(frozen=True)
-class Answered:
+class Answered(NamedTuple):
     """One inference as far as it is counted here: when it came (seconds since the epoch) and how long it took."""
 
     place: Place
