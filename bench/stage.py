@@ -14,7 +14,17 @@ from uuid import uuid4
 import psutil
 from aiokafka import AIOKafkaProducer
 
-from contracts import DeploymentChanged, Grant, MonitorSettings, Service, Signature, Statement, Variant
+from contracts import (
+    DeploymentChanged,
+    Format,
+    Grant,
+    ModelSchema,
+    MonitorSettings,
+    Service,
+    Signature,
+    Statement,
+    Variant,
+)  # fmt: skip
 from deploy.embedded import kafka as embedded_kafka
 from deploy.embedded import postgres as embedded_postgres
 from deploy.embedded import secrets
@@ -75,33 +85,41 @@ class Stage:
     async def serve(self, endpoint: str, model: Model, *, streaming: bool = False) -> None:
         """Say `deployment.changed` as the deployer does, with a grant as the governor gives it."""
         digest = await Objects(self.settings).put(model.package)
-        change = self._change(endpoint, model, digest, streaming)
+        self.revision += 1
+        change = deployment(
+            self.home, endpoint, digest, format=model.format, schema=model.schema, revision=self.revision,
+            streaming=streaming,
+        )  # fmt: skip
         said = headers(DeploymentChanged, "deployer", endpoint, Context(system("deployer")), "retail")
         async with AIOKafkaProducer(**self.connection("deployer").aiokafka(), enable_idempotence=True) as producer:
             await producer.send_and_wait(
                 DeploymentChanged.topic.name, change.to_json(), key=endpoint.encode(), headers=said
             )  # fmt: skip
 
-    def _change(self, endpoint: str, model: Model, digest: str, streaming: bool) -> DeploymentChanged:
-        keys, at = self.home.path / "keys", now()
-        self.revision += 1
-        statement = Statement(
-            approval_id=uuid4(), deployment_id=uuid4(), endpoint=endpoint, use_case="bench", model="census", version=1,
-            digest=digest, policy_version="bench", evidence_digest=digest, requested_by="engineer",
-            granted_by="compliance", granted_at=at, expires_at=at + timedelta(hours=1),
-        )  # fmt: skip
-        signed = Signer(keys / "governor.key", "governor").sign(canonical(statement))
-        variant = Variant(
-            name="champion", model="census", version=1, digest=digest, format=model.format, model_schema=model.schema,
-            baseline_digest=None, grant=Grant(statement=statement, signature=signed),
-        )  # fmt: skip
-        change = DeploymentChanged(
-            endpoint=endpoint, unit="retail", use_case="bench", revision=self.revision, state="serving",
-            streaming=streaming, variants=(variant,), monitor=MonitorSettings(),
-            signature=Signature(key_id="", value=""),
-        )  # fmt: skip
-        signature = Signer(keys / "deployer.key", "deployer").sign(canonical(change, without=frozenset({"signature"})))
-        return change.model_copy(update={"signature": signature})
+
+def deployment(
+    home: Home, endpoint: str, digest: str, *, format: Format, schema: ModelSchema, baseline: str | None = None,
+    revision: int = 1, streaming: bool = False,
+) -> DeploymentChanged:  # fmt: skip
+    """The state of an endpoint with one version, granted and signed as governor and deployer do it."""
+    keys, at = home.path / "keys", now()
+    statement = Statement(
+        approval_id=uuid4(), deployment_id=uuid4(), endpoint=endpoint, use_case="bench", model="census", version=1,
+        digest=digest, policy_version="bench", evidence_digest=digest, requested_by="engineer",
+        granted_by="compliance", granted_at=at, expires_at=at + timedelta(hours=1),
+    )  # fmt: skip
+    signed = Signer(keys / "governor.key", "governor").sign(canonical(statement))
+    variant = Variant(
+        name="champion", model="census", version=1, digest=digest, format=format, model_schema=schema,
+        baseline_digest=baseline, grant=Grant(statement=statement, signature=signed),
+    )  # fmt: skip
+    change = DeploymentChanged(
+        endpoint=endpoint, unit="retail", use_case="bench", revision=revision, state="serving",
+        streaming=streaming, variants=(variant,), monitor=MonitorSettings(),
+        signature=Signature(key_id="", value=""),
+    )  # fmt: skip
+    signature = Signer(keys / "deployer.key", "deployer").sign(canonical(change, without=frozenset({"signature"})))
+    return change.model_copy(update={"signature": signature})
 
 
 @contextmanager

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import httpx
 import numpy as np
@@ -18,14 +17,9 @@ import pyarrow as pa
 from contracts import (
     Column,
     DeploymentChanged,
-    Grant,
     InferenceLogged,
     ModelSchema,
-    MonitorSettings,
-    Signature,
-    Statement,
     TensorSpec,
-    Variant,
 )
 from deploy.embedded.home import Home
 from services.kit.cloudevents import headers
@@ -35,9 +29,9 @@ from services.kit.objects import Objects
 from services.kit.producer import Outgoing, Producer
 from services.kit.profiles import build_profile
 from services.kit.settings import Settings
-from services.kit.signing import Signer, canonical, digest_of
+from services.kit.signing import canonical, digest_of
 
-from .stage import SERVER_CORE, ground, pin, service
+from .stage import SERVER_CORE, deployment, ground, pin, service
 
 _COUNTED = re.compile(r"^fairlead_monitor_rows_total\{[^}]*\} ([0-9.e+]+)$", re.MULTILINE)
 _SHAPES = ((100, 30, 300_000), (1, 30, 100_000), (100, 1_000, 20_000))
@@ -102,23 +96,8 @@ class Endpoint:
         table = pa.table({f"f{place}": values[:, place] for place in range(self._features)} | {"label": labels})
         profile = canonical(build_profile(table, self._schema))
         baseline = await Objects(self._settings).put(profile)
-        digest, at = digest_of(b"bench"), now()
-        statement = Statement(
-            approval_id=uuid4(), deployment_id=uuid4(), endpoint="watched", use_case="bench", model="m", version=1,
-            digest=digest, policy_version="bench", evidence_digest=digest, requested_by="engineer",
-            granted_by="compliance", granted_at=at, expires_at=at + timedelta(hours=1),
-        )  # fmt: skip
-        grant = Grant(
-            statement=statement,
-            signature=Signer(self._home.path / "keys" / "governor.key", "governor").sign(canonical(statement)),
-        )
-        variant = Variant(
-            name="champion", model="m", version=1, digest=digest, format="onnx", model_schema=self._schema,
-            baseline_digest=baseline, grant=grant,
-        )  # fmt: skip
-        change = DeploymentChanged(
-            endpoint="watched", unit="retail", use_case="bench", revision=1, state="serving", streaming=False,
-            variants=(variant,), monitor=MonitorSettings(), signature=Signature(key_id="", value=""),
+        change = deployment(
+            self._home, "watched", digest_of(b"bench"), format="onnx", schema=self._schema, baseline=baseline
         )  # fmt: skip
         about = headers(DeploymentChanged, "deployer", "watched", Context(system("deployer")), "retail")
         async with self._producer("deployer") as producer:
@@ -143,7 +122,7 @@ class Endpoint:
             at = start + timedelta(seconds=number * rows / 10_000)
             head = {
                 "inference_id": uuid7_text(), "endpoint": "watched", "unit": "retail", "use_case": "bench",
-                "model": "m", "version": 1, "variant": "champion", "mode": "rest", "application": "application",
+                "model": "census", "version": 1, "variant": "champion", "mode": "rest", "application": "application",
                 "entity": None, "request_id": None, "writer": f"worker-{number % 2}", "seq": number // 2 + 1,
                 "received_at": at.isoformat(), "latency_ms": 0.8, "rows": rows,
             }  # fmt: skip
