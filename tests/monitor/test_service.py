@@ -95,6 +95,7 @@ def test_what_nobody_told_is_no_zero(used: Used, why: str) -> None:
     assert (found.refused, found.failed, found.availability) == (None, None, None)
     assert found.latency_objective is None and found.availability_objective is None
     assert found.unknown["availability"] == why and "objectives" in found.unknown
+    assert (found.cost is None) == (found.unknown.get("cost") == why) == (not used.reports)
 
 
 def test_a_shadow_has_costs_and_no_availability() -> None:

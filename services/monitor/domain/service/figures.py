@@ -91,8 +91,8 @@ def figures(seen: Seen, span: Span, promise: Promise | None, prices: Prices | No
         online.latency.report(),
         Objective.of(LATENCY_SHARE, Events.of_latency(online.latency, promise.latency_p99_ms)) if promise else None,
         Objective.of(promise.availability, answers) if promise and answers else None,
-        seen.used, cost(seen.used, prices) if prices else None,
-        unknown | _missing(promise, prices),
+        seen.used, cost(seen.used, prices) if prices and seen.used.reports else None,
+        unknown | _missing(promise, prices, None if seen.used.reports else unknown["availability"]),
     )  # fmt: skip
 
 
@@ -107,12 +107,14 @@ def _told(used: Used, online: Counts) -> tuple[bool, dict[str, str]]:
     return True, {"availability": "nobody waited for an answer"} if idle else {}
 
 
-def _missing(promise: Promise | None, prices: Prices | None) -> dict[str, str]:
+def _missing(promise: Promise | None, prices: Prices | None, unreported: str | None) -> dict[str, str]:
     found: dict[str, str] = {}
     if promise is None:
         found["objectives"] = "the use case's service level has not been heard of"
     if prices is None:
         found["cost"] = "no prices are set"
+    elif unreported:
+        found["cost"] = unreported
     return found
 
 
