@@ -45,7 +45,7 @@ def build(settings: MonitorSettings) -> Parts:
         db=db,
         routers=[
             api.router(Reading(db), desired),
-            performance.router(Outcomes(db)),
+            performance.router(Outcomes(db, versions)),
             service.router(serving),
             trial.router(Trying(db, versions)),
         ],

@@ -12,11 +12,13 @@ from contracts import ModelSchema, OutcomeObserved, Service, ValueMatrix
 from contracts import MonitorSettings as Watching
 from services.kit.context import Caller, Context, use
 from services.kit.errors import NotFound
+from services.kit.objects import Objects
 from services.kit.producer import Producer
 from services.kit.settings import Settings
 from services.kit.testing import eventually
 from services.monitor.settings import MonitorSettings
 from services.monitor.usecases.outcomes import Outcomes, Performance
+from services.monitor.usecases.versions import Versions
 
 from . import streams
 from .saying import buried, deployment, fresh, logged, say_deployment, say_logged
@@ -57,7 +59,7 @@ async def watching(settings: MonitorSettings, speaker: Speaker, endpoint: str, *
     await say_deployment(speaker("deployer"), deployment(endpoint, schema(), None, **more))
     async with running(settings) as parts:
         assert parts.db
-        yield Outcomes(parts.db)
+        yield Outcomes(parts.db, Versions(parts.db, Objects(settings)))
 
 
 async def looked(outcomes: Outcomes, endpoint: str, **more: Any) -> Performance | None:

@@ -5,6 +5,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pytest
 from sqlalchemy import text
 
@@ -13,7 +15,9 @@ from contracts import MonitorSettings as Watching
 from services.kit.context import Context, system, use
 from services.kit.db import Database
 from services.kit.objects import Objects
+from services.kit.profiles import build_profile
 from services.kit.settings import Settings
+from services.kit.signing import canonical
 from services.monitor import store
 from services.monitor.domain.latency import LatencyCounts
 from services.monitor.domain.windows import Part, Sums
@@ -107,3 +111,21 @@ async def test_the_first_rows_of_a_version_are_counted_under_its_settings(
             await store.save_desired(tx.session, event)
         assert (await versions.find("employment", 1)).schema == streams.schema()
     assert versions.settings("employment").window_s == 30.0
+
+
+async def test_the_truth_of_a_version_is_that_of_its_baseline(
+    service_db: Callable[[Service], Database], tmp_path: Path
+) -> None:
+    db, objects = service_db("monitor"), Objects(Settings(home=tmp_path))
+    rows = streams.World(np.random.default_rng(1)).rows(500)
+    table = pa.table({name: rows[:, i] for i, name in enumerate((*streams.NAMES, "label"))})
+    table = table.append_column("repaid", pa.array(rows[:, 5]))
+    digest = await objects.put(canonical(build_profile(table, streams.schema(), label="repaid")))
+    versions = Versions(db, objects)
+    with use(Context(system("monitor"))):
+        async with db.transaction() as tx:
+            await store.save_desired(tx.session, deployment("with", streams.schema(), digest))
+            await store.save_desired(tx.session, deployment("without", streams.schema(), None))
+    found = await versions.truth("with", 1)
+    assert found and found.kind == "categorical" and found.classes == (0.0, 1.0)
+    assert await versions.truth("without", 1) is None and await versions.truth("nowhere", 1) is None

@@ -5,18 +5,20 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import groupby
 
-from contracts import MonitorSettings
+from contracts import ColumnProfile, MonitorSettings
 from services.kit.db import Database
 from services.kit.ids import now
 
 from .. import store
 from ..domain.outcomes.fairness import Measure, fairness
 from ..domain.outcomes.labelled import Task, class_name, in_order
+from ..domain.outcomes.labels import label_shift
 from ..domain.outcomes.performance import Statistic, business, classes_of, performance
 from ..domain.outcomes.tally import Groups, Tally, merge_groups
 from ..store import Endpoint, FindingRow, losses
 from ..store import outcomes as counted
 from ..store.outcomes import Counts, Span
+from .versions import Versions
 
 _DAYS = 30
 
@@ -74,8 +76,8 @@ Variant = tuple[int, str]
 class Outcomes:
     """Reads under the caller's units."""
 
-    def __init__(self, db: Database) -> None:
-        self._db = db
+    def __init__(self, db: Database, versions: Versions) -> None:
+        self._db, self._versions = db, versions
 
     async def performance(
         self, name: str, since: datetime | None, until: datetime | None, segment: str | None, limit: int
@@ -92,19 +94,17 @@ class Outcomes:
         windows = [(span, _merged(each)) for span, each in _same_span(parts)]
         whole = _by_variant(windows)
         classes = {variant: classes_of(counts.tally) for variant, (_, counts) in whole.items()}
+        truths = {version: await self._versions.truth(name, version) for version in {v for v, _ in whole}}
         by_version: dict[int, int] = {}
         for (version, _), rows in decided.items():
             by_version[version] = by_version.get(version, 0) + rows
-        overall = [
-            _figures(span, counts, classes[variant], by_version.get(span.version), segment, endpoint.settings)
-            for variant, (span, counts) in whole.items()
-        ]
-        shown = [
-            _figures(
-                span, counts, classes[span.version, span.variant], decided.get(_place(span)), None, endpoint.settings
-            )
-            for span, counts in windows[:limit]
-        ]
+
+        def told(span: Span, counts: Counts, decided: int | None, segment: str | None) -> Figures:
+            of = classes[span.version, span.variant]
+            return _figures(span, counts, of, decided, segment, endpoint.settings, truths[span.version])
+
+        overall = [told(span, counts, by_version.get(span.version), segment) for span, counts in whole.values()]
+        shown = [told(span, counts, decided.get(_place(span)), None) for span, counts in windows[:limit]]
         return Performance(endpoint, overall, shown, findings, watch.statistic if watch else 0.0)
 
     async def fairness(self, name: str, since: datetime | None, until: datetime | None) -> list[Attribute]:
@@ -180,7 +180,7 @@ def _by_variant(windows: Sequence[tuple[Span, Counts]]) -> dict[Variant, tuple[S
 
 def _figures(
     span: Span, counts: Counts, classes: Sequence[str], decided: int | None, segment: str | None,
-    settings: MonitorSettings,
+    settings: MonitorSettings, truth: ColumnProfile | None,
 ) -> Figures:  # fmt: skip
     groups = counts.groups.get(segment, {}) if segment else {}
     favourable = favourable_of(settings, counts.task, classes)
@@ -193,5 +193,5 @@ def _figures(
     told = {name: (groups[name].labelled, all_of(groups[name])) for name in in_order(groups)}
     return Figures(
         span.version, span.variant, counts.task, span.start, span.end, decided, counts.tally.rows,
-        counts.tally.labelled, all_of(counts.tally), told,
+        counts.tally.labelled, [*all_of(counts.tally), label_shift(counts.tally, counts.task, truth)], told,
     )  # fmt: skip

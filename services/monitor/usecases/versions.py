@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from contracts import ModelSchema, MonitorSettings, NumericProfile, Profile
+from contracts import ColumnProfile, ModelSchema, MonitorSettings, NumericProfile, Profile
 from services.kit.context import Context, system, use
 from services.kit.db import Database
 from services.kit.errors import NotFound
@@ -136,6 +136,12 @@ class Versions:
         while len(self._known) > _KEPT:
             self._known.popitem(last=False)
         return watched
+
+    async def truth(self, endpoint: str, version: int) -> ColumnProfile | None:
+        """The labels of the version's training rows, where its baseline has them."""
+        row = await self._row(endpoint, version)
+        profile = await self._profile(row.baseline_digest) if row else None
+        return profile.label if profile else None
 
     async def _load(self, endpoint: str, version: int, *, patient: bool) -> Watched:
         row = await self._row(endpoint, version)
