@@ -74,6 +74,18 @@ def batch(
 
 
 @app.command()
+def cancel_batch(
+    context: typer.Context,
+    id: Annotated[str, typer.Argument(help="The batch's id.")],
+    json: Json = False,
+) -> None:
+    """Score no more rows of a batch. What was decided stays."""
+    with refusals():
+        found = client(context).cancel_batch(id)
+    render(found, json, lambda: show_facts(found.model_dump(mode="json")))
+
+
+@app.command()
 def outcomes(
     context: typer.Context,
     path: Annotated[

@@ -117,7 +117,7 @@ def _deployment(deployment: Deployment) -> None:
 def finish_batch(batch: Batch, wait: float, json: bool) -> None:
     """Show how far a batch came, and end with the code that tells it."""
     render(batch, json, lambda: show_facts(batch.model_dump(mode="json")))
-    _finish(Kind.BATCH, batch, wait, bad=batch.state in ("failed", "refused"))
+    _finish(Kind.BATCH, batch, wait, bad=batch.state in ("failed", "refused", "cancelled"))
 
 
 def finish_retraining(found: Retraining, wait: float, json: bool) -> None:

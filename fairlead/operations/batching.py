@@ -29,6 +29,11 @@ class Batching:
         return batch if wait is None else (yield from settled(Batch, f"/v1/batches/{batch.id}", wait))
 
     @operation
+    def cancel_batch(self, id: str) -> Flow[Batch]:
+        """Score no more of it; what was decided stays decided. Raises Conflict where it is at its end."""
+        return (yield from send(Batch, "POST", f"/v1/batches/{part(id)}/cancel", {}))
+
+    @operation
     def schedule(
         self, endpoint: str, *, cron: str | None = None, source: str | None = None, arrives: str | None = None,
         output: str | None = None, version: int | None = None,

@@ -170,6 +170,7 @@ def _batches() -> dict[str, Any]:
         "/v1/batches/schedules/{id}/resume": {"post": told("Go on with a schedule", _BATCH)},
         "/v1/batches": {"post": submit, "get": told("Batches, the newest first")},
         "/v1/batches/{id}": {"get": told("How far a batch is", _BATCH)},
+        "/v1/batches/{id}/cancel": {"post": told("Score no more of a batch", _BATCH)},
         "/v1/batches/{id}/result": {"get": result},
     }
 

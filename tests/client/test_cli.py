@@ -62,6 +62,7 @@ ANSWERS["/v1/replays/p-1"] = ANSWERS["/v1/replays"] | {
                "comparison": {"champion": {"accuracy": 0.81}, "candidate": {"accuracy": 0.98}}},
 }  # fmt: skip
 ANSWERS["/v1/batches/b-1"] = ANSWERS["/v1/batches"]
+ANSWERS["/v1/batches/b-1/cancel"] = ANSWERS["/v1/batches"] | {"state": "cancelled", "reason": "cancelled by engineer"}
 SCHEDULE = {
     "id": "s-1", "order": {"endpoint": "credit", "arrives": {"connection": "incoming", "prefix": "new"}},
     "state": "active", "missed": 0, "runs": [{"key": "new/a.csv@1", "batch": "b-1", "at": "2026-01-01T00:00:00Z"}],
@@ -158,6 +159,10 @@ def test_a_dry_run_shows_both_settings_and_what_would_have_moved(url: str) -> No
     assert "season none; 1 notes" in shown and "No alarm." in shown
     assert "season 86400 s" in shown and "income -0.4 sd" in shown
     assert json.loads(run(url, "dry-run", "credit", "--tolerance", "0.2", "--json").stdout)["windows"] == 60
+
+
+def test_a_cancelled_batch_says_who_did_it(url: str) -> None:
+    assert "cancelled by engineer" in run(url, "cancel-batch", "b-1").stdout
 
 
 def test_an_empty_list_says_what_to_do(url: str) -> None:

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 from uuid import UUID
 
 import orjson
@@ -29,7 +29,7 @@ from services.kit.strict import refused, strict_json
 from services.kit.turns import Turns
 
 from ..openapi import BATCH_BODY, BATCH_QUERY
-from .domain import Job
+from .domain import Job, State
 from .formats import MEDIA_TYPES, ResultFormat
 from .places import Output, Place
 from .usecases import LARGEST_BYTES, Batches
@@ -54,7 +54,7 @@ class BatchView(BaseModel):
     endpoint: str
     unit: str
     application: str
-    state: Literal["queued", "running", "done", "failed"]
+    state: State
     version: int | None
     """That was asked for; None: the champion."""
     file_name: str
@@ -108,6 +108,13 @@ def router(batches: Batches, turns: Turns) -> APIRouter:
     async def show(id: UUID, caller: Who) -> BatchView:
         allow(caller, "inference.score")
         return BatchView.of(await batches.show(id))
+
+    @routes.post(PATH + "/{id}/cancel")
+    async def cancel(id: UUID, caller: Who) -> BatchView:
+        """Score no more of it. What was decided stays decided and logged; there is no result. 409 where it is at its
+        end; a batch that is cancelled already stays so."""
+        allow(caller, "inference.score")
+        return BatchView.of(await batches.cancel(id, caller))
 
     @routes.get(PATH + "/{id}/result")
     async def result(id: UUID, caller: Who, format: ResultFormat = "parquet") -> StreamingResponse:

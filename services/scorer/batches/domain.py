@@ -13,7 +13,7 @@ from contracts import Format, ModelSchema
 
 from ..runtimes import Arrays
 
-State = Literal["queued", "running", "done", "failed"]
+State = Literal["queued", "running", "done", "failed", "cancelled"]
 
 RESULT = pa.schema([
     pa.field("inference_id", pa.string()),

@@ -30,7 +30,7 @@ from .executors import Broken, Executor, executor_of
 from .inputs import Inputs
 from .places import Places
 from .serving import Serving
-from .work import Work
+from .work import Cancelled, Work
 
 log = get_logger(__name__)
 
@@ -156,8 +156,11 @@ class Runner:
         self._missed.pop(id, None)
         with use(Context(system("scorer", job.unit), job.correlation_id, job.traceparent)):
             try:
-                await self._change(job, state="running", reason=None)
-                await self._doing(producer).do(job, kept)
+                if await self._change(job, state="running", reason=None):
+                    await self._doing(producer).do(job, kept)
+            except Cancelled:
+                self._inputs.forget(job)
+                log.info("a batch was cancelled", batch=str(job.id))
             except (NotFound, Invalid, FileNotFoundError) as error:
                 await self._fail(job, str(error))
         return True
@@ -178,10 +181,10 @@ class Runner:
     async def _fail(self, job: Job, reason: str) -> None:
         reason = reason.encode(errors="replace").decode().replace("\0", "?")  # PostgreSQL takes no other
         async with self._db.transaction(unit=job.unit) as tx:
-            await store.change(tx.session, job.id, state="failed", reason=reason[:500], finished_at=now())
-            tx.record("batch.failed", f"{job.endpoint}/{job.id}", reason=reason[:500])
+            if await store.change(tx.session, job.id, state="failed", reason=reason[:500], finished_at=now()):
+                tx.record("batch.failed", f"{job.endpoint}/{job.id}", reason=reason[:500])
         self._inputs.forget(job)
 
-    async def _change(self, job: Job, **values: str | None) -> None:
+    async def _change(self, job: Job, **values: str | None) -> bool:
         async with self._db.transaction(unit=job.unit) as tx:
-            await store.change(tx.session, job.id, **values)
+            return await store.change(tx.session, job.id, **values)

@@ -68,10 +68,17 @@ async def held(db: Database, id: UUID) -> AsyncIterator[bool]:
             await connection.execute(text("SELECT pg_advisory_unlock(:class, :key)"), about)
 
 
-async def change(session: AsyncSession, id: UUID, **values: Any) -> None:
-    """Set members of a job."""
+async def change(session: AsyncSession, id: UUID, **values: Any) -> bool:
+    """Set members of a job that is not at its end; whether it was not."""
     sets = ", ".join(f"{name} = :{name}" for name in values)
-    await session.execute(text(f"UPDATE batch SET {sets} WHERE id = :id"), values | {"id": id})
+    update = f"UPDATE batch SET {sets} WHERE id = :id AND state IN ('queued', 'running') RETURNING 1"
+    return (await session.execute(text(update), values | {"id": id})).first() is not None
+
+
+async def goes_on(session: AsyncSession, id: UUID) -> bool:
+    """Whether a job is not at its end, nor comes there before this transaction is over."""
+    select = "SELECT 1 FROM batch WHERE id = :id AND state IN ('queued', 'running') FOR SHARE"
+    return (await session.execute(text(select), {"id": id})).first() is not None
 
 
 async def chunks(session: AsyncSession, id: UUID) -> Sequence[Chunk]:

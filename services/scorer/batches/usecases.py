@@ -107,6 +107,20 @@ class Batches:
         async with self._db.reading() as session:
             return await store.get(session, id)
 
+    async def cancel(self, id: UUID, caller: Caller) -> Job:
+        """Score no more of a job; what was decided stays. Raises NotFound, or Conflict where it is at its end."""
+        async with self._db.reading() as session:
+            job = await store.get(session, id)
+        reason = f"cancelled by {caller.actor}"
+        async with self._db.transaction(unit=job.unit) as tx:
+            if await store.change(tx.session, id, state="cancelled", reason=reason, finished_at=now()):
+                tx.record("batch.cancelled", f"{job.endpoint}/{id}", rows_done=job.rows_done)
+            cancelled = await store.get(tx.session, id)
+        if cancelled.state != "cancelled":
+            raise Conflict(f"batch {id} is {cancelled.state}")
+        self._inputs.forget(cancelled)
+        return cancelled
+
     async def latest(self, endpoint: str | None, limit: int, before: UUID | None) -> list[Job]:
         """The caller's jobs, newest first; `before` is the last one seen."""
         async with self._db.reading() as session:

@@ -40,6 +40,10 @@ log = get_logger(__name__)
 Scoring = tuple[Task, Served, "asyncio.Task[Done]"]
 
 
+class Cancelled(Exception):
+    """Somebody ended the job meanwhile."""
+
+
 @dataclass
 class Work:
     """What a job is done with."""
@@ -96,6 +100,8 @@ class Work:
         record = await self.objects.put(done.record) if done.record else None
         chunk = Chunk(task.number, done.rows, done.failed, result, record)
         async with self.db.transaction(unit=job.unit) as tx:
+            if not await store.goes_on(tx.session, job.id):
+                raise Cancelled
             await store.add_chunk(tx.session, job, chunk)
         self.serving.meter.hear(done.process, done.told)
         _count(served, done)
@@ -122,9 +128,11 @@ class Work:
             await self.places.write(job, path)
         summary = orjson.dumps(await self._summary(job, kept, decisions)).decode()
         async with self.db.transaction(unit=job.unit) as tx:
-            await store.change(
+            is_done = await store.change(
                 tx.session, job.id, state="done", result_digest=digest, finished_at=now(), summary=summary
             )  # fmt: skip
+            if not is_done:
+                raise Cancelled
             tx.record("batch.done", f"{job.endpoint}/{job.id}", rows=job.rows_total, result=digest)
         self.inputs.forget(job)
         log.info("a batch is done", batch=str(job.id), rows=job.rows_total)
