@@ -345,6 +345,17 @@ def test_a_sensitive_column_leaves_as_a_token_only(way: str) -> None:
     assert orjson.loads(request.logged)["inputs"][0]["data"] == [1.0, TOKENS.token("b", SECRET)]
 
 
+def test_beside_a_sensitive_column_the_log_keeps_no_parameter_of_the_callers_own() -> None:
+    said = {"entity": "e-1", "correlation_id": "c-1", "iban": "CH93 0076", "note": {"b": 2.0}}
+    tensor = {"name": "x", "shape": [1, 2], "datatype": "FP64", "data": [1.0, 2.0]}
+    body = orjson.dumps({"inputs": [tensor], "parameters": said})
+    hidden = echo("FP64", Column(name="a"), Column(name="b", sensitive=True)).decode(body)
+    assert orjson.loads(hidden.logged)["parameters"] == {"entity": "e-1", "correlation_id": "c-1"}
+    assert (hidden.entity, hidden.correlation_id) == ("e-1", "c-1")
+    open_to_all = echo("FP64", Column(name="a"), Column(name="b")).decode(body)
+    assert orjson.loads(open_to_all.logged)["parameters"] == said
+
+
 def test_a_sensitive_tensor_of_its_own_leaves_as_tokens() -> None:
     schema = ModelSchema(
         inputs=tuple(TensorSpec(name=name, datatype="BYTES", shape=(-1,)) for name in ("name", "city")),

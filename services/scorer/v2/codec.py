@@ -29,6 +29,7 @@ from .tensors import (
 Token = Callable[[str, object], str | None]
 _NUMERIC: dict[str, Datatype] = {name: name for name in NUMPY if name not in ("BOOL", "BYTES")}
 _OWN = frozenset({"binary_data_output"})
+_NAMES = frozenset({"entity", "correlation_id"})
 
 
 @dataclass(slots=True)
@@ -141,10 +142,14 @@ class Codec:
     def describe(self, arrays: Mapping[str, Array], id: str | None, parameters: Mapping[str, Any]) -> bytes:
         """A request written anew for the log: one JSON tensor per input, sensitive columns as tokens."""
         tensors = b",".join(self._tensor(self._inputs[name], values) for name, values in arrays.items())
-        kept = {name: value for name, value in parameters.items() if name not in _OWN}
+        kept = {name: value for name, value in parameters.items() if name not in _OWN and self._may_be_told(name)}
         head = b"{" if id is None else b'{"id":' + orjson.dumps(id) + b","
         tail = b"]}" if not kept else b'],"parameters":' + orjson.dumps(kept) + b"}"
         return head + b'"inputs":[' + tensors + tail
+
+    def _may_be_told(self, parameter: str) -> bool:
+        """What a caller adds of its own may repeat what a sensitive column says."""
+        return not self.sensitive or parameter in _NAMES
 
     def _arrays(self, document: Document, tail: memoryview | None) -> tuple[dict[str, Array], bool]:
         """The model's inputs, and whether the request's own bytes say them in the model's terms."""
