@@ -1,5 +1,6 @@
 """The deployer over HTTP: what a hostile caller may send."""
 
+import asyncio
 import base64
 from collections.abc import Callable
 from pathlib import Path
@@ -86,6 +87,19 @@ async def test_a_strategy_that_cannot_be_is_refused_and_the_field_is_named(
     ask = {"endpoint": "credit", "use_case": "lending", "model": "credit", "version": 1} | wrong
     answer = await posted(client, "deployments", ask)
     assert (answer.status_code, answer.json()["field"]) == (422, field)
+
+
+async def test_who_registers_and_deploys_in_one_breath_is_not_told_that_there_is_no_such_model(
+    client: httpx.AsyncClient, house: House
+) -> None:
+    ask = {"endpoint": "credit", "use_case": "lending", "model": "credit", "version": 1, "strategy": "direct"}
+    asking = asyncio.create_task(posted(client, "deployments", ask))
+    await asyncio.sleep(0.3)
+    assert not asking.done()
+    await house.knows(registered(1))
+    assert (await asking).status_code == 202
+    absent = await posted(client, "deployments", ask | {"version": 7})
+    assert absent.status_code == 404 and "version 7" in absent.json()["detail"]
 
 
 async def test_a_canary_is_asked_for_shown_weighed_promoted_and_taken_away(

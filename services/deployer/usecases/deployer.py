@@ -1,6 +1,9 @@
 """What the deployer can do: ask for deployments, roll them out under a grant, follow the replicas, roll back."""
 
+import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TypeVar
@@ -31,6 +34,8 @@ from ..domain import Deployment, Endpoint
 from .rollout import Rollout, Start
 
 T = TypeVar("T")
+
+_BREATH_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -113,10 +118,22 @@ class Deployer:
 
     async def request(self, caller: Caller, ask: Ask) -> Deployment:
         """Ask for a version behind an endpoint; the governor answers. Raises NotFound, Invalid, Conflict, Forbidden."""
+        await self._heard_of(ask)
         async with self._db.transaction() as tx:
             unit = await store.unit_of_use_case(tx.session, ask.use_case)
             allow(caller, "deployment.request", unit)
             return await self._ask(tx, ask, unit, caller.actor, None)
+
+    async def _heard_of(self, ask: Ask) -> None:
+        """Who registers and deploys in one breath is ahead of the events that tell of it: wait for them a moment."""
+        until = time.monotonic() + _BREATH_S
+        while time.monotonic() < until:
+            async with self._db.reading() as session:
+                with suppress(NotFound):
+                    await store.unit_of_use_case(session, ask.use_case)
+                    await store.version(session, ask.model, ask.version)
+                    return
+            await asyncio.sleep(0.1)
 
     async def request_promotion(self, event: RetrainingCompleted) -> None:
         """A candidate that beat the champion is asked for in the template's name, once it is in the catalog."""
