@@ -143,6 +143,7 @@ def performance(**context: Any) -> tuple[str, dict[str, Any]]:
     view = PerformanceView.of(Performance(ENDPOINT, known, known, [], 2.0))
     told = view.model_dump(mode="json", by_alias=True)
     facts = {"figure": "accuracy", "pick": figures.pick, "rows": figures.compared(told["overall"]),
+             "groups": figures.by_group(told["overall"]),
              "settings": Answer({"settings": {"expected_error": None}})}  # fmt: skip
     return shown("performance", Answer(told), **(facts | context)), told
 
@@ -156,6 +157,26 @@ def test_figures_stand_with_their_intervals_the_rows_behind_them_or_the_reason_w
     assert "Recall of 0 – no such rows – no such rows" in page
     assert f"2026-03-02 08:30:00 v1 champion 0.900 {interval[1]} 100 50.0 %" in page
     assert "not worse" in page and "to err no more than before" in page and "Evidence 2.0 of 15.4: no alarm" in page
+
+
+def test_a_figure_stands_by_group_of_the_attribute_that_is_chosen() -> None:
+    page, _ = performance(attributes=["SEX"], by="")
+    assert "Accuracy by group" in page and "Choose an attribute." in page
+    page, _ = performance(attributes=["SEX"], by="SEX")
+    assert "No outcome of a decision that names its SEX yet." in page
+    told = {"version": 1, "variant": "champion", "statistics": [], "labelled": 0, "groups": [
+        {"group": "F", "labelled": 40, "statistics": [
+            {"name": "accuracy", "of": None, "value": 0.75, "interval": [0.5, 0.9], "rows": 40, "why": None}]},
+        {"group": "M", "labelled": 0, "statistics": []},
+    ]}  # fmt: skip
+    page, _ = performance(attributes=["SEX"], by="SEX", groups=figures.by_group([told, told | {"groups": []}]))
+    assert re.search(r"F 0\.750 0\.500 to 0\.900 40 rows – not told of this version", page), page
+    assert "M – not told of this version – not told of this version" in page
+
+
+def test_numbers_among_groups_stand_by_their_size() -> None:
+    told = {"groups": [{"group": name} for name in ("over 60", "30 to 60", "up to 30")]}
+    assert [name for name, _ in figures.by_group([told])] == ["up to 30", "30 to 60", "over 60"]
 
 
 def test_an_accepted_error_is_what_was_expected() -> None:

@@ -4,9 +4,9 @@ import asyncio
 import re
 from collections.abc import Sequence
 from math import inf
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, JSONResponse
 
 from contracts import Name
@@ -35,8 +35,8 @@ def router(shell: Shell) -> APIRouter:
             name=endpoint, title=endpoint, **context,
         )  # fmt: skip
 
-    async def performance_of(request: Request, endpoint: str) -> Answer:
-        return await ask(request, "monitor", f"/v1/monitors/{endpoint}/performance", limit=_WINDOWS)
+    async def performance_of(request: Request, endpoint: str, **more: str) -> Answer:
+        return await ask(request, "monitor", f"/v1/monitors/{endpoint}/performance", limit=_WINDOWS, **more)
 
     @api.get("/service")
     async def service(request: Request, me: Person, endpoint: Name, span: str = "24h") -> HTMLResponse:
@@ -44,15 +44,20 @@ def router(shell: Shell) -> APIRouter:
         return await shown(request, endpoint, "service", told, span=span, spans=SPANS)
 
     @api.get("/performance")
-    async def performance(request: Request, me: Person, endpoint: Name, figure: str = "") -> HTMLResponse:
-        told, settings = await asyncio.gather(
-            performance_of(request, endpoint), ask(request, "monitor", f"/v1/monitors/{endpoint}")
+    async def performance(
+        request: Request, me: Person, endpoint: Name, figure: str = "", by: Annotated[str, Query(max_length=200)] = ""
+    ) -> HTMLResponse:
+        told, settings, fair = await asyncio.gather(
+            performance_of(request, endpoint, **({"segment": by} if by else {})),
+            ask(request, "monitor", f"/v1/monitors/{endpoint}"),
+            ask(request, "monitor", f"/v1/monitors/{endpoint}/fairness"),
         )
         overall = told.data.get("overall", [])
         figures = headlines(overall)
         return await shown(
             request, endpoint, "performance", told, settings=settings, figures=figures,
-            figure=chosen(figures, figure), rows=compared(overall), pick=pick,
+            figure=chosen(figures, figure), rows=compared(overall), pick=pick, by=by, groups=by_group(overall),
+            attributes=list(dict.fromkeys(each["attribute"] for each in fair.data.get("attributes", []))),
         )  # fmt: skip
 
     @api.get("/performance/series")
@@ -96,6 +101,17 @@ def compared(overall: Sequence[Told]) -> list[tuple[str, list[Told]]]:
     """Every figure by key, with what each variant has of it."""
     keys = dict.fromkeys(key_of(s) for each in overall for s in each["statistics"])
     return [(key, [pick(each, key) for each in overall]) for key in keys]
+
+
+def by_group(overall: Sequence[Told]) -> list[tuple[str, list[Told]]]:
+    """Every group by name, with what each variant has of it; those of a number by its size."""
+    names = sorted({group["group"] for each in overall for group in each["groups"]}, key=_place)
+    return [(name, [_group(each, name) for each in overall]) for name in names]
+
+
+def _group(variant: Told, name: str) -> Told:
+    nothing: Told = {"labelled": 0, "statistics": []}
+    return next((group for group in variant["groups"] if group["group"] == name), nothing)
 
 
 def groups_of(attribute: Told) -> list[str]:
