@@ -2,7 +2,9 @@
 
 import io
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,8 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from contracts import Column, ModelSchema, TensorSpec
 from services.kit.errors import Invalid
@@ -163,3 +167,44 @@ def test_a_text_that_looks_like_a_number_stays_a_text(text: str) -> None:
     )  # fmt: skip
     request = {"inputs": [{"name": "t", "datatype": "BYTES", "shape": [1, 1], "data": [text]}]}
     assert features(schema, [Payload(1, request, {})])["t"].tolist() == [text]
+
+
+_NUMBER = st.one_of(st.integers(-3, 3), st.floats(-2, 2), st.booleans(), st.none(), st.sampled_from(["1", "x"]))
+
+
+@st.composite
+def answered(draw: st.DrawFn) -> list[Payload]:
+    """Answers as a foreign runtime may say them: flat or nested, short, without a score, in another order."""
+    made: list[Payload] = []
+    for _ in range(draw(st.integers(1, 4))):
+        rows, width = draw(st.integers(1, 3)), draw(st.sampled_from([1, 2, 3]))
+        value = draw(st.sampled_from([st.integers(0, 3), st.integers(0, 3), _NUMBER]))
+        label = draw(st.lists(value, min_size=rows, max_size=rows))
+        score = draw(st.lists(st.floats(0, 1), min_size=rows * width, max_size=rows * width))
+        if draw(st.integers(0, 5)) == 0:
+            score = [score[at : at + width] for at in range(0, len(score), width)]
+        outputs: list[Any] = [{"name": "label", "data": label}, {"name": "score", "data": score}]
+        outputs = draw(st.sampled_from([outputs, outputs, outputs, outputs[::-1], outputs[:1], [*outputs, 7]]))
+        made.append(Payload(rows, {}, {"outputs": outputs}))
+    return made
+
+
+@given(answered(), st.booleans())
+@settings(deadline=None, max_examples=400)
+def test_answers_that_are_read_at_once_are_those_that_are_read_one_by_one(made: list[Payload], scored: bool) -> None:
+    schema = MATRIX.model_copy(update={"score": "score" if scored else None})
+    slow = decisions(schema, [replace(each, response=MappingProxyType(each.response)) for each in made])
+    quick = decisions(schema, made)
+    assert quick.prediction.dtype == slow.prediction.dtype
+    assert repr(quick.prediction.tolist()) == repr(slow.prediction.tolist())
+    assert (quick.score is None) == (slow.score is None)
+    if quick.score is not None and slow.score is not None:
+        assert np.array_equal(quick.score, slow.score, equal_nan=True)
+
+
+def test_flat_answers_are_read_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.kit.payloads._decisions", lambda *_: pytest.fail("one by one"))
+    outputs = [{"name": "label", "data": [1, 0]}, {"name": "score", "data": [0.25, 0.75, 0.5, 0.5]}]
+    found = decisions(MATRIX.model_copy(update={"score": "score"}), [Payload(2, {}, {"outputs": outputs})] * 3)
+    assert found.prediction.tolist() == [1, 0] * 3
+    assert found.score is not None and found.score.tolist() == [0.75, 0.5] * 3
