@@ -16,6 +16,7 @@ from contracts import Service
 from .again import again
 from .auth import Verifier
 from .bus import Bus, Subscription
+from .collector import settle
 from .db import Database
 from .embedded import EmbeddedIssuer, check_embedded
 from .health import Progress
@@ -81,6 +82,7 @@ def run(build: Callable[[S], Parts], settings: type[S]) -> None:
         sys.exit(f"error: {error}")
     parts = build(given)
     configure_logging(parts.service, given.log_level)
+    settle()
     uvloop.run(_serve(parts))
     log.info("stopped")
     sys.stdout.flush()

@@ -1,13 +1,13 @@
 """One worker process: answers HTTP on the host's socket, logs into its own slot of the spool, never speaks Kafka."""
 
 import asyncio
-import gc
 import os
 import socket
 
 import uvicorn
 import uvloop
 
+from services.kit.collector import settle
 from services.kit.telemetry import configure_logging, get_logger
 
 from . import metrics
@@ -55,7 +55,7 @@ async def serve(settings: ScorerSettings, slot: int, listening: socket.socket) -
     for task in work:
         task.add_done_callback(fatal)
     await follower.settled(settings.cold_load_s)  # before the first request: a caller who waits is not refused
-    _settle()
+    settle()
     log.info("serving", process=process, endpoints=len(plane.endpoints), torn_bytes=spool.torn_bytes)
     try:
         async with metering(plane.meter, settings, process, plane.residency):
@@ -64,13 +64,6 @@ async def serve(settings: ScorerSettings, slot: int, listening: socket.socket) -
         for task in work:
             task.cancel()
         spool.close()
-
-
-def _settle() -> None:
-    """What is there now stays: the collector need not look at it again, nor look as often as for a script."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 20)
 
 
 async def keep_synced(spool: Spool, settings: ScorerSettings) -> None:
