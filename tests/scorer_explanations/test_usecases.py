@@ -95,6 +95,7 @@ def explained(
                 found = await explainer.explain(caller, Wish(id, more.get("row", 0), more.get("immutable", ()), 1.0))
             finally:
                 explainer.close()
+                await all_ended()
             assert await explainer.show(found.id, caller) == found
             assert await explainer.of_decision(id, caller) == [found]
         return found
@@ -232,6 +233,7 @@ async def explainer(
     made = Explainer(settings, service_db("scorer"), Objects(settings), shelf)
     yield made, shelf
     made.close()
+    await all_ended()
 
 
 class Withdrawable(Shelf):
@@ -252,6 +254,12 @@ def sandboxes() -> set[int]:
             if "services.kit.sandbox.worker" in child.cmdline():
                 found.add(child.pid)
     return found
+
+
+async def all_ended() -> None:
+    """Models are closed beside what goes on: what is left of them when the loop ends fails a later test."""
+    await eventually(lambda: not sandboxes(), within=20)
+    await asyncio.sleep(0.1)
 
 
 async def asked(explainer: Explainer) -> float:
