@@ -4,6 +4,7 @@ import hashlib
 import io
 import os
 import shutil
+import threading
 import zipfile
 import zlib
 from collections.abc import Callable, Collection
@@ -74,7 +75,7 @@ class Packages:
         """The model file of a package whose bytes are those of the digest, written anew. Raises CannotLoad.
 
         It is taken from the very bytes that were checked: what lies in the folder is never trusted. Several processes
-        may do this at once: each writes a file of its own and puts it in place as a whole.
+        and threads may do this at once: each writes a file of its own and puts it in place as a whole.
         """
         try:
             data = self.path(digest).read_bytes()
@@ -85,7 +86,7 @@ class Packages:
         name, model, lock, training = _taken_out(data, self.largest)
         to = self.folder / "models" / _digits(digest) / _MODEL
         to.parent.mkdir(parents=True, exist_ok=True)
-        part = to.with_name(f"{_MODEL}.{os.getpid()}")
+        part = to.with_name(f"{_MODEL}.{os.getpid()}-{threading.get_ident()}")
         part.write_bytes(model)
         own = hashlib.sha256(model).hexdigest()
         return ModelFile(part.replace(to), own, name, self.path(digest), _digits(digest), lock, training)

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,15 @@ def test_processes_that_unpack_at_once_all_have_the_whole_file(tmp_path: Path) -
     told = [sys.executable, "-c", UNPACK, str(tmp_path), digest, expected]
     processes = [subprocess.Popen(told, cwd=HERE) for _ in range(3)]
     assert [process.wait(60) for process in processes] == [0, 0, 0]
+    assert [path.name for path in (tmp_path / "models").glob("*/*")] == ["model"]
+
+
+def test_threads_that_unpack_at_once_all_have_the_whole_file(tmp_path: Path) -> None:
+    packages = Packages(tmp_path, 1 << 24)
+    digest = kept(packages, package(b"m" * 5_000_000))
+    with ThreadPoolExecutor(8) as pool:
+        models = [task.result() for task in [pool.submit(packages.unpack, digest) for _ in range(40)]]
+    assert all(model.read() == b"m" * 5_000_000 for model in models)
     assert [path.name for path in (tmp_path / "models").glob("*/*")] == ["model"]
 
 
