@@ -182,10 +182,8 @@ def _matrix(payloads: Sequence[Payload], width: int) -> Array | None:
             return None
         data.append(values)
         rows += payload.rows
-    try:
-        return np.array(list(chain.from_iterable(data)), np.float64).reshape(rows, width)
-    except (TypeError, ValueError):
-        return None
+    flat = _flat_numbers(data)
+    return None if flat is None else flat.reshape(rows, width)
 
 
 def _columns(schema: ModelSchema | None) -> list[str]:

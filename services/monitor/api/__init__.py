@@ -5,7 +5,7 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Query
-from pydantic import AfterValidator, BaseModel, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from contracts import DriftDetected, FeatureEvidence, MonitorReported, MonitorSettings, Name, UsageReported, ValueMatrix
 from services.kit.auth import allow
@@ -18,19 +18,18 @@ from ..domain.outcomes.labelled import KPI_FACTS
 from ..store import Endpoint, FindingRow
 from ..usecases.desired import Desired
 from ..usecases.reading import Reading, Standing
-from .bounds import none_or_a_minute
+from .bounds import Budget, Season, SomeSettings, Tolerance
 
 Limit = Annotated[int, Query(ge=1, le=1000)]
 
 
-class SettingsBody(Body):
+class SettingsBody(SomeSettings):
     """Settings to override; what is left out stays as it is."""
 
     window_s: float | None = Field(None, ge=1, le=86_400)
-    budget_rows: int | None = Field(None, ge=1_000, le=10**12)
-    tolerance: float | None = Field(None, gt=0, le=10)
-    season_s: Annotated[float, AfterValidator(none_or_a_minute)] | None = Field(None, le=366 * 86_400)
-    """0: none."""
+    budget_rows: Budget | None = None
+    tolerance: Tolerance | None = None
+    season_s: Season | None = None
     retrain_on_drift: bool | None = None
     outcome_window_s: float | None = Field(None, ge=60, le=31 * 86_400)
     favourable: float | str | None = None
@@ -39,9 +38,7 @@ class SettingsBody(Body):
     kpis: Annotated[dict[Annotated[str, Field(max_length=60)], str], Field(max_length=20)] | None = None
 
     @model_validator(mode="after")
-    def _says_something(self) -> "SettingsBody":
-        if not self.model_dump(exclude_none=True):
-            raise ValueError(f"give one of {', '.join(type(self).model_fields)}")
+    def _kpis_can_be_read(self) -> "SettingsBody":
         for kpi, expression in (self.kpis or {}).items():
             try:
                 check(expression, frozenset(KPI_FACTS))

@@ -1,34 +1,28 @@
 """HTTP in: what a setting would have raised."""
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Literal
 
 from fastapi import APIRouter
-from pydantic import AfterValidator, BaseModel, Field, model_validator
+from pydantic import BaseModel, Field
 
 from contracts import FeatureEvidence, Name
 from services.kit.auth import allow
-from services.kit.http import Body, Who
+from services.kit.http import Who
 from services.kit.service import router as new_router
 
 from ..domain.trial import Raised, Trial
 from ..domain.windows import moment
 from ..usecases.trying import Tried, Trying
-from .bounds import none_or_a_minute
+from .bounds import Budget, Season, SomeSettings, Tolerance
 
 
-class DryRunBody(Body):
+class DryRunBody(SomeSettings):
     """A setting to try; what is left out is as it is set now."""
 
-    budget_rows: int | None = Field(None, ge=1_000, le=10**12)
-    tolerance: float | None = Field(None, gt=0, le=10)
-    season_s: Annotated[float, AfterValidator(none_or_a_minute)] | None = Field(None, le=366 * 86_400)
-
-    @model_validator(mode="after")
-    def _says_something(self) -> "DryRunBody":
-        if not self.model_dump(exclude_none=True):
-            raise ValueError(f"give one of {', '.join(type(self).model_fields)}")
-        return self
+    budget_rows: Budget | None = None
+    tolerance: Tolerance | None = None
+    season_s: Season | None = None
 
 
 class RaisedView(BaseModel):

@@ -1,9 +1,9 @@
 """What a setting would have raised over windows that are closed: the same watch, over the same counts."""
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import islice
 
 from .budget import of_data
 from .reference import Reference
@@ -45,7 +45,7 @@ class Trial:
 
     def __post_init__(self) -> None:
         self._watch = Watch.start(self.reference, Season(self.setting.season_s or None))
-        self._kept: list[Block] = []
+        self._kept: deque[Block] = deque(maxlen=_REMEMBERED)
 
     def see(self, start_s: float, end: datetime, blocks: Sequence[Block]) -> None:
         """One more window. Blocks of another baseline than the reference are left out."""
@@ -59,7 +59,7 @@ class Trial:
         if before.phase == "watching" and watch.phase == "doubting" and watch.since_s is not None:
             watch = watch.remember(self._since(watch.since_s))
         self._watch, finding = watch.judge(self.reference, self.setting.tolerance)
-        self._kept = [*islice(self._kept, max(0, len(self._kept) - _REMEMBERED), None), *fitting]
+        self._kept.extend(fitting)
         if finding:
             self.raised.append(Raised(end, finding))
             if finding.kind == "alarm":
