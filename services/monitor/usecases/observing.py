@@ -19,13 +19,15 @@ from services.kit.strict import refused
 
 from .. import metrics
 from ..domain.outcomes.labelled import KPI_FACTS, Labelled, Meaning, kpi_key, window_of
+from ..domain.outcomes.learned import Learned, placed
 from ..domain.outcomes.loss import blocks_of, loss_of
 from ..domain.outcomes.sums import LARGEST
 from ..domain.outcomes.tally import Tally, add_to_groups
-from ..domain.windows import moment
+from ..domain.windows import moment, window_start
 from ..settings import MonitorSettings
-from ..store import losses
+from ..store import estimates, losses
 from ..store import outcomes as store
+from ..store.estimates import WEEK_S, Lesson
 from ..store.outcomes import Counts, Place, Remembered, Span
 from .versions import Versions, Watched
 
@@ -91,7 +93,7 @@ class Observing:
             letters.append((record, Invalid(f"label: {error}", "label")))
             return None
         span = Span(event.endpoint, event.version, event.variant, _unit(record), moment(start), moment(end))
-        return _Told(event, span, meaning, row)
+        return _Told(event, span, meaning, placed(row, meaning.task, meaning.cuts))
 
     def _meaning(self, event: OutcomeObserved, watched: Watched) -> Meaning:
         """Made once of each version as it is known."""
@@ -146,17 +148,21 @@ class Observing:
         self, tx: Tx, partition: int, changes: Mapping[Span, _Change], after: dict[Place, Remembered]
     ) -> None:
         found = await store.counts(tx.session, changes, partition)
+        learned = await estimates.lessons(tx.session, {_lesson(span) for span in changes}, partition)
         for span, change in changes.items():
+            taught = learned.setdefault(_lesson(span), Learned())
             counts = found.setdefault(span, Counts(change.meaning.task, Tally(), {}))
             counts.task = change.meaning.task
             for row in change.gone:
                 counts.tally.add(row, -1)
                 add_to_groups(counts.groups, row, -1)
+                taught.add(row, -1)
             for place, row in change.come:
                 counted = add_to_groups(counts.groups, counts.tally.fitted(row))
                 counts.tally.add(counted)
-                after[place] = Remembered(span, after[place].observed_at, counted)
+                after[place] = Remembered(span, after[place].observed_at, taught.add(counted))
         await store.save(tx.session, found, partition)
+        await estimates.save_lessons(tx.session, learned, partition)
 
 
 def _events(batch: PartitionBatch, burial: Burial, letters: Letters) -> Iterator[tuple[Record, OutcomeObserved]]:
@@ -196,6 +202,10 @@ def _unit(record: Record) -> str:
     if not said:
         raise Invalid("ce_unit: an outcome belongs to a business unit", "ce_unit")
     return said
+
+
+def _lesson(span: Span) -> Lesson:
+    return Lesson(span.endpoint, span.version, span.unit, moment(window_start(span.start.timestamp(), WEEK_S)))
 
 
 def _place(event: OutcomeObserved) -> Place:

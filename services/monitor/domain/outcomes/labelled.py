@@ -10,6 +10,7 @@ from typing import Any, Literal
 from contracts import Column, ModelSchema, NumericProfile, OutcomeObserved, Profile
 from contracts.profile import CategoricalProfile, ColumnProfile
 
+from .numbers import cuts_of
 from .sums import LARGEST
 
 Task = Literal["binary", "classes", "regression"]
@@ -35,19 +36,25 @@ class Labelled:
     kpis: Mapping[str, float | None] = field(default_factory=dict[str, float | None])
     """By key; None where the expression has no value for this row."""
     segments: Mapping[str, str] = field(default_factory=dict[str, str])
+    learned: tuple[str, int] | None = None
+    """What it was counted as where scores are calibrated (`learned.py`); None: it was not."""
 
     def to_json(self) -> dict[str, Any]:
         """As it is stored."""
         return {
             "p": self.prediction, "l": self.label, "s": self.score, "v": self.value, "k": dict(self.kpis),
-            "g": dict(self.segments),
+            "g": dict(self.segments), "b": self.learned,
         }  # fmt: skip
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Labelled":
         """What `to_json` wrote. JSON of a database may give whole numbers back as integers."""
         label = None if data["l"] is None else _told(data["l"])
-        return cls(_told(data["p"]), label, _number(data["s"]), _number(data["v"]), data["k"], data["g"])
+        learned = data.get("b")
+        return cls(
+            _told(data["p"]), label, _number(data["s"]), _number(data["v"]), data["k"], data["g"],
+            None if learned is None else (learned[0], learned[1]),
+        )  # fmt: skip
 
     def within(self, segments: Mapping[str, str]) -> "Labelled":
         """In these groups."""
@@ -101,6 +108,8 @@ class Meaning:
 
     task: Task
     groupings: Mapping[str, Grouping]
+    cuts: tuple[float, ...] = ()
+    """Of predicted numbers, between their groups."""
 
     @classmethod
     def of(cls, schema: ModelSchema | None, profile: Profile | None) -> "Meaning":
@@ -109,7 +118,8 @@ class Meaning:
             return cls("binary", {})
         columns = {column.name: column for column in profile.columns} if profile else {}
         protected = [column for column in schema.columns if column.protected]
-        return cls(_task(schema, profile), {c.name: Grouping.of(c, columns.get(c.name)) for c in protected})
+        groupings = {c.name: Grouping.of(c, columns.get(c.name)) for c in protected}
+        return cls(_task(schema, profile), groupings, cuts_of(profile))
 
     def read(self, event: OutcomeObserved, kpis: Mapping[str, float | None]) -> Labelled:
         """The row of an outcome. Raises ValueError for a number that cannot be counted."""
