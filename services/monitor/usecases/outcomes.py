@@ -206,6 +206,9 @@ def _figures(
     groups = counts.groups.get(segment, {}) if segment else {}
     favourable = favourable_of(settings, counts.task, classes)
 
+    if not counts.tally.rows:
+        return Figures(span.version, span.variant, counts.task, span.start, span.end, decided, 0, 0, [], {})
+
     def all_of(tally: Tally) -> list[Statistic]:
         return performance(tally, counts.task, classes) + business(
             tally, settings.value_matrix, favourable, settings.kpis
