@@ -18,7 +18,7 @@ from services.kit.telemetry import get_logger
 from . import store
 from .domain.service.spans import minutes_end
 from .settings import MonitorSettings
-from .store import outcomes, slots, usage
+from .store import outcomes, slices, slots, usage
 from .usecases.burning import Budgets
 from .usecases.closing import Closing
 from .usecases.counting import Counting
@@ -145,4 +145,6 @@ class Rounds:
                 )
                 # A day longer than outcomes are taken: what may still be revised is not forgotten.
                 await outcomes.tidy(tx.session, timedelta(days=self._settings.outcomes_kept_days + 1))
+                # And another one: a window may begin at the end of its day.
+                await slices.tidy(tx.session, timedelta(days=self._settings.outcomes_kept_days + 2))
                 await forget_old_writers(tx.session)

@@ -2,7 +2,7 @@
 
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import log
 from typing import Any
 
@@ -132,7 +132,7 @@ class Tally:
         def kept(name: str | float | None) -> Any:
             return OTHER if full and isinstance(name, str) and name not in known else name
 
-        return Labelled(kept(row.prediction), kept(row.label), row.score, row.value, row.kpis, row.segments)
+        return replace(row, prediction=kept(row.prediction), label=kept(row.label))
 
     def add(self, row: Labelled, sign: int = 1, *, scores: bool = True) -> None:
         """Count a row, or (`sign` -1) take one out that was counted."""
