@@ -18,7 +18,7 @@ from services.kit.telemetry import get_logger
 from . import store
 from .domain.service.spans import minutes_end
 from .settings import MonitorSettings
-from .store import estimates, outcomes, slots, usage
+from .store import estimates, outcomes, slices, slots, usage
 from .usecases.burning import Budgets
 from .usecases.closing import Closing
 from .usecases.counting import Counting
@@ -147,4 +147,6 @@ class Rounds:
                 kept = timedelta(days=self._settings.outcomes_kept_days + 1)
                 await outcomes.tidy(tx.session, kept)
                 await estimates.tidy(tx.session, kept)
+                # And another one: a window may begin at the end of its day.
+                await slices.tidy(tx.session, timedelta(days=self._settings.outcomes_kept_days + 2))
                 await forget_old_writers(tx.session)

@@ -16,6 +16,7 @@ from .shell import Person, Shell
 
 SPANS = ("1h", "24h", "7d", "30d")
 _WINDOWS = 48
+_SLICES = 12
 
 Told = dict[str, Any]
 """A part of the monitor's answer."""
@@ -48,10 +49,10 @@ def router(shell: Shell) -> APIRouter:
     async def performance(
         request: Request, me: Person, endpoint: Name, figure: str = "", by: Annotated[str, Query(max_length=200)] = ""
     ) -> HTMLResponse:
-        told, settings, fair = await asyncio.gather(
+        told, settings, sliced = await asyncio.gather(
             performance_of(request, endpoint, **({"segment": by} if by else {})),
             ask(request, "monitor", f"/v1/monitors/{endpoint}"),
-            ask(request, "monitor", f"/v1/monitors/{endpoint}/fairness"),
+            ask(request, "monitor", f"/v1/monitors/{endpoint}/slices", limit=_SLICES),
         )
         overall = told.data.get("overall", [])
         figures = headlines(overall)
@@ -59,7 +60,7 @@ def router(shell: Shell) -> APIRouter:
             request, endpoint, "performance", told, settings=settings, figures=figures,
             figure=chosen(figures, figure), rows=compared(overall), pick=pick, by=by, groups=by_group(overall),
             expected=compared([each["estimated"] or NOTHING for each in overall]),
-            attributes=list(dict.fromkeys(each["attribute"] for each in fair.data.get("attributes", []))),
+            segments=told.data.get("segments", []), sliced=sliced,
         )  # fmt: skip
 
     @api.get("/performance/series")

@@ -111,6 +111,8 @@ class PerformanceView(BaseModel):
     confidence: float
     """Of every interval, at all looks together."""
     window_s: float
+    segments: list[str]
+    """By whose groups figures may be asked for, as `segment`."""
     overall: list[FiguresView]
     windows: list[FiguresView]
     worse: bool
@@ -125,7 +127,8 @@ class PerformanceView(BaseModel):
     def of(cls, found: Performance) -> "PerformanceView":
         return cls(
             endpoint=found.endpoint.endpoint, confidence=1 - ALPHA,
-            window_s=found.endpoint.settings.outcome_window_s, overall=[FiguresView.of(f) for f in found.overall],
+            window_s=found.endpoint.settings.outcome_window_s, segments=list(found.segments),
+            overall=[FiguresView.of(f) for f in found.overall],
             windows=[FiguresView.of(f) for f in found.windows], statistic=found.statistic,
             threshold=log(of_performance(found.endpoint.settings.budget_rows)),
             worse=any(f.kind == "alarm" and f.closed_at is None for f in found.findings),

@@ -58,6 +58,8 @@ class Performance:
     """Alarms and notes about performance, the newest first."""
     statistic: float
     """The logarithm of the evidence that the serving version errs more than before."""
+    segments: Sequence[str]
+    """Segments and protected attributes, by whose groups figures may be asked for."""
 
 
 @dataclass(frozen=True)
@@ -118,20 +120,32 @@ class Outcomes:
             replace(told(span, counts, decided.get(_place(span)), None), estimated=expected.window(span))
             for span, counts in windows[:limit]
         ]
-        return Performance(endpoint, overall, shown, findings, watch.statistic if watch else 0.0)
+        evidence = watch.statistic if watch else 0.0
+        return Performance(endpoint, overall, shown, findings, evidence, await self._grouped(name, known))
 
     async def fairness(self, name: str, since: datetime | None, until: datetime | None) -> list[Attribute]:
-        """By version, the newest first, and attribute, of 30 days unless said otherwise. Raises NotFound."""
+        """By version, the newest first, and protected attribute, of 30 days unless said otherwise. Raises NotFound."""
         since, until = _span_of_time(since, until)
         async with self._db.reading() as session:
             endpoint = await store.endpoint(session, name)
             parts = await counted.windows(session, name, since, until, groups=True)
         whole = _by_variant([(span, _merged(each)) for span, each in _same_span(parts)])
+        segments = await self._segments(name, {version for version, _ in whole})
         return [
             _attribute(span, counts, attribute, endpoint.settings)
             for span, counts in whole.values()
-            for attribute in sorted(counts.groups)
+            for attribute in sorted(counts.groups.keys() - segments[span.version])
         ]
+
+    async def _grouped(self, name: str, versions: Iterable[int]) -> list[str]:
+        """Segments first, then protected attributes."""
+        meanings = [(await self._versions.find(name, each)).meaning for each in versions]
+        grouped = {segment: segment not in each.segments for each in meanings for segment in each.groupings}
+        return sorted(grouped, key=lambda segment: (grouped[segment], segment))
+
+    async def _segments(self, name: str, versions: Iterable[int]) -> dict[int, frozenset[str]]:
+        """By version, those segments that are no protected attributes."""
+        return {each: (await self._versions.find(name, each)).meaning.segments for each in versions}
 
 
 def favourable_of(settings: MonitorSettings, task: Task, classes: Sequence[str]) -> str | None:

@@ -21,6 +21,7 @@ from services.kit.telemetry import get_logger
 
 from .. import store
 from ..domain.outcomes.decided import Deciding
+from ..domain.outcomes.labelled import Meaning
 from ..domain.reference import Reference, Track
 from ..domain.windows import Part
 from ..store import Endpoint
@@ -47,19 +48,22 @@ class Watched:
     numeric: tuple[str, ...] = ()
     """Watched columns of numbers, whose moments are kept."""
     centres: NDArray[Any] = field(default_factory=lambda: np.zeros(0))
+    meaning: Meaning = field(default_factory=lambda: Meaning.of(None, None))
+    """How its outcomes are to be read."""
     deciding: Deciding | None = None
     """How its decisions are counted by their scores."""
 
     @classmethod
     def of(cls, model: str | None, schema: ModelSchema | None, profile: Profile | None) -> "Watched":
         """Without a schema or a profile its rows are counted and not looked into."""
+        meaning = Meaning.of(schema, profile)
         if schema is None or profile is None:
-            return cls(model, schema, None, None)
+            return cls(model, schema, None, None, meaning=meaning)
         binner = Binner(profile)
         numbers = [column for column in profile.columns if isinstance(column, NumericProfile)]
         return cls(
             model, schema, binner, Reference.of(_tracks(profile, binner), binner.reference()),
-            tuple(c.name for c in numbers), np.array([c.mean for c in numbers]), Deciding.of(profile),
+            tuple(c.name for c in numbers), np.array([c.mean for c in numbers]), meaning, Deciding.of(profile),
         )  # fmt: skip
 
     def fitting(self, part: Part) -> Part:
