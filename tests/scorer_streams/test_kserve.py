@@ -235,7 +235,8 @@ async def test_a_half_waits_with_its_secrets_as_tokens_and_is_given_up_in_the_en
             await tx.session.execute(text("UPDATE kserve_half SET came_at = now() - interval '25 hours'"))
     await sending.tidy()
     assert sending.crowded == frozenset()
-    found = await taking.figures(caller(), endpoint)
+    with use(Context(caller())):
+        found = await taking.figures(caller(), endpoint)
     assert (found.lone_requests, found.lone_responses, found.waiting, found.joined) == (1, 1, 0, 0)
     assert await half(taking, endpoint, f"{endpoint}-request", "response") == "waiting", "it begins anew"
 

@@ -3,7 +3,7 @@
 import base64
 import binascii
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel
@@ -21,6 +21,11 @@ from .domain import attributes
 from .usecases import Intake, State
 
 PATH = "/v1/imports/kserve"
+_EXTRA: dict[str, Any] = {
+    "security": [{"bearer": []}],
+    # JSON, whatever it is called: the logger repeats the content type of the request that it saw.
+    "requestBody": {"required": True, "content": {"*/*": {"schema": {"type": "object"}}}},
+}
 Answered = Annotated[Version | None, Query()]
 """The version that answered; the champion, where it is not named."""
 
@@ -64,12 +69,12 @@ def router(intake: Intake, verifier: Verifier) -> APIRouter:
             )
         return TakenView(inference_id=sent.id, state=await intake.take(caller, name, version, sent, body))
 
-    @api.post("")
+    @api.post("", openapi_extra=_EXTRA)
     async def of_service(request: Request, version: Answered = None) -> TakenView:
         """A half of an inference of the endpoint that is called as the InferenceService."""
         return await take(request, None, version)
 
-    @api.post("/{endpoint}")
+    @api.post("/{endpoint}", openapi_extra=_EXTRA)
     async def of_endpoint(request: Request, endpoint: Name, version: Answered = None) -> TakenView:
         """A half of an inference. 400 names what does not fit the version's schema."""
         return await take(request, endpoint, version)

@@ -107,6 +107,8 @@ def request_half(body: bytes, codec: Codec, schema: ModelSchema) -> Asked:
         read = decode(_dumped({"instances": whole["instances"]}), "mlflow", codec, schema)
     else:
         raise BadInput("a request has `instances` (V1) or `inputs`, a list of tensors (V2)")
+    if not read.rows:
+        raise BadInput("the request has no rows", "request")
     return Asked(read.rows, read.logged, read.entity, read.id)
 
 
@@ -133,7 +135,10 @@ def response_half(body: bytes, endpoint: str, version: int, schema: ModelSchema)
         outputs = [_of_output(each, schema, alone=len(outputs) == 1) for each in outputs]
     else:
         raise BadInput("a response has `predictions`, a list (V1), or `outputs`, a list of tensors (V2)")
-    return response_of(endpoint, version, {"outputs": outputs}, schema, None)
+    answered, rows = response_of(endpoint, version, {"outputs": outputs}, schema, None)
+    if not rows:
+        raise BadInput("the response has no rows", "response")
+    return answered, rows
 
 
 def _of_predictions(predictions: list[Any], schema: ModelSchema) -> list[dict[str, Any]]:
