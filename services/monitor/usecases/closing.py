@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 from itertools import groupby
@@ -162,7 +162,7 @@ def _as_one(part: Part) -> Part:
     if len(part.blocks) < 2:
         return part
     block: Block = coalesced(part.blocks, sum(b.rows for b in part.blocks))[0]
-    return Part(part.inferences, part.rows, (block,), part.sums, part.latency)
+    return replace(part, blocks=(block,))
 
 
 def _tell(key: WindowKey, fresh: Part, report: MonitorReported, *, revised: bool) -> None:

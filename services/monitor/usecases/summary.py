@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from services.kit.errors import Invalid
 from services.kit.payloads import Columns, Payload, decisions, features
-from services.kit.profiles import numeric
+from services.kit.profiles import Binner, numeric
 
 from ..domain.latency import LatencyCounts
 from ..domain.windows import Block, Part, Sums, block_cuts
@@ -49,8 +49,11 @@ def summary(watched: Watched, members: Sequence[Counted], block_rows: int, block
             del seen[place]
         columns = _columns(watched, list(seen.values())) if seen else {}
     members = list(seen.values())
-    blocks = _blocks(watched, members, columns, block_rows, blocks_at_most)
-    return Part(latency.total, rows, blocks, _sums(watched, columns), latency), unfit
+    here = sum(member.payload.rows for member in members)
+    bins = watched.binner.bin(columns, here) if here else None
+    blocks = () if bins is None else _blocks(watched.binner, members, bins, block_rows, blocks_at_most)
+    segments = None if bins is None or watched.segmenter is None else watched.segmenter.count(bins)
+    return Part(latency.total, rows, blocks, _sums(watched, columns), latency, segments), unfit
 
 
 def _columns(watched: Watched, members: Sequence[Counted]) -> Columns:
@@ -78,15 +81,10 @@ def _unfit(watched: Watched, members: Mapping[int, Counted]) -> Unfit:
 
 
 def _blocks(
-    watched: Watched, members: Sequence[Counted], columns: Columns, block_rows: int, at_most: int
+    binner: Binner, members: Sequence[Counted], bins: NDArray[Any], block_rows: int, at_most: int
 ) -> tuple[Block, ...]:
-    binner = watched.binner
-    rows = sum(member.payload.rows for member in members)
-    if binner is None or rows == 0:
-        return ()
-    bins = binner.bin(columns, rows)
     at = np.repeat([member.at_s for member in members], [member.payload.rows for member in members])
-    cuts = block_cuts(rows, block_rows, at_most)
+    cuts = block_cuts(len(bins), block_rows, at_most)
     return tuple(Block(float(at[cut].min()), cut.stop - cut.start, binner.count(bins[cut])) for cut in cuts)
 
 
