@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,9 +19,10 @@ from services.monitor.api.performance import AttributeView, FairnessView, Perfor
 from services.monitor.api.service import ServiceView
 from services.monitor.api.slices import SearchView, SlicesView
 from services.monitor.domain.latency import LatencyCounts
+from services.monitor.domain.outcomes.estimate import Estimate
 from services.monitor.domain.outcomes.fairness import fairness as measures_of
 from services.monitor.domain.outcomes.labelled import Labelled, Task
-from services.monitor.domain.outcomes.performance import classes_of
+from services.monitor.domain.outcomes.performance import Statistic, classes_of
 from services.monitor.domain.outcomes.performance import performance as statistics_of
 from services.monitor.domain.outcomes.slices import Losses, worst
 from services.monitor.domain.outcomes.tally import Groups, Tally, add_to_groups
@@ -159,8 +161,26 @@ def test_figures_stand_with_their_intervals_the_rows_behind_them_or_the_reason_w
     assert "100 50.0 % of 200 decided" in page
     assert "3 those decided are not known" in page
     assert "Recall of 0 – no such rows – no such rows" in page
-    assert f"2026-03-02 08:30:00 v1 champion 0.900 {interval[1]} 100 50.0 %" in page
+    assert f"2026-03-02 08:30:00 v1 champion 0.900 {interval[1]} – 100 50.0 %" in page
+    assert "Expected without labels" not in page
     assert "not worse" in page and "to err no more than before" in page and "Evidence 2.0 of 15.4: no alarm" in page
+
+
+def test_what_is_expected_of_decisions_without_a_label_stands_beside_what_was_measured() -> None:
+    estimate = Estimate(5_000, 1_200, True, [Statistic("accuracy", None, 0.814, (0.78, 0.85), 5_000)])
+    early = replace(estimate, learned=3, calibrated=False)
+    waiting = replace(variant(2, Tally(), NOW, 5_000), statistics=[], estimated=early)
+    known = [waiting, replace(variant(1, tallied({("1", "1", "F"): 90})[0], NOW, None), estimated=estimate)]
+    told = PerformanceView.of(Performance(ENDPOINT, known, known, [], 0.0, [])).model_dump(mode="json", by_alias=True)
+    assert figures.headlines([told["overall"][0]]) == ["accuracy"]
+    expected = figures.compared([each["estimated"] for each in told["overall"]])
+    page = shown(
+        "performance", Answer(told), figure="accuracy", pick=figures.pick, rows=figures.compared(told["overall"]),
+        groups=[], settings=Answer({"settings": {"expected_error": None}}), expected=expected,
+    )  # fmt: skip
+    assert "Learned from 3 labelled rows are too few: scores at their word 1 200 labelled rows" in page
+    assert "Accuracy 0.814 0.780 to 0.850 5 000 rows 0.814" in page
+    assert re.search(r"v2 champion – – no row with a label 0\.814 0\.780 to 0\.850 0", page), page
 
 
 def test_a_figure_stands_by_group_of_the_attribute_that_is_chosen() -> None:

@@ -100,7 +100,7 @@ def test_merged_parts_hold_the_sum_and_are_stored_as_they_are() -> None:
     rows = streams.World(np.random.default_rng(2)).rows(300)
 
     def part(some: np.ndarray) -> Part:
-        made_of = Part(1, len(some), (), Sums.zero(0), LatencyCounts({}), counts(made, some))
+        made_of = Part(1, len(some), (), Sums.zero(0), LatencyCounts({}), segments=counts(made, some))
         return Part.from_bytes(made_of.to_bytes())
 
     both = part(rows[:100]).merge(Part(1, 0, (), Sums.zero(0), LatencyCounts({}))).merge(part(rows[100:]))

@@ -20,6 +20,7 @@ _SLICES = 12
 
 Told = dict[str, Any]
 """A part of the monitor's answer."""
+NOTHING: Told = {"statistics": []}
 
 
 def router(shell: Shell) -> APIRouter:
@@ -58,6 +59,7 @@ def router(shell: Shell) -> APIRouter:
         return await shown(
             request, endpoint, "performance", told, settings=settings, figures=figures,
             figure=chosen(figures, figure), rows=compared(overall), pick=pick, by=by, groups=by_group(overall),
+            expected=compared([each["estimated"] or NOTHING for each in overall]),
             segments=told.data.get("segments", []), sliced=sliced,
         )  # fmt: skip
 
@@ -84,8 +86,8 @@ def key_of(statistic: Told) -> str:
 
 def headlines(overall: Sequence[Told]) -> list[str]:
     """Figures of a model as a whole, by key: those that a chart may show."""
-    found = (key_of(s) for each in overall for s in each["statistics"] if s["of"] is None or s["name"] == "kpi")
-    return list(dict.fromkeys(found))
+    told = [each["statistics"] for each in overall] + [(each["estimated"] or NOTHING)["statistics"] for each in overall]
+    return list(dict.fromkeys(key_of(s) for each in told for s in each if s["of"] is None or s["name"] == "kpi"))
 
 
 def chosen(figures: Sequence[str], asked: str) -> str:

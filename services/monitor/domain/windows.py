@@ -3,7 +3,7 @@
 import struct
 import zlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,6 +12,7 @@ import orjson
 from numpy.typing import NDArray
 
 from .latency import LatencyCounts
+from .outcomes.decided import Decided
 
 Array = NDArray[Any]
 
@@ -87,6 +88,7 @@ class Part:
     """In order; together they hold every row that has a profile."""
     sums: Sums
     latency: LatencyCounts
+    decided: Decided = field(default_factory=Decided)
     segments: Array | None = None
     """Counts by group of segments [groups, columns, coarse bins], where the baseline has segments."""
 
@@ -95,7 +97,8 @@ class Part:
         both = [each for each in (self.segments, other.segments) if each is not None]
         return Part(
             self.inferences + other.inferences, self.rows + other.rows, self.blocks + other.blocks,
-            self.sums.merge(other.sums), self.latency.merge(other.latency), np.sum(both, axis=0) if both else None,
+            self.sums.merge(other.sums), self.latency.merge(other.latency), self.decided.merge(other.decided),
+            np.sum(both, axis=0) if both else None,
         )  # fmt: skip
 
     def without_columns(self) -> "Part":
@@ -115,7 +118,7 @@ class Part:
             "inferences": self.inferences, "rows": self.rows, "shape": shape,
             "blocks": [(block.start_s, block.rows) for block in self.blocks],
             "sums": [self.sums.count.tolist(), self.sums.first.tolist(), self.sums.second.tolist()],
-            "latency": list(self.latency.buckets.items()),
+            "latency": list(self.latency.buckets.items()), "decided": self.decided.to_json(),
             "segments": None if self.segments is None else self.segments.shape,
         })  # fmt: skip
         every = [block.counts for block in self.blocks] + ([] if self.segments is None else [self.segments])
@@ -135,9 +138,8 @@ class Part:
         blocks = [Block(start, rows, each) for (start, rows), each in zip(head["blocks"], counts, strict=True)]
         count, first, second = head["sums"]
         sums = Sums(np.array(count, np.int64), np.array(first, np.float64), np.array(second, np.float64))
-        return cls(
-            head["inferences"], head["rows"], tuple(blocks), sums, LatencyCounts(dict(head["latency"])), segments
-        )
+        latency, decided = LatencyCounts(dict(head["latency"])), Decided.from_json(head.get("decided", {}))
+        return cls(head["inferences"], head["rows"], tuple(blocks), sums, latency, decided, segments)
 
 
 def merged(parts: Iterable[Part]) -> Part:

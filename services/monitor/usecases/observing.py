@@ -19,13 +19,15 @@ from services.kit.strict import refused
 
 from .. import metrics
 from ..domain.outcomes.labelled import KPI_FACTS, Labelled, Meaning, Task, kpi_key, window_of
+from ..domain.outcomes.learned import Learned, placed
 from ..domain.outcomes.loss import blocks_of, loss_of
 from ..domain.outcomes.sums import LARGEST
 from ..domain.outcomes.tally import Tally, add_to_groups
-from ..domain.windows import moment
+from ..domain.windows import moment, window_start
 from ..settings import MonitorSettings
-from ..store import losses, slices
+from ..store import estimates, losses, slices
 from ..store import outcomes as store
+from ..store.estimates import WEEK_S, Lesson
 from ..store.outcomes import Counts, Place, Remembered, Span
 from .versions import Versions
 
@@ -90,7 +92,7 @@ class Observing:
             letters.append((record, Invalid(f"label: {error}", "label")))
             return None
         span = Span(event.endpoint, event.version, event.variant, _unit(record), moment(start), moment(end))
-        return _Told(event, span, meaning, row)
+        return _Told(event, span, meaning, placed(row, meaning.task, meaning.cuts))
 
     def _changes(
         self, told: list[_Told], before: Mapping[Place, Remembered]
@@ -134,17 +136,21 @@ class Observing:
         self, tx: Tx, partition: int, changes: Mapping[Span, _Change], after: dict[Place, Remembered]
     ) -> None:
         found = await store.counts(tx.session, changes, partition)
+        learned = await estimates.lessons(tx.session, {_lesson(span) for span in changes}, partition)
         for span, change in changes.items():
+            taught = learned.setdefault(_lesson(span), Learned())
             counts = found.setdefault(span, Counts(change.meaning.task, Tally(), {}))
             counts.task = change.meaning.task
             for row in change.gone:
                 counts.tally.add(row, -1)
                 add_to_groups(counts.groups, row, -1)
+                taught.add(row, -1)
             for place, row in change.come:
                 counted = add_to_groups(counts.groups, counts.tally.fitted(row))
                 counts.tally.add(counted)
-                after[place] = Remembered(span, after[place].observed_at, counted)
+                after[place] = Remembered(span, after[place].observed_at, taught.add(counted))
         await store.save(tx.session, found, partition)
+        await estimates.save_lessons(tx.session, learned, partition)
 
     async def _slice(
         self, tx: Tx, partition: int, changes: Mapping[Span, _Change], after: Mapping[Place, Remembered]
@@ -207,6 +213,10 @@ def _unit(record: Record) -> str:
     if not said:
         raise Invalid("ce_unit: an outcome belongs to a business unit", "ce_unit")
     return said
+
+
+def _lesson(span: Span) -> Lesson:
+    return Lesson(span.endpoint, span.version, span.unit, moment(window_start(span.start.timestamp(), WEEK_S)))
 
 
 def _place(event: OutcomeObserved) -> Place:

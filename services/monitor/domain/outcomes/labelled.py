@@ -10,6 +10,7 @@ from contracts import ModelSchema, OutcomeObserved, Profile
 from contracts.profile import CategoricalProfile
 from services.kit.groups import Grouping, class_name
 
+from .numbers import cuts_of
 from .sums import LARGEST
 
 Task = Literal["binary", "classes", "regression"]
@@ -35,12 +36,14 @@ class Labelled:
     segments: Mapping[str, str] = field(default_factory=dict[str, str])
     paired: Mapping[str, str] | None = None
     """The groups that it has in pairs of segments; None: it is in no slices."""
+    learned: tuple[str, int] | None = None
+    """What it was counted as where scores are calibrated (`learned.py`); None: it was not."""
 
     def to_json(self) -> dict[str, Any]:
         """As it is stored."""
         said = {
             "p": self.prediction, "l": self.label, "s": self.score, "v": self.value, "k": dict(self.kpis),
-            "g": dict(self.segments),
+            "g": dict(self.segments), "b": self.learned,
         }  # fmt: skip
         return said if self.paired is None else said | {"j": dict(self.paired)}
 
@@ -48,8 +51,10 @@ class Labelled:
     def from_json(cls, data: Mapping[str, Any]) -> "Labelled":
         """What `to_json` wrote. JSON of a database may give whole numbers back as integers."""
         label = None if data["l"] is None else _told(data["l"])
+        learned = data.get("b")
         return cls(
-            _told(data["p"]), label, _number(data["s"]), _number(data["v"]), data["k"], data["g"], data.get("j")
+            _told(data["p"]), label, _number(data["s"]), _number(data["v"]), data["k"], data["g"], data.get("j"),
+            None if learned is None else (learned[0], learned[1]),
         )  # fmt: skip
 
     def within(self, segments: Mapping[str, str]) -> "Labelled":
@@ -68,6 +73,8 @@ class Meaning:
     """Those that are no protected attributes, and so none of fairness."""
     searched: tuple[str, ...] = ()
     """Those whose groups and pairs are searched for the worst slices."""
+    cuts: tuple[float, ...] = ()
+    """Of predicted numbers, between their groups."""
 
     @classmethod
     def of(cls, schema: ModelSchema | None, profile: Profile | None) -> "Meaning":
@@ -81,7 +88,7 @@ class Meaning:
         searched = [column.name for column in segments_first if groupings[column.name].declared]
         return cls(
             _task(schema, profile), groupings, frozenset(column.name for column in grouped if not column.protected),
-            tuple(searched[:SEARCHED_AT_MOST]),
+            tuple(searched[:SEARCHED_AT_MOST]), cuts_of(profile),
         )  # fmt: skip
 
     def read(self, event: OutcomeObserved, kpis: Mapping[str, float | None]) -> Labelled:

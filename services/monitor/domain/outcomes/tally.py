@@ -17,7 +17,8 @@ CLASSES_AT_MOST = 30
 """Classes that one window tells apart; the rest is `OTHER`."""
 GROUPS = 10
 """Calibration compares score and truth in so many groups of scores of equal width."""
-_FINE, _FAR = 32, 12
+FINE, FAR = 32, 12
+"""Scores are binned in log-odds: so many bins a unit, and so many units to either side of evens."""
 _NEAR_NONE = 1e-15
 """Logarithms of a score are taken no nearer to 0 and 1 than this."""
 
@@ -25,7 +26,7 @@ _NEAR_NONE = 1e-15
 def score_bin(score: float) -> int:
     """1/32 wide in log-odds, so that rare classes with small scores are told apart, too."""
     inner = min(max(score, 1e-6), 1 - 1e-6)
-    return max(-_FAR * _FINE, min(_FAR * _FINE, round(log(inner / (1 - inner)) * _FINE)))
+    return max(-FAR * FINE, min(FAR * FINE, round(log(inner / (1 - inner)) * FINE)))
 
 
 @dataclass
