@@ -102,7 +102,7 @@ def _logged(stage: Stage) -> int:
                if line.startswith("fairlead_scorer_logged_total"))  # fmt: skip
 
 
-def _until_logged(stage: Stage, wanted: int) -> float:
+def _until_logged(stage: Stage, wanted: float) -> float:
     began = time.monotonic()
     while (found := _logged(stage)) < wanted:
         if time.monotonic() - began > _DRAINED_S:
