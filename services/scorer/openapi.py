@@ -203,8 +203,8 @@ def _imports() -> dict[str, Any]:
         _VERSION | {"in": "query", "required": False},
     )
     return {
-        "/v1/imports/kserve": {"post": told(half, version, takes="Any")},
-        "/v1/imports/kserve/{endpoint}": {
+        "/v1/inferences/kserve": {"post": told(half, version, takes="Any")},
+        "/v1/inferences/kserve/{endpoint}": {
             "post": told(half, _ENDPOINT, version, takes="Any"),
             "get": told("How the halves of an endpoint fared", _ENDPOINT),
         },

@@ -62,7 +62,7 @@ async def started(stage: Stage) -> str:
         assert process.poll() is None, (stage.house.settings.home / "batches.log").read_text()[-2000:]
         return path.read_text() if path.exists() else None
 
-    return f"http://127.0.0.1:{await eventually(up, within=40, every=0.1)}/v1/imports/kserve"
+    return f"http://127.0.0.1:{await eventually(up, within=40, every=0.1)}/v1/inferences/kserve"
 
 
 async def logged(stage: Stage, endpoint: str, count: int) -> Topic:

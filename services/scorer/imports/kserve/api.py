@@ -1,4 +1,4 @@
-"""HTTP in: KServe's inference logger, pointed at `/v1/imports/kserve/{endpoint}`."""
+"""HTTP in: KServe's inference logger, pointed at `/v1/inferences/kserve/{endpoint}`."""
 
 import base64
 import binascii
@@ -20,7 +20,7 @@ from ..domain import LARGEST_BYTES
 from .domain import attributes
 from .usecases import Intake, State
 
-PATH = "/v1/imports/kserve"
+PATH = "/v1/inferences/kserve"
 _EXTRA: dict[str, Any] = {
     "security": [{"bearer": []}],
     # JSON, whatever it is called: the logger repeats the content type of the request that it saw.
