@@ -19,6 +19,8 @@ _PREFIXES: dict[str, Service] = {
     "/v1/reports": "governor",
     "/v1/webhooks": "governor",
     "/v1/alerts": "governor",
+    "/v1/alert-routes": "governor",
+    "/v1/alert-messages": "governor",
     "/v1/kpis": "governor",
     "/.well-known": "governor",
     "/v2": "scorer",

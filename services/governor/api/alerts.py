@@ -33,6 +33,8 @@ class AlertView(BaseModel):
     source: str
     state: AlertState
     times: int
+    episode: int
+    """How often it began anew; it is told once in each."""
     raised_at: datetime
     last_at: datetime
     retraining_id: UUID | None

@@ -8,9 +8,13 @@ from .ledger import Ledger
 from .life_cycle import LifeCycle
 from .reports import Reports
 from .retrainings import Retrainings
+from .routes import Routes
 from .runner import Runner
+from .telling import Telling
 
-__all__ = ["Alerts", "Approvals", "Governor", "Ledger", "LifeCycle", "Reports", "Retrainings", "Runner"]
+__all__ = [
+    "Alerts", "Approvals", "Governor", "Ledger", "LifeCycle", "Reports", "Retrainings", "Routes", "Runner", "Telling",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -21,5 +25,7 @@ class Governor:
     approvals: Approvals
     retrainings: Retrainings
     alerts: Alerts
+    routes: Routes
+    telling: Telling
     ledger: Ledger
     reports: Reports

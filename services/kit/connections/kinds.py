@@ -40,6 +40,8 @@ class HttpsConnection(_Connection):
     kind: Literal["https"]
     url: str
     headers: dict[_Header, SecretStr | Secret] = {}
+    signing: SecretStr | Secret | None = None
+    """What signs messages that this platform sends by itself, so that the server can tell who speaks."""
     ca: Path | None = None
     """Certificates of the authorities that vouch for it, as PEM; None: those of the machine."""
     connect_s: _Seconds = 3.0
@@ -73,6 +75,10 @@ class HttpsConnection(_Connection):
     def secrets(self) -> dict[str, str]:
         """The headers, with the values that they have now. Raises Unavailable naming one that has none."""
         return values(self.name, "headers", self.headers)
+
+    def signing_secret(self) -> str | None:
+        """The secret that signs what is sent, as it is now; None where there is none. Raises Unavailable."""
+        return values(self.name, "signing", {"secret": self.signing})["secret"] if self.signing else None
 
 
 class ObjectsConnection(_Connection):

@@ -1,0 +1,417 @@
+"""People are told of alerts: over routes, by signed webhooks, once an episode, and nothing is lost."""
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import time
+from collections import Counter
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import pytest
+from starlette.responses import Response
+
+from services.governor.domain import delivery
+from services.governor.domain.routing import Case, Channel, Match, Route, Standing, Step, wants, what_is_due
+from services.kit.errors import Invalid
+from tests.governor import builders
+from tests.governor.conftest import House
+from tests.governor.receiving import (
+    WEBHOOK,
+    connect,
+    due_now,
+    look,
+    looking_until,
+    messenger,
+    raised,
+    resolved,
+    routed,
+    told,
+    write,
+)
+from tests.kit.servers import Server, server
+
+OK = Response(status_code=204)
+
+
+@pytest.fixture
+async def receiver(house: House) -> AsyncGenerator[Server]:
+    """A real server that the platform may call as `ops`, and takes everything."""
+    async with server() as running:
+        running.answer = lambda _: OK
+        connect(house, running.url)
+        yield running
+
+
+async def test_without_a_route_nobody_is_told(house: House, receiver: Server) -> None:
+    await house.hear(raised())
+    await look(house.governor.telling)
+    assert (receiver.asked, await told(house)) == ([], [])
+    assert await house.rows("SELECT * FROM alert_notice") == []
+
+
+async def test_an_alert_is_told_once_an_episode_with_all_that_a_person_needs(house: House, receiver: Server) -> None:
+    await house.in_business()
+    await routed(house, match={"endpoints": ["credit-live"]})
+    await house.hear(raised())
+    await house.hear(raised(detail="p99 is 500 ms"))
+    await house.hear(raised(subject="another"))
+    await look(house.governor.telling)
+    await house.hear(raised())
+    await look(house.governor.telling)
+    (body,) = receiver.asked
+    (alert,) = body["alerts"]
+    assert (alert["what_changed"], alert["how_much"], alert["what_to_do"], alert["status"]) == (
+        "It answers slowly", "p99 is 500 ms", "Look at its hosts", "firing",
+    )  # fmt: skip
+    assert (alert["unit"], alert["use_case"], alert["severity"], alert["times"]) == ("retail", "lending", "warning", 2)
+    assert alert["link"].endswith("/endpoints/credit-live")
+    assert body["title"] == "[warning] credit-live: It answers slowly"
+    assert "Since: 20" in body["text"] and "What to do: Look at its hosts" in body["text"]
+    assert receiver.paths == ["/alerts"]
+    (message,) = await told(house, alert=alert["alert_id"])
+    assert (message["state"], message["attempts"], message["channel"]) == ("sent", 1, WEBHOOK)
+    assert body["id"] == message["id"]
+    (fact,) = [row for row in await house.audit() if row.action == "alert.told"]
+    assert (fact.subject, fact.unit, fact.detail["channel"]) == ("credit-live", "retail", "webhook ops/alerts")
+
+
+async def test_the_signature_is_that_of_standard_webhooks(house: House, receiver: Server) -> None:
+    await routed(house)
+    await house.hear(raised())
+    await look(house.governor.telling)
+    said = receiver.headers[0]
+    assert said["webhook-id"] == receiver.asked[0]["id"]
+    assert abs(int(said["webhook-timestamp"]) - time.time()) < 60
+    signed = f"{said['webhook-id']}.{said['webhook-timestamp']}.".encode() + receiver.bodies[0]
+    wanted = base64.b64encode(hmac.new(b"secret of tests", signed, hashlib.sha256).digest()).decode()
+    assert said["webhook-signature"] == f"v1,{wanted}"
+
+
+async def test_a_resolution_is_told_once_to_those_who_were_told(house: House, receiver: Server) -> None:
+    await routed(house)
+    await house.hear(raised())
+    await look(house.governor.telling)
+    await routed(house, {"channels": [WEBHOOK | {"path": "/late"}]}, name="too-late")
+    await house.hear(resolved())
+    await house.hear(resolved())
+    await look(house.governor.telling)
+    assert receiver.paths == ["/alerts", "/alerts"]
+    over = receiver.asked[1]
+    assert (over["status"], over["alerts"][0]["resolution"]) == ("resolved", "it is quick again")
+    assert over["title"] == "[resolved] credit-live: It answers slowly"
+    await house.hear(raised())
+    await look(house.governor.telling)
+    assert sorted(receiver.paths[2:]) == ["/alerts", "/late"]
+    assert {body["alerts"][0]["episode"] for body in receiver.asked[2:]} == {2}
+
+
+async def test_alerts_about_one_endpoint_that_come_together_are_one_message(house: House, receiver: Server) -> None:
+    await routed(house, group_s=30)
+    for kind in ("slow", "drift-of-labels", "over-soon"):
+        await house.hear(raised(kind))
+        await look(house.governor.telling)
+    await house.hear(raised(subject="another"))
+    await house.hear(resolved("over-soon"))
+    await look(house.governor.telling)
+    assert (receiver.asked, {m["state"] for m in await told(house)}) == ([], {"gathering"})
+    await due_now(house)
+    await look(house.governor.telling)
+    by_subject = {body["subject"]: body["alerts"] for body in receiver.asked}
+    assert len(receiver.asked) == 2
+    assert {alert["kind"]: alert["status"] for alert in by_subject["credit-live"]} == {
+        "slow": "firing", "drift-of-labels": "firing", "over-soon": "resolved",
+    }  # fmt: skip
+    await due_now(house)
+    await look(house.governor.telling)
+    assert len(receiver.asked) == 2, "what was told as resolved is not told again"
+
+
+async def test_what_two_routes_send_to_one_receiver_is_told_once(house: House, receiver: Server) -> None:
+    await routed(house)
+    await routed(house, name="second")
+    await routed(house, {"channels": [WEBHOOK | {"path": "/all"}]}, name="everybody", who="admin", unit="*")
+    await house.hear(raised())
+    await house.hear(raised("ledger-gap", "catalog"), "*")
+    await look(house.governor.telling)
+    assert Counter((path, body["subject"]) for path, body in zip(receiver.paths, receiver.asked, strict=True)) == {
+        ("/alerts", "credit-live"): 1, ("/all", "credit-live"): 1, ("/all", "catalog"): 1,
+    }  # fmt: skip
+
+
+async def test_a_receiver_that_is_away_gets_the_same_message_later(house: House, receiver: Server) -> None:
+    answers = iter([Response(status_code=503), Response(status_code=302), OK, OK])
+    receiver.answer = lambda _: next(answers)
+    await routed(house)
+    await house.hear(raised())
+    telling = messenger(house)
+    await look(telling, 1)
+    (message,) = await told(house)
+    assert (message["state"], message["attempts"], message["reason"]) == ("waiting", 1, "it answers with status 503")
+    await house.hear(resolved())
+    await looking_until(telling, house, "sent", 2)
+    assert len(set(receiver.bodies[:3])) == 1 and len({said["webhook-id"] for said in receiver.headers[:3]}) == 1
+    assert [body["status"] for body in receiver.asked] == ["firing", "firing", "firing", "resolved"]
+
+
+async def test_a_message_that_failed_for_good_is_seen(house: House, receiver: Server) -> None:
+    receiver.answer = lambda _: Response("with words of its own", 500)
+    await routed(house)
+    await house.hear(raised())
+    (message,) = await looking_until(messenger(house), house, "failed")
+    assert (message["attempts"], message["reason"]) == (3, "it answers with status 500")
+    assert await told(house, state="failed") == [message]
+    (fact,) = [row for row in await house.audit() if row.action == "alert.untold"]
+    assert (fact.detail["message_id"], fact.detail["attempts"]) == (message["id"], 3)
+    receiver.answer = lambda _: Response(status_code=422)
+    await house.hear(raised("other"))
+    failed = await looking_until(messenger(house), house, "failed", 2)
+    assert failed[1]["attempts"] == 1, "what can never be taken is not tried again"
+
+
+async def test_a_connection_that_is_taken_away_delays_and_one_that_moved_is_used(
+    house: House, receiver: Server
+) -> None:
+    await routed(house)
+    write(house)
+    await house.hear(raised())
+    telling = messenger(house)
+    await look(telling, 1)
+    (message,) = await told(house)
+    assert message["state"] == "waiting" and "no server ops is approved" in message["reason"]
+    async with server() as moved:
+        moved.answer = lambda _: OK
+        connect(house, moved.url)
+        await looking_until(telling, house, "sent")
+        assert len(moved.asked) == 1
+    assert receiver.asked == []
+
+
+async def test_what_a_kill_left_on_its_way_is_sent_again_with_the_same_id(house: House, receiver: Server) -> None:
+    held = asyncio.Event()
+
+    async def hold(_: Any) -> Response:
+        await held.wait()
+        return OK
+
+    receiver.answer = hold
+    await routed(house)
+    await house.hear(raised())
+    killed = asyncio.create_task(look(messenger(house)))
+    while not receiver.asked:
+        await asyncio.sleep(0.01)
+    killed.cancel()
+    receiver.answer = lambda _: OK
+    await look(house.governor.telling)
+    assert len(receiver.asked) == 1, "it is claimed"
+    await due_now(house)
+    await looking_until(house.governor.telling, house, "sent")
+    held.set()
+    assert len({said["webhook-id"] for said in receiver.headers}) == 1
+
+
+async def test_messengers_side_by_side_tell_each_alert_once(house: House, receiver: Server) -> None:
+    await routed(house)
+    await routed(house, {"channels": [WEBHOOK | {"path": "/b"}]}, name="b")
+    for number in range(15):
+        await house.hear(raised(subject=f"e{number}"))
+    crew = [messenger(house) for _ in range(3)]
+    while Counter(m["state"] for m in await told(house, limit=100)) != {"sent": 30}:
+        await asyncio.gather(*(look(each) for each in crew))
+    assert len(receiver.asked) == 30
+    assert set(Counter((p, b["subject"]) for p, b in zip(receiver.paths, receiver.asked, strict=True)).values()) == {1}
+
+
+async def test_a_slow_receiver_holds_up_nobody_else(house: House, receiver: Server) -> None:
+    held = asyncio.Event()
+
+    async def slow(said: Any) -> Response:
+        if said["alerts"][0]["kind"] == "stuck":
+            await held.wait()
+        return OK
+
+    receiver.answer = slow
+    await routed(house, {"channels": [WEBHOOK | {"path": "/slow"}]}, name="slow", match={"kinds": ["stuck"]})
+    await routed(house, match={"kinds": ["slow"]})
+    for number in range(12):
+        await house.hear(raised("stuck", subject=f"e{number}"))
+    await house.hear(raised())
+    running = asyncio.create_task(look(messenger(house)))
+    try:
+        async with asyncio.timeout(5):
+            while "/alerts" not in receiver.paths:
+                await asyncio.sleep(0.01)
+    finally:
+        held.set()
+        await running
+
+
+async def test_a_route_is_set_seen_changed_and_removed_and_each_is_in_the_ledger(
+    house: House, receiver: Server
+) -> None:
+    made = await routed(house, match={"severities": ["critical"]})
+    assert (made["unit"], made["changed_by"]) == ("retail", "engineer")
+    changed = await routed(house, match={"severities": ["warning"]})
+    async with house.client("engineer") as http:
+        assert (await http.get("/v1/alert-routes/on-call")).json() == changed
+        assert [r["name"] for r in (await http.get("/v1/alert-routes")).json()["items"]] == ["on-call"]
+        await house.hear(raised())
+        assert (await http.delete("/v1/alert-routes/on-call")).status_code == 204
+        assert (await http.delete("/v1/alert-routes/on-call")).status_code == 404
+        assert (await http.get("/v1/alert-routes/on-call")).status_code == 404
+    await look(house.governor.telling)
+    assert receiver.asked == []
+    assert [row.action for row in await house.audit()] == ["alert.routed", "alert.routed", "alert.unrouted"]
+
+
+@pytest.mark.parametrize(("changes", "field"), [
+    ({"steps": []}, "steps"),
+    ({"steps": [{"channels": []}]}, "steps.0.channels"),
+    ({"steps": [{"channels": [WEBHOOK | {"kind": "pigeon"}]}]}, "steps.0.channels.0.kind"),
+    ({"steps": [{"channels": [WEBHOOK | {"connection": "nothing"}]}]}, "steps.0.channels.0.connection"),
+    ({"steps": [{"channels": [WEBHOOK | {"connection": "unsigned"}]}]}, "steps.0.channels.0.connection"),
+    ({"steps": [{"channels": [WEBHOOK | {"connection": "badly-signed"}]}]}, "steps.0.channels.0.connection"),
+    ({"steps": [{"channels": [WEBHOOK | {"connection": "of-wealth"}]}]}, "steps.0.channels.0.connection"),
+    ({"steps": [{"channels": [WEBHOOK | {"path": "/../admin"}]}]}, "steps.0.channels.0.path"),
+    ({"steps": [{"channels": [WEBHOOK | {"path": "http://evil.example"}]}]}, "steps.0.channels.0.path"),
+    ({"steps": [{"channels": [WEBHOOK | {"url": "http://evil.example"}]}]}, "steps.0.channels.0.url"),
+    ({"steps": [{"channels": [WEBHOOK]}, {"channels": [WEBHOOK]}]}, "steps.1.after_s"),
+    ({"steps": [{"channels": [WEBHOOK], "after_s": -1}]}, "steps.0.after_s"),
+    ({"match": {"endpoints": ["credit-live", "nothing"]}}, "match.endpoints.1"),
+    ({"match": {"use_cases": ["nothing"]}}, "match.use_cases.0"),
+    ({"match": {"severities": ["worst"]}}, "match.severities.0"),
+    ({"match": {"kinds": ["a b"]}}, "match.kinds.0"),
+    ({"group_s": -1}, "group_s"), ({"group_s": "30"}, "group_s"), ({"unit": "No Unit"}, "unit"), ({"more": 1}, "more"),
+])  # fmt: skip
+async def test_a_wrong_route_is_refused_by_its_field(house: House, changes: dict[str, Any], field: str) -> None:
+    await house.in_business()
+    ops: dict[str, Any] = {"name": "ops", "kind": "https", "url": "http://127.0.0.1:9", "signing": "s"}
+    write(
+        house, ops, {**ops, "name": "badly-signed", "signing": "whsec_*"},
+        {**ops, "name": "of-wealth", "units": ["wealth"]},
+        {"name": "unsigned", "kind": "https", "url": "http://127.0.0.1:9"},
+    )  # fmt: skip
+    async with house.client("engineer") as http:
+        answer = await http.put("/v1/alert-routes/on-call", json={"steps": [{"channels": [WEBHOOK]}]} | changes)
+        assert (answer.status_code, answer.json().get("field")) == (422, field), answer.text
+        assert answer.json()["detail"].startswith(f"{field}: ")
+        assert (await http.get("/v1/alert-routes")).json()["items"] == []
+
+
+async def test_who_may_set_routes_and_for_whom(house: House, receiver: Server) -> None:
+    body = {"steps": [{"channels": [WEBHOOK]}]}
+    for who in ("compliance", "data-scientist", "executive"):
+        async with house.client(who, "*") as http:
+            assert (await http.put("/v1/alert-routes/x", json=body)).status_code == 403
+            assert (await http.get("/v1/alert-routes")).status_code == 200
+    async with house.client("engineer", "retail") as http:
+        for unit in ("wealth", "*"):
+            assert (await http.put("/v1/alert-routes/x", json=body | {"unit": unit})).status_code == 403
+    async with house.client("engineer", "retail", "wealth") as http:
+        unnamed = await http.put("/v1/alert-routes/x", json=body)
+        assert (unnamed.status_code, unnamed.json()["field"]) == (422, "unit")
+    await routed(house)
+    async with house.client("engineer", "wealth") as http:
+        assert (await http.get("/v1/alert-routes")).json()["items"] == []
+        assert (await http.get("/v1/alert-routes/on-call")).status_code == 404
+        assert (await http.delete("/v1/alert-routes/on-call")).status_code == 404
+        taken = await http.put("/v1/alert-routes/on-call", json=body)
+        assert (taken.status_code, taken.json()["title"]) == (409, "Conflict")
+    await house.hear(raised())
+    await look(house.governor.telling)
+    async with house.client("engineer", "wealth") as http:
+        assert (await http.get("/v1/alert-messages")).json()["items"] == []
+    assert len(await told(house)) == 1
+
+
+async def test_messages_are_listed_page_by_page(house: House, receiver: Server) -> None:
+    await routed(house)
+    for number in range(5):
+        await house.hear(raised(subject=f"e{number}"))
+    await look(house.governor.telling, 6)
+    seen, cursor = [], None
+    async with house.client("engineer") as http:
+        while True:
+            params = {"limit": 2, "state": "sent"} | ({"cursor": cursor} if cursor else {})
+            answer = (await http.get("/v1/alert-messages", params=params)).json()
+            seen += [item["subject"] for item in answer["items"]]
+            if not (cursor := answer["next"]):
+                break
+        assert (await http.get("/v1/alert-messages?cursor=nonsense")).json()["field"] == "cursor"
+    assert seen == ["e4", "e3", "e2", "e1", "e0"]
+
+
+async def test_what_nobody_took_in_time_goes_to_the_next_step_and_what_was_taken_does_not(
+    house: House, receiver: Server
+) -> None:
+    later = {"channels": [WEBHOOK | {"path": "/boss"}], "after_s": 900}
+    await routed(house, {"channels": [WEBHOOK]}, later)
+    await house.hear(raised())
+    await house.hear(raised("drift-of-labels"))
+    await look(house.governor.telling)
+    assert receiver.paths == ["/alerts"] * 2
+    async with house.client("engineer") as http:
+        (taken,) = [a for a in (await http.get("/v1/alerts")).json()["items"] if a["kind"] == "slow"]
+        assert (await http.post(f"/v1/alerts/{taken['id']}/acknowledge", json={"comment": "on it"})).status_code == 200
+    await due_now(house)
+    await look(house.governor.telling)
+    assert receiver.paths[2:] == ["/boss"]
+    (alert,) = receiver.asked[2]["alerts"]
+    assert (alert["kind"], alert["step"]) == ("drift-of-labels", 1)
+    assert receiver.asked[2]["title"].startswith("[still open, warning] credit-live")
+    await house.hear(resolved("drift-of-labels"))
+    await look(house.governor.telling)
+    assert sorted(receiver.paths[3:]) == ["/alerts", "/boss"]
+
+
+# Pure
+
+
+def route(**match: Any) -> Route:
+    channel = Channel(kind="webhook", connection="ops")
+    return Route(name="r", unit="retail", match=Match(**match), steps=(Step(channels=(channel,)),), group_s=30)
+
+
+CASE = Case("retail", "credit-live", "drift", "warning", "lending")
+
+
+@pytest.mark.parametrize(("match", "wanted"), [
+    ({}, True),
+    ({"endpoints": ("credit-live", "x")}, True), ({"endpoints": ("x",)}, False),
+    ({"kinds": ("drift",)}, True), ({"kinds": ("slow",)}, False),
+    ({"severities": ("warning",)}, True), ({"severities": ("critical",)}, False),
+    ({"use_cases": ("lending",)}, True), ({"use_cases": ("x",)}, False),
+    ({"endpoints": ("credit-live",), "severities": ("critical",)}, False),
+])  # fmt: skip
+def test_a_route_is_for_what_all_its_lists_let_through(match: dict[str, Any], wanted: bool) -> None:
+    assert wants(route(**match), CASE) is wanted
+
+
+def test_a_route_is_for_its_unit_and_that_of_all_units_for_every_one() -> None:
+    other = Case("wealth", "credit-live", "drift", "warning", None)
+    assert not wants(route(), other)
+    assert wants(route().model_copy(update={"unit": "*"}), other)
+    assert not wants(route(), Case("*", "catalog", "ledger-gap", "critical", None))
+
+
+def test_what_was_taken_or_is_over_goes_no_further() -> None:
+    later = builders.NOW
+    told_at_step_0 = {
+        Standing(True, "open"): "tell", Standing(True, "open", later): "wait", Standing(True, "acknowledged"): "over",
+        Standing(True, "resolved"): "tell", Standing(True, "resolved", later): "over", Standing(False, "open"): "over",
+    }  # fmt: skip
+    assert {standing: what_is_due(standing, 0) for standing in told_at_step_0} == told_at_step_0
+    assert what_is_due(Standing(True, "resolved"), 1) == "over"
+
+
+def test_pauses_double_up_to_five_minutes() -> None:
+    pauses = [delivery.pause(attempts, 1.0).total_seconds() for attempts in (1, 2, 3, 9, 10, 1000)]
+    assert pauses == [1, 2, 4, 256, 300, 300]
+
+
+def test_a_secret_is_base64_behind_its_mark_and_itself_without() -> None:
+    assert (delivery.key_of("whsec_YWJj"), delivery.key_of("abc")) == (b"abc", b"abc")
+    with pytest.raises(Invalid) as refused:
+        delivery.key_of("whsec_not base64")
+    assert "not base64" not in refused.value.message
