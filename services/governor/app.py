@@ -69,7 +69,7 @@ def compose(
     )  # fmt: skip
     telling = Telling(
         db, channels, settings.console, attempts=settings.alert_attempts, first_pause_s=settings.alert_retry_s,
-        progress=progress,
+        beat_every_s=settings.alertmanager_every_s, progress=progress,
     )  # fmt: skip
     return Governor(
         LifeCycle(db, runner), approvals, retrainings, Alerts(db), Routes(db, channels), telling, ledger,

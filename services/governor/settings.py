@@ -33,6 +33,9 @@ class GovernorSettings(Settings):
     alert_retry_s: float = Field(default=1.0, gt=0, le=300)
     """…and the first pause in between, doubled up to five minutes: an hour in all."""
 
+    alertmanager_every_s: float = Field(default=60.0, ge=1, le=3600)
+    """How often an Alertmanager is told again what is open: well within its `resolve_timeout`."""
+
     @field_validator("console_url")
     @classmethod
     def _is_page(cls, given: str) -> str:

@@ -31,6 +31,8 @@ from services.kit.topics import contract_of, endpoint_of, scattered
         ("/v1/endpoints/credit/rollback", "deployer"),
         ("/v1/approvals", "governor"),
         ("/v1/audit/verify", "governor"),
+        ("/v1/alert-routes/on-call", "governor"),
+        ("/v1/alert-messages", "governor"),
         ("/.well-known/openid-configuration", "governor"),
         ("/v2", "scorer"),
         ("/v2/models/credit/infer", "scorer"),

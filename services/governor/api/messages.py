@@ -32,7 +32,7 @@ class MessageView(BaseModel):
     alerts: list[UUID]
     attempts: int
     reason: str | None
-    """Why the last attempt came to nothing."""
+    """Why the last attempt came to nothing; of one that was sent, which recipients the server did not take."""
     gathered_at: datetime
     next_at: datetime | None
     ended_at: datetime | None
@@ -42,7 +42,7 @@ class MessageView(BaseModel):
         """As a caller sees it."""
         names = ("id", "unit", "subject", "state", "title", "attempts", "reason", "gathered_at", "ended_at")
         return cls(
-            channel=shown.channel.model_dump(mode="json"), alerts=list(shown.alerts),
+            channel=shown.channel.model_dump(mode="json", exclude_defaults=True), alerts=list(shown.alerts),
             next_at=None if shown.ended_at else shown.send_at, **{name: getattr(shown, name) for name in names},
         )  # fmt: skip
 

@@ -12,7 +12,7 @@ from services.governor.store.routes import Kept
 from services.governor.usecases import Routes
 from services.governor.usecases.routes import unit_of
 from services.kit.auth import allow
-from services.kit.connections import UrlPath
+from services.kit.connections import Address, UrlPath
 from services.kit.http import Body, Page, Who
 from services.kit.service import router as new_router
 
@@ -27,9 +27,11 @@ class ChannelBody(Body):
 
     kind: Kind
     connection: Name
-    """An administrator's, of the kind `https`, with `signing`."""
+    """An administrator's: of the kind `https` (for webhooks with `signing`), for e-mail `smtp`."""
     path: UrlPath = ""
-    """Below the connection's URL."""
+    """Below the connection's URL; an e-mail has none."""
+    to: list[Address] = Field(default=[], max_length=50)
+    """Of an e-mail: its recipients, whom the connection must allow."""
 
 
 class StepBody(Body):
@@ -64,12 +66,16 @@ class RouteBody(Body):
         made = Route(
             name=name, unit=unit, match=Match.model_validate(self.match.model_dump()), group_s=self.group_s,
             steps=tuple(
-                Step(channels=tuple(Channel(**c.model_dump()) for c in step.channels), after_s=step.after_s)
+                Step(channels=tuple(map(_channel, step.channels)), after_s=step.after_s)
                 for step in self.steps
             ),
         )  # fmt: skip
         check(made)
         return made
+
+
+def _channel(said: ChannelBody) -> Channel:
+    return Channel(kind=said.kind, connection=said.connection, path=said.path, to=tuple(said.to))
 
 
 class RouteView(BaseModel):

@@ -8,6 +8,8 @@ from uuid import UUID
 
 import orjson
 
+from .routing import Kind
+
 Status = Literal["firing", "resolved"]
 
 
@@ -79,6 +81,17 @@ def _moment(at: datetime) -> str:
     return f"{at:%Y-%m-%d %H:%M:%S} UTC"
 
 
+def body(kind: Kind, id: UUID, alerts: Sequence[Told], console: str, at: datetime) -> bytes:
+    """What goes out by a kind of channel, as it is kept from its first attempt to its last."""
+    match kind:
+        case "webhook":
+            return webhook(id, alerts, console, at)
+        case "alertmanager":
+            return alertmanager(alerts, console)
+        case "email":
+            return orjson.dumps({"subject": title(alerts), "text": text(alerts, console)})
+
+
 def webhook(id: UUID, alerts: Sequence[Told], console: str, at: datetime) -> bytes:
     """The body of a webhook, `docs/alerts.md`."""
     first = alerts[0]
@@ -117,3 +130,30 @@ def _as_json(alert: Told, console: str) -> dict[str, Any]:
         "resolved_at": alert.resolved_at,
         "resolution": alert.resolution,
     }
+
+
+def alertmanager(alerts: Sequence[Told], console: str) -> bytes:
+    """The body of Alertmanager's `POST /api/v2/alerts`.
+
+    What fires has no end: Alertmanager sets one by its `resolve_timeout`, from when it heard of it last.
+    """
+    return orjson.dumps([_posted(alert, console) for alert in alerts])
+
+
+def _posted(alert: Told, console: str) -> dict[str, Any]:
+    labels = {
+        "alertname": alert.kind, "severity": alert.severity, "subject": alert.subject, "unit": alert.unit,
+        "platform": "fairlead",
+    }  # fmt: skip
+    if alert.use_case:
+        labels |= {"endpoint": alert.subject, "use_case": alert.use_case}
+    ends = {"endsAt": alert.resolved_at} if alert.resolved_at else {}
+    return {
+        "labels": labels,
+        "annotations": {
+            "summary": alert.title, "description": _told(alert, console), "since": _moment(alert.raised_at),
+            "how_much": alert.detail, "what_to_do": alert.todo,
+        },
+        "startsAt": alert.raised_at, **ends,
+        "generatorURL": alert.link(console),
+    }  # fmt: skip

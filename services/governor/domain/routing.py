@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from services.kit.errors import Invalid
 
 EVERY_UNIT = "*"
-Kind = Literal["webhook"]
+Kind = Literal["webhook", "alertmanager", "email"]
 Severity = Literal["info", "warning", "critical"]
 
 
@@ -27,7 +27,9 @@ class Channel(_Said):
     kind: Kind
     connection: str
     path: str = ""
-    """Below the connection's URL."""
+    """Below the connection's URL; of mail none."""
+    to: tuple[str, ...] = ()
+    """Of mail: who gets it."""
 
     def key(self, unit: str) -> str:
         """The same for the same receiver, called for the same unit: it is told once, whatever routes lead to it."""
@@ -36,8 +38,9 @@ class Channel(_Said):
 
     @property
     def label(self) -> str:
-        """For people: `webhook ops/alerts`."""
-        return f"{self.kind} {self.connection}{self.path}"
+        """For people: `webhook ops/alerts`, `email mail to ops@bank.example`."""
+        to = f" to {', '.join(self.to)}" if self.to else ""
+        return f"{self.kind} {self.connection}{self.path}{to}"
 
 
 class Step(_Said):
@@ -73,11 +76,23 @@ class Route(_Said):
 
 
 def check(route: Route) -> None:
-    """Raises Invalid naming a later step that leaves nobody time to act on the one before."""
+    """Raises Invalid naming a member: mail that goes to nobody, a later step that leaves nobody time to act."""
+    for number, step in enumerate(route.steps):
+        for place, channel in enumerate(step.channels):
+            _check(channel, f"steps.{number}.channels.{place}")
     for number, step in enumerate(route.steps[1:], 1):
         if step.after_s <= 0:
             field = f"steps.{number}.after_s"
             raise Invalid(f"{field}: a later step needs a time, beyond 0, in which somebody can act", field)
+
+
+def _check(channel: Channel, field: str) -> None:
+    if channel.kind == "email" and not channel.to:
+        raise Invalid(f"{field}.to: an e-mail needs somebody to go to", f"{field}.to")
+    if channel.kind == "email" and channel.path:
+        raise Invalid(f"{field}.path: an e-mail has none", f"{field}.path")
+    if channel.kind != "email" and channel.to:
+        raise Invalid(f"{field}.to: only an e-mail has recipients", f"{field}.to")
 
 
 @dataclass(frozen=True)

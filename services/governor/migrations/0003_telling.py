@@ -55,9 +55,12 @@ _STATEMENTS = (
         body text NOT NULL DEFAULT '',
         reason text,
         gathered_at timestamptz NOT NULL,
-        ended_at timestamptz
+        ended_at timestamptz,
+        -- Not told once, but again and again while something is open: what Alertmanager asks for.
+        beats boolean NOT NULL DEFAULT false
     )
     """,
+    "CREATE UNIQUE INDEX one_beat ON alert_message (channel_key, unit, subject) WHERE beats",
     "CREATE UNIQUE INDEX one_gathering ON alert_message (channel_key, unit, subject) WHERE state = 'gathering'",
     "CREATE INDEX ON alert_message (send_at) WHERE state IN ('gathering', 'waiting')",
     "CREATE INDEX ON alert_message (channel_key, number) WHERE state = 'waiting'",

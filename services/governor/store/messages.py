@@ -52,6 +52,8 @@ class Outgoing:
     body: bytes
     attempts: int
     """This one included."""
+    beats: bool
+    """It says what is open, again and again, and has no bytes of its own."""
 
 
 @dataclass(frozen=True)
@@ -128,15 +130,20 @@ async def next_gathered(session: AsyncSession, at: datetime) -> tuple[UUID, Rece
 
 async def contents(session: AsyncSession, id: UUID) -> list[Told]:
     """The alerts of a message as they stand now, with the last step of each; not those that were raised again since."""
-    select = """
-        SELECT DISTINCT ON (a.id) a.id AS alert_id, a.episode, a.unit, a.subject, a.kind, a.severity, a.title, a.detail,
-               a.todo, a.times, a.raised_at, e.use_case, t.step, a.owner, a.resolved_at, a.resolution
+    select = f"""
+        SELECT DISTINCT ON (a.id) {_TOLD}
         FROM alert_told t JOIN alert a ON a.id = t.alert_id AND a.episode = t.episode
         LEFT JOIN endpoint e ON e.endpoint = a.subject
         WHERE t.message_id = :id ORDER BY a.id, t.step DESC
     """
     found = [Told(**row) for row in (await session.execute(text(select), {"id": id})).mappings()]
     return sorted(found, key=lambda told: told.raised_at)
+
+
+_TOLD = """
+    a.id AS alert_id, a.episode, a.unit, a.subject, a.kind, a.severity, a.title, a.detail, a.todo, a.times, a.raised_at,
+    e.use_case, t.step, a.owner, a.resolved_at, a.resolution
+"""
 
 
 async def write_down(session: AsyncSession, id: UUID, to: Receiver, told: Sequence[Told], title: str, body: str,
@@ -162,18 +169,49 @@ async def claim(session: AsyncSession, now: datetime, until: datetime, limit: in
             SELECT DISTINCT ON (m.channel_key) m.id FROM alert_message m
             WHERE m.state = 'waiting' AND m.send_at <= :now AND NOT EXISTS (
                 SELECT FROM alert_message o WHERE o.channel_key = m.channel_key AND o.state = 'waiting' AND (
-                    o.claimed_until >= :now OR (o.number < m.number AND o.subject = m.subject AND o.unit = m.unit))
+                    o.claimed_until >= :now
+                    OR (o.number < m.number AND NOT o.beats AND o.subject = m.subject AND o.unit = m.unit))
             ) ORDER BY m.channel_key, m.send_at, m.number LIMIT :limit
         ) AND (claimed_until IS NULL OR claimed_until < :now)
-        RETURNING id, unit, subject, channel, spoken_for, group_s, body, attempts
+        RETURNING id, unit, subject, channel, spoken_for, group_s, body, attempts, beats
     """
     found = await session.execute(text(update), {"now": now, "until": until, "limit": limit})
-    return [Outgoing(row.id, row.unit, row.subject, _receiver(row), row.body.encode(), row.attempts) for row in found]
+    return [
+        Outgoing(row.id, row.unit, row.subject, _receiver(row), row.body.encode(), row.attempts, row.beats)
+        for row in found
+    ]
 
 
-async def sent(session: AsyncSession, id: UUID, at: datetime) -> None:
-    """The receiver has it."""
-    await _settle(session, id, state="sent", send_at=at, ended_at=at, reason=None)
+async def beat(session: AsyncSession, to: Outgoing, id: UUID, now: datetime, at: datetime) -> None:
+    """From then on this receiver is told again and again what is open about this subject; once is enough to ask for."""
+    insert = """
+        INSERT INTO alert_message
+            (id, unit, subject, channel_key, channel, spoken_for, group_s, state, send_at, gathered_at, beats)
+        VALUES (:id, :unit, :subject, :key, CAST(:channel AS jsonb), :spoken_for, 0, 'waiting', :at, :now, true)
+        ON CONFLICT (channel_key, unit, subject) WHERE beats DO NOTHING
+    """
+    row = {"id": id, "unit": to.unit, "subject": to.subject, "key": to.to.key, "now": now, "at": at}
+    row |= {"channel": to.to.channel.model_dump_json(), "spoken_for": to.to.spoken_for}
+    await session.execute(text(insert), row)
+
+
+async def still_open(session: AsyncSession, to: Outgoing) -> list[Told]:
+    """The alerts about a subject that this receiver knows of, and that are not over."""
+    select = f"""
+        SELECT DISTINCT ON (a.id) {_TOLD}
+        FROM alert_told t JOIN alert a ON a.id = t.alert_id AND a.episode = t.episode AND a.state <> 'resolved'
+        JOIN alert_message m ON m.id = t.message_id AND m.state = 'sent'
+        LEFT JOIN endpoint e ON e.endpoint = a.subject
+        WHERE t.channel_key = :key AND t.what = 'raised' AND m.unit = :unit AND m.subject = :subject
+        ORDER BY a.id, t.step DESC
+    """
+    row = {"key": to.to.key, "unit": to.unit, "subject": to.subject}
+    return [Told(**found) for found in (await session.execute(text(select), row)).mappings()]
+
+
+async def sent(session: AsyncSession, id: UUID, at: datetime, untaken: str) -> None:
+    """The receiver has it; some of its recipients may not."""
+    await _settle(session, id, state="sent", send_at=at, ended_at=at, reason=untaken or None)
 
 
 async def failed(session: AsyncSession, id: UUID, at: datetime, reason: str) -> None:
@@ -204,7 +242,7 @@ async def page(
                m.send_at, m.ended_at,
                ARRAY (SELECT DISTINCT alert_id FROM alert_told t WHERE t.message_id = m.id) AS alerts
         FROM alert_message m
-        WHERE (cardinality(CAST(:states AS text[])) = 0 OR m.state = ANY (CAST(:states AS text[])))
+        WHERE NOT m.beats AND (cardinality(CAST(:states AS text[])) = 0 OR m.state = ANY (CAST(:states AS text[])))
           AND (CAST(:alert AS uuid) IS NULL
                OR EXISTS (SELECT FROM alert_told t WHERE t.message_id = m.id AND t.alert_id = :alert))
           AND (CAST(:before AS bigint) IS NULL OR m.number < :before)

@@ -37,13 +37,14 @@ class Telling:
 
     def __init__(
         self, db: Database, channels: Channels, console: str, *, attempts: int, first_pause_s: float,
-        progress: Progress | None = None,
+        beat_every_s: float = 60.0, progress: Progress | None = None,
     ) -> None:  # fmt: skip
         self._db = db
         self._channels = channels
         self._console = console
         self._attempts = attempts
         self._first_pause_s = first_pause_s
+        self._beat_every = timedelta(seconds=beat_every_s)
         self._progress = progress
         self._sending: set[asyncio.Task[None]] = set()
         self._freed = asyncio.Event()
@@ -144,7 +145,7 @@ class Telling:
         if not told:
             await messages.drop(tx.session, id)
             return True
-        body = message.webhook(id, told, self._console, at).decode()
+        body = message.body(to.channel.kind, id, told, self._console, at).decode()
         await messages.write_down(tx.session, id, to, told, message.title(told), body, at)
         return True
 
@@ -166,16 +167,41 @@ class Telling:
             log.error("a message's end is not known", message=task.get_name(), exc_info=error)
 
     async def _send(self, outgoing: Outgoing) -> None:
-        channel, unit = outgoing.to.channel, outgoing.to.spoken_for
+        if outgoing.beats:
+            await self._beat(outgoing)
+            return
+        channel = outgoing.to.channel
         try:
-            await self._channels.send(channel, unit, outgoing.id, outgoing.body)
+            untaken = await self._channels.send(channel, outgoing.to.spoken_for, outgoing.id, outgoing.body)
         except Undelivered as failure:
             await self._failed(outgoing, failure)
             return
+        at = now()
         async with self._db.transaction() as tx:
-            await messages.sent(tx.session, outgoing.id, now())
-            _record(tx, "alert.told", outgoing)
+            await messages.sent(tx.session, outgoing.id, at, untaken)
+            _record(tx, "alert.told", outgoing, untaken or None)
+            if channel.kind == "alertmanager":
+                await messages.beat(tx.session, outgoing, uuid7(), at, at + self._beat_every)
         metrics.MESSAGES.labels(channel.kind, "sent").inc()
+
+    async def _beat(self, outgoing: Outgoing) -> None:
+        """Say again what is open, as it is now: nothing of it need be kept, and one that fails is one of many.
+
+        It is claimed as all messages of its channel are, so it never overtakes a resolution.
+        """
+        async with self._db.transaction() as tx:
+            if not (told := await messages.still_open(tx.session, outgoing)):
+                await messages.drop(tx.session, outgoing.id)
+                return
+        channel, reason = outgoing.to.channel, ""
+        body = message.body(channel.kind, outgoing.id, told, self._console, now())
+        try:
+            await self._channels.send(channel, outgoing.to.spoken_for, outgoing.id, body)
+        except Undelivered as failure:
+            reason = str(failure)[:500]
+        async with self._db.transaction() as tx:
+            await messages.put_off(tx.session, outgoing.id, now() + self._beat_every, reason)
+        metrics.MESSAGES.labels(channel.kind, "again" if reason else "repeated").inc()
 
     async def _failed(self, outgoing: Outgoing, failure: Undelivered) -> None:
         final, reason = not failure.again or outgoing.attempts >= self._attempts, str(failure)[:500]

@@ -24,7 +24,9 @@ _Seconds = Annotated[float, Field(gt=0, le=600)]
 _BUCKETS = ("s3", "gs", "az", "abfs", "abfss")
 
 
-class _Connection(Strict):
+class Called(Strict):
+    """What all connections say."""
+
     name: Name
     units: tuple[Name, ...] | None = None
     """The business units that may use it; None: all."""
@@ -34,7 +36,7 @@ class _Connection(Strict):
         return self.units is None or unit in self.units
 
 
-class HttpsConnection(_Connection):
+class HttpsConnection(Called):
     """A server that is called over HTTPS."""
 
     kind: Literal["https"]
@@ -81,7 +83,7 @@ class HttpsConnection(_Connection):
         return values(self.name, "signing", {"secret": self.signing})["secret"] if self.signing else None
 
 
-class ObjectsConnection(_Connection):
+class ObjectsConnection(Called):
     """A folder of an object store. The path of its URL comes before every name in it."""
 
     kind: Literal["objects"]
