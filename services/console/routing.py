@@ -21,6 +21,7 @@ _PREFIXES: dict[str, Service] = {
     "/v1/alerts": "governor",
     "/v1/alert-routes": "governor",
     "/v1/alert-messages": "governor",
+    "/v1/alert-silences": "governor",
     "/v1/kpis": "governor",
     "/.well-known": "governor",
     "/v2": "scorer",

@@ -23,6 +23,7 @@ from .usecases import (
     Retrainings,
     Routes,
     Runner,
+    Silences,
     Telling,
 )
 
@@ -72,6 +73,6 @@ def compose(
         beat_every_s=settings.alertmanager_every_s, progress=progress,
     )  # fmt: skip
     return Governor(
-        LifeCycle(db, runner), approvals, retrainings, Alerts(db), Routes(db, channels), telling, ledger,
+        LifeCycle(db, runner), approvals, retrainings, Alerts(db), Routes(db, channels), Silences(db), telling, ledger,
         Reports(db, runner),
     )  # fmt: skip

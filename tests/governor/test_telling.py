@@ -15,6 +15,7 @@ from starlette.responses import Response
 from services.governor.domain import delivery
 from services.governor.domain.routing import Case, Channel, Match, Route, Standing, Step, wants, what_is_due
 from services.kit.errors import Invalid
+from services.kit.ids import now
 from tests.governor import builders
 from tests.governor.conftest import House
 from tests.governor.receiving import (
@@ -365,6 +366,29 @@ async def test_what_nobody_took_in_time_goes_to_the_next_step_and_what_was_taken
     assert sorted(receiver.paths[3:]) == ["/alerts", "/boss"]
 
 
+async def test_the_next_step_is_due_so_long_after_the_one_before_and_not_for_what_is_over(
+    house: House, receiver: Server
+) -> None:
+    later = {"channels": [WEBHOOK | {"path": "/boss"}], "after_s": 900}
+    await routed(house, {"channels": [WEBHOOK], "after_s": 60}, later)
+    await house.hear(raised())
+    await look(house.governor.telling)
+    assert (receiver.asked, [round(s) for s in await due_in_s(house)]) == ([], [60])
+    await due_now(house)
+    await look(house.governor.telling)
+    assert (receiver.paths, [round(s) for s in await due_in_s(house)]) == (["/alerts"], [900])
+    await house.hear(resolved())
+    await due_now(house)
+    await look(house.governor.telling)
+    assert (receiver.paths, await due_in_s(house)) == (["/alerts"] * 2, [])
+
+
+async def due_in_s(house: House) -> list[float]:
+    """When the steps are due that are not over."""
+    due = await house.rows("SELECT due_at FROM alert_course WHERE due_at IS NOT NULL")
+    return [(row["due_at"] - now()).total_seconds() for row in due]
+
+
 # Pure
 
 
@@ -403,6 +427,8 @@ def test_what_was_taken_or_is_over_goes_no_further() -> None:
     }  # fmt: skip
     assert {standing: what_is_due(standing, 0) for standing in told_at_step_0} == told_at_step_0
     assert what_is_due(Standing(True, "resolved"), 1) == "over"
+    assert what_is_due(Standing(True, "resolved", was_quiet=True), 0) == "over"
+    assert what_is_due(Standing(True, "open", was_quiet=True), 0) == "tell"
 
 
 def test_pauses_double_up_to_five_minutes() -> None:

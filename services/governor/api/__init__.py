@@ -5,7 +5,7 @@ from fastapi import APIRouter
 from services.governor.settings import GovernorSettings
 from services.governor.usecases import Governor
 
-from . import alerts, approvals, audit, identity, messages, processes, reports, routes
+from . import alerts, approvals, audit, identity, messages, processes, reports, routes, silences
 
 
 def routers(settings: GovernorSettings, governor: Governor) -> list[APIRouter]:
@@ -17,6 +17,7 @@ def routers(settings: GovernorSettings, governor: Governor) -> list[APIRouter]:
         alerts.router(governor.alerts),
         messages.router(governor.alerts),
         routes.router(governor.routes),
+        silences.router(governor.silences),
         reports.router(governor.reports),
         identity.router(settings),
     ]

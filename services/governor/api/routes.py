@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
-from pydantic import BaseModel, Field, StringConstraints
+from pydantic import BaseModel, Field
 
 from contracts import Name
 from services.governor.domain.routing import Channel, Kind, Match, Route, Severity, Step, check
@@ -16,10 +16,9 @@ from services.kit.connections import Address, UrlPath
 from services.kit.http import Body, Page, Who
 from services.kit.service import router as new_router
 
-from .inputs import Text, Unit
+from .inputs import AlertKind, Text, Unit
 
 _Seconds = Annotated[float, Field(ge=0, le=7 * 86_400)]
-AlertKind = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]{0,62}$")]
 
 
 class ChannelBody(Body):

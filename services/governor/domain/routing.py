@@ -128,6 +128,8 @@ class Standing:
     state: str
     quiet_until: datetime | None = None
     """The end of the silence that holds now."""
+    was_quiet: bool = False
+    """A silence held when this step was due before."""
 
 
 Due = Literal["tell", "wait", "over"]
@@ -142,5 +144,5 @@ def what_is_due(standing: Standing, step: int) -> Due:
     if not standing.is_current or standing.state == "acknowledged":
         return "over"
     if standing.state == "resolved":
-        return "tell" if step == 0 and standing.quiet_until is None else "over"
+        return "tell" if step == 0 and not standing.quiet_until and not standing.was_quiet else "over"
     return "wait" if standing.quiet_until else "tell"

@@ -28,6 +28,8 @@ class Course:
     episode: int
     route: str
     step: int
+    silenced: bool = False
+    """This step was due before, in a silence."""
 
 
 async def save(session: AsyncSession, route: Route, actor: str, at: datetime) -> bool:
@@ -87,18 +89,21 @@ async def start(session: AsyncSession, course: Course, due_at: datetime) -> None
 async def next_due(session: AsyncSession, at: datetime) -> Course | None:
     """A course that is due, held until the transaction ends; those that others hold are theirs."""
     select = """
-        SELECT alert_id, episode, route, step FROM alert_course WHERE due_at <= :at
+        SELECT alert_id, episode, route, step, silenced FROM alert_course WHERE due_at <= :at
         ORDER BY due_at LIMIT 1 FOR UPDATE SKIP LOCKED
     """
     row = (await session.execute(text(select), {"at": at})).mappings().first()
     return Course(**row) if row else None
 
 
-async def move(session: AsyncSession, course: Course, step: int, due_at: datetime | None) -> None:
+async def move(
+    session: AsyncSession, course: Course, step: int, due_at: datetime | None, *, silenced: bool = False
+) -> None:
     """A course goes on with this step at that time; None: it is over."""
     update = """
-        UPDATE alert_course SET step = :step, due_at = :at
+        UPDATE alert_course SET step = :step, due_at = :at, silenced = :silenced
         WHERE alert_id = :alert AND episode = :episode AND route = :route
     """
     row = {"alert": course.alert_id, "episode": course.episode, "route": course.route, "step": step, "at": due_at}
+    row |= {"silenced": silenced}
     await session.execute(text(update), row)

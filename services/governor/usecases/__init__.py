@@ -10,10 +10,12 @@ from .reports import Reports
 from .retrainings import Retrainings
 from .routes import Routes
 from .runner import Runner
+from .silences import Silences
 from .telling import Telling
 
 __all__ = [
-    "Alerts", "Approvals", "Governor", "Ledger", "LifeCycle", "Reports", "Retrainings", "Routes", "Runner", "Telling",
+    "Alerts", "Approvals", "Governor", "Ledger", "LifeCycle", "Reports", "Retrainings", "Routes", "Runner", "Silences",
+    "Telling",
 ]  # fmt: skip
 
 
@@ -26,6 +28,7 @@ class Governor:
     retrainings: Retrainings
     alerts: Alerts
     routes: Routes
+    silences: Silences
     telling: Telling
     ledger: Ledger
     reports: Reports

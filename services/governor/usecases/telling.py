@@ -9,8 +9,9 @@ from services.governor import metrics
 from services.governor.domain import message
 from services.governor.domain.delivery import pause
 from services.governor.domain.routing import EVERY_UNIT, Route, Standing, wants, what_is_due
+from services.governor.domain.silence import quiet_until
 from services.governor.gateway import Channels, Undelivered
-from services.governor.store import alerts, messages, notices
+from services.governor.store import alerts, messages, notices, silences
 from services.governor.store import routes as store
 from services.governor.store.alerts import Alert
 from services.governor.store.messages import Item, Outgoing, Receiver
@@ -28,6 +29,8 @@ _AT_ONCE = 8
 """Messages on their way from one process; of each channel one."""
 _CLAIMED = timedelta(seconds=20)
 """Longer than an attempt may take: then it is another's to send."""
+_QUIET_LOOK = timedelta(seconds=5)
+"""How soon it is seen that somebody ended a silence before its time."""
 
 _Step = Callable[[Tx], Awaitable[bool]]
 
@@ -113,12 +116,14 @@ class Telling:
             return False
         alert, kept = await alerts.get(tx.session, course.alert_id), await store.get(tx.session, course.route)
         assert alert and kept  # both are there as long as their course is
-        standing = Standing(alert.episode == course.episode, alert.state)
+        quiet = quiet_until(await silences.active(tx.session, at), await alerts.case(tx.session, alert), at)
+        standing = Standing(alert.episode == course.episode, alert.state, quiet, course.silenced)
         match what_is_due(standing, course.step):
             case "over":
                 await store.move(tx.session, course, course.step, None)
             case "wait":
-                await store.move(tx.session, course, course.step, standing.quiet_until)
+                assert quiet
+                await store.move(tx.session, course, course.step, min(quiet, at + _QUIET_LOOK), silenced=True)
             case "tell":
                 await self._tell(tx, kept.route, course, alert, at)
         return True
