@@ -78,6 +78,28 @@ async def test_an_alert_is_told_once_an_episode_with_all_that_a_person_needs(hou
     assert (fact.subject, fact.unit, fact.detail["channel"]) == ("credit-live", "retail", "webhook ops/alerts")
 
 
+async def test_a_drift_is_told_with_its_evidence_and_since_it_began(house: House, receiver: Server) -> None:
+    await house.in_business()
+    await routed(house, match={"kinds": ["drift"], "use_cases": ["lending"]})
+    await house.hear(builders.drift())
+    await look(house.governor.telling)
+    (alert,) = receiver.asked[0]["alerts"]
+    assert alert["since"] == builders.NOW.isoformat() and alert["seen"] > alert["since"]
+    assert alert["how_much"].startswith(
+        "AGEP by +0.70 sd (+0.60 to +0.80, tolerance 0.1); seen in a window of 500 rows"
+    )
+    assert alert["what_changed"] == "credit version 1 sees other data than it learned from"
+
+
+async def test_what_another_service_knows_of_it_is_passed_on(house: House, receiver: Server) -> None:
+    await routed(house)
+    await house.hear(raised(since=builders.NOW, how_much="12 %", segment="SEX = 2", cost="1,200 EUR a day"))
+    await look(house.governor.telling)
+    (alert,) = receiver.asked[0]["alerts"]
+    assert (alert["how_much"], alert["segment"], alert["cost"]) == ("12 %", "SEX = 2", "1,200 EUR a day")
+    assert "Costs: 1,200 EUR a day" in receiver.asked[0]["text"]
+
+
 async def test_the_signature_is_that_of_standard_webhooks(house: House, receiver: Server) -> None:
     await routed(house)
     await house.hear(raised())

@@ -35,6 +35,15 @@ class Told:
     owner: str | None = None
     resolved_at: datetime | None = None
     resolution: str | None = None
+    since: datetime | None = None
+    how_much: str | None = None
+    segment: str | None = None
+    cost: str | None = None
+
+    @property
+    def began(self) -> datetime:
+        """When what it tells of began, as far as that is known."""
+        return self.since or self.raised_at
 
     @property
     def status(self) -> Status:
@@ -64,8 +73,11 @@ def text(alerts: Sequence[Told], console: str) -> str:
 def _told(alert: Told, console: str) -> str:
     lines = [
         ("What changed", alert.title),
-        ("Since", _moment(alert.raised_at)),
-        ("How much", alert.detail),
+        ("Since", _since(alert)),
+        ("How much", alert.how_much or alert.detail),
+        ("Segment", alert.segment or ""),
+        ("Costs", alert.cost or ""),
+        ("More", "" if (alert.how_much or "") in alert.detail else alert.detail),
         ("Raised", f"{alert.times} times" if alert.times > 1 else ""),
         ("Nobody took it", f"step {alert.step + 1} of its route" if alert.step and not alert.resolved_at else ""),
         ("Taken by", alert.owner or ""),
@@ -75,6 +87,11 @@ def _told(alert: Told, console: str) -> str:
     ]
     head = f"{alert.subject} ({alert.kind}, {alert.severity}, {alert.status})"
     return "\n".join([head, *(f"{name}: {said}" for name, said in lines if said)])
+
+
+def _since(alert: Told) -> str:
+    seen = f", seen {_moment(alert.raised_at)}" if alert.began < alert.raised_at else ""
+    return f"{_moment(alert.began)}{seen}"
 
 
 def _moment(at: datetime) -> str:
@@ -121,8 +138,12 @@ def _as_json(alert: Told, console: str) -> dict[str, Any]:
         "kind": alert.kind,
         "severity": alert.severity,
         "what_changed": alert.title,
-        "since": alert.raised_at,
-        "how_much": alert.detail,
+        "since": alert.began,
+        "seen": alert.raised_at,
+        "how_much": alert.how_much or alert.detail,
+        "segment": alert.segment,
+        "cost": alert.cost,
+        "detail": alert.detail,
         "what_to_do": alert.todo,
         "link": alert.link(console),
         "times": alert.times,
@@ -151,8 +172,9 @@ def _posted(alert: Told, console: str) -> dict[str, Any]:
     return {
         "labels": labels,
         "annotations": {
-            "summary": alert.title, "description": _told(alert, console), "since": _moment(alert.raised_at),
-            "how_much": alert.detail, "what_to_do": alert.todo,
+            "summary": alert.title, "description": _told(alert, console), "since": _since(alert),
+            "how_much": alert.how_much or alert.detail, "what_to_do": alert.todo,
+            **{name: said for name, said in (("segment", alert.segment), ("cost", alert.cost)) if said},
         },
         "startsAt": alert.raised_at, **ends,
         "generatorURL": alert.link(console),

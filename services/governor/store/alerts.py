@@ -18,7 +18,7 @@ from .notices import Notice
 
 _COLUMNS = """
     id, unit, subject, kind, severity, title, detail, todo, source, state, times, episode, raised_at, last_at,
-    retraining_id, owner, comment, acknowledged_at, resolved_at, resolution
+    retraining_id, owner, comment, acknowledged_at, resolved_at, resolution, since, how_much, segment, cost
 """
 
 
@@ -47,6 +47,10 @@ class Alert:
     acknowledged_at: datetime | None
     resolved_at: datetime | None
     resolution: str | None
+    since: datetime | None = None
+    how_much: str | None = None
+    segment: str | None = None
+    cost: str | None = None
 
     @property
     def closable(self) -> bool:
@@ -61,10 +65,13 @@ async def raised(session: AsyncSession, event: AlertRaised, unit: str, source: s
     """
     upsert = f"""
         INSERT INTO alert AS known
-            (id, unit, subject, kind, severity, title, detail, todo, source, state, raised_at, last_at)
-        VALUES (:id, :unit, :subject, :kind, :severity, :title, :detail, :todo, :source, 'open', :at, :at)
+            (id, unit, subject, kind, severity, title, detail, todo, source, state, raised_at, last_at, since, how_much,
+             segment, cost)
+        VALUES (:id, :unit, :subject, :kind, :severity, :title, :detail, :todo, :source, 'open', :at, :at, :since,
+                :how_much, :segment, :cost)
         ON CONFLICT (id) DO UPDATE SET
             severity = excluded.severity, title = excluded.title, detail = excluded.detail, todo = excluded.todo,
+            since = excluded.since, how_much = excluded.how_much, segment = excluded.segment, cost = excluded.cost,
             times = known.times + 1, last_at = greatest(known.last_at, excluded.last_at),
             episode = CASE WHEN {_AGAIN} THEN known.episode + 1 ELSE known.episode END,
             raised_at = CASE WHEN {_AGAIN} THEN excluded.raised_at ELSE known.raised_at END,
@@ -77,7 +84,7 @@ async def raised(session: AsyncSession, event: AlertRaised, unit: str, source: s
             resolution = CASE WHEN {_AGAIN} THEN NULL ELSE known.resolution END
         RETURNING {_COLUMNS}
     """
-    row = event.model_dump(mode="python", include={"subject", "kind", "severity", "title", "detail", "todo"})
+    row: dict[str, Any] = {name: getattr(event, name) for name in _SAID}
     row |= {"id": event.alert_id, "unit": unit, "source": source, "at": at}
     alert = Alert(**(await session.execute(text(upsert), row)).mappings().one())
     if alert.state != "resolved":
@@ -85,6 +92,7 @@ async def raised(session: AsyncSession, event: AlertRaised, unit: str, source: s
     return alert
 
 
+_SAID = ("subject", "kind", "severity", "title", "detail", "todo", "since", "how_much", "segment", "cost")
 _AGAIN = "known.state = 'resolved' AND known.resolved_at < excluded.raised_at"
 
 

@@ -142,7 +142,7 @@ async def contents(session: AsyncSession, id: UUID) -> list[Told]:
 
 _TOLD = """
     a.id AS alert_id, a.episode, a.unit, a.subject, a.kind, a.severity, a.title, a.detail, a.todo, a.times, a.raised_at,
-    e.use_case, t.step, a.owner, a.resolved_at, a.resolution
+    e.use_case, t.step, a.owner, a.resolved_at, a.resolution, a.since, a.how_much, a.segment, a.cost
 """
 
 
