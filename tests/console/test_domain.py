@@ -33,6 +33,7 @@ from services.kit.topics import contract_of, endpoint_of, scattered
         ("/v1/audit/verify", "governor"),
         ("/v1/alert-routes/on-call", "governor"),
         ("/v1/alert-messages", "governor"),
+        ("/v1/alert-silences/7/end", "governor"),
         ("/.well-known/openid-configuration", "governor"),
         ("/v2", "scorer"),
         ("/v2/models/credit/infer", "scorer"),
