@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from services.governor.domain import delivery
 from services.governor.domain.routing import Case, Channel, Match, Route, Standing, Step, wants, what_is_due
+from services.kit.context import Context, system, use
 from services.kit.errors import Invalid
 from services.kit.ids import now
 from tests.governor import builders
@@ -403,6 +404,25 @@ async def test_the_next_step_is_due_so_long_after_the_one_before_and_not_for_wha
     await due_now(house)
     await look(house.governor.telling)
     assert (receiver.paths, await due_in_s(house)) == (["/alerts"] * 2, [])
+
+
+async def test_messages_are_forgotten_after_90_days_unless_what_they_told_of_is_open(
+    house: House, receiver: Server
+) -> None:
+    await routed(house)
+    for kind in ("slow", "open"):
+        await house.hear(raised(kind))
+        await look(house.governor.telling)
+    await house.hear(resolved())
+    await look(house.governor.telling)
+    await house.execute("UPDATE alert_message SET ended_at = ended_at - interval '91 days'")
+    await house.execute("UPDATE alert SET last_at = last_at - interval '91 days'")
+    with use(Context(system("governor"))):
+        await house.governor.telling.tidy()
+    assert [message["title"] for message in await told(house)] == ["[warning] credit-live: It answers slowly"]
+    await house.hear(resolved("open"))
+    await look(house.governor.telling)
+    assert [body["alerts"][0]["kind"] for body in receiver.asked] == ["slow", "open", "slow", "open"]
 
 
 async def due_in_s(house: House) -> list[float]:

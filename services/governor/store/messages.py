@@ -233,6 +233,22 @@ async def _settle(session: AsyncSession, id: UUID, **values: Any) -> None:
     await session.execute(text(update), {"id": id, **values})
 
 
+async def forget(session: AsyncSession, before: datetime) -> None:
+    """What ended before that and is about nothing that is still open, and courses that are long over."""
+    messages = """
+        DELETE FROM alert_message m WHERE m.ended_at < :before AND NOT EXISTS (
+            SELECT FROM alert_told t JOIN alert a ON a.id = t.alert_id AND a.episode = t.episode
+            WHERE t.message_id = m.id AND a.state <> 'resolved')
+    """
+    courses = """
+        DELETE FROM alert_course c USING alert a
+        WHERE a.id = c.alert_id AND c.due_at IS NULL AND a.last_at < :before
+          AND (c.episode < a.episode OR a.state = 'resolved')
+    """
+    for statement in (messages, courses):
+        await session.execute(text(statement), {"before": before})
+
+
 async def page(
     session: AsyncSession, *, states: Sequence[str], alert: UUID | None, limit: int, before: int | None
 ) -> list[Shown]:

@@ -1,6 +1,7 @@
 """Tells people of alerts: notices become courses along routes, what is due becomes messages, those are sent."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -29,6 +30,7 @@ _AT_ONCE = 8
 """Messages on their way from one process; of each channel one."""
 _CLAIMED = timedelta(seconds=20)
 """Longer than an attempt may take: then it is another's to send."""
+_KEPT, _TIDY_S = timedelta(days=90), 3600.0
 _QUIET_LOOK = timedelta(seconds=5)
 """How soon it is seen that somebody ended a silence before its time."""
 
@@ -56,7 +58,11 @@ class Telling:
         """Until cancelled; what is on its way then is sent again by whoever comes next."""
         try:
             with use(Context(system("governor"))):
+                tidied = -_TIDY_S
                 while True:
+                    if time.monotonic() - tidied > _TIDY_S:
+                        tidied = time.monotonic()
+                        await self.tidy()
                     self._freed.clear()
                     await self.look()
                     if self._progress:
@@ -77,6 +83,11 @@ class Telling:
             while await self._one(step):
                 pass
         await self._send_some()
+
+    async def tidy(self) -> None:
+        """Forget messages that ended long ago; the ledger has what they were about."""
+        async with self._db.transaction() as tx:
+            await messages.forget(tx.session, now() - _KEPT)
 
     async def settle(self) -> None:
         """Wait for what is on its way."""
