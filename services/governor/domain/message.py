@@ -115,7 +115,7 @@ def webhook(id: UUID, alerts: Sequence[Told], console: str, at: datetime) -> byt
     status = "firing" if any(alert.status == "firing" for alert in alerts) else "resolved"
     return orjson.dumps({
         "type": "alerts.told",
-        "id": id,
+        "id": str(id),
         "timestamp": at,
         "status": status,
         "unit": first.unit,
@@ -128,7 +128,7 @@ def webhook(id: UUID, alerts: Sequence[Told], console: str, at: datetime) -> byt
 
 def _as_json(alert: Told, console: str) -> dict[str, Any]:
     return {
-        "alert_id": alert.alert_id,
+        "alert_id": str(alert.alert_id),
         "episode": alert.episode,
         "status": alert.status,
         "step": alert.step,

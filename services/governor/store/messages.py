@@ -266,10 +266,12 @@ async def page(
     """
     row = {"states": list(states), "alert": alert, "before": before, "limit": limit}
     found = (await session.execute(text(select), row)).mappings()
-    return [
-        Shown(**dict(r) | {"channel": Channel.model_validate(r["channel"]), "alerts": tuple(r["alerts"])})
-        for r in found
-    ]  # fmt: skip
+    return [_shown(dict(r)) for r in found]
+
+
+def _shown(row: dict[str, Any]) -> Shown:
+    read: dict[str, Any] = {"channel": Channel.model_validate(row["channel"]), "alerts": tuple(row["alerts"])}
+    return Shown(**row | read)
 
 
 def _receiver(row: Any) -> Receiver:
