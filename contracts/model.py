@@ -1,6 +1,9 @@
 """What a model looks like from outside: tensors, columns, format. Shared by the events that carry it."""
 
+from operator import not_
 from typing import Literal
+
+from pydantic import Field
 
 from .base import Digest, Number, Value
 
@@ -46,6 +49,9 @@ class Column(Value):
     """Tokenised before it reaches spool, topic or file."""
     protected: bool = False
     """A protected attribute: kept usable for fairness, classified apart."""
+    segment: bool = Field(default=False, exclude_if=not_)
+    """Figures of performance are told by its groups, too. Left out where it is False, so that what was signed before
+    there was this member still is what was signed."""
 
 
 class ModelSchema(Value):

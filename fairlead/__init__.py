@@ -42,6 +42,7 @@ from .errors import (
 )
 from .events import EventStream, Occurrence
 from .levels import Service
+from .slices import Slices
 from .trials import DryRun
 
 __all__ = [
@@ -75,6 +76,7 @@ __all__ = [
     "Scores",
     "Service",
     "ServiceStatus",
+    "Slices",
     "TimedOut",
     "TopicState",
     "Unauthorized",

@@ -14,6 +14,7 @@ app = typer.Typer()
 
 Model = Annotated[str, typer.Argument(help="The model's name.")]
 Version = Annotated[int, typer.Option("--version", "-v", min=1, help="The version, from 1.")]
+_MARKS = ("nullable", "sensitive", "protected", "segment")
 
 
 @app.command()
@@ -97,10 +98,7 @@ def _version(document: dict[str, Any]) -> None:
     columns = schema.get("columns") or []
     show_table(
         ["Column", "Kind", "Range", "Marks"],
-        (
-            [c["name"], c["kind"], _range(c), [m for m in ("nullable", "sensitive", "protected") if c.get(m)]]
-            for c in columns
-        ),
+        ([c["name"], c["kind"], _range(c), [m for m in _MARKS if c.get(m)]] for c in columns),
         "Its schema names no columns.",
     )
 

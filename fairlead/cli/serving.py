@@ -1,4 +1,4 @@
-"""Commands about how endpoints serve: service levels, error budgets, costs."""
+"""Commands about how endpoints serve: service levels, error budgets, costs; where they are worst."""
 
 from collections.abc import Iterator
 from typing import Annotated, Any
@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from fairlead.levels import Levels, Service
+from fairlead.slices import Search, Slice, Slices
 
 from .output import Json, out, refusals, render, show_facts, show_table
 from .session import client
@@ -68,3 +69,48 @@ def _budgets(found: Service) -> Iterator[list[Any]]:
 
 def _percent(share: float | None) -> str | None:
     return None if share is None else f"{share:.3%}"
+
+
+@app.command()
+def slices(
+    context: typer.Context,
+    endpoint: Annotated[str, typer.Argument(help="The endpoint's name.")],
+    version: Annotated[int | None, typer.Option("--version", "-v", min=1, help="Only this version.")] = None,
+    since: Annotated[str | None, typer.Option(help="Only what was decided since this time (ISO 8601).")] = None,
+    until: Annotated[str | None, typer.Option(help="Only what was decided before this time (ISO 8601).")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many slices of each version.")] = 20,
+    json: Json = False,
+) -> None:
+    """Show the groups in which an endpoint is surely worse than elsewhere, the worst first."""
+    with refusals():
+        found = client(context).slices(endpoint, version=version, since=since, until=until, limit=limit)
+    render(found, json, lambda: _slices(found))
+
+
+def _slices(found: Slices) -> None:
+    if not found.searches:
+        out.print("No outcome of a decision with segments is known: does the model name segments (fairlead.yaml)?")
+    for search in found.searches:
+        out.print(
+            f"\nv{search.version} {search.variant}: {search.metric} {search.loss:.3g}; {search.looked_at} of "
+            f"{search.possible} slices of {', '.join(search.segments)} have enough rows, {search.worse} are worse "
+            f"({found.confidence:.0%} for all of them together)"
+        )
+        show_table(
+            ["Place", "Where", "Rows", "Here", "Elsewhere", "Worse by", "Interval", "Excess", "Like"],
+            (_slice(search, place, each) for place, each in enumerate(search.slices, 1)),
+            "No slice is surely worse than the rest.",
+            right=["Place", "Rows", "Here", "Elsewhere", "Worse by", "Excess", "Like"],
+        )
+
+
+def _slice(search: Search, place: int, each: Slice) -> list[Any]:
+    def said(loss: float) -> str:
+        return f"{loss:.1%}" if search.metric == "error rate" else f"{loss:.4g}"
+
+    low, high = each.difference.interval
+    return [
+        place, " and ".join(f"{c.segment} {c.group}" for c in each.where), each.loss.rows, said(each.loss.value),
+        said(each.rest.value), said(each.difference.value), f"{said(low)} … {said(high)}", f"{each.excess:.4g}",
+        each.like,
+    ]  # fmt: skip

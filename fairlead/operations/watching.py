@@ -8,6 +8,7 @@ from contracts import RetrainingRequested
 from ..answers import Drift, Page, Replay, Retraining
 from ..flows import Document, part, read, send, settled, text
 from ..levels import Service
+from ..slices import Slices
 from ..trials import DryRun
 from ..wire import Flow, operation
 
@@ -47,6 +48,22 @@ class Watching:
         """How an endpoint served in the last so much time (`90m`, `24h`, `30d`), what its use case promises, and what
         it cost."""
         return (yield from read(Service, f"/v1/monitors/{part(endpoint)}/service", span=span))
+
+    @operation
+    def slices(
+        self,
+        endpoint: str,
+        *,
+        version: int | None = None,
+        since: datetime | str | None = None,
+        until: datetime | str | None = None,
+        limit: int | None = None,
+    ) -> Flow[Slices]:
+        """The groups of its segments, and pairs of groups, in which an endpoint is surely worse than elsewhere, the
+        worst first; of all outcomes that are kept, unless said otherwise."""
+        path = f"/v1/monitors/{part(endpoint)}/slices"
+        given = {"version": version, "since": text(since), "until": text(until), "limit": limit}
+        return (yield from read(Slices, path, **given))
 
     @operation
     def retrain(

@@ -278,6 +278,7 @@ _FORM: dict[str, Any] = {
                         "package": {"type": "string", "format": "binary"},
                         "columns": {**_TEXT, "description": "JSON, as in fairlead.yaml"},
                         "metrics": {**_TEXT, "description": "JSON"},
+                        "segments": {**_TEXT, "description": "JSON list of columns, or names between commas"},
                         "tags": {**_TEXT, "description": "JSON list, or words between commas"},
                         **dict.fromkeys(("name", "unit", "description", "label", "prediction", "score"), _TEXT),
                     },

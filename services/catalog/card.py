@@ -61,7 +61,7 @@ def _range(column: Column) -> str:
 
 
 def _marks(column: Column) -> str:
-    return ", ".join(mark for mark in ("nullable", "sensitive", "protected") if getattr(column, mark))
+    return ", ".join(mark for mark in ("nullable", "sensitive", "protected", "segment") if getattr(column, mark))
 
 
 def _plain(text: str) -> str:

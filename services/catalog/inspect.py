@@ -14,7 +14,7 @@ from services.kit.models.feeding import feed, text_columns
 from services.kit.models.wire import Array, Tensors, datatype, pack, unpack
 
 from . import reference, scan
-from .domain import Manifest, ManifestColumn, ManifestTensor
+from .domain import SEGMENTS_AT_MOST, Manifest, ManifestColumn, ManifestTensor
 from .formats import Opened
 from .manifest import validated
 
@@ -102,7 +102,7 @@ def _columns(opened: Opened, manifest: Manifest, table: pa.Table | None) -> tupl
     _check_columns(opened.inputs, columns)
     _check_order([column.name for column in columns], opened.names)
     texts = text_columns(opened.inputs, tuple(column.name for column in columns))
-    return tuple(_as_taken(column, is_text=column.name in texts) for column in columns)
+    return _segmented(tuple(_as_taken(each, is_text=each.name in texts) for each in columns), manifest.segments)
 
 
 def _as_taken(column: Column, *, is_text: bool) -> Column:
@@ -118,6 +118,23 @@ def _as_taken(column: Column, *, is_text: bool) -> Column:
     if column.minimum is not None or column.maximum is not None:
         raise Invalid(f"column {column.name}: the model takes texts, which have no minimum and no maximum", where)
     return column.model_copy(update={"kind": "categorical"})
+
+
+def _segmented(columns: tuple[Column, ...], named: tuple[str, ...]) -> tuple[Column, ...]:
+    """The columns with those marked that are segments. Raises Invalid naming one that cannot be."""
+    if unknown := sorted(set(named) - {column.name for column in columns}):
+        has = ", ".join(column.name for column in columns)[:300] or "none"
+        raise Invalid(f"segments: {unknown[0]} is not a column; the columns are: {has}", "segments")
+    marked = tuple(c.model_copy(update={"segment": c.segment or c.name in named}) for c in columns)
+    segments = [column for column in marked if column.segment]
+    for column in segments:
+        if column.sensitive:
+            told = "the log holds no value of it to group rows by"
+            raise Invalid(f"segments: column {column.name} is sensitive: {told}", "segments")
+    if len(segments) > SEGMENTS_AT_MOST:
+        names = ", ".join(column.name for column in segments)[:300]
+        raise Invalid(f"segments: {len(segments)} are too many, {SEGMENTS_AT_MOST} are counted: {names}", "segments")
+    return marked
 
 
 def _schema(opened: Opened, columns: tuple[Column, ...]) -> ModelSchema:

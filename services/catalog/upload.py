@@ -18,7 +18,7 @@ from services.kit.inputs import check_text
 FILE_FIELD = "package"
 _MAX_FIELD = 256 * 1024
 _MAX_FIELDS = 40
-_JSON_FIELDS = frozenset({"columns", "inputs", "metrics", "outputs", "tags"})
+_JSON_FIELDS = frozenset({"columns", "inputs", "metrics", "outputs", "segments", "tags"})
 
 
 @dataclass
@@ -139,7 +139,7 @@ class _Form:
 
 
 def _value(name: str, data: bytes) -> Any:
-    """Text; lists and mappings come as JSON, tags as words between commas too."""
+    """Text; lists and mappings come as JSON, tags and segments as words between commas too."""
     try:
         text = data.decode()
     except UnicodeDecodeError:
@@ -147,7 +147,7 @@ def _value(name: str, data: bytes) -> Any:
     check_text(text, name)
     if name not in _JSON_FIELDS:
         return text
-    if name == "tags" and not text.startswith("["):
+    if name in ("tags", "segments") and not text.startswith("["):
         return [word.strip() for word in text.split(",") if word.strip()]
     try:
         return orjson.loads(text)

@@ -10,7 +10,7 @@ from services.kit.payloads import Payloads
 from services.kit.service import Parts
 
 from . import api
-from .api import performance, service, trial
+from .api import performance, service, slices, trial
 from .handlers import subscriptions
 from .jobs import BudgetRounds, OutcomeStream, Rounds, Stream
 from .settings import MonitorSettings
@@ -24,6 +24,7 @@ from .usecases.observing import Observing
 from .usecases.outcomes import Outcomes
 from .usecases.reading import Reading
 from .usecases.serving import Serving
+from .usecases.slicing import Slicing
 from .usecases.trying import Trying
 from .usecases.versions import Versions
 
@@ -46,6 +47,7 @@ def build(settings: MonitorSettings) -> Parts:
         routers=[
             api.router(Reading(db), desired),
             performance.router(Outcomes(db, versions)),
+            slices.router(Slicing(db, versions)),
             service.router(serving),
             trial.router(Trying(db, versions)),
         ],

@@ -18,7 +18,7 @@ from services.kit.telemetry import get_logger
 from . import store
 from .domain.service.spans import minutes_end
 from .settings import MonitorSettings
-from .store import outcomes, slots, usage
+from .store import estimates, outcomes, slices, slots, usage
 from .usecases.burning import Budgets
 from .usecases.closing import Closing
 from .usecases.counting import Counting
@@ -144,5 +144,9 @@ class Rounds:
                     tx.session, minutes_end(now()), timedelta(days=self._settings.windows_kept_days, hours=1)
                 )
                 # A day longer than outcomes are taken: what may still be revised is not forgotten.
-                await outcomes.tidy(tx.session, timedelta(days=self._settings.outcomes_kept_days + 1))
+                kept = timedelta(days=self._settings.outcomes_kept_days + 1)
+                await outcomes.tidy(tx.session, kept)
+                await estimates.tidy(tx.session, kept)
+                # And another one: a window may begin at the end of its day.
+                await slices.tidy(tx.session, timedelta(days=self._settings.outcomes_kept_days + 2))
                 await forget_old_writers(tx.session)

@@ -55,6 +55,8 @@ BAD_MANIFESTS = {
     b"name: credit\nformat: onnx\nmodel: m.onnx\ncolumns: [{name: A, kind: numeric, categories: [1]}]": "categories",
     b"name: credit\nformat: onnx\nmodel: m.onnx\nlabel: A\ncolumns: [{name: A}]": "label",
     b"name: credit\nformat: onnx\nmodel: m.onnx\nrecipe: /bin/sh": "recipe",
+    b"name: credit\nformat: onnx\nmodel: m.onnx\nsegments: [a, b, c, d, e, f, g, h, i]": "segments",
+    b"name: credit\nformat: onnx\nmodel: m.onnx\nsegments: age": "segments",
 }
 
 

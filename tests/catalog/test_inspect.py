@@ -78,6 +78,38 @@ def test_onnx_tells_its_tensors(tmp_path: Path) -> None:
     assert told["environment"]["operator_sets"] == {"ai.onnx": 17}
 
 
+def test_segments_are_marked_among_the_columns_declared_or_inferred(tmp_path: Path) -> None:
+    data = models.onnx_bytes(models.onnx_model())
+    said = [{"name": "a", "segment": True}, {"name": "b", "protected": True}, {"name": "c"}]
+    told = passed(tmp_path, data, columns=said, segments=["c"])
+    assert [column.get("segment", False) for column in told["model_schema"]["columns"]] == [True, False, True]
+    rows = {"training.parquet": models.rows()}
+    inferred = passed(tmp_path, data, files=rows, training="training.parquet", label="y", segments=["b"])
+    assert [c["name"] for c in inferred["model_schema"]["columns"] if c.get("segment")] == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("columns", "segments", "named"),
+    [
+        (models.COLUMNS, ["a", "d"], "segments: d is not a column; the columns are: a, b, c"),
+        ([{"name": "a", "sensitive": True}, *models.COLUMNS[1:]], ["a"], "segments: column a is sensitive"),
+        ([{"name": "a", "sensitive": True, "segment": True}, *models.COLUMNS[1:]], [], "column a is sensitive"),
+    ],
+)
+def test_what_can_be_no_segment_is_refused_by_name(
+    columns: list[dict[str, Any]], segments: list[str], named: str, tmp_path: Path
+) -> None:
+    message, field = refused(tmp_path, models.onnx_bytes(models.onnx_model()), columns=columns, segments=segments)
+    assert named in message and field == "segments"
+
+
+def test_more_segments_than_are_counted_are_refused_with_their_names(tmp_path: Path) -> None:
+    columns = [{"name": f"c{n}", "segment": n < 8} for n in range(10)]
+    wide = models.onnx_bytes(models.onnx_model(width=None))
+    message, field = refused(tmp_path, wide, columns=columns, segments=["c9"])
+    assert "9 are too many, 8 are counted: c0, c1" in message and field == "segments"
+
+
 @pytest.mark.parametrize("place", models.external_models())
 def test_external_data_is_refused_wherever_it_hides(place: str, tmp_path: Path) -> None:
     message, _ = refused(tmp_path, models.onnx_bytes(models.external_models()[place]))

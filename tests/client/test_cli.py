@@ -93,6 +93,20 @@ ANSWERS["/v1/monitors/credit/dry-run"] = {
     "rows": 6_000, "present": TRIAL,
     "proposed": TRIAL | {"season_s": 86_400.0, "alarms": [TRIAL["notes"][0] | {"kind": "alarm", "features": [MOVED]}]},
 }  # fmt: skip
+FIGURE = {"value": 0.4, "interval": [0.3, 0.5], "rows": 300}
+PRODUCT = {"segment": "product", "group": "3"}
+SLICE = {
+    "where": [PRODUCT, {"segment": "region", "group": "north"}], "loss": FIGURE,
+    "rest": FIGURE | {"value": 0.1}, "difference": FIGURE | {"value": 0.3}, "excess": 90.0, "like": None,
+}  # fmt: skip
+SEARCH = {
+    "window": {"from": "2026-01-01T00:00:00Z", "to": "2026-01-02T00:00:00Z", "rows": 9_000}, "version": 2,
+    "variant": "champion", "task": "binary", "metric": "error rate", "loss": 0.11, "segments": ["product", "region"],
+    "possible": 24, "looked_at": 20, "worse": 2,
+    "slices": [SLICE, SLICE | {"where": [PRODUCT], "like": 1}],
+}  # fmt: skip
+ANSWERS["/v1/monitors/credit/slices"] = {"endpoint": "credit", "confidence": 0.99, "searches": [SEARCH]}
+ANSWERS["/v1/monitors/plain/slices"] = {"endpoint": "plain", "confidence": 0.99, "searches": []}
 ANSWERS["/v1/retrainings/r-1"] = {"id": "r-1", "state": "candidate_won", "model": "credit"}
 
 
@@ -161,6 +175,15 @@ def test_a_dry_run_shows_both_settings_and_what_would_have_moved(url: str) -> No
     assert json.loads(run(url, "dry-run", "credit", "--tolerance", "0.2", "--json").stdout)["windows"] == 60
 
 
+def test_the_worst_slices_say_where_how_much_and_of_how_many(url: str) -> None:
+    shown = run(url, "slices", "credit", "--version", "2").stdout
+    assert "20 of 24 slices of product, region have enough rows, 2 are worse" in shown
+    first = next(line for line in shown.splitlines() if "north" in line)
+    assert "product 3 and region north" in first and "40.0%" in first and "30.0%" in first
+    assert "segments" in run(url, "slices", "plain").stdout
+    assert json.loads(run(url, "slices", "credit", "--json").stdout)["searches"][0]["looked_at"] == 20
+
+
 def test_a_cancelled_batch_says_who_did_it(url: str) -> None:
     assert "cancelled by engineer" in run(url, "cancel-batch", "b-1").stdout
 
@@ -183,6 +206,7 @@ def test_an_empty_list_says_what_to_do(url: str) -> None:
         (["batch", "credit", "--from", "incoming/a.csv", "-v", "3", "--wait", "0"], 0, "b-1"),
         (["batch", "credit", __file__, "-v", "0"], 2, "--version"),
         (["batch", "credit"], 2, "--from"),
+        (["slices", "credit", "-v", "0"], 2, "--version"),
         (["register", "/nonexistent.onnx"], 2, "nonexistent"),
         (["register", __file__, "--field", "label"], 2, "name=value"),
         (["register", __file__, "--field", "unit=retail"], 2, "option of its own"),

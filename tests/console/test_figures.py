@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,11 +17,14 @@ from services.console.pages import figures
 from services.console.pages.shell import Shell
 from services.monitor.api.performance import AttributeView, FairnessView, PerformanceView
 from services.monitor.api.service import ServiceView
+from services.monitor.api.slices import SearchView, SlicesView
 from services.monitor.domain.latency import LatencyCounts
+from services.monitor.domain.outcomes.estimate import Estimate
 from services.monitor.domain.outcomes.fairness import fairness as measures_of
-from services.monitor.domain.outcomes.labelled import Labelled
-from services.monitor.domain.outcomes.performance import classes_of
+from services.monitor.domain.outcomes.labelled import Labelled, Task
+from services.monitor.domain.outcomes.performance import Statistic, classes_of
 from services.monitor.domain.outcomes.performance import performance as statistics_of
+from services.monitor.domain.outcomes.slices import Losses, worst
 from services.monitor.domain.outcomes.tally import Groups, Tally, add_to_groups
 from services.monitor.domain.service.costs import Prices, Used
 from services.monitor.domain.service.figures import Seen
@@ -30,6 +34,7 @@ from services.monitor.domain.service.slots import Counts
 from services.monitor.domain.service.spans import Span
 from services.monitor.usecases.outcomes import Attribute, Figures, Performance
 from services.monitor.usecases.serving import Service
+from services.monitor.usecases.slicing import Sought
 
 from .conftest import Client, Peer
 
@@ -140,10 +145,11 @@ def performance(**context: Any) -> tuple[str, dict[str, Any]]:
     calm, _ = tallied({("1", "1", "F"): 90, ("0", "1", "F"): 10})
     few, _ = tallied({("1", "1", "F"): 3})
     known = [variant(2, few, NOW, None), variant(1, calm, NOW - timedelta(hours=1), 200)]
-    view = PerformanceView.of(Performance(ENDPOINT, known, known, [], 2.0))
+    view = PerformanceView.of(Performance(ENDPOINT, known, known, [], 2.0, ["SEX"]))
     told = view.model_dump(mode="json", by_alias=True)
     facts = {"figure": "accuracy", "pick": figures.pick, "rows": figures.compared(told["overall"]),
              "groups": figures.by_group(told["overall"]),
+             "segments": told["segments"], "sliced": Answer({"searches": []}),
              "settings": Answer({"settings": {"expected_error": None}})}  # fmt: skip
     return shown("performance", Answer(told), **(facts | context)), told
 
@@ -155,23 +161,74 @@ def test_figures_stand_with_their_intervals_the_rows_behind_them_or_the_reason_w
     assert "100 50.0 % of 200 decided" in page
     assert "3 those decided are not known" in page
     assert "Recall of 0 – no such rows – no such rows" in page
-    assert f"2026-03-02 08:30:00 v1 champion 0.900 {interval[1]} 100 50.0 %" in page
+    assert f"2026-03-02 08:30:00 v1 champion 0.900 {interval[1]} – 100 50.0 %" in page
+    assert "Expected without labels" not in page
     assert "not worse" in page and "to err no more than before" in page and "Evidence 2.0 of 15.4: no alarm" in page
 
 
+def test_what_is_expected_of_decisions_without_a_label_stands_beside_what_was_measured() -> None:
+    estimate = Estimate(5_000, 1_200, True, [Statistic("accuracy", None, 0.814, (0.78, 0.85), 5_000)])
+    early = replace(estimate, learned=3, calibrated=False)
+    waiting = replace(variant(2, Tally(), NOW, 5_000), statistics=[], estimated=early)
+    known = [waiting, replace(variant(1, tallied({("1", "1", "F"): 90})[0], NOW, None), estimated=estimate)]
+    told = PerformanceView.of(Performance(ENDPOINT, known, known, [], 0.0, [])).model_dump(mode="json", by_alias=True)
+    assert figures.headlines([told["overall"][0]]) == ["accuracy"]
+    expected = figures.compared([each["estimated"] for each in told["overall"]])
+    page = shown(
+        "performance", Answer(told), figure="accuracy", pick=figures.pick, rows=figures.compared(told["overall"]),
+        groups=[], settings=Answer({"settings": {"expected_error": None}}), expected=expected,
+    )  # fmt: skip
+    assert "Learned from 3 labelled rows are too few: scores at their word 1 200 labelled rows" in page
+    assert "Accuracy 0.814 0.780 to 0.850 5 000 rows 0.814" in page
+    assert re.search(r"v2 champion – – no row with a label 0\.814 0\.780 to 0\.850 0", page), page
+
+
 def test_a_figure_stands_by_group_of_the_attribute_that_is_chosen() -> None:
-    page, _ = performance(attributes=["SEX"], by="")
-    assert "Accuracy by group" in page and "Choose an attribute." in page
-    page, _ = performance(attributes=["SEX"], by="SEX")
+    page, _ = performance(by="")
+    assert "Accuracy by group" in page and "Choose a segment." in page
+    page, _ = performance(by="SEX")
     assert "No outcome of a decision that names its SEX yet." in page
     told = {"version": 1, "variant": "champion", "statistics": [], "labelled": 0, "groups": [
         {"group": "F", "labelled": 40, "statistics": [
             {"name": "accuracy", "of": None, "value": 0.75, "interval": [0.5, 0.9], "rows": 40, "why": None}]},
         {"group": "M", "labelled": 0, "statistics": []},
     ]}  # fmt: skip
-    page, _ = performance(attributes=["SEX"], by="SEX", groups=figures.by_group([told, told | {"groups": []}]))
+    page, _ = performance(by="SEX", groups=figures.by_group([told, told | {"groups": []}]))
     assert re.search(r"F 0\.750 0\.500 to 0\.900 40 rows – not told of this version", page), page
     assert "M – not told of this version – not told of this version" in page
+
+
+def sought(task: Task, factor: float = 1.0) -> Answer:
+    """4,000 rows, a tenth of them in a slice that is worse, as the monitor tells it."""
+    losses = Losses()
+    for place in range(4_000):
+        bad = place % 10 == 0
+        wrong = place % 20 == 0 if bad else place % 20 == 1
+        groups = {"SEX": "F" if bad else "M"}
+        decided: Any = "1" if task == "binary" else factor * wrong
+        label: Any = "0" if wrong else "1"
+        row = Labelled(decided, label if task == "binary" else 0.0, segments=groups, paired=groups)
+        losses.add(row)
+    worse, looked_at = worst(losses, task, 2)
+    found = Sought(
+        2, "champion", task, NOW, NOW + timedelta(days=1), 4_000, losses.whole.mean, ["SEX"], 2, looked_at, worse
+    )
+    view = SlicesView(endpoint="credit", confidence=0.99, searches=[SearchView.of(found, 12)])
+    return Answer(view.model_dump(mode="json", by_alias=True))
+
+
+def test_the_worst_slices_stand_in_words_with_how_much_worse_they_are() -> None:
+    page, _ = performance(sliced=sought("binary"))
+    assert "10.0 % of the decisions are wrong, of 4 000 rows. 1 of 2 slices is surely worse than the rest." in page
+    assert re.search(r"Wrong decisions too many 1 SEX F 400 50.0 % 5.6 % 44.4 % [\d.]+ % to [\d.]+ % 178", page), page
+    page, _ = performance(sliced=sought("regression", 7.0))
+    assert "0.700 is the mean error" in page and "Mean absolute error here" in page
+    page, _ = performance(sliced=Answer({}, 503, "The monitor does not answer at the moment."))
+    assert "Where it is worst" in page and "This part cannot be shown." in page
+    page, _ = performance()
+    assert "No outcome is counted by group yet" in page
+    page, _ = performance(segments=[])
+    assert "Where it is worst" not in page
 
 
 def test_numbers_among_groups_stand_by_their_size() -> None:

@@ -15,7 +15,9 @@ from services.kit.errors import NotFound
 from services.kit.objects import Objects
 from services.kit.producer import Producer
 from services.kit.settings import Settings
+from services.kit.signing import canonical
 from services.kit.testing import eventually
+from services.monitor.api.performance import PerformanceView
 from services.monitor.settings import MonitorSettings
 from services.monitor.usecases.outcomes import Outcomes, Performance
 from services.monitor.usecases.versions import Versions
@@ -134,6 +136,64 @@ async def test_windows_are_those_of_the_decisions_and_say_how_many_were_labelled
 
         found = await eventually(covered, within=40)
     assert found.overall[0].decided == 100 and found.overall[0].labelled == 20
+
+
+async def test_what_is_expected_of_decisions_stands_beside_what_their_labels_show(
+    monitor_settings: MonitorSettings, speaker: Speaker
+) -> None:
+    """Decisions of two hours, labels of the earlier one alone; the log was said twice, a label was revised."""
+    endpoint, world = fresh(), streams.World(np.random.default_rng(6))
+    hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+    records = [
+        logged(endpoint, world.rows(50), back * 10 + place, hour - timedelta(hours=back) + timedelta(minutes=place))
+        for back in (3, 2)
+        for place in range(4)
+    ]
+    records.sort(key=lambda record: record["seq"])
+    digest = await Objects(monitor_settings).put(canonical(streams.profile(np.random.default_rng(11))))
+    await say_deployment(speaker("deployer"), deployment(endpoint, schema(), digest))
+    async with running(monitor_settings) as parts:
+        assert parts.db
+        outcomes = Outcomes(parts.db, Versions(parts.db, Objects(monitor_settings)))
+        for _ in range(2):
+            await say_logged(speaker("scorer"), records)
+
+        async def expected() -> Performance | None:
+            found = await looked(outcomes, endpoint)
+            rows = [w.estimated.rows if w.estimated else 0 for w in found.windows] if found else []
+            return found if rows == [200, 200] else None
+
+        before = await eventually(expected, within=60)
+        assert [(w.labelled, w.start) for w in before.windows] == [(0, hour - timedelta(hours=b)) for b in (2, 3)]
+        early = before.windows[1].estimated
+        assert early and not early.calibrated and early.learned == 0
+        said = [label for r in records if r["seq"] >= 30 for label in r["response"]["outputs"][0]["data"]]
+        word = sum(0.8 if label else 0.9 for label in said) / 200
+        assert next(s for s in early.statistics if s.name == "accuracy").value == pytest.approx(word, abs=4e-3)
+        events = [
+            outcome(
+                endpoint, float(row % 2), float(label), score=0.8 if label else 0.1, row=row,
+                received_at=r["received_at"], inference_id=r["inference_id"],
+            )
+            for r in records if r["seq"] >= 30
+            for row, label in enumerate(r["response"]["outputs"][0]["data"])
+        ]  # fmt: skip
+        revised = [e.model_copy(update={"label": 1.0, "observed_at": datetime.now(UTC)}) for e in events]
+        await tell(speaker("recorder"), [*events, *events, *revised])
+        found = await after(outcomes, endpoint, 200)
+    (whole,) = found.overall
+    assert whole.estimated and whole.estimated.calibrated
+    assert (whole.estimated.rows, whole.estimated.learned) == (400, 200), "each label teaches once"
+    for window in found.windows:
+        assert window.estimated and window.estimated.learned == 200
+    truth = sum(said) / 200  # all turned out to be 1, whatever the score said
+    now = next(s for s in whole.estimated.statistics if s.name == "accuracy")
+    assert now.interval and now.interval[0] <= truth <= now.interval[1]
+    assert abs((now.value or 0.0) - truth) < 0.1 < abs(word - truth)
+    view = PerformanceView.of(found).model_dump(mode="json")
+    told = view["windows"][0]["estimated"]
+    assert told["covers"] == "chance of the rows and calibration"
+    assert {s["name"] for s in told["statistics"]} >= {"accuracy", "precision", "recall", "f1", "roc auc", "brier"}
 
 
 async def test_what_is_no_outcome_is_a_dead_letter_and_stops_nobody(

@@ -23,6 +23,7 @@ from services.monitor.domain.latency import LatencyCounts
 from services.monitor.domain.windows import Part, Sums
 from services.monitor.usecases import versions as usecases
 from services.monitor.usecases.desired import Desired
+from services.monitor.usecases.estimating import Declared
 from services.monitor.usecases.versions import Versions
 
 from . import streams
@@ -113,7 +114,7 @@ async def test_the_first_rows_of_a_version_are_counted_under_its_settings(
     assert versions.settings("employment").window_s == 30.0
 
 
-async def test_the_truth_of_a_version_is_that_of_its_baseline(
+async def test_what_a_version_declares_is_that_of_its_schema_and_its_baseline(
     service_db: Callable[[Service], Database], tmp_path: Path
 ) -> None:
     db, objects = service_db("monitor"), Objects(Settings(home=tmp_path))
@@ -126,6 +127,10 @@ async def test_the_truth_of_a_version_is_that_of_its_baseline(
         async with db.transaction() as tx:
             await store.save_desired(tx.session, deployment("with", streams.schema(), digest))
             await store.save_desired(tx.session, deployment("without", streams.schema(), None))
-    found = await versions.truth("with", 1)
-    assert found and found.kind == "categorical" and found.classes == (0.0, 1.0)
-    assert await versions.truth("without", 1) is None and await versions.truth("nowhere", 1) is None
+    schema, profile = await versions.declared("with", 1)
+    assert schema == streams.schema() and profile and profile.label and profile.label.kind == "categorical"
+    found = Declared.of(schema, profile)
+    assert (found.truth, found.classes, found.task) == (profile.label, ("0", "1"), "binary")
+    assert await versions.declared("without", 1) == (streams.schema(), None)
+    assert await versions.declared("nowhere", 1) == (None, None)
+    assert Declared.of(None, None) == Declared("binary", None, ())

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from prometheus_client import REGISTRY
 
-from contracts import OutcomeObserved, OutcomeReported, Service
+from contracts import ModelSchema, OutcomeObserved, OutcomeReported, Service
 from services.kit.letters import Letter
 from services.kit.objects import Objects
 from services.kit.outbox import Relay
@@ -102,9 +102,9 @@ def records(endpoint: str, count: int, rows: int = 1, **options: Any) -> list[di
     ]
 
 
-async def served(speaker: Speaker, **options: Any) -> str:
+async def served(speaker: Speaker, schema: ModelSchema | None = None, **options: Any) -> str:
     endpoint = fresh()
-    await say_deployment(speaker("deployer"), deployment(endpoint, streams.schema(), None, **options))
+    await say_deployment(speaker("deployer"), deployment(endpoint, schema or streams.schema(), None, **options))
     return endpoint
 
 
@@ -352,7 +352,10 @@ async def test_who_is_erased_is_not_recorded_from_before_and_is_from_then_on(
 async def test_outcomes_are_joined_however_early_and_a_repeat_has_one_effect(
     recorder_settings: RecorderSettings, speaker: Speaker, application: Settings, operator: Settings
 ) -> None:
-    endpoint = await served(speaker)
+    marks = {"a": {"segment": True}, "colour": {"protected": True}}
+    columns = tuple(c.model_copy(update=marks.get(c.name, {})) for c in streams.schema().columns)
+    schema = streams.schema().model_copy(update={"columns": columns})
+    endpoint = await served(speaker, schema)
     said = records(endpoint, 4, rows=2)
     ids = [record["inference_id"] for record in said]
     early = [{"inference_id": ids[0], "row": 1, "label": 1}, {"inference_id": ids[1], "label": "yes", "value": 2.5}]
@@ -375,6 +378,10 @@ async def test_outcomes_are_joined_however_early_and_a_repeat_has_one_effect(
     told = [(event.inference_id, event.row, event.label) for event in seen.of(OutcomeObserved)]
     assert len(told) == len(set(told)) and set(told) <= {(ids[0], 1, 1.0), (ids[1], 0, "yes"), (ids[2], 0, 0.0)}
     assert all(event.prediction in (0.0, 1.0) for event in seen.of(OutcomeObserved))
+    decided = {id: record["request"]["inputs"][0]["data"] for id, record in zip(ids, said, strict=True)}
+    for event in seen.of(OutcomeObserved):  # with the groups of what is declared, and nothing else of the row
+        row = decided[event.inference_id][5 * event.row :]
+        assert event.segments == {"a": row[0], "colour": row[4]}
     assert second is not None and second["outcomes"][0]["value"] == 2.5
 
 

@@ -49,6 +49,8 @@ CODE_FORMATS: frozenset[Format] = frozenset({"python", "mlflow", "river"})
 DECLARED_FORMATS: frozenset[Format] = frozenset({"process", "external"})
 """Models of which `fairlead.yaml` says all: there is no model file beside it."""
 REQUIREMENTS = "requirements.txt"
+SEGMENTS_AT_MOST = 8
+"""Each pair of segments is counted as well: eight are 28 pairs."""
 MLMODEL = "MLmodel"
 
 
@@ -106,6 +108,8 @@ class Manifest(Strict):
     inputs: Tensors = ()
     outputs: Tensors = ()
     columns: Annotated[tuple[ManifestColumn, ...], Field(max_length=10_000)] = ()
+    segments: Annotated[tuple[Identifier, ...], Field(max_length=SEGMENTS_AT_MOST)] = ()
+    """Columns by whose groups performance is told, too; they may be inferred ones."""
     metrics: Annotated[dict[Identifier, float], Field(max_length=100)] = {}
     tags: Tags = ()
     description: LongText = ""

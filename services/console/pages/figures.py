@@ -16,9 +16,11 @@ from .shell import Person, Shell
 
 SPANS = ("1h", "24h", "7d", "30d")
 _WINDOWS = 48
+_SLICES = 12
 
 Told = dict[str, Any]
 """A part of the monitor's answer."""
+NOTHING: Told = {"statistics": []}
 
 
 def router(shell: Shell) -> APIRouter:
@@ -47,17 +49,18 @@ def router(shell: Shell) -> APIRouter:
     async def performance(
         request: Request, me: Person, endpoint: Name, figure: str = "", by: Annotated[str, Query(max_length=200)] = ""
     ) -> HTMLResponse:
-        told, settings, fair = await asyncio.gather(
+        told, settings, sliced = await asyncio.gather(
             performance_of(request, endpoint, **({"segment": by} if by else {})),
             ask(request, "monitor", f"/v1/monitors/{endpoint}"),
-            ask(request, "monitor", f"/v1/monitors/{endpoint}/fairness"),
+            ask(request, "monitor", f"/v1/monitors/{endpoint}/slices", limit=_SLICES),
         )
         overall = told.data.get("overall", [])
         figures = headlines(overall)
         return await shown(
             request, endpoint, "performance", told, settings=settings, figures=figures,
             figure=chosen(figures, figure), rows=compared(overall), pick=pick, by=by, groups=by_group(overall),
-            attributes=list(dict.fromkeys(each["attribute"] for each in fair.data.get("attributes", []))),
+            expected=compared([each["estimated"] or NOTHING for each in overall]),
+            segments=told.data.get("segments", []), sliced=sliced,
         )  # fmt: skip
 
     @api.get("/performance/series")
@@ -83,8 +86,8 @@ def key_of(statistic: Told) -> str:
 
 def headlines(overall: Sequence[Told]) -> list[str]:
     """Figures of a model as a whole, by key: those that a chart may show."""
-    found = (key_of(s) for each in overall for s in each["statistics"] if s["of"] is None or s["name"] == "kpi")
-    return list(dict.fromkeys(found))
+    told = [each["statistics"] for each in overall] + [(each["estimated"] or NOTHING)["statistics"] for each in overall]
+    return list(dict.fromkeys(key_of(s) for each in told for s in each if s["of"] is None or s["name"] == "kpi"))
 
 
 def chosen(figures: Sequence[str], asked: str) -> str:

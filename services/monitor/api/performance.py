@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from math import log
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel
@@ -14,6 +14,7 @@ from services.kit.inputs import Moment
 from services.kit.service import router as new_router
 
 from ..domain.budget import of_performance
+from ..domain.outcomes.estimate import Estimate
 from ..domain.outcomes.fairness import LEAST_ROWS, Verdict
 from ..domain.outcomes.intervals import ALPHA
 from ..domain.outcomes.labelled import Task
@@ -49,6 +50,28 @@ class GroupView(BaseModel):
     statistics: list[StatisticView]
 
 
+class EstimateView(BaseModel):
+    """What the decisions are expected to be worth, by their scores alone (or the errors so far), labelled or not."""
+
+    rows: int
+    """That have a score, or are numbers."""
+    learned: int
+    """Labelled rows of the version behind the calibration (of numbers: the errors)."""
+    calibrated: bool
+    """Whether labels corrected the scores; else they are taken at their word."""
+    covers: Literal["chance of the rows and calibration", "chance of the rows"]
+    """What the intervals have the doubt of. None has that of a changed meaning of the rows (concept drift)."""
+    statistics: list[StatisticView]
+
+    @classmethod
+    def of(cls, each: Estimate) -> "EstimateView":
+        return cls(
+            rows=each.rows, learned=each.learned, calibrated=each.calibrated,
+            covers="chance of the rows and calibration" if each.calibrated else "chance of the rows",
+            statistics=StatisticView.of_all(each.statistics),
+        )  # fmt: skip
+
+
 class FiguresView(BaseModel):
     """One variant's decisions in a span of time."""
 
@@ -62,6 +85,8 @@ class FiguresView(BaseModel):
     coverage: float | None
     """Labelled rows of the rows decided."""
     statistics: list[StatisticView]
+    estimated: EstimateView | None
+    """None where nothing can be estimated: no score is logged, or the version has no baseline."""
     groups: list[GroupView]
 
     @classmethod
@@ -75,6 +100,7 @@ class FiguresView(BaseModel):
             variant=each.variant, task=each.task, decided=each.decided, labelled=each.labelled,
             coverage=min(1.0, each.labelled / each.decided) if each.decided else None,
             statistics=StatisticView.of_all(each.statistics), groups=groups,
+            estimated=EstimateView.of(each.estimated) if each.estimated else None,
         )  # fmt: skip
 
 
@@ -85,6 +111,8 @@ class PerformanceView(BaseModel):
     confidence: float
     """Of every interval, at all looks together."""
     window_s: float
+    segments: list[str]
+    """By whose groups figures may be asked for, as `segment`."""
     overall: list[FiguresView]
     windows: list[FiguresView]
     worse: bool
@@ -99,7 +127,8 @@ class PerformanceView(BaseModel):
     def of(cls, found: Performance) -> "PerformanceView":
         return cls(
             endpoint=found.endpoint.endpoint, confidence=1 - ALPHA,
-            window_s=found.endpoint.settings.outcome_window_s, overall=[FiguresView.of(f) for f in found.overall],
+            window_s=found.endpoint.settings.outcome_window_s, segments=list(found.segments),
+            overall=[FiguresView.of(f) for f in found.overall],
             windows=[FiguresView.of(f) for f in found.windows], statistic=found.statistic,
             threshold=log(of_performance(found.endpoint.settings.budget_rows)),
             worse=any(f.kind == "alarm" and f.closed_at is None for f in found.findings),

@@ -3,7 +3,7 @@
 import struct
 import zlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,6 +12,7 @@ import orjson
 from numpy.typing import NDArray
 
 from .latency import LatencyCounts
+from .outcomes.decided import Decided
 
 Array = NDArray[Any]
 
@@ -87,12 +88,13 @@ class Part:
     """In order; together they hold every row that has a profile."""
     sums: Sums
     latency: LatencyCounts
+    decided: Decided = field(default_factory=Decided)
 
     def merge(self, other: "Part") -> "Part":
         """The rows of both; the other's blocks come after these."""
         return Part(
             self.inferences + other.inferences, self.rows + other.rows, self.blocks + other.blocks,
-            self.sums.merge(other.sums), self.latency.merge(other.latency),
+            self.sums.merge(other.sums), self.latency.merge(other.latency), self.decided.merge(other.decided),
         )  # fmt: skip
 
     def without_columns(self) -> "Part":
@@ -112,7 +114,7 @@ class Part:
             "inferences": self.inferences, "rows": self.rows, "shape": shape,
             "blocks": [(block.start_s, block.rows) for block in self.blocks],
             "sums": [self.sums.count.tolist(), self.sums.first.tolist(), self.sums.second.tolist()],
-            "latency": list(self.latency.buckets.items()),
+            "latency": list(self.latency.buckets.items()), "decided": self.decided.to_json(),
         })  # fmt: skip
         body = b"".join(block.counts.astype("<u4").tobytes() for block in self.blocks)
         return _HEAD.pack(_FORMAT, len(head)) + head + zlib.compress(body, 1)
@@ -127,7 +129,8 @@ class Part:
         blocks = [Block(start, rows, each) for (start, rows), each in zip(head["blocks"], counts, strict=True)]
         count, first, second = head["sums"]
         sums = Sums(np.array(count, np.int64), np.array(first, np.float64), np.array(second, np.float64))
-        return cls(head["inferences"], head["rows"], tuple(blocks), sums, LatencyCounts(dict(head["latency"])))
+        latency, decided = LatencyCounts(dict(head["latency"])), Decided.from_json(head.get("decided", {}))
+        return cls(head["inferences"], head["rows"], tuple(blocks), sums, latency, decided)
 
 
 def merged(parts: Iterable[Part]) -> Part:

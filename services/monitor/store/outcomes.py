@@ -46,14 +46,14 @@ class Counts:
     groups: Groups
 
 
-_SPAN = 'endpoint, version, variant, unit, start, "end"'
+SPAN = 'endpoint, version, variant, unit, start, "end"'
 _REMEMBERED = text(f"""
-    SELECT inference_id, row, observed_at, counted, {_SPAN} FROM outcome
+    SELECT inference_id, row, observed_at, counted, {SPAN} FROM outcome
     JOIN unnest(CAST(:ids AS text[]), CAST(:rows AS int[])) AS asked(inference_id, row) USING (inference_id, row)
 """)
 _REMEMBER = text(f"""
-    INSERT INTO outcome (inference_id, row, observed_at, counted, {_SPAN})
-    SELECT inference_id, row, observed_at, counted, {_SPAN} FROM jsonb_to_recordset(CAST(:given AS jsonb)) AS given(
+    INSERT INTO outcome (inference_id, row, observed_at, counted, {SPAN})
+    SELECT inference_id, row, observed_at, counted, {SPAN} FROM jsonb_to_recordset(CAST(:given AS jsonb)) AS given(
         inference_id text, row int, observed_at timestamptz, counted jsonb, endpoint text, version int, variant text,
         unit text, start timestamptz, "end" timestamptz)
     ON CONFLICT (inference_id, row) DO UPDATE SET observed_at = excluded.observed_at, counted = excluded.counted,
@@ -61,7 +61,7 @@ _REMEMBER = text(f"""
         start = excluded.start, "end" = excluded."end"
 """)
 _COUNTS = text(f"""
-    SELECT task, data, groups, {_SPAN} FROM performance
+    SELECT task, data, groups, {SPAN} FROM performance
     JOIN jsonb_to_recordset(CAST(:given AS jsonb)) AS asked(
         endpoint text, version int, variant text, start timestamptz, "end" timestamptz)
     USING (endpoint, version, variant, start, "end") WHERE partition = :partition
@@ -74,11 +74,13 @@ _SAVE = text("""
 """)
 
 
-def _span(row: Any) -> Span:
+def span_of(row: Any) -> Span:
+    """Of a row that has the columns of `SPAN`."""
     return Span(row.endpoint, row.version, row.variant, row.unit, row.start, row.end)
 
 
-def _columns(span: Span) -> dict[str, Any]:
+def columns_of(span: Span) -> dict[str, Any]:
+    """The values of the columns of `SPAN`."""
     return {
         "endpoint": span.endpoint, "version": span.version, "variant": span.variant, "unit": span.unit,
         "start": span.start, "end": span.end,
@@ -89,7 +91,7 @@ async def remembered(session: AsyncSession, places: Sequence[Place]) -> dict[Pla
     """What was counted of these rows."""
     asked = {"ids": [id for id, _ in places], "rows": [row for _, row in places]}
     return {
-        (r.inference_id, r.row): Remembered(_span(r), r.observed_at, Labelled.from_json(r.counted))
+        (r.inference_id, r.row): Remembered(span_of(r), r.observed_at, Labelled.from_json(r.counted))
         for r in await session.execute(_REMEMBERED, asked)
     }
 
@@ -98,7 +100,7 @@ async def remember(session: AsyncSession, rows: Mapping[Place, Remembered]) -> N
     """In place of what was counted of them before."""
     given = [
         {"inference_id": id, "row": row, "observed_at": each.observed_at, "counted": each.row.to_json()}
-        | _columns(each.span)
+        | columns_of(each.span)
         for (id, row), each in sorted(rows.items())
     ]
     await session.execute(_REMEMBER, {"given": orjson.dumps(given).decode()})
@@ -106,9 +108,9 @@ async def remember(session: AsyncSession, rows: Mapping[Place, Remembered]) -> N
 
 async def counts(session: AsyncSession, spans: Iterable[Span], partition: int) -> dict[Span, Counts]:
     """What a partition knows of some windows."""
-    given = [_columns(span) for span in spans]
+    given = [columns_of(span) for span in spans]
     rows = await session.execute(_COUNTS, {"given": orjson.dumps(given).decode(), "partition": partition})
-    return {_span(row): _counts(row) for row in rows}
+    return {span_of(row): _counts(row) for row in rows}
 
 
 def _counts(row: Any) -> Counts:
@@ -121,7 +123,7 @@ async def save(session: AsyncSession, found: Mapping[Span, Counts], partition: i
     for span, each in found.items():
         groups = packed(groups_to_json(each.groups)) if each.groups else None
         values = {"partition": partition, "task": each.task, "data": packed(each.tally.to_json()), "groups": groups}
-        await session.execute(_SAVE, _columns(span) | values)
+        await session.execute(_SAVE, columns_of(span) | values)
 
 
 async def windows(
@@ -129,11 +131,11 @@ async def windows(
 ) -> list[tuple[Span, Counts]]:
     """What all partitions know of the windows that begin in a span of time, the newest first."""
     select = f"""
-        SELECT task, data, {"groups" if groups else "NULL AS groups"}, {_SPAN} FROM performance
+        SELECT task, data, {"groups" if groups else "NULL AS groups"}, {SPAN} FROM performance
         WHERE endpoint = :e AND start >= :since AND start < :until ORDER BY start DESC, "end", version DESC, variant
     """
     rows = await session.execute(text(select), {"e": name, "since": since, "until": until})
-    return [(_span(row), _counts(row)) for row in rows]
+    return [(span_of(row), _counts(row)) for row in rows]
 
 
 async def decided(session: AsyncSession, name: str, since: datetime, until: datetime, length_s: float) -> dict[

@@ -24,9 +24,9 @@ from ..domain.detectors.edetector import NAME
 from ..domain.report import column_reports
 from ..domain.season import Season
 from ..domain.watch import Finding, Watch
-from ..domain.windows import Block, Part, coalesced, merged, moment
+from ..domain.windows import Block, Part, coalesced, merged, moment, window_start
 from ..settings import MonitorSettings
-from ..store import Endpoint, WindowKey
+from ..store import Endpoint, WindowKey, estimates
 from .versions import Versions, Watched
 
 Array = NDArray[Any]
@@ -76,6 +76,7 @@ class Closing:
         if not parts:
             return
         fresh = merged([watched.fitting(part) for part in parts])
+        await self._keep_decided(tx, key, fresh)
         before = await store.closed(tx.session, key)
         statistic, threshold = await self._watch(tx, key, watched, fresh) if before is None else (
             before[2].statistic, before[2].threshold)  # fmt: skip
@@ -84,6 +85,14 @@ class Closing:
         await store.save_closed(tx.session, key, _as_one(whole) if whole else None, report)
         tx.emit(report)
         tx.then.append(partial(_tell, key, fresh, report, revised=before is not None))
+
+    async def _keep_decided(self, tx: Tx, key: WindowKey, fresh: Part) -> None:
+        """In the window of outcomes: what is expected of decisions stands beside what their labels show."""
+        length = self._versions.settings(key.endpoint).outcome_window_s
+        start = window_start(key.start.timestamp(), length)
+        await estimates.add_decided(
+            tx.session, key.endpoint, key.version, key.unit, moment(start), moment(start + length), fresh.decided
+        )
 
     def _report(
         self, key: WindowKey, watched: Watched, whole: Part | None, fresh: Part,
@@ -158,11 +167,9 @@ def _revised(watched: Watched, before: Part | None, fresh: Part) -> Part | None:
 
 
 def _as_one(part: Part) -> Part:
-    """As it is kept: one block, since a closed window is not watched again."""
-    if len(part.blocks) < 2:
-        return part
-    block: Block = coalesced(part.blocks, sum(b.rows for b in part.blocks))[0]
-    return Part(part.inferences, part.rows, (block,), part.sums, part.latency)
+    """As it is kept: one block, since a closed window is not watched again; what was decided is kept elsewhere."""
+    blocks = tuple(coalesced(part.blocks, sum(b.rows for b in part.blocks)))
+    return Part(part.inferences, part.rows, blocks, part.sums, part.latency)
 
 
 def _tell(key: WindowKey, fresh: Part, report: MonitorReported, *, revised: bool) -> None:

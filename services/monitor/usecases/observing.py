@@ -18,18 +18,19 @@ from services.kit.stream import PartitionBatch, Record
 from services.kit.strict import refused
 
 from .. import metrics
-from ..domain.outcomes.labelled import KPI_FACTS, Labelled, Meaning, kpi_key, window_of
+from ..domain.outcomes.labelled import KPI_FACTS, Labelled, Meaning, Task, kpi_key, window_of
+from ..domain.outcomes.learned import Learned, placed
 from ..domain.outcomes.loss import blocks_of, loss_of
 from ..domain.outcomes.sums import LARGEST
 from ..domain.outcomes.tally import Tally, add_to_groups
-from ..domain.windows import moment
+from ..domain.windows import moment, window_start
 from ..settings import MonitorSettings
-from ..store import losses
+from ..store import estimates, losses, slices
 from ..store import outcomes as store
+from ..store.estimates import WEEK_S, Lesson
 from ..store.outcomes import Counts, Place, Remembered, Span
-from .versions import Versions, Watched
+from .versions import Versions
 
-_MEANINGS = 200
 Letters = list[tuple[Record, BaseException | str]]
 
 
@@ -59,7 +60,6 @@ class Observing:
         self._kept = timedelta(days=settings.outcomes_kept_days)
         self._versions = versions
         self._burial = burial
-        self._meanings: dict[tuple[str, int], tuple[Watched, Meaning]] = {}
 
     async def fold(self, tx: Tx, batch: PartitionBatch) -> None:
         """Count a batch's outcomes; a repeat changes nothing, a revised one is counted in place of the earlier one."""
@@ -75,6 +75,7 @@ class Observing:
         after, changes = self._changes(told, before)
         if changes:
             await self._count(tx, batch.partition, changes, after)
+            await self._slice(tx, batch.partition, changes, after)
             await store.remember(tx.session, after)
             await self._show(tx, told, before, after)
         tx.then += [partial(metrics.OUTCOMES.labels(what).inc, count) for what, count in
@@ -82,7 +83,7 @@ class Observing:
         await self._burial.bury(batch, letters)
 
     async def _told(self, record: Record, event: OutcomeObserved, letters: Letters) -> _Told | None:
-        meaning = self._meaning(event, await self._versions.find(event.endpoint, event.version))
+        meaning = (await self._versions.find(event.endpoint, event.version)).meaning
         settings = self._versions.settings(event.endpoint)
         start, end = window_of(event, settings.outcome_window_s)
         try:
@@ -91,18 +92,7 @@ class Observing:
             letters.append((record, Invalid(f"label: {error}", "label")))
             return None
         span = Span(event.endpoint, event.version, event.variant, _unit(record), moment(start), moment(end))
-        return _Told(event, span, meaning, row)
-
-    def _meaning(self, event: OutcomeObserved, watched: Watched) -> Meaning:
-        """Made once of each version as it is known."""
-        known = self._meanings.get((event.endpoint, event.version))
-        if known is None or known[0] is not watched:
-            profile = watched.binner.profile if watched.binner else None
-            known = watched, Meaning.of(watched.schema, profile)
-            if len(self._meanings) >= _MEANINGS:
-                self._meanings.clear()
-            self._meanings[event.endpoint, event.version] = known
-        return known[1]
+        return _Told(event, span, meaning, placed(row, meaning.task, meaning.cuts))
 
     def _changes(
         self, told: list[_Told], before: Mapping[Place, Remembered]
@@ -146,17 +136,44 @@ class Observing:
         self, tx: Tx, partition: int, changes: Mapping[Span, _Change], after: dict[Place, Remembered]
     ) -> None:
         found = await store.counts(tx.session, changes, partition)
+        learned = await estimates.lessons(tx.session, {_lesson(span) for span in changes}, partition)
         for span, change in changes.items():
+            taught = learned.setdefault(_lesson(span), Learned())
             counts = found.setdefault(span, Counts(change.meaning.task, Tally(), {}))
             counts.task = change.meaning.task
             for row in change.gone:
                 counts.tally.add(row, -1)
                 add_to_groups(counts.groups, row, -1)
+                taught.add(row, -1)
             for place, row in change.come:
                 counted = add_to_groups(counts.groups, counts.tally.fitted(row))
                 counts.tally.add(counted)
-                after[place] = Remembered(span, after[place].observed_at, counted)
+                after[place] = Remembered(span, after[place].observed_at, taught.add(counted))
         await store.save(tx.session, found, partition)
+        await estimates.save_lessons(tx.session, learned, partition)
+
+    async def _slice(
+        self, tx: Tx, partition: int, changes: Mapping[Span, _Change], after: Mapping[Place, Remembered]
+    ) -> None:
+        """As the rows were counted in their windows: with the groups that these gave them."""
+        moves: dict[Span, list[tuple[Labelled, int]]] = {}
+        tasks: dict[Span, Task] = {}
+        for span, change in changes.items():
+            gone = [(row, -1) for row in change.gone]
+            come = [(after[place].row, 1) for place, _ in change.come]
+            if sliced := [(row, sign) for row, sign in gone + come if row.paired is not None]:
+                day = slices.day_of(span)
+                moves.setdefault(day, []).extend(sliced)
+                tasks[day] = change.meaning.task
+        if not moves:
+            return
+        found = await slices.known(tx.session, moves, partition)
+        for day, rows in moves.items():
+            known = found.setdefault(day, slices.Sliced(tasks[day]))
+            known.task = tasks[day]
+            for row, sign in rows:
+                known.losses.add(row, sign)
+        await slices.save(tx.session, found, partition)
 
 
 def _events(batch: PartitionBatch, burial: Burial, letters: Letters) -> Iterator[tuple[Record, OutcomeObserved]]:
@@ -196,6 +213,10 @@ def _unit(record: Record) -> str:
     if not said:
         raise Invalid("ce_unit: an outcome belongs to a business unit", "ce_unit")
     return said
+
+
+def _lesson(span: Span) -> Lesson:
+    return Lesson(span.endpoint, span.version, span.unit, moment(window_start(span.start.timestamp(), WEEK_S)))
 
 
 def _place(event: OutcomeObserved) -> Place:

@@ -1,7 +1,7 @@
 """What people ask about outcomes: performance and fairness, by window and over all."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import groupby
 
@@ -10,14 +10,16 @@ from services.kit.db import Database
 from services.kit.ids import now
 
 from .. import store
+from ..domain.outcomes.estimate import Estimate
 from ..domain.outcomes.fairness import Measure, fairness
 from ..domain.outcomes.labelled import Task, class_name, in_order
 from ..domain.outcomes.labels import label_shift
 from ..domain.outcomes.performance import Statistic, business, classes_of, performance
 from ..domain.outcomes.tally import Groups, Tally, merge_groups
-from ..store import Endpoint, FindingRow, losses
+from ..store import Endpoint, FindingRow, estimates, losses
 from ..store import outcomes as counted
 from ..store.outcomes import Counts, Span
+from .estimating import Declared, Estimates, declared
 from .versions import Versions
 
 _DAYS = 30
@@ -39,6 +41,8 @@ class Figures:
     statistics: Sequence[Statistic]
     groups: Mapping[str, tuple[int, Sequence[Statistic]]]
     """By group of the segment that was asked for: rows labelled, and the figures."""
+    estimated: Estimate | None = None
+    """Of all decisions that have a score or are numbers, labelled or not."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,8 @@ class Performance:
     """Alarms and notes about performance, the newest first."""
     statistic: float
     """The logarithm of the evidence that the serving version errs more than before."""
+    segments: Sequence[str]
+    """Segments and protected attributes, by whose groups figures may be asked for."""
 
 
 @dataclass(frozen=True)
@@ -91,34 +97,55 @@ class Outcomes:
             watch = await losses.watch(session, name, endpoint.version)
             length = endpoint.settings.outcome_window_s
             decided = await counted.decided(session, name, since, until, length)
-        windows = [(span, _merged(each)) for span, each in _same_span(parts)]
+            said = await estimates.decided(session, name, since, until)
+            learned = await estimates.learned(session, name)
+        known = await declared(self._versions, name, (span.version for span in (*said, *(s for s, _ in parts))))
+        windows = _with_unlabelled([(span, _merged(each)) for span, each in _same_span(parts)], said, known)
+        expected = Estimates.of(said, learned, known)
         whole = _by_variant(windows)
         classes = {variant: classes_of(counts.tally) for variant, (_, counts) in whole.items()}
-        truths = {version: await self._versions.truth(name, version) for version in {v for v, _ in whole}}
         by_version: dict[int, int] = {}
         for (version, _), rows in decided.items():
             by_version[version] = by_version.get(version, 0) + rows
 
         def told(span: Span, counts: Counts, decided: int | None, segment: str | None) -> Figures:
             of = classes[span.version, span.variant]
-            return _figures(span, counts, of, decided, segment, endpoint.settings, truths[span.version])
+            return _figures(span, counts, of, decided, segment, endpoint.settings, known[span.version].truth)
 
-        overall = [told(span, counts, by_version.get(span.version), segment) for span, counts in whole.values()]
-        shown = [told(span, counts, decided.get(_place(span)), None) for span, counts in windows[:limit]]
-        return Performance(endpoint, overall, shown, findings, watch.statistic if watch else 0.0)
+        overall = [
+            replace(told(span, counts, by_version.get(span.version), segment), estimated=expected.whole(*variant))
+            for variant, (span, counts) in whole.items()
+        ]
+        shown = [
+            replace(told(span, counts, decided.get(_place(span)), None), estimated=expected.window(span))
+            for span, counts in windows[:limit]
+        ]
+        evidence = watch.statistic if watch else 0.0
+        return Performance(endpoint, overall, shown, findings, evidence, await self._grouped(name, known))
 
     async def fairness(self, name: str, since: datetime | None, until: datetime | None) -> list[Attribute]:
-        """By version, the newest first, and attribute, of 30 days unless said otherwise. Raises NotFound."""
+        """By version, the newest first, and protected attribute, of 30 days unless said otherwise. Raises NotFound."""
         since, until = _span_of_time(since, until)
         async with self._db.reading() as session:
             endpoint = await store.endpoint(session, name)
             parts = await counted.windows(session, name, since, until, groups=True)
         whole = _by_variant([(span, _merged(each)) for span, each in _same_span(parts)])
+        segments = await self._segments(name, {version for version, _ in whole})
         return [
             _attribute(span, counts, attribute, endpoint.settings)
             for span, counts in whole.values()
-            for attribute in sorted(counts.groups)
+            for attribute in sorted(counts.groups.keys() - segments[span.version])
         ]
+
+    async def _grouped(self, name: str, versions: Iterable[int]) -> list[str]:
+        """Segments first, then protected attributes."""
+        meanings = [(await self._versions.find(name, each)).meaning for each in versions]
+        grouped = {segment: segment not in each.segments for each in meanings for segment in each.groupings}
+        return sorted(grouped, key=lambda segment: (grouped[segment], segment))
+
+    async def _segments(self, name: str, versions: Iterable[int]) -> dict[int, frozenset[str]]:
+        """By version, those segments that are no protected attributes."""
+        return {each: (await self._versions.find(name, each)).meaning.segments for each in versions}
 
 
 def favourable_of(settings: MonitorSettings, task: Task, classes: Sequence[str]) -> str | None:
@@ -155,6 +182,14 @@ def _same_span(parts: Iterable[tuple[Span, Counts]]) -> Iterable[tuple[Span, lis
         yield span, [counts for _, counts in each]
 
 
+def _with_unlabelled(
+    windows: Sequence[tuple[Span, Counts]], said: Iterable[Span], known: Mapping[int, Declared]
+) -> list[tuple[Span, Counts]]:  # fmt: skip
+    """Those that have no outcome yet among them, the newest first."""
+    found = {span: Counts(known[span.version].task, Tally(), {}) for span in said} | dict(windows)
+    return sorted(found.items(), key=lambda w: (-w[0].start.timestamp(), w[0].end, -w[0].version, w[0].variant))
+
+
 def _merged(parts: Sequence[Counts]) -> Counts:
     tally, groups = Tally(), Groups()
     for part in parts:
@@ -184,6 +219,9 @@ def _figures(
 ) -> Figures:  # fmt: skip
     groups = counts.groups.get(segment, {}) if segment else {}
     favourable = favourable_of(settings, counts.task, classes)
+
+    if not counts.tally.rows:
+        return Figures(span.version, span.variant, counts.task, span.start, span.end, decided, 0, 0, [], {})
 
     def all_of(tally: Tally) -> list[Statistic]:
         return performance(tally, counts.task, classes) + business(

@@ -8,13 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.kit.errors import Invalid
-from services.kit.payloads import Columns, Payload, decisions, features
-from services.kit.profiles import numeric
+from services.kit.payloads import Columns, Decisions, Payload, decisions, features
+from services.kit.profiles import Binner, numeric
 
 from ..domain.latency import LatencyCounts
+from ..domain.outcomes.decided import Counts, Decided
 from ..domain.windows import Block, Part, Sums, block_cuts
 from .versions import Watched
 
+Array = NDArray[Any]
 Unfit = list[tuple[int, Invalid]]
 
 
@@ -27,6 +29,8 @@ class Counted:
     latency_ms: float
     known: bool = False
     """Its rows and its latency were counted before: only its columns are new."""
+    variant: str = ""
+    """That decided."""
 
 
 def summary(watched: Watched, members: Sequence[Counted], block_rows: int, blocks_at_most: int) -> tuple[Part, Unfit]:
@@ -42,19 +46,23 @@ def summary(watched: Watched, members: Sequence[Counted], block_rows: int, block
     seen = {place: member for place, member in enumerate(members) if member.payload.sampled}
     unfit: Unfit = []
     try:
-        columns = _columns(watched, list(seen.values())) if seen else {}
+        columns, said = _columns(watched, list(seen.values()))
     except Invalid:
         unfit = _unfit(watched, seen)
         for place, _ in unfit:
             del seen[place]
-        columns = _columns(watched, list(seen.values())) if seen else {}
+        columns, said = _columns(watched, list(seen.values()))
     members = list(seen.values())
-    blocks = _blocks(watched, members, columns, block_rows, blocks_at_most)
-    return Part(latency.total, rows, blocks, _sums(watched, columns), latency), unfit
+    bins = _bins(watched.binner, members, columns)
+    blocks = _blocks(watched.binner, members, bins, block_rows, blocks_at_most)
+    decided = _decided(watched, members, bins, said)
+    return Part(latency.total, rows, blocks, _sums(watched, columns), latency, decided), unfit
 
 
-def _columns(watched: Watched, members: Sequence[Counted]) -> Columns:
-    """Features, prediction and score by the names of the profile."""
+def _columns(watched: Watched, members: Sequence[Counted]) -> tuple[Columns, Decisions | None]:
+    """Features, prediction and score by the names of the profile, and the decisions; nothing of nobody."""
+    if not members:
+        return {}, None
     assert watched.schema is not None and watched.binner is not None
     payloads = [member.payload for member in members]
     columns = features(watched.schema, payloads)
@@ -64,7 +72,7 @@ def _columns(watched: Watched, members: Sequence[Counted]) -> Columns:
             columns[column.name] = said.prediction
         elif column.role == "score" and said.score is not None:
             columns[column.name] = said.score
-    return columns
+    return columns, said
 
 
 def _unfit(watched: Watched, members: Mapping[int, Counted]) -> Unfit:
@@ -77,17 +85,39 @@ def _unfit(watched: Watched, members: Mapping[int, Counted]) -> Unfit:
     return found
 
 
+def _bins(binner: Binner, members: Sequence[Counted], columns: Columns) -> Array:
+    return binner.bin(columns, sum(member.payload.rows for member in members))
+
+
 def _blocks(
-    watched: Watched, members: Sequence[Counted], columns: Columns, block_rows: int, at_most: int
+    binner: Binner, members: Sequence[Counted], bins: Array, block_rows: int, at_most: int
 ) -> tuple[Block, ...]:
-    binner = watched.binner
-    rows = sum(member.payload.rows for member in members)
-    if binner is None or rows == 0:
+    if not len(bins):
         return ()
-    bins = binner.bin(columns, rows)
     at = np.repeat([member.at_s for member in members], [member.payload.rows for member in members])
-    cuts = block_cuts(rows, block_rows, at_most)
+    cuts = block_cuts(len(bins), block_rows, at_most)
     return tuple(Block(float(at[cut].min()), cut.stop - cut.start, binner.count(bins[cut])) for cut in cuts)
+
+
+def _decided(watched: Watched, members: Sequence[Counted], bins: Array, said: Decisions | None) -> Decided:
+    """What each variant decided, by score."""
+    deciding = watched.deciding
+    if deciding is None or said is None or not len(bins):
+        return Decided()
+    decisions, score = bins[:, deciding.place], said.score
+    variants = {member.variant for member in members}
+    if len(variants) == 1:
+        return _told(variants.pop(), deciding.count(decisions, score))
+    by_row = np.repeat([member.variant for member in members], [member.payload.rows for member in members])
+    found = Decided()
+    for variant in variants:
+        here = by_row == variant
+        found = found.merge(_told(variant, deciding.count(decisions[here], None if score is None else score[here])))
+    return found
+
+
+def _told(variant: str, counts: Counts) -> Decided:
+    return Decided({variant: counts} if counts else {})
 
 
 def _sums(watched: Watched, columns: Columns) -> Sums:
@@ -100,6 +130,6 @@ def _sums(watched: Watched, columns: Columns) -> Sums:
 def _partial_sums(watched: Watched, columns: Columns) -> Sums:
     """Where a column is not in these rows (a foreign runtime leaves it out) its moments stay as they are."""
     rows = len(next(iter(columns.values()), ()))
-    nothing: NDArray[Any] = np.full(rows, np.nan)
+    nothing: Array = np.full(rows, np.nan)
     values = [numeric(columns[name]) if name in columns else nothing for name in watched.numeric]
     return Sums.of(np.column_stack(values), watched.centres) if values else Sums.zero(0)

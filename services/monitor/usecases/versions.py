@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from contracts import ColumnProfile, ModelSchema, MonitorSettings, NumericProfile, Profile
+from contracts import ModelSchema, MonitorSettings, NumericProfile, Profile
 from services.kit.context import Context, system, use
 from services.kit.db import Database
 from services.kit.errors import NotFound
@@ -20,6 +20,8 @@ from services.kit.profiles import Binner
 from services.kit.telemetry import get_logger
 
 from .. import store
+from ..domain.outcomes.decided import Deciding
+from ..domain.outcomes.labelled import Meaning
 from ..domain.reference import Reference, Track
 from ..domain.windows import Part
 from ..store import Endpoint
@@ -46,17 +48,22 @@ class Watched:
     numeric: tuple[str, ...] = ()
     """Watched columns of numbers, whose moments are kept."""
     centres: NDArray[Any] = field(default_factory=lambda: np.zeros(0))
+    meaning: Meaning = field(default_factory=lambda: Meaning.of(None, None))
+    """How its outcomes are to be read."""
+    deciding: Deciding | None = None
+    """How its decisions are counted by their scores."""
 
     @classmethod
     def of(cls, model: str | None, schema: ModelSchema | None, profile: Profile | None) -> "Watched":
         """Without a schema or a profile its rows are counted and not looked into."""
+        meaning = Meaning.of(schema, profile)
         if schema is None or profile is None:
-            return cls(model, schema, None, None)
+            return cls(model, schema, None, None, meaning=meaning)
         binner = Binner(profile)
         numbers = [column for column in profile.columns if isinstance(column, NumericProfile)]
         return cls(
             model, schema, binner, Reference.of(_tracks(profile, binner), binner.reference()),
-            tuple(c.name for c in numbers), np.array([c.mean for c in numbers]),
+            tuple(c.name for c in numbers), np.array([c.mean for c in numbers]), meaning, Deciding.of(profile),
         )  # fmt: skip
 
     def fitting(self, part: Part) -> Part:
@@ -137,11 +144,10 @@ class Versions:
             self._known.popitem(last=False)
         return watched
 
-    async def truth(self, endpoint: str, version: int) -> ColumnProfile | None:
-        """The labels of the version's training rows, where its baseline has them."""
+    async def declared(self, endpoint: str, version: int) -> tuple[ModelSchema | None, Profile | None]:
+        """The version's schema and its baseline, as far as they are known."""
         row = await self._row(endpoint, version)
-        profile = await self._profile(row.baseline_digest) if row else None
-        return profile.label if profile else None
+        return (row.schema, await self._profile(row.baseline_digest)) if row else (None, None)
 
     async def _load(self, endpoint: str, version: int, *, patient: bool) -> Watched:
         row = await self._row(endpoint, version)

@@ -162,7 +162,7 @@ class Joining:
 
     async def _event(self, known: Known, row: dict[str, Any], at: datetime) -> OutcomeObserved:
         schema = await self._schemas.find(known.endpoint, row["version"])
-        protected = {column.name for column in schema.columns if column.protected} if schema else set()
+        grouped = {column.name for column in schema.columns if column.protected or column.segment} if schema else set()
         values = [*(row["features"] or ()), *(row["texts"] or ())]
         prediction = row["prediction"] if row["prediction_text"] is None else row["prediction_text"]
         return OutcomeObserved(
@@ -170,7 +170,7 @@ class Joining:
             value=known.report.value, endpoint=known.endpoint, use_case=row["use_case"], model=row["model"],
             version=row["version"], variant=row["variant"], prediction="" if prediction is None else prediction,
             score=row["score"], entity=row["entity"],
-            segments={name: value for name, value in values if name in protected and value is not None},
+            segments={name: value for name, value in values if name in grouped and value is not None},
             received_at=row["received_at"], observed_at=at,
         )  # fmt: skip
 

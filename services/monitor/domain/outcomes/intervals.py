@@ -37,18 +37,32 @@ def share(hits: int, rows: int, alpha: float = ALPHA) -> Interval:
     """So many hits among rows. Of no rows nothing is known: 0 to 1."""
     if rows == 0:
         return Interval(0.0, 0.0, 1.0, 0)
-    level = log(alpha / (rows + 1)) - (lgamma(rows + 1) - lgamma(hits + 1) - lgamma(rows - hits + 1))
+    level = _level(hits, rows, alpha)
     value = hits / rows
     low = 0.0 if hits == 0 else _edge(hits, rows, level, 0.0, value)
     high = 1.0 if hits == rows else _edge(hits, rows, level, 1.0, value)
     return Interval(value, low, high, rows)
 
 
+def is_above(hits: int, rows: int, bound: float, alpha: float) -> bool:
+    """Whether the interval of `share` begins above a bound; the bound is below the share itself. One step, not many."""
+    return hits > 0 and (bound <= 0 or _likelihood(hits, rows, bound) < _level(hits, rows, alpha))
+
+
+def _level(hits: int, rows: int, alpha: float) -> float:
+    """Logarithm of the likelihood of a share, below which it is outside."""
+    return log(alpha / (rows + 1)) - (lgamma(rows + 1) - lgamma(hits + 1) - lgamma(rows - hits + 1))
+
+
+def _likelihood(hits: int, rows: int, share: float) -> float:
+    return hits * log(share) + (rows - hits) * log(1 - share)
+
+
 def _edge(hits: int, rows: int, level: float, outside: float, inside: float) -> float:
     """Between a share that is surely none and the likeliest one: where the likelihood reaches the level."""
     for _ in range(_STEPS):
         middle = (outside + inside) / 2
-        likelihood = hits * log(middle) + (rows - hits) * log(1 - middle) if 0 < middle < 1 else level - 1
+        likelihood = _likelihood(hits, rows, middle) if 0 < middle < 1 else level - 1
         if likelihood < level:
             outside = middle
         else:

@@ -10,11 +10,16 @@ from typing import Any, Literal
 from contracts import Column, ModelSchema, NumericProfile, OutcomeObserved, Profile
 from contracts.profile import CategoricalProfile, ColumnProfile
 
+from .numbers import cuts_of
 from .sums import LARGEST
 
 Task = Literal["binary", "classes", "regression"]
 GROUPS_AT_MOST = 20
 """Values of one segment that are told apart; the rest is `OTHER`."""
+PAIRED_AT_MOST = 10
+"""Of them so many are told apart where a segment is paired with another one."""
+SEARCHED_AT_MOST = 8
+"""Segments and protected attributes of a version whose pairs are counted: 28 pairs."""
 OTHER = "other"
 _TEXT_AT_MOST = 80
 KPI_FACTS = {
@@ -35,19 +40,28 @@ class Labelled:
     kpis: Mapping[str, float | None] = field(default_factory=dict[str, float | None])
     """By key; None where the expression has no value for this row."""
     segments: Mapping[str, str] = field(default_factory=dict[str, str])
+    paired: Mapping[str, str] | None = None
+    """The groups that it has in pairs of segments; None: it is in no slices."""
+    learned: tuple[str, int] | None = None
+    """What it was counted as where scores are calibrated (`learned.py`); None: it was not."""
 
     def to_json(self) -> dict[str, Any]:
         """As it is stored."""
-        return {
+        said = {
             "p": self.prediction, "l": self.label, "s": self.score, "v": self.value, "k": dict(self.kpis),
-            "g": dict(self.segments),
+            "g": dict(self.segments), "b": self.learned,
         }  # fmt: skip
+        return said if self.paired is None else said | {"j": dict(self.paired)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Labelled":
         """What `to_json` wrote. JSON of a database may give whole numbers back as integers."""
         label = None if data["l"] is None else _told(data["l"])
-        return cls(_told(data["p"]), label, _number(data["s"]), _number(data["v"]), data["k"], data["g"])
+        learned = data.get("b")
+        return cls(
+            _told(data["p"]), label, _number(data["s"]), _number(data["v"]), data["k"], data["g"], data.get("j"),
+            None if learned is None else (learned[0], learned[1]),
+        )  # fmt: skip
 
     def within(self, segments: Mapping[str, str]) -> "Labelled":
         """In these groups."""
@@ -60,16 +74,37 @@ class Grouping:
 
     names: tuple[str, ...] = ()
     cuts: tuple[float, ...] = ()
+    common: tuple[str, ...] = ()
+    """Of the names the commonest, which are told apart in pairs of segments."""
 
     @classmethod
     def of(cls, column: Column, profile: ColumnProfile | None) -> "Grouping":
         """The declared categories, else the reference's commonest classes, else its quarters; else as they come."""
-        if column.categories:
-            return cls(tuple(map(class_name, column.categories))[:GROUPS_AT_MOST])
+        rows: dict[str, int] = {}
         if isinstance(profile, CategoricalProfile):
-            common = sorted(zip(profile.counts, profile.classes, strict=True), key=lambda each: -each[0])
-            return cls(tuple(class_name(name) for _, name in common[:GROUPS_AT_MOST]))
+            rows = dict(zip(map(class_name, profile.classes), profile.counts, strict=True))
+
+        def common(names: Iterable[str]) -> tuple[str, ...]:
+            return tuple(sorted(names, key=lambda name: -rows.get(name, 0)))
+
+        if column.categories:
+            names = tuple(map(class_name, column.categories))[:GROUPS_AT_MOST]
+            return cls(names, common=common(names)[:PAIRED_AT_MOST])
+        if isinstance(profile, CategoricalProfile):
+            names = common(rows)[:GROUPS_AT_MOST]
+            return cls(names, common=names[:PAIRED_AT_MOST])
         return cls(cuts=_quarters(profile)) if isinstance(profile, NumericProfile) else cls()
+
+    @property
+    def declared(self) -> bool:
+        """Whether its groups are known before the first row: no others come, whatever the rows say."""
+        return bool(self.names or self.cuts)
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """How many groups there are beside `OTHER`: by themselves, and in pairs."""
+        spans = len(self.cuts) + 1 if self.cuts else 0
+        return spans or len(self.names), spans or len(self.common)
 
     def group(self, value: float | str) -> str:
         """Its name: that of the class, or the span that holds a number."""
@@ -78,6 +113,10 @@ class Grouping:
             return _spans(self.cuts)[below]
         name = class_name(value)
         return OTHER if self.names and name not in self.names else name
+
+    def paired(self, group: str) -> str:
+        """What one of its groups is called in pairs."""
+        return group if self.cuts or group in self.common else OTHER
 
 
 def _quarters(profile: NumericProfile) -> tuple[float, ...]:
@@ -101,6 +140,13 @@ class Meaning:
 
     task: Task
     groupings: Mapping[str, Grouping]
+    """Of segments and protected attributes."""
+    segments: frozenset[str] = frozenset()
+    """Those that are no protected attributes, and so none of fairness."""
+    searched: tuple[str, ...] = ()
+    """Those whose groups and pairs are searched for the worst slices."""
+    cuts: tuple[float, ...] = ()
+    """Of predicted numbers, between their groups."""
 
     @classmethod
     def of(cls, schema: ModelSchema | None, profile: Profile | None) -> "Meaning":
@@ -108,16 +154,23 @@ class Meaning:
         if schema is None:
             return cls("binary", {})
         columns = {column.name: column for column in profile.columns} if profile else {}
-        protected = [column for column in schema.columns if column.protected]
-        return cls(_task(schema, profile), {c.name: Grouping.of(c, columns.get(c.name)) for c in protected})
+        grouped = [column for column in schema.columns if column.protected or column.segment]
+        groupings = {c.name: Grouping.of(c, columns.get(c.name)) for c in grouped}
+        segments_first = sorted(grouped, key=lambda column: not column.segment)
+        searched = [column.name for column in segments_first if groupings[column.name].declared]
+        return cls(
+            _task(schema, profile), groupings, frozenset(column.name for column in grouped if not column.protected),
+            tuple(searched[:SEARCHED_AT_MOST]), cuts_of(profile),
+        )  # fmt: skip
 
     def read(self, event: OutcomeObserved, kpis: Mapping[str, float | None]) -> Labelled:
         """The row of an outcome. Raises ValueError for a number that cannot be counted."""
         told = _as_number if self.task == "regression" else class_name
+        groups = {name: self.groupings.get(name, Grouping()).group(v) for name, v in sorted(event.segments.items())}
+        paired = {name: self.groupings[name].paired(groups[name]) for name in self.searched if name in groups}
         return Labelled(
             told(event.prediction), None if event.label is None else told(event.label), _share(event.score),
-            None if event.value is None else _as_number(event.value), kpis,
-            {name: self.groupings.get(name, Grouping()).group(v) for name, v in sorted(event.segments.items())},
+            None if event.value is None else _as_number(event.value), kpis, groups, paired if self.searched else None,
         )  # fmt: skip
 
 

@@ -44,10 +44,12 @@ class Statistic:
 
 def classes_of(tally: Tally) -> list[str]:
     """Predicted or true, in the order of a model's probabilities; of one that has a usual complement, both."""
-    names = {name for cell in tally.cells for name in cell}
-    if len(names) == 1:
-        names |= {_COMPLEMENT[name] for name in names if name in _COMPLEMENT}
-    return in_order(names)
+    return in_order(completed({name for cell in tally.cells for name in cell}))
+
+
+def completed(names: set[str]) -> set[str]:
+    """With its complement, where there is one name that has a usual one."""
+    return names | {_COMPLEMENT[name] for name in names if name in _COMPLEMENT} if len(names) == 1 else names
 
 
 def performance(tally: Tally, task: Task, classes: Sequence[str]) -> list[Statistic]:

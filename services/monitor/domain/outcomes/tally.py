@@ -2,7 +2,7 @@
 
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import log
 from typing import Any
 
@@ -15,7 +15,8 @@ CLASSES_AT_MOST = 30
 """Classes that one window tells apart; the rest is `OTHER`."""
 GROUPS = 10
 """Calibration compares score and truth in so many groups of scores of equal width."""
-_FINE, _FAR = 32, 12
+FINE, FAR = 32, 12
+"""Scores are binned in log-odds: so many bins a unit, and so many units to either side of evens."""
 _NEAR_NONE = 1e-15
 """Logarithms of a score are taken no nearer to 0 and 1 than this."""
 
@@ -23,7 +24,7 @@ _NEAR_NONE = 1e-15
 def score_bin(score: float) -> int:
     """1/32 wide in log-odds, so that rare classes with small scores are told apart, too."""
     inner = min(max(score, 1e-6), 1 - 1e-6)
-    return max(-_FAR * _FINE, min(_FAR * _FINE, round(log(inner / (1 - inner)) * _FINE)))
+    return max(-FAR * FINE, min(FAR * FINE, round(log(inner / (1 - inner)) * FINE)))
 
 
 @dataclass
@@ -132,7 +133,7 @@ class Tally:
         def kept(name: str | float | None) -> Any:
             return OTHER if full and isinstance(name, str) and name not in known else name
 
-        return Labelled(kept(row.prediction), kept(row.label), row.score, row.value, row.kpis, row.segments)
+        return replace(row, prediction=kept(row.prediction), label=kept(row.label))
 
     def add(self, row: Labelled, sign: int = 1, *, scores: bool = True) -> None:
         """Count a row, or (`sign` -1) take one out that was counted."""
