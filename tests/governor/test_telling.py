@@ -348,6 +348,27 @@ async def test_messages_are_forgotten_after_90_days_unless_what_they_told_of_is_
     assert [body["alerts"][0]["kind"] for body in receiver.asked] == ["slow", "open", "slow", "open"]
 
 
+async def test_what_ends_while_it_is_told_is_told_as_over_once(house: House, receiver: Server) -> None:
+    await routed(house, {"channels": [WEBHOOK]}, {"channels": [WEBHOOK], "after_s": 60}, group_s=30)
+    telling = messenger(house)
+    for kind in ("slow", "open"):
+        await house.hear(raised(kind, subject=kind))
+        await look(telling)
+    await house.hear(resolved(subject="slow"))
+    await due_now(house)
+    with use(Context(system("governor"))):
+        while await telling._one(telling._message):  # another messenger, before this one has heard of the end
+            pass
+    await look(telling)
+    assert [body["status"] for body in receiver.asked if body["subject"] == "slow"] == ["resolved"]
+    assert len([message for message in await told(house) if message["subject"] == "slow"]) == 1
+    await house.hear(resolved("open", subject="open"))  # its second step is gathered
+    await look(telling)
+    await due_now(house)
+    await look(telling)
+    assert [body["status"] for body in receiver.asked if body["subject"] == "open"] == ["firing", "resolved"]
+
+
 async def due_in_s(house: House) -> list[float]:
     """When the steps are due that are not over."""
     due = await house.rows("SELECT due_at FROM alert_course WHERE due_at IS NOT NULL")

@@ -103,8 +103,8 @@ async def gather(session: AsyncSession, to: Receiver, item: Item, id: UUID, now:
 async def receivers(session: AsyncSession, alert_id: UUID, episode: int) -> list[Receiver]:
     """Who was told of this episode, or will be, and has to be told of its end.
 
-    Not those whose message is gathered yet: it will say how the alert stands then. The messages are held, so that none
-    is written down meanwhile.
+    A message that is gathered yet will say how the alert stands then. All are held, so that none is written down meanwhile
+    by somebody who has not seen the end.
     """
     select = """
         SELECT m.channel_key, m.channel, m.spoken_for, m.group_s, m.state FROM alert_message m
@@ -113,9 +113,8 @@ async def receivers(session: AsyncSession, alert_id: UUID, episode: int) -> list
         ) ORDER BY m.number FOR UPDATE
     """
     found = (await session.execute(text(select), {"alert": alert_id, "episode": episode})).all()
-    gathered = {row.channel_key for row in found if row.state == "gathering"}
     told = {row.channel_key: row for row in found if row.state in ("waiting", "sent")}
-    return [_receiver(row) for key, row in told.items() if key not in gathered]
+    return [_receiver(row) for row in told.values()]
 
 
 async def next_gathered(session: AsyncSession, at: datetime) -> tuple[UUID, Receiver] | None:
