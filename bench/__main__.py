@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from . import batch, cold, decisions, rest, streaming, watching
+from . import away, batch, cold, decisions, rest, streaming, watching
 from .drift import measuring as drift
 from .model import census
 from .peers import measuring
@@ -23,13 +23,14 @@ def main() -> None:
         "what",
         nargs="*",
         default=["rest", "stream", "batch", "peers", "cold"],
-        help="rest, stream, batch, peers, cold, decisions, drift, watch",
+        help="rest, stream, batch, peers, cold, away, decisions, drift, watch",
     )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=4.0, help="of one REST run")
     parser.add_argument("--connections", type=int, nargs="+", default=[1, 16, 64])
     parser.add_argument("--rows", type=int, default=100_000, help="of one streaming run")
     parser.add_argument("--batch-rows", type=int, default=1_000_000, help="of one batch")
+    parser.add_argument("--away-seconds", type=float, default=60.0, help="for how long Kafka is away")
     parser.add_argument("--decisions", type=int, default=1_000_000, help="recorded ones to look up among")
     parser.add_argument("--seeds", type=int, default=20, help="streams of each kind of drift")
     parser.add_argument("--stationary-rows", type=int, default=20_000_000, help="rows without drift")
@@ -71,6 +72,8 @@ def _measure(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
             found["stream"] = streaming.measure(platform, model, folder, given.rounds, given.rows)
         if "batch" in given.what:
             found["batch"] = batch.measure(platform, model, folder, given.rounds, given.batch_rows)
+        if "away" in given.what:
+            found["away"] = away.measure(platform, model, given.away_seconds)
         if "peers" in given.what:
             both = model, census(folder / "packages", "sklearn")
             counts = tuple(given.connections)
@@ -104,8 +107,21 @@ def _delay(found: dict[str, Any]) -> str:
     return said + missed + (f", {found['false']} false" if found["false"] else "")
 
 
+def _show_away(console: Console, found: dict[str, Any]) -> None:
+    table = Table("Kafka", "p50 ms", "p99 ms", "p99.9 ms", "worst ms")
+    for name, line in (("there", found["before"]), ("away", found["away"])):
+        table.add_row(name, *(f"{line[key]:.2f}" for key in ("p50_ms", "p99_ms", "p999_ms", "worst_ms")))
+    console.print(table)
+    console.print(
+        f"{found['requests']:,} requests at {found['rate']:,} a second, Kafka away for {found['seconds']:.0f} s: all "
+        f"logged {found['logged_after_s']:.1f} s after it was back"
+    )
+
+
 def _show(found: dict[str, Any]) -> None:
     console = Console()
+    if line := found.get("away"):
+        _show_away(console, line)
     if lines := found.get("rest"):
         table = Table(
             "connections", "rows", "bare/s", "ours/s", "ratio", "CPU µs each", "bare p50/p99 ms", "ours p50/p99 ms"

@@ -2,7 +2,9 @@
 
 from typing import Literal
 
-from .base import Number, Value
+from pydantic import Field
+
+from .base import Number, Value, absent
 
 Role = Literal["feature", "prediction", "score", "label"]
 
@@ -63,6 +65,26 @@ class Rotation(Value):
     """Whether the axes' scores are cut with their signs: a location that moves along an axis shows then, too."""
 
 
+class SegmentProfile(Value):
+    """The groups of one segment, and how the watched columns lie in each of them."""
+
+    name: str
+    """Of the column."""
+    groups: tuple[str, ...]
+    group_of: tuple[int, ...]
+    """Of each bin of the column, then of missing and of unseen values, the place of its group; -1: in none."""
+    counts: tuple[tuple[tuple[int, ...], ...], ...]
+    """Of the counted rows: [groups, watched columns, coarse bins]."""
+
+
+class Segmented(Value):
+    """The reference by segment, in coarse bins."""
+
+    coarse: tuple[tuple[int, ...], ...]
+    """Of each watched column, of each bin, then of missing and of unseen values: the coarse bin."""
+    segments: tuple[SegmentProfile, ...]
+
+
 class Profile(Value):
     """What every watched column of a model looked like in its reference rows.
 
@@ -80,3 +102,5 @@ class Profile(Value):
     rotation: Rotation | None = None
     label: ColumnProfile | None = None
     """The truth in the reference rows; it is not watched row by row."""
+    segmented: Segmented | None = Field(default=None, exclude_if=absent)
+    """By group of the columns that are segments; left out where there are none, so that a baseline keeps its digest."""

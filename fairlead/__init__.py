@@ -42,7 +42,7 @@ from .errors import (
 )
 from .events import EventStream, Occurrence
 from .levels import Service
-from .slices import Slices
+from .slices import SegmentDrift, Slices
 from .trials import DryRun
 
 __all__ = [
@@ -74,6 +74,7 @@ __all__ = [
     "Replay",
     "Retraining",
     "Scores",
+    "SegmentDrift",
     "Service",
     "ServiceStatus",
     "Slices",

@@ -1,4 +1,6 @@
-"""What comes back about where a model is worst."""
+"""What comes back by segment: where a model is worst, and what moved in which group."""
+
+from datetime import datetime
 
 from .answers import Answer
 from .levels import Span
@@ -53,3 +55,37 @@ class Slices(Answer):
     endpoint: str
     confidence: float
     searches: list[Search] = []
+
+
+class Moved(Answer):
+    """How far a column moved within a group (PSI)."""
+
+    name: str
+    effect: float
+    interval: tuple[float, float]
+    beyond: bool
+    """Whether the whole interval is beyond the tolerance."""
+
+
+class Group(Answer):
+    """One group of a segment; its columns, the most surely moved first."""
+
+    segment: str
+    group: str
+    rows: int
+    columns: list[Moved] = []
+    why: str | None = None
+
+
+class SegmentDrift(Answer):
+    """How far columns moved within the groups of segments, over the newest windows."""
+
+    endpoint: str
+    version: int
+    confidence: float
+    tolerance: float
+    start: datetime | None = None
+    end: datetime | None = None
+    windows: int
+    rows: int
+    groups: list[Group] = []

@@ -1,6 +1,7 @@
 """The same model behind us, MLServer and BentoML, in interleaved rounds."""
 
 import asyncio
+import json
 import statistics
 from contextlib import ExitStack
 from pathlib import Path
@@ -54,7 +55,14 @@ def _compared(
     runs: dict[str, list[dict[str, float]]] = {name: [] for name in sides}
     for _ in range(rounds):
         for name, ((url, process), token) in sides.items():
+            said = _both(asked) if name == "mlserver sklearn" else asked
             with metered(process, runs[name]):
-                runs[name].append(load(url, token, asked, folder, count, seconds))
+                runs[name].append(load(url, token, said, folder, count, seconds))
     middle = {name: {key: statistics.median(run[key] for run in own) for key in own[0]} for name, own in runs.items()}
     return {"connections": count, **middle}
+
+
+def _both(asked: list[bytes]) -> list[bytes]:
+    """The requests, for the decision and the probabilities: all others answer both unasked."""
+    wanted = [{"name": "predict"}, {"name": "predict_proba"}]
+    return [json.dumps(json.loads(body) | {"outputs": wanted}).encode() for body in asked]

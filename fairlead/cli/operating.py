@@ -6,6 +6,7 @@ import typer
 from rich.markdown import Markdown
 
 from fairlead.answers import Drift, Platform, TopicState
+from fairlead.slices import SegmentDrift
 from fairlead.trials import DryRun
 
 from .following import finish_replay, finish_retraining, until_settled
@@ -18,11 +19,41 @@ Endpoint = Annotated[str, typer.Argument(help="The endpoint's name.")]
 
 
 @app.command()
-def drift(context: typer.Context, endpoint: Endpoint, json: Json = False) -> None:
+def drift(
+    context: typer.Context,
+    endpoint: Endpoint,
+    segments: Annotated[bool, typer.Option("--segments", help="Within each group of its segments instead.")] = False,
+    json: Json = False,
+) -> None:
     """Show how far an endpoint is from its baseline."""
     with refusals():
+        if segments:
+            by_group = client(context).segment_drift(endpoint)
+            return render(by_group, json, lambda: _segments(by_group))
         found = client(context).drift(endpoint)
-    render(found, json, lambda: _drift(found))
+    return render(found, json, lambda: _drift(found))
+
+
+def _segments(found: SegmentDrift) -> None:
+    show_facts({
+        "endpoint": found.endpoint, "version": found.version, "from": found.start, "to": found.end,
+        "windows": found.windows, "rows": found.rows, "tolerance": found.tolerance,
+    })  # fmt: skip
+    out.print()
+    show_table(
+        ["Segment", "Group", "Rows", "Feature", "PSI", "Interval", "Beyond"],
+        (
+            [g.segment, g.group, g.rows, c.name, f"{c.effect:.3g}", f"{c.interval[0]:.3g} … {c.interval[1]:.3g}",
+             "yes" if c.beyond else ""]
+            for g in found.groups
+            for c in g.columns
+        ),
+        "No group has rows enough.",
+        right=["Rows", "PSI"],
+    )  # fmt: skip
+    for group in found.groups:
+        if group.why:
+            out.print(f"[dim]{group.segment} {group.group}: {group.why} ({group.rows})[/dim]")
 
 
 def _drift(found: Drift) -> None:

@@ -8,7 +8,7 @@ from contracts import RetrainingRequested
 from ..answers import Drift, Page, Replay, Retraining
 from ..flows import Document, part, read, send, settled, text
 from ..levels import Service
-from ..slices import Slices
+from ..slices import SegmentDrift, Slices
 from ..trials import DryRun
 from ..wire import Flow, operation
 
@@ -36,6 +36,15 @@ class Watching:
     def drift(self, endpoint: str) -> Flow[Drift]:
         """How far an endpoint is from its baseline, with the evidence."""
         return (yield from read(Drift, f"/v1/monitors/{part(endpoint)}/drift"))
+
+    @operation
+    def segment_drift(
+        self, endpoint: str, *, windows: int | None = None, limit: int | None = None
+    ) -> Flow[SegmentDrift]:
+        """How far columns moved within each group of the model's segments, over the newest `windows`; at most `limit`
+        columns of each group."""
+        path = f"/v1/monitors/{part(endpoint)}/drift/segments"
+        return (yield from read(SegmentDrift, path, windows=windows, limit=limit))
 
     @operation
     def windows(self, endpoint: str, *, limit: int | None = None, cursor: str | None = None) -> Flow[Page[Document]]:

@@ -23,6 +23,11 @@ AWAY = (KafkaConnectionError, KafkaTimeoutError, RequestTimedOutError, Connectio
 """What Kafka's absence looks like: never a reason for a dead letter."""
 IDLE_FETCH_MS = 1000
 """How long a broker may wait for the first byte: what comes is sent at once; an idle consumer asks only so often."""
+BUSY_FETCH_MS = 20
+"""The same of a consumer that gets records. aiokafka has one fetch under way at a broker: one for partitions without
+records alone holds up the others, whose records were taken meanwhile."""
+_IDLE_S = 1.0
+"""After so long without records a consumer is idle."""
 PULSE_S = 5.0
 """How often an idle consumer asks whether the cluster is still there."""
 PATIENCE_S = 30.0
@@ -103,12 +108,16 @@ async def partitions_of(consumer: AIOKafkaConsumer, *topics: str) -> list[TopicP
 
 
 class Pulse:
-    """Whether the cluster answers a consumer: its `getmany` is as empty while the broker is gone as without news."""
+    """Whether the cluster answers a consumer: its `getmany` is as empty while the broker is gone as without news.
+
+    Also how long its fetches may wait: briefly while there are records, else long.
+    """
 
     def __init__(self, consumer: AIOKafkaConsumer) -> None:
         self._consumer = consumer
         self._answered = True
         self._asked_at = self._answered_at = time.monotonic()
+        self._felt_at = self._asked_at - _IDLE_S
 
     @property
     def silent_s(self) -> float:
@@ -123,16 +132,23 @@ class Pulse:
     def felt(self) -> None:
         """Records came: nobody need ask."""
         self._answered = True
-        self._asked_at = self._answered_at = time.monotonic()
+        self._felt_at = self._asked_at = self._answered_at = time.monotonic()
+        self._wait_at_most(BUSY_FETCH_MS)
 
     async def beats(self) -> bool:
         """Whether the cluster answered last; asks it at most every `PULSE_S`, with one small request."""
+        if time.monotonic() - self._felt_at >= _IDLE_S:
+            self._wait_at_most(IDLE_FETCH_MS)
         if time.monotonic() - self._asked_at >= PULSE_S:
             self._asked_at = time.monotonic()
             self._answered = await self._ask()
             if self._answered:
                 self._answered_at = time.monotonic()
         return self._answered
+
+    def _wait_at_most(self, milliseconds: int) -> None:
+        if fetcher := self._consumer._fetcher:  # pyright: ignore[reportPrivateUsage]
+            fetcher._fetch_max_wait_ms = milliseconds  # pyright: ignore[reportPrivateUsage]
 
     async def _ask(self) -> bool:
         client = self._consumer._client  # pyright: ignore[reportPrivateUsage]

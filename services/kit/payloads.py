@@ -143,7 +143,7 @@ def _flat_answers(schema: ModelSchema, payloads: Sequence[Payload]) -> Decisions
         outputs = payload.response.get("outputs") if isinstance(payload.response, dict) else None
         if not isinstance(outputs, list):
             return None
-        data = {each.get("name"): each.get("data") for each in outputs if isinstance(each, dict)}
+        data = {each.get("name"): each.get("data") for each in outputs if isinstance(each, dict) and not _is_text(each)}
         prediction, score = data.get(schema.prediction), data.get(schema.score) if schema.score else []
         if not isinstance(prediction, list) or len(prediction) != payload.rows or not isinstance(score, list):
             return None
@@ -194,7 +194,7 @@ def _columns(schema: ModelSchema | None) -> list[str]:
 def _features(schema: ModelSchema, payload: Payload) -> Columns:
     if not isinstance(payload.request, Mapping):
         return _of_table(payload.request, _columns(schema), payload.rows)
-    tensors = _tensors(payload.request.get("inputs"), texts=True)
+    tensors = _tensors(payload.request.get("inputs"))
     names = [column.name for column in schema.columns]
     if len(tensors) == 1 and names:
         values = next(iter(tensors.values()))
@@ -227,16 +227,19 @@ def _score(values: Array | None, rows: int) -> Array | None:
     return each[:, -1] if each.shape[1] <= 2 else each.max(axis=1)
 
 
-def _tensors(given: Any, *, texts: bool = False) -> dict[str, Array]:
-    """By name. `texts`: BYTES stay what they are, for `01` among the classes of a column is no number."""
+def _tensors(given: Any) -> dict[str, Array]:
+    """By name. Texts stay what they are: `01` among the classes of a column or of a decision is no number."""
     if not isinstance(given, list):
         raise Invalid("the payload is no V2 request or response", "request")
     found: dict[str, Array] = {}
     for each in given:
         if isinstance(each, Mapping):
-            kept = texts and each.get("datatype") == "BYTES"
-            found[str(each.get("name"))] = _objects(each.get("data")) if kept else _array(each.get("data"))
+            found[str(each.get("name"))] = (_objects if _is_text(each) else _array)(each.get("data"))
     return found
+
+
+def _is_text(tensor: Mapping[str, Any]) -> bool:
+    return tensor.get("datatype") == "BYTES"
 
 
 def _array(data: Any) -> Array:

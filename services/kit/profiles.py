@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from contracts import ModelSchema
 from contracts.profile import AxisProfile, CategoricalProfile, ColumnProfile, NumericProfile, Profile, Role, Rotation
 
+from .segments import segmented
+
 Array = NDArray[Any]
 
 _BINS, _BINS_OF_MANY, _MANY_COLUMNS = 100, 32, 100
@@ -41,10 +43,14 @@ def build_profile(
     values = {name: _values(table[name]) for name, _, _ in watched}
     columns = [_column(name, role, kind, values[name], learnt, counted, bins) for name, role, kind in watched]
     rotation = _rotation([c for c in columns if c.role == "feature"], values, learnt, counted, bins)
-    return Profile(
+    profile = Profile(
         rows=table.num_rows, counted=len(counted), columns=tuple(columns), rotation=rotation,
         label=_label(table, schema, label, learnt, counted, bins),
     )  # fmt: skip
+    if not any(column.segment for column in schema.columns):
+        return profile
+    of_rows = Binner(profile).bin({name: each[counted] for name, each in values.items()}, len(counted))
+    return profile.model_copy(update={"segmented": segmented(profile, schema.columns, of_rows)})
 
 
 @dataclass(frozen=True)

@@ -264,6 +264,8 @@ class TransactionalStream:
 
         Raises ConsumerBroken where it has not answered for long: it may well answer another consumer.
         """
+        if self._pulse and fetched:
+            self._pulse.felt()
         if fetched or self._pulse is None or await self._pulse.beats():
             self.progress.beat(self.part)
             return

@@ -10,7 +10,7 @@ from services.kit.payloads import Payloads
 from services.kit.service import Parts
 
 from . import api
-from .api import performance, service, slices, trial
+from .api import performance, segments, service, slices, trial
 from .handlers import subscriptions
 from .jobs import BudgetRounds, OutcomeStream, Rounds, Stream
 from .settings import MonitorSettings
@@ -23,6 +23,7 @@ from .usecases.metering import Metering
 from .usecases.observing import Observing
 from .usecases.outcomes import Outcomes
 from .usecases.reading import Reading
+from .usecases.segments import Segments
 from .usecases.serving import Serving
 from .usecases.slicing import Slicing
 from .usecases.trying import Trying
@@ -48,6 +49,7 @@ def build(settings: MonitorSettings) -> Parts:
             api.router(Reading(db), desired),
             performance.router(Outcomes(db, versions)),
             slices.router(Slicing(db, versions)),
+            segments.router(Segments(db, versions)),
             service.router(serving),
             trial.router(Trying(db, versions)),
         ],

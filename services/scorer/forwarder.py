@@ -24,7 +24,7 @@ from .counters import metering
 from .files import tell
 from .logrecord import HeaderMaker, LogRecord, Origin, offload
 from .metering import Meter
-from .process import run_child
+from .process import BEHIND, run_child
 from .settings import ScorerSettings
 from .spool import SegmentReader, segments
 from .spool.segment import generation
@@ -257,4 +257,4 @@ async def _pause(stop: asyncio.Event, seconds: float) -> None:
 
 
 if __name__ == "__main__":
-    run_child("forwarder", main)
+    run_child("forwarder", main, nice=BEHIND)

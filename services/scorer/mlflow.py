@@ -19,6 +19,8 @@ Form = Literal["mlflow", "mlflow-csv"]
 
 _SHAPES = ("dataframe_split", "dataframe_records", "instances", "inputs")
 _TRUTHS = {"true": True, "false": False}
+_EXACT = 2**53
+"""Below it a float is the whole number that was written."""
 
 
 def form_of(content_type: bytes) -> Form:
@@ -87,9 +89,13 @@ def _cell(text: str, datatype: str) -> object:
     if datatype == "BOOL":
         return _TRUTHS.get(text.strip().lower(), text)
     try:
-        return number_in(text)
+        number = number_in(text)
     except ValueError:
         return text
+    # Writers of CSV put a column of integers with a gap in it down as 1.0.
+    if "INT" in datatype and isinstance(number, float) and number.is_integer() and abs(number) < _EXACT:
+        return int(number)
+    return number
 
 
 def _split(value: Any, codec: Codec, schema: ModelSchema) -> dict[str, Array]:

@@ -107,6 +107,14 @@ SEARCH = {
 }  # fmt: skip
 ANSWERS["/v1/monitors/credit/slices"] = {"endpoint": "credit", "confidence": 0.99, "searches": [SEARCH]}
 ANSWERS["/v1/monitors/plain/slices"] = {"endpoint": "plain", "confidence": 0.99, "searches": []}
+ANSWERS["/v1/monitors/credit/drift/segments"] = {
+    "endpoint": "credit", "version": 2, "confidence": 0.99, "tolerance": 0.1, "start": None, "end": None, "windows": 60,
+    "rows": 6_000, "groups": [
+        {"segment": "product", "group": "3", "rows": 900, "why": None, "columns": [
+            {"name": "income", "effect": 0.52, "interval": [0.3, 0.74], "beyond": True}]},
+        {"segment": "product", "group": "other", "rows": 7, "why": "fewer than 100 rows", "columns": []},
+    ],
+}  # fmt: skip
 ANSWERS["/v1/retrainings/r-1"] = {"id": "r-1", "state": "candidate_won", "model": "credit"}
 
 
@@ -182,6 +190,14 @@ def test_the_worst_slices_say_where_how_much_and_of_how_many(url: str) -> None:
     assert "product 3 and region north" in first and "40.0%" in first and "30.0%" in first
     assert "segments" in run(url, "slices", "plain").stdout
     assert json.loads(run(url, "slices", "credit", "--json").stdout)["searches"][0]["looked_at"] == 20
+
+
+def test_drift_within_groups_says_what_moved_in_which(url: str) -> None:
+    shown = run(url, "drift", "credit", "--segments").stdout
+    moved = next(line for line in shown.splitlines() if "income" in line)
+    assert "product" in moved and "0.3 … 0.74" in moved and "yes" in moved
+    assert "product other: fewer than 100 rows (7)" in shown
+    assert json.loads(run(url, "drift", "credit", "--segments", "--json").stdout)["groups"][0]["group"] == "3"
 
 
 def test_a_cancelled_batch_says_who_did_it(url: str) -> None:

@@ -23,7 +23,7 @@ def asked(argument: bytes) -> Callable[[bytes], bytes]:
             "classes": None if model.classes is None else model.classes.tolist(),
             "made_with": model.made_with,
             "predictions": model.predict(rows).tolist(),
-            "probabilities": model.probabilities(rows).tolist() if model.scores else None,
+            "probabilities": model.scored(rows)[1].tolist() if model.scores else None,
             "openmp": sorted({line.split()[-1] for line in maps.splitlines() if "libgomp" in line}),
         }
         return json.dumps(said).encode()

@@ -158,6 +158,19 @@ async def test_json_that_is_no_request_and_answers_without_a_prediction_are_refu
         decisions(MATRIX, [Payload(1, {}, pa.table({"other": [1]}))])
 
 
+def test_a_decision_of_digits_stays_a_text() -> None:
+    schema = MATRIX.model_copy(
+        update={"outputs": (TensorSpec(name="label", datatype="BYTES", shape=(-1,)),), "score": "sure"}
+    )
+    outputs = [
+        {"name": "label", "shape": [2], "datatype": "BYTES", "data": ["01", "1"]},
+        {"name": "sure", "shape": [2, 2], "datatype": "FP32", "data": [0.25, 0.75, 0.5, 0.5]},
+    ]
+    said = decisions(schema, [Payload(2, {}, {"outputs": outputs})])
+    assert said.prediction.tolist() == ["01", "1"]
+    assert said.score is not None and said.score.tolist() == [0.75, 0.5]
+
+
 @pytest.mark.parametrize("text", ["01067", "1e3", "1_000", " 5", "\u0661", "nan", "inf", "9007199254740993"])
 def test_a_text_that_looks_like_a_number_stays_a_text(text: str) -> None:
     schema = ModelSchema(

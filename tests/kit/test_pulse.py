@@ -4,6 +4,7 @@ from collections.abc import Callable
 from uuid import uuid4
 
 import pytest
+from aiokafka import AIOKafkaConsumer
 from aiokafka import client as aiokafka_client
 
 from contracts import ReplicaReported, Service, UseCaseRegistered
@@ -81,3 +82,21 @@ async def test_a_compacted_topic_tells_that_kafka_is_away(settings_of: ServiceSe
 
     async with running(follow()):
         await tells_of_a_cut(progress, "state replica.reported", network)
+
+
+async def test_only_an_idle_consumer_lets_its_fetches_wait_long(
+    settings_of: ServiceSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An idle partition's fetch would hold up those that have records."""
+    connection = kafka.Connection.read(settings_of("recorder").kafka_properties)
+    consumer = AIOKafkaConsumer(**connection.aiokafka(), fetch_max_wait_ms=kafka.IDLE_FETCH_MS)
+    await consumer.start()
+    pulse, fetcher = kafka.Pulse(consumer), consumer._fetcher
+    assert fetcher._fetch_max_wait_ms == kafka.IDLE_FETCH_MS
+    pulse.felt()
+    await pulse.beats()
+    assert fetcher._fetch_max_wait_ms == kafka.BUSY_FETCH_MS
+    monkeypatch.setattr(kafka, "_IDLE_S", 0.0)
+    await pulse.beats()
+    assert fetcher._fetch_max_wait_ms == kafka.IDLE_FETCH_MS
+    await kafka.close(consumer)

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from contracts import Column, ModelSchema, TensorSpec
+from services.kit.groups import OTHER, Grouping, class_name
 from services.monitor.domain.outcomes.intervals import share
-from services.monitor.domain.outcomes.labelled import OTHER, Grouping, Labelled, Meaning, class_name, in_order
+from services.monitor.domain.outcomes.labelled import Labelled, Meaning, in_order
 from services.monitor.domain.outcomes.performance import Statistic, classes_of, performance
 from services.monitor.domain.outcomes.sums import Moments
 from services.monitor.domain.outcomes.tally import (

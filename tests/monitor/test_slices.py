@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from contracts import Column, ModelSchema, TensorSpec
+from services.kit.groups import OTHER
 from services.monitor.domain.outcomes.intervals import is_above, share
-from services.monitor.domain.outcomes.labelled import OTHER, Labelled, Meaning
+from services.monitor.domain.outcomes.labelled import Labelled, Meaning
 from services.monitor.domain.outcomes.slices import Loss, Losses, possible, worst
 from services.monitor.domain.outcomes.sums import fixed
 

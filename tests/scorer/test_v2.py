@@ -425,6 +425,23 @@ def test_texts_and_bytes_are_predictions_in_the_shape_that_the_model_gives_them(
     assert orjson.loads(mlflow.encode({"y": made}, schema)) == {"predictions": said}
 
 
+def whole(cell: str) -> Any:
+    spec = TensorSpec(name="n", datatype="INT64", shape=(-1,))
+    schema = ModelSchema(inputs=(spec,), outputs=(spec,), prediction="n")
+    return mlflow.decode(f"n\n{cell}\n".encode(), "mlflow-csv", codec(schema), schema).arrays["n"].tolist()
+
+
+@pytest.mark.parametrize(("cell", "number"), [("2", 2), ("2.0", 2), ("-3e1", -30)])
+def test_a_whole_number_of_csv_is_an_integer_however_it_is_written(cell: str, number: int) -> None:
+    assert whole(cell) == [number]
+
+
+@pytest.mark.parametrize("cell", ["1.5", "1e300", "9007199254740992.0"])
+def test_a_number_of_csv_that_is_no_exact_integer_is_refused(cell: str) -> None:
+    with pytest.raises(BadInput, match="n"):
+        whole(cell)
+
+
 # The quick way
 
 _VALUE = st.floats(allow_nan=False, allow_infinity=False, width=32) | st.integers(-(2**53), 2**53)

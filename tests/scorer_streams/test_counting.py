@@ -36,7 +36,7 @@ async def test_a_batch_of_one_version_after_a_batch_of_two_is_charged_its_own_ti
     def counts(scoring_s: float, *scorings: Scoring) -> tuple[float, float]:
         """What a batch with an item for each of these added to both."""
         before = one.served.counts.own_s, two.served.counts.own_s
-        items = [Item(Record(n)) for n in range(len(scorings))]
+        items = [Item(Record(n), b"") for n in range(len(scorings))]
         for item, scoring in zip(items, scorings, strict=True):
             item.scoring = scoring
         work._count(one, items, scoring_s, 0.0)

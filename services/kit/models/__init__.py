@@ -111,8 +111,9 @@ class TableModel(Protocol):
         """The decisions, shape [rows], for a matrix [rows, columns] of FP32 or FP64; NaN is a missing value."""
         ...
 
-    def probabilities(self, matrix: Array) -> Array:
-        """Class probabilities, shape [rows, classes], in the order of `classes`."""
+    def scored(self, matrix: Array) -> tuple[Array, Array]:
+        """The decisions and the class probabilities, shape [rows, classes] in the order of `classes`. Only where it
+        has `scores`."""
         ...
 
 
@@ -128,11 +129,13 @@ class Boosted:
             return self.said(matrix)
         if not self.scores:  # a number for each row, above 0 for the second class
             return self.classes[(self.said(matrix) > 0).astype(int)]
-        return self.classes[np.argmax(self.probabilities(matrix), axis=1)]
+        return self.scored(matrix)[0]
 
-    def probabilities(self, matrix: Array) -> Array:
+    def scored(self, matrix: Array) -> tuple[Array, Array]:
+        assert self.classes is not None
         said = self.said(matrix)
-        return said if said.ndim == 2 else np.stack([1 - said, said], axis=1)
+        shares = said if said.ndim == 2 else np.stack([1 - said, said], axis=1)
+        return self.classes[np.argmax(shares, axis=1)], shares
 
     def said(self, matrix: Array) -> Array:
         """The library's own answer: [rows], or [rows, classes]."""

@@ -41,7 +41,7 @@ class RulesModel:
             raise ValueError(f"the rules speak of {self.columns} columns, not {matrix.shape[1]}")
         return self._decisions[[self._first(values) for values in matrix.tolist()]]
 
-    def probabilities(self, matrix: Array) -> Array:
+    def scored(self, matrix: Array) -> tuple[Array, Array]:
         raise NotImplementedError("rules decide; they have no probabilities")
 
     def _first(self, values: list[float]) -> int:

@@ -27,10 +27,10 @@ class Table:
     def predict(self, inputs: Tensors) -> Tensors:
         """The decision, shape [rows]; class probabilities, [rows, classes], where they are asked for."""
         (matrix,) = inputs.values()
-        answer: Tensors = {self._decision: np.asarray(self._model.predict(matrix)).reshape(-1)}
-        if self._score:
-            answer[self._score] = np.asarray(self._model.probabilities(matrix), np.float32)
-        return answer
+        if not self._score:
+            return {self._decision: np.asarray(self._model.predict(matrix)).reshape(-1)}
+        decided, shares = self._model.scored(matrix)
+        return {self._decision: np.asarray(decided).reshape(-1), self._score: np.asarray(shares, np.float32)}
 
     def structure(self) -> Tensors:
         """Its trees or coefficients, as `nodes.py` says; nothing where the format has none, or the model."""

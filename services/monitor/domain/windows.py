@@ -89,12 +89,16 @@ class Part:
     sums: Sums
     latency: LatencyCounts
     decided: Decided = field(default_factory=Decided)
+    segments: Array | None = None
+    """Counts by group of segments [groups, columns, coarse bins], where the baseline has segments."""
 
     def merge(self, other: "Part") -> "Part":
         """The rows of both; the other's blocks come after these."""
+        both = [each for each in (self.segments, other.segments) if each is not None]
         return Part(
             self.inferences + other.inferences, self.rows + other.rows, self.blocks + other.blocks,
             self.sums.merge(other.sums), self.latency.merge(other.latency), self.decided.merge(other.decided),
+            np.sum(both, axis=0) if both else None,
         )  # fmt: skip
 
     def without_columns(self) -> "Part":
@@ -108,15 +112,17 @@ class Part:
         return np.sum([block.counts for block in self.blocks], axis=0)
 
     def to_bytes(self) -> bytes:
-        """As it is stored: a head in JSON, then the blocks' counts as 32-bit integers, packed."""
+        """As it is stored: a head in JSON, then the blocks' and the segments' counts as 32-bit integers, packed."""
         shape = self.blocks[0].counts.shape if self.blocks else (0, 0)
         head = orjson.dumps({
             "inferences": self.inferences, "rows": self.rows, "shape": shape,
             "blocks": [(block.start_s, block.rows) for block in self.blocks],
             "sums": [self.sums.count.tolist(), self.sums.first.tolist(), self.sums.second.tolist()],
             "latency": list(self.latency.buckets.items()), "decided": self.decided.to_json(),
+            "segments": None if self.segments is None else self.segments.shape,
         })  # fmt: skip
-        body = b"".join(block.counts.astype("<u4").tobytes() for block in self.blocks)
+        every = [block.counts for block in self.blocks] + ([] if self.segments is None else [self.segments])
+        body = b"".join(counts.astype("<u4").tobytes() for counts in every)
         return _HEAD.pack(_FORMAT, len(head)) + head + zlib.compress(body, 1)
 
     @classmethod
@@ -125,12 +131,15 @@ class Part:
         _, size = _HEAD.unpack_from(data)
         head = orjson.loads(data[_HEAD.size : _HEAD.size + size])
         body = np.frombuffer(zlib.decompress(data[_HEAD.size + size :]), "<u4").astype(np.int64)
-        counts = body.reshape(len(head["blocks"]), *head["shape"]) if head["blocks"] else ()
+        whole = len(head["blocks"]) * head["shape"][0] * head["shape"][1]
+        counts = body[:whole].reshape(len(head["blocks"]), *head["shape"]) if head["blocks"] else ()
+        shape = head.get("segments")
+        segments = body[whole:].reshape(shape) if shape else None
         blocks = [Block(start, rows, each) for (start, rows), each in zip(head["blocks"], counts, strict=True)]
         count, first, second = head["sums"]
         sums = Sums(np.array(count, np.int64), np.array(first, np.float64), np.array(second, np.float64))
         latency, decided = LatencyCounts(dict(head["latency"])), Decided.from_json(head.get("decided", {}))
-        return cls(head["inferences"], head["rows"], tuple(blocks), sums, latency, decided)
+        return cls(head["inferences"], head["rows"], tuple(blocks), sums, latency, decided, segments)
 
 
 def merged(parts: Iterable[Part]) -> Part:

@@ -31,3 +31,13 @@ async def windows(
     """
     rows = await session.execute(text(select), {"name": name, "version": version, "after": after, "limit": limit})
     return [Recorded(r.start, r.end, Part.from_bytes(r.data)) for r in rows]
+
+
+async def newest(session: AsyncSession, name: str, version: int, limit: int) -> Sequence[Recorded]:
+    """The newest of those that still have their counts."""
+    select = """
+        SELECT start, "end", data FROM closed_window
+        WHERE endpoint = :name AND version = :version AND data IS NOT NULL ORDER BY start DESC LIMIT :limit
+    """
+    rows = await session.execute(text(select), {"name": name, "version": version, "limit": limit})
+    return [Recorded(r.start, r.end, Part.from_bytes(r.data)) for r in rows]

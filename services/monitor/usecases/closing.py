@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 from itertools import groupby
@@ -21,6 +21,7 @@ from services.kit.ids import now, uuid7
 from .. import metrics, store
 from ..domain.budget import of_data
 from ..domain.detectors.edetector import NAME
+from ..domain.outcomes.decided import Decided
 from ..domain.report import column_reports
 from ..domain.season import Season
 from ..domain.watch import Finding, Watch
@@ -169,7 +170,7 @@ def _revised(watched: Watched, before: Part | None, fresh: Part) -> Part | None:
 def _as_one(part: Part) -> Part:
     """As it is kept: one block, since a closed window is not watched again; what was decided is kept elsewhere."""
     blocks = tuple(coalesced(part.blocks, sum(b.rows for b in part.blocks)))
-    return Part(part.inferences, part.rows, blocks, part.sums, part.latency)
+    return replace(part, blocks=blocks, decided=Decided())
 
 
 def _tell(key: WindowKey, fresh: Part, report: MonitorReported, *, revised: bool) -> None:

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 from contracts import ColumnProfile, ModelSchema, Profile
 from contracts.profile import CategoricalProfile
+from services.kit.groups import class_name
 
 from ..domain.outcomes.decided import Counts, added
 from ..domain.outcomes.estimate import Estimate, Estimator, classes_for
-from ..domain.outcomes.labelled import Meaning, Task, class_name
+from ..domain.outcomes.labelled import Meaning, Task
 from ..domain.outcomes.learned import Learned
 from ..store.outcomes import Span
 from .versions import Versions

@@ -7,12 +7,13 @@ from itertools import groupby
 
 from contracts import ColumnProfile, MonitorSettings
 from services.kit.db import Database
+from services.kit.groups import class_name
 from services.kit.ids import now
 
 from .. import store
 from ..domain.outcomes.estimate import Estimate
 from ..domain.outcomes.fairness import Measure, fairness
-from ..domain.outcomes.labelled import Task, class_name, in_order
+from ..domain.outcomes.labelled import Task, in_order
 from ..domain.outcomes.labels import label_shift
 from ..domain.outcomes.performance import Statistic, business, classes_of, performance
 from ..domain.outcomes.tally import Groups, Tally, merge_groups

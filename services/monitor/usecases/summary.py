@@ -56,7 +56,8 @@ def summary(watched: Watched, members: Sequence[Counted], block_rows: int, block
     bins = _bins(watched.binner, members, columns)
     blocks = _blocks(watched.binner, members, bins, block_rows, blocks_at_most)
     decided = _decided(watched, members, bins, said)
-    return Part(latency.total, rows, blocks, _sums(watched, columns), latency, decided), unfit
+    segments = watched.segmenter.count(bins) if watched.segmenter else None
+    return Part(latency.total, rows, blocks, _sums(watched, columns), latency, decided, segments), unfit
 
 
 def _columns(watched: Watched, members: Sequence[Counted]) -> tuple[Columns, Decisions | None]:

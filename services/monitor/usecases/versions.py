@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections import OrderedDict
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -17,6 +17,7 @@ from services.kit.db import Database
 from services.kit.errors import NotFound
 from services.kit.objects import Objects
 from services.kit.profiles import Binner
+from services.kit.segments import Segmenter
 from services.kit.telemetry import get_logger
 
 from .. import store
@@ -52,6 +53,8 @@ class Watched:
     """How its outcomes are to be read."""
     deciding: Deciding | None = None
     """How its decisions are counted by their scores."""
+    segmenter: Segmenter | None = None
+    """Where its baseline has segments."""
 
     @classmethod
     def of(cls, model: str | None, schema: ModelSchema | None, profile: Profile | None) -> "Watched":
@@ -64,11 +67,14 @@ class Watched:
         return cls(
             model, schema, binner, Reference.of(_tracks(profile, binner), binner.reference()),
             tuple(c.name for c in numbers), np.array([c.mean for c in numbers]), meaning, Deciding.of(profile),
+            Segmenter(profile) if profile.segmented else None,
         )  # fmt: skip
 
     def fitting(self, part: Part) -> Part:
         """The part as it is, or without its columns where it was counted against another baseline."""
         shape = self.reference.counts.shape if self.reference else None
+        if part.segments is not None and (self.segmenter is None or part.segments.shape != self.segmenter.shape):
+            part = replace(part, segments=None)
         alike = all(block.counts.shape == shape for block in part.blocks)
         return part if alike and len(part.sums.count) in (0, len(self.numeric)) else part.without_columns()
 

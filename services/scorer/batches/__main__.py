@@ -13,7 +13,7 @@ from services.kit.transactional import TransactionalStream
 from ..counters import metering
 from ..health import tell_progress
 from ..imports.work import ImportWork
-from ..process import run_child
+from ..process import BEHIND, run_child
 from ..settings import ScorerSettings
 from ..tokenise import Tokeniser
 from .http import publish, serve
@@ -58,4 +58,4 @@ async def _work(settings: ScorerSettings, stop: asyncio.Event, serving: Serving)
 
 
 if __name__ == "__main__":
-    run_child("batches", main)
+    run_child("batches", main, nice=BEHIND)

@@ -171,13 +171,9 @@ def _class_of(decided: float | str, own: Array, decided_of: Array, scores_of: Ar
 
 
 def _same(decided: Any, said: float | str) -> bool:
-    """Classes that are texts of digits are numbers in the log."""
-    if decided == said or isinstance(said, str):
+    if decided == said or isinstance(decided, str) or isinstance(said, str):
         return bool(decided == said)
-    try:
-        return bool(np.isclose(float(decided), said, rtol=_CLOSE if isinstance(decided, float) else 0.0))
-    except ValueError:
-        return False
+    return bool(np.isclose(float(decided), said, rtol=_CLOSE if isinstance(decided, float) else 0.0))
 
 
 def scale_of(raw: Array, output: int, focus: Focus, value: float) -> Unit | None:

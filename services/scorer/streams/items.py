@@ -1,8 +1,9 @@
 """One input record on its way to an answer or a refusal."""
 
 import asyncio
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from services.kit.errors import Refusal
 from services.kit.transactional import Incoming
@@ -16,12 +17,16 @@ from .wire import Envelope
 if TYPE_CHECKING:
     from .scoring import Scoring
 
+T = TypeVar("T")
+
 
 @dataclass(slots=True)
 class Item:
     """In the end it has an answer or a refusal."""
 
     record: Incoming
+    body: bytes
+    """The record's value, empty where it has none."""
     envelope: Envelope | None = None
     inference_id: str = ""
     key: int = 0
@@ -37,11 +42,6 @@ class Item:
     """Who answers it, where the endpoint has a choice; else the batch's."""
     instead_of: str | None = None
     """The variant that was to answer it and failed."""
-
-    @property
-    def body(self) -> bytes:
-        """The record's value, empty where it has none."""
-        return self.record.value or b""
 
     @property
     def logged(self) -> bytes:
@@ -65,3 +65,11 @@ class Turn:
     copies: list[tuple[Ask, LogRecord, str]] = field(default_factory=list[tuple[Ask, LogRecord, str]])
     """For shadows, of what is answered once this is durable: request, record and application."""
     over: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+async def in_pieces(items: Sequence[T], most: int = 500) -> AsyncIterator[Sequence[T]]:
+    """A long piece of work in short ones. Between them others have their turn: a transaction takes half a dozen
+    requests one after the other, and each would wait for the whole of another lane's micro-batch."""
+    for start in range(0, len(items), most):
+        yield items[start : start + most]
+        await asyncio.sleep(0)

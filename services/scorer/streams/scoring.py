@@ -11,7 +11,7 @@ from ..served import Served
 from ..v2 import Request
 from ..v2.rows import Row, Rows
 from ..warmup import joinable
-from .items import Item
+from .items import Item, in_pieces
 
 _PLAIN_BYTES = 64 * 1024
 
@@ -34,11 +34,12 @@ class Scoring:
         """Give each item an answer or a refusal. Raises Busy or Unavailable: then ask again."""
         rows, plain = self._rows, []
         if rows is not None:
-            for item in items:
-                body = item.body
-                if len(body) < _PLAIN_BYTES and (row := rows.read(body)):
-                    item.asked = row
-                    plain.append(item)
+            async for piece in in_pieces(items):
+                for item in piece:
+                    body = item.body
+                    if len(body) < _PLAIN_BYTES and (row := rows.read(body)):
+                        item.asked = row
+                        plain.append(item)
             await self._plain(plain, rows)
         await self._others([item for item in items if item.answer is None])
 

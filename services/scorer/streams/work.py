@@ -24,7 +24,7 @@ from ..shadows import Shadows
 from . import sharing, wire
 from .domain import Identities
 from .history import History, header
-from .items import Item, Turn
+from .items import Item, Turn, in_pieces
 from .records import BatchRecords
 from .scoring import Scoring
 
@@ -81,7 +81,9 @@ class EndpointWork:
 
     async def handle(self, partition: int, records: Sequence[Incoming], out: Output) -> None:
         moment, started = now(), time.perf_counter()
-        items = [item for record in records if (item := self._read(record))]
+        items: list[Item] = []
+        async for piece in in_pieces(records):
+            items += [item for record in piece if (item := self._read(record))]
         await self._recognise(partition, [item for item in items if item.refusal is None])
         scoring = await self._score([i for i in items if i.answer is None and i.refusal is None and i.repeats is None])
         scored = time.perf_counter()
@@ -120,7 +122,7 @@ class EndpointWork:
 
     def _read(self, record: Incoming) -> Item | None:
         """None for a replay that is addressed to another service."""
-        said, item = dict(record.headers), Item(record)
+        said, item = dict(record.headers), Item(record, record.value or b"")
         if said.get(deadletters.FOR, _OURS) != _OURS:
             return None
         try:
@@ -212,25 +214,29 @@ class EndpointWork:
         endpoint = self._endpoints.find(self._name)
         shadowed = endpoint is not None and bool(endpoint.shadows)
         writer = b',"writer":"%b","seq":' % self._writer(partition).encode()
-        for item in items:
-            if item.repeats is not None:
-                item.answer, item.refusal, item.told = item.repeats.answer, item.repeats.refusal, True
-            if item.answer is None or _beyond(item):
-                self._fail(partition, item, at, out)
-                continue
-            id = f"{item.inference_id}.completed"
-            said = stamps.answer(wire.COMPLETED, id, at, item.envelope, item.inference_id)
-            place = answers.add(item.record.key, item.answer, said)
-            if not item.told:
+        async for piece in in_pieces(items):
+            for item in piece:
+                if item.repeats is not None:
+                    item.answer, item.refusal, item.told = item.repeats.answer, item.repeats.refusal, True
+                key, answer = item.record.key, item.answer
+                if answer is None or len(answer) + len(key or b"") > _LARGEST_ANSWER:
+                    self._fail(partition, _refused(item), at, out)
+                    continue
+                id = f"{item.inference_id}.completed"
+                place = answers.add(
+                    key, answer, stamps.answer(wire.COMPLETED, id, at, item.envelope, item.inference_id)
+                )
+                if item.told:
+                    continue
                 turn.answered.append(item.key)
                 turn.places.append(place)
                 own = records[item.scoring or scoring]
                 if not shadowed and (plain := own.plain(item, writer)):
                     logs.add(item.inference_id.encode(), *plain)
-                    continue
-                record = await self._log(item, own, partition, logs)
-                if shadowed and item.envelope:
-                    turn.copies.append((Ask(item.body, received_at=moment), record, item.envelope.source))
+                else:
+                    record = await self._log(item, own, partition, logs)
+                    if shadowed and item.envelope:
+                        turn.copies.append((Ask(item.body, received_at=moment), record, item.envelope.source))
 
     def _writer(self, partition: int) -> str:
         return f"stream.{self._name}.{partition}"
@@ -295,26 +301,26 @@ class EndpointWork:
 
 
 def _add(counts: Account, items: list[Item], scoring_s: float, own_s: float) -> None:
-    new = [item for item in items if item.answer is not None and not item.told]
-    counts.inferences += len(new)
-    counts.rows += sum(item.rows for item in new)
-    for item in items:
-        if item.answer is None:
-            counts.refuse(item.refusal or Refusal("the record was not answered"))
-    counts.seconds += scoring_s * len(new)
     counts.own_s += own_s
-    counts.bytes_in += sum(len(item.body) for item in new)
-    counts.bytes_out += sum(len(item.answer or b"") for item in new)
+    for item in items:
+        answer = item.answer
+        if answer is None:
+            counts.refuse(item.refusal or Refusal("the record was not answered"))
+        elif not item.told:
+            counts.inferences += 1
+            counts.rows += item.rows
+            counts.seconds += scoring_s
+            counts.bytes_in += len(item.body)
+            counts.bytes_out += len(answer)
 
 
-def _beyond(item: Item) -> bool:
-    """Whether no record can hold the answer: then it is a refusal from here on."""
-    size = len(item.answer or b"") + len(item.record.key or b"")
-    if size <= _LARGEST_ANSWER:
-        return False
-    item.answer = None
-    item.refusal = TooLarge(f"the answer has {size} bytes with its key, more than a record holds: send fewer rows")
-    return True
+def _refused(item: Item) -> Item:
+    """One without an answer, or with one that no record can hold: that is a refusal from here on."""
+    if item.answer is not None:
+        size = len(item.answer) + len(item.record.key or b"")
+        item.answer = None
+        item.refusal = TooLarge(f"the answer has {size} bytes with its key, more than a record holds: send fewer rows")
+    return item
 
 
 def _offsets(batches: list[Placed]) -> list[int] | None:

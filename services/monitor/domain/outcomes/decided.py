@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from contracts import Profile
 from contracts.profile import CategoricalProfile
+from services.kit.groups import OTHER, class_name
 
-from .labelled import OTHER, class_name
 from .numbers import cut_places
 from .tally import FAR, FINE
 

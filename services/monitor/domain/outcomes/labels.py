@@ -6,10 +6,11 @@ from math import isfinite
 import numpy as np
 
 from contracts.profile import CategoricalProfile, ColumnProfile, NumericProfile
+from services.kit.groups import class_name
 
 from ..effects import stability_index
 from .intervals import LEAST_ROWS, mean
-from .labelled import Task, class_name
+from .labelled import Task
 from .performance import Statistic
 from .tally import Tally
 

@@ -5,7 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from .labelled import OTHER, Labelled, Task
+from services.kit.groups import OTHER
+
+from .labelled import Labelled, Task
 from .sums import Moments
 from .tally import CLASSES_AT_MOST, score_bin
 

@@ -13,8 +13,10 @@ from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Any
 
+from services.kit.groups import OTHER
+
 from .intervals import ALPHA, LEAST_ROWS, Interval, about, is_above, share
-from .labelled import OTHER, Labelled, Meaning, Task
+from .labelled import Labelled, Meaning, Task
 from .sums import BITS, fixed, real
 
 LEAST_NUMBERS = 100

@@ -8,7 +8,9 @@ from typing import Any
 
 import orjson
 
-from .labelled import GROUPS_AT_MOST, OTHER, Labelled
+from services.kit.groups import GROUPS_AT_MOST, OTHER
+
+from .labelled import Labelled
 from .sums import Moments, fixed
 
 CLASSES_AT_MOST = 30
