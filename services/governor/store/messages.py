@@ -103,8 +103,8 @@ async def gather(session: AsyncSession, to: Receiver, item: Item, id: UUID, now:
 async def receivers(session: AsyncSession, alert_id: UUID, episode: int) -> list[Receiver]:
     """Who was told of this episode, or will be, and has to be told of its end.
 
-    A message that is gathered yet will say how the alert stands then. All are held, so that none is written down meanwhile
-    by somebody who has not seen the end.
+    A message that is gathered yet will say how the alert stands then. All are held, so that none is written down
+    meanwhile by somebody who has not seen the end.
     """
     select = """
         SELECT m.channel_key, m.channel, m.spoken_for, m.group_s, m.state FROM alert_message m
