@@ -38,6 +38,7 @@ ROLES: Mapping[str, frozenset[str]] = {
     "governance.read": _EVERYONE,
     "alert.acknowledge": frozenset({"admin", "engineer", "compliance", "data-scientist"}),
     "alert.close": frozenset({"admin", "compliance"}),
+    "alert.configure": frozenset({"admin", "engineer"}),
     "inference.score": frozenset({"admin", "application", "data-scientist", "engineer", "service"}),
     "inference.explain": frozenset({*_EVERYONE, "application"}),
     "inference.manage": frozenset({"admin", "engineer"}),
