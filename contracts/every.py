@@ -4,7 +4,9 @@ from datetime import datetime, timedelta
 from typing import ClassVar, Literal
 from uuid import UUID
 
-from .base import Event, Service, Topic
+from pydantic import Field
+
+from .base import Event, Service, Topic, absent
 
 
 class AuditRecorded(Event):
@@ -41,6 +43,14 @@ class AlertRaised(Event):
     detail: str
     todo: str
     """What a person can do about it."""
+    since: datetime | None = Field(default=None, exclude_if=absent)
+    """When what it tells of began, where that is known: perhaps long before it was seen."""
+    how_much: str | None = Field(default=None, exclude_if=absent)
+    """How far something is from where it should be, in figures."""
+    segment: str | None = Field(default=None, exclude_if=absent)
+    """The part of the rows that it is about, where it is not about all."""
+    cost: str | None = Field(default=None, exclude_if=absent)
+    """What it costs, where that is known."""
 
 
 class AlertResolved(Event):

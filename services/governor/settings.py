@@ -2,8 +2,9 @@
 
 from datetime import timedelta
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from services.kit.settings import Settings
 
@@ -25,6 +26,27 @@ class GovernorSettings(Settings):
     """…or this many seconds."""
     gap_alert_s: float = Field(default=60.0, gt=0)
     """How long a gap in a service's audit numbers may last before people are told."""
+    console_url: str = ""
+    """Where people reach the console, for links in messages; empty: its address on this machine."""
+    alert_attempts: int = Field(default=20, ge=1, le=1000)
+    """How often a message about alerts is tried before it has failed…"""
+    alert_retry_s: float = Field(default=1.0, gt=0, le=300)
+    """…and the first pause in between, doubled up to five minutes: an hour in all."""
+
+    alertmanager_every_s: float = Field(default=60.0, ge=1, le=3600)
+    """How often an Alertmanager is told again what is open: well within its `resolve_timeout`."""
+
+    @field_validator("console_url")
+    @classmethod
+    def _is_page(cls, given: str) -> str:
+        if given and not (urlsplit(given).scheme in ("http", "https") and urlsplit(given).netloc):
+            raise ValueError("is not a URL such as https://fairlead.example")
+        return given.rstrip("/")
+
+    @property
+    def console(self) -> str:
+        """The beginning of every link to a page."""
+        return self.console_url or self.url("console")
 
     @property
     def grant_lasts(self) -> timedelta:

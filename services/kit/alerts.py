@@ -1,5 +1,6 @@
 """Alerts that any service raises; governor alone keeps their owner and state."""
 
+from datetime import datetime
 from typing import Literal
 from uuid import NAMESPACE_URL, UUID, uuid5
 
@@ -23,8 +24,15 @@ def raise_alert(
     todo: str,
     *,
     unit: str | None = None,
+    since: datetime | None = None,
+    how_much: str | None = None,
+    segment: str | None = None,
+    cost: str | None = None,
 ) -> AlertRaised:
-    """Tell that a person should look at something, and what can be done about it; answers what was said."""
+    """Tell that a person should look at something, and what can be done about it; answers what was said.
+
+    `since`, `how_much`, `segment` and `cost` are for messages about it, where they are known.
+    """
     event = AlertRaised(
         alert_id=alert_id(kind, subject),
         subject=subject,
@@ -33,6 +41,10 @@ def raise_alert(
         title=title,
         detail=detail,
         todo=todo,
+        since=since,
+        how_much=how_much,
+        segment=segment,
+        cost=cost,
     )
     tx.emit(event, unit=unit)
     return event

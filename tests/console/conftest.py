@@ -86,6 +86,8 @@ class Peer:
     """As the deployer: which token's bearer sees which endpoint."""
     alerts: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     """As the governor."""
+    messages: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    silences: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
 
     def _endpoints(self, request: Request) -> list[str]:
         return [e for e, token in self.endpoints.items() if request.headers["authorization"] == f"Bearer {token}"]
@@ -114,6 +116,10 @@ class Peer:
                 return JSONResponse({"model": "long", "versions": shown, "next": following})
             case "/v1/alerts":
                 return JSONResponse({"items": self.alerts})
+            case "/v1/alert-messages":
+                return JSONResponse({"items": self.messages})
+            case "/v1/alert-silences":
+                return JSONResponse({"items": self.silences})
             case "/v1/models/gone":
                 return JSONResponse({"title": "Not found", "status": 404, "detail": "there is no model gone"}, 404)
             case _:

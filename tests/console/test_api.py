@@ -696,6 +696,33 @@ async def test_a_dispute_is_closed_with_what_was_found(as_: Client, governor: Pe
     assert (told[0].url.path, orjson.loads(told[1])) == (f"/v1/alerts/{dispute}/close", found)
 
 
+async def test_an_alert_shows_who_was_told_and_is_taken_with_a_comment(as_: Client, governor: Peer, home: Path) -> None:
+    alert, silence, at = str(uuid4()), str(uuid4()), "2026-03-01T12:00:00Z"
+    governor.alerts = [{"id": alert, "state": "open", "severity": "warning", "title": "Slow", "cost": "12 EUR a day"}]
+    message = {"alerts": [alert], "gathered_at": at, "ended_at": at, "reason": None}
+    governor.messages = [
+        message | {"channel": {"kind": "email", "connection": "mail", "to": ["ops@bank.example"]}, "state": "failed",
+                   "reason": "status 550"},
+        message | {"channel": {"kind": "webhook", "connection": "ops", "path": "/alerts"}, "state": "sent"},
+    ]  # fmt: skip
+    governor.silences = [{"id": silence, "state": "active", "endpoint": "credit", "kind": None, "starts_at": at,
+                          "ends_at": at, "author": "engineer", "comment": "<b>new hosts</b>"}]  # fmt: skip
+    browser = as_("")
+    await browser.post("/login", data={"token": (home / "tokens" / "engineer.jwt").read_text()})
+    page = (await browser.get("/alerts")).text
+    assert page.index("ops/alerts") < page.index("ops@bank.example") and "status 550" in page
+    assert "12 EUR a day" in page and "&lt;b&gt;new hosts" in page
+    csrf = {"x-csrf-token": page.partition('name="csrf" content="')[2].partition('"')[0]}
+    await browser.post(f"/alerts/{alert}/acknowledge", data={"comment": "on it"}, headers=csrf)
+    await browser.post(f"/alerts/{alert}/acknowledge", headers=csrf)
+    await browser.post(f"/alerts/silences/{silence}/end", headers=csrf)
+    said = [(request.url.path, orjson.loads(body)) for request, body in governor.seen if request.method == "POST"]
+    assert said == [
+        (f"/v1/alerts/{alert}/acknowledge", {"comment": "on it"}), (f"/v1/alerts/{alert}/acknowledge", {}),
+        (f"/v1/alert-silences/{silence}/end", {}),
+    ]  # fmt: skip
+
+
 async def test_the_overview_says_none_only_of_what_the_person_may_see(as_: Client, home: Path, governor: Peer) -> None:
     browser = as_("")
     await browser.post("/login", data={"token": (home / "tokens" / "application.jwt").read_text()})

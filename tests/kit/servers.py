@@ -23,6 +23,7 @@ class Server:
     answer: Answer = field(default=lambda _: Response("no answer was set", 500))
     asked: list[Any] = field(default_factory=list[Any])
     headers: list[dict[str, str]] = field(default_factory=list[dict[str, str]])
+    bodies: list[bytes] = field(default_factory=list[bytes])
     paths: list[str] = field(default_factory=list[str])
 
 
@@ -34,6 +35,7 @@ async def server() -> AsyncGenerator[Server]:
     async def answer(request: Request) -> Response:
         said = await request.json()
         served.asked.append(said)
+        served.bodies.append(await request.body())
         served.headers.append(dict(request.headers))
         served.paths.append(request.url.path)
         made = served.answer(said)

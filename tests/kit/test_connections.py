@@ -28,6 +28,11 @@ def server(**more: Any) -> dict[str, Any]:
     return {"name": "ratings", "kind": "https", "url": "https://ratings.example/v2"} | more
 
 
+def mail(**more: Any) -> dict[str, Any]:
+    said = {"name": "mail", "kind": "smtp", "url": "smtp://mail.example", "sender": "fairlead@bank.example"}
+    return said | {"recipients": ["*@bank.example", "duty@partner.example"]} | more
+
+
 def store(**more: Any) -> dict[str, Any]:
     return {"name": "incoming", "kind": "objects", "url": "s3://bucket/rows"} | more
 
@@ -70,15 +75,45 @@ def test_a_server_is_no_object_store(tmp_path: Path) -> None:
         (store(url="ftp://bucket"), "url: is none of s3"),
         (store(url="s3:///rows"), "url: names no bucket"),
         (store(url="file:///etc"), "url: /etc is not below"),
+        (mail(url="https://mail.example"), "url: is not a URL such as smtp"),
+        (mail(url="smtp://user@mail.example"), "url: login, path"),
+        (mail(url="smtp://mail.example:99999"), "url: its port"),
+        (mail(sender="Fairlead <fairlead@bank.example>"), "sender"),
+        (mail(recipients=[]), "recipients"),
+        (mail(recipients=["*"]), r"recipients\.0"),
+        (mail(recipients=["*@*"]), r"recipients\.0"),
+        (mail(password=["hidden"], username="a"), "password"),
         (store(endpoint="http://minio.example:9000"), "endpoint: must be https"),
     ],
 )
 def test_a_wrong_entry_is_refused_by_connection_and_field(entry: dict[str, Any], reason: str, tmp_path: Path) -> None:
     connections = written(tmp_path, entry, server(name="sound"))
-    find = connections.objects if entry["kind"] == "objects" else connections.https
+    find = {"objects": connections.objects, "smtp": connections.smtp}.get(entry["kind"], connections.https)
     with pytest.raises(Unavailable, match=f"^connection {entry['name']}: {reason}"):
         find(entry["name"], "retail")
     assert connections.https("sound", "retail"), "one entry's error is no other's"
+
+
+def test_mail_goes_to_whom_the_administrator_allowed(tmp_path: Path) -> None:
+    found = written(tmp_path, mail()).smtp("mail", "retail")
+    allowed = ("ops@bank.example", "ops@BANK.example", "duty@partner.example", "duty@Partner.Example")
+    assert all(found.allows(address) for address in allowed)
+    others = ("ops@evil.example", "ops@x.bank.example", "other@partner.example", "ops@bank.example@evil.example", "")
+    assert not any(found.allows(address) for address in others)
+
+
+def test_what_signs_is_read_where_it_lies_and_is_in_no_text(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("of-the-file\n")
+    connections = written(
+        tmp_path, server(), server(name="plain", signing="of-the-yaml"),
+        server(name="filed", signing={"file": str(tmp_path / "key")}),
+        server(name="lost", signing={"env": "NOWHERE_AT_ALL"}),
+    )  # fmt: skip
+    secrets = [connections.https(name, "retail").signing_secret() for name in ("ratings", "plain", "filed")]
+    assert secrets == [None, "of-the-yaml", "of-the-file"]
+    with pytest.raises(Unavailable, match=r"connection lost: signing\.secret: the environment has no NOWHERE"):
+        connections.https("lost", "retail").signing_secret()
+    assert "of-the-yaml" not in repr(connections.https("plain", "retail"))
 
 
 def test_a_name_that_is_there_twice_is_neither(tmp_path: Path) -> None:

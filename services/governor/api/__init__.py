@@ -5,7 +5,7 @@ from fastapi import APIRouter
 from services.governor.settings import GovernorSettings
 from services.governor.usecases import Governor
 
-from . import alerts, approvals, audit, identity, processes, reports
+from . import alerts, approvals, audit, identity, messages, processes, reports, routes, silences
 
 
 def routers(settings: GovernorSettings, governor: Governor) -> list[APIRouter]:
@@ -15,6 +15,9 @@ def routers(settings: GovernorSettings, governor: Governor) -> list[APIRouter]:
         processes.router(governor.reports, governor.retrainings),
         audit.router(governor.ledger),
         alerts.router(governor.alerts),
+        messages.router(governor.alerts),
+        routes.router(governor.routes),
+        silences.router(governor.silences),
         reports.router(governor.reports),
         identity.router(settings),
     ]

@@ -33,6 +33,8 @@ class AlertView(BaseModel):
     source: str
     state: AlertState
     times: int
+    episode: int
+    """How often it began anew; it is told once in each."""
     raised_at: datetime
     last_at: datetime
     retraining_id: UUID | None
@@ -41,6 +43,11 @@ class AlertView(BaseModel):
     acknowledged_at: datetime | None
     resolved_at: datetime | None
     resolution: str | None
+    since: datetime | None
+    """When what it tells of began, where that is known."""
+    how_much: str | None
+    segment: str | None
+    cost: str | None
     closable: bool
     """Whether it waits for a person to end it: all others end when what they tell of is over."""
 

@@ -11,10 +11,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from contracts import AlertRaised
 from services.governor.domain.alert import ENDED_BY_A_PERSON
+from services.governor.domain.routing import Case
+
+from . import notices
+from .notices import Notice
 
 _COLUMNS = """
-    id, unit, subject, kind, severity, title, detail, todo, source, state, times, raised_at, last_at, retraining_id,
-    owner, comment, acknowledged_at, resolved_at, resolution
+    id, unit, subject, kind, severity, title, detail, todo, source, state, times, episode, raised_at, last_at,
+    retraining_id, owner, comment, acknowledged_at, resolved_at, resolution, since, how_much, segment, cost
 """
 
 
@@ -33,6 +37,8 @@ class Alert:
     source: str
     state: str
     times: int
+    episode: int
+    """How often it began anew."""
     raised_at: datetime
     last_at: datetime
     retraining_id: UUID | None
@@ -41,6 +47,10 @@ class Alert:
     acknowledged_at: datetime | None
     resolved_at: datetime | None
     resolution: str | None
+    since: datetime | None = None
+    how_much: str | None = None
+    segment: str | None = None
+    cost: str | None = None
 
     @property
     def closable(self) -> bool:
@@ -49,14 +59,21 @@ class Alert:
 
 
 async def raised(session: AsyncSession, event: AlertRaised, unit: str, source: str, at: datetime) -> Alert:
-    """Open the alert, open it again, or count it; one that was resolved later than `at` stays resolved."""
+    """Open the alert, open it again, or count it; one that was resolved later than `at` stays resolved.
+
+    Whoever tells people of alerts gets notice of it.
+    """
     upsert = f"""
         INSERT INTO alert AS known
-            (id, unit, subject, kind, severity, title, detail, todo, source, state, raised_at, last_at)
-        VALUES (:id, :unit, :subject, :kind, :severity, :title, :detail, :todo, :source, 'open', :at, :at)
+            (id, unit, subject, kind, severity, title, detail, todo, source, state, raised_at, last_at, since, how_much,
+             segment, cost)
+        VALUES (:id, :unit, :subject, :kind, :severity, :title, :detail, :todo, :source, 'open', :at, :at, :since,
+                :how_much, :segment, :cost)
         ON CONFLICT (id) DO UPDATE SET
             severity = excluded.severity, title = excluded.title, detail = excluded.detail, todo = excluded.todo,
+            since = excluded.since, how_much = excluded.how_much, segment = excluded.segment, cost = excluded.cost,
             times = known.times + 1, last_at = greatest(known.last_at, excluded.last_at),
+            episode = CASE WHEN {_AGAIN} THEN known.episode + 1 ELSE known.episode END,
             raised_at = CASE WHEN {_AGAIN} THEN excluded.raised_at ELSE known.raised_at END,
             state = CASE WHEN {_AGAIN} THEN 'open' ELSE known.state END,
             owner = CASE WHEN {_AGAIN} THEN NULL ELSE known.owner END,
@@ -67,27 +84,35 @@ async def raised(session: AsyncSession, event: AlertRaised, unit: str, source: s
             resolution = CASE WHEN {_AGAIN} THEN NULL ELSE known.resolution END
         RETURNING {_COLUMNS}
     """
-    row = event.model_dump(mode="python", include={"subject", "kind", "severity", "title", "detail", "todo"})
+    row: dict[str, Any] = {name: getattr(event, name) for name in _SAID}
     row |= {"id": event.alert_id, "unit": unit, "source": source, "at": at}
-    return Alert(**(await session.execute(text(upsert), row)).mappings().one())
+    alert = Alert(**(await session.execute(text(upsert), row)).mappings().one())
+    if alert.state != "resolved":
+        await notices.add(session, Notice(alert.id, alert.episode, "raised"))
+    return alert
 
 
+_SAID = ("subject", "kind", "severity", "title", "detail", "todo", "since", "how_much", "segment", "cost")
 _AGAIN = "known.state = 'resolved' AND known.resolved_at < excluded.raised_at"
 
 
 async def resolved(session: AsyncSession, id: UUID, reason: str, at: datetime) -> bool:
     """Close an alert; answers whether it is known. A resolution older than the last raising closes nothing.
 
-    What is over keeps the reason that ended it: a person's finding outlives what is heard later.
+    What is over keeps the reason that ended it: a person's finding outlives what is heard later. Whoever tells people
+    of alerts gets notice of it.
     """
     update = """
         UPDATE alert SET
             state = CASE WHEN last_at <= :at THEN 'resolved' ELSE state END,
             resolved_at = CASE WHEN last_at <= :at THEN :at ELSE resolved_at END,
             resolution = CASE WHEN last_at <= :at AND state <> 'resolved' THEN :reason ELSE resolution END
-        WHERE id = :id RETURNING 1
+        WHERE id = :id RETURNING state, episode
     """
-    return (await session.execute(text(update), {"id": id, "reason": reason, "at": at})).first() is not None
+    found = (await session.execute(text(update), {"id": id, "reason": reason, "at": at})).first()
+    if found and found.state == "resolved":
+        await notices.add(session, Notice(id, found.episode, "resolved"))
+    return found is not None
 
 
 async def bind(session: AsyncSession, id: UUID, retraining_id: UUID) -> None:
@@ -119,6 +144,13 @@ async def acknowledge(session: AsyncSession, id: UUID, owner: str, comment: str 
         WHERE id = :id
     """
     await session.execute(text(update), {"id": id, "owner": owner, "comment": comment, "at": at})
+
+
+async def case(session: AsyncSession, alert: Alert) -> Case:
+    """What routes and silences look at of an alert."""
+    select = "SELECT use_case FROM endpoint WHERE endpoint = :subject"
+    use_case = (await session.execute(text(select), {"subject": alert.subject})).scalar()
+    return Case(alert.unit, alert.subject, alert.kind, alert.severity, use_case)
 
 
 async def page(

@@ -107,6 +107,12 @@ async def revision(session: AsyncSession, endpoint: str) -> int | None:
     return (await session.execute(text(select), {"endpoint": endpoint})).scalar()
 
 
+async def unit_of_endpoint(session: AsyncSession, endpoint: str) -> str | None:
+    """Whose an endpoint is, a removed one too; None for one that is not known."""
+    select = "SELECT unit FROM endpoint WHERE endpoint = :endpoint"
+    return (await session.execute(text(select), {"endpoint": endpoint})).scalar()
+
+
 async def now_serving(session: AsyncSession, endpoint: str, versions: tuple[int, ...], at: datetime) -> None:
     """The first time that a replica served these versions."""
     update = """

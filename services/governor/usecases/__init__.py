@@ -8,9 +8,15 @@ from .ledger import Ledger
 from .life_cycle import LifeCycle
 from .reports import Reports
 from .retrainings import Retrainings
+from .routes import Routes
 from .runner import Runner
+from .silences import Silences
+from .telling import Telling
 
-__all__ = ["Alerts", "Approvals", "Governor", "Ledger", "LifeCycle", "Reports", "Retrainings", "Runner"]
+__all__ = [
+    "Alerts", "Approvals", "Governor", "Ledger", "LifeCycle", "Reports", "Retrainings", "Routes", "Runner", "Silences",
+    "Telling",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -21,5 +27,8 @@ class Governor:
     approvals: Approvals
     retrainings: Retrainings
     alerts: Alerts
+    routes: Routes
+    silences: Silences
+    telling: Telling
     ledger: Ledger
     reports: Reports

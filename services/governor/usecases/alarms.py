@@ -7,6 +7,7 @@ person accepted what is seen.
 from datetime import datetime
 
 from contracts import AlertRaised, DriftDetected, PerformanceEvidence
+from services.governor.domain import evidence
 from services.governor.store import alerts as store
 from services.governor.store.alerts import Alert
 from services.kit.alerts import alert_id, raise_alert, resolve_alert
@@ -27,14 +28,13 @@ async def raise_(tx: Tx, drift: DriftDetected, unit: str, at: datetime) -> Alert
     """An endpoint drifts, or became worse: open its one alarm of that, or count it."""
     if drift.performance:
         return await store.raised(tx.session, _worse(tx, drift, drift.performance, unit), unit, _HERE, at)
-    moved = sorted(drift.features, key=lambda feature: -abs(feature.effect))[:5]
-    told = ", ".join(f"{f.name} by {f.effect:+.2f} {f.unit}" for f in moved) or "no single column"
+    much = evidence.moved(drift.features) + "; " + evidence.seen(drift.window, drift.statistic, drift.budget_rows)
     alarm = raise_alert(
         tx, _KIND, drift.endpoint, "warning",
         f"{drift.model} version {drift.version} sees other data than it learned from",
-        f"since {drift.since:%Y-%m-%d %H:%M:%S} UTC, {told} (window of {drift.window.rows} rows)",
+        f"since {drift.since:%Y-%m-%d %H:%M:%S} UTC, {much}",
         "Look at the drift chart; a retraining is asked for where the endpoint's settings say so.",
-        unit=unit,
+        unit=unit, since=drift.since, how_much=much,
     )  # fmt: skip
     return await store.raised(tx.session, alarm, unit, _HERE, at)
 
@@ -49,12 +49,11 @@ async def end(tx: Tx, endpoint: str, unit: str, reason: str) -> None:
 
 
 def _worse(tx: Tx, drift: DriftDetected, found: PerformanceEvidence, unit: str) -> AlertRaised:
-    low, high = found.interval
+    much = evidence.worse(found)
     return raise_alert(
         tx, _WORSE, drift.endpoint, "warning",
         f"{drift.model} version {drift.version} is wrong more than before",
-        f"since {drift.since:%Y-%m-%d %H:%M:%S} UTC, {found.metric} {found.now:.3g} ({low:.3g} to {high:.3g}, "
-        f"{found.labelled} labelled rows) instead of {found.before:.3g}",
+        f"since {drift.since:%Y-%m-%d %H:%M:%S} UTC, {much}",
         "Look at the endpoint's performance; a retraining is asked for where the endpoint's settings say so.",
-        unit=unit,
+        unit=unit, since=drift.since, how_much=much,
     )  # fmt: skip

@@ -6,7 +6,9 @@ from uuid import UUID
 from contracts import AlertRaised, AlertResolved
 from services.governor.domain.alert import check_closing
 from services.governor.store import alerts as store
+from services.governor.store import messages
 from services.governor.store.alerts import Alert
+from services.governor.store.messages import Shown
 from services.kit.auth import allow
 from services.kit.bus import current_envelope
 from services.kit.context import Caller
@@ -14,6 +16,7 @@ from services.kit.db import Database
 from services.kit.errors import Conflict, NotFound, NotYet
 from services.kit.http import Page, page
 from services.kit.ids import now
+from services.kit.inputs import as_cursor, from_cursor, position
 
 from . import alarms
 from .places import moment_and_id, place
@@ -76,3 +79,12 @@ class Alerts:
         async with self._db.reading() as session:
             found = await store.page(session, states=states, subject=subject, limit=limit + 1, before=before)
         return page(found, limit, place(found[limit - 1].last_at, found[limit - 1].id) if found[limit:] else None)
+
+    async def messages(self, states: Sequence[str], alert: UUID | None, limit: int, cursor: str | None) -> Page[Shown]:
+        """What was told of alerts, to whom, and what became of it; newest first. Raises Invalid as `page`."""
+        before = from_cursor(cursor, position)
+        async with self._db.reading() as session:
+            found = await messages.page(
+                session, states=states, alert=alert, limit=limit + 1, before=before[0] if before else None
+            )
+        return page(found, limit, as_cursor(found[limit - 1].number) if found[limit:] else None)

@@ -24,7 +24,9 @@ _Seconds = Annotated[float, Field(gt=0, le=600)]
 _BUCKETS = ("s3", "gs", "az", "abfs", "abfss")
 
 
-class _Connection(Strict):
+class Called(Strict):
+    """What all connections say."""
+
     name: Name
     units: tuple[Name, ...] | None = None
     """The business units that may use it; None: all."""
@@ -34,12 +36,14 @@ class _Connection(Strict):
         return self.units is None or unit in self.units
 
 
-class HttpsConnection(_Connection):
+class HttpsConnection(Called):
     """A server that is called over HTTPS."""
 
     kind: Literal["https"]
     url: str
     headers: dict[_Header, SecretStr | Secret] = {}
+    signing: SecretStr | Secret | None = None
+    """What signs messages that this platform sends by itself, so that the server can tell who speaks."""
     ca: Path | None = None
     """Certificates of the authorities that vouch for it, as PEM; None: those of the machine."""
     connect_s: _Seconds = 3.0
@@ -74,8 +78,12 @@ class HttpsConnection(_Connection):
         """The headers, with the values that they have now. Raises Unavailable naming one that has none."""
         return values(self.name, "headers", self.headers)
 
+    def signing_secret(self) -> str | None:
+        """The secret that signs what is sent, as it is now; None where there is none. Raises Unavailable."""
+        return values(self.name, "signing", {"secret": self.signing})["secret"] if self.signing else None
 
-class ObjectsConnection(_Connection):
+
+class ObjectsConnection(Called):
     """A folder of an object store. The path of its URL comes before every name in it."""
 
     kind: Literal["objects"]

@@ -12,12 +12,16 @@ from ..settings import Settings
 from ..strict import refused
 from ..telemetry import get_logger
 from .kinds import HttpsConnection, ObjectsConnection
+from .mail import SmtpConnection
 
 log = get_logger(__name__)
 
-_Connection = HttpsConnection | ObjectsConnection
+_Connection = HttpsConnection | ObjectsConnection | SmtpConnection
 _ONE: TypeAdapter[_Connection] = TypeAdapter(Annotated[_Connection, Field(discriminator="kind")])
-_C = TypeVar("_C", HttpsConnection, ObjectsConnection)
+_C = TypeVar("_C", HttpsConnection, ObjectsConnection, SmtpConnection)
+_CALLED: Mapping[type[_Connection], str] = {
+    HttpsConnection: "server", ObjectsConnection: "object store", SmtpConnection: "mail server",
+}  # fmt: skip
 
 
 class Connections:
@@ -42,6 +46,10 @@ class Connections:
         """An object store that a business unit may use. Raises as `https`."""
         return self._find(name, unit, ObjectsConnection)
 
+    def smtp(self, name: str, unit: str) -> SmtpConnection:
+        """A mail server that a business unit may use. Raises as `https`."""
+        return self._find(name, unit, SmtpConnection)
+
     def _find(self, name: str, unit: str, kind: type[_C]) -> _C:
         self._refresh()
         found = self._read.get(name)
@@ -49,8 +57,7 @@ class Connections:
             raise Unavailable(f"connection {name}: {found}")
         # Another unit's connection is answered as one that is not there.
         if not isinstance(found, kind) or not found.serves(unit):
-            what = "server" if kind is HttpsConnection else "object store"
-            raise Invalid(f"connection: no {what} {name[:80]} is approved for unit {unit}", "connection")
+            raise Invalid(f"connection: no {_CALLED[kind]} {name[:80]} is approved for unit {unit}", "connection")
         return found
 
     def _refresh(self) -> None:

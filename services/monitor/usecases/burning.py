@@ -95,7 +95,7 @@ class Budgets:
             detail,
             f"Look at the endpoint's service by version (fairlead service {name}): go back to an earlier version where "
             "it is the version's, add or free scorer hosts where it is their load.",
-            unit=endpoint.unit,
+            unit=endpoint.unit, since=since, how_much=detail,
         )  # fmt: skip
         burn = Burn(pledge.name, rule.severity, since, detail)
         await service.save_burning(tx.session, name, endpoint.unit, burn)

@@ -1,0 +1,38 @@
+"""What a drift's alarm says of it, from the evidence in the event."""
+
+from collections.abc import Sequence
+
+from contracts import FeatureEvidence, PerformanceEvidence, Window
+
+_NAMED = 5
+
+
+def moved(features: Sequence[FeatureEvidence]) -> str:
+    """The columns that moved most, each with its size, its interval and what would not have mattered."""
+    most = sorted(features, key=lambda feature: -abs(feature.effect))
+    told = [_moved(feature) for feature in most[:_NAMED]]
+    more = f", and {len(most) - _NAMED} more" if len(most) > _NAMED else ""
+    return (", ".join(told) or "no single column") + more
+
+
+def _moved(feature: FeatureEvidence) -> str:
+    low, high = feature.interval
+    size = f"{feature.name} by {feature.effect:+.2f} {feature.unit}"
+    return f"{size} ({low:+.2f} to {high:+.2f}, tolerance {feature.tolerance:g})"
+
+
+def worse(found: PerformanceEvidence) -> str:
+    """How often, or how far, decisions are wrong now, and were before."""
+    low, high = found.interval
+    return (
+        f"{found.metric} {found.now:.3g} ({low:.3g} to {high:.3g}, {found.labelled} labelled rows) "
+        f"instead of {found.before:.3g}"
+    )
+
+
+def seen(window: Window, statistic: float, budget_rows: int) -> str:
+    """Where it was seen, and how rarely that is chance."""
+    return (
+        f"seen in a window of {window.rows} rows; log evidence {statistic:.1f}, at a budget of one false alarm in "
+        f"{budget_rows:,} rows"
+    )

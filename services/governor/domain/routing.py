@@ -1,0 +1,148 @@
+"""Who is told of which alerts: routes, their steps and channels."""
+
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
+
+import orjson
+from pydantic import BaseModel, ConfigDict
+
+from services.kit.errors import Invalid
+
+EVERY_UNIT = "*"
+Kind = Literal["webhook", "alertmanager", "email"]
+Severity = Literal["info", "warning", "critical"]
+
+
+class _Said(BaseModel):
+    """A part of a route as it is kept."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class Channel(_Said):
+    """One way out: a connection, and where behind it."""
+
+    kind: Kind
+    connection: str
+    path: str = ""
+    """Below the connection's URL; of mail none."""
+    to: tuple[str, ...] = ()
+    """Of mail: who gets it."""
+
+    def key(self, unit: str) -> str:
+        """The same for the same receiver, called for the same unit: it is told once, whatever routes lead to it."""
+        said = orjson.dumps([unit, self.model_dump(mode="json")], option=orjson.OPT_SORT_KEYS)
+        return hashlib.sha256(said).hexdigest()[:32]
+
+    @property
+    def label(self) -> str:
+        """For people: `webhook ops/alerts`, `email mail to ops@bank.example`."""
+        to = f" to {', '.join(self.to)}" if self.to else ""
+        return f"{self.kind} {self.connection}{self.path}{to}"
+
+
+class Step(_Said):
+    """Who is told together, and when."""
+
+    channels: tuple[Channel, ...]
+    after_s: float = 0
+    """After the alert was raised, or the step before was told; a later step is for what nobody took until then."""
+
+
+class Match(_Said):
+    """Which alerts; an empty list lets all of them through."""
+
+    endpoints: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()
+    severities: tuple[Severity, ...] = ()
+    use_cases: tuple[str, ...] = ()
+
+
+class Route(_Said):
+    """Which alerts go to whom. One of the unit `*` is for the alerts of every unit."""
+
+    name: str
+    unit: str
+    match: Match = Match()
+    steps: tuple[Step, ...]
+    group_s: float
+    """Alerts about one subject within so much time are one message."""
+
+    def due_after(self, step: int) -> timedelta | None:
+        """How long after the step before it a step is due; None behind the last one."""
+        return timedelta(seconds=self.steps[step].after_s) if step < len(self.steps) else None
+
+
+def check(route: Route) -> None:
+    """Raises Invalid naming a member: mail that goes to nobody, a later step that leaves nobody time to act."""
+    for number, step in enumerate(route.steps):
+        for place, channel in enumerate(step.channels):
+            _check(channel, f"steps.{number}.channels.{place}")
+    for number, step in enumerate(route.steps[1:], 1):
+        if step.after_s <= 0:
+            field = f"steps.{number}.after_s"
+            raise Invalid(f"{field}: a later step needs a time, beyond 0, in which somebody can act", field)
+
+
+def _check(channel: Channel, field: str) -> None:
+    if channel.kind == "email" and not channel.to:
+        raise Invalid(f"{field}.to: an e-mail needs somebody to go to", f"{field}.to")
+    if channel.kind == "email" and channel.path:
+        raise Invalid(f"{field}.path: an e-mail has none", f"{field}.path")
+    if channel.kind != "email" and channel.to:
+        raise Invalid(f"{field}.to: only an e-mail has recipients", f"{field}.to")
+
+
+@dataclass(frozen=True)
+class Case:
+    """What a route or a silence looks at of an alert."""
+
+    unit: str
+    subject: str
+    kind: str
+    severity: str
+    use_case: str | None
+    """Of an endpoint; None for any other subject."""
+
+
+def wants(route: Route, case: Case) -> bool:
+    """Whether this route is for this alert."""
+    match = route.match
+    return (
+        route.unit in (EVERY_UNIT, case.unit)
+        and (not match.endpoints or case.subject in match.endpoints)
+        and (not match.kinds or case.kind in match.kinds)
+        and (not match.severities or case.severity in match.severities)
+        and (not match.use_cases or case.use_case in match.use_cases)
+    )
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How an episode of an alert stands when a step of its course is due."""
+
+    is_current: bool
+    """It was not raised again since: a later episode has courses of its own."""
+    state: str
+    quiet_until: datetime | None = None
+    """The end of the silence that holds now."""
+    was_quiet: bool = False
+    """A silence held when this step was due before."""
+
+
+Due = Literal["tell", "wait", "over"]
+
+
+def what_is_due(standing: Standing, step: int) -> Due:
+    """What to do about a step whose time has come.
+
+    What was raised and ended before anybody heard of it is told all the same, unless it was silenced: those who look
+    into it later would not know. What somebody took, or is over, goes no further.
+    """
+    if not standing.is_current or standing.state == "acknowledged":
+        return "over"
+    if standing.state == "resolved":
+        return "tell" if step == 0 and not standing.quiet_until and not standing.was_quiet else "over"
+    return "wait" if standing.quiet_until else "tell"

@@ -1,0 +1,109 @@
+"""Routes of alerts, and how far an episode of an alert went along each."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.governor.domain.routing import Route
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A route, and who changed it last."""
+
+    route: Route
+    changed_by: str
+    changed_at: datetime
+
+
+@dataclass(frozen=True)
+class Course:
+    """One episode of an alert on its way along one route."""
+
+    alert_id: UUID
+    episode: int
+    route: str
+    step: int
+    silenced: bool = False
+    """This step was due before, in a silence."""
+
+
+async def save(session: AsyncSession, route: Route, actor: str, at: datetime) -> bool:
+    """Keep a route; answers whether it was kept: not where its name is another unit's."""
+    upsert = """
+        INSERT INTO alert_route (name, unit, document, changed_by, changed_at)
+        VALUES (:name, :unit, CAST(:document AS jsonb), :actor, :at) ON CONFLICT (name) DO NOTHING RETURNING 1
+    """
+    update = """
+        UPDATE alert_route SET document = CAST(:document AS jsonb), changed_by = :actor, changed_at = :at
+        WHERE name = :name AND unit = :unit RETURNING 1
+    """
+    row = {"name": route.name, "unit": route.unit, "document": route.model_dump_json(), "actor": actor, "at": at}
+    for statement in (upsert, update):
+        if (await session.execute(text(statement), row)).first() is not None:
+            return True
+    return False
+
+
+async def remove(session: AsyncSession, name: str) -> None:
+    """Forget a route and what is under way on it; what was told on it stays."""
+    await session.execute(text("DELETE FROM alert_route WHERE name = :name"), {"name": name})
+
+
+async def get(session: AsyncSession, name: str) -> Kept | None:
+    """A route that the caller may see."""
+    select = "SELECT document, changed_by, changed_at FROM alert_route WHERE name = :name"
+    row = (await session.execute(text(select), {"name": name})).first()
+    return Kept(Route.model_validate(row[0]), row[1], row[2]) if row else None
+
+
+async def page(session: AsyncSession, limit: int, after: str) -> list[Kept]:
+    """By name, those after `after`."""
+    select = """
+        SELECT document, changed_by, changed_at FROM alert_route WHERE name > :after ORDER BY name LIMIT :limit
+    """
+    found = await session.execute(text(select), {"after": after, "limit": limit})
+    return [Kept(Route.model_validate(row[0]), row[1], row[2]) for row in found]
+
+
+async def of_units(session: AsyncSession, units: Sequence[str]) -> list[Route]:
+    """All routes of some units."""
+    select = "SELECT document FROM alert_route WHERE unit = ANY (:units) ORDER BY name"
+    return [Route.model_validate(said) for said in (await session.execute(text(select), {"units": units})).scalars()]
+
+
+async def start(session: AsyncSession, course: Course, due_at: datetime) -> None:
+    """Begin an episode's course along a route; one that was begun goes on as it is."""
+    insert = """
+        INSERT INTO alert_course (alert_id, episode, route, due_at) VALUES (:alert, :episode, :route, :at)
+        ON CONFLICT DO NOTHING
+    """
+    row = {"alert": course.alert_id, "episode": course.episode, "route": course.route, "at": due_at}
+    await session.execute(text(insert), row)
+
+
+async def next_due(session: AsyncSession, at: datetime) -> Course | None:
+    """A course that is due, held until the transaction ends; those that others hold are theirs."""
+    select = """
+        SELECT alert_id, episode, route, step, silenced FROM alert_course WHERE due_at <= :at
+        ORDER BY due_at LIMIT 1 FOR UPDATE SKIP LOCKED
+    """
+    row = (await session.execute(text(select), {"at": at})).mappings().first()
+    return Course(**row) if row else None
+
+
+async def move(
+    session: AsyncSession, course: Course, step: int, due_at: datetime | None, *, silenced: bool = False
+) -> None:
+    """A course goes on with this step at that time; None: it is over."""
+    update = """
+        UPDATE alert_course SET step = :step, due_at = :at, silenced = :silenced
+        WHERE alert_id = :alert AND episode = :episode AND route = :route
+    """
+    row = {"alert": course.alert_id, "episode": course.episode, "route": course.route, "step": step, "at": due_at}
+    row |= {"silenced": silenced}
+    await session.execute(text(update), row)

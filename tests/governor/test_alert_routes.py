@@ -1,0 +1,155 @@
+"""Routes of alerts: set over the API, refused by the field that is wrong; and for which alerts each is."""
+
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import pytest
+from starlette.responses import Response
+
+from services.governor.domain import delivery
+from services.governor.domain.routing import Case, Channel, Match, Route, Standing, Step, wants, what_is_due
+from services.kit.errors import Invalid
+from tests.governor import builders
+from tests.governor.conftest import House
+from tests.governor.receiving import WEBHOOK, connect, look, raised, routed, told, write
+from tests.kit.servers import Server, server
+
+
+@pytest.fixture
+async def receiver(house: House) -> AsyncGenerator[Server]:
+    async with server() as running:
+        running.answer = lambda _: Response(status_code=204)
+        connect(house, running.url)
+        yield running
+
+
+async def test_a_route_is_set_seen_changed_and_removed_and_each_is_in_the_ledger(
+    house: House, receiver: Server
+) -> None:
+    made = await routed(house, match={"severities": ["critical"]})
+    assert (made["unit"], made["changed_by"]) == ("retail", "engineer")
+    changed = await routed(house, match={"severities": ["warning"]})
+    async with house.client("engineer") as http:
+        assert (await http.get("/v1/alert-routes/on-call")).json() == changed
+        assert [r["name"] for r in (await http.get("/v1/alert-routes")).json()["items"]] == ["on-call"]
+        await house.hear(raised())
+        assert (await http.delete("/v1/alert-routes/on-call")).status_code == 204
+        assert (await http.delete("/v1/alert-routes/on-call")).status_code == 404
+        assert (await http.get("/v1/alert-routes/on-call")).status_code == 404
+    await look(house.governor.telling)
+    assert receiver.asked == []
+    assert [row.action for row in await house.audit()] == ["alert.routed", "alert.routed", "alert.unrouted"]
+
+
+@pytest.mark.parametrize(("changes", "field"), [
+    ({"steps": []}, "steps"),
+    ({"steps": [{"channels": []}]}, "steps.0.channels"),
+    ({"steps": [{"channels": [WEBHOOK | {"kind": "pigeon"}]}]}, "steps.0.channels.0.kind"),
+    ({"steps": [{"channels": [WEBHOOK | {"connection": "nothing"}]}]}, "steps.0.channels.0.connection"),
+    ({"steps": [{"channels": [WEBHOOK | {"connection": "unsigned"}]}]}, "steps.0.channels.0.connection"),
+    ({"steps": [{"channels": [WEBHOOK | {"connection": "badly-signed"}]}]}, "steps.0.channels.0.connection"),
+    ({"steps": [{"channels": [WEBHOOK | {"connection": "of-wealth"}]}]}, "steps.0.channels.0.connection"),
+    ({"steps": [{"channels": [WEBHOOK | {"path": "/../admin"}]}]}, "steps.0.channels.0.path"),
+    ({"steps": [{"channels": [WEBHOOK | {"path": "http://evil.example"}]}]}, "steps.0.channels.0.path"),
+    ({"steps": [{"channels": [WEBHOOK | {"url": "http://evil.example"}]}]}, "steps.0.channels.0.url"),
+    ({"steps": [{"channels": [WEBHOOK]}, {"channels": [WEBHOOK]}]}, "steps.1.after_s"),
+    ({"steps": [{"channels": [WEBHOOK], "after_s": -1}]}, "steps.0.after_s"),
+    ({"match": {"endpoints": ["credit-live", "nothing"]}}, "match.endpoints.1"),
+    ({"match": {"use_cases": ["nothing"]}}, "match.use_cases.0"),
+    ({"match": {"severities": ["worst"]}}, "match.severities.0"),
+    ({"match": {"kinds": ["a b"]}}, "match.kinds.0"),
+    ({"group_s": -1}, "group_s"), ({"group_s": "30"}, "group_s"), ({"unit": "No Unit"}, "unit"), ({"more": 1}, "more"),
+])  # fmt: skip
+async def test_a_wrong_route_is_refused_by_its_field(house: House, changes: dict[str, Any], field: str) -> None:
+    await house.in_business()
+    ops: dict[str, Any] = {"name": "ops", "kind": "https", "url": "http://127.0.0.1:9", "signing": "s"}
+    write(
+        house, ops, {**ops, "name": "badly-signed", "signing": "whsec_*"},
+        {**ops, "name": "of-wealth", "units": ["wealth"]},
+        {"name": "unsigned", "kind": "https", "url": "http://127.0.0.1:9"},
+    )  # fmt: skip
+    async with house.client("engineer") as http:
+        answer = await http.put("/v1/alert-routes/on-call", json={"steps": [{"channels": [WEBHOOK]}]} | changes)
+        assert (answer.status_code, answer.json().get("field")) == (422, field), answer.text
+        assert answer.json()["detail"].startswith(f"{field}: ")
+        assert (await http.get("/v1/alert-routes")).json()["items"] == []
+
+
+async def test_who_may_set_routes_and_for_whom(house: House, receiver: Server) -> None:
+    body = {"steps": [{"channels": [WEBHOOK]}]}
+    for who in ("compliance", "data-scientist", "executive"):
+        async with house.client(who, "*") as http:
+            assert (await http.put("/v1/alert-routes/x", json=body)).status_code == 403
+            assert (await http.get("/v1/alert-routes")).status_code == 200
+    async with house.client("engineer", "retail") as http:
+        for unit in ("wealth", "*"):
+            assert (await http.put("/v1/alert-routes/x", json=body | {"unit": unit})).status_code == 403
+    async with house.client("engineer", "retail", "wealth") as http:
+        unnamed = await http.put("/v1/alert-routes/x", json=body)
+        assert (unnamed.status_code, unnamed.json()["field"]) == (422, "unit")
+    await routed(house)
+    async with house.client("engineer", "wealth") as http:
+        assert (await http.get("/v1/alert-routes")).json()["items"] == []
+        assert (await http.get("/v1/alert-routes/on-call")).status_code == 404
+        assert (await http.delete("/v1/alert-routes/on-call")).status_code == 404
+        taken = await http.put("/v1/alert-routes/on-call", json=body)
+        assert (taken.status_code, taken.json()["title"]) == (409, "Conflict")
+    await house.hear(raised())
+    await look(house.governor.telling)
+    async with house.client("engineer", "wealth") as http:
+        assert (await http.get("/v1/alert-messages")).json()["items"] == []
+    assert len(await told(house)) == 1
+
+
+# Pure
+
+
+def route(**match: Any) -> Route:
+    channel = Channel(kind="webhook", connection="ops")
+    return Route(name="r", unit="retail", match=Match(**match), steps=(Step(channels=(channel,)),), group_s=30)
+
+
+CASE = Case("retail", "credit-live", "drift", "warning", "lending")
+
+
+@pytest.mark.parametrize(("match", "wanted"), [
+    ({}, True),
+    ({"endpoints": ("credit-live", "x")}, True), ({"endpoints": ("x",)}, False),
+    ({"kinds": ("drift",)}, True), ({"kinds": ("slow",)}, False),
+    ({"severities": ("warning",)}, True), ({"severities": ("critical",)}, False),
+    ({"use_cases": ("lending",)}, True), ({"use_cases": ("x",)}, False),
+    ({"endpoints": ("credit-live",), "severities": ("critical",)}, False),
+])  # fmt: skip
+def test_a_route_is_for_what_all_its_lists_let_through(match: dict[str, Any], wanted: bool) -> None:
+    assert wants(route(**match), CASE) is wanted
+
+
+def test_a_route_is_for_its_unit_and_that_of_all_units_for_every_one() -> None:
+    other = Case("wealth", "credit-live", "drift", "warning", None)
+    assert not wants(route(), other)
+    assert wants(route().model_copy(update={"unit": "*"}), other)
+    assert not wants(route(), Case("*", "catalog", "ledger-gap", "critical", None))
+
+
+def test_what_was_taken_or_is_over_goes_no_further() -> None:
+    later = builders.NOW
+    told_at_step_0 = {
+        Standing(True, "open"): "tell", Standing(True, "open", later): "wait", Standing(True, "acknowledged"): "over",
+        Standing(True, "resolved"): "tell", Standing(True, "resolved", later): "over", Standing(False, "open"): "over",
+    }  # fmt: skip
+    assert {standing: what_is_due(standing, 0) for standing in told_at_step_0} == told_at_step_0
+    assert what_is_due(Standing(True, "resolved"), 1) == "over"
+    assert what_is_due(Standing(True, "resolved", was_quiet=True), 0) == "over"
+    assert what_is_due(Standing(True, "open", was_quiet=True), 0) == "tell"
+
+
+def test_pauses_double_up_to_five_minutes() -> None:
+    pauses = [delivery.pause(attempts, 1.0).total_seconds() for attempts in (1, 2, 3, 9, 10, 1000)]
+    assert pauses == [1, 2, 4, 256, 300, 300]
+
+
+def test_a_secret_is_base64_behind_its_mark_and_itself_without() -> None:
+    assert (delivery.key_of("whsec_YWJj"), delivery.key_of("abc")) == (b"abc", b"abc")
+    with pytest.raises(Invalid) as refused:
+        delivery.key_of("whsec_not base64")
+    assert "not base64" not in refused.value.message
