@@ -37,6 +37,7 @@ from .monitor import (
     Latency,
     MonitorReported,
     PerformanceEvidence,
+    TrafficReport,
     Window,
 )
 from .profile import AxisProfile, CategoricalProfile, ColumnProfile, NumericProfile, Profile, Rotation
@@ -65,6 +66,6 @@ __all__ = [
     "MonitorSettings", "Name", "OutcomeObserved", "OutcomeReported", "PayloadReference",
     "PerformanceEvidence", "ReplicaReported",
     "RetrainingCompleted", "RetrainingRequested", "Role", "Routing", "Scan", "Service", "ServiceLevel", "Signature",
-    "Statement", "Strategy", "TensorSpec", "Topic", "Training", "UsageReported", "UseCaseRegistered", "Value",
-    "ValueMatrix", "Variant", "Version", "Window", "by_type", "event_of", "number_in",
+    "Statement", "Strategy", "TensorSpec", "Topic", "TrafficReport", "Training", "UsageReported", "UseCaseRegistered",
+    "Value", "ValueMatrix", "Variant", "Version", "Window", "by_type", "event_of", "number_in",
 ]  # fmt: skip

@@ -11,6 +11,7 @@ from contracts import DriftDetected, FeatureEvidence, MonitorReported, MonitorSe
 from services.kit.auth import allow
 from services.kit.cel import CelError, check
 from services.kit.http import Body, Page, Who, page
+from services.kit.ids import now
 from services.kit.inputs import as_cursor, from_cursor, moment, name, version
 from services.kit.service import router as new_router
 
@@ -97,6 +98,9 @@ class StandingView(MonitorView):
     drifting: bool
     since: datetime | None
     window: MonitorReported | None
+    newest_row_at: datetime | None
+    age_s: float | None
+    """How long ago the newest row came, to the minute; None before the first one."""
 
     @classmethod
     def at(cls, standing: Standing) -> "StandingView":
@@ -106,7 +110,8 @@ class StandingView(MonitorView):
             **MonitorView.of(standing.endpoint).model_dump(), watched=watch is not None,
             phase=watch.phase if watch else "waiting", rows_watched=watch.detector.rows if watch else 0,
             statistic=standing.statistic, threshold=standing.threshold, drifting=alarm is not None,
-            since=alarm.event.since if alarm else None, window=standing.last,
+            since=alarm.event.since if alarm else None, window=standing.last, newest_row_at=standing.newest_row_at,
+            age_s=max(0.0, (now() - standing.newest_row_at).total_seconds()) if standing.newest_row_at else None,
         )  # fmt: skip
 
 

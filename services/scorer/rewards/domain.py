@@ -50,4 +50,5 @@ def reward_of(outcome: OutcomeObserved) -> float | None:
         return outcome.value if 0.0 <= outcome.value <= 1.0 else None
     if outcome.label is None:
         return None
-    return float(class_name(outcome.label) == class_name(outcome.prediction))
+    said, true = outcome.prediction, outcome.label
+    return float(class_name(said) == class_name(true) or str(said) == str(true))  # 1.0 is "1" and "1.0"
