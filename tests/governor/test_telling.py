@@ -369,6 +369,32 @@ async def test_what_ends_while_it_is_told_is_told_as_over_once(house: House, rec
     assert [body["status"] for body in receiver.asked if body["subject"] == "open"] == ["firing", "resolved"]
 
 
+async def test_an_alert_that_becomes_worse_is_told_again_and_whoever_took_it_keeps_it(
+    house: House, receiver: Server
+) -> None:
+    boss = {"channels": [WEBHOOK | {"path": "/boss"}], "after_s": 900}
+    await routed(house, {"channels": [WEBHOOK]}, boss)
+    await routed(house, {"channels": [WEBHOOK | {"path": "/critical"}]}, name="x", match={"severities": ["critical"]})
+    await house.hear(raised())
+    await look(house.governor.telling)
+    assert receiver.paths == ["/alerts"]
+    async with house.client("engineer") as http:
+        (alert,) = (await http.get("/v1/alerts")).json()["items"]
+        assert (await http.post(f"/v1/alerts/{alert['id']}/acknowledge")).status_code == 200
+    for severity in ("critical", "warning", "critical"):
+        await house.hear(raised(severity=severity))
+        await look(house.governor.telling)
+        await due_now(house)
+        await look(house.governor.telling)
+    assert sorted(receiver.paths[1:]) == ["/alerts", "/critical"]
+    assert {body["title"] for body in receiver.asked[1:]} == {"[critical] credit-live: It answers slowly"}
+    assert {body["alerts"][0]["owner"] for body in receiver.asked[1:]} == {"engineer"}
+    await house.hear(resolved())
+    await look(house.governor.telling)
+    assert sorted(receiver.paths[3:]) == ["/alerts", "/critical"]
+    assert {body["status"] for body in receiver.asked[3:]} == {"resolved"}
+
+
 async def due_in_s(house: House) -> list[float]:
     """When the steps are due that are not over."""
     due = await house.rows("SELECT due_at FROM alert_course WHERE due_at IS NOT NULL")

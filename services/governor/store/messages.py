@@ -39,6 +39,8 @@ class Item:
     unit: str
     subject: str
     step: int = 0
+    severity: str = ""
+    """Of what was raised: it is told again when it became worse."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,7 @@ async def gather(session: AsyncSession, to: Receiver, item: Item, id: UUID, now:
     known = """
         SELECT 1 FROM alert_told
         WHERE alert_id = :alert AND episode = :episode AND channel_key = :key AND what = :what AND step = :step
+          AND severity = :severity
     """
     open_ = """
         INSERT INTO alert_message AS known
@@ -280,11 +283,11 @@ def _receiver(row: Any) -> Receiver:
 def _item(key: str, item: Item) -> dict[str, Any]:
     return {
         "alert": item.alert_id, "episode": item.episode, "key": key, "what": item.what, "step": item.step,
-        "unit": item.unit,
+        "severity": item.severity, "unit": item.unit,
     }  # fmt: skip
 
 
 _NOTE = text("""
-    INSERT INTO alert_told (alert_id, episode, channel_key, what, step, unit, message_id)
-    VALUES (:alert, :episode, :key, :what, :step, :unit, :message) ON CONFLICT DO NOTHING
+    INSERT INTO alert_told (alert_id, episode, channel_key, what, step, severity, unit, message_id)
+    VALUES (:alert, :episode, :key, :what, :step, :severity, :unit, :message) ON CONFLICT DO NOTHING
 """)

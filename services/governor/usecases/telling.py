@@ -112,7 +112,7 @@ class Telling:
             for route in await store.of_units(tx.session, [alert.unit, EVERY_UNIT]):
                 if wants(route, case):
                     begun = Course(alert.id, alert.episode, route.name, 0)
-                    await store.start(tx.session, begun, at + timedelta(seconds=route.steps[0].after_s))
+                    await store.start(tx.session, begun, alert.severity, at + timedelta(seconds=route.steps[0].after_s))
             return True
         for receiver in await messages.receivers(tx.session, alert.id, alert.episode):
             over = Item(alert.id, alert.episode, "resolved", alert.unit, alert.subject)
@@ -128,7 +128,7 @@ class Telling:
         alert, kept = await alerts.get(tx.session, course.alert_id), await store.get(tx.session, course.route)
         assert alert and kept  # both are there as long as their course is
         quiet = quiet_until(await silences.active(tx.session, at), await alerts.case(tx.session, alert), at)
-        standing = Standing(alert.episode == course.episode, alert.state, quiet, course.silenced)
+        standing = Standing(alert.episode == course.episode, alert.state, quiet, course.silenced, course.worse)
         match what_is_due(standing, course.step):
             case "over":
                 await store.move(tx.session, course, course.step, None)
@@ -141,7 +141,7 @@ class Telling:
 
     async def _tell(self, tx: Tx, route: Route, course: Course, alert: Alert, at: datetime) -> None:
         if course.step < len(route.steps):  # it may have become shorter meanwhile
-            item = Item(alert.id, alert.episode, "raised", alert.unit, alert.subject, course.step)
+            item = Item(alert.id, alert.episode, "raised", alert.unit, alert.subject, course.step, alert.severity)
             for channel in route.steps[course.step].channels:
                 await self._gather(tx, Receiver(channel, route.unit, route.group_s), item)
         after = route.due_after(course.step + 1)
