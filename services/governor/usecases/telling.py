@@ -2,23 +2,27 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
+from uuid import UUID
 
 from services.governor import metrics
 from services.governor.domain import message
 from services.governor.domain.delivery import pause
+from services.governor.domain.message import Told
 from services.governor.domain.routing import EVERY_UNIT, Route, Standing, wants, what_is_due
 from services.governor.domain.silence import quiet_until
 from services.governor.gateway import Channels, Undelivered
 from services.governor.store import alerts, messages, notices, silences
 from services.governor.store import routes as store
 from services.governor.store.alerts import Alert
-from services.governor.store.messages import Item, Outgoing, Receiver
+from services.governor.store.messages import Item, Outgoing, Receiver, Shown
 from services.governor.store.routes import Course
-from services.kit.context import Context, system, use
+from services.kit.auth import allow
+from services.kit.context import Caller, Context, system, use
 from services.kit.db import Database, Tx
+from services.kit.errors import Conflict, NotFound
 from services.kit.health import Progress
 from services.kit.ids import now, uuid7
 from services.kit.telemetry import get_logger
@@ -88,6 +92,27 @@ class Telling:
         """Forget messages that ended long ago; the ledger has what they were about."""
         async with self._db.transaction() as tx:
             await messages.forget(tx.session, now() - _KEPT)
+
+    async def send_again(self, caller: Caller, id: UUID) -> Shown:
+        """Try a message anew that failed for good: what it is about, as that stands now.
+
+        Raises NotFound, Forbidden, and Conflict where it has not failed or says nothing that still counts.
+        """
+        at = now()
+        async with self._db.transaction() as tx:
+            if (found := await messages.hold(tx.session, id)) is None:
+                raise NotFound(f"there is no message {id}")
+            shown, to = found
+            allow(caller, "alert.configure", shown.unit)
+            if shown.state != "failed":
+                raise Conflict(f"this message has not failed: it is {shown.state}")
+            if not (told := await messages.contents(tx.session, id)):
+                raise Conflict("what this message told of was raised again since, and told by another one")
+            await self._write_down(tx, id, to, told, at)
+            tx.record("alert.tried-again", shown.subject, unit=shown.unit, message_id=str(id), channel=to.channel.label)
+            again = await messages.hold(tx.session, id)
+        assert again
+        return again[0]
 
     async def settle(self) -> None:
         """Wait for what is on its way."""
@@ -161,9 +186,12 @@ class Telling:
         if not told:
             await messages.drop(tx.session, id)
             return True
+        await self._write_down(tx, id, to, told, at)
+        return True
+
+    async def _write_down(self, tx: Tx, id: UUID, to: Receiver, told: Sequence[Told], at: datetime) -> None:
         body = message.body(to.channel.kind, id, told, self._console, at).decode()
         await messages.write_down(tx.session, id, to, told, message.title(told), body, at)
-        return True
 
     async def _send_some(self) -> None:
         if (room := _AT_ONCE - len(self._sending)) <= 0:
