@@ -3,7 +3,9 @@
 from datetime import datetime, timedelta
 from typing import ClassVar
 
-from .base import Event, Name, Topic, Version
+from pydantic import Field
+
+from .base import Event, Name, Topic, Version, absent
 
 
 class OutcomeReported(Event):
@@ -40,5 +42,7 @@ class OutcomeObserved(Event):
     entity: str | None
     segments: dict[str, float | str] = {}
     """Declared segments and protected attributes of the row."""
+    shadow_of: str | None = Field(default=None, exclude_if=absent)
+    """The inference whose truth this is, where the one here is a shadow's: nobody was told of it."""
     received_at: datetime
     observed_at: datetime

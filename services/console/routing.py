@@ -28,6 +28,7 @@ _PREFIXES: dict[str, Service] = {
     "/invocations": "scorer",
     "/v1/explanations": "scorer",
     "/v1/batches": "scorer",
+    "/v1/inferences": "scorer",
     "/v1/monitors": "monitor",
     "/v1/retrainings": "retrainer",
     "/v1/reproductions": "retrainer",

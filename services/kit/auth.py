@@ -42,6 +42,7 @@ ROLES: Mapping[str, frozenset[str]] = {
     "inference.score": frozenset({"admin", "application", "data-scientist", "engineer", "service"}),
     "inference.explain": frozenset({*_EVERYONE, "application"}),
     "inference.manage": frozenset({"admin", "engineer"}),
+    "inference.import": frozenset({"admin", "application", "engineer", "service"}),
     "decision.read": _EVERYONE,
     "decision.erase": frozenset({"admin", "compliance"}),
     "outcome.report": frozenset({"admin", "application", "data-scientist", "engineer", "service"}),

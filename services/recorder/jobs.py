@@ -111,7 +111,7 @@ class Joins:
 
 
 class Tidying:
-    """Every ten minutes: outcomes that waited in vain, what is too old, and files that are small."""
+    """Every ten minutes: outcomes that shadows missed, those that waited in vain, what is too old, and small files."""
 
     def __init__(
         self,
@@ -135,7 +135,11 @@ class Tidying:
         while True:
             with use(Context(system("recorder"))):
                 await self._retention.forget_writers()
-                while await self._joining.expire(self._patience) or await self._retention.forget():
+                while (
+                    await self._joining.follow()
+                    or await self._joining.expire(self._patience)
+                    or await self._retention.forget()
+                ):
                     self._progress.beat("tidying")
                 await self._upkeep.place()
                 await self._upkeep.sweep()

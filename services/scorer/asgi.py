@@ -221,7 +221,7 @@ class ScorerApp:
                 await reply(send, 200, orjson.dumps(asyncapi.document("scorer", version())))
             case ("POST", ["invocations", name]):
                 await self._invoke(name, headers, receive, send)
-            case (_, ["v1", "batches" | "explanations", *_]):
+            case (_, ["v1", "batches" | "explanations" | "inferences", *_]):
                 await self._batches(scope, receive, send)
             case (_, ["v2", *rest]):
                 await self._v2(method, rest, headers, receive, send)

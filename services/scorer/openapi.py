@@ -191,8 +191,28 @@ def _explanations() -> dict[str, Any]:
     }
 
 
+def _imports() -> dict[str, Any]:
+    """As the service behind the workers takes them."""
+
+    def told(summary: str, *parameters: dict[str, Any], takes: str = "") -> dict[str, Any]:
+        said = _operation(summary, *parameters, takes=takes, gives="Any")
+        return said | {"responses": said["responses"] | {"4XX": _PROBLEM, "503": _PROBLEM}}
+
+    half, version = (
+        "One half of an inference, as KServe's logger sends it",
+        _VERSION | {"in": "query", "required": False},
+    )
+    return {
+        "/v1/inferences/kserve": {"post": told(half, version, takes="Any")},
+        "/v1/inferences/kserve/{endpoint}": {
+            "post": told(half, _ENDPOINT, version, takes="Any"),
+            "get": told("How the halves of an endpoint fared", _ENDPOINT),
+        },
+    }
+
+
 def document(version: str) -> dict[str, Any]:
-    """Open Inference Protocol V2, MLflow's protocol, batches and explanations."""
+    """Open Inference Protocol V2, MLflow's protocol, batches, explanations and imports."""
     infer = _operation("Score rows", _ENDPOINT, takes="InferRequest", gives="InferResponse")
     invoke = _operation("Score rows as MLflow clients do", _ENDPOINT, takes="Any")
     invoke["requestBody"]["content"]["text/csv"] = _FILE
@@ -215,6 +235,7 @@ def document(version: str) -> dict[str, Any]:
             "/invocations/{endpoint}": {"post": invoke},
             **_batches(),
             **_explanations(),
+            **_imports(),
         },
         "components": {
             "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},

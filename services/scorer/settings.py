@@ -69,6 +69,10 @@ class ScorerSettings(Settings):
     """Processes that score batches beside one another; 1: the batches' own process; 0: half of the cores."""
     ray: str = ""
     """The address of a Ray cluster that scores batches such as `head:6379`; empty: this machine."""
+    kserve_wait_hours: float = Field(default=24.0, gt=0, le=168)
+    """How long one half of an inference that KServe logged waits for the other one."""
+    kserve_waiting: int = Field(default=100_000, ge=1)
+    """Halves of one endpoint that may wait; beyond, 429."""
     import_units: frozenset[str] = frozenset({"retail"})
     """Business units whose applications Kafka lets write `inference.imported`: its records are for their endpoints."""
 

@@ -32,7 +32,9 @@ from services.recorder.settings import RecorderSettings
 from services.retrainer.settings import RetrainerSettings
 from services.scorer.batches.inputs import Inputs, folder_of
 from services.scorer.batches.serving import Serving
+from services.scorer.imports.kserve.usecases import Intake
 from services.scorer.settings import ScorerSettings
+from services.scorer.tokenise import Tokeniser
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,9 @@ class Edge:
 
 def _scorer(settings: ScorerSettings) -> Parts:
     db = Database(settings.service_database, "scorer")
-    return batches.parts(settings, db, Inputs(Objects(settings), folder_of(settings)), Serving(settings), Progress())
+    serving = Serving(settings)
+    intake = Intake(db, Tokeniser.of(settings.keys), serving.wanted, frozenset)
+    return batches.parts(settings, db, Inputs(Objects(settings), folder_of(settings)), serving, intake, Progress())
 
 
 _BUILT: dict[Service, tuple[Any, Any]] = {

@@ -149,6 +149,45 @@ async def test_what_a_shadow_would_have_decided_is_kept_and_is_no_decision(
     assert set(kept) == {(real["inference_id"], None), (copy["inference_id"], real["inference_id"])}
 
 
+async def test_what_became_true_of_a_row_is_true_for_its_shadows_however_late_they_are_recorded(
+    recorder_settings: RecorderSettings, speaker: Speaker, operator: Settings
+) -> None:
+    endpoint = await served(speaker)
+    real, soon, late = records(endpoint, 3, rows=2)
+    soon |= {"variant": "challenger", "shadow_of": real["inference_id"]}
+    late |= {"variant": "other", "shadow_of": real["inference_id"]}
+
+    async def outcomes(client: Client, of: dict[str, Any]) -> list[tuple[Any, ...]]:
+        whole = await found(client, of["inference_id"])
+        return [(o["row"], o["label"], o["value"]) for o in whole["outcomes"]] if whole else []
+
+    async def say(client: Client, label: float) -> None:
+        body = {"outcomes": [{"inference_id": real["inference_id"], "row": 1, "label": label, "value": 7.0}]}
+        assert (await client.ask("POST", "/v1/outcomes", json=body)).status_code == 202
+
+    async with running(recorder_settings) as client:
+        about = lambda event: event.endpoint == endpoint and event.shadow_of is not None  # noqa: E731
+        async with expect_events(operator, OutcomeObserved, within=30, where=about) as seen:
+            await say_logged(speaker("scorer"), [real, soon])
+            assert await eventually(lambda: files(recorder_settings, endpoint).num_rows == 4, within=30)
+            await say(client, 1.0)
+        assert await eventually(lambda: outcomes(client, soon), within=15) == [(1, 1.0, None)]
+        assert await outcomes(client, real) == [(1, 1.0, 7.0)]
+        await say(client, 0.0)  # it was a mistake
+
+        async def corrected() -> bool:
+            return await outcomes(client, soon) == [(1, 0.0, None)]
+
+        assert await eventually(corrected, within=15)
+        await say_logged(speaker("scorer"), [late])
+        assert await eventually(lambda: found(client, late["inference_id"]), within=30)
+    async with running(recorder_settings) as client:
+        assert await eventually(lambda: outcomes(client, late), within=15) == [(1, 0.0, None)]
+    (event,) = seen.of(OutcomeObserved)
+    assert (event.inference_id, event.variant) == (soon["inference_id"], "challenger")
+    assert (event.shadow_of, event.row, event.label, event.value) == (real["inference_id"], 1, 1.0, None)
+
+
 async def test_a_dead_letter_that_is_replayed_after_its_cause_is_mended_is_recorded_once(
     recorder_settings: RecorderSettings, speaker: Speaker
 ) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import asyncpg
 import httpx
@@ -114,7 +115,23 @@ async def ask_in_every_way(host: Host, endpoint: str) -> list[str]:
             return (await client.get(f"/v1/batches/{job}")).json()["state"] == "done"
 
         await eventually(done, within=60)
-    return [answer.headers["fairlead-inference-id"] for answer in answers]
+        foreign = str(uuid4())
+        assert await by_kserve(client, endpoint, foreign) == ["waiting", "joined"]
+    return [*(answer.headers["fairlead-inference-id"] for answer in answers), foreign]
+
+
+async def by_kserve(client: httpx.AsyncClient, endpoint: str, id: str) -> list[str]:
+    """What KServe's logger would send of an inference, the second half wrong at first."""
+    halves = {"request": {"instances": [[1, SECRET, 3]]}, "response": {"predictions": [1]}}
+    states: list[str] = []
+    for side, body in halves.items():
+        type = f"org.kubeflow.serving.inference.{side}"
+        headers = {"ce-specversion": "1.0", "ce-id": id, "ce-type": type, "ce-source": "/kserve"}
+        url = f"/v1/inferences/kserve/{endpoint}"
+        refused = await client.post(url, json={"instances": [[SECRET]], "outputs": [SECRET]}, headers=headers)
+        assert 400 <= refused.status_code < 500 and not holds(refused.content), refused.text
+        states.append((await client.post(url, json=body, headers=headers)).json()["state"])
+    return states
 
 
 async def import_badly(settings: Settings, endpoint: str) -> None:

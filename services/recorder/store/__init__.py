@@ -54,14 +54,16 @@ from .rewriting import (
     unsettled,
 )
 from .schemas import newest_schema, save_versions, schema
+from .shadows import for_late_shadows, for_shadows
 
 __all__ = [
-    "FOLDING", "MOVING", "Chosen", "DecisionRow", "Erasure", "Followed", "Frozen", "InUse", "Kept", "Member", "NewFile",
-    "OutcomeRow", "Waiting", "Wanted", "add_erasure", "add_file", "add_snapshot", "alone", "already_there",
-    "any_tombstone", "count_late", "decision", "decisions", "doom", "doomed", "drop", "empty", "erase", "erased_ids",
-    "erasure", "expired", "finish", "followed", "forget", "frozen", "frozen_of", "give_back", "ids_in",
-    "is_referred_to", "know_sizes", "labels", "left", "mark_placed", "merge", "met", "newest", "newest_schema",
-    "next_file", "outcomes", "places", "remove_snapshot", "removing", "reopen", "replace_snapshot", "report", "rewrite",
-    "running", "save_versions", "schema", "set_aside", "settle", "settle_folder", "share", "share_for_long", "sizes",
-    "small", "still", "tell_problem", "tombstones", "undoom", "unplaced", "unsettled",
+    "FOLDING", "MOVING", "Chosen", "DecisionRow", "Erasure", "Followed", "Frozen", "InUse", "Kept", "Member",
+    "NewFile", "OutcomeRow", "Waiting", "Wanted", "add_erasure", "add_file", "add_snapshot", "alone",
+    "already_there", "any_tombstone", "count_late", "decision", "decisions", "doom", "doomed", "drop", "empty",
+    "erase", "erased_ids", "erasure", "expired", "finish", "followed", "for_late_shadows", "for_shadows", "forget",
+    "frozen", "frozen_of", "give_back", "ids_in", "is_referred_to", "know_sizes", "labels", "left", "mark_placed",
+    "merge", "met", "newest", "newest_schema", "next_file", "outcomes", "places", "remove_snapshot", "removing",
+    "reopen", "replace_snapshot", "report", "rewrite", "running", "save_versions", "schema", "set_aside", "settle",
+    "settle_folder", "share", "share_for_long", "sizes", "small", "still", "tell_problem", "tombstones", "undoom",
+    "unplaced", "unsettled",
 ]  # fmt: skip

@@ -30,6 +30,8 @@ from ..files import Files, Lost
 from .schemas import Schemas
 
 _AT_ONCE = 2_000
+_LATELY = timedelta(hours=1)
+"""By so much a shadow's record may come later than the truth about it."""
 _TOPIC = OutcomeReported.topic.name
 _LOST = "the recorded row is lost: its file cannot be read"
 
@@ -118,9 +120,18 @@ class Joining:
                     await self._bury(each.report, refusal)
             await producer.send_all(said)
             await store.settle(tx.session, known, refusals, at)
+            observed = list({each.report.inference_id for each in standing})
+            await store.report(tx.session, await store.for_shadows(tx.session, observed))
         metrics.OUTCOMES.labels("observed").inc(len(standing))
         metrics.OUTCOMES.labels("refused").inc(len(known) - len(standing))
         return len(known)
+
+    async def follow(self) -> bool:
+        """Outcomes of late become those of shadows that were recorded after them; answers whether there were any."""
+        async with self._db.transaction() as tx:
+            late = await store.for_late_shadows(tx.session, _LATELY, _AT_ONCE)
+            await store.report(tx.session, late)
+        return bool(late)
 
     async def expire(self, patience: timedelta) -> bool:
         """Some outcomes whose inference never came become dead letters; answers whether there were any."""
@@ -171,7 +182,7 @@ class Joining:
             version=row["version"], variant=row["variant"], prediction="" if prediction is None else prediction,
             score=row["score"], entity=row["entity"],
             segments={name: value for name, value in values if name in grouped and value is not None},
-            received_at=row["received_at"], observed_at=at,
+            received_at=row["received_at"], observed_at=at, shadow_of=row["shadow_of"],
         )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from services.kit.transactional import TransactionalStream
 
 from ..counters import metering
 from ..health import tell_progress
+from ..imports.kserve.usecases import Intake, Sending
 from ..imports.work import ImportWork
 from ..process import BEHIND, run_child
 from ..settings import ScorerSettings
@@ -39,14 +40,17 @@ async def _work(settings: ScorerSettings, stop: asyncio.Event, serving: Serving)
     places = Places(Connections.of(settings))
     batches = Batches(db, objects, inputs, serving.allowed, places)
     runner = Runner(settings, db, objects, inputs, serving, progress)
-    work = ImportWork(db, objects, Tokeniser.of(settings.keys), serving.wanted, settings.import_units)
+    tokeniser = Tokeniser.of(settings.keys)
+    work = ImportWork(db, objects, tokeniser, serving.wanted, settings.import_units)
+    sending = Sending(settings, db, objects)
+    intake = Intake(db, tokeniser, serving.wanted, lambda: sending.crowded)
     imports = TransactionalStream(
         Connection.read(settings.kafka_properties), work.imported, "scorer.imports", work, work.outputs, progress
     )  # fmt: skip
     jobs = (
         again("batches", runner.run, progress), imports.run(), tell_progress(settings.run_folder, "batches", progress),
-        again("batches http", lambda: serve(settings, db, inputs, serving, progress), progress),
-        again("schedules", Keeper(db, places, batches, progress).run, progress),
+        again("batches http", lambda: serve(settings, db, inputs, serving, intake, progress), progress),
+        again("kserve", sending.run, progress), again("schedules", Keeper(db, places, batches, progress).run, progress),
         again("outbox", lambda: publish(settings, db, progress), progress),
     )  # fmt: skip
     tasks = [asyncio.create_task(job) for job in jobs]

@@ -5,6 +5,7 @@ import socket
 
 import uvicorn
 
+from services.kit.auth import Verifier
 from services.kit.connections import Connections
 from services.kit.db import Database
 from services.kit.health import Progress
@@ -18,6 +19,8 @@ from ..explanations.api import router as explanations
 from ..explanations.gateway import Records
 from ..explanations.usecases import Explainer
 from ..files import write_atomically
+from ..imports.kserve.api import router as kserve
+from ..imports.kserve.usecases import Intake
 from ..settings import ScorerSettings
 from .api import PATH, router
 from .inputs import Inputs
@@ -28,7 +31,9 @@ from .serving import Serving
 from .usecases import LARGEST_BYTES, Batches
 
 
-def parts(settings: ScorerSettings, db: Database, inputs: Inputs, serving: Serving, progress: Progress) -> Parts:
+def parts(
+    settings: ScorerSettings, db: Database, inputs: Inputs, serving: Serving, intake: Intake, progress: Progress
+) -> Parts:
     """What is answered here. Explanations, too: they are slow, and no business of a worker that answers at once."""
     objects, places = Objects(settings), Places(Connections.of(settings))
     turns = Turns("files", settings.batch_uploads, settings.batch_uploads_each)
@@ -39,17 +44,20 @@ def parts(settings: ScorerSettings, db: Database, inputs: Inputs, serving: Servi
         service="scorer", settings=settings, db=db, progress=progress,
         routers=[
             schedules(Schedules(db, serving.allowed, places)), router(batches, turns),
-            explanations(explainer, explaining),
+            explanations(explainer, explaining), kserve(intake, Verifier(settings)),
         ],
         large_bodies={PATH: LARGEST_BYTES},
     )  # fmt: skip
 
 
-async def serve(settings: ScorerSettings, db: Database, inputs: Inputs, serving: Serving, progress: Progress) -> None:
+async def serve(
+    settings: ScorerSettings, db: Database, inputs: Inputs, serving: Serving, intake: Intake, progress: Progress
+) -> None:
     """Answer until cancelled."""
+    app = application(parts(settings, db, inputs, serving, intake, progress))
     config = uvicorn.Config(
-        application(parts(settings, db, inputs, serving, progress)), http=PlainHttp, loop="none", log_config=None,
-        log_level="warning", access_log=False, lifespan="off", server_header=False,
+        app, http=PlainHttp, loop="none", log_config=None, log_level="warning", access_log=False, lifespan="off",
+        server_header=False,
     )  # fmt: skip
     server = uvicorn.Server(config)
     listening = socket.create_server(("127.0.0.1", 0))

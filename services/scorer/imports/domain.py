@@ -92,7 +92,7 @@ def log_record(
     except BadInput as refusal:
         raise Invalid(f"request: {refusal.message}", "request") from None
     try:
-        response = _response(event, variant.model_schema, asked.rows)
+        response, _ = response_of(event.endpoint, event.version, event.response, variant.model_schema, asked.rows)
     except BadInput as refusal:
         raise Invalid(f"response: {refusal.message}", "response") from None
     return RecordBuilder(origin, endpoint.monitor.payload_sample).record(
@@ -102,24 +102,34 @@ def log_record(
     )  # fmt: skip
 
 
-def _response(event: InferenceImported, schema: ModelSchema, rows: int) -> bytes:
-    """The V2 response, of its checked members only: the decision must be there, other outputs may be."""
-    outputs = event.response.get("outputs")
+def response_of(
+    endpoint: str, version: int, response: Mapping[str, Any], schema: ModelSchema, rows: int | None
+) -> tuple[bytes, int]:
+    """The V2 response, of its checked members only, and its rows: the decision must be there, other outputs may be.
+
+    `rows`: those of the request, where they are known. Raises BadInput.
+    """
+    outputs = response.get("outputs")
     if not isinstance(outputs, list):
         raise BadInput("`outputs` must be a list of tensors", "response")
     kept: dict[str, dict[str, Any]] = {}
     for output in outputs:
-        tensor = _output(output, schema, rows)
+        tensor = _output(output, schema)
         if tensor["name"] in kept:
             raise BadInput(f"output {called(tensor['name'])} is there twice", "response")
         kept[tensor["name"]] = tensor
     if schema.prediction not in kept:
         raise BadInput(f"output {called(schema.prediction)}, which is the decision, is missing", "response")
-    said = {"model_name": event.endpoint, "model_version": str(event.version), "outputs": list(kept.values())}
-    return orjson.dumps(said)
+    if rows is None:
+        rows = int(next(iter(kept[schema.prediction]["shape"]), 1))
+    for spec in schema.outputs:
+        if spec.name in kept and spec.shape[:1] == (-1,) and (found := kept[spec.name]["shape"][0]) != rows:
+            raise BadInput(f"output {called(spec.name)} has {found} rows, the request {rows}", "response")
+    said = {"model_name": endpoint, "model_version": str(version), "outputs": list(kept.values())}
+    return orjson.dumps(said), rows
 
 
-def _output(output: object, schema: ModelSchema, rows: int) -> dict[str, Any]:
+def _output(output: object, schema: ModelSchema) -> dict[str, Any]:
     name = output.get("name") if isinstance(output, dict) else None
     spec = next((spec for spec in schema.outputs if spec.name == name), None)
     if spec is None or not isinstance(output, dict):
@@ -128,8 +138,6 @@ def _output(output: object, schema: ModelSchema, rows: int) -> dict[str, Any]:
         raise BadInput(f"output {called(name)} must have datatype {spec.datatype}", "response")
     shape = read_shape(spec, output.get("shape"))
     from_json(spec, shape, output.get("data"), Place(spec), nulls=spec.datatype.startswith("FP"), literals=True)
-    if spec.shape[:1] == (-1,) and shape[0] != rows:
-        raise BadInput(f"output {called(name)} has {shape[0]} rows, the request {rows}", "response")
     kept = {"name": spec.name, "datatype": spec.datatype, "shape": list(shape)}
     parameters = parameters_of(output)
     return kept | ({"parameters": parameters} if parameters else {}) | {"data": output["data"]}

@@ -31,11 +31,16 @@ async def claim(session: AsyncSession, partition: int, records: Sequence[tuple[s
     ids = [id for id, _, _ in records]
     values = {"offsets": [offset for _, offset, _ in records], "endpoints": [name for _, _, name in records]}
     await session.execute(text(insert), {"ids": ids, "partition": partition} | values)
+    return await claimed(session, ids)
+
+
+async def claimed(session: AsyncSession, ids: Sequence[str]) -> dict[str, Claim]:
+    """Whose these ids are; those that nobody claimed are left out."""
     select = """
         SELECT inference_id, partition, "offset", endpoint FROM imported
         WHERE inference_id = ANY (CAST(:ids AS text[]))
     """
-    found = await session.execute(text(select), {"ids": ids})
+    found = await session.execute(text(select), {"ids": list(ids)})
     return {id: Claim(partition, offset, endpoint) for id, partition, offset, endpoint in found}
 
 

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from contracts import DeploymentChanged, OutcomeObserved
+from services.kit.groups import class_name
 
 
 @dataclass(frozen=True)
@@ -42,15 +43,12 @@ def counts(outcome: OutcomeObserved, experiment: Experiment | None) -> bool:
 
 def reward_of(outcome: OutcomeObserved) -> float | None:
     """The value where it lies between 0 and 1; else 1 for a prediction that came true and 0 for one that did not. None
-    where neither is known."""
+    where neither is known, and of a shadow, which decided nothing."""
+    if outcome.shadow_of is not None:
+        return None
     if outcome.value is not None:
         return outcome.value if 0.0 <= outcome.value <= 1.0 else None
     if outcome.label is None:
         return None
-    return float(_same(outcome.label, outcome.prediction))
-
-
-def _same(label: float | str, prediction: float | str) -> bool:
-    if isinstance(label, str) or isinstance(prediction, str):
-        return str(label) == str(prediction)
-    return float(label) == float(prediction)
+    said, true = outcome.prediction, outcome.label
+    return float(class_name(said) == class_name(true) or str(said) == str(true))  # 1.0 is "1" and "1.0"
