@@ -34,23 +34,24 @@ from services.kit.signing import canonical, digest_of
 from .stage import SERVER_CORE, deployment, ground, pin, service
 
 _COUNTED = re.compile(r"^fairlead_monitor_rows_total\{[^}]*\} ([0-9.e+]+)$", re.MULTILINE)
-_SHAPES = ((100, 30, 300_000), (1, 30, 100_000), (100, 1_000, 20_000))
-"""Rows of a record, features, rows in all."""
+_SHAPES = ((100, 30, 300_000, 1), (1, 30, 100_000, 1), (100, 1_000, 20_000, 1), (100, 30, 300_000, 100))
+"""Rows of a record, features, rows in all, endpoints."""
 
 
 def measure(folder: Path) -> list[dict[str, Any]]:
-    """Rows a second and processor time a row, by rows of a record and features."""
-    return [_measured(folder / f"{rows}-{features}", rows, features, total) for rows, features, total in _SHAPES]
+    """Rows a second, processor time a row and memory, by rows of a record, features and endpoints."""
+    return [_measured(folder / str(place), *shape) for place, shape in enumerate(_SHAPES)]
 
 
-def _measured(folder: Path, rows: int, features: int, total: int) -> dict[str, Any]:
+def _measured(folder: Path, rows: int, features: int, total: int, endpoints: int) -> dict[str, Any]:
     with ground(folder) as home:
-        endpoint = Endpoint(home, features)
-        asyncio.run(endpoint.say())
-        asyncio.run(endpoint.fill(rows, total))
+        log = Log(home, features, endpoints)
+        asyncio.run(log.deploy())
+        asyncio.run(log.fill(rows, total))
         with service(home, "monitor") as process:
             pin(process.pid, SERVER_CORE)
-            return {"rows": rows, "features": features} | _watch(home, psutil.Process(process.pid), total)
+            found = _watch(home, psutil.Process(process.pid), total)
+        return {"rows": rows, "features": features, "endpoints": endpoints} | found
 
 
 def _watch(home: Home, process: psutil.Process, total: int) -> dict[str, Any]:
@@ -72,11 +73,12 @@ def _watch(home: Home, process: psutil.Process, total: int) -> dict[str, Any]:
     raise TimeoutError(f"the monitor counted {counted:,.0f} of {total:,} rows")
 
 
-class Endpoint:
-    """An endpoint with a baseline, and its log."""
+class Log:
+    """Endpoints of one model with a baseline, and what was asked of them in turns."""
 
-    def __init__(self, home: Home, features: int) -> None:
+    def __init__(self, home: Home, features: int, endpoints: int) -> None:
         self._home, self._features = home, features
+        self._endpoints = [f"watched-{number}" for number in range(endpoints)]
         self._settings = Settings(home=home.path, port=home.port)
         self._random = np.random.default_rng(1)
         names = [f"f{place}" for place in range(features)]
@@ -90,18 +92,21 @@ class Endpoint:
         values = self._random.normal(size=(count, self._features)).round(4)
         return values, (values[:, 0] > 0).astype(int).tolist()
 
-    async def say(self) -> None:
-        """Its deployment, as the deployer says it."""
+    async def deploy(self) -> None:
+        """As the deployer says it."""
         values, labels = self._rows(5_000)
         table = pa.table({f"f{place}": values[:, place] for place in range(self._features)} | {"label": labels})
         profile = canonical(build_profile(table, self._schema))
         baseline = await Objects(self._settings).put(profile)
-        change = deployment(
-            self._home, "watched", digest_of(b"bench"), format="onnx", schema=self._schema, baseline=baseline
-        )  # fmt: skip
-        about = headers(DeploymentChanged, "deployer", "watched", Context(system("deployer")), "retail")
+        said = list[Outgoing]()
+        for name in self._endpoints:
+            change = deployment(
+                self._home, name, digest_of(b"bench"), format="onnx", schema=self._schema, baseline=baseline
+            )  # fmt: skip
+            about = headers(DeploymentChanged, "deployer", name, Context(system("deployer")), "retail")
+            said.append((DeploymentChanged.topic.name, name.encode(), change.to_json(), about))
         async with self._producer("deployer") as producer:
-            await producer.send_all([(DeploymentChanged.topic.name, b"watched", change.to_json(), about)])
+            await producer.send_all(said)
 
     async def fill(self, rows: int, total: int) -> None:
         """So many rows in the log, as two scorer workers leave them, 10,000 a second of event time."""
@@ -116,20 +121,20 @@ class Endpoint:
 
     def _records(self, rows: int, total: int, start: datetime) -> Iterator[Outgoing]:
         context = Context(system("scorer", "retail"))
-        about = headers(InferenceLogged, "scorer", "watched", context, "retail")
+        about = {name: headers(InferenceLogged, "scorer", name, context, "retail") for name in self._endpoints}
         for number in range(total // rows):
-            values, labels = self._rows(rows)
+            name, (values, labels) = self._endpoints[number % len(self._endpoints)], self._rows(rows)
             at = start + timedelta(seconds=number * rows / 10_000)
             head = {
-                "inference_id": uuid7_text(), "endpoint": "watched", "unit": "retail", "use_case": "bench",
+                "inference_id": uuid7_text(), "endpoint": name, "unit": "retail", "use_case": "bench",
                 "model": "census", "version": 1, "variant": "champion", "mode": "rest", "application": "application",
                 "entity": None, "request_id": None, "writer": f"worker-{number % 2}", "seq": number // 2 + 1,
                 "received_at": at.isoformat(), "latency_ms": 0.8, "rows": rows,
             }  # fmt: skip
             x = {"name": "X", "datatype": "FP32", "shape": list(values.shape), "data": values.ravel().tolist()}
             y = {"name": "label", "datatype": "INT64", "shape": [rows], "data": labels}
-            said = head | {"request": {"inputs": [x]}, "response": {"model_name": "watched", "outputs": [y]}}
-            yield InferenceLogged.topic.name, str(said["inference_id"]).encode(), orjson.dumps(said), about
+            said = head | {"request": {"inputs": [x]}, "response": {"model_name": name, "outputs": [y]}}
+            yield InferenceLogged.topic.name, str(said["inference_id"]).encode(), orjson.dumps(said), about[name]
 
     def _producer(self, principal: str) -> Producer:
         return Producer(self._settings.model_copy(update={"kafka_properties": self._home.client_properties(principal)}))

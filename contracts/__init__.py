@@ -9,11 +9,9 @@ from .deployer import (
     DeploymentChanged,
     DeploymentRequested,
     DeploymentSettled,
-    MonitorSettings,
     Role,
     Routing,
     Strategy,
-    ValueMatrix,
     Variant,
 )
 from .every import AlertRaised, AlertResolved, AuditRecorded
@@ -37,8 +35,10 @@ from .monitor import (
     Latency,
     MonitorReported,
     PerformanceEvidence,
+    TrafficReport,
     Window,
 )
+from .monitoring import KPI_FACTS, Budget, GivenSettings, MonitorSettings, Season, Tolerance, ValueMatrix
 from .profile import AxisProfile, CategoricalProfile, ColumnProfile, NumericProfile, Profile, Rotation
 from .recorder import OutcomeObserved, OutcomeReported
 from .retrainer import RetrainingCompleted
@@ -55,6 +55,7 @@ from .scorer import (
 from .topology import EVENTS, HEARS, SAYS, event_of
 
 __all__ = [
+    "Budget", "GivenSettings", "KPI_FACTS", "Season", "Tolerance",
     "COHORTS", "EVENTS", "HEARS", "MISSING_CELLS", "NUMPY_OF", "SAYS", "SERVICES",
     "AxisProfile", "CategoricalProfile", "ColumnProfile", "NumericProfile", "Profile", "Rotation",
     "AlertRaised", "AlertResolved", "ApprovalGranted", "ApprovalRejected", "ApprovalRequested", "ApprovalRevoked",
@@ -65,6 +66,6 @@ __all__ = [
     "MonitorSettings", "Name", "OutcomeObserved", "OutcomeReported", "PayloadReference",
     "PerformanceEvidence", "ReplicaReported",
     "RetrainingCompleted", "RetrainingRequested", "Role", "Routing", "Scan", "Service", "ServiceLevel", "Signature",
-    "Statement", "Strategy", "TensorSpec", "Topic", "Training", "UsageReported", "UseCaseRegistered", "Value",
-    "ValueMatrix", "Variant", "Version", "Window", "by_type", "event_of", "number_in",
+    "Statement", "Strategy", "TensorSpec", "Topic", "TrafficReport", "Training", "UsageReported", "UseCaseRegistered",
+    "Value", "ValueMatrix", "Variant", "Version", "Window", "by_type", "event_of", "number_in",
 ]  # fmt: skip

@@ -85,6 +85,21 @@ class Latency(Value):
     p99_ms: float
 
 
+class TrafficReport(Value):
+    """Whether the rows of a window came as they use to."""
+
+    newest_row_at: datetime | None
+    """None of rows that were counted before it was kept."""
+    expected_rows: tuple[float, float] | None
+    """Between which numbers a window lies 999 times in 1,000, by earlier ones of the version (of the same part of its
+    declared season); None of too few."""
+    volume: Literal["expected", "fewer", "more"] | None
+    named_ids: int
+    """Inferences whose caller gave a request id."""
+    repeated_ids: int
+    """Of them those whose id another one of the window had; an estimate beyond 512 ids."""
+
+
 class MonitorReported(Event):
     """A window closed, or a later row revised it."""
 
@@ -101,3 +116,4 @@ class MonitorReported(Event):
     columns: tuple[ColumnReport, ...]
     statistic: float
     threshold: float
+    traffic: TrafficReport | None = Field(default=None, exclude_if=absent)

@@ -24,6 +24,7 @@ from services.kit.signing import canonical, digest_of
 from services.kit.testing import eventually
 from services.kit.testing import running as beside
 from services.kit.watch import latest
+from services.monitor.api import StandingView
 from services.monitor.app import build
 from services.monitor.settings import MonitorSettings as Service_
 from services.monitor.usecases.desired import Desired
@@ -110,6 +111,39 @@ async def test_windows_hold_the_distinct_rows_and_a_departure_is_told_once(
     assert found[0].latency is not None and found[0].latency.p50_ms == pytest.approx(0.8, rel=0.03)
     age = next(column for column in found[0].columns if column.name == "a")
     assert age.effect > 0.3 and age.rows == 1_010
+
+
+async def test_a_window_tells_how_its_rows_came(monitor_settings: Service_, speaker: Speaker, baseline: str) -> None:
+    """Twelve like windows, one with a fifth of the rows and an id that comes back; a late row revises it."""
+    endpoint, world, start = fresh(), streams.World(np.random.default_rng(5)), aligned(200)
+    records: list[dict[str, Any]] = []
+    for window in range(13):
+        for place in range(10 if window < 12 else 2):
+            at = start + timedelta(seconds=10 * window + place / 2)
+            records.append(logged(endpoint, world.rows(10), len(records), at) | {"request_id": f"{window}-{place}"})
+    records[-1]["request_id"] = records[-2]["request_id"]
+    await say_deployment(speaker("deployer"), deployment(endpoint, streams.schema(), baseline))
+    async with running(monitor_settings) as parts:
+        await say_logged(speaker("scorer"), records)
+        assert await eventually(lambda: _is(counted(parts, endpoint), 1_220), within=60)
+        newest, *before = await windows(parts, endpoint)
+        late = logged(endpoint, world.rows(1), len(records), start + timedelta(seconds=127))
+        await say_logged(speaker("scorer"), [late | {"request_id": "12-0"}])
+        assert await eventually(lambda: _is(counted(parts, endpoint), 1_221), within=30)
+        revised = (await windows(parts, endpoint))[0]
+        assert parts.db
+        with use(ENGINEER):
+            standing = await Reading(parts.db).standing(endpoint)
+    assert newest.traffic and newest.traffic.volume == "fewer" and newest.traffic.expected_rows
+    assert newest.traffic.expected_rows[0] > 50
+    assert (newest.traffic.named_ids, newest.traffic.repeated_ids) == (2, 1)
+    assert newest.traffic.newest_row_at == start + timedelta(seconds=120.5)
+    assert [w.traffic.volume for w in before if w.traffic] == ["expected", "expected", *[None] * 10]
+    assert revised.revision == 1 and revised.traffic
+    assert (revised.traffic.named_ids, revised.traffic.repeated_ids) == (3, 2)
+    assert revised.traffic.newest_row_at == start + timedelta(seconds=127) == standing.newest_row_at
+    told = StandingView.at(standing)
+    assert told.age_s is not None and 60 < told.age_s < 200
 
 
 async def drifts(settings: Service_, endpoint: str) -> list[DriftDetected]:

@@ -200,6 +200,31 @@ def test_too_many_classes_and_groups_share_one_place() -> None:
     assert stored(tally, groups) == stored(Tally(), Groups())
 
 
+def test_a_group_has_every_figure_of_the_whole_and_its_auc_only_more_coarsely() -> None:
+    random = np.random.default_rng(3)
+    truths, scores = random.integers(0, 2, 2_000), random.random(2_000)
+    rows = [
+        Labelled(str(int(s > 0.5)), str(t), (s + t) / 2, segments={"sex": "1"})
+        for t, s in zip(truths, scores, strict=True)
+    ]
+    tally, groups = counted(rows)
+    whole, group = (performance(each, "binary", ["0", "1"]) for each in (tally, groups["sex"]["1"]))
+    assert [(s.name, s.of) for s in group] == [(s.name, s.of) for s in whole]
+    for one, other in zip(whole, group, strict=True):
+        assert one.value == pytest.approx(other.value, abs=0.01 if one.name == "roc auc" else 1e-12)
+    assert sum(map(len, (c.scores.bins for c in groups["sex"]["1"].cells.values()))) < 200
+
+
+def test_a_row_that_its_groups_counted_without_its_score_leaves_none_behind() -> None:
+    before = Labelled.from_json({"p": "1", "l": "1", "s": 0.75, "v": None, "k": {}, "g": {"sex": "1"}})
+    groups = Groups()
+    add_to_groups(groups, before)
+    assert groups["sex"]["1"].cells["1", "1"].scores.score.rows == 0
+    add_to_groups(groups, Labelled("1", "1", 0.5, segments={"sex": "1"}))
+    add_to_groups(groups, before, -1)
+    assert groups["sex"]["1"].cells["1", "1"].scores.score.rows == 1
+
+
 def test_groups_of_a_protected_attribute_follow_what_is_declared() -> None:
     profile = streams.profile(np.random.default_rng(1))
     by_name = {column.name: column for column in profile.columns}

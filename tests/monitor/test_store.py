@@ -21,6 +21,7 @@ from services.kit.signing import canonical
 from services.monitor import store
 from services.monitor.domain.latency import LatencyCounts
 from services.monitor.domain.windows import Part, Sums
+from services.monitor.store import traffic
 from services.monitor.usecases import versions as usecases
 from services.monitor.usecases.desired import Desired
 from services.monitor.usecases.estimating import Declared
@@ -134,3 +135,28 @@ async def test_what_a_version_declares_is_that_of_its_schema_and_its_baseline(
     assert await versions.declared("without", 1) == (streams.schema(), None)
     assert await versions.declared("nowhere", 1) == (None, None)
     assert Declared.of(None, None) == Declared("binary", None, ())
+
+
+async def test_volume_is_compared_with_windows_of_the_same_length_and_part_of_the_season(
+    service_db: Callable[[Service], Database],
+) -> None:
+    db, day = service_db("monitor"), datetime(2026, 3, 2, tzinfo=UTC)
+    starts = [day + timedelta(hours=hour) for hour in range(72)]
+    with use(Context(system("monitor"))):
+        async with db.transaction() as tx:
+            for number, start in enumerate(starts):
+                for length in (60, 3600):
+                    key = store.WindowKey("employment", 1, "retail", start, start + timedelta(seconds=length))
+                    report = MonitorReported(
+                        endpoint="employment", model="m", version=1, inferences=1, revision=0, latency=None, columns=(),
+                        window=Window(**{"from": key.start, "to": key.end}, rows=number + length), statistic=0.0,
+                        threshold=0.0,
+                    )  # fmt: skip
+                    await store.save_closed(tx.session, key, None, report)
+        async with db.reading() as session:
+            key = store.WindowKey("employment", 1, "retail", starts[50], starts[50] + timedelta(seconds=60))
+            latest = await traffic.rows_before(session, key, 3, None, 0.0, 0.0)
+            same = await traffic.rows_before(session, key, 10, 86_400.0, 2 * 3600.0, 3600.0)
+            assert await traffic.newest(session, "employment") is None
+    assert latest == [60 + 49, 60 + 48, 60 + 47]
+    assert same == [60 + 26, 60 + 2]

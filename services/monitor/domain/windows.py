@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from .latency import LatencyCounts
 from .outcomes.decided import Decided
+from .traffic import Traffic
 
 Array = NDArray[Any]
 
@@ -91,6 +92,7 @@ class Part:
     decided: Decided = field(default_factory=Decided)
     segments: Array | None = None
     """Counts by group of segments [groups, columns, coarse bins], where the baseline has segments."""
+    traffic: Traffic = field(default_factory=Traffic)
 
     def merge(self, other: "Part") -> "Part":
         """The rows of both; the other's blocks come after these."""
@@ -98,12 +100,12 @@ class Part:
         return Part(
             self.inferences + other.inferences, self.rows + other.rows, self.blocks + other.blocks,
             self.sums.merge(other.sums), self.latency.merge(other.latency), self.decided.merge(other.decided),
-            np.sum(both, axis=0) if both else None,
+            np.sum(both, axis=0) if both else None, self.traffic.merge(other.traffic),
         )  # fmt: skip
 
     def without_columns(self) -> "Part":
         """Its rows and latencies alone."""
-        return Part(self.inferences, self.rows, (), Sums.zero(0), self.latency)
+        return Part(self.inferences, self.rows, (), Sums.zero(0), self.latency, traffic=self.traffic)
 
     def counts(self) -> Array | None:
         """Of all rows; None where nothing is watched."""
@@ -119,7 +121,7 @@ class Part:
             "blocks": [(block.start_s, block.rows) for block in self.blocks],
             "sums": [self.sums.count.tolist(), self.sums.first.tolist(), self.sums.second.tolist()],
             "latency": list(self.latency.buckets.items()), "decided": self.decided.to_json(),
-            "segments": None if self.segments is None else self.segments.shape,
+            "segments": None if self.segments is None else self.segments.shape, "traffic": self.traffic.to_json(),
         })  # fmt: skip
         every = [block.counts for block in self.blocks] + ([] if self.segments is None else [self.segments])
         body = b"".join(counts.astype("<u4").tobytes() for counts in every)
@@ -139,7 +141,8 @@ class Part:
         count, first, second = head["sums"]
         sums = Sums(np.array(count, np.int64), np.array(first, np.float64), np.array(second, np.float64))
         latency, decided = LatencyCounts(dict(head["latency"])), Decided.from_json(head.get("decided", {}))
-        return cls(head["inferences"], head["rows"], tuple(blocks), sums, latency, decided, segments)
+        traffic = Traffic.from_json(head.get("traffic"))
+        return cls(head["inferences"], head["rows"], tuple(blocks), sums, latency, decided, segments, traffic)
 
 
 def merged(parts: Iterable[Part]) -> Part:

@@ -10,7 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from ..domain.outcomes.labelled import Labelled, Task
-from ..domain.outcomes.tally import Groups, Tally, groups_from_json, groups_to_json, packed, unpacked
+from ..domain.outcomes.tally import Groups, Tally, groups_from_json, groups_to_json, merge_groups, packed, unpacked
 
 Place = tuple[str, int]
 """An inference's id and the number of a row of it."""
@@ -126,16 +126,33 @@ async def save(session: AsyncSession, found: Mapping[Span, Counts], partition: i
         await session.execute(_SAVE, columns_of(span) | values)
 
 
-async def windows(
-    session: AsyncSession, name: str, since: datetime, until: datetime, *, groups: bool = False
-) -> list[tuple[Span, Counts]]:
-    """What all partitions know of the windows that begin in a span of time, the newest first."""
+async def windows(session: AsyncSession, name: str, since: datetime, until: datetime) -> list[tuple[Span, Counts]]:
+    """What all partitions know of the windows that begin in a span of time, but not by group, the newest first."""
     select = f"""
-        SELECT task, data, {"groups" if groups else "NULL AS groups"}, {SPAN} FROM performance
+        SELECT task, data, NULL AS groups, {SPAN} FROM performance
         WHERE endpoint = :e AND start >= :since AND start < :until ORDER BY start DESC, "end", version DESC, variant
     """
     rows = await session.execute(text(select), {"e": name, "since": since, "until": until})
     return [(span_of(row), _counts(row)) for row in rows]
+
+
+async def groups(
+    session: AsyncSession, name: str, since: datetime, until: datetime, segment: str | None = None
+) -> dict[tuple[int, str], Groups]:
+    """By version and variant, over the windows that begin in a span of time: the groups of one segment or, without
+    their scores, of all. Windows are read one after the other, since all of them may be much."""
+    select = f"""
+        SELECT groups, {SPAN} FROM performance
+        WHERE endpoint = :e AND start >= :since AND start < :until AND groups IS NOT NULL
+    """
+    found: dict[tuple[int, str], Groups] = {}
+    rows = await session.stream(text(select), {"e": name, "since": since, "until": until})
+    async for row in rows:
+        data = unpacked(row.groups)
+        wanted = data if segment is None else {segment: data.get(segment, {})}
+        known = found.setdefault((row.version, row.variant), {})
+        merge_groups(known, groups_from_json(wanted, scores=segment is not None))
+    return found
 
 
 async def decided(session: AsyncSession, name: str, since: datetime, until: datetime, length_s: float) -> dict[

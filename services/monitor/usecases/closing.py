@@ -1,7 +1,7 @@
 """Closes windows: one owner per endpoint merges their parts in order, judges, and says what it found."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
@@ -22,15 +22,19 @@ from .. import metrics, store
 from ..domain.budget import of_data
 from ..domain.detectors.edetector import NAME
 from ..domain.outcomes.decided import Decided
-from ..domain.report import column_reports
+from ..domain.report import column_reports, traffic_report
 from ..domain.season import Season
 from ..domain.watch import Finding, Watch
 from ..domain.windows import Block, Part, coalesced, merged, moment, window_start
 from ..settings import MonitorSettings
-from ..store import Endpoint, WindowKey, estimates
+from ..store import Endpoint, WindowKey, estimates, traffic
 from .versions import Versions, Watched
 
 Array = NDArray[Any]
+
+
+_COMPARED = 60
+"""So many earlier windows say how many rows are expected of one."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,8 @@ class Closing:
         statistic, threshold = await self._watch(tx, key, watched, fresh) if before is None else (
             before[2].statistic, before[2].threshold)  # fmt: skip
         whole = fresh if before is None else _revised(watched, before[1], fresh)
-        report = self._report(key, watched, whole, fresh, before, statistic, threshold)
+        earlier = await self._rows_before(tx, key)
+        report = self._report(key, watched, whole, fresh, before, statistic, threshold, earlier)
         await store.save_closed(tx.session, key, _as_one(whole) if whole else None, report)
         tx.emit(report)
         tx.then.append(partial(_tell, key, fresh, report, revised=before is not None))
@@ -98,6 +103,7 @@ class Closing:
     def _report(
         self, key: WindowKey, watched: Watched, whole: Part | None, fresh: Part,
         before: tuple[int, Part | None, MonitorReported] | None, statistic: float, threshold: float,
+        earlier: Sequence[int],
     ) -> MonitorReported:  # fmt: skip
         """Of the whole window; where its old counts are gone, the old report with the new rows counted."""
         last = before[2] if before else None
@@ -107,12 +113,21 @@ class Closing:
         if whole and watched.reference:
             columns = column_reports(watched.reference, watched.numeric, watched.centres, whole)
         latency = whole.latency.report() if whole else (last.latency if last else None)
+        came = traffic_report((whole or fresh).traffic, rows, earlier, last.traffic if last and not whole else None)
         return MonitorReported(
             endpoint=key.endpoint, model=watched.model or (last.model if last else "unknown"), version=key.version,
             window=Window(**{"from": key.start, "to": key.end}, rows=rows),
             revision=before[0] + 1 if before else 0, inferences=inferences, latency=latency, columns=columns,
-            statistic=statistic, threshold=threshold,
+            statistic=statistic, threshold=threshold, traffic=came,
         )  # fmt: skip
+
+    async def _rows_before(self, tx: Tx, key: WindowKey) -> list[int]:
+        """Rows of the version's latest windows of the same length, in the same part of a declared season."""
+        season, start_s = Season(self._versions.settings(key.endpoint).season_s or None), key.start.timestamp()
+        slot_s = (season.period_s or 0.0) / season.slots
+        return await traffic.rows_before(
+            tx.session, key, _COMPARED, season.period_s, season.slot(start_s) * slot_s, slot_s
+        )
 
     async def _watch(self, tx: Tx, key: WindowKey, watched: Watched, part: Part) -> tuple[float, float]:
         """Let the detector see the window if it is of the version that serves; answers statistic and threshold."""

@@ -132,7 +132,9 @@ class Counting:
 
     def _summarise(self, watched: Watched, members: Sequence[Inference]) -> tuple[Part, Unfit]:
         """All rows are counted; those that do not fit their model's schema are counted, but not looked into."""
-        counted = [Counted(m.payload, m.at_s, m.head.latency_ms, m.counted, m.head.variant) for m in members]
+        counted = [
+            Counted(m.payload, m.at_s, m.head.latency_ms, m.counted, m.head.variant, m.head.request_id) for m in members
+        ]
         return summary(watched, counted, self._settings.block_rows, self._settings.blocks_per_batch)
 
 

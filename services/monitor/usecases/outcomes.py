@@ -16,7 +16,7 @@ from ..domain.outcomes.fairness import Measure, fairness
 from ..domain.outcomes.labelled import Task, in_order
 from ..domain.outcomes.labels import label_shift
 from ..domain.outcomes.performance import Statistic, business, classes_of, performance
-from ..domain.outcomes.tally import Groups, Tally, merge_groups
+from ..domain.outcomes.tally import Tally
 from ..store import Endpoint, FindingRow, estimates, losses
 from ..store import outcomes as counted
 from ..store.outcomes import Counts, Span
@@ -93,7 +93,8 @@ class Outcomes:
         since, until = _span_of_time(since, until)
         async with self._db.reading() as session:
             endpoint = await store.endpoint(session, name)
-            parts = await counted.windows(session, name, since, until, groups=segment is not None)
+            parts = await counted.windows(session, name, since, until)
+            grouped = await counted.groups(session, name, since, until, segment) if segment is not None else {}
             findings = await store.findings(session, name, 50, "performance")
             watch = await losses.watch(session, name, endpoint.version)
             length = endpoint.settings.outcome_window_s
@@ -109,16 +110,22 @@ class Outcomes:
         for (version, _), rows in decided.items():
             by_version[version] = by_version.get(version, 0) + rows
 
-        def told(span: Span, counts: Counts, decided: int | None, segment: str | None) -> Figures:
+        def told(span: Span, counts: Counts, decided: int | None, groups: Mapping[str, Tally]) -> Figures:
             of = classes[span.version, span.variant]
-            return _figures(span, counts, of, decided, segment, endpoint.settings, known[span.version].truth)
+            return _figures(span, counts, of, decided, groups, endpoint.settings, known[span.version].truth)
+
+        def groups_of(variant: Variant) -> Mapping[str, Tally]:
+            return grouped.get(variant, {}).get(segment or "", {})
 
         overall = [
-            replace(told(span, counts, by_version.get(span.version), segment), estimated=expected.whole(*variant))
+            replace(
+                told(span, counts, by_version.get(span.version), groups_of(variant)),
+                estimated=expected.whole(*variant),
+            )
             for variant, (span, counts) in whole.items()
         ]
         shown = [
-            replace(told(span, counts, decided.get(_place(span)), None), estimated=expected.window(span))
+            replace(told(span, counts, decided.get(_place(span)), {}), estimated=expected.window(span))
             for span, counts in windows[:limit]
         ]
         evidence = watch.statistic if watch else 0.0
@@ -129,13 +136,14 @@ class Outcomes:
         since, until = _span_of_time(since, until)
         async with self._db.reading() as session:
             endpoint = await store.endpoint(session, name)
-            parts = await counted.windows(session, name, since, until, groups=True)
+            parts = await counted.windows(session, name, since, until)
+            grouped = await counted.groups(session, name, since, until)
         whole = _by_variant([(span, _merged(each)) for span, each in _same_span(parts)])
         segments = await self._segments(name, {version for version, _ in whole})
         return [
-            _attribute(span, counts, attribute, endpoint.settings)
-            for span, counts in whole.values()
-            for attribute in sorted(counts.groups.keys() - segments[span.version])
+            _attribute(span, counts, attribute, grouped[variant][attribute], endpoint.settings)
+            for variant, (span, counts) in whole.items()
+            for attribute in sorted(grouped.get(variant, {}).keys() - segments[span.version])
         ]
 
     async def _grouped(self, name: str, versions: Iterable[int]) -> list[str]:
@@ -156,8 +164,9 @@ def favourable_of(settings: MonitorSettings, task: Task, classes: Sequence[str])
     return classes[1] if task == "binary" and len(classes) == 2 else None
 
 
-def _attribute(span: Span, counts: Counts, attribute: str, settings: MonitorSettings) -> Attribute:
-    groups = counts.groups[attribute]
+def _attribute(
+    span: Span, counts: Counts, attribute: str, groups: Mapping[str, Tally], settings: MonitorSettings
+) -> Attribute:
     labelled = sum(tally.labelled for tally in groups.values())
     favourable = favourable_of(settings, counts.task, classes_of(counts.tally))
     why = None
@@ -192,11 +201,10 @@ def _with_unlabelled(
 
 
 def _merged(parts: Sequence[Counts]) -> Counts:
-    tally, groups = Tally(), Groups()
+    tally = Tally()
     for part in parts:
         tally.merge(part.tally)
-        merge_groups(groups, part.groups)
-    return Counts(parts[0].task, tally, groups)
+    return Counts(parts[0].task, tally, {})
 
 
 def _by_variant(windows: Sequence[tuple[Span, Counts]]) -> dict[Variant, tuple[Span, Counts]]:
@@ -215,10 +223,9 @@ def _by_variant(windows: Sequence[tuple[Span, Counts]]) -> dict[Variant, tuple[S
 
 
 def _figures(
-    span: Span, counts: Counts, classes: Sequence[str], decided: int | None, segment: str | None,
+    span: Span, counts: Counts, classes: Sequence[str], decided: int | None, groups: Mapping[str, Tally],
     settings: MonitorSettings, truth: ColumnProfile | None,
 ) -> Figures:  # fmt: skip
-    groups = counts.groups.get(segment, {}) if segment else {}
     favourable = favourable_of(settings, counts.task, classes)
 
     if not counts.tally.rows:

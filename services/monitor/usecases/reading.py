@@ -11,7 +11,7 @@ from services.kit.db import Database
 from .. import store
 from ..domain.budget import of_data
 from ..domain.watch import Watch
-from ..store import Endpoint, FindingRow, usage
+from ..store import Endpoint, FindingRow, traffic, usage
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,8 @@ class Standing:
     watch: Watch | None
     findings: list[FindingRow]
     last: MonitorReported | None
+    newest_row_at: datetime | None
+    """To the minute where its window is still open."""
 
     @property
     def alarm(self) -> FindingRow | None:
@@ -55,8 +57,10 @@ class Reading:
         async with self._db.reading() as session:
             endpoint = await store.endpoint(session, name)
             watch = await store.watch(session, name, endpoint.version)
-            last = await store.reports(session, name, None, 1)
-            return Standing(endpoint, watch, await store.findings(session, name, findings), last[0] if last else None)
+            last = next(iter(await store.reports(session, name, None, 1)), None)
+            came = [await traffic.newest(session, name), last and last.traffic and last.traffic.newest_row_at]
+            newest = max(filter(None, came), default=None)
+            return Standing(endpoint, watch, await store.findings(session, name, findings), last, newest)
 
     async def windows(self, name: str, before: tuple[datetime, int] | None, limit: int) -> list[MonitorReported]:
         """Newest first. Raises NotFound."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from services.kit.profiles import Binner, numeric
 
 from ..domain.latency import LatencyCounts
 from ..domain.outcomes.decided import Counts, Decided
+from ..domain.traffic import Ids, Traffic
 from ..domain.windows import Block, Part, Sums, block_cuts
 from .versions import Watched
 
@@ -31,6 +33,8 @@ class Counted:
     """Its rows and its latency were counted before: only its columns are new."""
     variant: str = ""
     """That decided."""
+    request_id: str | None = None
+    """What its caller called it."""
 
 
 def summary(watched: Watched, members: Sequence[Counted], block_rows: int, blocks_at_most: int) -> tuple[Part, Unfit]:
@@ -42,7 +46,7 @@ def summary(watched: Watched, members: Sequence[Counted], block_rows: int, block
     latency = LatencyCounts.of([member.latency_ms for member in new])
     rows = sum(member.payload.rows for member in new)
     if watched.binner is None:
-        return Part(len(new), rows, (), Sums.zero(0), latency), []
+        return Part(len(new), rows, (), Sums.zero(0), latency, traffic=_traffic(new)), []
     seen = {place: member for place, member in enumerate(members) if member.payload.sampled}
     unfit: Unfit = []
     try:
@@ -57,7 +61,13 @@ def summary(watched: Watched, members: Sequence[Counted], block_rows: int, block
     blocks = _blocks(watched.binner, members, bins, block_rows, blocks_at_most)
     decided = _decided(watched, members, bins, said)
     segments = watched.segmenter.count(bins) if watched.segmenter else None
-    return Part(latency.total, rows, blocks, _sums(watched, columns), latency, decided, segments), unfit
+    sums = _sums(watched, columns)
+    return Part(latency.total, rows, blocks, sums, latency, decided, segments, _traffic(new)), unfit
+
+
+def _traffic(members: Sequence[Counted]) -> Traffic:
+    newest_s = max((member.at_s for member in members), default=-inf)
+    return Traffic(newest_s, Ids.of(member.request_id for member in members if member.request_id is not None))
 
 
 def _columns(watched: Watched, members: Sequence[Counted]) -> tuple[Columns, Decisions | None]:

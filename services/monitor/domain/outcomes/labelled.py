@@ -16,10 +16,6 @@ from .sums import LARGEST
 Task = Literal["binary", "classes", "regression"]
 SEARCHED_AT_MOST = 8
 """Segments and protected attributes of a version whose pairs are counted: 28 pairs."""
-KPI_FACTS = {
-    "prediction", "label", "score", "value", "segments", "entity", "version", "variant", "received_at", "observed_at",
-}  # fmt: skip
-"""What an expression of a KPI may speak of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +34,16 @@ class Labelled:
     """The groups that it has in pairs of segments; None: it is in no slices."""
     learned: tuple[str, int] | None = None
     """What it was counted as where scores are calibrated (`learned.py`); None: it was not."""
+    scored_in_groups: bool = True
+    """Whether its groups counted its score; what was counted before they did has none there."""
 
     def to_json(self) -> dict[str, Any]:
         """As it is stored."""
-        said = {
+        return {
             "p": self.prediction, "l": self.label, "s": self.score, "v": self.value, "k": dict(self.kpis),
-            "g": dict(self.segments), "b": self.learned,
+            "g": dict(self.segments), "b": self.learned, "j": None if self.paired is None else dict(self.paired),
+            "c": self.scored_in_groups,
         }  # fmt: skip
-        return said if self.paired is None else said | {"j": dict(self.paired)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Labelled":
@@ -54,7 +52,7 @@ class Labelled:
         learned = data.get("b")
         return cls(
             _told(data["p"]), label, _number(data["s"]), _number(data["v"]), data["k"], data["g"], data.get("j"),
-            None if learned is None else (learned[0], learned[1]),
+            None if learned is None else (learned[0], learned[1]), data.get("c", False),
         )  # fmt: skip
 
     def within(self, segments: Mapping[str, str]) -> "Labelled":

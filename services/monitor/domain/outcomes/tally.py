@@ -19,6 +19,8 @@ GROUPS = 10
 """Calibration compares score and truth in so many groups of scores of equal width."""
 FINE, FAR = 32, 12
 """Scores are binned in log-odds: so many bins a unit, and so many units to either side of evens."""
+_COARSE = 8
+"""Of groups, which are many, so many bins make one."""
 _NEAR_NONE = 1e-15
 """Logarithms of a score are taken no nearer to 0 and 1 than this."""
 
@@ -41,12 +43,13 @@ class Scores:
     groups: dict[int, list[int]] = field(default_factory=dict[int, list[int]])
     """By group of calibration: rows, and the sum of their scores."""
 
-    def add(self, score: float, sign: int) -> None:
-        """Count a score, or take it out."""
+    def add(self, score: float, sign: int, *, coarse: bool = False) -> None:
+        """Count a score, or take it out; in `coarse` bins an eighth as many."""
         self.score.add(score, sign)
         self.log_score.add(log(max(score, _NEAR_NONE)), sign)
         self.log_rest.add(log(max(1 - score, _NEAR_NONE)), sign)
-        _count(self.bins, score_bin(score), sign)
+        place = score_bin(score)
+        _count(self.bins, round(place / _COARSE) * _COARSE if coarse else place, sign)
         group = self.groups.setdefault(min(GROUPS - 1, int(score * GROUPS)), [0, 0])
         group[0] += sign
         group[1] += sign * fixed(score)
@@ -137,11 +140,12 @@ class Tally:
 
         return replace(row, prediction=kept(row.prediction), label=kept(row.label))
 
-    def add(self, row: Labelled, sign: int = 1, *, scores: bool = True) -> None:
-        """Count a row, or (`sign` -1) take one out that was counted."""
+    def add(self, row: Labelled, sign: int = 1, *, in_group: bool = False) -> None:
+        """Count a row, or (`sign` -1) take one out that was counted; as one of a group its score coarsely."""
         self.rows += sign
         if isinstance(row.prediction, str) and isinstance(row.label, str):
-            self._add_cell(row.prediction, row.label, row.score if scores else None, sign)
+            score = row.score if row.scored_in_groups or not in_group else None
+            self._add_cell(row.prediction, row.label, score, sign, coarse=in_group)
         elif isinstance(row.prediction, float) and isinstance(row.label, float):
             self.errors.add(row.prediction, row.label, sign)
         if row.value is not None:
@@ -152,11 +156,11 @@ class Tally:
             else:
                 self.kpis.setdefault(key, Moments(2)).add(value, sign)
 
-    def _add_cell(self, prediction: str, label: str, score: float | None, sign: int) -> None:
+    def _add_cell(self, prediction: str, label: str, score: float | None, sign: int, *, coarse: bool) -> None:
         cell = self.cells.setdefault((prediction, label), Cell())
         cell.rows += sign
         if score is not None:
-            cell.scores.add(score, sign)
+            cell.scores.add(score, sign, coarse=coarse)
         if not cell.rows:
             del self.cells[prediction, label]
 
@@ -190,11 +194,11 @@ class Tally:
         return said
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> "Tally":
-        """What `to_json` wrote."""
+    def from_json(cls, data: Mapping[str, Any], *, scores: bool = True) -> "Tally":
+        """What `to_json` wrote, with its scores or without."""
         cells = {
-            (prediction, label): Cell(rows, Scores.from_json(scores) if scores else Scores())
-            for prediction, label, rows, scores in data.get("c", ())
+            (prediction, label): Cell(rows, Scores.from_json(told) if told and scores else Scores())
+            for prediction, label, rows, told in data.get("c", ())
         }
         made = cls(data["n"], cells, untold=dict(data.get("u", {})))
         if "e" in data:
@@ -215,7 +219,7 @@ def add_to_groups(groups: Groups, row: Labelled, sign: int = 1) -> Labelled:
     for segment, given in row.segments.items():
         known = groups.setdefault(segment, {})
         name = given if given in known or len(known) < GROUPS_AT_MOST or sign < 0 else OTHER
-        known.setdefault(name, Tally()).add(row, sign, scores=False)
+        known.setdefault(name, Tally()).add(row, sign, in_group=True)
         kept[segment] = name
         if not known[name].rows:
             del known[name]
@@ -245,9 +249,12 @@ def groups_to_json(groups: Groups) -> dict[str, Any]:
     return {s: {name: tally.to_json() for name, tally in sorted(each.items())} for s, each in sorted(groups.items())}
 
 
-def groups_from_json(data: Mapping[str, Any]) -> Groups:
-    """What `groups_to_json` wrote."""
-    return {s: {name: Tally.from_json(tally) for name, tally in each.items()} for s, each in data.items()}
+def groups_from_json(data: Mapping[str, Any], *, scores: bool = True) -> Groups:
+    """What `groups_to_json` wrote, with the scores or without."""
+    return {
+        segment: {name: Tally.from_json(tally, scores=scores) for name, tally in each.items()}
+        for segment, each in data.items()
+    }
 
 
 def _scores(cell: Cell) -> dict[str, Any] | None:

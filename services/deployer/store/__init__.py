@@ -1,0 +1,83 @@
+"""All SQL of the deployer, by subject."""
+
+from .catalogued import (
+    retire,
+    save_use_case,
+    save_version,
+    unit_of_use_case,
+    version,
+    version_of_retraining,
+)
+from .deployments import (
+    DeploymentRow,
+    deployments,
+    flying,
+    get,
+    lock,
+    of_retraining,
+    of_version,
+    placed,
+    save,
+)
+from .endpoints import (
+    crown,
+    endpoint,
+    endpoints,
+    endpoints_of_version,
+    lock_endpoint,
+    save_endpoint,
+    served,
+    withdrawn,
+)
+from .replicas import (
+    reports,
+    save_report,
+)
+from .topics import (
+    alone,
+    forget,
+    keep_name,
+    owner,
+    rolling_since,
+    streaming,
+    topics_are,
+    topics_stay,
+    untidy,
+)
+
+__all__ = [
+    "DeploymentRow",
+    "alone",
+    "crown",
+    "deployments",
+    "endpoint",
+    "endpoints",
+    "endpoints_of_version",
+    "flying",
+    "forget",
+    "get",
+    "keep_name",
+    "lock",
+    "lock_endpoint",
+    "of_retraining",
+    "of_version",
+    "owner",
+    "placed",
+    "reports",
+    "retire",
+    "rolling_since",
+    "save",
+    "save_endpoint",
+    "save_report",
+    "save_use_case",
+    "save_version",
+    "served",
+    "streaming",
+    "topics_are",
+    "topics_stay",
+    "unit_of_use_case",
+    "untidy",
+    "version",
+    "version_of_retraining",
+    "withdrawn",
+]
