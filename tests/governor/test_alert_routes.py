@@ -141,6 +141,9 @@ def test_what_was_taken_or_is_over_goes_no_further() -> None:
     assert what_is_due(Standing(True, "resolved"), 1) == "over"
     assert what_is_due(Standing(True, "resolved", was_quiet=True), 0) == "over"
     assert what_is_due(Standing(True, "open", was_quiet=True), 0) == "tell"
+    worse = Standing(True, "acknowledged", worse=True)
+    assert (what_is_due(worse, 0), what_is_due(worse, 1)) == ("tell", "over")
+    assert what_is_due(Standing(True, "resolved", worse=True), 0) == "over", "those who were told hear that it ended"
 
 
 def test_pauses_double_up_to_five_minutes() -> None:

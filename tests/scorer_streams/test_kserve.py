@@ -12,6 +12,7 @@ from uuid import uuid4
 import httpx
 import orjson
 import pytest
+from aiokafka import AIOKafkaProducer
 from sqlalchemy import text
 
 from contracts import DeploymentChanged, InferenceLogged, ModelSchema, Service, TensorSpec
@@ -151,6 +152,49 @@ async def test_halves_that_come_at_once_and_through_kills_are_joined_once_each(
     assert places.keys() == set(ids)
     assert all(len(said) == 1 for said in places.values()), "what is said twice has the same writer and number"
     assert len({log["writer"] for log in found.bodies()}) == 1
+
+
+async def test_halves_also_come_over_the_topic_and_meet_those_over_http(
+    stage: Stage, logger: httpx.AsyncClient, producer: AIOKafkaProducer
+) -> None:
+    """As a Knative sink writes them; a half that cannot be taken is a dead letter without what it may hold."""
+    endpoint, secret, elsewhere = (f"iris-{uuid4().hex[:8]}" for _ in range(3))
+    columns = tuple(c.model_copy(update={"sensitive": c.name == "income"}) for c in NUMBERS.columns)
+    stage.serve(endpoint, classifier())
+    stage.serve(secret, classifier(), NUMBERS.model_copy(update={"columns": columns}))
+    stage.serve(elsewhere, classifier(), unit="wealth")
+    url, ids = await started(stage), [str(uuid4()) for _ in range(20)]
+
+    async def write(id: str, side: str, name: str = endpoint, body: Any = None) -> None:
+        said = event(id, side) | {"ce-inferenceservicename": name}
+        headers = [(key.replace("ce-", "ce_", 1), value.encode()) for key, value in said.items()]
+        value = orjson.dumps(body or V1[side])
+        await producer.send_and_wait("inference.imported", value, key=id.encode(), headers=headers)
+
+    for id in ids:
+        await write(id, "request")
+        await write(id, "request")
+    for id in ids[:10]:
+        await write(id, "response")
+    bad = [str(uuid4()) for _ in range(3)]
+    await write(bad[0], "request", secret, {"instances": [[1.0, 424242.0]]})
+    await write(bad[1], "request", elsewhere)
+    await write(bad[2], "response", endpoint, {"predictions": ["no"]})
+    for id in ids[10:]:
+        answer = await logger.post(f"{url}/{endpoint}", headers=event(id, "response"), json=V1["response"])
+        assert answer.status_code == 200
+    found = await logged(stage, endpoint, 20)
+    assert sorted(log["inference_id"] for log in found.bodies()) == sorted(ids)
+
+    async def buried() -> Topic | None:
+        letters = await read(stage.operator, "dlq.inference.imported", lambda s: s.get("ce_id", b"").decode() in bad)
+        return letters if len(letters.records) == 3 else None
+
+    letters = await eventually(buried, within=40, every=0.3)
+    why = {said["ce_id"]: said["__connect.errors.exception.message"] for said in letters.headers()}
+    assert "shape" in why[bad[0]] and "business unit" in why[bad[1]] and "label" in why[bad[2]]
+    assert not any(b"424242" in value for said, value in zip(letters.headers(), letters.values(), strict=True)
+                   if said["ce_id"] == bad[0])  # fmt: skip
 
 
 async def test_what_is_wrong_is_named_and_strangers_learn_nothing(stage: Stage, logger: httpx.AsyncClient) -> None:

@@ -15,7 +15,7 @@ def routers(settings: GovernorSettings, governor: Governor) -> list[APIRouter]:
         processes.router(governor.reports, governor.retrainings),
         audit.router(governor.ledger),
         alerts.router(governor.alerts),
-        messages.router(governor.alerts),
+        messages.router(governor.alerts, governor.telling),
         routes.router(governor.routes),
         silences.router(governor.silences),
         reports.router(governor.reports),

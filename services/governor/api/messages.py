@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel
 
 from services.governor.store.messages import Shown
-from services.governor.usecases import Alerts
+from services.governor.usecases import Alerts, Telling
 from services.kit.auth import allow
 from services.kit.http import Page, Who
 from services.kit.service import router as new_router
@@ -47,7 +47,7 @@ class MessageView(BaseModel):
         )  # fmt: skip
 
 
-def router(alerts: Alerts) -> APIRouter:
+def router(alerts: Alerts, telling: Telling) -> APIRouter:
     """`/v1/alert-messages`."""
     routes = new_router(prefix="/v1/alert-messages", tags=["alerts"])
 
@@ -63,5 +63,11 @@ def router(alerts: Alerts) -> APIRouter:
         allow(caller, "governance.read")
         found = await alerts.messages(state, alert, limit, cursor)
         return Page[MessageView](items=[MessageView.of(shown) for shown in found.items], next=found.next)
+
+    @routes.post("/{id}/again", status_code=202)
+    async def again(id: UUID, caller: Who) -> MessageView:
+        """Try one anew that failed for good, when what failed is mended; it says how things stand now."""
+        allow(caller, "alert.configure")
+        return MessageView.of(await telling.send_again(caller, id))
 
     return routes

@@ -13,6 +13,7 @@ from services.kit.errors import Invalid
 EVERY_UNIT = "*"
 Kind = Literal["webhook", "alertmanager", "email"]
 Severity = Literal["info", "warning", "critical"]
+"""The worst one last."""
 
 
 class _Said(BaseModel):
@@ -130,6 +131,8 @@ class Standing:
     """The end of the silence that holds now."""
     was_quiet: bool = False
     """A silence held when this step was due before."""
+    worse: bool = False
+    """It became more severe in this episode, after somebody was told of it."""
 
 
 Due = Literal["tell", "wait", "over"]
@@ -139,10 +142,12 @@ def what_is_due(standing: Standing, step: int) -> Due:
     """What to do about a step whose time has come.
 
     What was raised and ended before anybody heard of it is told all the same, unless it was silenced: those who look
-    into it later would not know. What somebody took, or is over, goes no further.
+    into it later would not know. What somebody took, or is over, goes no further; but that it became worse is told once
+    to those of the first step, whoever took it.
     """
-    if not standing.is_current or standing.state == "acknowledged":
-        return "over"
+    is_over = not standing.is_current or (standing.state == "acknowledged" and not (standing.worse and step == 0))
     if standing.state == "resolved":
-        return "tell" if step == 0 and not standing.quiet_until and not standing.was_quiet else "over"
+        is_over = is_over or step > 0 or bool(standing.quiet_until) or standing.was_quiet or standing.worse
+    if is_over:
+        return "over"
     return "wait" if standing.quiet_until else "tell"

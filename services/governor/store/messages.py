@@ -39,6 +39,8 @@ class Item:
     unit: str
     subject: str
     step: int = 0
+    severity: str = ""
+    """Of what was raised: it is told again when it became worse."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,7 @@ async def gather(session: AsyncSession, to: Receiver, item: Item, id: UUID, now:
     known = """
         SELECT 1 FROM alert_told
         WHERE alert_id = :alert AND episode = :episode AND channel_key = :key AND what = :what AND step = :step
+          AND severity = :severity
     """
     open_ = """
         INSERT INTO alert_message AS known
@@ -148,11 +151,29 @@ _TOLD = """
 async def write_down(session: AsyncSession, id: UUID, to: Receiver, told: Sequence[Told], title: str, body: str,
                      now: datetime) -> None:  # fmt: skip
     """From now on it is sent, as it is. Who is told that something is over is not told that again."""
-    update = "UPDATE alert_message SET state = 'waiting', title = :title, body = :body, send_at = :now WHERE id = :id"
+    update = """
+        UPDATE alert_message
+        SET state = 'waiting', title = :title, body = :body, send_at = :now, attempts = 0, ended_at = NULL
+        WHERE id = :id
+    """
     await session.execute(text(update), {"id": id, "title": title, "body": body, "now": now})
     for over in (each for each in told if each.status == "resolved"):
         item = Item(over.alert_id, over.episode, "resolved", over.unit, over.subject)
         await session.execute(_NOTE, _item(to.key, item) | {"message": id})
+
+
+async def hold(session: AsyncSession, id: UUID) -> tuple[Shown, Receiver] | None:
+    """A message that the caller may see, held until the transaction ends."""
+    select = (
+        f"SELECT {_SHOWN}, m.spoken_for, m.group_s FROM alert_message m WHERE m.id = :id AND NOT m.beats FOR UPDATE"
+    )
+    row = (await session.execute(text(select), {"id": id})).mappings().first()
+    if row is None:
+        return None
+    said = dict(row)
+    spoken_for, group_s = said.pop("spoken_for"), said.pop("group_s")
+    shown = _shown(said)
+    return shown, Receiver(shown.channel, spoken_for, group_s)
 
 
 async def drop(session: AsyncSession, id: UUID) -> None:
@@ -248,15 +269,18 @@ async def forget(session: AsyncSession, before: datetime) -> None:
         await session.execute(text(statement), {"before": before})
 
 
+_SHOWN = """
+    m.number, m.id, m.unit, m.subject, m.channel, m.state, m.title, m.attempts, m.reason, m.gathered_at, m.send_at,
+    m.ended_at, ARRAY (SELECT DISTINCT alert_id FROM alert_told t WHERE t.message_id = m.id) AS alerts
+"""
+
+
 async def page(
     session: AsyncSession, *, states: Sequence[str], alert: UUID | None, limit: int, before: int | None
 ) -> list[Shown]:
     """Newest first; without states, of any."""
-    select = """
-        SELECT m.number, m.id, m.unit, m.subject, m.channel, m.state, m.title, m.attempts, m.reason, m.gathered_at,
-               m.send_at, m.ended_at,
-               ARRAY (SELECT DISTINCT alert_id FROM alert_told t WHERE t.message_id = m.id) AS alerts
-        FROM alert_message m
+    select = f"""
+        SELECT {_SHOWN} FROM alert_message m
         WHERE NOT m.beats AND (cardinality(CAST(:states AS text[])) = 0 OR m.state = ANY (CAST(:states AS text[])))
           AND (CAST(:alert AS uuid) IS NULL
                OR EXISTS (SELECT FROM alert_told t WHERE t.message_id = m.id AND t.alert_id = :alert))
@@ -280,11 +304,11 @@ def _receiver(row: Any) -> Receiver:
 def _item(key: str, item: Item) -> dict[str, Any]:
     return {
         "alert": item.alert_id, "episode": item.episode, "key": key, "what": item.what, "step": item.step,
-        "unit": item.unit,
+        "severity": item.severity, "unit": item.unit,
     }  # fmt: skip
 
 
 _NOTE = text("""
-    INSERT INTO alert_told (alert_id, episode, channel_key, what, step, unit, message_id)
-    VALUES (:alert, :episode, :key, :what, :step, :unit, :message) ON CONFLICT DO NOTHING
+    INSERT INTO alert_told (alert_id, episode, channel_key, what, step, severity, unit, message_id)
+    VALUES (:alert, :episode, :key, :what, :step, :severity, :unit, :message) ON CONFLICT DO NOTHING
 """)

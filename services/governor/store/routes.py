@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import get_args
 from uuid import UUID
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.governor.domain.routing import Route
+from services.governor.domain.routing import Route, Severity
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ class Course:
     step: int
     silenced: bool = False
     """This step was due before, in a silence."""
+    worse: bool = False
+    """It began again: the alert became more severe in its episode."""
 
 
 async def save(session: AsyncSession, route: Route, actor: str, at: datetime) -> bool:
@@ -76,20 +79,27 @@ async def of_units(session: AsyncSession, units: Sequence[str]) -> list[Route]:
     return [Route.model_validate(said) for said in (await session.execute(text(select), {"units": units})).scalars()]
 
 
-async def start(session: AsyncSession, course: Course, due_at: datetime) -> None:
-    """Begin an episode's course along a route; one that was begun goes on as it is."""
+async def start(session: AsyncSession, course: Course, severity: str, due_at: datetime) -> None:
+    """Begin an episode's course along a route; again for an alert that became worse. Else it goes on as it is."""
     insert = """
-        INSERT INTO alert_course (alert_id, episode, route, due_at) VALUES (:alert, :episode, :route, :at)
-        ON CONFLICT DO NOTHING
+        INSERT INTO alert_course AS known (alert_id, episode, route, severity, due_at, worse)
+        SELECT :alert, :episode, :route, CAST(:severity AS text), :at, EXISTS (
+            SELECT FROM alert_told WHERE alert_id = :alert AND episode = :episode AND what = 'raised'
+               AND array_position(CAST(:order AS text[]), severity)
+                 < array_position(CAST(:order AS text[]), CAST(:severity AS text)))
+        ON CONFLICT (alert_id, episode, route) DO UPDATE
+        SET step = 0, due_at = excluded.due_at, severity = excluded.severity, worse = true, silenced = false
+        WHERE array_position(CAST(:order AS text[]), known.severity)
+            < array_position(CAST(:order AS text[]), excluded.severity)
     """
-    row = {"alert": course.alert_id, "episode": course.episode, "route": course.route, "at": due_at}
-    await session.execute(text(insert), row)
+    row = {"alert": course.alert_id, "episode": course.episode, "route": course.route, "severity": severity}
+    await session.execute(text(insert), row | {"at": due_at, "order": list(get_args(Severity))})
 
 
 async def next_due(session: AsyncSession, at: datetime) -> Course | None:
     """A course that is due, held until the transaction ends; those that others hold are theirs."""
     select = """
-        SELECT alert_id, episode, route, step, silenced FROM alert_course WHERE due_at <= :at
+        SELECT alert_id, episode, route, step, silenced, worse FROM alert_course WHERE due_at <= :at
         ORDER BY due_at LIMIT 1 FOR UPDATE SKIP LOCKED
     """
     row = (await session.execute(text(select), {"at": at})).mappings().first()

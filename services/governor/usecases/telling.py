@@ -2,23 +2,27 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
+from uuid import UUID
 
 from services.governor import metrics
 from services.governor.domain import message
 from services.governor.domain.delivery import pause
+from services.governor.domain.message import Told
 from services.governor.domain.routing import EVERY_UNIT, Route, Standing, wants, what_is_due
 from services.governor.domain.silence import quiet_until
 from services.governor.gateway import Channels, Undelivered
 from services.governor.store import alerts, messages, notices, silences
 from services.governor.store import routes as store
 from services.governor.store.alerts import Alert
-from services.governor.store.messages import Item, Outgoing, Receiver
+from services.governor.store.messages import Item, Outgoing, Receiver, Shown
 from services.governor.store.routes import Course
-from services.kit.context import Context, system, use
+from services.kit.auth import allow
+from services.kit.context import Caller, Context, system, use
 from services.kit.db import Database, Tx
+from services.kit.errors import Conflict, NotFound
 from services.kit.health import Progress
 from services.kit.ids import now, uuid7
 from services.kit.telemetry import get_logger
@@ -89,6 +93,27 @@ class Telling:
         async with self._db.transaction() as tx:
             await messages.forget(tx.session, now() - _KEPT)
 
+    async def send_again(self, caller: Caller, id: UUID) -> Shown:
+        """Try a message anew that failed for good: what it is about, as that stands now.
+
+        Raises NotFound, Forbidden, and Conflict where it has not failed or says nothing that still counts.
+        """
+        at = now()
+        async with self._db.transaction() as tx:
+            if (found := await messages.hold(tx.session, id)) is None:
+                raise NotFound(f"there is no message {id}")
+            shown, to = found
+            allow(caller, "alert.configure", shown.unit)
+            if shown.state != "failed":
+                raise Conflict(f"this message has not failed: it is {shown.state}")
+            if not (told := await messages.contents(tx.session, id)):
+                raise Conflict("what this message told of was raised again since, and told by another one")
+            await self._write_down(tx, id, to, told, at)
+            tx.record("alert.tried-again", shown.subject, unit=shown.unit, message_id=str(id), channel=to.channel.label)
+            again = await messages.hold(tx.session, id)
+        assert again
+        return again[0]
+
     async def settle(self) -> None:
         """Wait for what is on its way."""
         while self._sending:
@@ -112,7 +137,7 @@ class Telling:
             for route in await store.of_units(tx.session, [alert.unit, EVERY_UNIT]):
                 if wants(route, case):
                     begun = Course(alert.id, alert.episode, route.name, 0)
-                    await store.start(tx.session, begun, at + timedelta(seconds=route.steps[0].after_s))
+                    await store.start(tx.session, begun, alert.severity, at + timedelta(seconds=route.steps[0].after_s))
             return True
         for receiver in await messages.receivers(tx.session, alert.id, alert.episode):
             over = Item(alert.id, alert.episode, "resolved", alert.unit, alert.subject)
@@ -128,7 +153,7 @@ class Telling:
         alert, kept = await alerts.get(tx.session, course.alert_id), await store.get(tx.session, course.route)
         assert alert and kept  # both are there as long as their course is
         quiet = quiet_until(await silences.active(tx.session, at), await alerts.case(tx.session, alert), at)
-        standing = Standing(alert.episode == course.episode, alert.state, quiet, course.silenced)
+        standing = Standing(alert.episode == course.episode, alert.state, quiet, course.silenced, course.worse)
         match what_is_due(standing, course.step):
             case "over":
                 await store.move(tx.session, course, course.step, None)
@@ -141,7 +166,7 @@ class Telling:
 
     async def _tell(self, tx: Tx, route: Route, course: Course, alert: Alert, at: datetime) -> None:
         if course.step < len(route.steps):  # it may have become shorter meanwhile
-            item = Item(alert.id, alert.episode, "raised", alert.unit, alert.subject, course.step)
+            item = Item(alert.id, alert.episode, "raised", alert.unit, alert.subject, course.step, alert.severity)
             for channel in route.steps[course.step].channels:
                 await self._gather(tx, Receiver(channel, route.unit, route.group_s), item)
         after = route.due_after(course.step + 1)
@@ -161,9 +186,12 @@ class Telling:
         if not told:
             await messages.drop(tx.session, id)
             return True
+        await self._write_down(tx, id, to, told, at)
+        return True
+
+    async def _write_down(self, tx: Tx, id: UUID, to: Receiver, told: Sequence[Told], at: datetime) -> None:
         body = message.body(to.channel.kind, id, told, self._console, at).decode()
         await messages.write_down(tx.session, id, to, told, message.title(told), body, at)
-        return True
 
     async def _send_some(self) -> None:
         if (room := _AT_ONCE - len(self._sending)) <= 0:

@@ -41,9 +41,9 @@ async def _work(settings: ScorerSettings, stop: asyncio.Event, serving: Serving)
     batches = Batches(db, objects, inputs, serving.allowed, places)
     runner = Runner(settings, db, objects, inputs, serving, progress)
     tokeniser = Tokeniser.of(settings.keys)
-    work = ImportWork(db, objects, tokeniser, serving.wanted, settings.import_units)
     sending = Sending(settings, db, objects)
     intake = Intake(db, tokeniser, serving.wanted, lambda: sending.crowded)
+    work = ImportWork(db, objects, tokeniser, serving.wanted, settings.import_units, intake)
     imports = TransactionalStream(
         Connection.read(settings.kafka_properties), work.imported, "scorer.imports", work, work.outputs, progress
     )  # fmt: skip

@@ -72,14 +72,20 @@ def variant_of(
     """
     if endpoint is None or not endpoint.variants:
         raise Invalid(f"there is no endpoint {event.endpoint}", "endpoint")
-    if endpoint.unit not in units:
-        raise Invalid(f"endpoint {event.endpoint} is of a business unit whose inferences are not imported", "endpoint")
-    if said.get("ce_unit", endpoint.unit.encode()) != endpoint.unit.encode():
-        raise Invalid(f"the header ce_unit is not the business unit of endpoint {event.endpoint}", "ce_unit")
+    check_unit(endpoint, said, units)
     for variant in endpoint.variants:
         if (variant.model, variant.version) == (event.model, event.version):
             return variant
     raise Invalid(f"endpoint {event.endpoint} does not serve version {event.version} of {event.model}", "version")
+
+
+def check_unit(endpoint: DeploymentChanged, said: Mapping[str, bytes], units: Collection[str]) -> None:
+    """Raise Invalid where what comes over the topic is not for the endpoint's business unit."""
+    name, unit = endpoint.endpoint, endpoint.unit
+    if unit not in units:
+        raise Invalid(f"endpoint {name} is of a business unit whose inferences are not imported", "endpoint")
+    if said.get("ce_unit", unit.encode()) != unit.encode():
+        raise Invalid(f"the header ce_unit is not the business unit of endpoint {name}", "ce_unit")
 
 
 def log_record(

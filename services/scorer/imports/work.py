@@ -1,6 +1,7 @@
 """`inference.imported` to `inference.logged`, exactly once per inference id."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 
 import orjson
 from prometheus_client import Counter
@@ -8,7 +9,7 @@ from prometheus_client import Counter
 from contracts import DeploymentChanged, InferenceImported, InferenceLogged, Variant
 from services.kit import deadletters
 from services.kit.away import is_away
-from services.kit.context import Context, system, use
+from services.kit.context import Caller, Context, system, use
 from services.kit.db import Database
 from services.kit.errors import Invalid, Refusal
 from services.kit.ids import now
@@ -20,7 +21,9 @@ from ..logrecord import HeaderMaker, LogRecord, offload
 from ..tokenise import Tokeniser
 from ..v2 import Codec
 from . import store
-from .domain import check_headers, log_record, parse, variant_of
+from .domain import check_headers, check_unit, log_record, parse, variant_of
+from .kserve import domain as kserve
+from .kserve.usecases import Intake
 
 IMPORTED = Counter("fairlead_scorer_imported_total", "Records of foreign inferences", ["result"])
 _CODECS = 256
@@ -32,13 +35,14 @@ class ImportWork:
 
     def __init__(
         self, db: Database, objects: Objects, tokeniser: Tokeniser,
-        wanted: Callable[[str], DeploymentChanged | None], units: frozenset[str],
+        wanted: Callable[[str], DeploymentChanged | None], units: frozenset[str], intake: Intake,
     ) -> None:  # fmt: skip
         self._db = db
         self._objects = objects
         self._tokeniser = tokeniser
         self._wanted = wanted
         self._units = units
+        self._intake = intake
         self._headers = HeaderMaker()
         self._codecs: dict[tuple[str, int, int], Codec] = {}
         self.imported = InferenceImported.topic.name
@@ -61,7 +65,10 @@ class ImportWork:
             if deadletters.addressed_to_another(record.headers, "scorer"):
                 continue
             try:
-                made.append((record, *self._record(record)))
+                if kserve.is_half(record.headers):
+                    await self._take_half(record)
+                else:
+                    made.append((record, *self._record(record)))
             except Refusal as refusal:
                 self.reject(partition, record, refusal, out)
         if not made:
@@ -102,15 +109,34 @@ class ImportWork:
         assert endpoint is not None
         return log_record(event, endpoint, variant, self._codec(endpoint, variant)), endpoint.endpoint
 
+    async def _take_half(self, record: Incoming) -> None:
+        """A half of KServe's, as its logger posts them or a Knative sink writes them here; it waits for the other one
+        in PostgreSQL, and what is whole goes into the log from there."""
+        headers = kserve.as_http(record.headers)
+        sent = kserve.attributes(headers, now())
+        endpoint = self._wanted(sent.service)
+        if endpoint is None:
+            raise Invalid(f"there is no endpoint {sent.service}", "ce_inferenceservicename")
+        check_unit(endpoint, dict(record.headers), self._units)
+        caller = Caller(
+            headers.get("ce-source", "")[:200] or "kserve", "application", frozenset(), frozenset({endpoint.unit})
+        )
+        with use(Context(caller)), _away():
+            state = await self._intake.take(caller, sent.service, None, sent, record.value or b"")
+        IMPORTED.labels("repeat" if state == "repeated" else "half").inc()
+
     def _is_private(self, record: Incoming) -> bool:
         """Whether the record names an endpoint with sensitive columns, or may: nobody can tell of what is no JSON."""
+        if kserve.is_half(record.headers):
+            named = self._wanted(kserve.as_http(record.headers).get("ce-inferenceservicename", ""))
+            return named is None or _hides(named)
         try:
             said = orjson.loads(record.value or b"null")
         except orjson.JSONDecodeError:
             return True
         name = said.get("endpoint") if isinstance(said, dict) else None
         endpoint = self._wanted(name) if isinstance(name, str) else None
-        return endpoint is not None and any(c.sensitive for v in endpoint.variants for c in v.model_schema.columns)
+        return endpoint is not None and _hides(endpoint)
 
     def _codec(self, endpoint: DeploymentChanged, variant: Variant) -> Codec:
         key = (endpoint.endpoint, endpoint.revision, variant.version)
@@ -123,17 +149,27 @@ class ImportWork:
         return self._codecs[key]
 
     async def _claim(self, partition: int, records: list[tuple[str, int, str]]) -> dict[str, store.Claim]:
-        try:
-            with use(Context(system("scorer"))):
-                async with self._db.transaction() as tx:
-                    return await store.claim(tx.session, partition, records)
-        except Exception as error:  # its kinds have no common base; all others go on
-            if not is_away(error):
-                raise  # a statement's own fault: the record that made it is found by halving
-            raise TimeoutError(f"PostgreSQL is away: {error!r}"[:200]) from error
+        with use(Context(system("scorer"))), _away():
+            async with self._db.transaction() as tx:
+                return await store.claim(tx.session, partition, records)
 
     async def _say(self, partition: int, record: Incoming, log: LogRecord, out: Output) -> None:
         kept = await offload(log, self._objects)
         value = kept.value(f"import.{partition}", record.offset + 1)
         target = partition % out.partitions(self.logged)
         out.add(self.logged, target, log.inference_id.encode(), value, self._headers.headers(kept))
+
+
+def _hides(endpoint: DeploymentChanged) -> bool:
+    return any(c.sensitive for v in endpoint.variants for c in v.model_schema.columns)
+
+
+@contextmanager
+def _away() -> Generator[None]:
+    """Raises TimeoutError where PostgreSQL is away: the transaction is tried again."""
+    try:
+        yield
+    except Exception as error:  # its kinds have no common base; all others go on
+        if not is_away(error):
+            raise  # a statement's own fault: the record that made it is found by halving
+        raise TimeoutError(f"PostgreSQL is away: {error!r}"[:200]) from error

@@ -4,7 +4,7 @@ The attributes are those of `pkg/logger` of KServe: the id is the same for both 
 The body is what client or server sent: KServe's V1 (`instances`, `predictions`) or V2 as JSON.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
@@ -60,6 +60,16 @@ class Asked:
         """What `to_bytes` wrote."""
         rows, body, entity, request_id = orjson.loads(data)
         return cls(rows, body.encode(), entity, request_id)
+
+
+def is_half(headers: Sequence[tuple[str, bytes]]) -> bool:
+    """Whether a record of Kafka's is one of these events."""
+    return any(name == "ce_type" and value.decode(errors="replace") in SIDES for name, value in headers)
+
+
+def as_http(headers: Sequence[tuple[str, bytes]]) -> dict[str, str]:
+    """The headers of a record of Kafka's in binary mode, as they are called over HTTP."""
+    return {name.replace("ce_", "ce-", 1): value.decode(errors="replace") for name, value in headers}
 
 
 def attributes(headers: Mapping[str, str], now: datetime) -> Sent:
