@@ -9,11 +9,9 @@ from .deployer import (
     DeploymentChanged,
     DeploymentRequested,
     DeploymentSettled,
-    MonitorSettings,
     Role,
     Routing,
     Strategy,
-    ValueMatrix,
     Variant,
 )
 from .every import AlertRaised, AlertResolved, AuditRecorded
@@ -40,6 +38,7 @@ from .monitor import (
     TrafficReport,
     Window,
 )
+from .monitoring import KPI_FACTS, Budget, GivenSettings, MonitorSettings, Season, Tolerance, ValueMatrix
 from .profile import AxisProfile, CategoricalProfile, ColumnProfile, NumericProfile, Profile, Rotation
 from .recorder import OutcomeObserved, OutcomeReported
 from .retrainer import RetrainingCompleted
@@ -56,6 +55,7 @@ from .scorer import (
 from .topology import EVENTS, HEARS, SAYS, event_of
 
 __all__ = [
+    "Budget", "GivenSettings", "KPI_FACTS", "Season", "Tolerance",
     "COHORTS", "EVENTS", "HEARS", "MISSING_CELLS", "NUMPY_OF", "SAYS", "SERVICES",
     "AxisProfile", "CategoricalProfile", "ColumnProfile", "NumericProfile", "Profile", "Rotation",
     "AlertRaised", "AlertResolved", "ApprovalGranted", "ApprovalRejected", "ApprovalRequested", "ApprovalRevoked",

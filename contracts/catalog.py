@@ -3,8 +3,11 @@
 from typing import ClassVar
 from uuid import UUID
 
-from .base import Digest, Event, Name, Topic, Value, Version
+from pydantic import Field
+
+from .base import Digest, Event, Name, Topic, Value, Version, absent
 from .model import Format, ModelSchema, Scan, Training
+from .monitoring import MonitorSettings
 
 
 class ServiceLevel(Value):
@@ -56,6 +59,8 @@ class ModelRegistered(Event):
     """The package holds a recipe that the retrainer can run."""
     registered_by: str
     tags: tuple[str, ...] = ()
+    monitor: MonitorSettings | None = Field(default=None, exclude_if=absent)
+    """How an endpoint is watched while this version is its champion, where the package says so."""
 
 
 class CandidateRefused(Event):

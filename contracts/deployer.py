@@ -10,6 +10,7 @@ from pydantic import Field
 from .base import Digest, Event, Name, Topic, Value, Version, absent
 from .governor import Grant, Signature
 from .model import Format, ModelSchema
+from .monitoring import MonitorSettings
 
 Strategy = Literal["direct", "canary", "ab", "bandit", "shadow", "fallback"]
 """How a version comes to an endpoint: in place of the champion (direct), or beside it."""
@@ -61,42 +62,6 @@ class DeploymentSettled(Event):
     version: Version
     state: Literal["serving", "failed"]
     reason: str | None = None
-
-
-class ValueMatrix(Value):
-    """What a decision is worth by what turned out, in the currency of whoever sets it; positive is the favourable
-    class."""
-
-    true_positive: float = 0.0
-    false_positive: float = 0.0
-    false_negative: float = 0.0
-    true_negative: float = 0.0
-
-
-class MonitorSettings(Value):
-    """How an endpoint is watched."""
-
-    window_s: float = 10.0
-    budget_rows: int = 1_000_000
-    """The expected number of rows between two false alarms of this endpoint, over all its detectors."""
-    tolerance: float = 0.1
-    """The smallest effect that matters: standard deviations of a numeric column, PSI of a categorical one."""
-    season_s: float | None = Field(default=None, exclude_if=absent)
-    """The period in which columns rise and fall as a matter of course, seconds; 0 or None: there is none."""
-    retrain_on_drift: bool = True
-    payload_sample: float = Field(default=1.0, ge=0, le=1, exclude_if=(1.0).__eq__)
-    """The share of inferences whose requests and responses are logged; all of them are logged, and counted. Left out
-    where it is 1, so that what was signed before there was this member still is what was signed."""
-    outcome_window_s: float = Field(default=3_600.0, exclude_if=(3_600.0).__eq__)
-    """The length of the windows in which outcomes are counted: labels are fewer than decisions."""
-    favourable: float | str | None = Field(default=None, exclude_if=absent)
-    """The class that people want to get, which fairness and the value matrix call positive; None for the second one of
-    two classes."""
-    expected_error: float | None = Field(default=None, exclude_if=absent)
-    """The share of wrong decisions that is accepted; None: as many as there were so far."""
-    value_matrix: ValueMatrix | None = Field(default=None, exclude_if=absent)
-    kpis: dict[str, str] = Field(default={}, exclude_if=not_)
-    """By name, expressions in CEL over a decision and its outcome, whose mean is told."""
 
 
 class Cohorts(Value):

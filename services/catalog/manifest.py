@@ -6,7 +6,8 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from services.kit import plain_yaml
+from contracts import KPI_FACTS
+from services.kit import cel, plain_yaml
 from services.kit.errors import Invalid
 from services.kit.inputs import check_texts
 from services.kit.strict import refused
@@ -25,7 +26,17 @@ def read(path: Path, overrides: dict[str, Any]) -> Manifest:
 
 def parse(data: bytes, overrides: dict[str, Any]) -> Manifest:
     """The manifest with the overrides applied. Raises Invalid naming the field."""
-    return validated(Manifest, {**_mapping(data), **overrides})
+    manifest = validated(Manifest, {**_mapping(data), **overrides})
+    _check_kpis(manifest)
+    return manifest
+
+
+def _check_kpis(manifest: Manifest) -> None:
+    for name, expression in ((manifest.monitor and manifest.monitor.kpis) or {}).items():
+        try:
+            cel.check(expression, KPI_FACTS)
+        except cel.CelError as error:
+            raise Invalid(f"monitor.kpis.{name}: {error}", f"monitor.kpis.{name}") from None
 
 
 def dump(manifest: Manifest) -> bytes:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from contracts import Training
+from contracts import MonitorSettings, Training, ValueMatrix
 from services.catalog import card, manifest
 from services.catalog.domain import Granted, Manifest, Retraining, Serving
 from services.catalog.lineage import Lineage
@@ -33,6 +33,16 @@ def test_form_fields_override_the_manifest() -> None:
     assert (said.name, said.tags, said.label) == ("other", ("mine",), "employed")
 
 
+def test_a_manifest_says_how_its_endpoints_are_watched() -> None:
+    text = WATCHED + b"{season_s: 86400, favourable: yes!, value_matrix: {true_positive: 12}, kpis: {hit: 'label'}}"
+    said = manifest.parse(text, {})
+    assert said.monitor and said.monitor.settings() == MonitorSettings(
+        season_s=86_400, favourable="yes!", value_matrix=ValueMatrix(true_positive=12), kpis={"hit": "label"}
+    )  # fmt: skip
+    assert manifest.parse(manifest.dump(said), {}) == said
+
+
+WATCHED = b"name: credit\nformat: onnx\nmodel: m.onnx\nmonitor: "
 BAD_MANIFESTS = {
     b"": "mapping",
     b"- a": "mapping",
@@ -57,6 +67,15 @@ BAD_MANIFESTS = {
     b"name: credit\nformat: onnx\nmodel: m.onnx\nrecipe: /bin/sh": "recipe",
     b"name: credit\nformat: onnx\nmodel: m.onnx\nsegments: [a, b, c, d, e, f, g, h, i]": "segments",
     b"name: credit\nformat: onnx\nmodel: m.onnx\nsegments: age": "segments",
+    WATCHED + b"often": "monitor",
+    WATCHED + b"{budget: 5000}": "monitor.budget",
+    WATCHED + b"{budget_rows: 10}": "monitor.budget_rows",
+    WATCHED + b'{tolerance: "0.1"}': "monitor.tolerance",
+    WATCHED + b"{season_s: 100, window_s: 10}": "24 slots",
+    WATCHED + b"{payload_sample: 0.1}": "monitor.payload_sample",
+    WATCHED + b"{value_matrix: {true_postive: 1}}": "monitor.value_matrix.true_postive",
+    WATCHED + b"{kpis: {profit: 'lable * 2'}}": "monitor.kpis.profit",
+    WATCHED + b"{kpis: {profit: 'label +'}}": "monitor.kpis.profit",
 }
 
 

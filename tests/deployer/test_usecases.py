@@ -16,6 +16,7 @@ from contracts import (
     DeploymentSettled,
     Event,
     ModelRetired,
+    MonitorSettings,
     RetrainingCompleted,
     Training,
 )
@@ -284,6 +285,18 @@ async def test_a_share_of_payloads_is_said_with_what_serves_and_holds_for_the_ne
         house.keys.verify(canonical(state, without=frozenset({"signature"})), state.signature, "deployer")
     with use(Context(OTHER_UNIT)), pytest.raises(NotFound):
         await house.deployer.sample(OTHER_UNIT, "credit", 0.5)
+
+
+async def test_an_endpoint_is_watched_as_its_champions_package_says(house: House) -> None:
+    await house.knows(registered(1, monitor=MonitorSettings(season_s=86_400)), registered(2))
+    await house.serves(1)
+    with use(Context(ENGINEER)):
+        await house.deployer.sample(ENGINEER, "credit", 0.25)
+    assert (await house.endpoint()).monitor == MonitorSettings(season_s=86_400, payload_sample=0.25)
+    await house.serves(2)
+    assert (await house.endpoint()).monitor == MonitorSettings(payload_sample=0.25)
+    await house.rolls_back()
+    assert (await house.endpoint()).monitor == MonitorSettings(season_s=86_400, payload_sample=0.25)
 
 
 async def test_a_share_that_is_given_while_a_version_rolls_out_goes_with_it(house: House) -> None:

@@ -11,6 +11,7 @@ from contracts import (
     Datatype,
     Digest,
     Format,
+    GivenSettings,
     ModelRegistered,
     ModelSchema,
     Name,
@@ -111,6 +112,8 @@ class Manifest(Strict):
     segments: Annotated[tuple[Identifier, ...], Field(max_length=SEGMENTS_AT_MOST)] = ()
     """Columns by whose groups performance is told, too; they may be inferred ones."""
     metrics: Annotated[dict[Identifier, float], Field(max_length=100)] = {}
+    monitor: GivenSettings | None = None
+    """How an endpoint is watched of which a version of this package is the champion."""
     tags: Tags = ()
     description: LongText = ""
 
@@ -131,6 +134,12 @@ class Manifest(Strict):
                 raise ValueError(f"a model of format {self.format} has no recipe and no requirements")
         if self.external:
             self.external.check([each.name for each in self.inputs] or ["X"], [each.name for each in self.outputs])
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_watched_so(self) -> Self:
+        if self.monitor:
+            self.monitor.settings()
         return self
 
     @model_validator(mode="after")
@@ -260,6 +269,7 @@ class ModelVersion:
             executes_code=EXECUTES_CODE[made.manifest.format], model_schema=made.model_schema,
             baseline_digest=made.baseline_digest, scan=made.scan, training=made.training,
             retrainable=made.manifest.recipe is not None, registered_by=self.registered_by, tags=made.manifest.tags,
+            monitor=made.manifest.monitor.settings() if made.manifest.monitor else None,
         )  # fmt: skip
 
 

@@ -30,10 +30,16 @@ def next_endpoint(
         endpoint=deployment.endpoint, unit=deployment.unit, use_case=deployment.use_case,
         revision=before.revision + 1 if before else 1, state="serving",
         streaming=streaming, variant=variant, deployment_id=deployment.id, changed_at=now,
-        monitor=before.monitor if before else MonitorSettings(),
+        monitor=_watched(registration, before),
         beside=_staying(before, variant) if before and before.state == "serving" else (),
         topics="asked" if streaming and topics == "closed" else topics,
     )  # fmt: skip
+
+
+def _watched(registration: ModelRegistered, before: Endpoint | None) -> MonitorSettings:
+    """As its package says; the share of payloads in the log is the endpoint's own."""
+    settings = registration.monitor or MonitorSettings()
+    return settings.model_copy(update={"payload_sample": before.monitor.payload_sample}) if before else settings
 
 
 def joined(

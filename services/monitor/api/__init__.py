@@ -7,7 +7,16 @@ from uuid import UUID
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field, model_validator
 
-from contracts import DriftDetected, FeatureEvidence, MonitorReported, MonitorSettings, Name, UsageReported, ValueMatrix
+from contracts import (
+    KPI_FACTS,
+    DriftDetected,
+    FeatureEvidence,
+    GivenSettings,
+    MonitorReported,
+    MonitorSettings,
+    Name,
+    UsageReported,
+)
 from services.kit.auth import allow
 from services.kit.cel import CelError, check
 from services.kit.http import Body, Page, Who, page
@@ -15,34 +24,22 @@ from services.kit.ids import now
 from services.kit.inputs import as_cursor, from_cursor, moment, name, version
 from services.kit.service import router as new_router
 
-from ..domain.outcomes.labelled import KPI_FACTS
 from ..store import Endpoint, FindingRow
 from ..usecases.desired import Desired
 from ..usecases.reading import Reading, Standing
-from .bounds import Budget, Season, SomeSettings, Tolerance
+from .bounds import SomeSettings
 
 Limit = Annotated[int, Query(ge=1, le=1000)]
 
 
-class SettingsBody(SomeSettings):
+class SettingsBody(SomeSettings, GivenSettings):
     """Settings to override; what is left out stays as it is."""
-
-    window_s: float | None = Field(None, ge=1, le=86_400)
-    budget_rows: Budget | None = None
-    tolerance: Tolerance | None = None
-    season_s: Season | None = None
-    retrain_on_drift: bool | None = None
-    outcome_window_s: float | None = Field(None, ge=60, le=31 * 86_400)
-    favourable: float | str | None = None
-    expected_error: float | None = Field(None, gt=0, lt=1)
-    value_matrix: ValueMatrix | None = None
-    kpis: Annotated[dict[Annotated[str, Field(max_length=60)], str], Field(max_length=20)] | None = None
 
     @model_validator(mode="after")
     def _kpis_can_be_read(self) -> "SettingsBody":
         for kpi, expression in (self.kpis or {}).items():
             try:
-                check(expression, frozenset(KPI_FACTS))
+                check(expression, KPI_FACTS)
             except CelError as error:
                 raise ValueError(f"kpis.{kpi}: {error}") from None
         return self

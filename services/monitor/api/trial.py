@@ -6,7 +6,7 @@ from typing import Literal
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from contracts import FeatureEvidence, Name
+from contracts import Budget, FeatureEvidence, Name, Season, Tolerance
 from services.kit.auth import allow
 from services.kit.http import Who
 from services.kit.service import router as new_router
@@ -14,7 +14,7 @@ from services.kit.service import router as new_router
 from ..domain.trial import Raised, Trial
 from ..domain.windows import moment
 from ..usecases.trying import Tried, Trying
-from .bounds import Budget, Season, SomeSettings, Tolerance
+from .bounds import SomeSettings
 
 
 class DryRunBody(SomeSettings):

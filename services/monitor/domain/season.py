@@ -5,9 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from contracts.monitoring import check_season, slots_of
 from services.kit.errors import Invalid
-
-_SLOTS, _MOST_SLOTS, _SLOT_S = 24, 168, 3_600.0
 
 
 @dataclass(frozen=True)
@@ -18,10 +17,8 @@ class Season:
 
     @property
     def slots(self) -> int:
-        """24, or the hours of a longer period, 168 at most: those of a week."""
-        if self.period_s is None:
-            return 1
-        return min(_MOST_SLOTS, max(_SLOTS, round(self.period_s / _SLOT_S)))
+        """Those of its period; 1 without one."""
+        return slots_of(self.period_s)
 
     def turn(self, at_s: float) -> int:
         """The number of the slot that holds a moment, in seconds since the epoch, over all periods."""
@@ -53,9 +50,7 @@ NONE = Season()
 
 def check(season_s: float | None, window_s: float) -> None:
     """Raises Invalid where a window would hold more than a slot of the season."""
-    if season_s and season_s < (least := window_s * Season(season_s).slots):
-        raise Invalid(
-            f"season_s: a season of {season_s:g} s is cut into {Season(season_s).slots} slots, so with windows of "
-            f"{window_s:g} s it is {least:g} s at least",
-            "season_s",
-        )
+    try:
+        check_season(season_s, window_s)
+    except ValueError as error:
+        raise Invalid(str(error), "season_s") from None

@@ -8,7 +8,7 @@ from functools import partial
 
 from pydantic import ValidationError
 
-from contracts import OutcomeObserved
+from contracts import KPI_FACTS, OutcomeObserved
 from services.kit.burial import Burial
 from services.kit.cel import CelError, evaluate
 from services.kit.db import Tx
@@ -18,7 +18,7 @@ from services.kit.stream import PartitionBatch, Record
 from services.kit.strict import refused
 
 from .. import metrics
-from ..domain.outcomes.labelled import KPI_FACTS, Labelled, Meaning, Task, kpi_key, window_of
+from ..domain.outcomes.labelled import Labelled, Meaning, Task, kpi_key, window_of
 from ..domain.outcomes.learned import Learned, placed
 from ..domain.outcomes.loss import blocks_of, loss_of
 from ..domain.outcomes.sums import LARGEST
@@ -193,7 +193,7 @@ def _events(batch: PartitionBatch, burial: Burial, letters: Letters) -> Iterator
 
 def _kpis(event: OutcomeObserved, kpis: Mapping[str, str]) -> dict[str, float | None]:
     """By key, what the expressions say of a row; None where one has no number for it."""
-    facts = event.model_dump(mode="json", include=KPI_FACTS) if kpis else {}
+    facts = event.model_dump(mode="json", include=set(KPI_FACTS)) if kpis else {}
     found: dict[str, float | None] = {}
     for name, expression in kpis.items():
         key = kpi_key(name, expression)

@@ -16,10 +16,6 @@ from .sums import LARGEST
 Task = Literal["binary", "classes", "regression"]
 SEARCHED_AT_MOST = 8
 """Segments and protected attributes of a version whose pairs are counted: 28 pairs."""
-KPI_FACTS = {
-    "prediction", "label", "score", "value", "segments", "entity", "version", "variant", "received_at", "observed_at",
-}  # fmt: skip
-"""What an expression of a KPI may speak of."""
 
 
 @dataclass(frozen=True, slots=True)
