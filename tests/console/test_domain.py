@@ -154,6 +154,29 @@ def test_two_versions_in_one_window_are_one_point_of_the_chart() -> None:
     ]  # fmt: skip
 
 
+def test_an_endpoints_page_tells_how_the_last_rows_came() -> None:
+    nobody: Any = SimpleNamespace(address=str)
+    shell = Shell(nobody, nobody, nobody, nobody)
+    endpoint = {"model": "credit", "version": 1, "state": "serving", "revision": 4, "monitor": {}, "replicas": [],
+                "variants": [], "routing": None}  # fmt: skip
+    traffic = {"newest_row_at": "2026-03-02T09:30:00Z", "expected_rows": [412.6, 584.1], "volume": "fewer",
+               "named_ids": 90, "repeated_ids": 7}  # fmt: skip
+    request = Request({"type": "http", "method": "GET", "path": "/", "headers": []})
+
+    def shown(traffic: dict[str, Any] | None) -> str:
+        latest = {"window": {"rows": 120}, "latency": None, "columns": [], "traffic": traffic}
+        page = shell.page(request, "endpoint_live.html", found=Answer(endpoint), drift=Answer({}, 404),
+                          deployments=Answer({"items": []}), latest=latest, name="credit")  # fmt: skip
+        return bytes(page.body).decode()
+
+    page = shown(traffic)
+    assert "120 rows, fewer than expected (413 to 584); newest " in page
+    assert "7 of 90 inferences with a request id" in page
+    page = shown(traffic | {"volume": "expected", "repeated_ids": 0})
+    assert "120 rows, as expected (413 to 584)" in page and "Repeated ids" not in page
+    assert "120 rows;" in shown(traffic | {"volume": None, "expected_rows": None}) and "rows," not in shown(None)
+
+
 def test_an_endpoints_page_shows_what_stands_beside_its_champion_and_how_to_move_on() -> None:
     nobody: Any = SimpleNamespace(address=str)
     shell = Shell(nobody, nobody, nobody, nobody)

@@ -13,7 +13,7 @@ from starlette.requests import Request
 
 from services.console import views
 from services.console.gateway import Answer
-from services.console.pages import figures
+from services.console.pages import endpoints, figures
 from services.console.pages.shell import Shell
 from services.monitor.api.performance import AttributeView, FairnessView, PerformanceView
 from services.monitor.api.service import ServiceView
@@ -51,7 +51,8 @@ def shown(page: str, told: Answer, **context: Any) -> str:
     nobody: Any = SimpleNamespace(address=str)
     request = Request({"type": "http", "method": "GET", "path": "/", "headers": []})
     shell = Shell(nobody, nobody, nobody, nobody)
-    made = shell.page(request, f"endpoint_{page}_part.html", told=told, name="credit", **context)
+    name = f"endpoint_{page}.html" if page == "groups" else f"endpoint_{page}_part.html"
+    made = shell.page(request, name, told=told, name="credit", **context)
     text = re.sub(r"<[^>]*>", " ", bytes(made.body).decode())
     return re.sub(r"\s+", " ", text.replace("\u202f", " "))
 
@@ -229,6 +230,23 @@ def test_the_worst_slices_stand_in_words_with_how_much_worse_they_are() -> None:
     assert "No outcome is counted by group yet" in page
     page, _ = performance(segments=[])
     assert "Where it is worst" not in page
+
+
+def test_what_moved_within_groups_stands_with_its_group_the_surest_first() -> None:
+    def column(name: str, low: float) -> dict[str, Any]:
+        return {"name": name, "effect": low + 0.2, "interval": [low, low + 0.4], "beyond": low > 0.1}
+
+    told = {"windows": 60, "rows": 900, "tolerance": 0.1, "confidence": 0.99, "groups": [
+        {"segment": "region", "group": "north", "rows": 500, "columns": [column("income", 0.3), column("age", 0.05)]},
+        {"segment": "region", "group": "south", "rows": 400, "columns": [column("age", 0.5)]},
+    ]}  # fmt: skip
+    moved = endpoints.moved_in_groups(told)
+    assert [(group["group"], each["name"]) for group, each in moved] == [("south", "age"), ("north", "income")]
+    page = shown("groups", Answer(told), moved=moved)
+    assert "region south 400 age 0.700 0.500 to 0.900 region north 500 income 0.500 0.300 to 0.700" in page
+    assert "surely beyond the tolerance of 0.100." in shown("groups", Answer(told), moved=[])
+    assert shown("groups", Answer({}, 409, "no baseline with segments"), moved=[]).strip() == ""
+    assert "cannot be shown" in shown("groups", Answer({}, 503, "The monitor does not answer."), moved=[])
 
 
 def test_numbers_among_groups_stand_by_their_size() -> None:

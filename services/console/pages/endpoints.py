@@ -11,6 +11,7 @@ from contracts import Name
 from .shell import Person, Shell
 
 _WINDOWS = 200
+_MOVED = 12
 
 
 def router(shell: Shell) -> APIRouter:
@@ -39,6 +40,11 @@ def router(shell: Shell) -> APIRouter:
     @api.get("/endpoints/{endpoint}/parts/live")
     async def live(request: Request, me: Person, endpoint: Name) -> HTMLResponse:
         return shell.page(request, "endpoint_live.html", **await _facts(shell, request, endpoint))
+
+    @api.get("/endpoints/{endpoint}/parts/groups")
+    async def groups(request: Request, me: Person, endpoint: Name) -> HTMLResponse:
+        told = await ask(request, "monitor", f"/v1/monitors/{endpoint}/drift/segments", limit=_MOVED)
+        return shell.page(request, "endpoint_groups.html", told=told, moved=moved_in_groups(told.data))
 
     @api.get("/endpoints/{endpoint}/series")
     async def series(request: Request, me: Person, endpoint: Name) -> JSONResponse:
@@ -79,6 +85,12 @@ async def _facts(shell: Shell, request: Request, endpoint: str) -> dict[str, Any
     )
     latest = windows.items[0] if windows.items else {}
     return {"found": found, "deployments": deployments, "drift": drift, "latest": latest, "name": endpoint}
+
+
+def moved_in_groups(told: dict[str, Any]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """Groups of segments, each with a column that is surely beyond the tolerance in it, the most surely moved first."""
+    found = [(group, column) for group in told.get("groups", []) for column in group["columns"] if column["beyond"]]
+    return sorted(found, key=lambda each: -each[1]["interval"][0])[:_MOVED]
 
 
 def points_of(windows: list[dict[str, Any]]) -> list[dict[str, Any]]:
