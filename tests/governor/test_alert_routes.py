@@ -101,6 +101,26 @@ async def test_who_may_set_routes_and_for_whom(house: House, receiver: Server) -
     assert len(await told(house)) == 1
 
 
+async def test_a_route_is_tried_before_it_is_needed(house: House, receiver: Server) -> None:
+    await routed(
+        house, {"channels": [WEBHOOK, WEBHOOK | {"kind": "alertmanager"}]},
+        {"channels": [WEBHOOK, WEBHOOK | {"path": "/boss"}], "after_s": 900},
+    )  # fmt: skip
+    async with house.client("engineer") as http:
+        answer = await http.post("/v1/alert-routes/on-call/test")
+        assert (answer.status_code, len(answer.json()["items"])) == (202, 3)
+        assert (await http.post("/v1/alert-routes/another/test")).status_code == 404
+    async with house.client("compliance", "*") as http:
+        assert (await http.post("/v1/alert-routes/on-call/test")).status_code == 403
+    await look(house.governor.telling)
+    assert sorted(receiver.paths) == ["/alerts", "/alerts/api/v2/alerts", "/boss"]
+    said = {body["title"] for body in receiver.asked if "title" in body}
+    assert said == {"[resolved] on-call: This is a test"}
+    assert {m["state"] for m in await told(house)} == {"sent"}
+    assert [row.subject for row in await house.audit() if row.action == "alert.tested"] == ["on-call"]
+    assert (await house.rows("SELECT * FROM alert"), await house.rows("SELECT * FROM alert_told")) == ([], [])
+
+
 # Pure
 
 

@@ -10,6 +10,8 @@ import pytest
 from starlette.responses import Response
 
 from services.governor import metrics
+from services.governor.domain.routing import Route
+from services.kit.context import Context, system, use
 from tests.governor.conftest import House
 from tests.governor.receiving import (
     WEBHOOK,
@@ -27,6 +29,7 @@ from tests.governor.receiving import (
 from tests.kit.servers import Server, server
 
 OK = Response(status_code=204)
+ROUTE: dict[str, Any] = {"name": "on-call", "unit": "retail", "steps": [{"channels": [WEBHOOK]}], "group_s": 0}
 
 
 @pytest.fixture
@@ -137,6 +140,25 @@ async def test_what_a_kill_left_on_its_way_is_sent_again_with_the_same_id(house:
     await looking_until(house.governor.telling, house, "sent")
     held.set()
     assert len({said["webhook-id"] for said in receiver.headers}) == 1
+
+
+async def test_what_is_ready_is_sent_though_something_before_it_fails(house: House, receiver: Server) -> None:
+    receiver.answer = lambda _: Response(status_code=503)
+    await routed(house)
+    await house.hear(raised())
+    telling = messenger(house)
+    await look(telling, 1)
+    receiver.answer = lambda _: OK
+    await house.execute("UPDATE alert_route SET document = '{}'")
+    await house.hear(raised("another"))
+    await due_now(house)
+    with use(Context(system("governor"))):
+        assert "ValidationError" in await telling.look()
+        await telling.settle()
+    assert [message["state"] for message in await told(house)] == ["sent"]
+    await house.execute("UPDATE alert_route SET document = CAST(:said AS jsonb)", said=Route(**ROUTE).model_dump_json())
+    await look(telling)
+    assert [message["state"] for message in await told(house)] == ["sent", "sent"], "nothing was lost"
 
 
 async def test_messengers_side_by_side_tell_each_alert_once(house: House, receiver: Server) -> None:

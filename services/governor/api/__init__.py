@@ -16,7 +16,7 @@ def routers(settings: GovernorSettings, governor: Governor) -> list[APIRouter]:
         audit.router(governor.ledger),
         alerts.router(governor.alerts),
         messages.router(governor.alerts, governor.telling),
-        routes.router(governor.routes),
+        routes.router(governor.routes, governor.telling),
         silences.router(governor.silences),
         reports.router(governor.reports),
         identity.router(settings),

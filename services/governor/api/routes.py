@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from contracts import Name
 from services.governor.domain.routing import Channel, Kind, Match, Route, Severity, Step, check
 from services.governor.store.routes import Kept
-from services.governor.usecases import Routes
+from services.governor.usecases import Routes, Telling
 from services.governor.usecases.routes import unit_of
 from services.kit.auth import allow
 from services.kit.connections import Address, UrlPath
@@ -17,6 +17,7 @@ from services.kit.http import Body, Page, Who
 from services.kit.service import router as new_router
 
 from .inputs import AlertKind, Text, Unit
+from .messages import MessageView
 
 _Seconds = Annotated[float, Field(ge=0, le=7 * 86_400)]
 
@@ -94,7 +95,7 @@ class RouteView(BaseModel):
         return cls(**kept.route.model_dump(mode="json"), changed_by=kept.changed_by, changed_at=kept.changed_at)
 
 
-def router(alert_routes: Routes) -> APIRouter:
+def router(alert_routes: Routes, telling: Telling) -> APIRouter:
     """`/v1/alert-routes`."""
     routes = new_router(prefix="/v1/alert-routes", tags=["alerts"])
 
@@ -123,5 +124,11 @@ def router(alert_routes: Routes) -> APIRouter:
     async def remove(name: Name, caller: Who) -> None:
         allow(caller, "alert.configure")
         await alert_routes.remove(caller, name)
+
+    @routes.post("/{name}/test", status_code=202)
+    async def test(name: Name, caller: Who) -> Page[MessageView]:
+        """Send a test to every channel of it; `/v1/alert-messages` tells what became of each."""
+        allow(caller, "alert.configure")
+        return Page[MessageView](items=[MessageView.of(shown) for shown in await telling.test(caller, name)])
 
     return routes

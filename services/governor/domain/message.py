@@ -98,6 +98,15 @@ def _moment(at: datetime) -> str:
     return f"{at:%Y-%m-%d %H:%M:%S} UTC"
 
 
+def trial(route: str, unit: str, actor: str, at: datetime) -> Told:
+    """What tells nothing but that a route leads here. It is over, so that no receiver waits for its end."""
+    return Told(
+        alert_id=UUID(int=0), episode=0, unit=unit, subject=route, kind="test", severity="info",
+        title="This is a test", detail=f"{actor} looks whether the route {route} leads here", todo="Nothing",
+        times=1, raised_at=at, use_case=None, resolved_at=at, resolution="it was a test",
+    )  # fmt: skip
+
+
 def body(kind: Kind, id: UUID, alerts: Sequence[Told], console: str, at: datetime) -> bytes:
     """What goes out by a kind of channel, as it is kept from its first attempt to its last."""
     match kind:

@@ -58,7 +58,11 @@ class Posts:
         if known and known[0] is connection:
             return known[1]
         client = await asyncio.to_thread(connection.client)
-        known, self._clients[connection.name] = self._clients.get(connection.name), (connection, client)
+        known = self._clients.get(connection.name)
+        if known and known[0] is connection:  # another message made one meanwhile, and is using it
+            await client.aclose()
+            return known[1]
+        self._clients[connection.name] = connection, client
         if known:
             await known[1].aclose()
         return client

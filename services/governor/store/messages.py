@@ -103,6 +103,17 @@ async def gather(session: AsyncSession, to: Receiver, item: Item, id: UUID, now:
         await session.execute(_NOTE, _item(to.key, item) | {"message": message})
 
 
+async def begin(session: AsyncSession, to: Receiver, id: UUID, unit: str, subject: str, now: datetime) -> None:
+    """A message that nothing is gathered into, to be written down in the same transaction."""
+    insert = """
+        INSERT INTO alert_message
+            (id, unit, subject, channel_key, channel, spoken_for, group_s, state, send_at, gathered_at)
+        VALUES (:id, :unit, :subject, :key, CAST(:channel AS jsonb), :spoken_for, :group_s, 'waiting', :now, :now)
+    """
+    row = {"id": id, "unit": unit, "subject": subject, "key": to.key, "spoken_for": to.spoken_for, "now": now}
+    await session.execute(text(insert), row | {"channel": to.channel.model_dump_json(), "group_s": to.group_s})
+
+
 async def receivers(session: AsyncSession, alert_id: UUID, episode: int) -> list[Receiver]:
     """Who was told of this episode, or will be, and has to be told of its end.
 
@@ -157,7 +168,7 @@ async def write_down(session: AsyncSession, id: UUID, to: Receiver, told: Sequen
         WHERE id = :id
     """
     await session.execute(text(update), {"id": id, "title": title, "body": body, "now": now})
-    for over in (each for each in told if each.status == "resolved"):
+    for over in (each for each in told if each.status == "resolved" and each.episode):
         item = Item(over.alert_id, over.episode, "resolved", over.unit, over.subject)
         await session.execute(_NOTE, _item(to.key, item) | {"message": id})
 

@@ -19,6 +19,7 @@ from services.governor.store import routes as store
 from services.governor.store.alerts import Alert
 from services.governor.store.messages import Item, Outgoing, Receiver, Shown
 from services.governor.store.routes import Course
+from services.kit.again import each
 from services.kit.auth import allow
 from services.kit.context import Caller, Context, system, use
 from services.kit.db import Database, Tx
@@ -68,9 +69,7 @@ class Telling:
                         tidied = time.monotonic()
                         await self.tidy()
                     self._freed.clear()
-                    await self.look()
-                    if self._progress:
-                        self._progress.beat("alerts' messages")
+                    self._say(await self.look())
                     with suppress(TimeoutError):
                         async with asyncio.timeout(_LOOK_S):
                             await self._freed.wait()
@@ -78,15 +77,27 @@ class Telling:
             for task in self._sending:
                 task.cancel()
 
-    async def look(self) -> None:
-        """Do all that is to be done now, and begin to send what is ready."""
+    async def look(self) -> str:
+        """Do all that is to be done now, and begin to send what is ready; answers what of it failed, and why.
+
+        What is ready is sent though something before it fails.
+        """
         async with self._db.reading() as session:
             if not await notices.is_work(session, now()):
-                return
-        for step in (self._notice, self._course, self._message):
-            while await self._one(step):
-                pass
+                return ""
+        failed = await each("alerts' messages", (self._notice, self._course, self._message), self._all)
         await self._send_some()
+        return "; ".join(f"{type(error).__name__}: {error}" for _, error in failed)
+
+    def _say(self, failed: str) -> None:
+        if self._progress and failed:
+            self._progress.fail("alerts' messages", failed)
+        elif self._progress:
+            self._progress.beat("alerts' messages")
+
+    async def _all(self, step: _Step) -> None:
+        while await self._one(step):
+            pass
 
     async def tidy(self) -> None:
         """Forget messages that ended long ago; the ledger has what they were about."""
@@ -113,6 +124,28 @@ class Telling:
             again = await messages.hold(tx.session, id)
         assert again
         return again[0]
+
+    async def test(self, caller: Caller, name: str) -> list[Shown]:
+        """Send something to every channel of a route that says it is a test; no step is waited for.
+
+        Raises NotFound and Forbidden.
+        """
+        at = now()
+        async with self._db.transaction() as tx:
+            if (kept := await store.get(tx.session, name)) is None:
+                raise NotFound(f"there is no route {name}")
+            route = kept.route
+            allow(caller, "alert.configure", route.unit)
+            told, sent = [message.trial(name, route.unit, caller.actor, at)], list[Shown]()
+            for channel in dict.fromkeys(channel for step in route.steps for channel in step.channels):
+                id, to = uuid7(), Receiver(channel, route.unit, 0)
+                await messages.begin(tx.session, to, id, route.unit, name, at)
+                await self._write_down(tx, id, to, told, at)
+                found = await messages.hold(tx.session, id)
+                assert found
+                sent.append(found[0])
+            tx.record("alert.tested", name, unit=route.unit, messages=len(sent))
+        return sent
 
     async def settle(self) -> None:
         """Wait for what is on its way."""
