@@ -65,7 +65,8 @@ def _watch(home: Home, process: psutil.Process, total: int) -> dict[str, Any]:
         if counted and first is None:
             first = at, used, counted
         if first and counted >= total:
-            rows = counted - first[2]
+            if not (rows := counted - first[2]):
+                raise SystemExit("all rows were counted between two looks: too few to measure")
             per_second, cpu_us = rows / (at - first[0]), 1e6 * (used - first[1]) / rows
             return {"per_second": round(per_second), "cpu_us": round(cpu_us, 2), "counted": int(counted),
                     "resident_mb": process.memory_info().rss // 2**20}  # fmt: skip
