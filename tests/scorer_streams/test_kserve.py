@@ -21,7 +21,7 @@ from services.kit.db import Database
 from services.kit.errors import Busy, Conflict, Invalid
 from services.kit.objects import Objects
 from services.kit.testing import eventually
-from services.scorer.imports.kserve.domain import attributes, request_half, response_half
+from services.scorer.imports.kserve.domain import attributes, request_half, response_half, source_of
 from services.scorer.imports.kserve.usecases import Intake, Sending
 from services.scorer.tokenise import Tokeniser
 from services.scorer.v2 import BadInput, Codec
@@ -352,6 +352,8 @@ def test_responses_of_both_protocols_are_read_by_the_schema(body: dict[str, Any]
         {"predictions": [[0.1, 0.9], [0.8, 0.2]]}, {"predictions": [1.5, 0.5]}, {"predictions": [{"label": 1}, 1]},
         {"predictions": [{"probabilities": [0.1, 0.9]}]}, {"predictions": "no"}, {"predictions": []}, {"outputs": [1]},
         {"outputs": [SHARES | {"name": "a"}, SHARES | {"name": "b"}]}, {"outputs": [LABELS | {"data": None}]}, {},
+        {"outputs": [LABELS | {"shape": [1, 1], "data": 5}]}, {"outputs": [LABELS | {"shape": [1, 1], "data": {}}]},
+        {"outputs": [LABELS | {"name": ["label"]}]}, {"outputs": [LABELS | {"name": {}}, SHARES]},
     ],
 )  # fmt: skip
 def test_a_response_that_does_not_fit_the_schema_is_refused(body: dict[str, Any]) -> None:
@@ -384,3 +386,8 @@ def test_attributes_name_what_is_wrong() -> None:
     ):
         with pytest.raises(Invalid, match=name):
             attributes(event("0123456789", "request") | {name: value}, now)
+
+
+@pytest.mark.parametrize(("source", "told"), [("http://a:9081/", "http://a:9081/"), ("a\0b", "kserve"), ("", "kserve")])
+def test_a_source_that_no_reader_of_the_log_could_keep_is_not_repeated(source: str, told: str) -> None:
+    assert source_of({"ce-source": source}) == told

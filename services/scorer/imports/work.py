@@ -116,11 +116,9 @@ class ImportWork:
         sent = kserve.attributes(headers, now())
         endpoint = self._wanted(sent.service)
         if endpoint is None:
-            raise Invalid(f"there is no endpoint {sent.service}", "ce_inferenceservicename")
+            raise Invalid(f"there is no endpoint {sent.service[:80]}", "ce_inferenceservicename")
         check_unit(endpoint, dict(record.headers), self._units)
-        caller = Caller(
-            headers.get("ce-source", "")[:200] or "kserve", "application", frozenset(), frozenset({endpoint.unit})
-        )
+        caller = Caller(kserve.source_of(headers), "application", frozenset(), frozenset({endpoint.unit}))
         with use(Context(caller)), _away():
             state = await self._intake.take(caller, sent.service, None, sent, record.value or b"")
         IMPORTED.labels("repeat" if state == "repeated" else "half").inc()

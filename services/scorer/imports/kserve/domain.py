@@ -18,6 +18,7 @@ from ...logrecord import LogRecord, Origin, RecordBuilder
 from ...mlflow import decode
 from ...v2 import BadInput, Codec
 from ...v2.document import parse_object
+from ...v2.errors import called
 from ..domain import response_of
 
 Side = Literal["request", "response"]
@@ -70,6 +71,12 @@ def is_half(headers: Sequence[tuple[str, bytes]]) -> bool:
 def as_http(headers: Sequence[tuple[str, bytes]]) -> dict[str, str]:
     """The headers of a record of Kafka's in binary mode, as they are called over HTTP."""
     return {name.replace("ce_", "ce-", 1): value.decode(errors="replace") for name, value in headers}
+
+
+def source_of(headers: Mapping[str, str]) -> str:
+    """Who says so over the topic, by its own word: as a log and its readers can hold it."""
+    said = headers.get("ce-source", "")[:200]
+    return said if said and said.isprintable() else "kserve"
 
 
 def attributes(headers: Mapping[str, str], now: datetime) -> Sent:
@@ -177,8 +184,10 @@ def _of_output(output: Any, schema: ModelSchema, *, alone: bool) -> dict[str, An
         raise BadInput("`outputs` must be a list of tensors", "response")
     specs = {spec.name: spec for spec in schema.outputs}
     name = output.get("name")
+    if not isinstance(name, str | None):
+        raise BadInput(f"output {called(name)}: `name` must be a text", "response")
     if name not in specs:
-        role = "prediction" if alone else _OF_MLSERVER.get(str(name), "")
+        role = "prediction" if alone else _OF_MLSERVER.get(name or "", "")
         name = getattr(schema, role, None) or name
     return _fitted(specs[name], output["shape"], output.get("data")) if name in specs else output
 
@@ -187,7 +196,8 @@ def _fitted(spec: TensorSpec, shape: list[Any], data: Any) -> dict[str, Any]:
     """As the schema has it: rows of one value each may be a column, and 1.0 a whole number."""
     if len(spec.shape) == 1 and len(shape) == 2 and shape[1] == 1:
         shape = shape[:1]
-        data = [each[0] if isinstance(each, list) and len(each) == 1 else each for each in data or []]
+        if isinstance(data, list):
+            data = [each[0] if isinstance(each, list) and len(each) == 1 else each for each in data]
     if len(spec.shape) == 2 and spec.shape[1] in (1, -1) and len(shape) == 1:
         shape = [*shape, 1]
     if "INT" in spec.datatype and isinstance(data, list):
