@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sqlalchemy import text
 
 from contracts import ModelSchema, OutcomeObserved, Service, ValueMatrix
 from contracts import MonitorSettings as Watching
@@ -241,3 +242,32 @@ async def test_a_model_that_became_worse_is_told_once_and_is_worth_less(
     misfires = sum(e.prediction == 1.0 and e.label == 0.0 for e in events)
     assert figure(found, "value").value == pytest.approx((10 * hits - 4 * misfires) / 3_000)
     assert figure(found, "kpi", "sure").value == pytest.approx(truths.mean())
+
+
+async def test_late_labels_of_what_a_version_decided_as_a_shadow_say_nothing_of_the_champion(
+    monitor_settings: MonitorSettings, speaker: Speaker
+) -> None:
+    """They are figures of their own variant; the test of whether the champion became worse sees none of them."""
+    endpoint = fresh()
+    watched = Watching(window_s=10.0, budget_rows=10_000, expected_error=0.2)
+    answered = [outcome(endpoint, 1.0, float(each % 20 > 0)) for each in range(400)]
+    earlier = datetime.now(UTC) - timedelta(days=3)
+    shadows = [
+        outcome(endpoint, 1.0, 0.0, variant="challenger", shadow_of=each.inference_id, received_at=earlier)
+        for each in answered
+    ]
+    async with watching(monitor_settings, speaker, endpoint, monitor=watched) as outcomes:
+        await tell(speaker("recorder"), [*answered, *shadows])
+        await after(outcomes, endpoint, 800)
+
+        async def judged() -> Performance | None:
+            with use(ENGINEER):
+                async with outcomes._db.reading() as session:
+                    left = "SELECT count(*) FROM loss_part WHERE endpoint = :e"
+                    waiting = await session.scalar(text(left), {"e": endpoint})
+            return None if waiting else await looked(outcomes, endpoint)
+
+        found = await eventually(judged, within=30)
+    told = {each.variant: next(s.value for s in each.statistics if s.name == "accuracy") for each in found.overall}
+    assert told == {"challenger": 0.0, "champion": 0.95}
+    assert found.statistic < 3 and not found.findings, "none of 400 wrong decisions"

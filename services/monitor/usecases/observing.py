@@ -121,9 +121,11 @@ class Observing:
     async def _show(
         self, tx: Tx, told: list[_Told], before: Mapping[Place, Remembered], after: Mapping[Place, Remembered]
     ) -> None:
-        """First labels, in the order in which they came, to the test of whether a version became worse."""
+        """First labels, in the order in which they came, to the test of whether a version became worse. Of what shadows
+        would have decided they may come when the version is the champion already: nobody was answered so."""
         shown: dict[tuple[str, int, str], list[_Told]] = {}
-        for place, each in {_place(each.event): each for each in told}.items():
+        answered = [each for each in told if each.event.shadow_of is None]
+        for place, each in {_place(each.event): each for each in answered}.items():
             new = place not in before or before[place].row.label is None
             if new and place in after and after[place].row.label is not None:
                 shown.setdefault((each.span.endpoint, each.span.version, each.span.unit), []).append(each)
