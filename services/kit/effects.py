@@ -33,10 +33,10 @@ class Moved:
 
 def moved(binner: Binner, counts: Array) -> list[Moved]:
     """Of each watched column of a profile, by counts [tracks, width] of new rows. The one that moved most is first."""
-    before = binner.reference()
+    before = binner.reference
     found = [
-        _moved(column.name, column.kind == "numeric", int(binner.sizes[place]), before[place], counts[place])
-        for place, column in enumerate(binner.profile.columns)
+        _moved(name, kind == "numeric", int(binner.sizes[place]), before[place], counts[place])
+        for place, (name, kind) in enumerate(zip(binner.names, binner.kinds, strict=True))
     ]
     return sorted(found, key=lambda each: -abs(each.effect))
 

@@ -36,6 +36,9 @@ class Segmenter:
         ]
         self.groups = [(s.name, group) for s in profile.segmented.segments for group in s.groups]
         """Segment and group, in the order of the counts."""
+        counts = [np.array(s.counts, np.int64) for s in profile.segmented.segments if s.counts]
+        self.reference = np.concatenate(counts) if counts else np.zeros(self.shape, np.int64)
+        """The profile's own counts [groups, columns, coarse bins]."""
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -12,10 +12,10 @@ from typing import cast
 from services.kit.errors import Busy, Invalid, Refusal, Unavailable
 from services.kit.telemetry import get_logger
 
+from .engines import ThreadClock
 from .failures import Failures
 from .inline import InlineBudget
 from .joining import alike, joined, refuse_other_rows, split
-from .metering import ThreadClock
 from .opening import Opening
 from .runtimes import Arrays, Remote, Runtime
 from .runtimes.errors import ModelFailed

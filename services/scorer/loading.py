@@ -9,10 +9,11 @@ from services.kit.errors import Busy, Refusal, Unavailable
 from services.kit.telemetry import get_logger
 
 from .endpoints import Endpoint
+from .engines import resident
 from .failures import Failures
 from .lane import Lane, Limits
 from .logrecord import Origin
-from .metering import Account, Meter, resident
+from .metering import Account, Meter
 from .packages import Packages
 from .residency import Residency
 from .runtimes.errors import CannotLoad, ModelFailed

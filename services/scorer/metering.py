@@ -8,23 +8,22 @@ while nobody asks is overhead, and named so.
 
 import asyncio
 import os
-import threading
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import orjson
 
 from services.kit.errors import Busy, Refusal
 
+from .engines import Engine, life_of, resident
 from .files import tell
 from .logrecord import Origin
 
-T = TypeVar("T")
 _Key = tuple[str, int, str]
 
 _OURS = 500
@@ -32,56 +31,6 @@ _OURS = 500
 _EVERY_S = 2.0
 _SILENCE_S = 1.0
 """A shorter time without a request says little about what a process uses when nobody asks."""
-_PAGE = os.sysconf("SC_PAGE_SIZE")
-
-
-class Engine(Protocol):
-    """A loaded model, as far as it is metered."""
-
-    @property
-    def waiting(self) -> int:
-        """Requests that are not answered yet."""
-        ...
-
-    @property
-    def busy_s(self) -> float:
-        """Seconds that it worked, by the clock."""
-        ...
-
-    @property
-    def inline_s(self) -> float:
-        """Of them those on the event loop."""
-        ...
-
-    @property
-    def thread_cpu_s(self) -> float:
-        """Processor time of other threads of this process, loading and what is under way included."""
-        ...
-
-    @property
-    def outside_cpu_s(self) -> float:
-        """Processor time of its own process."""
-        ...
-
-    @property
-    def lowered(self) -> int:
-        """How often fewer of its rows were taken on the event loop, because calls were slow."""
-        ...
-
-    @property
-    def inside_bytes(self) -> int:
-        """Memory of this process that it took."""
-        ...
-
-    @property
-    def outside_bytes(self) -> int:
-        """Memory of its own process."""
-        ...
-
-    @property
-    def ended(self) -> bool:
-        """It is closed, and its process told to end."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,37 +58,6 @@ class _Elsewhere:
     outside_bytes: int = 0
     lowered: int = 0
     ended: bool = False
-
-
-class ThreadClock:
-    """The processor time of work in threads, a piece at a time. What is under way counts: a call may last longer than
-    the time between two looks."""
-
-    def __init__(self) -> None:
-        self._state: tuple[float, int | None, float] = 0.0, None, 0.0
-        """What is done, and the clock of the thread under way with its beginning: read while a thread writes it, so
-        replaced as a whole."""
-
-    def run(self, work: Callable[[], T]) -> T:
-        """Do it, in the thread that calls."""
-        clock = time.pthread_getcpuclockid(threading.get_ident())
-        done, started = self._state[0], time.clock_gettime(clock)
-        self._state = done, clock, started
-        try:
-            return work()
-        finally:
-            self._state = done + time.clock_gettime(clock) - started, None, 0.0
-
-    @property
-    def seconds(self) -> float:
-        """Seconds so far."""
-        done, clock, started = self._state
-        if clock is None:
-            return done
-        try:
-            return done + time.clock_gettime(clock) - started
-        except OSError:  # the thread ended since
-            return self._state[0]
 
 
 @dataclass(slots=True)
@@ -385,17 +303,3 @@ def _weights(used: Sequence[_Seen]) -> list[float]:
     """By what they did on the event loop; where they did nothing there, by what they did elsewhere."""
     weights = [one.own_s + one.inline_s for one in used]
     return weights if any(weights) else [one.thread_cpu_s + one.outside_cpu_s for one in used]
-
-
-def life_of(pid: int) -> str:
-    """A process's number and the tick at which it started, as numbers come again in a container; empty: none."""
-    try:
-        said = Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return ""
-    return f"{pid}-{said.rpartition(')')[2].split()[19]}"  # the name before may hold blanks and brackets
-
-
-def resident() -> int:
-    """Bytes of memory that this process has in use."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE

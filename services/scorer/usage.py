@@ -17,8 +17,8 @@ from services.kit.ids import now
 from services.kit.producer import Outgoing, Producer
 from services.kit.telemetry import get_logger
 
+from .engines import life_of
 from .files import write_atomically
-from .metering import life_of
 from .settings import ScorerSettings
 
 log = get_logger(__name__)

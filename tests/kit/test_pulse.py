@@ -92,6 +92,7 @@ async def test_only_an_idle_consumer_lets_its_fetches_wait_long(
     consumer = AIOKafkaConsumer(**connection.aiokafka(), fetch_max_wait_ms=kafka.IDLE_FETCH_MS)
     await consumer.start()
     pulse, fetcher = kafka.Pulse(consumer), consumer._fetcher
+    assert fetcher is not None
     assert fetcher._fetch_max_wait_ms == kafka.IDLE_FETCH_MS
     pulse.felt()
     await pulse.beats()

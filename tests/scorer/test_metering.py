@@ -22,9 +22,10 @@ from hypothesis.strategies import floats, lists, tuples
 from contracts import UsageReported
 from services.kit.objects import Objects
 from services.kit.testing import eventually, expect_events
+from services.scorer.engines import life_of
 from services.scorer.lane import Lane
 from services.scorer.logrecord import Origin
-from services.scorer.metering import Meter, life_of
+from services.scorer.metering import Meter
 from services.scorer.settings import ScorerSettings
 from services.scorer.usage import used
 

@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from ..domain.outcomes.labelled import Task
 from ..domain.outcomes.loss import LossBlock, LossWatch
-from . import Endpoint
+from .endpoints import Endpoint
 
 _ADD = text("""
     INSERT INTO loss_part (endpoint, version, unit, task, start_s, bins)

@@ -5,7 +5,7 @@ from datetime import datetime
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from . import WindowKey
+from .windows import WindowKey
 
 
 async def rows_before(

@@ -63,7 +63,4 @@ class Segments:
 
 def _groups(watched: Watched, live: NDArray[Any]) -> list[Group]:
     assert watched.segmenter is not None and watched.binner is not None
-    profile = watched.binner.profile
-    assert profile.segmented is not None
-    before = np.concatenate([np.array(segment.counts, np.int64) for segment in profile.segmented.segments])
-    return by_group(watched.segmenter.groups, [column.name for column in profile.columns], before, live)
+    return by_group(watched.segmenter.groups, watched.binner.names, watched.segmenter.reference, live)

@@ -78,11 +78,11 @@ def _columns(watched: Watched, members: Sequence[Counted]) -> tuple[Columns, Dec
     payloads = [member.payload for member in members]
     columns = features(watched.schema, payloads)
     said = decisions(watched.schema, payloads)
-    for column in watched.binner.profile.columns:
-        if column.role == "prediction":
-            columns[column.name] = said.prediction
-        elif column.role == "score" and said.score is not None:
-            columns[column.name] = said.score
+    for name, role in zip(watched.binner.names, watched.binner.roles, strict=True):
+        if role == "prediction":
+            columns[name] = said.prediction
+        elif role == "score" and said.score is not None:
+            columns[name] = said.score
     return columns, said
 
 

@@ -65,7 +65,7 @@ class Watched:
         binner = Binner(profile)
         numbers = [column for column in profile.columns if isinstance(column, NumericProfile)]
         return cls(
-            model, schema, binner, Reference.of(_tracks(profile, binner), binner.reference()),
+            model, schema, binner, Reference.of(_tracks(profile, binner), binner.reference),
             tuple(c.name for c in numbers), np.array([c.mean for c in numbers]), meaning, Deciding.of(profile),
             Segmenter(profile) if profile.segmented else None,
         )  # fmt: skip

@@ -22,7 +22,7 @@ from services.kit.models.wire import WireError, unpack
 from services.kit.objects import Objects
 from services.kit.sandbox import SandboxError, SandboxUnavailable, run_sandboxed
 
-from ..metering import ThreadClock
+from ..engines import ThreadClock
 from ..packages import ModelFile, Packages
 from ..runtimes import Remote, Runtime
 from ..runtimes.errors import CannotLoad, ModelFailed

@@ -4,7 +4,7 @@ import asyncio
 
 from contracts import Format, ModelSchema
 
-from ..metering import ThreadClock
+from ..engines import ThreadClock
 from ..packages import ModelFile
 from ..settings import ScorerSettings
 from . import Remote, Runtime
