@@ -15,6 +15,7 @@ from services.governor.domain.routing import Channel, Route
 from services.governor.store import messages
 from services.governor.store.messages import Receiver
 from services.kit.context import Context, system, use
+from services.kit.health import Progress
 from services.kit.ids import now, uuid7
 from tests.governor.conftest import House
 from tests.governor.receiving import (
@@ -173,12 +174,16 @@ async def test_what_always_fails_is_put_aside_and_holds_up_nobody(house: House, 
     )
     await house.hear(raised(subject="poison"), "wealth")
     await house.hear(raised())
-    telling = messenger(house)
+    telling, progress = messenger(house), Progress()
+    telling._progress = progress
     await look(telling)
     assert [body["subject"] for body in receiver.asked] == ["credit-live"]
     await house.hear(raised(subject="later"))
     with use(Context(system("governor"))):
         assert "ValidationError" in await telling.look(), "it is said as long as it lies aside"
+        assert metrics.ASIDE._value.get() == 1
+        telling._say()
+        assert progress.problems() == {}, "and nobody is without a governor for it"
         await telling.settle()
     assert [body["subject"] for body in receiver.asked] == ["credit-live", "later"]
 

@@ -25,6 +25,9 @@ class Aside:
         self._clock = clock
         self._rows: dict[str, _Kept] = {}
 
+    def __len__(self) -> int:
+        return len(self._rows)
+
     def keys(self) -> list[str]:
         """Those whose time has not come again."""
         return [key for key, kept in self._rows.items() if kept.until > self._clock()]

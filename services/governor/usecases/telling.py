@@ -69,7 +69,7 @@ class Telling:
         self._first_pause_s = first_pause_s
         self._beat_every = timedelta(seconds=beat_every_s)
         self._progress = progress
-        self._aside = Aside()
+        self._aside, self._stuck = Aside(), ""
         self._sending: set[asyncio.Task[None]] = set()
         self._freed = asyncio.Event()
 
@@ -81,9 +81,10 @@ class Telling:
                 while True:
                     if time.monotonic() - tidied > _TIDY_S:
                         tidied = time.monotonic()
-                        await self.tidy()
+                        await each("old alerts' messages", ["forget"], lambda _: self.tidy())
                     self._freed.clear()
-                    self._say(await self.look())
+                    await self.look()
+                    self._say()
                     with suppress(TimeoutError):
                         async with asyncio.timeout(_LOOK_S):
                             await self._freed.wait()
@@ -99,6 +100,8 @@ class Telling:
         async with self._db.reading() as session:
             if not await notices.is_work(session, now()):
                 self._aside.clear()
+                self._stuck = ""
+                metrics.ASIDE.set(0)
                 return ""
         failed = [
             *await self._all(self._next_notice, self._notice),
@@ -106,11 +109,14 @@ class Telling:
             *await self._all(self._next_message, self._message),
         ]
         await self._send_some()
-        return "; ".join(dict.fromkeys([*failed, *self._aside.reasons()]))
+        self._stuck, reasons = "; ".join(failed), self._aside.reasons()
+        metrics.ASIDE.set(len(self._aside))
+        return "; ".join(dict.fromkeys([*failed, *reasons]))
 
-    def _say(self, failed: str) -> None:
-        if self._progress and failed:
-            self._progress.fail("alerts' messages", failed)
+    def _say(self) -> None:
+        """One row that lies aside is no reason to take a governor out of service: a metric tells of it."""
+        if self._progress and self._stuck:
+            self._progress.fail("alerts' messages", self._stuck)
         elif self._progress:
             self._progress.beat("alerts' messages")
 
