@@ -2,12 +2,13 @@
 
 from typing import get_args
 
-from prometheus_client import Counter
+from prometheus_client import Counter, Gauge
 
 from .domain.routing import Kind
 
 MESSAGES = Counter(
     "fairlead_alert_messages_total", "Messages about alerts: sent, tried again later, or failed", ["kind", "result"]
 )
+ASIDE = Gauge("fairlead_alerts_aside", "What could not be told and lies aside until it is tried again")
 for kind in get_args(Kind):
     MESSAGES.labels(kind, "failed")  # at 0 from the start: a rule sees the first one, too

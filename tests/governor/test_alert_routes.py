@@ -176,3 +176,9 @@ def test_a_secret_is_base64_behind_its_mark_and_itself_without() -> None:
     with pytest.raises(Invalid) as refused:
         delivery.key_of("whsec_not base64")
     assert "not base64" not in refused.value.message
+
+
+@pytest.mark.parametrize("secret", ["", "whsec_", "whsec_é"])
+def test_a_secret_that_keeps_nobody_out_signs_nothing(secret: str) -> None:
+    with pytest.raises(Invalid, match=r"^signing: "):
+        delivery.key_of(secret)

@@ -123,6 +123,10 @@ async def test_a_window_that_comes_holds_nothing_back_yet_and_one_that_is_ended_
         assert (again.status_code, again.json()["title"]) == (409, "Conflict")
         early = (await http.post(f"/v1/alert-silences/{coming['id']}/end")).json()
         assert early["ends_at"] == early["starts_at"] == coming["starts_at"]
+        assert early["state"] == "over", "it will never begin"
+        assert (await http.post(f"/v1/alert-silences/{coming['id']}/end")).status_code == 409
+        left = (await http.get("/v1/alert-silences", params={"state": ["active", "coming"]})).json()["items"]
+        assert left == []
     (course,) = await house.rows("SELECT due_at FROM alert_course WHERE silenced")
     assert course["due_at"] < now() + timedelta(seconds=10), "it is seen within seconds that it was ended"
     await due_now(house)

@@ -147,6 +147,15 @@ async def test_a_letter_says_all_that_a_person_needs(house: House, box: Mailbox)
     assert "it is quick again" in box.letters[1].get_content()
 
 
+async def test_an_encoded_word_in_a_title_begins_no_header(house: House, box: Mailbox) -> None:
+    await routed(house, to("ops@bank.example"))
+    await house.hear(raised(title="=?utf-8?q?=0d=0aReply-To:_eve=40evil.example?="))
+    await look(house.governor.telling)
+    (letter,) = box.letters
+    assert letter["Reply-To"] is None
+    assert "Reply-To:_eve" in letter["Subject"], "it is read as it was written"
+
+
 async def test_a_mail_server_that_is_busy_is_tried_again_and_one_that_refuses_is_not(
     house: House, box: Mailbox
 ) -> None:
@@ -222,6 +231,8 @@ async def test_mail_goes_under_tls_with_a_login(house: House, tmp_path: Path) ->
     ({"kind": "email", "connection": "mail", "to": ["ops"]}, "to.0"),
     ({"kind": "email", "connection": "mail", "to": ["ops@bank.example\r\nBcc: eve@evil.example"]}, "to.0"),
     ({"kind": "email", "connection": "mail", "to": ["a@bank.example,b@evil.example"]}, "to.0"),
+    ({"kind": "email", "connection": "mail", "to": ["=?utf-8?q?eve=40evil.example=2c_a?=@bank.example"]}, "to.0"),
+    ({"kind": "email", "connection": "mail", "to": ["=?utf-8?q?=0d=0aX=3a?=@bank.example"]}, "to.0"),
     ({"kind": "email", "connection": "ops", "to": ["ops@bank.example"]}, "connection"),
     ({"kind": "alertmanager", "connection": "mail"}, "connection"),
     ({"kind": "webhook", "connection": "ops", "to": ["ops@bank.example"]}, "to"),

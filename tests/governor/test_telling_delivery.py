@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator
+from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -10,8 +11,12 @@ import pytest
 from starlette.responses import Response
 
 from services.governor import metrics
-from services.governor.domain.routing import Route
+from services.governor.domain.routing import Channel, Route
+from services.governor.store import messages
+from services.governor.store.messages import Receiver
 from services.kit.context import Context, system, use
+from services.kit.health import Progress
+from services.kit.ids import now, uuid7
 from tests.governor.conftest import House
 from tests.governor.receiving import (
     WEBHOOK,
@@ -157,8 +162,59 @@ async def test_what_is_ready_is_sent_though_something_before_it_fails(house: Hou
         await telling.settle()
     assert [message["state"] for message in await told(house)] == ["sent"]
     await house.execute("UPDATE alert_route SET document = CAST(:said AS jsonb)", said=Route(**ROUTE).model_dump_json())
-    await look(telling)
+    await look(messenger(house))
     assert [message["state"] for message in await told(house)] == ["sent", "sent"], "nothing was lost"
+
+
+async def test_what_always_fails_is_put_aside_and_holds_up_nobody(house: House, receiver: Server) -> None:
+    await routed(house)
+    await house.execute(
+        "INSERT INTO alert_route (name, unit, document, changed_by, changed_at)"
+        " VALUES ('bad', 'wealth', '{}', 'x', now())"
+    )
+    await house.hear(raised(subject="poison"), "wealth")
+    await house.hear(raised())
+    telling, progress = messenger(house), Progress()
+    telling._progress = progress
+    await look(telling)
+    assert [body["subject"] for body in receiver.asked] == ["credit-live"]
+    await house.hear(raised(subject="later"))
+    with use(Context(system("governor"))):
+        assert "ValidationError" in await telling.look(), "it is said as long as it lies aside"
+        assert metrics.ASIDE._value.get() == 1
+        telling._say()
+        assert progress.problems() == {}, "and nobody is without a governor for it"
+        await telling.settle()
+    assert [body["subject"] for body in receiver.asked] == ["credit-live", "later"]
+
+
+async def test_a_message_that_cannot_be_sent_at_all_fails_as_others_do(house: House, receiver: Server) -> None:
+    connect(house, receiver.url, headers={"X-Key": "schlüssel"})
+    await routed(house)
+    await house.hear(raised())
+    (failed,) = await looking_until(messenger(house, attempts=2), house, "failed")
+    assert failed["attempts"] == 2 and "UnicodeEncodeError" in failed["reason"]
+    connect(house, receiver.url)
+    await house.hear(raised("another"))
+    await looking_until(messenger(house), house, "sent")
+
+
+async def test_receivers_that_are_away_do_not_take_every_turn(house: House, receiver: Server) -> None:
+    unit, names = "retail", [f"/{number}" for number in range(9)]
+    channels = sorted(
+        (Channel(kind="webhook", connection="ops", path=path) for path in names), key=lambda c: c.key(unit)
+    )
+    start = now() - timedelta(minutes=1)
+    with use(Context(system("governor"))):
+        async with house.db.transaction() as tx:
+            for subject in ("a", "b", "c"):
+                for channel in channels[:8]:
+                    await messages.begin(tx.session, Receiver(channel, unit, 0), uuid7(), unit, subject, start)
+            for outgoing in await messages.claim(tx.session, now(), now() + timedelta(seconds=20), 8):
+                await messages.put_off(tx.session, outgoing.id, now() + timedelta(seconds=1), "away")
+            await messages.begin(tx.session, Receiver(channels[8], unit, 0), uuid7(), unit, "well", now())
+            (first,) = await messages.claim(tx.session, now(), now() + timedelta(seconds=20), 1)
+    assert first.subject == "well"
 
 
 async def test_messengers_side_by_side_tell_each_alert_once(house: House, receiver: Server) -> None:

@@ -1,7 +1,6 @@
 """How a message is signed, and when one that did not arrive is sent again."""
 
 import base64
-import binascii
 import hashlib
 import hmac
 from datetime import timedelta
@@ -25,11 +24,18 @@ def key_of(secret: str) -> bytes:
     Raises Invalid, in words that hold nothing of it.
     """
     if not secret.startswith(_PREFIX):
-        return secret.encode()
+        return _kept(secret.encode())
     try:
-        return base64.b64decode(secret.removeprefix(_PREFIX), validate=True)
-    except binascii.Error:
+        key = base64.b64decode(secret.removeprefix(_PREFIX), validate=True)
+    except ValueError:  # what is not ASCII is none of binascii's errors
         raise Invalid("signing: behind whsec_ it is no base64", "signing") from None
+    return _kept(key)
+
+
+def _kept(key: bytes) -> bytes:
+    if not key:
+        raise Invalid("signing: it is empty, and anybody could sign with that", "signing")
+    return key
 
 
 def pause(attempts: int, first_s: float) -> timedelta:

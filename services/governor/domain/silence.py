@@ -29,15 +29,16 @@ class Silence:
     """Who ended it before its time."""
 
     def state(self, at: datetime) -> str:
-        """`coming`, `active` or `over`."""
-        if at >= self.ends_at:
+        """`coming`, `active` or `over`; one that was ended before it began is over."""
+        if at >= self.ends_at or self.ends_at <= self.starts_at:
             return "over"
         return "active" if at >= self.starts_at else "coming"
 
     def ended(self, at: datetime) -> datetime:
         """When it ends if somebody ends it now. Raises Conflict for one that is over."""
         if self.state(at) == "over":
-            raise Conflict(f"this silence is over since {self.ends_at:%Y-%m-%d %H:%M:%S} UTC")
+            ended = f"{self.ended_by} ended it" if self.ended_by else f"since {self.ends_at:%Y-%m-%d %H:%M:%S} UTC"
+            raise Conflict(f"this silence is over: {ended}")
         return max(at, self.starts_at)
 
 

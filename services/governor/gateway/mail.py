@@ -38,7 +38,7 @@ class Mail:
         letter = _letter(connection, channel, id, body)
         loop = asyncio.get_running_loop()
         try:
-            refused = await loop.run_in_executor(self._threads, connection.send, letter)
+            refused = await loop.run_in_executor(self._threads, connection.send, letter, channel.to)
         except smtplib.SMTPAuthenticationError as error:
             raise Undelivered(f"the mail server refuses its login (status {error.smtp_code})") from None
         except smtplib.SMTPRecipientsRefused as error:
@@ -66,12 +66,17 @@ def _letter(connection: SmtpConnection, channel: Channel, id: UUID, body: bytes)
     said = orjson.loads(body)
     letter = EmailMessage()
     letter["From"], letter["To"] = connection.sender, ", ".join(channel.to)
-    letter["Subject"] = " ".join(said["subject"].split())[:250]
+    letter["Subject"] = _line(said["subject"])
     letter["Date"] = localtime()
     letter["Message-ID"] = f"<{id}@{connection.sender.rpartition('@')[2]}>"
     letter["Auto-Submitted"] = "auto-generated"
     letter.set_content(said["text"])
     return letter
+
+
+def _line(said: str) -> str:
+    """A subject of its own: `=?` begins an encoded word, which the header's class decodes, ends of lines included."""
+    return " ".join(said.replace("=?", "= ?").split())[:250]
 
 
 def _is_final(statuses: set[int]) -> bool:

@@ -131,13 +131,14 @@ async def receivers(session: AsyncSession, alert_id: UUID, episode: int) -> list
     return [_receiver(row) for row in told.values()]
 
 
-async def next_gathered(session: AsyncSession, at: datetime) -> tuple[UUID, Receiver] | None:
-    """A message that was gathered long enough, held until the transaction ends."""
+async def next_gathered(session: AsyncSession, at: datetime, aside: Sequence[str]) -> tuple[UUID, Receiver] | None:
+    """A message that was gathered long enough and whose id is not among these, held until the transaction ends."""
     select = """
-        SELECT id, channel, spoken_for, group_s FROM alert_message WHERE state = 'gathering' AND send_at <= :at
+        SELECT id, channel, spoken_for, group_s FROM alert_message
+        WHERE state = 'gathering' AND send_at <= :at AND CAST(id AS text) <> ALL (:aside)
         ORDER BY number LIMIT 1 FOR UPDATE SKIP LOCKED
     """
-    row = (await session.execute(text(select), {"at": at})).first()
+    row = (await session.execute(text(select), {"at": at, "aside": aside})).first()
     return (row.id, _receiver(row)) if row else None
 
 
@@ -193,16 +194,25 @@ async def drop(session: AsyncSession, id: UUID) -> None:
 
 
 async def claim(session: AsyncSession, now: datetime, until: datetime, limit: int) -> list[Outgoing]:
-    """Messages that are due, for this process alone until then: of each channel one, in order about each subject."""
+    """Messages that are due, for this process alone until then: of each channel one, in order about each subject.
+
+    Where there are more channels than that, those on which nothing fails come first, then the one that failed longest
+    ago: receivers that are away cannot take every turn.
+    """
     update = """
         UPDATE alert_message SET claimed_until = :until, attempts = attempts + 1
         WHERE id IN (
-            SELECT DISTINCT ON (m.channel_key) m.id FROM alert_message m
+            SELECT ready.id FROM (
+            SELECT DISTINCT ON (m.channel_key) m.id, m.channel_key, m.send_at, m.number FROM alert_message m
             WHERE m.state = 'waiting' AND m.send_at <= :now AND NOT EXISTS (
                 SELECT FROM alert_message o WHERE o.channel_key = m.channel_key AND o.state = 'waiting' AND (
                     o.claimed_until >= :now
                     OR (o.number < m.number AND NOT o.beats AND o.subject = m.subject AND o.unit = m.unit))
-            ) ORDER BY m.channel_key, m.send_at, m.number LIMIT :limit
+            ) ORDER BY m.channel_key, m.send_at, m.number) ready
+            ORDER BY (
+                SELECT max(o.send_at) FROM alert_message o
+                WHERE o.channel_key = ready.channel_key AND o.state = 'waiting' AND o.attempts > 0 AND NOT o.beats
+            ) NULLS FIRST, ready.send_at, ready.number LIMIT :limit
         ) AND (claimed_until IS NULL OR claimed_until < :now)
         RETURNING id, unit, subject, channel, spoken_for, group_s, body, attempts, beats
     """

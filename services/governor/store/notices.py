@@ -1,5 +1,6 @@
 """The outbox of alerts: that one was raised or resolved, written in the transaction in which it was."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -18,6 +19,8 @@ class Notice:
     alert_id: UUID
     episode: int
     what: What
+    number: int = 0
+    """Its place in the queue, once it has one."""
 
 
 async def add(session: AsyncSession, notice: Notice) -> None:
@@ -27,14 +30,15 @@ async def add(session: AsyncSession, notice: Notice) -> None:
     await session.execute(text(insert), row)
 
 
-async def take(session: AsyncSession) -> Notice | None:
-    """The oldest that nobody holds: it is gone when the transaction commits."""
+async def take(session: AsyncSession, aside: Sequence[str]) -> Notice | None:
+    """The oldest that nobody holds, whose number is not among these: it is gone when the transaction commits."""
     delete = """
         DELETE FROM alert_notice WHERE number = (
-            SELECT number FROM alert_notice ORDER BY number LIMIT 1 FOR UPDATE SKIP LOCKED
-        ) RETURNING alert_id, episode, what
+            SELECT number FROM alert_notice WHERE CAST(number AS text) <> ALL (:aside)
+            ORDER BY number LIMIT 1 FOR UPDATE SKIP LOCKED
+        ) RETURNING alert_id, episode, what, number
     """
-    row = (await session.execute(text(delete))).mappings().first()
+    row = (await session.execute(text(delete), {"aside": aside})).mappings().first()
     return Notice(**row) if row else None
 
 

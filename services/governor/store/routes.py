@@ -34,6 +34,10 @@ class Course:
     worse: bool = False
     """It began again: the alert became more severe in its episode."""
 
+    @property
+    def key(self) -> str:
+        return f"{self.alert_id} {self.episode} {self.route}"
+
 
 async def save(session: AsyncSession, route: Route, actor: str, at: datetime) -> bool:
     """Keep a route; answers whether it was kept: not where its name is another unit's."""
@@ -96,13 +100,15 @@ async def start(session: AsyncSession, course: Course, severity: str, due_at: da
     await session.execute(text(insert), row | {"at": due_at, "order": list(get_args(Severity))})
 
 
-async def next_due(session: AsyncSession, at: datetime) -> Course | None:
-    """A course that is due, held until the transaction ends; those that others hold are theirs."""
+async def next_due(session: AsyncSession, at: datetime, aside: Sequence[str]) -> Course | None:
+    """A course that is due and whose key is not among these, held until the transaction ends; those that others hold
+    are theirs."""
     select = """
-        SELECT alert_id, episode, route, step, silenced, worse FROM alert_course WHERE due_at <= :at
+        SELECT alert_id, episode, route, step, silenced, worse FROM alert_course
+        WHERE due_at <= :at AND concat_ws(' ', alert_id, episode, route) <> ALL (:aside)
         ORDER BY due_at LIMIT 1 FOR UPDATE SKIP LOCKED
     """
-    row = (await session.execute(text(select), {"at": at})).mappings().first()
+    row = (await session.execute(text(select), {"at": at, "aside": aside})).mappings().first()
     return Course(**row) if row else None
 
 

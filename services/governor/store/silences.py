@@ -11,7 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.governor.domain.silence import Silence
 
 _STATE = """
-    CASE WHEN CAST(:at AS timestamptz) >= ends_at THEN 'over' WHEN :at >= starts_at THEN 'active' ELSE 'coming' END
+    CASE WHEN CAST(:at AS timestamptz) >= ends_at OR ends_at <= starts_at THEN 'over'
+         WHEN :at >= starts_at THEN 'active' ELSE 'coming' END
     = ANY (CAST(:states AS text[]))
 """
 _COLUMNS = "id, unit, endpoint, kind, starts_at, ends_at, comment, author, made_at, ended_by"

@@ -4,7 +4,9 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import TypeVar
 from uuid import UUID
 
 from services.governor import metrics
@@ -18,6 +20,7 @@ from services.governor.store import alerts, messages, notices, silences
 from services.governor.store import routes as store
 from services.governor.store.alerts import Alert
 from services.governor.store.messages import Item, Outgoing, Receiver, Shown
+from services.governor.store.notices import Notice
 from services.governor.store.routes import Course
 from services.kit.again import each
 from services.kit.auth import allow
@@ -27,6 +30,8 @@ from services.kit.errors import Conflict, NotFound
 from services.kit.health import Progress
 from services.kit.ids import now, uuid7
 from services.kit.telemetry import get_logger
+
+from .aside import Aside
 
 log = get_logger(__name__)
 
@@ -39,7 +44,15 @@ _KEPT, _TIDY_S = timedelta(days=90), 3600.0
 _QUIET_LOOK = timedelta(seconds=5)
 """How soon it is seen that somebody ended a silence before its time."""
 
-_Step = Callable[[Tx], Awaitable[bool]]
+_Row = TypeVar("_Row")
+
+
+@dataclass
+class _Turn:
+    """One row's turn."""
+
+    key: str = ""
+    """Empty while there is none."""
 
 
 class Telling:
@@ -56,6 +69,7 @@ class Telling:
         self._first_pause_s = first_pause_s
         self._beat_every = timedelta(seconds=beat_every_s)
         self._progress = progress
+        self._aside, self._stuck = Aside(), ""
         self._sending: set[asyncio.Task[None]] = set()
         self._freed = asyncio.Event()
 
@@ -67,9 +81,10 @@ class Telling:
                 while True:
                     if time.monotonic() - tidied > _TIDY_S:
                         tidied = time.monotonic()
-                        await self.tidy()
+                        await each("old alerts' messages", ["forget"], lambda _: self.tidy())
                     self._freed.clear()
-                    self._say(await self.look())
+                    await self.look()
+                    self._say()
                     with suppress(TimeoutError):
                         async with asyncio.timeout(_LOOK_S):
                             await self._freed.wait()
@@ -78,26 +93,55 @@ class Telling:
                 task.cancel()
 
     async def look(self) -> str:
-        """Do all that is to be done now, and begin to send what is ready; answers what of it failed, and why.
+        """Do all that is to be done now, and begin to send what is ready; answers why some of it lies aside.
 
-        What is ready is sent though something before it fails.
+        A row that fails holds up no other, and what is ready is sent though something before it fails.
         """
         async with self._db.reading() as session:
             if not await notices.is_work(session, now()):
+                self._aside.clear()
+                self._stuck = ""
+                metrics.ASIDE.set(0)
                 return ""
-        failed = await each("alerts' messages", (self._notice, self._course, self._message), self._all)
+        failed = [
+            *await self._all(self._next_notice, self._notice),
+            *await self._all(self._next_course, self._course),
+            *await self._all(self._next_message, self._message),
+        ]
         await self._send_some()
-        return "; ".join(f"{type(error).__name__}: {error}" for _, error in failed)
+        self._stuck, reasons = "; ".join(failed), self._aside.reasons()
+        metrics.ASIDE.set(len(self._aside))
+        return "; ".join(dict.fromkeys([*failed, *reasons]))
 
-    def _say(self, failed: str) -> None:
-        if self._progress and failed:
-            self._progress.fail("alerts' messages", failed)
+    def _say(self) -> None:
+        """One row that lies aside is no reason to take a governor out of service: a metric tells of it."""
+        if self._progress and self._stuck:
+            self._progress.fail("alerts' messages", self._stuck)
         elif self._progress:
             self._progress.beat("alerts' messages")
 
-    async def _all(self, step: _Step) -> None:
-        while await self._one(step):
-            pass
+    async def _all(
+        self, take: Callable[[Tx], Awaitable[tuple[str, _Row] | None]], act: Callable[[Tx, _Row], Awaitable[None]]
+    ) -> list[str]:
+        """Do this with every row; answers why none could be taken. One thing is one transaction: what a kill tears was
+        not done. One that fails is put aside."""
+        turns = [_Turn()]
+
+        async def one(turn: _Turn) -> None:
+            async with self._db.transaction() as tx:
+                if (taken := await take(tx)) is None:
+                    return
+                turn.key, row = taken
+                self._aside.begin(turn.key)
+                turns.append(_Turn())
+                await act(tx, row)
+            self._aside.done(turn.key)
+
+        failed: list[str] = []
+        for turn, error in await each("alerts' messages", turns, one):
+            reason = f"{type(error).__name__}: {error}"
+            self._aside.failed(turn.key, reason) if turn.key else failed.append(reason)
+        return failed
 
     async def tidy(self) -> None:
         """Forget messages that ended long ago; the ledger has what they were about."""
@@ -152,37 +196,33 @@ class Telling:
         while self._sending:
             await asyncio.wait(self._sending)
 
-    async def _one(self, step: _Step) -> bool:
-        """One thing is one transaction: what a kill tears was not done."""
-        async with self._db.transaction() as tx:
-            return await step(tx)
+    async def _next_notice(self, tx: Tx) -> tuple[str, Notice] | None:
+        notice = await notices.take(tx.session, self._aside.keys())
+        return (str(notice.number), notice) if notice else None
 
-    async def _notice(self, tx: Tx) -> bool:
+    async def _notice(self, tx: Tx, notice: Notice) -> None:
         """An alert was raised: it takes its routes. It was resolved: those are told who were told of it."""
-        notice = await notices.take(tx.session)
-        if notice is None:
-            return False
         alert = await alerts.get(tx.session, notice.alert_id)
         if alert is None or alert.episode != notice.episode:
-            return True
+            return
         if notice.what == "raised":
             case, at = await alerts.case(tx.session, alert), now()
             for route in await store.of_units(tx.session, [alert.unit, EVERY_UNIT]):
                 if wants(route, case):
                     begun = Course(alert.id, alert.episode, route.name, 0)
                     await store.start(tx.session, begun, alert.severity, at + timedelta(seconds=route.steps[0].after_s))
-            return True
+            return
         for receiver in await messages.receivers(tx.session, alert.id, alert.episode):
             over = Item(alert.id, alert.episode, "resolved", alert.unit, alert.subject)
             await self._gather(tx, receiver, over)
-        return True
 
-    async def _course(self, tx: Tx) -> bool:
+    async def _next_course(self, tx: Tx) -> tuple[str, Course] | None:
+        course = await store.next_due(tx.session, now(), self._aside.keys())
+        return (course.key, course) if course else None
+
+    async def _course(self, tx: Tx, course: Course) -> None:
         """The time of a course's step has come."""
         at = now()
-        course = await store.next_due(tx.session, at)
-        if course is None:
-            return False
         alert, kept = await alerts.get(tx.session, course.alert_id), await store.get(tx.session, course.route)
         assert alert and kept  # both are there as long as their course is
         quiet = quiet_until(await silences.active(tx.session, at), await alerts.case(tx.session, alert), at)
@@ -195,7 +235,6 @@ class Telling:
                 await store.move(tx.session, course, course.step, min(quiet, at + _QUIET_LOOK), silenced=True)
             case "tell":
                 await self._tell(tx, kept.route, course, alert, at)
-        return True
 
     async def _tell(self, tx: Tx, route: Route, course: Course, alert: Alert, at: datetime) -> None:
         if course.step < len(route.steps):  # it may have become shorter meanwhile
@@ -208,19 +247,17 @@ class Telling:
     async def _gather(self, tx: Tx, to: Receiver, item: Item) -> None:
         await messages.gather(tx.session, to, item, uuid7(), now())
 
-    async def _message(self, tx: Tx) -> bool:
+    async def _next_message(self, tx: Tx) -> tuple[str, tuple[UUID, Receiver]] | None:
+        found = await messages.next_gathered(tx.session, now(), self._aside.keys())
+        return (str(found[0]), found) if found else None
+
+    async def _message(self, tx: Tx, gathered: tuple[UUID, Receiver]) -> None:
         """A message was gathered long enough: its bytes are what every attempt will send."""
-        at = now()
-        found = await messages.next_gathered(tx.session, at)
-        if found is None:
-            return False
-        id, to = found
-        told = await messages.contents(tx.session, id)
-        if not told:
+        id, to = gathered
+        if told := await messages.contents(tx.session, id):
+            await self._write_down(tx, id, to, told, now())
+        else:
             await messages.drop(tx.session, id)
-            return True
-        await self._write_down(tx, id, to, told, at)
-        return True
 
     async def _write_down(self, tx: Tx, id: UUID, to: Receiver, told: Sequence[Told], at: datetime) -> None:
         body = message.body(to.channel.kind, id, told, self._console, at).decode()
@@ -244,9 +281,12 @@ class Telling:
             log.error("a message's end is not known", message=task.get_name(), exc_info=error)
 
     async def _send(self, outgoing: Outgoing) -> None:
-        if outgoing.beats:
-            await self._beat(outgoing)
-            return
+        """An attempt that fails in a way that nobody thought of is one of many, too: its channel goes on."""
+        attempt = self._beat if outgoing.beats else self._attempt
+        for _, error in await each("alert message", [outgoing.id], lambda _: attempt(outgoing)):
+            await self._failed(outgoing, Undelivered(f"an error of this platform ({type(error).__name__})"))
+
+    async def _attempt(self, outgoing: Outgoing) -> None:
         channel = outgoing.to.channel
         try:
             untaken = await self._channels.send(channel, outgoing.to.spoken_for, outgoing.id, outgoing.body)
@@ -281,7 +321,8 @@ class Telling:
         metrics.MESSAGES.labels(channel.kind, "again" if reason else "repeated").inc()
 
     async def _failed(self, outgoing: Outgoing, failure: Undelivered) -> None:
-        final, reason = not failure.again or outgoing.attempts >= self._attempts, str(failure)[:500]
+        is_last = not failure.again or outgoing.attempts >= self._attempts
+        final, reason = is_last and not outgoing.beats, str(failure)[:500]
         async with self._db.transaction() as tx:
             if final:
                 await messages.failed(tx.session, outgoing.id, now(), reason)

@@ -3,6 +3,7 @@
 import re
 import smtplib
 import ssl
+from collections.abc import Sequence
 from email.message import EmailMessage
 from pathlib import Path
 from typing import Annotated, Literal
@@ -15,7 +16,8 @@ from ..hosts import is_this_machine
 from .kinds import Called
 from .secret import Secret, values
 
-_LOCAL, _DOMAIN = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,64}", r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,250}[A-Za-z0-9])?"
+# No question mark: `=?` begins an encoded word, which may hold an end of line or another address (RFC 2047).
+_LOCAL, _DOMAIN = r"[A-Za-z0-9!#$%&'*+/=^_`{|}~.-]{1,64}", r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,250}[A-Za-z0-9])?"
 Address = Annotated[str, StringConstraints(pattern=rf"^{_LOCAL}@{_DOMAIN}$", max_length=254)]
 """A plain address, `ops@bank.example`: no name, no comment, nothing that could end a header."""
 _Allowed = Annotated[str, StringConstraints(pattern=rf"^(\*|{_LOCAL})@{_DOMAIN}$", max_length=254)]
@@ -59,8 +61,10 @@ class SmtpConnection(Called):
             for name, _, theirs in (one.rpartition("@") for one in self.recipients)
         )
 
-    def send(self, message: EmailMessage) -> dict[str, str]:
-        """Hand a message over; answers the recipients that the server did not take, and its status. Blocking.
+    def send(self, message: EmailMessage, to: Sequence[str]) -> dict[str, str]:
+        """Hand a message over to these recipients, whatever its headers say. Blocking.
+
+        Answers the recipients that the server did not take, and its status.
 
         Raises smtplib's errors, OSError, and Unavailable where password or certificates cannot be read.
         """
@@ -79,7 +83,7 @@ class SmtpConnection(Called):
                 server.ehlo()
             if self.username is not None:
                 server.login(self.username, password)
-            refused = server.send_message(message)
+            refused = server.send_message(message, self.sender, list(to))
         return {address: str(status) for address, (status, _) in refused.items()}
 
     def _trust(self) -> ssl.SSLContext:
