@@ -73,6 +73,8 @@ class ScorerSettings(Settings):
     """How long one half of an inference that KServe logged waits for the other one."""
     kserve_waiting: int = Field(default=100_000, ge=1)
     """Halves of one endpoint that may wait; beyond, 429."""
+    kserve_waiting_mb: int = Field(default=4_096, ge=1)
+    """MiB of one endpoint's halves that may wait: a half may be of 4 MiB; beyond, 429."""
     import_units: frozenset[str] = frozenset({"retail"})
     """Business units whose applications Kafka lets write `inference.imported`: its records are for their endpoints."""
 

@@ -71,7 +71,7 @@ BAD_MANIFESTS = {
     WATCHED + b"{budget: 5000}": "monitor.budget",
     WATCHED + b"{budget_rows: 10}": "monitor.budget_rows",
     WATCHED + b'{tolerance: "0.1"}': "monitor.tolerance",
-    WATCHED + b"{season_s: 100, window_s: 10}": "24 slots",
+    WATCHED + b"{season_s: 100, window_s: 10}": "monitor: season_s: .* 24 slots",
     WATCHED + b"{payload_sample: 0.1}": "monitor.payload_sample",
     WATCHED + b"{value_matrix: {true_postive: 1}}": "monitor.value_matrix.true_postive",
     WATCHED + b"{kpis: {profit: 'lable * 2'}}": "monitor.kpis.profit",

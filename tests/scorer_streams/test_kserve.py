@@ -296,6 +296,19 @@ async def test_an_id_belongs_to_the_endpoint_that_first_brought_it(stage: Stage,
         await half(taking, mine, id, "request")
 
 
+async def test_few_large_halves_may_not_fill_the_disk_either(stage: Stage, db: Database) -> None:
+    endpoint = f"iris-{uuid4().hex[:8]}"
+    stage.serve(endpoint, classifier())
+    settings = stage.house.settings.model_copy(update={"kserve_waiting_mb": 1})
+    sending, large = Sending(settings, db, Objects(settings)), {"instances": [[1.25, 424242.5, 3.75]] * 60_000}
+    await half(intake(stage, db), endpoint, f"{endpoint}-small", "request")
+    await sending.tidy()
+    assert endpoint not in sending.crowded
+    await half(intake(stage, db), endpoint, f"{endpoint}-large", "request", large)
+    await sending.tidy()
+    assert endpoint in sending.crowded
+
+
 # What bodies say
 
 CODEC = Codec(NUMBERS, "iris", "1", "champion", lambda *_: None)

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, StringConstraints, model_validator
+from pydantic import ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 from contracts import (
     Column,
@@ -136,11 +136,12 @@ class Manifest(Strict):
             self.external.check([each.name for each in self.inputs] or ["X"], [each.name for each in self.outputs])
         return self
 
-    @model_validator(mode="after")
-    def _can_be_watched_so(self) -> Self:
-        if self.monitor:
-            self.monitor.settings()
-        return self
+    @field_validator("monitor")
+    @classmethod
+    def _can_be_watched_so(cls, monitor: GivenSettings | None) -> GivenSettings | None:
+        if monitor:
+            monitor.settings()
+        return monitor
 
     @model_validator(mode="after")
     def _is_one_table(self) -> Self:

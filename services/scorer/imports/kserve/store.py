@@ -112,10 +112,13 @@ async def give_up(session: AsyncSession, after: timedelta) -> list[tuple[str, st
     return [(r.endpoint, r.unit, r.what, r.halves) for r in await session.execute(text(delete), {"after": after})]
 
 
-async def crowded(session: AsyncSession, at_most: int) -> frozenset[str]:
-    """Endpoints of which more halves wait than may."""
-    select = "SELECT endpoint FROM kserve_half GROUP BY endpoint HAVING count(*) >= :n"
-    return frozenset(await session.scalars(text(select), {"n": at_most}))
+async def crowded(session: AsyncSession, halves: int, size_bytes: int) -> frozenset[str]:
+    """Endpoints of which as many halves wait as may, or as large ones. A length is known without reading the half."""
+    select = """
+        SELECT endpoint FROM kserve_half GROUP BY endpoint
+        HAVING count(*) >= :n OR sum(coalesce(octet_length(request), 0) + coalesce(octet_length(response), 0)) >= :b
+    """
+    return frozenset(await session.scalars(text(select), {"n": halves, "b": size_bytes}))
 
 
 async def figures(session: AsyncSession, endpoint: str) -> Figures:

@@ -174,7 +174,8 @@ class Sending:
                 gone = await store.give_up(tx.session, timedelta(hours=self._settings.kserve_wait_hours))
                 for endpoint, unit, what, halves in gone:
                     await store.count(tx.session, endpoint, unit, what, halves)
-                self.crowded = await store.crowded(tx.session, self._settings.kserve_waiting)
+                most, most_mb = self._settings.kserve_waiting, self._settings.kserve_waiting_mb
+                self.crowded = await store.crowded(tx.session, most, most_mb * 1024 * 1024)
         for endpoint, _, what, halves in gone:
             HALVES.labels(endpoint, what).inc(halves)
             log.warning("halves of inferences never met their other one", endpoint=endpoint, kind=what, halves=halves)
