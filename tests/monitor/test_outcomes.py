@@ -136,7 +136,20 @@ async def test_windows_are_those_of_the_decisions_and_say_how_many_were_labelled
             return found if told == [(hour - timedelta(hours=b), 50, 10) for b in (2, 3)] else None
 
         found = await eventually(covered, within=40)
+        # It was a shadow before; closed windows do not hold what that would have decided.
+        late = [
+            each.model_copy(update={"inference_id": f"shadow-{each.inference_id}", "variant": "challenger",
+                                    "shadow_of": each.inference_id, "received_at": each.received_at + move})
+            for each, move in zip(events, [timedelta(hours=-1)] * 10 + [timedelta()] * 10, strict=True)
+        ]  # fmt: skip
+        await tell(speaker("recorder"), late)
+        both = await after(outcomes, endpoint, 40)
     assert found.overall[0].decided == 100 and found.overall[0].labelled == 20
+    assert {(w.variant, w.start): w.decided for w in both.windows} == {
+        ("challenger", hour - timedelta(hours=4)): None, ("champion", hour - timedelta(hours=3)): 50,
+        ("challenger", hour - timedelta(hours=2)): None, ("champion", hour - timedelta(hours=2)): None,
+    }  # fmt: skip
+    assert [(each.variant, each.decided) for each in both.overall] == [("challenger", None), ("champion", None)]
 
 
 async def test_what_is_expected_of_decisions_stands_beside_what_their_labels_show(

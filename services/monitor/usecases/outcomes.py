@@ -36,7 +36,8 @@ class Figures:
     start: datetime
     end: datetime
     decided: int | None
-    """Rows decided, as closed windows hold them; None where those are forgotten."""
+    """Rows decided, as closed windows hold them; None where those are forgotten, or hold those of another variant of
+    the version, too: a canary's that became the champion, and none of a shadow's."""
     outcomes: int
     labelled: int
     statistics: Sequence[Statistic]
@@ -106,9 +107,7 @@ class Outcomes:
         expected = Estimates.of(said, learned, known)
         whole = _by_variant(windows)
         classes = {variant: classes_of(counts.tally) for variant, (_, counts) in whole.items()}
-        by_version: dict[int, int] = {}
-        for (version, _), rows in decided.items():
-            by_version[version] = by_version.get(version, 0) + rows
+        rows_of = _Decided(decided, [span for span, _ in windows])
 
         def told(span: Span, counts: Counts, decided: int | None, groups: Mapping[str, Tally]) -> Figures:
             of = classes[span.version, span.variant]
@@ -119,13 +118,13 @@ class Outcomes:
 
         overall = [
             replace(
-                told(span, counts, by_version.get(span.version), groups_of(variant)),
+                told(span, counts, rows_of.whole(span), groups_of(variant)),
                 estimated=expected.whole(*variant),
             )
             for variant, (span, counts) in whole.items()
         ]
         shown = [
-            replace(told(span, counts, decided.get(_place(span)), {}), estimated=expected.window(span))
+            replace(told(span, counts, rows_of.window(span), {}), estimated=expected.window(span))
             for span, counts in windows[:limit]
         ]
         evidence = watch.statistic if watch else 0.0
@@ -176,6 +175,25 @@ def _attribute(
         why = "which class is favourable is not declared, and there are not two"
     measures = fairness(groups, favourable) if favourable and not why else []
     return Attribute(span.version, span.variant, attribute, favourable, labelled, measures, why)
+
+
+class _Decided:
+    """Rows of closed windows, which do not tell variants apart: those of one variant where there was no other one."""
+
+    def __init__(self, rows: Mapping[tuple[int, float], int], spans: Sequence[Span]) -> None:
+        self._rows = rows
+        self._variants: dict[int | tuple[int, float], set[str]] = {}
+        for span in spans:
+            for where in (span.version, _place(span)):
+                self._variants.setdefault(where, set()).add(span.variant)
+
+    def window(self, span: Span) -> int | None:
+        return self._rows.get(_place(span)) if len(self._variants[_place(span)]) == 1 else None
+
+    def whole(self, span: Span) -> int | None:
+        """Of all windows of a version's variant."""
+        rows = [rows for (version, _), rows in self._rows.items() if version == span.version]
+        return sum(rows) if rows and len(self._variants[span.version]) == 1 else None
 
 
 def _span_of_time(since: datetime | None, until: datetime | None) -> tuple[datetime, datetime]:
