@@ -57,6 +57,10 @@ def test_a_resolution_says_how_it_ended_and_not_what_to_do() -> None:
     assert message.title([over]).startswith("[resolved] credit-live: ")
 
 
+def test_the_title_is_one_line_whatever_an_alert_says() -> None:
+    assert message.title([replace(TOLD, title="It answers\r\nslowly")]) == "[warning] credit-live: It answers slowly"
+
+
 def test_the_title_names_the_worst_that_is_still_open() -> None:
     over = replace(TOLD, severity="critical", title="over", resolved_at=NOW, resolution="x")
     critical, late = replace(TOLD, severity="critical", title="critical"), replace(TOLD, title="late", step=1)

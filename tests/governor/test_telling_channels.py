@@ -203,6 +203,28 @@ async def test_a_silent_mail_server_stops_nobody(house: House, box: Mailbox, mon
     assert {m["reason"] for m in await told(house, state="waiting") if m["attempts"]} == {"no answer within 0.3 s"}
 
 
+async def test_a_mail_server_that_is_silent_for_many_holds_up_no_other_server(
+    house: House, box: Mailbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ways, "WITHIN_S", 1.0)
+    box.silent = True
+    async with mailbox() as sound:
+        write(house, mail(box, timeout_s=3), mail(sound) | {"name": "sound"})
+        await routed(house, to("ops@bank.example"), name="first")
+        for number in range(6):
+            await routed(house, to(f"duty-{number}@bank.example"), name=f"route-{number}")
+        telling = messenger(house)
+        await house.hear(raised())
+        stuck = asyncio.create_task(look(telling, 1))
+        await asyncio.sleep(0.3)
+        route = {"channels": [{"kind": "email", "connection": "sound", "to": ["ops@bank.example"]}]}
+        await routed(house, route, name="sound", match={"kinds": ["well"]})
+        await house.hear(raised("well", subject="another"))
+        await look(telling, 1)
+        await stuck
+        assert len(sound.letters) == 1
+
+
 async def test_mail_goes_under_tls_with_a_login(house: House, tmp_path: Path) -> None:
     trust = authority(tmp_path)
     async with mailbox(trust) as box:

@@ -59,7 +59,7 @@ def title(alerts: Sequence[Told]) -> str:
     worst = min(alerts, key=lambda alert: (alert.status != "firing", _RANK.get(alert.severity, 0)))
     mark = "resolved" if worst.status == "resolved" else ("still open, " if worst.step else "") + worst.severity
     more = f" (and {len(alerts) - 1} more)" if len(alerts) > 1 else ""
-    return f"[{mark}] {worst.subject}: {worst.title}{more}"
+    return " ".join(f"[{mark}] {worst.subject}: {worst.title}{more}".split())
 
 
 _RANK = {"critical": -3, "warning": -2, "info": -1}

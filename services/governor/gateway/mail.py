@@ -16,6 +16,7 @@ from services.kit.errors import Invalid
 from .errors import Undelivered
 
 _THREADS = 4
+"""Of each connection: a server that lets everybody wait has its own threads only."""
 _NEVER = range(500, 600)
 """A permanent refusal, by RFC 5321, 4.2.1."""
 
@@ -25,7 +26,7 @@ class Mail:
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
-        self._threads = ThreadPoolExecutor(_THREADS, "alert-mail")
+        self._threads: dict[str, ThreadPoolExecutor] = {}
 
     def check(self, channel: Channel, unit: str) -> None:
         """Raises Invalid where nothing could be sent this way, Unavailable for a wrong connection."""
@@ -38,7 +39,7 @@ class Mail:
         letter = _letter(connection, channel, id, body)
         loop = asyncio.get_running_loop()
         try:
-            refused = await loop.run_in_executor(self._threads, connection.send, letter, channel.to)
+            refused = await loop.run_in_executor(self._threads_of(connection.name), connection.send, letter, channel.to)
         except smtplib.SMTPAuthenticationError as error:
             raise Undelivered(f"the mail server refuses its login (status {error.smtp_code})") from None
         except smtplib.SMTPRecipientsRefused as error:
@@ -53,7 +54,13 @@ class Mail:
 
     async def close(self) -> None:
         """What is being sent goes on to its end, or its timeout; nothing new begins."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for threads in self._threads.values():
+            threads.shutdown(wait=False, cancel_futures=True)
+
+    def _threads_of(self, name: str) -> ThreadPoolExecutor:
+        if name not in self._threads:
+            self._threads[name] = ThreadPoolExecutor(_THREADS, f"alert-mail-{name}")
+        return self._threads[name]
 
 
 def _allowed(connection: SmtpConnection, channel: Channel) -> None:

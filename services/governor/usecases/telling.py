@@ -162,7 +162,9 @@ class Telling:
             if shown.state != "failed":
                 raise Conflict(f"this message has not failed: it is {shown.state}")
             if not (told := await messages.contents(tx.session, id)):
-                raise Conflict("what this message told of was raised again since, and told by another one")
+                raise Conflict(
+                    "this message was a test, or what it told of was raised again since and is told by another"
+                )
             await self._write_down(tx, id, to, told, at)
             tx.record("alert.tried-again", shown.subject, unit=shown.unit, message_id=str(id), channel=to.channel.label)
             again = await messages.hold(tx.session, id)
