@@ -6,6 +6,7 @@ import random
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
@@ -23,6 +24,7 @@ from services.kit.objects import Objects
 from services.kit.testing import eventually
 from services.scorer.imports.kserve.domain import attributes, request_half, response_half, source_of
 from services.scorer.imports.kserve.usecases import Intake, Sending
+from services.scorer.imports.work import ImportWork
 from services.scorer.tokenise import Tokeniser
 from services.scorer.v2 import BadInput, Codec
 from tests.scorer.making import NUMBERS, classifier
@@ -399,6 +401,22 @@ def test_attributes_name_what_is_wrong() -> None:
     ):
         with pytest.raises(Invalid, match=name):
             attributes(event("0123456789", "request") | {name: value}, now)
+
+
+@pytest.mark.parametrize("name", ["ce_type", "ce_inferenceservicename", "ce_source"])
+async def test_a_header_that_is_null_stops_no_partition(name: str, stage: Stage, db: Database) -> None:
+    """Kafka lets headers be null: the record is a dead letter at once, not one that nobody can even reject."""
+    said = {key.replace("ce-", "ce_", 1): value.encode() for key, value in event("0123456789", "request").items()}
+    record: Any = SimpleNamespace(offset=1, key=b"k", value=b"{}", headers=tuple((said | {name: None}).items()))
+    work = ImportWork(
+        db, Objects(stage.house.settings), Tokeniser.of(stage.house.settings.keys), lambda _: None, frozenset(),
+        intake(stage, db),
+    )  # fmt: skip
+    added: list[Any] = []
+    out: Any = SimpleNamespace(partitions=lambda _: 1, add=lambda *letter: added.append(letter))
+    await work.handle(0, [record], out)
+    work.reject(0, record, ValueError("whatever"), out)
+    assert len(added) == 2
 
 
 @pytest.mark.parametrize(("source", "told"), [("http://a:9081/", "http://a:9081/"), ("a\0b", "kserve"), ("", "kserve")])

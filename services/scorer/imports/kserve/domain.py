@@ -63,14 +63,19 @@ class Asked:
         return cls(rows, body.encode(), entity, request_id)
 
 
-def is_half(headers: Sequence[tuple[str, bytes]]) -> bool:
+def is_half(headers: Sequence[tuple[str, bytes | None]]) -> bool:
     """Whether a record of Kafka's is one of these events."""
-    return any(name == "ce_type" and value.decode(errors="replace") in SIDES for name, value in headers)
+    return any(name == "ce_type" and _text(value) in SIDES for name, value in headers)
 
 
-def as_http(headers: Sequence[tuple[str, bytes]]) -> dict[str, str]:
+def as_http(headers: Sequence[tuple[str, bytes | None]]) -> dict[str, str]:
     """The headers of a record of Kafka's in binary mode, as they are called over HTTP."""
-    return {name.replace("ce_", "ce-", 1): value.decode(errors="replace") for name, value in headers}
+    return {name.replace("ce_", "ce-", 1): _text(value) for name, value in headers}
+
+
+def _text(value: bytes | None) -> str:
+    """Of a header, which Kafka lets be null."""
+    return (value or b"").decode(errors="replace")
 
 
 def source_of(headers: Mapping[str, str]) -> str:
