@@ -19,7 +19,7 @@ from sqlalchemy import text
 from contracts import DeploymentChanged, InferenceLogged, ModelSchema, Service, TensorSpec
 from services.kit.context import Caller, Context, system, use
 from services.kit.db import Database
-from services.kit.errors import Busy, Conflict, Invalid
+from services.kit.errors import Busy, Conflict, Invalid, TooLarge
 from services.kit.objects import Objects
 from services.kit.testing import eventually
 from services.scorer.imports.kserve.domain import attributes, request_half, response_half, source_of
@@ -296,6 +296,14 @@ async def test_an_id_belongs_to_the_endpoint_that_first_brought_it(stage: Stage,
         await half(taking, theirs, id, side, who=caller("wealth"))
     with pytest.raises(Conflict, match="another endpoint"):
         await half(taking, mine, id, "request")
+
+
+async def test_a_half_is_of_four_mebibytes_at_most_whichever_way_it_comes(stage: Stage, db: Database) -> None:
+    """Over the topic, too: what a producer compressed may be far larger than the broker's bound."""
+    endpoint = f"iris-{uuid4().hex[:8]}"
+    stage.serve(endpoint, classifier())
+    with pytest.raises(TooLarge, match="4194304 bytes"):
+        await half(intake(stage, db), endpoint, endpoint, "request", V1["request"] | {"more": "x" * 4 * 1024 * 1024})
 
 
 async def test_few_large_halves_may_not_fill_the_disk_either(stage: Stage, db: Database) -> None:

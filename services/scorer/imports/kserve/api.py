@@ -11,12 +11,11 @@ from pydantic import BaseModel
 from contracts import Name, Version
 from services.kit.auth import Verifier, allow
 from services.kit.context import Caller
-from services.kit.errors import Invalid, TooLarge, Unauthorized
+from services.kit.errors import Invalid, Unauthorized
 from services.kit.http import Who, who
 from services.kit.ids import now
 from services.kit.service import router as new_router
 
-from ..domain import LARGEST_BYTES
 from .domain import attributes
 from .usecases import Intake, State
 
@@ -60,8 +59,6 @@ def router(intake: Intake, verifier: Verifier) -> APIRouter:
         allow(caller, "inference.import")
         sent = attributes(request.headers, now())
         body = await request.body()
-        if len(body) > LARGEST_BYTES:
-            raise TooLarge(f"the body is larger than {LARGEST_BYTES} bytes")
         name = endpoint or sent.service
         if not name:
             raise Invalid(

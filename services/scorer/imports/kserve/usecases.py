@@ -10,7 +10,7 @@ from prometheus_client import Counter
 from contracts import DeploymentChanged, InferenceLogged, Variant
 from services.kit.context import Caller, Context, system, use
 from services.kit.db import Database, Tx
-from services.kit.errors import Busy, Conflict, NotFound
+from services.kit.errors import Busy, Conflict, NotFound, TooLarge
 from services.kit.objects import Objects
 from services.kit.producer import Producer
 from services.kit.telemetry import get_logger
@@ -20,6 +20,7 @@ from ...settings import ScorerSettings
 from ...tokenise import Tokeniser
 from ...v2 import Codec
 from .. import store as claims
+from ..domain import LARGEST_BYTES
 from . import store
 from .domain import Asked, Sent, joined, request_half, response_half, variant_of
 from .store import Figures, Pair
@@ -50,7 +51,9 @@ class Intake:
 
     async def take(self, caller: Caller, name: str, version: int | None, sent: Sent, body: bytes) -> State:
         """Keep a half, or join it with the other one. Raises NotFound, Invalid naming what is wrong, Conflict where
-        the id is another endpoint's or the halves are of two versions, Busy where too many wait."""
+        the id is another endpoint's or the halves are of two versions, Busy where too many wait, TooLarge."""
+        if len(body) > LARGEST_BYTES:
+            raise TooLarge(f"the body is larger than {LARGEST_BYTES} bytes")
         endpoint = self._endpoint(name, caller)
         variant = variant_of(endpoint, version)
         half = self._read(endpoint, variant, sent, body)
