@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpx
 import numpy as np
 import psutil
 
@@ -22,6 +21,7 @@ ENDPOINT = "bench-away"
 RATE = 1_000
 """Requests a second; each is due at its time, and waits from then on, whatever became of the one before."""
 _CONNECTIONS = 16
+_LOGGED = "fairlead_scorer_logged_total"
 _DRAINED_S = 300.0
 
 
@@ -36,7 +36,7 @@ def measure(stage: Stage, model: Model, seconds: float) -> dict[str, Any]:
     pin(stage.child("services.scorer.worker").pid, SERVER_CORE)
     requests = wire(url, stage.token, asked)
     _paced(url, requests, 5)
-    began = _logged(stage)
+    began = stage.metric(_LOGGED)
     before = _paced(url, requests, seconds)
     with _stopped(_broker()):
         meanwhile = _paced(url, requests, seconds)
@@ -96,16 +96,10 @@ def _stopped(process: psutil.Process) -> Iterator[None]:
         process.send_signal(signal.SIGCONT)
 
 
-def _logged(stage: Stage) -> int:
-    lines = httpx.get(f"{stage.url}/metrics", headers={"Authorization": f"Bearer {stage.token}"}).text.splitlines()
-    return sum(round(float(line.rpartition(" ")[2])) for line in lines
-               if line.startswith("fairlead_scorer_logged_total"))  # fmt: skip
-
-
 def _until_logged(stage: Stage, wanted: float) -> float:
     began = time.monotonic()
-    while (found := _logged(stage)) < wanted:
+    while (found := stage.metric(_LOGGED)) < wanted:
         if time.monotonic() - began > _DRAINED_S:
-            raise SystemExit(f"{wanted - found} accepted requests are not in the log after {_DRAINED_S:.0f} s")
+            raise SystemExit(f"{wanted - found:.0f} accepted requests are not in the log after {_DRAINED_S:.0f} s")
         time.sleep(0.2)
     return time.monotonic() - began

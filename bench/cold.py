@@ -17,6 +17,7 @@ from .stage import Stage
 
 BUDGET_MB = 1
 """Less than one of the sandboxes takes: whoever is asked sends the other one away."""
+_LOADS = "fairlead_scorer_model_loads_total", "worker-0"
 _OPENING = {
     "onnx": """
 import json, sys, time
@@ -57,9 +58,9 @@ def measure(stage: Stage, models: tuple[Model, Model], folder: Path, rounds: int
 
 
 def _round(client: httpx.Client, stage: Stage, model: Model, folder: Path, asked: bytes) -> dict[str, float]:
-    loads, url = _loads(client, stage), _url(stage, model)
+    loads, url = stage.metric(*_LOADS), _url(stage, model)
     first = _ask(client, url, asked)
-    if _loads(client, stage) != loads + 1:
+    if stage.metric(*_LOADS) != loads + 1:
         raise SystemExit(f"{model.format}: the model was not cold, or not alone: this run measures nothing")
     warm = statistics.median(_ask(client, url, asked) for _ in range(20))
     own = _own(model, folder)
@@ -81,12 +82,6 @@ def _own(model: Model, folder: Path) -> float:
     command = [sys.executable, "-c", _OPENING[model.format], str(folder / f"cold.{model.format}")]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return (json.loads(done.stdout) if done.stdout else time.perf_counter() - began) * 1000
-
-
-def _loads(client: httpx.Client, stage: Stage) -> float:
-    lines = client.get(f"{stage.url}/metrics").text.splitlines()
-    found = [line for line in lines if line.startswith("fairlead_scorer_model_loads_total") and "worker-0" in line]
-    return float(found[0].rpartition(" ")[2])
 
 
 def _endpoint(model: Model) -> str:

@@ -11,6 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 from uuid import uuid4
 
+import httpx
 import psutil
 from aiokafka import AIOKafkaProducer
 
@@ -78,6 +79,12 @@ class Stage:
             if module in process.cmdline():
                 return process
         raise LookupError(f"the scorer runs no {module}")
+
+    def metric(self, name: str, process: str = "") -> float:
+        """The sum of a metric's samples, of one of the host's processes or of all, as they are shown now."""
+        page = httpx.get(f"{self.url}/metrics", timeout=10).text
+        lines = [line for line in page.splitlines() if line.startswith(name) and process in line]
+        return sum(float(line.rpartition(" ")[2]) for line in lines)
 
     def topics(self, endpoint: str) -> None:
         ensure_topics(connect(self.connection(secrets.LAUNCHER).properties), endpoint_topics(endpoint))

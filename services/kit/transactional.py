@@ -266,7 +266,7 @@ class TransactionalStream:
         """
         if self._pulse and fetched:
             self._pulse.felt()
-        if fetched or self._pulse is None or await self._pulse.beats():
+        if self._pulse is None or await self._pulse.beats():
             self.progress.beat(self.part)
             return
         self.progress.fail(self.part, "Kafka does not answer")

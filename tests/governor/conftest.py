@@ -10,6 +10,7 @@ from uuid import UUID
 import httpx
 import pytest
 from sqlalchemy import text
+from starlette.responses import Response
 
 from contracts import AuditRecorded, DeploymentRequested, Envelope, Event, Service, event_of
 from services.governor import api
@@ -24,6 +25,7 @@ from services.kit.ids import now, uuid7
 from services.kit.service import Parts, application
 from services.kit.tokens import mint
 from tests.governor import builders
+from tests.kit.servers import Server, server
 
 
 @dataclass
@@ -135,3 +137,14 @@ async def house(home: Path, service_url: Callable[[Service], str]) -> AsyncItera
     )
     yield house
     await db.close()
+
+
+@pytest.fixture
+async def receiver(house: House) -> AsyncIterator[Server]:
+    """A real server that the platform may call as `ops`, and takes everything."""
+    from tests.governor.receiving import connect  # it needs the house
+
+    async with server() as running:
+        running.answer = lambda _: Response(status_code=204)
+        connect(house, running.url)
+        yield running

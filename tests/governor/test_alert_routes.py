@@ -1,26 +1,16 @@
 """Routes of alerts: set over the API, refused by the field that is wrong; and for which alerts each is."""
 
-from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
-from starlette.responses import Response
 
 from services.governor.domain import delivery
 from services.governor.domain.routing import Case, Channel, Match, Route, Standing, Step, wants, what_is_due
 from services.kit.errors import Invalid
 from tests.governor import builders
 from tests.governor.conftest import House
-from tests.governor.receiving import WEBHOOK, connect, look, raised, routed, told, write
-from tests.kit.servers import Server, server
-
-
-@pytest.fixture
-async def receiver(house: House) -> AsyncGenerator[Server]:
-    async with server() as running:
-        running.answer = lambda _: Response(status_code=204)
-        connect(house, running.url)
-        yield running
+from tests.governor.receiving import WEBHOOK, look, raised, routed, told, write
+from tests.kit.servers import Server
 
 
 async def test_a_route_is_set_seen_changed_and_removed_and_each_is_in_the_ledger(

@@ -1,6 +1,5 @@
 """Maintenance windows: alerts are raised and kept, not told, and told at the end where they are still open."""
 
-from collections.abc import AsyncGenerator
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -9,25 +8,16 @@ from uuid import UUID, uuid4
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from starlette.responses import Response
 
 from services.governor.domain.routing import Case
 from services.governor.domain.silence import Silence, quiet_until
 from services.kit.ids import now
 from tests.governor.builders import NOW, some_id
 from tests.governor.conftest import House
-from tests.governor.receiving import WEBHOOK, connect, due_now, look, raised, resolved, routed
-from tests.kit.servers import Server, server
+from tests.governor.receiving import WEBHOOK, due_now, look, raised, resolved, routed
+from tests.kit.servers import Server
 
 HOUR = timedelta(hours=1)
-
-
-@pytest.fixture
-async def receiver(house: House) -> AsyncGenerator[Server]:
-    async with server() as running:
-        running.answer = lambda _: Response(status_code=204)
-        connect(house, running.url)
-        yield running
 
 
 async def silenced(house: House, who: str = "engineer", unit: str = "retail", **more: Any) -> dict[str, Any]:

@@ -5,9 +5,7 @@ import hashlib
 import hmac
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator
 
-import pytest
 from starlette.responses import Response
 
 from services.kit.context import Context, system, use
@@ -16,7 +14,6 @@ from tests.governor import builders
 from tests.governor.conftest import House
 from tests.governor.receiving import (
     WEBHOOK,
-    connect,
     due_now,
     look,
     messenger,
@@ -25,18 +22,9 @@ from tests.governor.receiving import (
     routed,
     told,
 )
-from tests.kit.servers import Server, server
+from tests.kit.servers import Server
 
 OK = Response(status_code=204)
-
-
-@pytest.fixture
-async def receiver(house: House) -> AsyncGenerator[Server]:
-    """A real server that the platform may call as `ops`, and takes everything."""
-    async with server() as running:
-        running.answer = lambda _: OK
-        connect(house, running.url)
-        yield running
 
 
 async def test_without_a_route_nobody_is_told(house: House, receiver: Server) -> None:

@@ -2,12 +2,10 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
-import pytest
 from starlette.responses import Response
 
 from services.governor import metrics
@@ -35,14 +33,6 @@ from tests.kit.servers import Server, server
 
 OK = Response(status_code=204)
 ROUTE: dict[str, Any] = {"name": "on-call", "unit": "retail", "steps": [{"channels": [WEBHOOK]}], "group_s": 0}
-
-
-@pytest.fixture
-async def receiver(house: House) -> AsyncGenerator[Server]:
-    async with server() as running:
-        running.answer = lambda _: OK
-        connect(house, running.url)
-        yield running
 
 
 async def test_a_receiver_that_is_away_gets_the_same_message_later(house: House, receiver: Server) -> None:

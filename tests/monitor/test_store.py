@@ -23,8 +23,8 @@ from services.monitor.domain.latency import LatencyCounts
 from services.monitor.domain.windows import Part, Sums
 from services.monitor.store import traffic
 from services.monitor.usecases import versions as usecases
+from services.monitor.usecases import versions as usecases_of_versions
 from services.monitor.usecases.desired import Desired
-from services.monitor.usecases.estimating import Declared
 from services.monitor.usecases.versions import Versions
 
 from . import streams
@@ -116,25 +116,27 @@ async def test_the_first_rows_of_a_version_are_counted_under_its_settings(
 
 
 async def test_what_a_version_declares_is_that_of_its_schema_and_its_baseline(
-    service_db: Callable[[Service], Database], tmp_path: Path
+    service_db: Callable[[Service], Database], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(usecases_of_versions, "_WAIT_S", 0.0)
     db, objects = service_db("monitor"), Objects(Settings(home=tmp_path))
     rows = streams.World(np.random.default_rng(1)).rows(500)
     table = pa.table({name: rows[:, i] for i, name in enumerate((*streams.NAMES, "label"))})
     table = table.append_column("repaid", pa.array(rows[:, 5]))
-    digest = await objects.put(canonical(build_profile(table, streams.schema(), label="repaid")))
+    profile = build_profile(table, streams.schema(), label="repaid")
+    digest = await objects.put(canonical(profile))
     versions = Versions(db, objects)
     with use(Context(system("monitor"))):
         async with db.transaction() as tx:
             await store.save_desired(tx.session, deployment("with", streams.schema(), digest))
             await store.save_desired(tx.session, deployment("without", streams.schema(), None))
-    schema, profile = await versions.declared("with", 1)
-    assert schema == streams.schema() and profile and profile.label and profile.label.kind == "categorical"
-    found = Declared.of(schema, profile)
-    assert (found.truth, found.classes, found.task) == (profile.label, ("0", "1"), "binary")
-    assert await versions.declared("without", 1) == (streams.schema(), None)
-    assert await versions.declared("nowhere", 1) == (None, None)
-    assert Declared.of(None, None) == Declared("binary", None, ())
+    found = await versions.find("with", 1)
+    assert found.schema == streams.schema() and profile.label and profile.label.kind == "categorical"
+    assert (found.truth, found.classes, found.meaning.task) == (profile.label, ("0", "1"), "binary")
+    without, nowhere = await versions.find("without", 1), await versions.find("nowhere", 1)
+    assert (without.schema, without.binner, without.truth, without.classes) == (streams.schema(), None, None, ())
+    assert (nowhere.schema, nowhere.binner) == (None, None)
+    assert (nowhere.meaning.task, nowhere.truth, nowhere.classes) == ("binary", None, ())
 
 
 async def test_volume_is_compared_with_windows_of_the_same_length_and_part_of_the_season(

@@ -27,7 +27,7 @@ from services.kit.service import router as new_router
 from ..store import Endpoint, FindingRow
 from ..usecases.desired import Desired
 from ..usecases.reading import Reading, Standing
-from .bounds import SomeSettings
+from .given import SomeSettings
 
 Limit = Annotated[int, Query(ge=1, le=1000)]
 

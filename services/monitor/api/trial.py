@@ -14,7 +14,7 @@ from services.kit.service import router as new_router
 from ..domain.trial import Raised, Trial
 from ..domain.windows import moment
 from ..usecases.trying import Tried, Trying
-from .bounds import SomeSettings
+from .given import SomeSettings
 
 
 class DryRunBody(SomeSettings):

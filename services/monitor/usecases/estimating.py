@@ -1,37 +1,13 @@
 """What is expected of an endpoint's decisions by the versions' baselines and the labels so far."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-
-from contracts import ColumnProfile, ModelSchema, Profile
-from contracts.profile import CategoricalProfile
-from services.kit.groups import class_name
 
 from ..domain.outcomes.decided import Counts, added
 from ..domain.outcomes.estimate import Estimate, Estimator, classes_for
-from ..domain.outcomes.labelled import Meaning, Task
 from ..domain.outcomes.learned import Learned
 from ..store.outcomes import Span
-from .versions import Versions
-
-
-@dataclass(frozen=True)
-class Declared:
-    """What a version's schema and baseline say of its decisions."""
-
-    task: Task
-    truth: ColumnProfile | None
-    """Labels of the training rows."""
-    classes: tuple[str, ...]
-    """That the model decided on them."""
-
-    @classmethod
-    def of(cls, schema: ModelSchema | None, profile: Profile | None) -> "Declared":
-        """As far as they are known."""
-        columns = profile.columns if profile else ()
-        decided = next((c for c in columns if c.role == "prediction"), None)
-        classes = tuple(map(class_name, decided.classes)) if isinstance(decided, CategoricalProfile) else ()
-        return cls(Meaning.of(schema, profile).task, profile.label if profile else None, classes)
+from .versions import Watched
 
 
 @dataclass(frozen=True)
@@ -43,13 +19,13 @@ class Estimates:
 
     @classmethod
     def of(
-        cls, decided: Mapping[Span, Counts], learned: Mapping[int, Learned], declared: Mapping[int, Declared]
+        cls, decided: Mapping[Span, Counts], learned: Mapping[int, Learned], known: Mapping[int, Watched]
     ) -> "Estimates":  # fmt: skip
         """With one calibration for all windows of a version."""
         made: dict[int, Estimator] = {}
-        for version, of in declared.items():
+        for version, of in known.items():
             taught = learned.get(version, Learned())
-            made[version] = Estimator(of.task, classes_for(of.classes, taught), taught)
+            made[version] = Estimator(of.meaning.task, classes_for(of.classes, taught), taught)
         return cls(decided, made)
 
     def window(self, span: Span) -> Estimate | None:
@@ -64,8 +40,3 @@ class Estimates:
             if (span.version, span.variant) == (version, variant):
                 whole = added(whole, counts)
         return self.estimators[version].of(whole)
-
-
-async def declared(versions: Versions, endpoint: str, numbers: Iterable[int]) -> dict[int, Declared]:
-    """By version."""
-    return {number: Declared.of(*await versions.declared(endpoint, number)) for number in set(numbers)}

@@ -20,8 +20,8 @@ from ..domain.outcomes.tally import Tally
 from ..store import Endpoint, FindingRow, estimates, losses
 from ..store import outcomes as counted
 from ..store.outcomes import Counts, Span
-from .estimating import Declared, Estimates, declared
-from .versions import Versions
+from .estimating import Estimates
+from .versions import Versions, Watched
 
 _DAYS = 30
 
@@ -102,7 +102,7 @@ class Outcomes:
             decided = await counted.decided(session, name, since, until, length)
             said = await estimates.decided(session, name, since, until)
             learned = await estimates.learned(session, name)
-        known = await declared(self._versions, name, (span.version for span in (*said, *(s for s, _ in parts))))
+        known = await self._known(name, {span.version for span in (*said, *(s for s, _ in parts))})
         windows = _with_unlabelled([(span, _merged(each)) for span, each in _same_span(parts)], said, known)
         expected = Estimates.of(said, learned, known)
         whole = _by_variant(windows)
@@ -128,7 +128,7 @@ class Outcomes:
             for span, counts in windows[:limit]
         ]
         evidence = watch.statistic if watch else 0.0
-        return Performance(endpoint, overall, shown, findings, evidence, await self._grouped(name, known))
+        return Performance(endpoint, overall, shown, findings, evidence, _grouped(known.values()))
 
     async def fairness(self, name: str, since: datetime | None, until: datetime | None) -> list[Attribute]:
         """By version, the newest first, and protected attribute, of 30 days unless said otherwise. Raises NotFound."""
@@ -138,22 +138,22 @@ class Outcomes:
             parts = await counted.windows(session, name, since, until)
             grouped = await counted.groups(session, name, since, until)
         whole = _by_variant([(span, _merged(each)) for span, each in _same_span(parts)])
-        segments = await self._segments(name, {version for version, _ in whole})
+        known = await self._known(name, {version for version, _ in whole})
         return [
             _attribute(span, counts, attribute, grouped[variant][attribute], endpoint.settings)
             for variant, (span, counts) in whole.items()
-            for attribute in sorted(grouped.get(variant, {}).keys() - segments[span.version])
+            for attribute in sorted(grouped.get(variant, {}).keys() - known[span.version].meaning.segments)
         ]
 
-    async def _grouped(self, name: str, versions: Iterable[int]) -> list[str]:
-        """Segments first, then protected attributes."""
-        meanings = [(await self._versions.find(name, each)).meaning for each in versions]
-        grouped = {segment: segment not in each.segments for each in meanings for segment in each.groupings}
-        return sorted(grouped, key=lambda segment: (grouped[segment], segment))
+    async def _known(self, name: str, versions: Iterable[int]) -> dict[int, Watched]:
+        return {each: await self._versions.find(name, each) for each in versions}
 
-    async def _segments(self, name: str, versions: Iterable[int]) -> dict[int, frozenset[str]]:
-        """By version, those segments that are no protected attributes."""
-        return {each: (await self._versions.find(name, each)).meaning.segments for each in versions}
+
+def _grouped(versions: Iterable[Watched]) -> list[str]:
+    """Segments first, then protected attributes."""
+    meanings = [each.meaning for each in versions]
+    grouped = {segment: segment not in each.segments for each in meanings for segment in each.groupings}
+    return sorted(grouped, key=lambda segment: (grouped[segment], segment))
 
 
 def favourable_of(settings: MonitorSettings, task: Task, classes: Sequence[str]) -> str | None:
@@ -211,10 +211,10 @@ def _same_span(parts: Iterable[tuple[Span, Counts]]) -> Iterable[tuple[Span, lis
 
 
 def _with_unlabelled(
-    windows: Sequence[tuple[Span, Counts]], said: Iterable[Span], known: Mapping[int, Declared]
+    windows: Sequence[tuple[Span, Counts]], said: Iterable[Span], known: Mapping[int, Watched]
 ) -> list[tuple[Span, Counts]]:  # fmt: skip
     """Those that have no outcome yet among them, the newest first."""
-    found = {span: Counts(known[span.version].task, Tally(), {}) for span in said} | dict(windows)
+    found = {span: Counts(known[span.version].meaning.task, Tally(), {}) for span in said} | dict(windows)
     return sorted(found.items(), key=lambda w: (-w[0].start.timestamp(), w[0].end, -w[0].version, w[0].variant))
 
 

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from contracts import ModelSchema, MonitorSettings, NumericProfile, Profile
+from contracts import CategoricalProfile, ColumnProfile, ModelSchema, MonitorSettings, NumericProfile, Profile
 from services.kit.context import Context, system, use
 from services.kit.db import Database
 from services.kit.errors import NotFound
+from services.kit.groups import class_name
 from services.kit.objects import Objects
 from services.kit.profiles import Binner
 from services.kit.segments import Segmenter
@@ -55,19 +56,23 @@ class Watched:
     """How its decisions are counted by their scores."""
     segmenter: Segmenter | None = None
     """Where its baseline has segments."""
+    truth: ColumnProfile | None = None
+    """Labels of its training rows."""
+    classes: tuple[str, ...] = ()
+    """That it decided on them."""
 
     @classmethod
     def of(cls, model: str | None, schema: ModelSchema | None, profile: Profile | None) -> "Watched":
         """Without a schema or a profile its rows are counted and not looked into."""
-        meaning = Meaning.of(schema, profile)
+        meaning, truth = Meaning.of(schema, profile), profile.label if profile else None
         if schema is None or profile is None:
-            return cls(model, schema, None, None, meaning=meaning)
+            return cls(model, schema, None, None, meaning=meaning, truth=truth, classes=_decided(profile))
         binner = Binner(profile)
         numbers = [column for column in profile.columns if isinstance(column, NumericProfile)]
         return cls(
             model, schema, binner, Reference.of(_tracks(profile, binner), binner.reference),
             tuple(c.name for c in numbers), np.array([c.mean for c in numbers]), meaning, Deciding.of(profile),
-            Segmenter(profile) if profile.segmented else None,
+            Segmenter(profile) if profile.segmented else None, truth, _decided(profile),
         )  # fmt: skip
 
     def fitting(self, part: Part) -> Part:
@@ -77,6 +82,11 @@ class Watched:
             part = replace(part, segments=None)
         alike = all(block.counts.shape == shape for block in part.blocks)
         return part if alike and len(part.sums.count) in (0, len(self.numeric)) else part.without_columns()
+
+
+def _decided(profile: Profile | None) -> tuple[str, ...]:
+    decided = next((c for c in profile.columns if c.role == "prediction"), None) if profile else None
+    return tuple(map(class_name, decided.classes)) if isinstance(decided, CategoricalProfile) else ()
 
 
 def _tracks(profile: Profile, binner: Binner) -> tuple[Track, ...]:
@@ -149,11 +159,6 @@ class Versions:
         while len(self._known) > _KEPT:
             self._known.popitem(last=False)
         return watched
-
-    async def declared(self, endpoint: str, version: int) -> tuple[ModelSchema | None, Profile | None]:
-        """The version's schema and its baseline, as far as they are known."""
-        row = await self._row(endpoint, version)
-        return (row.schema, await self._profile(row.baseline_digest)) if row else (None, None)
 
     async def _load(self, endpoint: str, version: int, *, patient: bool) -> Watched:
         row = await self._row(endpoint, version)

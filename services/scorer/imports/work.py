@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import orjson
 from prometheus_client import Counter
 
-from contracts import DeploymentChanged, InferenceImported, InferenceLogged, Variant
+from contracts import DeploymentChanged, InferenceImported, InferenceLogged
 from services.kit import deadletters
 from services.kit.away import is_away
 from services.kit.context import Caller, Context, system, use
@@ -19,14 +19,13 @@ from services.kit.transactional import Incoming
 
 from ..logrecord import HeaderMaker, LogRecord, offload
 from ..tokenise import Tokeniser
-from ..v2 import Codec
 from . import store
+from .codecs import Codecs
 from .domain import check_headers, check_unit, log_record, parse, variant_of
 from .kserve import domain as kserve
 from .kserve.usecases import Intake
 
 IMPORTED = Counter("fairlead_scorer_imported_total", "Records of foreign inferences", ["result"])
-_CODECS = 256
 _WITHHELD = b'{"withheld":"the record may hold sensitive columns: it is where the headers say, for 7 days"}'
 
 
@@ -39,12 +38,11 @@ class ImportWork:
     ) -> None:  # fmt: skip
         self._db = db
         self._objects = objects
-        self._tokeniser = tokeniser
+        self._codecs = Codecs(tokeniser)
         self._wanted = wanted
         self._units = units
         self._intake = intake
         self._headers = HeaderMaker()
-        self._codecs: dict[tuple[str, int, int], Codec] = {}
         self.imported = InferenceImported.topic.name
         self.logged = InferenceLogged.topic.name
         self.dead = deadletters.topic_of(self.imported)
@@ -107,7 +105,7 @@ class ImportWork:
         endpoint = self._wanted(event.endpoint)
         variant = variant_of(event, endpoint, said, self._units)
         assert endpoint is not None
-        return log_record(event, endpoint, variant, self._codec(endpoint, variant)), endpoint.endpoint
+        return log_record(event, endpoint, variant, self._codecs.of(endpoint, variant)), endpoint.endpoint
 
     async def _take_half(self, record: Incoming) -> None:
         """A half of KServe's, as its logger posts them or a Knative sink writes them here; it waits for the other one
@@ -135,16 +133,6 @@ class ImportWork:
         name = said.get("endpoint") if isinstance(said, dict) else None
         endpoint = self._wanted(name) if isinstance(name, str) else None
         return endpoint is not None and _hides(endpoint)
-
-    def _codec(self, endpoint: DeploymentChanged, variant: Variant) -> Codec:
-        key = (endpoint.endpoint, endpoint.revision, variant.version)
-        if key not in self._codecs:
-            if len(self._codecs) >= _CODECS:
-                self._codecs.clear()
-            self._codecs[key] = Codec(
-                variant.model_schema, endpoint.endpoint, str(variant.version), variant.name, self._tokeniser.token
-            )
-        return self._codecs[key]
 
     async def _claim(self, partition: int, records: list[tuple[str, int, str]]) -> dict[str, store.Claim]:
         with use(Context(system("scorer"))), _away():

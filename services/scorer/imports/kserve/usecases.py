@@ -18,8 +18,8 @@ from services.kit.telemetry import get_logger
 from ...logrecord import HeaderMaker, LogRecord, offload
 from ...settings import ScorerSettings
 from ...tokenise import Tokeniser
-from ...v2 import Codec
 from .. import store as claims
+from ..codecs import Codecs
 from ..domain import LARGEST_BYTES
 from . import store
 from .domain import Asked, Sent, joined, request_half, response_half, variant_of
@@ -28,7 +28,6 @@ from .store import Figures, Pair
 log = get_logger(__name__)
 
 HALVES = Counter("fairlead_scorer_kserve_halves_total", "Halves of KServe's inferences", ["endpoint", "result"])
-_CODECS = 256
 _AT_ONCE = 500
 _IDLE_S, _TIDY_S = 1.0, 30.0
 _OVER_HTTP = -1
@@ -44,10 +43,9 @@ class Intake:
         crowded: Callable[[], frozenset[str]],
     ) -> None:  # fmt: skip
         self._db = db
-        self._tokeniser = tokeniser
+        self._codecs = Codecs(tokeniser)
         self._wanted = wanted
         self._crowded = crowded
-        self._codecs: dict[tuple[str, int, int], Codec] = {}
 
     async def take(self, caller: Caller, name: str, version: int | None, sent: Sent, body: bytes) -> State:
         """Keep a half, or join it with the other one. Raises NotFound, Invalid naming what is wrong, Conflict where
@@ -82,7 +80,7 @@ class Intake:
     def _read(self, endpoint: DeploymentChanged, variant: Variant, sent: Sent, body: bytes) -> bytes:
         schema = variant.model_schema
         if sent.side == "request":
-            return request_half(body, self._codec(endpoint, variant), schema).to_bytes()
+            return request_half(body, self._codecs.of(endpoint, variant), schema).to_bytes()
         answered, rows = response_half(body, endpoint.endpoint, variant.version, schema)
         return b"%d " % rows + answered
 
@@ -118,16 +116,6 @@ class Intake:
         mine = (await claims.claim(tx.session, _OVER_HTTP, [(id, 0, name)]))[id]
         if (mine.partition, mine.endpoint) != (_OVER_HTTP, name):
             raise Conflict("ce-id: another inference of this id came in the same moment")
-
-    def _codec(self, endpoint: DeploymentChanged, variant: Variant) -> Codec:
-        key = (endpoint.endpoint, endpoint.revision, variant.version)
-        if key not in self._codecs:
-            if len(self._codecs) >= _CODECS:
-                self._codecs.clear()
-            self._codecs[key] = Codec(
-                variant.model_schema, endpoint.endpoint, str(variant.version), variant.name, self._tokeniser.token
-            )
-        return self._codecs[key]
 
 
 class Sending:
