@@ -12,8 +12,9 @@ from services.kit.service import Parts
 from . import api
 from .api import performance, segments, service, slices, trial
 from .handlers import subscriptions
-from .jobs import BudgetRounds, OutcomeStream, Rounds, Stream
+from .jobs import ARRIVALS_S, BUDGETS_S, Looks, OutcomeStream, Rounds, Stream
 from .settings import MonitorSettings
+from .usecases.arriving import Arrivals
 from .usecases.burning import Budgets
 from .usecases.closing import Closing
 from .usecases.counting import Counting
@@ -59,7 +60,8 @@ def build(settings: MonitorSettings) -> Parts:
             stream.run,
             outcomes.run,
             rounds.run,
-            BudgetRounds(Budgets(db), progress).run,
+            Looks("budgets", BUDGETS_S, Budgets(db).judge, progress).run,
+            Looks("arrivals", ARRIVALS_S, Arrivals(db).judge, progress).run,
         ],
         closing=[burial.close],
         progress=progress,
