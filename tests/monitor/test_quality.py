@@ -35,7 +35,7 @@ WHATS = [f"{what.column} {what.how}" for what in watched(REFERENCE.tracks)]
 NOWHERE = np.zeros(len(WHATS), bool)
 
 
-def window(random: np.random.Generator, rows: int = 200, ids: list[str] | None = None, **bad: float) -> Part:
+def window(random: np.random.Generator, rows: int = 200, ids: list[str] | None = None, /, **bad: float) -> Part:
     """With so large a share of a column's values missing (`b`), out of range (`b_far`) or unseen (`colour_new`)."""
     made = streams.World(random).rows(rows)
     for name, share in bad.items():
@@ -126,10 +126,10 @@ def test_ids_that_come_twice_are_told_against_a_versions_first_thousand() -> Non
         return [f"{at}-{n % different}" for n in range(200)]
 
     for at in range(30):
-        quality = shown(quality, window(random, ids=ids(at, 140)), at)
+        quality = shown(quality, window(random, 200, ids(at, 140)), at)
     assert told(quality) == [], "that is how it is asked"
     for at in (30, 31, 32):
-        quality = shown(quality, window(random, ids=ids(at, 40)), at)
+        quality = shown(quality, window(random, 200, ids(at, 40)), at)
     assert told(quality) == ["None repeated"]
 
 
