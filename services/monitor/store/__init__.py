@@ -15,7 +15,17 @@ from .endpoints import (
     stop_serving,
     version,
 )
-from .findings import Dimension, FindingRow, add_finding, close_alarms, drop_watch, findings, save_watch, watch
+from .findings import (
+    Dimension,
+    FindingRow,
+    add_finding,
+    close_alarms,
+    drifting,
+    drop_watch,
+    findings,
+    save_watch,
+    watch,
+)
 from .windows import (
     WindowKey,
     add_part,
@@ -34,7 +44,7 @@ from .windows import (
 
 __all__ = [
     "Dimension", "Endpoint", "FindingRow", "VersionRow", "WindowKey", "add_finding", "add_part", "anything_open",
-    "changed", "clock", "close_alarms", "closed", "drop_watch", "endpoint", "endpoints", "findings", "lock",
+    "changed", "clock", "close_alarms", "closed", "drifting", "drop_watch", "endpoint", "endpoints", "findings", "lock",
     "note_event_time", "note_read_to_end", "override", "own", "parts_since", "reports", "save_closed",
     "save_desired", "save_watch", "serving", "stop_serving", "take_parts", "tidy", "version", "watch", "watermark",
     "windows_to_close",

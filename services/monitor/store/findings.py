@@ -75,6 +75,15 @@ async def close_alarms(session: AsyncSession, name: str, reason: str) -> list[Di
     return list(await session.scalars(text(update), {"e": name, "reason": reason}))
 
 
+async def drifting(session: AsyncSession, name: str) -> frozenset[str]:
+    """What the open alarm of the data names, columns and axes."""
+    select = """
+        SELECT feature ->> 'name' FROM finding, jsonb_array_elements(event -> 'features') AS feature
+        WHERE endpoint = :e AND dimension = 'data' AND kind = 'alarm' AND closed_at IS NULL
+    """
+    return frozenset(await session.scalars(text(select), {"e": name}))
+
+
 async def findings(session: AsyncSession, name: str, limit: int, dimension: Dimension = "data") -> list[FindingRow]:
     """Newest first."""
     select = "SELECT * FROM finding WHERE endpoint = :e AND dimension = :d ORDER BY found_at DESC LIMIT :limit"

@@ -28,6 +28,7 @@ from ..domain.watch import Finding, Watch
 from ..domain.windows import Block, Part, coalesced, merged, moment, window_start
 from ..settings import MonitorSettings
 from ..store import Endpoint, WindowKey, estimates, traffic
+from . import usability
 from .versions import Versions, Watched
 
 Array = NDArray[Any]
@@ -150,6 +151,7 @@ class Closing:
         if finding:
             await self._say(tx, key, endpoint, part, finding)
         await store.save_watch(tx.session, endpoint, watch)
+        await usability.observe(tx, endpoint, watched.reference, part, key.start.timestamp())
         return seen.statistic, threshold
 
     async def _earlier(self, tx: Tx, key: WindowKey, watch: Watch) -> list[Block]:
