@@ -66,13 +66,16 @@ async def add_finding(
     await session.execute(text(insert), values)
 
 
-async def close_alarms(session: AsyncSession, name: str, reason: str) -> list[Dimension]:
-    """Close the open alarms; answers of what they were."""
+async def close_alarms(
+    session: AsyncSession, name: str, reason: str, dimension: Dimension | None = None
+) -> list[Dimension]:
+    """Close the open alarms, of one dimension or of all; answers of what they were."""
     update = """
         UPDATE finding SET closed_at = now(), closed_because = :reason
-        WHERE endpoint = :e AND kind = 'alarm' AND closed_at IS NULL RETURNING dimension
+        WHERE endpoint = :e AND kind = 'alarm' AND closed_at IS NULL AND dimension = coalesce(:d, dimension)
+        RETURNING dimension
     """
-    return list(await session.scalars(text(update), {"e": name, "reason": reason}))
+    return list(await session.scalars(text(update), {"e": name, "reason": reason, "d": dimension}))
 
 
 async def drifting(session: AsyncSession, name: str) -> frozenset[str]:

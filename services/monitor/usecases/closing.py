@@ -140,7 +140,7 @@ class Closing:
         threshold = log(budget)
         if endpoint.version != key.version or watched.reference is None or not part.blocks:
             return 0.0, threshold
-        season = Season(endpoint.settings.season_s or None)
+        season = endpoint.season
         known = await store.watch(tx.session, key.endpoint, key.version) or Watch.start(watched.reference, season)
         known = known.suited(watched.reference, season)
         blocks = coalesced(part.blocks, self._settings.block_rows)

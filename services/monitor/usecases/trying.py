@@ -46,7 +46,7 @@ class Trying:
         async with self._db.reading() as session:
             endpoint = await store.endpoint(session, name)
         now = endpoint.settings
-        present = Setting(now.budget_rows, now.tolerance, now.season_s)
+        present = Setting(now.budget_rows, now.tolerance, endpoint.season.period_s)
         proposed = Setting(
             budget_rows or present.budget_rows, tolerance or present.tolerance,
             present.season_s if season_s is None else season_s,
