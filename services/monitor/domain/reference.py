@@ -1,5 +1,6 @@
 """What the live rows are compared with: the profile's counts by track, and each bin's normal score."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -49,3 +50,8 @@ class Reference:
         for place, track in enumerate(tracks):
             scores[place, : track.bins] = normal_scores(counts[place, : track.bins])
         return cls(tracks, counts, scores)
+
+    def part(self, places: Sequence[int]) -> "Reference":
+        """Of some tracks."""
+        some = list(places)
+        return Reference(tuple(self.tracks[place] for place in some), self.counts[some], self.scores[some])

@@ -141,9 +141,9 @@ class Watch:
         """Decide on a doubt: an alarm, a note, or (while the interval leaves both open) nothing yet."""
         if self.phase != "doubting" or self.recent is None or self.since_s is None:
             return self, None
-        found = effects(self._normal(reference), self.recent.counts)
-        suspected = [found[place] for place in self.suspects]
-        rows = int(self.recent.counts.sum(axis=1).max())
+        places = list(self.suspects)
+        suspected = effects(self._normal(reference).part(places), self.recent.counts[places])
+        rows = int(self.recent.counts[places].sum(axis=1).max())
         late = rows >= _DECIDE_ROWS
         if matter := [effect for effect in suspected if effect.beyond(tolerance)]:
             return replace(self, phase="alarmed"), self._finding("alarm", matter, rows)
@@ -174,12 +174,18 @@ class Watch:
         """What was seen since the change is the new normal, of every track; a season's is learned anew."""
         if self.season != NONE:
             return Watch("watching", EDetector.start(self.detector.bag.counts[0], self.season), last_s=self.last_s)
-        bag = self.detector.bag.counts[0] if self.recent is None else self.recent.counts
+        bag = self.detector.bag.counts[0]
+        if self.recent is not None:  # of a group that nobody was in since, what is known of it holds
+            bag = np.where(self.recent.counts.sum(axis=1, keepdims=True) > 0, self.recent.counts, bag)
         tracks = list(range(len(bag)))
         detector = self.detector.renewed(tracks, bag)
         return replace(
             self, phase="watching", detector=detector, statistic=0.0, since_s=None, suspects=(), recent=None, normal=bag
         )
+
+    def silenced(self, since_s: float) -> "Watch":
+        """As if it had told of a change that another one tells: it learns nothing more until that is accepted."""
+        return replace(self, phase="alarmed", since_s=since_s, suspects=(), recent=None)
 
     def to_bytes(self) -> bytes:
         """As it is stored: a head in JSON, counts as 64-bit integers, packed, then the detector."""

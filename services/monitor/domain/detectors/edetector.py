@@ -88,7 +88,7 @@ class EDetector:
             return replace(self, bag=bag, rows=self.rows + block.rows)
         won = self._winnings(block.counts, known + block.counts)
         began = np.where(self.gain <= 0, block.start_s, self.began)
-        keep = np.exp(-block.rows / _MEMORY_ROWS)
+        keep = np.exp(-block.counts.sum(axis=1) / _MEMORY_ROWS)[:, None]
         return EDetector(
             bag, self.recent * keep + block.counts,
             won + np.logaddexp(self.log_m, np.log(block.rows)),
