@@ -77,7 +77,7 @@ def test_every_column_is_watched_within_every_group_but_a_segments_own() -> None
 
 def test_a_change_in_one_group_of_fifteen_in_a_hundred_is_told_of_it_before_the_wholes_show_it() -> None:
     for seed in range(6):
-        random, watch = np.random.default_rng(seed), Watch.start(grouped().reference)
+        random, watch, at = np.random.default_rng(seed), Watch.start(grouped().reference), 0
         wholes = Watch.start(streams.reference_of(ONE))
         found: Finding | None = None
         for at in range(60):

@@ -66,12 +66,23 @@ class Grouped:
         return Block(min(each.start_s for each in part.blocks), sum(each.rows for each in part.blocks), counts)
 
     def where(self, effects: Sequence[Effect]) -> str | None:
-        """The groups of the segment in which a column moved most, for a reader; None where these are all of them."""
+        """The groups of the segment in which a column moved most, for a reader; None where these are more than half of
+        its rows, as the baseline has them."""
         found = [self.places[effect.track] for effect in effects]
         segment = found[0][0]
         groups = dict.fromkeys(group for name, group in found if name == segment)
-        every = {group for name, group in self.places.values() if name == segment}
-        return f"{segment} = {', '.join(groups)}" if len(groups) < len(every) else None
+        rows = self._rows(segment)
+        if sum(rows[group] for group in groups) > sum(rows.values()) / 2:
+            return None
+        return f"{segment} = {', '.join(groups)}"
+
+    def _rows(self, segment: str) -> dict[str, int]:
+        counts = self.reference.counts.sum(axis=1).tolist()
+        return {
+            group: rows
+            for (name, group), rows in zip(self.places.values(), counts, strict=True)
+            if name == segment
+        }  # fmt: skip
 
 
 def following(watch: Watch, since_s: float, blocks: Sequence[Block]) -> Watch:
