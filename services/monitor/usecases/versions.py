@@ -6,12 +6,22 @@ from collections import OrderedDict
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from contracts import CategoricalProfile, ColumnProfile, ModelSchema, MonitorSettings, NumericProfile, Profile
+from contracts import (
+    AxisProfile,
+    CategoricalProfile,
+    ColumnProfile,
+    ModelSchema,
+    MonitorSettings,
+    NumericProfile,
+    Profile,
+    Rotation,
+)
 from services.kit.context import Context, system, use
 from services.kit.db import Database
 from services.kit.errors import NotFound
@@ -25,7 +35,7 @@ from .. import store
 from ..domain.grouped import Grouped
 from ..domain.outcomes.decided import Deciding
 from ..domain.outcomes.labelled import Meaning
-from ..domain.reference import Kind, Reference, Track
+from ..domain.reference import Kind, Pair, Reference, Track
 from ..domain.windows import Part
 from ..store import Endpoint
 
@@ -103,13 +113,27 @@ def _decided(profile: Profile | None) -> tuple[str, ...]:
 def _tracks(profile: Profile, binner: Binner) -> tuple[Track, ...]:
     columns = [Track(c.name, c.kind, int(n)) for c, n in zip(profile.columns, binner.sizes, strict=False)]
     rotation = profile.rotation
-    axes = rotation.axes if rotation else ()
-    for axis, size in zip(axes, binner.sizes[len(columns) :], strict=True):
-        loadings = np.abs(axis.loadings)
-        leading = np.argsort(-loadings, kind="stable")[:2]
-        names = " and ".join(rotation.columns[i] for i in leading) if rotation else ""
-        columns.append(Track(names, "axis", int(size)))
-    return tuple(columns)
+    if rotation is None:
+        return tuple(columns)
+    sizes = iter(binner.sizes[len(columns) :].tolist())
+    axes = [Track(_leading(rotation, axis), "axis", next(sizes)) for axis in rotation.axes]
+    residuals = [Track(rotation.columns[of.column], "residual", next(sizes)) for of in rotation.residuals or ()]
+    return (*columns, *axes, *residuals, *_sheets(rotation, binner))
+
+
+def _leading(rotation: Rotation, axis: AxisProfile) -> str:
+    leading = np.argsort(-np.abs(axis.loadings), kind="stable")[:2]
+    return " and ".join(rotation.columns[i] for i in leading)
+
+
+def _sheets(rotation: Rotation, binner: Binner) -> list[Track]:
+    paired = combinations(zip(rotation.columns, binner.far, strict=False), 2)
+    pairs = [Pair(one, other, float(np.sqrt(far * too))) for (one, far), (other, too) in paired]
+    on_one = binner.width // 3
+    return [
+        Track("", "pairs", 3 * len(some), tuple(some))
+        for some in (pairs[at : at + on_one] for at in range(0, len(pairs), on_one))
+    ]
 
 
 class Versions:
