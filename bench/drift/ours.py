@@ -10,6 +10,7 @@ from services.kit.profiles import build_profile
 from services.monitor.domain.budget import of_data
 from services.monitor.domain.rhythm import HOUR_S, learned
 from services.monitor.domain.season import NONE, Season
+from services.monitor.domain.trial import Setting
 from services.monitor.domain.watch import Finding, Watch
 from services.monitor.domain.windows import Block
 from services.monitor.usecases.versions import Watched
@@ -64,7 +65,7 @@ class Monitor:
 
     def learn(self, hours: list[Block], budget_rows: int) -> bool:
         """Go on with a daily season if it explains these hours."""
-        found = learned(self._reference, hours, 24 * HOUR_S, budget_rows, TOLERANCE)
+        found = learned(self._reference, hours, Setting(budget_rows, TOLERANCE, 24 * HOUR_S))
         if found:
             self._watch = replace(found, last_s=self._watch.last_s)
         return found is not None

@@ -215,7 +215,8 @@ async def test_a_drift_that_names_the_column_is_enough(story: Story) -> None:
         for _ in range(6):
             await story.window(b=0.5)
         async with story.db.reading() as session:
-            assert "b" in await store.drifting(session, story.endpoint)
+            alarm = await store.open_alarm(session, story.endpoint)
+        assert alarm and "b" in {feature.name for feature in alarm.features}
         assert await story.said() == []
         for _ in range(6):
             await story.window(b=0.5, c=0.5)

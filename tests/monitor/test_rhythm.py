@@ -5,6 +5,7 @@ import pytest
 
 from services.monitor.domain.rhythm import HOUR_S, candidates, learned, season
 from services.monitor.domain.season import NONE, Season
+from services.monitor.domain.trial import Setting
 from services.monitor.domain.watch import Finding, Watch
 from services.monitor.domain.windows import Block
 from services.monitor.usecases.versions import Watched
@@ -12,6 +13,7 @@ from services.monitor.usecases.versions import Watched
 from . import streams
 
 DAY, HOURLY, BUDGET = 86_400.0, 400, 1_000_000
+SETTING = Setting(BUDGET, 0.1, DAY)
 
 
 def made(
@@ -39,7 +41,7 @@ def tried(hours: int, seed: int = 1, **how: object) -> Watch | None:
     random = np.random.default_rng(seed)
     one = streams.watched(random)
     rows = made(random, range(hours), **how)  # pyright: ignore[reportArgumentType]
-    return learned(streams.reference_of(one), blocks(one, rows), DAY, BUDGET, 0.1)
+    return learned(streams.reference_of(one), blocks(one, rows), SETTING)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -74,7 +76,7 @@ def test_what_grows_is_no_season() -> None:
     for hours in (36, 48, 72):
         rows = made(random, range(hours), wave=0.0)
         rows[:, 0] += 0.5 * np.arange(len(rows)) / HOURLY / 24
-        assert learned(streams.reference_of(one), blocks(one, rows), DAY, BUDGET, 0.1) is None
+        assert learned(streams.reference_of(one), blocks(one, rows), SETTING) is None
 
 
 def test_few_rows_agree_with_anything_until_more_days_have_passed() -> None:
@@ -88,7 +90,7 @@ def sparse(few: int, hours: int) -> Watch | None:
     one = streams.watched(random)
     by_hour = streams.blocks(one, made(random, range(hours))[:: HOURLY // few], few)
     blocks = [Block((n + 0.5) * HOUR_S, block.rows, block.counts) for n, block in enumerate(by_hour)]
-    return learned(streams.reference_of(one), blocks, DAY, BUDGET, 0.1)
+    return learned(streams.reference_of(one), blocks, SETTING)
 
 
 @pytest.mark.parametrize("steps", [(4.0, 10.0, 27.0, 32.0), (12.0, 24.0), (8.0, 30.0)])
@@ -99,7 +101,7 @@ def test_what_happened_to_few_rows_is_no_season(steps: tuple[float, ...]) -> Non
         rows = made(random, range(48), wave=0.0, steps=steps, by=1.0)[:: HOURLY // few]
         by_hour = streams.blocks(one, rows, few)
         hours = [Block((n + 0.5) * HOUR_S, block.rows, block.counts) for n, block in enumerate(by_hour)]
-        assert learned(streams.reference_of(one), hours, DAY, BUDGET, 0.1) is None, few
+        assert learned(streams.reference_of(one), hours, SETTING) is None, few
 
 
 def test_a_column_that_moved_before_the_first_row_is_not_explained_by_others_that_rise_and_fall() -> None:
@@ -116,7 +118,7 @@ def test_watching_goes_on_with_what_was_learned_and_keeps_the_budget() -> None:
     random = np.random.default_rng(7)
     one = streams.watched(random)
     reference = streams.reference_of(one)
-    watch = learned(reference, blocks(one, made(random, range(36))), DAY, BUDGET, 0.1)
+    watch = learned(reference, blocks(one, made(random, range(36))), SETTING)
     assert watch is not None
     after, found = 36 + 12 * 24, list[tuple[float, Finding]]()
     rows = made(random, range(36, after + 6), steps=(after,), by=0.7)
@@ -138,7 +140,7 @@ def test_a_change_in_the_last_hour_that_was_looked_at_is_found_in_those_that_fol
     one = streams.watched(random)
     reference, rows = streams.reference_of(one), made(random, range(40), steps=(35.0,))
     hours = blocks(one, rows)
-    watch = learned(reference, hours[:36], DAY, BUDGET, 0.1)
+    watch = learned(reference, hours[:36], SETTING)
     if watch is None:
         return
     found: list[Finding] = []

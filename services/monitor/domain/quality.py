@@ -27,6 +27,7 @@ _LEARN_IDS = 1_000
 _TOLD_AFTER, _OVER_AFTER = 2, 3
 """Windows in a row that must be beyond, or within again: one odd request is neither."""
 _LARGEST = 0.999
+_COLUMNS = ("numeric", "categorical")
 
 
 class What(NamedTuple):
@@ -45,8 +46,8 @@ class Counted(NamedTuple):
 
 
 def watched(tracks: Sequence[Track]) -> list[What]:
-    """The shares of some tracks, in the order of `counted`; axes have none."""
-    found = [(track, how) for track in tracks if track.kind != "axis" for how in ("missing", _other(track))]
+    """The shares of some tracks, in the order of `counted`; what columns are together has none."""
+    found = [(track, how) for track in tracks if track.kind in _COLUMNS for how in ("missing", _other(track))]
     return [What(track.name, how) for track, how in found] + [What(None, "repeated")]
 
 
@@ -58,7 +59,7 @@ def counted(tracks: Sequence[Track], counts: Array, ids: Ids) -> Counted:
     """Of counts [tracks, width] and request ids; those of a sample of ids where there are many."""
     made: list[tuple[int, int]] = []
     for track, of in zip(tracks, counts, strict=True):
-        if track.kind != "axis":
+        if track.kind in _COLUMNS:
             # The outermost bins are open; of two there is no inside.
             ends = of[0] + of[track.bins - 1] if track.kind == "numeric" and track.bins > 2 else 0
             rows = int(of.sum())

@@ -1,5 +1,6 @@
 """What the live rows are compared with: the profile's counts by track, and each bin's normal score."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -67,3 +68,8 @@ class Reference:
     def pairs(self) -> int:
         """On all sheets, which are its last tracks."""
         return sum(len(track.pairs) for track in self.tracks)
+
+    def part(self, places: Sequence[int]) -> "Reference":
+        """Of some tracks."""
+        some = list(places)
+        return Reference(tuple(self.tracks[place] for place in some), self.counts[some], self.scores[some])

@@ -54,22 +54,21 @@ def _fits(period_s: float, window_s: float) -> bool:
     return True
 
 
-def learned(
-    reference: Reference, hours: Sequence[Block], period_s: float, budget_rows: int, tolerance: float
-) -> Watch | None:
-    """The watch that goes on with the season, if that explains some hours; each begins at its middle, in order."""
-    if not hours:
+def learned(reference: Reference, hours: Sequence[Block], setting: Setting) -> Watch | None:
+    """The watch that goes on with the season of a setting, if that explains some hours; each begins at its middle, in
+    order."""
+    period_s = setting.season_s
+    if not hours or not period_s:
         return None
     periods = (hours[-1].start_s + HOUR_S - hours[0].start_s) / period_s
     if periods < _LEAST_PERIODS:
         return None
     middle_s = hours[0].start_s + max(1, periods // 2) * period_s
     halves = [hour for hour in hours if hour.start_s < middle_s], [hour for hour in hours if hour.start_s >= middle_s]
-    if not all(_moves(half, reference, budget_rows) for half in halves):
+    if not all(_moves(half, reference, setting) for half in halves):
         return None
-    setting = Setting(budget_rows, tolerance, period_s)
     watch = _calm(reference, hours, setting)
-    if watch is None or not _passes(reference, watch.detector.bag.counts, tolerance):
+    if watch is None or not _passes(reference, watch.detector.bag.counts, setting.tolerance):
         return None
     if all(_calm(reference, _out_of_step(hours, period_s, by), setting) for by in _OUT_OF_STEP):
         return None
@@ -91,12 +90,13 @@ def _out_of_step(hours: Sequence[Block], period_s: float, by: float) -> list[Blo
     return [replace(hour, start_s=hour.start_s + by * period_s * (hour.start_s >= first_s)) for hour in hours]
 
 
-def _moves(hours: Sequence[Block], reference: Reference, budget_rows: int) -> bool:
+def _moves(hours: Sequence[Block], reference: Reference, setting: Setting) -> bool:
     """Whether rows of some hours could not change places, by themselves."""
     detector = EDetector.start(np.zeros(reference.counts.shape), pairs=reference.pairs)
+    threshold = np.log(of_data(setting.budget_rows, segmented=setting.segmented))
     for hour in hours:
         detector = detector.observe(hour)
-        if detector.evidence().statistic >= np.log(of_data(budget_rows)):
+        if detector.evidence().statistic >= threshold:
             return True
     return False
 

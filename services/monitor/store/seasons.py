@@ -42,20 +42,12 @@ async def forget_hours(session: AsyncSession, found: Endpoint, before: datetime)
 
 
 async def learn(session: AsyncSession, name: str, season_s: float) -> None:
-    """From now on it holds, unless one is set."""
+    """From now on it holds, unless one is set; groups are not watched under it."""
     update = """
         UPDATE endpoint SET learned_season_s = :s, season_learned_at = now(), changed_at = now() WHERE endpoint = :e
     """
     await session.execute(text(update), {"e": name, "s": season_s})
-
-
-async def drifting(session: AsyncSession, name: str) -> bool:
-    """Whether an alarm of the data is open."""
-    select = """
-        SELECT EXISTS (SELECT 1 FROM finding
-                       WHERE endpoint = :e AND kind = 'alarm' AND dimension = 'data' AND closed_at IS NULL)
-    """
-    return bool(await session.scalar(text(select), {"e": name}))
+    await session.execute(text("DELETE FROM group_watch WHERE endpoint = :e"), {"e": name})
 
 
 async def tidy(session: AsyncSession, kept: timedelta) -> None:

@@ -78,6 +78,8 @@ class Desired:
             found = await store.endpoint(tx.session, name)
             if state := await store.watch(tx.session, name, found.version):
                 await store.save_watch(tx.session, found, state.accepted())
+            if groups := await store.watch(tx.session, name, found.version, "group_watch"):
+                await store.save_watch(tx.session, found, groups.accepted(), "group_watch")
             if labels := await losses.watch(tx.session, name, found.version):
                 await losses.save_watch(tx.session, found, labels.accepted())
             await usability.accept(tx, found, reason)

@@ -17,6 +17,7 @@ from .. import store
 from ..domain.outcomes.decided import Decided
 from ..domain.rhythm import HOUR_S, KEPT_S, PERIODS, candidates, learned
 from ..domain.traffic import Traffic
+from ..domain.trial import Setting
 from ..domain.watch import Watch
 from ..domain.windows import Block, Part, coalesced, merged, moment, window_start
 from ..store import Endpoint, recorded, seasons
@@ -92,16 +93,16 @@ class Learning:
         name = endpoint.endpoint
         async with self._db.reading() as session:
             upto = await seasons.upto(session, endpoint)
-            if upto is None or self._tried.get(name) == upto or not await seasons.drifting(session, name):
+            watch = await store.watch(session, name, endpoint.version)
+            if upto is None or self._tried.get(name) == upto or not _alarmed(watch):
                 return
             found = await seasons.hours(session, endpoint, upto - timedelta(seconds=KEPT_S))
         hours = _blocks(found, upto, watched)
         for period_s in candidates(endpoint.settings.window_s, endpoint.learned_season_s):
             assert watched.reference is not None
             settings = endpoint.settings
-            watch = await asyncio.to_thread(
-                learned, watched.reference, hours, period_s, settings.budget_rows, settings.tolerance
-            )
+            setting = Setting(settings.budget_rows, settings.tolerance, period_s, watched.segmented)
+            watch = await asyncio.to_thread(learned, watched.reference, hours, setting)
             if watch:
                 await self._adopt(endpoint, period_s, watch)
                 return
@@ -112,10 +113,10 @@ class Learning:
         reason = f"a {called} season was learned, which explains it"
         async with self._db.transaction() as tx:
             still = await self._owned(tx, name, endpoint.version)
-            if still is None or not await seasons.drifting(tx.session, name):
-                return
             before = await store.watch(tx.session, name, endpoint.version)
-            last_s = max(watch.last_s, before.last_s) if before else watch.last_s
+            if still is None or before is None or not _alarmed(before):
+                return
+            last_s = max(watch.last_s, before.last_s)
             await seasons.learn(tx.session, name, period_s)
             await store.save_watch(tx.session, still, replace(watch, last_s=last_s))
             await store.close_alarms(tx.session, name, reason, "data")
@@ -123,6 +124,11 @@ class Learning:
             tx.record("monitor.season-learned", name, unit=still.unit, season_s=period_s)
             tx.then.append(self._versions.outdate)
         log.info("a season was learned", endpoint=name, season_s=period_s)
+
+
+def _alarmed(watch: Watch | None) -> bool:
+    """Whether the columns as wholes departed, and nobody accepted it. Groups are not watched under a season."""
+    return watch is not None and watch.phase == "alarmed"
 
 
 async def _add(tx: Tx, endpoint: Endpoint, start: datetime, windows: Sequence[Recorded], watched: Watched) -> None:

@@ -11,6 +11,7 @@ from services.kit.db import Tx
 
 from .. import metrics, store
 from ..domain.budget import of_quality
+from ..domain.grouped import WHERE
 from ..domain.quality import Departure, Quality, counted, watched
 from ..domain.reference import Reference
 from ..domain.windows import Part, moment
@@ -57,7 +58,8 @@ async def accept(tx: Tx, endpoint: Endpoint, reason: str) -> None:
 
 
 async def _elsewhere(tx: Tx, name: str, reference: Reference) -> NDArray[Any]:
-    drifting = await store.drifting(tx.session, name)
+    alarm = await store.open_alarm(tx.session, name)
+    drifting = {feature.name.split(WHERE)[0] for feature in alarm.features} if alarm else set[str]()
     return np.array([what.column in drifting for what in watched(reference.tracks)])
 
 

@@ -32,9 +32,10 @@ from services.kit.segments import Segmenter
 from services.kit.telemetry import get_logger
 
 from .. import store
+from ..domain.grouped import Grouped
 from ..domain.outcomes.decided import Deciding
 from ..domain.outcomes.labelled import Meaning
-from ..domain.reference import Pair, Reference, Track
+from ..domain.reference import Kind, Pair, Reference, Track
 from ..domain.windows import Part
 from ..store import Endpoint
 
@@ -66,6 +67,8 @@ class Watched:
     """How its decisions are counted by their scores."""
     segmenter: Segmenter | None = None
     """Where its baseline has segments."""
+    grouped: Grouped | None = None
+    """What is watched within the groups of its segments, where it has some."""
     truth: ColumnProfile | None = None
     """Labels of its training rows."""
     classes: tuple[str, ...] = ()
@@ -78,12 +81,20 @@ class Watched:
         if schema is None or profile is None:
             return cls(model, schema, None, None, meaning=meaning, truth=truth, classes=_decided(profile))
         binner = Binner(profile)
+        segmenter = Segmenter(profile) if profile.segmented else None
+        kinds: list[tuple[str, Kind]] = [(column.name, column.kind) for column in profile.columns]
+        grouped = Grouped.of(segmenter.groups, kinds, segmenter.reference) if segmenter else None
         numbers = [column for column in profile.columns if isinstance(column, NumericProfile)]
         return cls(
             model, schema, binner, Reference.of(_tracks(profile, binner), binner.reference),
             tuple(c.name for c in numbers), np.array([c.mean for c in numbers]), meaning, Deciding.of(profile),
-            Segmenter(profile) if profile.segmented else None, truth, _decided(profile),
+            segmenter, grouped, truth, _decided(profile),
         )  # fmt: skip
+
+    @property
+    def segmented(self) -> bool:
+        """Whether groups of segments are watched, too, with their part of the budget."""
+        return self.grouped is not None
 
     def fitting(self, part: Part) -> Part:
         """The part as it is, or without its columns where it was counted against another baseline."""

@@ -96,7 +96,7 @@ class EDetector:
         tracks, after = len(self.log_m), known + block.counts
         won = self._winnings(block.counts[:tracks], after[:tracks])
         began = np.where(self.gain <= 0, block.start_s, self.began)
-        keep = np.exp(-block.rows / _MEMORY_ROWS)
+        keep = np.exp(-block.counts[:tracks].sum(axis=1) / _MEMORY_ROWS)[:, None]
         return EDetector(
             bag, self.recent * keep + block.counts[:tracks],
             won + np.logaddexp(self.log_m, np.log(block.rows)),
