@@ -63,6 +63,8 @@ class DriftDetected(Event):
     performance: PerformanceEvidence | None = Field(default=None, exclude_if=absent)
     """Set where it is the decisions that departed, not the data: the model became worse. `features` then names the
     metric, in standard deviations of the loss before."""
+    segment: str | None = Field(default=None, exclude_if=absent)
+    """In which groups of a segment the data moved, where it is some alone: `colour = 2`."""
 
 
 class ColumnReport(Value):

@@ -48,7 +48,10 @@ class MonitorSettings(Value):
     kpis: dict[str, str] = Field(default={}, exclude_if=not_)
     """By name, expressions in CEL over a decision and its outcome, whose mean is told."""
     quality_alerts: bool = Field(default=True, exclude_if=bool)
-    """Alerts where rows stay away or come in other numbers."""
+    """Alerts where rows stay away, come in other numbers, or come with values that cannot be used."""
+    quality_tolerance: float = Field(default=0.05, exclude_if=(0.05).__eq__)
+    """The share of unusable values (missing, unseen, out of range, ids that came twice) beyond the usual one that
+    matters."""
     silent_after_s: float | None = Field(default=None, exclude_if=absent)
     """So long without a row is told; 0 or None: as long as the endpoint's history does not explain."""
 
@@ -89,6 +92,7 @@ class GivenSettings(BaseModel):
     value_matrix: GivenMatrix | None = None
     kpis: Annotated[dict[Annotated[str, Field(max_length=60)], str], Field(max_length=20)] | None = None
     quality_alerts: bool | None = None
+    quality_tolerance: float | None = Field(None, gt=0, lt=1)
     silent_after_s: Annotated[float, Field(le=31 * 86_400), AfterValidator(_none_or_a_minute)] | None = None
 
     def settings(self) -> MonitorSettings:
