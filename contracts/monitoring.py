@@ -47,11 +47,18 @@ class MonitorSettings(Value):
     value_matrix: ValueMatrix | None = Field(default=None, exclude_if=absent)
     kpis: dict[str, str] = Field(default={}, exclude_if=not_)
     """By name, expressions in CEL over a decision and its outcome, whose mean is told."""
+    quality_alerts: bool = Field(default=True, exclude_if=bool)
+    """Alerts where rows stay away, come in other numbers, or come with values that cannot be used."""
+    quality_tolerance: float = Field(default=0.05, exclude_if=(0.05).__eq__)
+    """The share of unusable values (missing, unseen, out of range, ids that came twice) beyond the usual one that
+    matters."""
+    silent_after_s: float | None = Field(default=None, exclude_if=absent)
+    """So long without a row is told; 0 or None: as long as the endpoint's history does not explain."""
 
 
 def _none_or_a_minute(seconds: float) -> float:
     if seconds != 0 and not seconds >= 60:
-        raise ValueError("a season is 60 seconds at least, or 0 for none")
+        raise ValueError("it is 60 seconds at least, or 0 for none")
     return seconds
 
 
@@ -84,6 +91,9 @@ class GivenSettings(BaseModel):
     expected_error: float | None = Field(None, gt=0, lt=1)
     value_matrix: GivenMatrix | None = None
     kpis: Annotated[dict[Annotated[str, Field(max_length=60)], str], Field(max_length=20)] | None = None
+    quality_alerts: bool | None = None
+    quality_tolerance: float | None = Field(None, gt=0, lt=1)
+    silent_after_s: Annotated[float, Field(le=31 * 86_400), AfterValidator(_none_or_a_minute)] | None = None
 
     def settings(self) -> MonitorSettings:
         """These, and the defaults of all others. Raises ValueError for a season of a few windows."""

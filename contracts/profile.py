@@ -54,8 +54,31 @@ class AxisProfile(Value):
     counts: tuple[int, ...]
 
 
+class ResidualProfile(Value):
+    """One column given the others: the square of what they leave open of it, less that of its own normal score."""
+
+    column: int
+    """Its place among the rotation's columns."""
+    weights: tuple[float, ...]
+    """Of the rotation's columns: what is left open, of variance 1."""
+    edges: tuple[float, ...]
+    counts: tuple[int, ...]
+
+
+class PairsProfile(Value):
+    """How often two columns are far out together."""
+
+    columns: int
+    """So many of the rotation's columns, its first ones."""
+    far: float
+    """A normal score beyond it is far out."""
+    counts: tuple[tuple[int, int, int], ...]
+    """Of the first and the second column, the first and the third, …: rows on opposite sides, not both far out, on the
+    same side."""
+
+
 class Rotation(Value):
-    """The principal axes of the columns' normal scores: a changed correlation moves the short ones first."""
+    """How the columns' normal scores hang together: principal axes, residuals and pairs."""
 
     columns: tuple[str, ...]
     scores: tuple[tuple[float, ...], ...]
@@ -63,6 +86,9 @@ class Rotation(Value):
     axes: tuple[AxisProfile, ...]
     signed: bool = False
     """Whether the axes' scores are cut with their signs: a location that moves along an axis shows then, too."""
+    residuals: tuple[ResidualProfile, ...] | None = Field(default=None, exclude_if=absent)
+    """Of columns that follow from the others; an older profile has none, and no pairs."""
+    pairs: PairsProfile | None = Field(default=None, exclude_if=absent)
 
 
 class SegmentProfile(Value):

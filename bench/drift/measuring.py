@@ -18,6 +18,8 @@ from .streams import NAMES, Array, Stream
 BUDGET = 1_000_000
 _BEFORE, _AFTER = 10_000, 10_000
 _LOADINGS = (0.0, 0.35)
+_LOADING: dict[streams.Change, float] = {"correlation": 0.35, "flipped": 0.35, "gained": 0.0}
+"""Columns without correlations have none to lose, and those that have some none to gain."""
 
 
 def measure(seeds: int, stationary_rows: int) -> dict[str, Any]:
@@ -34,8 +36,7 @@ def measure(seeds: int, stationary_rows: int) -> dict[str, Any]:
 def _delays(change: streams.Change, drawn: list[tuple[int, float]]) -> dict[str, Any]:
     found: dict[str, list[int | None]] = {"fairlead": [], "adwin": [], "page-hinkley": [], "ks, chi squared": []}
     for seed, loading in drawn:
-        # Columns without correlations have none to lose.
-        stream = Stream(change, seed, loading or 0.35 if change == "correlation" else loading)
+        stream = Stream(change, seed, _LOADING.get(change, loading))
         found["fairlead"].append(_ours(stream))
         for name, other in _others(stream.loading):
             found[name].append(other.first_alarm(_reference(stream), stream_of(stream).pieces(_BEFORE, _AFTER)))

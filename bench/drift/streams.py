@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from contracts import Column, ModelSchema, TensorSpec
 
 Array = NDArray[np.float64]
-Change = Literal["none", "abrupt", "gradual", "spread", "correlation", "classes"]
+Change = Literal["none", "abrupt", "gradual", "spread", "correlation", "flipped", "gained", "classes"]
 
-CHANGES: tuple[Change, ...] = ("abrupt", "gradual", "spread", "correlation", "classes")
+CHANGES: tuple[Change, ...] = ("abrupt", "gradual", "spread", "correlation", "flipped", "gained", "classes")
 """Location of three columns by half a standard deviation, at once or over 5,000 rows; their standard deviation times
-1.5; the three have nothing to do with the others any more; shares of the classes by a stability index of 0.2."""
+1.5; the three have nothing to do with the others any more, or the opposite of what they had; three that had nothing to
+do with any other are correlated by 0.6; shares of the classes by a stability index of 0.2."""
 NUMBERS, FACTORS, CHANGED, RAMP_ROWS = 29, 5, 3, 5_000
 NAMES = [f"f{place}" for place in range(NUMBERS + 1)]
 _SHARES, _OTHER_SHARES = (0.4, 0.25, 0.2, 0.1, 0.05), (0.25, 0.25, 0.2, 0.15, 0.15)
@@ -63,6 +64,11 @@ class Stream:
             numbers[after, :CHANGED] *= 1.5
         elif self.change == "correlation":
             numbers[after, :CHANGED] = self._random.normal(size=(int(after.sum()), CHANGED))
+        elif self.change == "flipped":
+            numbers[after, :CHANGED] *= -1
+        elif self.change == "gained":
+            together = self._random.normal(size=(int(after.sum()), 1))
+            numbers[after, :CHANGED] = np.sqrt(0.4) * numbers[after, :CHANGED] + np.sqrt(0.6) * together
         classes = self._random.choice(5, size=count, p=_SHARES).astype(float)
         if self.change == "classes":
             classes[after] = self._random.choice(5, size=int(after.sum()), p=_OTHER_SHARES)

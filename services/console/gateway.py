@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,6 +45,16 @@ class Answer:
     def next(self) -> str | None:
         """The cursor of the items that follow."""
         return self.data.get("next") if isinstance(self.data, dict) else None
+
+    def refuses(self, names: Iterable[str]) -> tuple[str, str]:
+        """The input that is wrong, of those of a form that are called as the service calls its fields, and why.
+
+        No name where nothing was refused, or not because of one of them.
+        """
+        field = str(self.data.get("field", "")) if isinstance(self.data, dict) and not self.ok else ""
+        within = [name for name in names if field == name or field.startswith(f"{name}.")]
+        reason = (self.problem or "").removeprefix(f"{field}: ")
+        return max(within, key=len, default=""), reason[:1].upper() + reason[1:]
 
     @property
     def count(self) -> str:
@@ -92,9 +102,11 @@ class Gateway:
             if not cursor:
                 return items
 
-    async def tell(self, request: Request, service: Service, path: str, body: Mapping[str, Any]) -> Answer:
+    async def tell(
+        self, request: Request, service: Service, path: str, body: Mapping[str, Any], method: str = "POST"
+    ) -> Answer:
         """Ask a service to do something on behalf of the person who asks."""
-        return await self._send(request, service, "POST", path, json=dict(body))
+        return await self._send(request, service, method, path, json=dict(body))
 
     async def _send(self, request: Request, service: Service, method: str, path: str, **content: Any) -> Answer:
         headers = [(b"authorization", request.headers.get("authorization", "").encode("latin-1")), *_story()]

@@ -7,7 +7,7 @@ from typing import Any
 
 _TONES = {
     "good": ("serving", "granted", "ready", "completed", "candidate_won", "clean", "registered", "acknowledged",
-             "resolved", "passed", "stable", "within", "kept"),
+             "resolved", "passed", "stable", "within", "kept", "sent"),
     "warn": ("pending", "requested", "in_review", "rolling_out", "running", "loading", "waiting", "warning",
              "quarantined", "suspicious", "incomplete", "champion_kept", "learning", "open",
              "undecided"),

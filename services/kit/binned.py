@@ -1,4 +1,4 @@
-"""The arithmetic of columns that are cut into bins: normal scores, and the population stability index with its error.
+"""The arithmetic of columns that are cut into bins: normal scores, the index of stability, and pairs.
 
 Pure. Who looks once and who looks again and again have intervals of their own over it (`effects.py`, the monitor).
 """
@@ -50,3 +50,24 @@ def normal_scores(counts: Array) -> Array:
     total = counts.sum()
     ranks = (np.cumsum(counts) - counts / 2 + 0.25) / (total + 0.5)
     return np.array([_NORMAL.inv_cdf(float(rank)) for rank in ranks])
+
+
+def sheets(pairs: int, width: int) -> int:
+    """How many sheets of this width so many pairs take."""
+    return -(-pairs // (width // 3)) if pairs else 0
+
+
+def packed(pairs: Array, width: int) -> Array:
+    """Counts of pairs [pairs, 3] side by side on sheets [sheets, width], which add up as any counts do."""
+    on_one = width // 3
+    made = np.zeros((sheets(len(pairs), width), width), np.int64)
+    flat = np.zeros((len(made) * on_one, 3), np.int64)
+    flat[: len(pairs)] = pairs
+    made[:, : 3 * on_one] = flat.reshape(len(made), 3 * on_one)
+    return made
+
+
+def unpacked(made: Array, pairs: int) -> Array:
+    """The counts [pairs, 3] on such sheets."""
+    on_one = made.shape[1] // 3
+    return made[:, : 3 * on_one].reshape(-1, 3)[:pairs]

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -11,20 +10,19 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from contracts import ModelSchema
-from contracts.profile import AxisProfile, CategoricalProfile, ColumnProfile, NumericProfile, Profile, Role, Rotation
+from contracts.profile import CategoricalProfile, ColumnProfile, NumericProfile, Profile, Role, Rotation
 
+from .binned import packed
+from .cuts import cuts, short
 from .segments import segmented
+from .together import AT_MOST, Together, rotation
 
 Array = NDArray[Any]
 
 _BINS, _BINS_OF_MANY, _MANY_COLUMNS = 100, 32, 100
-_ROTATED_AT_MOST = 64
-_LEAST_VARIANCE = 1e-3
-"""An axis with less of a column's variance is rounding, not a correlation."""
 _CLASSES_AT_MOST = 200
 _LONGEST_CLASS = 200
 """Letters of a text that can be a class; a longer one is prose."""
-_NORMAL = NormalDist()
 
 
 def build_profile(
@@ -100,93 +98,75 @@ class _Bins:
 
 
 class Binner:
-    """Compiled from a profile: turns rows into bins, all watched columns and axes at once.
+    """Compiled from a profile: turns rows into bins, all watched columns and what they are together at once.
 
-    A bin matrix is [rows, watched columns + axes]; in each column the bins 0 … `sizes` - 1 are the profile's, the
-    next one is of missing, the one after it of unseen values. Of the profile itself nothing is kept: as a model of
-    Python's numbers it takes four times as much memory.
+    A bin matrix is [rows, watched columns, axes and residuals]; in each column the bins 0 … `sizes` - 1 are the
+    profile's, the next one is of missing, the one after it of unseen values. Counts have a row for each of its
+    columns, then sheets, on which pairs of columns lie side by side. Of the profile itself nothing is kept: as a model
+    of Python's numbers it takes four times as much memory.
     """
 
     def __init__(self, profile: Profile) -> None:
         self._bins = [_bins_of(column) for column in profile.columns]
-        axes = profile.rotation.axes if profile.rotation else ()
-        self._axis_edges = [np.array(axis.edges) for axis in axes]
+        self._together = Together.of(profile)
+        turned = _turned(profile)
         self.names = [column.name for column in profile.columns]
         self.kinds = [column.kind for column in profile.columns]
         self.roles = [column.role for column in profile.columns]
-        self.sizes = np.array([b.size for b in self._bins] + [len(a.counts) for a in axes], np.int64)
+        self.sizes = np.array([b.size for b in self._bins] + [len(each) for each in turned], np.int64)
         self.width = int(self.sizes.max(initial=0)) + 2
-        self._rotated = _Rotated.of(profile)
         self.reference = self._counts_of(profile)
         """The profile's own counts [tracks, width]."""
 
     @property
     def tracks(self) -> int:
-        """Watched columns and axes together."""
-        return len(self.sizes)
+        """Rows of counts: watched columns, axes, residuals and sheets of pairs."""
+        return len(self.reference)
+
+    @property
+    def far(self) -> Array:
+        """Share of the profile's rows in which each paired column, in the rotation's order, is far out."""
+        if self._together is None:
+            return np.zeros(0)
+        sides = self._together.sides != 0
+        counts = self.reference[self._together.places[: len(sides)], : sides.shape[1]]
+        return (counts * sides).sum(axis=1) / np.maximum(counts.sum(axis=1), 1)
 
     def bin(self, columns: Mapping[str, Array], rows: int) -> Array:
-        """Bins [rows, tracks] of columns by name; a column that is not there is missing in every row."""
-        made = np.empty((rows, self.tracks), np.int64)
+        """Bins of columns by name; a column that is not there is missing in every row."""
+        made = np.empty((rows, len(self.sizes)), np.int64)
         for place, (name, bins) in enumerate(zip(self.names, self._bins, strict=True)):
             values = columns.get(name)
             made[:, place] = bins.missing if values is None else bins.of(values)
-        if self._rotated:
-            turned = self._rotated.turned(made)
-            for axis, edges in enumerate(self._axis_edges):
-                made[:, len(self._bins) + axis] = np.searchsorted(edges, turned[:, axis], side="left")
+        if self._together:
+            made[:, len(self._bins) :] = self._together.bins(made)
         return made
 
     def count(self, bins: Array) -> Array:
         """Counts [tracks, width] of a bin matrix."""
-        flat = bins + np.arange(self.tracks) * self.width
-        return np.bincount(flat.ravel(), minlength=self.tracks * self.width).reshape(self.tracks, self.width)
+        placed = len(self.sizes)
+        flat = bins + np.arange(placed) * self.width
+        counts = np.bincount(flat.ravel(), minlength=placed * self.width).reshape(placed, self.width)
+        return counts if self._together is None else np.vstack([counts, self._together.sheets(bins, self.width)])
 
     def _counts_of(self, profile: Profile) -> Array:
-        counts = np.zeros((self.tracks, self.width), np.int64)
+        counts = np.zeros((len(self.sizes), self.width), np.int64)
         for place, column in enumerate(profile.columns):
             counts[place, : len(column.counts)] = column.counts
             counts[place, len(column.counts)] = column.missing
             counts[place, len(column.counts) + 1] = getattr(column, "unseen", 0)
-        for place, axis in enumerate(profile.rotation.axes if profile.rotation else ()):
-            counts[len(self._bins) + place, : len(axis.counts)] = axis.counts
-        return counts
+        if self._together is None:
+            return counts
+        for place, each in enumerate(_turned(profile), len(self._bins)):
+            counts[place, : len(each)] = each
+        pairs = profile.rotation.pairs if profile.rotation else None
+        return np.vstack([counts, packed(np.array(pairs.counts), self.width)]) if pairs else counts
 
 
-@dataclass(frozen=True)
-class _Rotated:
-    """Normal scores of some columns' bins, turned to the principal axes."""
-
-    places: Array
-    scores: Array
-    """[columns, width]"""
-    loadings: Array
-    """[columns, axes]"""
-    signed: bool
-
-    @classmethod
-    def of(cls, profile: Profile) -> "_Rotated | None":
-        rotation = profile.rotation
-        if rotation is None:
-            return None
-        names = [column.name for column in profile.columns]
-        scores = np.zeros((len(rotation.columns), max(map(len, rotation.scores))))
-        for row, given in enumerate(rotation.scores):
-            scores[row, : len(given)] = given
-        loadings = np.array([axis.loadings for axis in rotation.axes]).T
-        places = np.array([names.index(name) for name in rotation.columns])
-        return cls(places, scores, loadings, rotation.signed)
-
-    def turned(self, bins: Array) -> Array:
-        """Where each row lies along each axis: [rows, axes]."""
-        given = self.scores[np.arange(len(self.places)), bins[:, self.places]]
-        turned = _turned(given, self.loadings)
-        return turned if self.signed else np.abs(turned)
-
-
-def _turned(scores: Array, loadings: Array) -> Array:
-    # Rounded: equal rows differ in their last bits, by the number of rows that are multiplied at once.
-    return np.round(scores @ loadings, 6)
+def _turned(profile: Profile) -> list[tuple[int, ...]]:
+    """Counts of axes and residuals."""
+    given = profile.rotation
+    return [each.counts for each in (*given.axes, *(given.residuals or ()))] if given else []
 
 
 def numeric(values: Array) -> Array:
@@ -270,14 +250,14 @@ def _column(name: str, role: Role, kind: str, values: Array, learnt: Array, coun
 
 
 def _numeric(name: str, role: Role, values: Array, learnt: Array, counted: Array, bins: int) -> NumericProfile:
-    edges = _cuts(values[learnt], bins)
+    edges = cuts(values[learnt], bins)
     cut = _Bins(len(edges) + 1, edges, None)
     counts = np.bincount(cut.of(values[counted]), minlength=cut.size + 1)
     there = values[np.isfinite(values)]
     there = there if len(there) else np.zeros(1)
     return NumericProfile(
         name=name, role=role, edges=tuple(edges.tolist()), counts=tuple(counts[: cut.size].tolist()),
-        missing=int(counts[cut.missing]), mean=_short(there.mean()), sd=_short(there.std()),
+        missing=int(counts[cut.missing]), mean=short(there.mean()), sd=short(there.std()),
         minimum=float(there.min()), maximum=float(there.max()),
     )  # fmt: skip
 
@@ -313,30 +293,6 @@ def _texts(values: Array) -> tuple[Array, Array]:
     return (found, counts) if len(found) <= _CLASSES_AT_MOST else (found[counts > 1], counts[counts > 1])
 
 
-def _cuts(values: Array, bins: int) -> Array:
-    """Edges near the quantiles, each halfway between two distinct values, and one beyond each end of the range.
-
-    Halfway, because 0.1 from JSON and 0.1 as float32 are two numbers: no edge may lie between them.
-    """
-    found, counts = np.unique(values[np.isfinite(values)], return_counts=True)
-    if not len(found):
-        return np.empty(0)
-    inner = np.empty(0)
-    if len(found) > 1:
-        reached = np.cumsum(counts)[:-1]
-        wanted = np.arange(1, bins) * counts.sum() / bins
-        places = np.unique(np.minimum(np.searchsorted(reached, wanted - 0.5), len(reached) - 1))
-        inner = (found[places] + found[places + 1]) / 2
-    beyond = max((found[-1] - found[0]) * 1e-3, abs(found[0]) * 1e-6, 1e-6)
-    edges = np.concatenate([[found[0] - beyond], inner, [found[-1] + beyond]])
-    return np.unique(np.array([_short(edge) for edge in edges]))
-
-
-def _short(value: float) -> float:
-    """Nine significant digits: enough to part values, half the size on the wire."""
-    return float(f"{value:.9g}")
-
-
 def _bins_of(column: ColumnProfile) -> _Bins:
     if isinstance(column, NumericProfile):
         return _Bins(len(column.counts), np.array(column.edges), None)
@@ -347,46 +303,8 @@ def _bins_of(column: ColumnProfile) -> _Bins:
 def _rotation(
     columns: Sequence[ColumnProfile], values: Mapping[str, Array], learnt: Array, counted: Array, bins: int
 ) -> Rotation | None:
-    """Principal axes of normal scores, learnt on one half; the turned scores are counted on the other."""
-    columns = columns[:_ROTATED_AT_MOST]
-    if len(columns) < 2:
-        return None
-    cuts = [_bins_of(column) for column in columns]
-    placed = np.column_stack([cut.of(values[c.name]) for cut, c in zip(cuts, columns, strict=True)])
-    scores = [_normal_scores(placed[learnt, i], cut.size + 2) for i, cut in enumerate(cuts)]
-    given = np.column_stack([s[placed[:, i]] for i, s in enumerate(scores)])
-    loadings = _axes(given[learnt])
-    turned = _turned(given, loadings)
-    axes = [_axis(loadings[:, i], turned[learnt, i], turned[counted, i], bins) for i in range(loadings.shape[1])]
-    if not axes:
-        return None
-    return Rotation(
-        columns=tuple(c.name for c in columns), scores=tuple(tuple(s.tolist()) for s in scores), axes=tuple(axes),
-        signed=True,
-    )  # fmt: skip
-
-
-def _normal_scores(bins: Array, size: int) -> Array:
-    """The normal score of the mid-rank of each bin, scaled to variance 1; of an empty bin, that of its place."""
-    counts = np.bincount(bins, minlength=size).astype(np.float64)
-    ranks = (np.cumsum(counts) - counts / 2 + 0.5) / (counts.sum() + 1)
-    scores = np.array([_NORMAL.inv_cdf(float(np.clip(rank, 1e-6, 1 - 1e-6))) for rank in ranks])
-    weights = counts / counts.sum()
-    scores -= weights @ scores
-    spread = float(np.sqrt(weights @ scores**2))
-    return np.round(scores / spread if spread > 1e-9 else scores * 0, 4)
-
-
-def _axes(scores: Array) -> Array:
-    """Eigenvectors of the scores' covariance, longest axis first, signs fixed, without those of no length."""
-    lengths, vectors = np.linalg.eigh(scores.T @ scores / len(scores))
-    kept = np.flatnonzero(lengths > _LEAST_VARIANCE)[::-1]
-    vectors = vectors[:, kept]
-    leading = vectors[np.argmax(np.abs(vectors), axis=0), np.arange(len(kept))] if len(kept) else np.ones(0)
-    return np.round(vectors * np.sign(leading), 6)
-
-
-def _axis(loadings: Array, learnt: Array, counted: Array, bins: int) -> AxisProfile:
-    edges = _cuts(learnt, bins)
-    counts = np.bincount(np.searchsorted(edges, counted, side="left"), minlength=len(edges) + 1)
-    return AxisProfile(loadings=tuple(loadings.tolist()), edges=tuple(edges.tolist()), counts=tuple(counts.tolist()))
+    columns = columns[:AT_MOST]
+    cut = [_bins_of(column) for column in columns]
+    placed = [each.of(values[column.name]) for each, column in zip(cut, columns, strict=True)]
+    names, sizes = [column.name for column in columns], [each.size for each in cut]
+    return rotation(names, np.array(placed).T, sizes, learnt, counted, bins)

@@ -12,12 +12,14 @@ from services.kit.service import Parts
 from . import api
 from .api import performance, segments, service, slices, trial
 from .handlers import subscriptions
-from .jobs import BudgetRounds, OutcomeStream, Rounds, Stream
+from .jobs import ARRIVALS_S, BUDGETS_S, Looks, OutcomeStream, Rounds, Stream
 from .settings import MonitorSettings
+from .usecases.arriving import Arrivals
 from .usecases.burning import Budgets
 from .usecases.closing import Closing
 from .usecases.counting import Counting
 from .usecases.desired import Desired
+from .usecases.forgetting import Forgetting
 from .usecases.judging import Judging
 from .usecases.metering import Metering
 from .usecases.observing import Observing
@@ -53,13 +55,14 @@ def build(settings: MonitorSettings) -> Parts:
             service.router(serving),
             trial.router(Trying(db, versions)),
         ],
-        subscriptions=subscriptions(Metering(db), serving),
+        subscriptions=subscriptions(Metering(db), serving, Forgetting(db)),
         jobs=[
             Following(settings, DeploymentChanged, desired.learn, progress).run,
             stream.run,
             outcomes.run,
             rounds.run,
-            BudgetRounds(Budgets(db), progress).run,
+            Looks("budgets", BUDGETS_S, Budgets(db).judge, progress).run,
+            Looks("arrivals", ARRIVALS_S, Arrivals(db).judge, progress).run,
         ],
         closing=[burial.close],
         progress=progress,

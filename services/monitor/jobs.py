@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 
 from contracts import InferenceLogged, OutcomeObserved
@@ -16,10 +16,10 @@ from services.kit.stream import BatchConsumer, Partition
 from services.kit.telemetry import get_logger
 
 from . import store
+from .domain.arrivals import KEPT_S
 from .domain.service.spans import minutes_end
 from .settings import MonitorSettings
-from .store import estimates, outcomes, slices, slots, usage
-from .usecases.burning import Budgets
+from .store import arrivals, estimates, outcomes, slices, slots, usage
 from .usecases.closing import Closing
 from .usecases.counting import Counting
 from .usecases.judging import Judging
@@ -30,7 +30,8 @@ log = get_logger(__name__)
 
 _ROUND_S = 0.5
 _REFRESH_S = 2.0
-_BUDGETS_S = 15.0
+BUDGETS_S = 15.0
+ARRIVALS_S = 30.0
 _TIDY_S = 600.0
 
 
@@ -79,22 +80,22 @@ class OutcomeStream:
         await self._consumer.run()
 
 
-class BudgetRounds:
-    """The owner's look at error budgets: by itself, so that no window waits for it."""
+class Looks:
+    """The owner's look at something, again and again: by itself, so that no window waits for it."""
 
-    def __init__(self, budgets: Budgets, progress: Progress) -> None:
-        self._budgets = budgets
-        self._progress = progress
-        progress.expect("budgets", grace_s=3 * _BUDGETS_S)
+    def __init__(self, name: str, every_s: float, look: Callable[[], Awaitable[Mapping[str, str]]], progress: Progress):
+        """`look` answers by endpoint why it failed, where it did."""
+        self._name, self._every_s, self._look, self._progress = name, every_s, look, progress
+        progress.expect(name, grace_s=3 * every_s)
 
     async def run(self) -> None:
         """Until cancelled."""
         while True:
-            if failed := await self._budgets.judge():
-                self._progress.fail("budgets", "; ".join(f"{name}: {why}" for name, why in failed.items()))
+            if failed := await self._look():
+                self._progress.fail(self._name, "; ".join(f"{name}: {why}" for name, why in failed.items()))
             else:
-                self._progress.beat("budgets")
-            await asyncio.sleep(_BUDGETS_S)
+                self._progress.beat(self._name)
+            await asyncio.sleep(self._every_s)
 
 
 class Rounds:
@@ -149,4 +150,5 @@ class Rounds:
                 await estimates.tidy(tx.session, kept)
                 # And another one: a window may begin at the end of its day.
                 await slices.tidy(tx.session, timedelta(days=self._settings.outcomes_kept_days + 2))
+                await arrivals.tidy(tx.session, timedelta(seconds=KEPT_S))
                 await forget_old_writers(tx.session)

@@ -705,16 +705,20 @@ async def test_an_alert_shows_who_was_told_and_is_taken_with_a_comment(as_: Clie
                    "reason": "status 550"},
         message | {"channel": {"kind": "webhook", "connection": "ops", "path": "/alerts"}, "state": "sent"},
     ]  # fmt: skip
-    governor.silences = [{"id": silence, "state": "active", "endpoint": "credit", "kind": None, "starts_at": at,
-                          "ends_at": at, "author": "engineer", "comment": "<b>new hosts</b>"}]  # fmt: skip
+    governor.silences = [
+        {"id": silence, "state": "active", "endpoint": "credit", "kind": None, "unit": "retail", "starts_at": at,
+         "ends_at": at, "author": "engineer", "comment": "<b>new hosts</b>"},
+    ]  # fmt: skip
     browser = as_("")
     await browser.post("/login", data={"token": (home / "tokens" / "engineer.jwt").read_text()})
     page = (await browser.get("/alerts")).text
     assert page.index("ops/alerts") < page.index("ops@bank.example") and "status 550" in page
-    assert "12 EUR a day" in page and "&lt;b&gt;new hosts" in page
+    assert "12 EUR a day" in page and "Not everything is told." in page
     csrf = {"x-csrf-token": page.partition('name="csrf" content="')[2].partition('"')[0]}
     await browser.post(f"/alerts/{alert}/acknowledge", data={"comment": "on it"}, headers=csrf)
     await browser.post(f"/alerts/{alert}/acknowledge", headers=csrf)
+    page = (await browser.get("/alerts/silences")).text
+    assert f"/alerts/silences/{silence}/end" in page and "&lt;b&gt;new hosts" in page
     await browser.post(f"/alerts/silences/{silence}/end", headers=csrf)
     said = [(request.url.path, orjson.loads(body)) for request, body in governor.seen if request.method == "POST"]
     assert said == [
@@ -750,5 +754,6 @@ async def test_a_drift_that_somebody_took_drifts_on_and_asks_for_nobody(
 async def test_every_page_stands_while_the_services_are_away(as_: Client, home: Any) -> None:
     browser = as_("")
     await browser.post("/login", data={"token": (home / "tokens" / "admin.jwt").read_text()})
-    for path in ("/", "/models", "/endpoints", "/topics", "/approvals", "/alerts", "/audit", "/dead-letters"):
+    for path in ("/", "/models", "/endpoints", "/topics", "/approvals", "/alerts", "/alerts/routes",
+                 "/alerts/routes?new=true", "/alerts/silences", "/audit", "/dead-letters"):  # fmt: skip
         assert (await browser.get(path)).status_code == 200, path

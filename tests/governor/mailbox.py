@@ -1,4 +1,4 @@
-"""A real SMTP server on loopback that keeps what it takes, with or without TLS and a login."""
+"""A real SMTP server on loopback that keeps what it takes, with or without TLS, by STARTTLS too, and a login."""
 
 import asyncio
 import base64
@@ -20,14 +20,18 @@ class Mailbox:
     recipients: list[list[str]] = field(default_factory=list[list[str]])
     refuses: dict[str, int] = field(default_factory=dict[str, int])
     logins: list[str] = field(default_factory=list[str])
+    starttls: ssl.SSLContext | None = None
+    """It takes nothing but under TLS, which begins by STARTTLS (RFC 3207)."""
     silent: bool = False
     """It takes connections and says nothing."""
 
 
 @asynccontextmanager
-async def mailbox(trust: ssl.SSLContext | None = None) -> AsyncGenerator[Mailbox]:
+async def mailbox(
+    trust: ssl.SSLContext | None = None, *, starttls: ssl.SSLContext | None = None
+) -> AsyncGenerator[Mailbox]:
     """One that runs until the end of the block."""
-    box = Mailbox()
+    box = Mailbox(starttls=starttls)
     talks: set[asyncio.Task[None]] = set()
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -36,7 +40,7 @@ async def mailbox(trust: ssl.SSLContext | None = None) -> AsyncGenerator[Mailbox
         talks.add(task)
         try:
             await _Talk(box, reader, writer).run()
-        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+        except (ConnectionError, ssl.SSLError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
         finally:
             writer.close()
@@ -59,6 +63,7 @@ class _Talk:
     def __init__(self, box: Mailbox, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._box, self._reader, self._writer = box, reader, writer
         self._to: list[str] = []
+        self._is_private = box.starttls is None
 
     async def run(self) -> None:
         if self._box.silent:
@@ -70,12 +75,21 @@ class _Talk:
                 await self._say("221 bye")
                 return
             await self._say(await self._answer(verb.upper(), rest))
+            if verb.upper() == "STARTTLS" and self._box.starttls and not self._box.refuses.get(verb.upper()):
+                await self._writer.start_tls(self._box.starttls)
+                self._is_private = True
 
     async def _answer(self, verb: str, rest: str) -> str:
         if status := self._box.refuses.get(verb):
             return f"{status} no"
+        if verb == "EHLO" and not self._is_private:
+            return "250-mailbox\r\n250 STARTTLS"
+        if verb not in ("EHLO", "STARTTLS") and not self._is_private:
+            return "530 must issue a STARTTLS command first"
         if verb == "EHLO":
             return "250-mailbox\r\n250 AUTH PLAIN"
+        if verb == "STARTTLS":
+            return "220 go on" if self._box.starttls else "502 what?"
         if verb == "AUTH":
             self._box.logins.append(base64.b64decode(rest.split()[-1]).decode().strip("\0").replace("\0", ":"))
             return "235 welcome"

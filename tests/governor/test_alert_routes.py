@@ -1,15 +1,20 @@
 """Routes of alerts: set over the API, refused by the field that is wrong; and for which alerts each is."""
 
+from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 
+from services.governor import metrics
 from services.governor.domain import delivery
 from services.governor.domain.routing import Case, Channel, Match, Route, Standing, Step, wants, what_is_due
+from services.kit.context import Context, system, use
 from services.kit.errors import Invalid
+from services.kit.ids import now
 from tests.governor import builders
 from tests.governor.conftest import House
-from tests.governor.receiving import WEBHOOK, look, raised, routed, told, write
+from tests.governor.receiving import WEBHOOK, due_now, look, messenger, raised, routed, told, write
 from tests.kit.servers import Server
 
 
@@ -91,6 +96,82 @@ async def test_who_may_set_routes_and_for_whom(house: House, receiver: Server) -
     assert len(await told(house)) == 1
 
 
+async def test_a_setting_for_a_unit_that_nobody_knows_is_refused_by_its_field(house: House, receiver: Server) -> None:
+    body = {"steps": [{"channels": [WEBHOOK]}], "unit": "retial"}
+    silence = {"unit": "retial", "kind": "drift", "ends_at": (now() + timedelta(hours=1)).isoformat(), "comment": "x"}
+    async with house.client("admin", "*") as http:
+        for answer in (
+            await http.put("/v1/alert-routes/x", json=body),
+            await http.post("/v1/alert-silences", json=silence),
+        ):
+            assert (answer.status_code, answer.json().get("field")) == (422, "unit"), answer.text
+            assert answer.json()["detail"].startswith("unit: nothing is registered in a business unit retial")
+        assert (await http.put("/v1/alert-routes/x", json=body | {"unit": "*"})).status_code == 201
+        await house.hear(builders.use_case())
+        assert (await http.put("/v1/alert-routes/y", json=body | {"unit": "retail"})).status_code == 201
+    async with house.client("engineer", "new-here") as http:
+        assert (await http.put("/v1/alert-routes/z", json=body | {"unit": "new-here"})).status_code == 201
+
+
+async def test_a_route_that_this_version_cannot_read_fails_alone(house: House, receiver: Server) -> None:
+    await routed(house, name="kept-by-a-later-version")
+    await routed(house, name="sound")
+    await house.execute(
+        "UPDATE alert_route SET document = jsonb_set(document, '{steps,0,channels,0,kind}', '\"pigeon\"') "
+        "WHERE name LIKE 'kept%'"
+    )
+    with use(Context(system("governor"))):
+        await house.governor.telling.count()
+    assert metrics.UNREADABLE._value.get() == 1
+    await house.hear(raised())
+    await look(house.governor.telling)
+    assert len(receiver.asked) == 1
+    async with house.client("engineer") as http:
+        broken, sound = (await http.get("/v1/alert-routes")).json()["items"]
+        assert (broken["name"], broken["steps"], sound["problem"]) == ("kept-by-a-later-version", [], None)
+        assert broken["problem"].startswith("this version cannot read it: steps.0.channels.0.kind: ")
+        assert (await http.get(f"/v1/alert-routes/{broken['name']}")).json() == broken
+        assert (await http.post(f"/v1/alert-routes/{broken['name']}/test")).status_code == 409
+        body = {"steps": [{"channels": [WEBHOOK | {"path": "/again"}]}], "group_s": 0}
+        mended = await http.put(f"/v1/alert-routes/{broken['name']}", json=body)
+        assert (mended.status_code, mended.json()["problem"]) == (200, None)
+        await look(messenger(house))
+        assert receiver.paths == ["/alerts", "/again"], "what it missed is told when it is mended"
+        await house.execute("UPDATE alert_route SET document = '7'")
+        assert (await http.delete(f"/v1/alert-routes/{broken['name']}")).status_code == 204
+    with use(Context(system("governor"))):
+        await house.governor.telling.count()
+    assert metrics.UNREADABLE._value.get() == 1
+
+
+async def test_a_step_of_a_route_that_cannot_be_read_waits_until_it_is_set_anew(house: House, receiver: Server) -> None:
+    await routed(house, {"channels": [WEBHOOK]}, {"channels": [WEBHOOK | {"path": "/boss"}], "after_s": 900})
+    await house.hear(raised())
+    telling = messenger(house)
+    await look(telling)
+    await house.execute("UPDATE alert_route SET document = '{}'")
+    await due_now(house)
+    await look(telling)
+    assert receiver.paths == ["/alerts"]
+    await routed(house, {"channels": [WEBHOOK]}, {"channels": [WEBHOOK | {"path": "/boss"}], "after_s": 900})
+    await look(messenger(house))
+    assert receiver.paths == ["/alerts", "/boss"]
+
+
+async def test_a_message_whose_channel_cannot_be_read_fails_alone(house: House, receiver: Server) -> None:
+    await routed(house, {"channels": [WEBHOOK, WEBHOOK | {"path": "/boss"}]}, group_s=3600)
+    await house.hear(raised())
+    await look(house.governor.telling)
+    await house.execute(
+        "UPDATE alert_message SET channel = '{\"kind\": \"pigeon\"}' WHERE channel ->> 'path' = '/boss'"
+    )
+    await due_now(house)
+    await look(house.governor.telling)
+    (failed,) = await told(house, state="failed")
+    assert (failed["channel"]["kind"], failed["reason"]) == ("unreadable", "this version cannot read the channel")
+    assert receiver.paths == ["/alerts"]
+
+
 async def test_a_route_is_tried_before_it_is_needed(house: House, receiver: Server) -> None:
     await routed(
         house, {"channels": [WEBHOOK, WEBHOOK | {"kind": "alertmanager"}]},
@@ -166,6 +247,12 @@ def test_a_secret_is_base64_behind_its_mark_and_itself_without() -> None:
     with pytest.raises(Invalid) as refused:
         delivery.key_of("whsec_not base64")
     assert "not base64" not in refused.value.message
+
+
+def test_while_a_secret_is_changed_each_of_both_signs() -> None:
+    id, both = UUID(int=1), delivery.signatures(["new", "whsec_b2xk"], UUID(int=1), 7, b"{}")
+    new, old = both.split(" ")
+    assert new == delivery.signatures(["new"], id, 7, b"{}") and old == delivery.signatures(["old"], id, 7, b"{}")
 
 
 @pytest.mark.parametrize("secret", ["", "whsec_", "whsec_é"])

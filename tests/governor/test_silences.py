@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from services.governor.domain.routing import Case
 from services.governor.domain.silence import Silence, quiet_until
+from services.kit.context import Context, system, use
 from services.kit.ids import now
 from tests.governor.builders import NOW, some_id
 from tests.governor.conftest import House
@@ -225,3 +226,18 @@ def test_it_is_quiet_until_the_last_window_that_holds_ends(spans: list[tuple[int
 ])  # fmt: skip
 def test_a_silence_holds_for_its_unit_endpoint_and_kind(changes: dict[str, Any], holds: bool) -> None:
     assert (quiet_until([replace(SILENCE, **changes)], CASE, NOW) is not None) is holds
+
+
+async def test_a_silence_is_forgotten_when_it_is_long_over(house: House) -> None:
+    old, young, active = [await silenced(house, endpoint=None, kind=kind) for kind in ("old", "young", "active")]
+    for silence, days in ((old, 91), (young, 89)):
+        await house.execute(
+            "UPDATE alert_silence SET starts_at = starts_at - make_interval(days => :days), "
+            "ends_at = ends_at - make_interval(days => :days) WHERE id = :id",
+            id=UUID(silence["id"]), days=days,
+        )  # fmt: skip
+    with use(Context(system("governor"))):
+        await house.governor.telling.tidy()
+    async with house.client("engineer") as http:
+        items = (await http.get("/v1/alert-silences")).json()["items"]
+    assert [each["kind"] for each in items] == ["active", "young"] and active["id"] == items[0]["id"]

@@ -244,6 +244,30 @@ async def test_mail_goes_under_tls_with_a_login(house: House, tmp_path: Path) ->
         assert len(box.letters) == 1, "nobody vouches for it"
 
 
+async def test_mail_goes_under_starttls_before_anything_is_told(house: House, tmp_path: Path) -> None:
+    trust = authority(tmp_path)
+    (tmp_path / "password").write_text("secret")
+    own = {"ca": str(tmp_path / "ca.pem"), "username": "fairlead", "password": {"file": str(tmp_path / "password")}}
+    async with mailbox(starttls=trust) as box:
+        write(house, mail(box, **own))
+        await routed(house, to("ops@bank.example"))
+        await house.hear(raised())
+        await look(house.governor.telling)
+        assert (len(box.letters), box.logins) == (1, ["fairlead:secret"])
+        stranger = authority(tmp_path / "of-another", "another")
+        box.starttls = stranger
+        await house.hear(raised("another"))
+        await look(messenger(house), 1)
+        assert len(box.letters) == 1, "somebody answers in its place"
+        (message,) = await told(house, state="waiting")
+        assert message["reason"] == "it cannot be reached (SSLCertVerificationError)"
+    async with mailbox() as box:
+        write(house, mail(box, **own))
+        await due_now(house)
+        await look(messenger(house), 1)
+        assert (box.letters, box.logins) == ([], []), "a server without TLS is told nothing, no password above all"
+
+
 @pytest.mark.parametrize(("channel", "field"), [
     ({"kind": "email", "connection": "mail", "to": []}, "to"),
     ({"kind": "email", "connection": "mail"}, "to"),
@@ -268,9 +292,10 @@ async def test_a_channel_that_leads_nowhere_is_refused_by_its_field(
     assert (answer.status_code, answer.json().get("field")) == (422, f"steps.0.channels.0.{field}"), answer.text
 
 
-def authority(folder: Path) -> ssl.SSLContext:
+def authority(folder: Path, common: str = "mail") -> ssl.SSLContext:
     """A certificate for this machine, and `ca.pem`, by which it is believed."""
-    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "mail")])
+    folder.mkdir(exist_ok=True)
+    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
     now = datetime.now(UTC)
     made = (
         x509.CertificateBuilder()

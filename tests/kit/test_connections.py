@@ -109,11 +109,19 @@ def test_what_signs_is_read_where_it_lies_and_is_in_no_text(tmp_path: Path) -> N
         server(name="filed", signing={"file": str(tmp_path / "key")}),
         server(name="lost", signing={"env": "NOWHERE_AT_ALL"}),
     )  # fmt: skip
-    secrets = [connections.https(name, "retail").signing_secret() for name in ("ratings", "plain", "filed")]
-    assert secrets == [None, "of-the-yaml", "of-the-file"]
+    secrets = [connections.https(name, "retail").signing_secrets() for name in ("ratings", "plain", "filed")]
+    assert secrets == [[], ["of-the-yaml"], ["of-the-file"]]
     with pytest.raises(Unavailable, match=r"connection lost: signing\.secret: the environment has no NOWHERE"):
-        connections.https("lost", "retail").signing_secret()
+        connections.https("lost", "retail").signing_secrets()
     assert "of-the-yaml" not in repr(connections.https("plain", "retail"))
+    both = written(tmp_path, server(signing=["new", {"file": str(tmp_path / "key")}])).https("ratings", "retail")
+    assert both.signing_secrets() == ["new", "of-the-file"]
+    half = written(tmp_path, server(signing=["new", {"env": "NOWHERE_AT_ALL"}])).https("ratings", "retail")
+    with pytest.raises(Unavailable, match=r"signing\.1: the environment has no NOWHERE"):
+        half.signing_secrets()
+    for wrong in ([], ["a", "b", "c"]):
+        with pytest.raises(Unavailable, match="signing"):
+            written(tmp_path, server(signing=wrong)).https("ratings", "retail")
 
 
 def test_a_name_that_is_there_twice_is_neither(tmp_path: Path) -> None:

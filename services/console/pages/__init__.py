@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter
 
-from . import alerts, approvals, audit, endpoints, figures, login, models, overview, topics
+from . import alert_routes, alerts, approvals, audit, endpoints, figures, login, models, overview, silences, topics
 from .shell import Shell
 
 __all__ = ["routers"]
@@ -11,5 +11,18 @@ __all__ = ["routers"]
 def routers(shell: Shell) -> list[APIRouter]:
     """The routes of every page."""
     return [
-        page.router(shell) for page in (login, overview, models, endpoints, figures, topics, approvals, alerts, audit)
+        page.router(shell)
+        for page in (
+            login,
+            overview,
+            models,
+            endpoints,
+            figures,
+            topics,
+            approvals,
+            alerts,
+            alert_routes,
+            silences,
+            audit,
+        )
     ]

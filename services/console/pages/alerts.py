@@ -1,4 +1,4 @@
-"""Alerts and drift: what departed from where it should be, who looks at it, who was told, and what is silent."""
+"""Alerts and drift: what departed from where it should be, who looks at it, and who was told."""
 
 import asyncio
 from collections import defaultdict
@@ -35,11 +35,6 @@ def router(shell: Shell) -> APIRouter:
         answer = await shell.gateway.tell(request, "governor", f"/v1/alerts/{alert}/close", {"reason": reason})
         return shell.page(request, "alert_list.html", **await _facts(shell, request, me), answer=answer)
 
-    @api.post("/alerts/silences/{silence}/end")
-    async def end(request: Request, me: Person, silence: UUID) -> HTMLResponse:
-        answer = await shell.gateway.tell(request, "governor", f"/v1/alert-silences/{silence}/end", {})
-        return shell.page(request, "alert_list.html", **await _facts(shell, request, me), answer=answer)
-
     return api
 
 
@@ -47,7 +42,7 @@ async def _facts(shell: Shell, request: Request, me: Any) -> dict[str, Any]:
     alerts, messages, silences, drifts = await asyncio.gather(
         shell.gateway.ask(request, "governor", "/v1/alerts", limit=100),
         shell.gateway.ask(request, "governor", "/v1/alert-messages", limit=300),
-        shell.gateway.ask(request, "governor", "/v1/alert-silences", limit=50, state=["active", "coming"]),
+        shell.gateway.ask(request, "governor", "/v1/alert-silences", limit=50, state="active"),
         tried(shell.console.latest(me, request, ["drift.detected"], 30)),
     )
     return {"alerts": alerts, "told": told(messages.items), "silences": silences, "drifts": drifts}

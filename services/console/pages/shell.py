@@ -14,6 +14,7 @@ from services.console.gateway import Answer, Gateway
 from services.console.session import Sessions
 from services.console.usecases import Console
 from services.console.views import FILTERS
+from services.kit.auth import allow
 from services.kit.context import Caller
 from services.kit.errors import Refusal, Unauthorized
 from services.kit.http import problem
@@ -74,6 +75,15 @@ class Shell:
         response = self._templates.TemplateResponse(request, template, context, status_code=status)
         response.headers["Cache-Control"] = "no-store"
         return response
+
+
+def may(me: Caller, action: str, unit: str | None = None) -> bool:
+    """Whether this person may do this: what they may not, a page does not offer."""
+    try:
+        allow(me, action, unit)
+    except Refusal:
+        return False
+    return True
 
 
 async def tried(coroutine: Any) -> Answer:

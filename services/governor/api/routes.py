@@ -83,16 +83,20 @@ class RouteView(BaseModel):
 
     name: str
     unit: str
-    match: dict[str, Any]
-    steps: list[dict[str, Any]]
-    group_s: float
+    match: dict[str, Any] = {}
+    steps: list[dict[str, Any]] = []
+    group_s: float | None = None
+    problem: str | None = None
+    """Why this version cannot read it: it tells nobody until it is set anew."""
     changed_by: str
     changed_at: datetime
 
     @classmethod
     def of(cls, kept: Kept) -> "RouteView":
         """As a caller sees it."""
-        return cls(**kept.route.model_dump(mode="json"), changed_by=kept.changed_by, changed_at=kept.changed_at)
+        said = kept.route.model_dump(mode="json") if kept.route else {"problem": kept.problem}
+        who = {"changed_by": kept.changed_by, "changed_at": kept.changed_at}
+        return cls.model_validate({"name": kept.name, "unit": kept.unit, **said, **who})
 
 
 def router(alert_routes: Routes, telling: Telling) -> APIRouter:

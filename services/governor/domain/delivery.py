@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import hmac
+from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID
 
@@ -12,10 +13,12 @@ _PREFIX = "whsec_"
 LONGEST_PAUSE_S = 300.0
 
 
-def signature(secret: str, id: UUID, timestamp: int, body: bytes) -> str:
-    """The header `webhook-signature` of Standard Webhooks 1.0: HMAC-SHA256 over id, seconds since 1970 and body."""
+def signatures(secrets: Sequence[str], id: UUID, timestamp: int, body: bytes) -> str:
+    """The header `webhook-signature` of Standard Webhooks 1.0: HMAC-SHA256 over id, seconds since 1970 and body,
+    one for each secret, with spaces between them. Raises Invalid for a secret that is none."""
     signed = f"{id}.{timestamp}.".encode() + body
-    return "v1," + base64.b64encode(hmac.digest(key_of(secret), signed, hashlib.sha256)).decode()
+    made = (hmac.digest(key_of(secret), signed, hashlib.sha256) for secret in secrets)
+    return " ".join("v1," + base64.b64encode(each).decode() for each in made)
 
 
 def key_of(secret: str) -> bytes:

@@ -3,10 +3,10 @@
 import hashlib
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Any, Literal
 
 import orjson
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from services.kit.errors import Invalid
 
@@ -25,7 +25,8 @@ class _Said(BaseModel):
 class Channel(_Said):
     """One way out: a connection, and where behind it."""
 
-    kind: Kind
+    kind: Literal[Kind, "unreadable"]
+    """`unreadable`: it was kept by a version that knew more; it leads nowhere."""
     connection: str
     path: str = ""
     """Below the connection's URL; of mail none."""
@@ -42,6 +43,16 @@ class Channel(_Said):
         """For people: `webhook ops/alerts`, `email mail to ops@bank.example`."""
         to = f" to {', '.join(self.to)}" if self.to else ""
         return f"{self.kind} {self.connection}{self.path}{to}"
+
+
+def channel_of(kept: Any) -> Channel:
+    """A channel as it is kept; one that this version cannot read fails alone."""
+    try:
+        return Channel.model_validate(kept)
+    except ValidationError:
+        said = kept if isinstance(kept, dict) else {}
+        connection = str(said.get("connection", ""))[:63]
+        return Channel(kind="unreadable", connection=connection)
 
 
 class Step(_Said):

@@ -33,6 +33,8 @@ class Channels:
 
     async def send(self, channel: Channel, unit: str, id: UUID, body: bytes) -> str:
         """Hand a message over; answers what of it was not taken, empty where all was. Raises Undelivered."""
+        if channel.kind == "unreadable":
+            raise Undelivered("this version cannot read the channel", again=False)
         try:
             async with asyncio.timeout(WITHIN_S):
                 if channel.kind == "email":

@@ -2,11 +2,12 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 from uuid import UUID
 
 import httpx
 
-from services.governor.domain.delivery import key_of, signature
+from services.governor.domain.delivery import signatures
 from services.governor.domain.routing import Channel
 from services.kit.connections import Connections, HttpsConnection
 from services.kit.errors import Invalid
@@ -29,7 +30,7 @@ class Posts:
         """Raises Invalid where nothing could be sent this way, Unavailable for a wrong connection."""
         connection = self._connections.https(channel.connection, unit)
         if channel.kind == "webhook":
-            key_of(_secret(connection))
+            signatures(_secrets(connection), UUID(int=0), 0, b"")
 
     async def send(self, channel: Channel, unit: str, id: UUID, body: bytes) -> None:
         """Hand a message over. Raises Undelivered, Invalid and Unavailable."""
@@ -37,7 +38,7 @@ class Posts:
         said = {"content-type": "application/json", "accept-encoding": "identity"} | connection.secrets()
         path = channel.path.rstrip("/") + _ALERTMANAGER if channel.kind == "alertmanager" else channel.path
         if channel.kind == "webhook":
-            said |= _signed(_secret(connection), id, body)
+            said |= _signed(_secrets(connection), id, body)
         client = await self._client_of(connection)
         try:
             async with client.stream("POST", connection.at(path), content=body, headers=said) as answer:
@@ -68,16 +69,15 @@ class Posts:
         return client
 
 
-def _secret(connection: HttpsConnection) -> str:
-    secret = connection.signing_secret()
-    if secret is None:
-        raise Invalid(f"connection: {connection.name} has no `signing`, and a webhook is signed", "connection")
-    return secret
+def _secrets(connection: HttpsConnection) -> list[str]:
+    if secrets := connection.signing_secrets():
+        return secrets
+    raise Invalid(f"connection: {connection.name} has no `signing`, and a webhook is signed", "connection")
 
 
-def _signed(secret: str, id: UUID, body: bytes) -> dict[str, str]:
+def _signed(secrets: Sequence[str], id: UUID, body: bytes) -> dict[str, str]:
     """Headers as Standard Webhooks have them."""
     at = int(time.time())
     return {
-        "webhook-id": str(id), "webhook-timestamp": str(at), "webhook-signature": signature(secret, id, at, body),
+        "webhook-id": str(id), "webhook-timestamp": str(at), "webhook-signature": signatures(secrets, id, at, body),
     }  # fmt: skip

@@ -28,6 +28,15 @@ async def use_case(session: AsyncSession, name: str) -> dict[str, Any] | None:
     return found.scalar()
 
 
+async def is_unit(session: AsyncSession, unit: str) -> bool:
+    """Whether anything was ever registered in, or told of, this business unit."""
+    select = """
+        SELECT EXISTS (SELECT FROM use_case WHERE unit = :unit) OR EXISTS (SELECT FROM model_version WHERE unit = :unit)
+            OR EXISTS (SELECT FROM alert WHERE unit = :unit)
+    """
+    return bool((await session.execute(text(select), {"unit": unit})).scalar())
+
+
 async def save_model(session: AsyncSession, event: ModelRegistered, at: datetime) -> None:
     """A version as the catalog told it."""
     insert = """

@@ -10,7 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.governor.domain.message import Told
-from services.governor.domain.routing import Channel
+from services.governor.domain.routing import Channel, channel_of
 
 from .notices import What
 
@@ -314,12 +314,12 @@ async def page(
 
 
 def _shown(row: dict[str, Any]) -> Shown:
-    read: dict[str, Any] = {"channel": Channel.model_validate(row["channel"]), "alerts": tuple(row["alerts"])}
+    read: dict[str, Any] = {"channel": channel_of(row["channel"]), "alerts": tuple(row["alerts"])}
     return Shown(**row | read)
 
 
 def _receiver(row: Any) -> Receiver:
-    return Receiver(Channel.model_validate(row.channel), row.spoken_for, row.group_s)
+    return Receiver(channel_of(row.channel), row.spoken_for, row.group_s)
 
 
 def _item(key: str, item: Item) -> dict[str, Any]:

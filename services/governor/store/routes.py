@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import get_args
+from typing import Any, get_args
 from uuid import UUID
 
+from pydantic import ValidationError
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -16,7 +17,11 @@ from services.governor.domain.routing import Route, Severity
 class Kept:
     """A route, and who changed it last."""
 
-    route: Route
+    name: str
+    unit: str
+    route: Route | None
+    """None where this version cannot read it, for the reason in `problem`: it leads nowhere until it is set anew."""
+    problem: str
     changed_by: str
     changed_at: datetime
 
@@ -63,24 +68,39 @@ async def remove(session: AsyncSession, name: str) -> None:
 
 async def get(session: AsyncSession, name: str) -> Kept | None:
     """A route that the caller may see."""
-    select = "SELECT document, changed_by, changed_at FROM alert_route WHERE name = :name"
-    row = (await session.execute(text(select), {"name": name})).first()
-    return Kept(Route.model_validate(row[0]), row[1], row[2]) if row else None
+    row = (await session.execute(text(f"{_KEPT} WHERE name = :name"), {"name": name})).first()
+    return _kept(row) if row else None
 
 
 async def page(session: AsyncSession, limit: int, after: str) -> list[Kept]:
     """By name, those after `after`."""
-    select = """
-        SELECT document, changed_by, changed_at FROM alert_route WHERE name > :after ORDER BY name LIMIT :limit
-    """
-    found = await session.execute(text(select), {"after": after, "limit": limit})
-    return [Kept(Route.model_validate(row[0]), row[1], row[2]) for row in found]
+    select = f"{_KEPT} WHERE name > :after ORDER BY name LIMIT :limit"
+    return [_kept(row) for row in await session.execute(text(select), {"after": after, "limit": limit})]
 
 
-async def of_units(session: AsyncSession, units: Sequence[str]) -> list[Route]:
+async def of_units(session: AsyncSession, units: Sequence[str]) -> list[Kept]:
     """All routes of some units."""
-    select = "SELECT document FROM alert_route WHERE unit = ANY (:units) ORDER BY name"
-    return [Route.model_validate(said) for said in (await session.execute(text(select), {"units": units})).scalars()]
+    found = await session.execute(text(f"{_KEPT} WHERE unit = ANY (:units) ORDER BY name"), {"units": units})
+    return [_kept(row) for row in found]
+
+
+async def unreadable(session: AsyncSession) -> list[str]:
+    """The names of those that cannot be read."""
+    found = await session.execute(text(f"{_KEPT} ORDER BY name"))
+    return [kept.name for kept in map(_kept, found) if kept.route is None]
+
+
+_KEPT = "SELECT name, unit, document, changed_by, changed_at FROM alert_route"
+
+
+def _kept(row: Any) -> Kept:
+    route, problem = None, ""
+    try:
+        route = Route.model_validate(row.document)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        problem = f"this version cannot read it: {'.'.join(map(str, first['loc']))}: {first['msg']}"[:500]
+    return Kept(row.name, row.unit, route, problem, row.changed_by, row.changed_at)
 
 
 async def start(session: AsyncSession, course: Course, severity: str, due_at: datetime) -> None:

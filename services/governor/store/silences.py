@@ -40,6 +40,11 @@ async def end(session: AsyncSession, id: UUID, at: datetime, actor: str) -> None
     await session.execute(text(update), {"id": id, "at": at, "actor": actor})
 
 
+async def forget(session: AsyncSession, before: datetime) -> None:
+    """Those that ended before that."""
+    await session.execute(text("DELETE FROM alert_silence WHERE ends_at < :before"), {"before": before})
+
+
 async def active(session: AsyncSession, at: datetime) -> list[Silence]:
     """Those of all units that the caller sees, whose time it is."""
     select = f"SELECT {_COLUMNS} FROM alert_silence WHERE ends_at > :at AND starts_at <= :at"

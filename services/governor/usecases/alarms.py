@@ -31,10 +31,11 @@ async def raise_(tx: Tx, drift: DriftDetected, unit: str, at: datetime) -> Alert
     much = evidence.moved(drift.features) + "; " + evidence.seen(drift.window, drift.statistic, drift.budget_rows)
     alarm = raise_alert(
         tx, _KIND, drift.endpoint, "warning",
-        f"{drift.model} version {drift.version} sees other data than it learned from",
+        f"{drift.model} version {drift.version} sees other data than it learned from"
+        + (f" where {drift.segment}" if drift.segment else ""),
         f"since {drift.since:%Y-%m-%d %H:%M:%S} UTC, {much}",
         "Look at the drift chart; a retraining is asked for where the endpoint's settings say so.",
-        unit=unit, since=drift.since, how_much=much,
+        unit=unit, since=drift.since, how_much=much, segment=drift.segment,
     )  # fmt: skip
     return await store.raised(tx.session, alarm, unit, _HERE, at)
 
@@ -55,5 +56,5 @@ def _worse(tx: Tx, drift: DriftDetected, found: PerformanceEvidence, unit: str) 
         f"{drift.model} version {drift.version} is wrong more than before",
         f"since {drift.since:%Y-%m-%d %H:%M:%S} UTC, {much}",
         "Look at the endpoint's performance; a retraining is asked for where the endpoint's settings say so.",
-        unit=unit, since=drift.since, how_much=much,
+        unit=unit, since=drift.since, how_much=much, cost=evidence.cost(found),
     )  # fmt: skip

@@ -34,6 +34,7 @@ class Routes:
                 self._channels.check(channel, route.unit, f"steps.{number}.channels.{place}")
         async with self._db.transaction(unit=None if route.unit == EVERY_UNIT else route.unit) as tx:
             await _check_match(tx, route)
+            await check_unit(tx, caller, route.unit)
             before = await store.get(tx.session, route.name)
             if not await store.save(tx.session, route, caller.actor, now()):
                 raise Conflict(f"the name {route.name} is taken by a route of another unit")
@@ -48,9 +49,10 @@ class Routes:
             kept = await store.get(tx.session, name)
             if kept is None:
                 raise NotFound(f"there is no route {name}")
-            allow(caller, "alert.configure", kept.route.unit)
+            allow(caller, "alert.configure", kept.unit)
             await store.remove(tx.session, name)
-            tx.record("alert.unrouted", name, unit=kept.route.unit, route=kept.route.model_dump_json())
+            said = kept.route.model_dump_json() if kept.route else kept.problem
+            tx.record("alert.unrouted", name, unit=kept.unit, route=said)
 
     async def get(self, name: str) -> Kept:
         """One of the caller's units. Raises NotFound."""
@@ -65,7 +67,7 @@ class Routes:
         after = inputs.from_cursor(cursor, inputs.name)
         async with self._db.reading() as session:
             found = await store.page(session, limit + 1, after[0] if after else "")
-        return page(found, limit, inputs.as_cursor(found[limit - 1].route.name) if found[limit:] else None)
+        return page(found, limit, inputs.as_cursor(found[limit - 1].name) if found[limit:] else None)
 
 
 async def _check_match(tx: Tx, route: Route) -> None:
@@ -76,6 +78,20 @@ async def _check_match(tx: Tx, route: Route) -> None:
     for place, use_case in enumerate(route.match.use_cases):
         if await facts.use_case(tx.session, use_case) is None:
             raise Invalid(f"match.use_cases.{place}: there is no use case {use_case}", f"match.use_cases.{place}")
+
+
+async def check_unit(tx: Tx, caller: Caller, unit: str) -> None:
+    """Raises Invalid for a unit that nobody knows: a typo would be a setting for nobody.
+
+    A unit is known by the tokens that are of it and by what is registered in it; there is no list of units. Only who
+    acts in all units can name one that is not there.
+    """
+    if unit == EVERY_UNIT or unit in caller.units or await facts.is_unit(tx.session, unit):
+        return
+    raise Invalid(
+        f"unit: nothing is registered in a business unit {unit}; before anything is, one of its own people sets it",
+        "unit",
+    )
 
 
 def unit_of(caller: Caller, given: str | None) -> str:

@@ -16,7 +16,7 @@ from services.kit.http import Page, page
 from services.kit.ids import now, uuid7
 
 from .places import moment_and_id, place
-from .routes import unit_of
+from .routes import check_unit, unit_of
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,7 @@ class Silences:
             )  # fmt: skip
             allow(caller, "alert.configure", silence.unit)
             check(silence)
+            await check_unit(tx, caller, silence.unit)
             await store.add(tx.session, silence)
             _record(tx, "alert.silenced", silence)
         return silence

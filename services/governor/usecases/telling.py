@@ -13,7 +13,7 @@ from services.governor import metrics
 from services.governor.domain import message
 from services.governor.domain.delivery import pause
 from services.governor.domain.message import Told
-from services.governor.domain.routing import EVERY_UNIT, Route, Standing, wants, what_is_due
+from services.governor.domain.routing import EVERY_UNIT, Channel, Route, Standing, wants, what_is_due
 from services.governor.domain.silence import quiet_until
 from services.governor.gateway import Channels, Undelivered
 from services.governor.store import alerts, messages, notices, silences
@@ -40,7 +40,7 @@ _AT_ONCE = 8
 """Messages on their way from one process; of each channel one."""
 _CLAIMED = timedelta(seconds=20)
 """Longer than an attempt may take: then it is another's to send."""
-_KEPT, _TIDY_S = timedelta(days=90), 3600.0
+_KEPT, _TIDY_S, _COUNT_S = timedelta(days=90), 3600.0, 30.0
 _QUIET_LOOK = timedelta(seconds=5)
 """How soon it is seen that somebody ended a silence before its time."""
 
@@ -70,6 +70,7 @@ class Telling:
         self._beat_every = timedelta(seconds=beat_every_s)
         self._progress = progress
         self._aside, self._stuck = Aside(), ""
+        self._unreadable: list[str] = []
         self._sending: set[asyncio.Task[None]] = set()
         self._freed = asyncio.Event()
 
@@ -77,8 +78,11 @@ class Telling:
         """Until cancelled; what is on its way then is sent again by whoever comes next."""
         try:
             with use(Context(system("governor"))):
-                tidied = -_TIDY_S
+                tidied = counted = -_TIDY_S
                 while True:
+                    if time.monotonic() - counted > _COUNT_S:
+                        counted = time.monotonic()
+                        await each("routes of alerts", ["count"], lambda _: self.count())
                     if time.monotonic() - tidied > _TIDY_S:
                         tidied = time.monotonic()
                         await each("old alerts' messages", ["forget"], lambda _: self.tidy())
@@ -144,9 +148,19 @@ class Telling:
         return failed
 
     async def tidy(self) -> None:
-        """Forget messages that ended long ago; the ledger has what they were about."""
+        """Forget messages and silences that ended long ago; the ledger has what they were about."""
         async with self._db.transaction() as tx:
             await messages.forget(tx.session, now() - _KEPT)
+            await silences.forget(tx.session, now() - _KEPT)
+
+    async def count(self) -> None:
+        """Say how many routes lead nowhere because this version cannot read them."""
+        async with self._db.reading() as session:
+            names = await store.unreadable(session)
+        metrics.UNREADABLE.set(len(names))
+        if names and names != self._unreadable:
+            log.error("routes of alerts cannot be read, and tell nobody", routes=names)
+        self._unreadable = names
 
     async def send_again(self, caller: Caller, id: UUID) -> Shown:
         """Try a message anew that failed for good: what it is about, as that stands now.
@@ -180,8 +194,9 @@ class Telling:
         async with self._db.transaction() as tx:
             if (kept := await store.get(tx.session, name)) is None:
                 raise NotFound(f"there is no route {name}")
-            route = kept.route
-            allow(caller, "alert.configure", route.unit)
+            allow(caller, "alert.configure", kept.unit)
+            if (route := kept.route) is None:
+                raise Conflict(f"route {name}: {kept.problem}: set it anew, or remove it")
             told, sent = [message.trial(name, route.unit, caller.actor, at)], list[Shown]()
             for channel in dict.fromkeys(channel for step in route.steps for channel in step.channels):
                 id, to = uuid7(), Receiver(channel, route.unit, 0)
@@ -209,10 +224,10 @@ class Telling:
             return
         if notice.what == "raised":
             case, at = await alerts.case(tx.session, alert), now()
-            for route in await store.of_units(tx.session, [alert.unit, EVERY_UNIT]):
-                if wants(route, case):
-                    begun = Course(alert.id, alert.episode, route.name, 0)
-                    await store.start(tx.session, begun, alert.severity, at + timedelta(seconds=route.steps[0].after_s))
+            for kept in await store.of_units(tx.session, [alert.unit, EVERY_UNIT]):
+                if kept.route is None or wants(kept.route, case):  # what cannot be read may want it once it is mended
+                    begun, first = Course(alert.id, alert.episode, kept.name, 0), kept.route and kept.route.due_after(0)
+                    await store.start(tx.session, begun, alert.severity, at + (first or timedelta()))
             return
         for receiver in await messages.receivers(tx.session, alert.id, alert.episode):
             over = Item(alert.id, alert.episode, "resolved", alert.unit, alert.subject)
@@ -227,7 +242,8 @@ class Telling:
         at = now()
         alert, kept = await alerts.get(tx.session, course.alert_id), await store.get(tx.session, course.route)
         assert alert and kept  # both are there as long as their course is
-        quiet = quiet_until(await silences.active(tx.session, at), await alerts.case(tx.session, alert), at)
+        case = await alerts.case(tx.session, alert)
+        quiet = quiet_until(await silences.active(tx.session, at), case, at)
         standing = Standing(alert.episode == course.episode, alert.state, quiet, course.silenced, course.worse)
         match what_is_due(standing, course.step):
             case "over":
@@ -236,7 +252,12 @@ class Telling:
                 assert quiet
                 await store.move(tx.session, course, course.step, min(quiet, at + _QUIET_LOOK), silenced=True)
             case "tell":
-                await self._tell(tx, kept.route, course, alert, at)
+                if kept.route is None:  # it lies aside until somebody set the route anew
+                    raise Conflict(f"route {course.route}: {kept.problem}")
+                if course.step or wants(kept.route, case):
+                    await self._tell(tx, kept.route, course, alert, at)
+                else:  # its lists were changed before anybody was told
+                    await store.move(tx.session, course, 0, None)
 
     async def _tell(self, tx: Tx, route: Route, course: Course, alert: Alert, at: datetime) -> None:
         if course.step < len(route.steps):  # it may have become shorter meanwhile
@@ -262,8 +283,12 @@ class Telling:
             await messages.drop(tx.session, id)
 
     async def _write_down(self, tx: Tx, id: UUID, to: Receiver, told: Sequence[Told], at: datetime) -> None:
-        body = message.body(to.channel.kind, id, told, self._console, at).decode()
+        body = self._body(to.channel, id, told, at).decode()
         await messages.write_down(tx.session, id, to, told, message.title(told), body, at)
+
+    def _body(self, channel: Channel, id: UUID, told: Sequence[Told], at: datetime) -> bytes:
+        """Nothing for one that cannot be read: sending that fails."""
+        return b"" if channel.kind == "unreadable" else message.body(channel.kind, id, told, self._console, at)
 
     async def _send_some(self) -> None:
         if (room := _AT_ONCE - len(self._sending)) <= 0:
@@ -313,7 +338,7 @@ class Telling:
                 await messages.drop(tx.session, outgoing.id)
                 return
         channel, reason = outgoing.to.channel, ""
-        body = message.body(channel.kind, outgoing.id, told, self._console, now())
+        body = self._body(channel, outgoing.id, told, now())
         try:
             await self._channels.send(channel, outgoing.to.spoken_for, outgoing.id, body)
         except Undelivered as failure:

@@ -42,8 +42,11 @@ class HttpsConnection(Called):
     kind: Literal["https"]
     url: str
     headers: dict[_Header, SecretStr | Secret] = {}
-    signing: SecretStr | Secret | None = None
-    """What signs messages that this platform sends by itself, so that the server can tell who speaks."""
+    signing: (
+        SecretStr | Secret | Annotated[tuple[SecretStr | Secret, ...], Field(min_length=1, max_length=2)] | None
+    ) = None
+    """What signs messages that this platform sends by itself, so that the server can tell who speaks; two while one
+    takes the other's place."""
     ca: Path | None = None
     """Certificates of the authorities that vouch for it, as PEM; None: those of the machine."""
     connect_s: _Seconds = 3.0
@@ -78,9 +81,13 @@ class HttpsConnection(Called):
         """The headers, with the values that they have now. Raises Unavailable naming one that has none."""
         return values(self.name, "headers", self.headers)
 
-    def signing_secret(self) -> str | None:
-        """The secret that signs what is sent, as it is now; None where there is none. Raises Unavailable."""
-        return values(self.name, "signing", {"secret": self.signing})["secret"] if self.signing else None
+    def signing_secrets(self) -> list[str]:
+        """The secrets that sign what is sent, as they are now; none where there are none. Raises Unavailable."""
+        if self.signing is None:
+            return []
+        if isinstance(self.signing, tuple):
+            return [*values(self.name, "signing", {str(n): each for n, each in enumerate(self.signing)}).values()]
+        return [*values(self.name, "signing", {"secret": self.signing}).values()]
 
 
 class ObjectsConnection(Called):

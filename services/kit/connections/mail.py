@@ -25,11 +25,11 @@ _PORTS = {"smtp": 587, "smtps": 465}
 
 
 class SmtpConnection(Called):
-    """A server that is spoken to by SMTP: under TLS, but for one on this machine."""
+    """A server that is spoken to by SMTP: under TLS, but for one on this machine for which no `ca` vouches."""
 
     kind: Literal["smtp"]
     url: str
-    """`smtp://host:587` becomes TLS by STARTTLS, `smtps://host:465` is from the start."""
+    """`smtp://host:587` becomes TLS by STARTTLS before anything is told, `smtps://host:465` is from the start."""
     sender: Address
     recipients: Annotated[tuple[_Allowed, ...], Field(min_length=1)]
     """Who may be written to: addresses, and `*@bank.example` for all of a domain."""
@@ -78,7 +78,7 @@ class SmtpConnection(Called):
         )
         with made as server:
             server.ehlo()
-            if split.scheme == "smtp" and not is_this_machine(host):
+            if split.scheme == "smtp" and (self.ca or not is_this_machine(host)):
                 server.starttls(context=trust)
                 server.ehlo()
             if self.username is not None:

@@ -54,7 +54,7 @@ class GroupView(BaseModel):
 
 
 class SegmentDriftView(BaseModel):
-    """Of the newest windows whose counts are kept; figures, no alarms."""
+    """Of the newest windows whose counts are kept: figures to look at."""
 
     endpoint: str
     version: int

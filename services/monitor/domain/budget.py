@@ -1,15 +1,26 @@
-"""The endpoint's budget of false alarms, shared out: its dimensions together keep it (`DECISIONS.md` 18).
+"""The endpoint's budget of false alarms, shared out: its dimensions together keep it (`DECISIONS.md` 18, ADR 38).
 
-Labelled rows are no more than decided ones, so alarms of the data once in 5/4 budgets of rows and of the performance
-once in 5 budgets come together no more often than once in a budget.
+Labelled rows are no more than decided ones. Alarms of performance come falsely once in 5 budgets of rows, of unusable
+values once in 10; columns have the rest, seven tenths, of which groups of segments take two where the schema declares
+some. Together they come no more often than once in a budget.
 """
 
-_OF_PERFORMANCE = 5
+_OF_PERFORMANCE, _OF_QUALITY, _OF_SEGMENTS = 5, 10, 5
 
 
-def of_data(budget_rows: int) -> int:
-    """Rows between two false alarms about columns."""
-    return budget_rows * _OF_PERFORMANCE // (_OF_PERFORMANCE - 1)
+def of_data(budget_rows: int, *, segmented: bool = False) -> int:
+    """Rows between two false alarms about columns as wholes."""
+    return budget_rows * 2 if segmented else budget_rows * 10 // 7
+
+
+def of_segments(budget_rows: int) -> int:
+    """Rows between two false alarms about columns within groups of segments."""
+    return budget_rows * _OF_SEGMENTS
+
+
+def of_quality(budget_rows: int) -> int:
+    """Rows between two false alarms about unusable values."""
+    return budget_rows * _OF_QUALITY
 
 
 def of_performance(budget_rows: int) -> int:

@@ -8,37 +8,27 @@ is drawn once: its own error has the usual normal interval, and both errors are 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import log, sqrt
+from math import sqrt
+from statistics import NormalDist
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from contracts import FeatureEvidence
-from services.kit.binned import stability
+from services.kit.binned import stability, unpacked
 
+from .outcomes.intervals import ALPHA, z_ever
 from .reference import Reference, Track
 
 Array = NDArray[Any]
-Measure = Literal["location", "spread", "distribution", "missing"]
+Measure = Literal["location", "spread", "distribution", "missing", "correlation"]
 
-ALPHA = 0.01
-"""Intervals hold with 99 %, at all looks together."""
 _Z_ONCE = 2.807
 """Normal quantile of half of ALPHA, for both sides: of the reference, which is drawn once."""
-_TIGHT_AT = 1_000
-"""The sequence is tightest after about so many rows; elsewhere it is valid, too."""
 _CHANCE = 0.375
 """Of the interval's half: about one and a half standard errors. The evidence proved that something changed; this keeps
 out what is just within the tolerance, not what is nothing."""
-_SPENT = -2 * log(ALPHA / 2)
-_MIXTURE = (_SPENT + log(_SPENT) + 1) / _TIGHT_AT
-
-
-def z_ever(rows: int) -> float:
-    """How many standard errors a mean of `rows` rows may be away, at any look from the first row on."""
-    grown = rows * _MIXTURE
-    return sqrt(2 * (grown + 1) / grown * log(sqrt(grown + 1) * 2 / ALPHA))
 
 
 @dataclass(frozen=True)
@@ -47,7 +37,8 @@ class Effect:
 
     `location` is a shift of the mean in standard deviations, `spread` the relative change of the standard deviation,
     both of the column's normal scores, so that outliers neither fake nor hide them; `distribution` and `missing` are
-    population stability indices of the classes and of missing values.
+    population stability indices of the classes and of missing values; `correlation` is how much that of a pair changed,
+    of columns in three classes: low, middle, high.
     """
 
     track: Track
@@ -58,15 +49,24 @@ class Effect:
 
     @property
     def name(self) -> str:
-        """What changed, for a reader: along an axis the columns moved together, or their correlation did."""
-        if self.track.kind != "axis":
-            return self.track.name
-        return f"{self.track.name} together" if self.measure == "location" else f"correlation of {self.track.name}"
+        """What changed, for a reader: a column, how it follows from the others, or what two columns are together."""
+        name = self.track.name
+        match self.track.kind:
+            case "axis":
+                return f"{name} together" if self.measure == "location" else f"correlation of {name}"
+            case "residual":
+                how = "how " if self.measure != "location" else ""
+                less = "" if how else " less" if self.size > 0 else " more"
+                return f"{how}{name} follows{less} from the others"
+            case "pairs":
+                return f"correlation of {name}"
+            case _:
+                return name
 
     @property
     def unit(self) -> Literal["sd", "psi"]:
         """What `size`, `low` and `high` are in: standard deviations, or the index."""
-        return "sd" if self.measure in ("location", "spread") else "psi"
+        return "psi" if self.measure in ("distribution", "missing") else "sd"
 
     def evidence(self, tolerance: float) -> FeatureEvidence:
         """As it is told."""
@@ -102,12 +102,17 @@ def largest(found: Sequence[Effect]) -> Effect:
 
 def all_effects(reference: Reference, counts: Array) -> list[list[Effect]]:
     """By track: location, spread and missing values of a number, the distribution of a class."""
-    return [
-        _categorical(track, before, live) if track.kind == "categorical" else _numeric(track, before, live, scores)
-        for track, before, live, scores in zip(
-            reference.tracks, reference.counts, counts, reference.scores, strict=True
-        )
-    ]
+    return [_of_track(*each) for each in zip(reference.tracks, reference.counts, counts, reference.scores, strict=True)]
+
+
+def _of_track(track: Track, before: Array, live: Array, scores: Array) -> list[Effect]:
+    match track.kind:
+        case "categorical":
+            return _categorical(track, before, live)
+        case "pairs":
+            return [_paired(track, before, live)]
+        case _:
+            return _numeric(track, before, live, scores)
 
 
 def _categorical(track: Track, before: Array, live: Array) -> list[Effect]:
@@ -121,6 +126,30 @@ def _numeric(track: Track, before: Array, live: Array, scores: Array) -> list[Ef
     if one.rows > 1 and two.rows > 1 and one.sd > 0:
         found += [Effect(track, "location", *_shift(one, two)), Effect(track, "spread", *_ratio(one, two))]
     return found
+
+
+def _paired(track: Track, before: Array, live: Array) -> Effect:
+    """Of the pair that moved most surely; it was looked for, so the doubt is shared out over the sheet."""
+    pairs = len(track.pairs)
+    far = np.maximum([pair.far for pair in track.pairs], 1e-9)
+    (was, was_doubt, _), (now, now_doubt, rows) = (_together(unpacked(one[None], pairs), far) for one in (before, live))
+    once = NormalDist().inv_cdf(1 - ALPHA / 4 / pairs)
+    errors = z_ever(max(1, rows), ALPHA / 2 / pairs) * now_doubt + once * was_doubt
+    sizes = now - was
+    best = int(np.argmax(np.abs(sizes) / errors))
+    track_of = Track(f"{track.pairs[best].one} and {track.pairs[best].other}", "pairs", 3)
+    size, error = (float(sizes[best]), float(errors[best])) if rows else (0.0, 1.0)
+    return Effect(track_of, "correlation", size, size - error, size + error)
+
+
+def _together(counts: Array, far: Array) -> tuple[Array, Array, int]:
+    """Correlations of pairs [pairs, 3], their standard errors, and the number of rows. Half a row in each class: where
+    all rows are in one the error is small, not nought."""
+    rows = int(counts.sum(axis=1).max(initial=0))
+    shares = (counts + 0.5) / (counts + 0.5).sum(axis=1, keepdims=True)
+    means = shares[:, 2] - shares[:, 0]
+    doubts = np.sqrt((shares[:, 0] + shares[:, 2] - means**2) / max(1, rows))
+    return means / far, doubts / far, rows
 
 
 def _there(track: Track, live: Array) -> Array:

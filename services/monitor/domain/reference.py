@@ -1,5 +1,6 @@
 """What the live rows are compared with: the profile's counts by track, and each bin's normal score."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -9,18 +10,30 @@ from numpy.typing import NDArray
 from services.kit.binned import normal_scores
 
 Array = NDArray[Any]
-Kind = Literal["numeric", "categorical", "axis"]
+Kind = Literal["numeric", "categorical", "axis", "residual", "pairs"]
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two columns that are watched together."""
+
+    one: str
+    other: str
+    far: float
+    """Share of rows in which each of them is far out; their geometric mean."""
 
 
 @dataclass(frozen=True)
 class Track:
-    """One watched column, or one axis of the columns' correlations."""
+    """One watched column, or what columns are together: an axis, a column given the others, or a sheet of pairs."""
 
     name: str
     """Of the column, or of the two that weigh most in the axis."""
     kind: Kind
     bins: int
     """Of values; the next bin is of missing, the one after it of unseen values."""
+    pairs: tuple[Pair, ...] = ()
+    """On the sheet: each has three bins, for opposite sides, not both far out, and the same side."""
 
     @property
     def missing(self) -> int:
@@ -47,5 +60,16 @@ class Reference:
         """With the normal scores that follow from counts [tracks, width]."""
         scores = np.zeros(counts.shape)
         for place, track in enumerate(tracks):
-            scores[place, : track.bins] = normal_scores(counts[place, : track.bins])
+            if track.kind != "pairs":
+                scores[place, : track.bins] = normal_scores(counts[place, : track.bins])
         return cls(tracks, counts, scores)
+
+    @property
+    def pairs(self) -> int:
+        """On all sheets, which are its last tracks."""
+        return sum(len(track.pairs) for track in self.tracks)
+
+    def part(self, places: Sequence[int]) -> "Reference":
+        """Of some tracks."""
+        some = list(places)
+        return Reference(tuple(self.tracks[place] for place in some), self.counts[some], self.scores[some])

@@ -28,7 +28,7 @@ def column_reports(
     return tuple(
         _report(track, counts[place], means.get(track.name), found[place])
         for place, track in enumerate(reference.tracks)
-        if track.kind != "axis"
+        if track.kind in ("numeric", "categorical")
     )
 
 

@@ -1,4 +1,4 @@
-"""How far columns moved within each group of each segment: figures, no alarms.
+"""How far columns moved within each group of each segment: figures to look at; alarms are `grouped`.
 
 The index of stability over ten bins, less its bias (`services.kit.binned`), of a group's live rows against the same
 group's rows of the reference. All groups and columns are looked at together, so the doubt is shared out over them: with

@@ -22,6 +22,8 @@ class Setting:
     budget_rows: int
     tolerance: float
     season_s: float | None
+    segmented: bool = False
+    """Groups of segments have a part of the budget."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class Trial:
         self.windows += 1
         self.rows += sum(block.rows for block in fitting)
         before = self._watch
-        watch = before.observe(fitting, start_s, of_data(self.setting.budget_rows))
+        watch = before.observe(fitting, start_s, of_data(self.setting.budget_rows, segmented=self.setting.segmented))
         if before.phase == "watching" and watch.phase == "doubting" and watch.since_s is not None:
             watch = watch.remember(self._since(watch.since_s))
         self._watch, finding = watch.judge(self.reference, self.setting.tolerance)

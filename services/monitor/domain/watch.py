@@ -81,7 +81,7 @@ class Watch:
     @classmethod
     def start(cls, reference: Reference, season: Season = NONE) -> "Watch":
         """Of a version that no window was seen of."""
-        return cls("watching", EDetector.start(reference.counts, season))
+        return cls("watching", EDetector.start(reference.counts, season, reference.pairs))
 
     def suited(self, reference: Reference, season: Season) -> "Watch":
         """Itself, or a new one where another season was declared since; an open alarm stays until it is accepted."""
@@ -141,15 +141,21 @@ class Watch:
         """Decide on a doubt: an alarm, a note, or (while the interval leaves both open) nothing yet."""
         if self.phase != "doubting" or self.recent is None or self.since_s is None:
             return self, None
-        found = effects(self._normal(reference), self.recent.counts)
-        suspected = [found[place] for place in self.suspects]
-        rows = int(self.recent.counts.sum(axis=1).max())
+        places = list(self.suspects)
+        suspected = effects(self._normal(reference).part(places), self.recent.counts[places])
+        rows = self._rows(reference)
         late = rows >= _DECIDE_ROWS
         if matter := [effect for effect in suspected if effect.beyond(tolerance)]:
             return replace(self, phase="alarmed"), self._finding("alarm", matter, rows)
         if late or all(effect.within(tolerance) for effect in suspected):
             return self._calm(), self._finding("note", suspected, rows)
         return self, None
+
+    def _rows(self, reference: Reference) -> int:
+        """Rows since the change, of the suspect that has most: a group has fewer than all have."""
+        assert self.recent is not None
+        of = [0 if reference.tracks[place].kind == "pairs" else place for place in self.suspects]
+        return max(int(self.recent.counts[place].sum()) for place in of)
 
     def _normal(self, reference: Reference) -> Reference:
         """What effects are measured against: the baseline, what a person accepted, or what the season expects."""
@@ -158,8 +164,8 @@ class Watch:
         return reference if self.normal is None else Reference.of(reference.tracks, self.normal)
 
     def _finding(self, kind: Literal["alarm", "note"], found: Sequence[Effect], rows: int) -> Finding:
-        # Columns before the axes of their correlations, the larger effects first.
-        ordered = sorted(found, key=lambda e: (e.track.kind == "axis", -abs(e.size)))
+        # Columns before what they are together, the larger effects first.
+        ordered = sorted(found, key=lambda e: (e.track.kind not in ("numeric", "categorical"), -abs(e.size)))
         assert self.since_s is not None
         return Finding(kind, self.since_s, self.statistic, rows, tuple(ordered))
 
@@ -173,13 +179,21 @@ class Watch:
     def accepted(self) -> "Watch":
         """What was seen since the change is the new normal, of every track; a season's is learned anew."""
         if self.season != NONE:
-            return Watch("watching", EDetector.start(self.detector.bag.counts[0], self.season), last_s=self.last_s)
-        bag = self.detector.bag.counts[0] if self.recent is None else self.recent.counts
+            pairs = len(self.detector.pairs.log_m)
+            anew = EDetector.start(self.detector.bag.counts[0], self.season, pairs)
+            return Watch("watching", anew, last_s=self.last_s)
+        bag = self.detector.bag.counts[0]
+        if self.recent is not None:  # of a group that nobody was in since, what is known of it holds
+            bag = np.where(self.recent.counts.sum(axis=1, keepdims=True) > 0, self.recent.counts, bag)
         tracks = list(range(len(bag)))
         detector = self.detector.renewed(tracks, bag)
         return replace(
             self, phase="watching", detector=detector, statistic=0.0, since_s=None, suspects=(), recent=None, normal=bag
         )
+
+    def silenced(self, since_s: float) -> "Watch":
+        """As if it had told of a change that another one tells: it learns nothing more until that is accepted."""
+        return replace(self, phase="alarmed", since_s=since_s, suspects=(), recent=None)
 
     def to_bytes(self) -> bytes:
         """As it is stored: a head in JSON, counts as 64-bit integers, packed, then the detector."""

@@ -87,9 +87,10 @@ async def save_desired(session: AsyncSession, event: DeploymentChanged) -> bool:
     return newer
 
 
-async def stop_serving(session: AsyncSession, name: str) -> None:
-    """The endpoint is gone for good."""
-    await session.execute(text("UPDATE endpoint SET serving = false WHERE endpoint = :e"), {"e": name})
+async def stop_serving(session: AsyncSession, name: str) -> str | None:
+    """The endpoint is gone for good; answers its unit, None of one that is not known."""
+    update = "UPDATE endpoint SET serving = false WHERE endpoint = :e RETURNING unit"
+    return await session.scalar(text(update), {"e": name})
 
 
 async def endpoint(session: AsyncSession, name: str) -> Endpoint:

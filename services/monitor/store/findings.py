@@ -17,17 +17,27 @@ Dimension = Literal["data", "performance"]
 """What an alarm is about: what the model sees, or how right it is."""
 
 
-async def watch(session: AsyncSession, name: str, number: int) -> Watch | None:
+Table = Literal["watch", "group_watch"]
+"""Of what is watched: columns as wholes, or within groups of segments."""
+
+
+async def watch(session: AsyncSession, name: str, number: int, table: Table = "watch") -> Watch | None:
     """The state of watching a version; None where it has just begun."""
-    select = "SELECT state FROM watch WHERE endpoint = :e AND version = :v"
+    select = f"SELECT state FROM {table} WHERE endpoint = :e AND version = :v"
     row = (await session.execute(text(select), {"e": name, "v": number})).first()
     return Watch.from_bytes(row.state) if row else None
 
 
-async def save_watch(session: AsyncSession, found: Endpoint, state: Watch) -> None:
+async def is_grouped(session: AsyncSession, name: str, number: int) -> bool:
+    """Whether groups of segments of a version are watched."""
+    select = "SELECT EXISTS (SELECT 1 FROM group_watch WHERE endpoint = :e AND version = :v)"
+    return bool(await session.scalar(text(select), {"e": name, "v": number}))
+
+
+async def save_watch(session: AsyncSession, found: Endpoint, state: Watch, table: Table = "watch") -> None:
     """In place of the state of whatever version was watched before."""
-    insert = """
-        INSERT INTO watch (endpoint, version, unit, state) VALUES (:e, :v, :u, :s)
+    insert = f"""
+        INSERT INTO {table} (endpoint, version, unit, state) VALUES (:e, :v, :u, :s)
         ON CONFLICT (endpoint) DO UPDATE SET version = excluded.version, unit = excluded.unit, state = excluded.state
     """
     values = {"e": found.endpoint, "v": found.version, "u": found.unit, "s": state.to_bytes()}
@@ -36,7 +46,7 @@ async def save_watch(session: AsyncSession, found: Endpoint, state: Watch) -> No
 
 async def drop_watch(session: AsyncSession, name: str) -> None:
     """What is watched next is watched anew."""
-    for table in ("watch", "loss_watch"):
+    for table in ("watch", "loss_watch", "group_watch"):
         await session.execute(text(f"DELETE FROM {table} WHERE endpoint = :e"), {"e": name})
 
 
@@ -66,13 +76,26 @@ async def add_finding(
     await session.execute(text(insert), values)
 
 
-async def close_alarms(session: AsyncSession, name: str, reason: str) -> list[Dimension]:
-    """Close the open alarms; answers of what they were."""
+async def close_alarms(
+    session: AsyncSession, name: str, reason: str, dimension: Dimension | None = None
+) -> list[Dimension]:
+    """Close the open alarms, or the one of a dimension; answers of what they were."""
     update = """
         UPDATE finding SET closed_at = now(), closed_because = :reason
-        WHERE endpoint = :e AND kind = 'alarm' AND closed_at IS NULL RETURNING dimension
+        WHERE endpoint = :e AND kind = 'alarm' AND closed_at IS NULL
+            AND (CAST(:d AS text) IS NULL OR dimension = :d) RETURNING dimension
     """
-    return list(await session.scalars(text(update), {"e": name, "reason": reason}))
+    return list(await session.scalars(text(update), {"e": name, "reason": reason, "d": dimension}))
+
+
+async def open_alarm(session: AsyncSession, name: str) -> DriftDetected | None:
+    """The open alarm of the data."""
+    select = """
+        SELECT event FROM finding
+        WHERE endpoint = :e AND dimension = 'data' AND kind = 'alarm' AND closed_at IS NULL
+    """
+    row = (await session.execute(text(select), {"e": name})).first()
+    return DriftDetected.model_validate(row.event) if row else None
 
 
 async def findings(session: AsyncSession, name: str, limit: int, dimension: Dimension = "data") -> list[FindingRow]:

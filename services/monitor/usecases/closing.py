@@ -1,33 +1,28 @@
 """Closes windows: one owner per endpoint merges their parts in order, judges, and says what it found."""
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 from itertools import groupby
-from math import log
 from typing import Any
 
 from numpy.typing import NDArray
 
-from contracts import DriftDetected, InferenceLogged, MonitorReported, Window
+from contracts import InferenceLogged, MonitorReported, Window
 from services.kit.again import each
 from services.kit.context import Context, system, use
 from services.kit.db import Database, Tx
-from services.kit.errors import NotFound
-from services.kit.ids import now, uuid7
+from services.kit.ids import now
 
 from .. import metrics, store
-from ..domain.budget import of_data
-from ..domain.detectors.edetector import NAME
 from ..domain.outcomes.decided import Decided
 from ..domain.report import column_reports, traffic_report
 from ..domain.season import Season
-from ..domain.watch import Finding, Watch
-from ..domain.windows import Block, Part, coalesced, merged, moment, window_start
+from ..domain.windows import Part, coalesced, merged, moment, window_start
 from ..settings import MonitorSettings
-from ..store import Endpoint, WindowKey, estimates, traffic
+from ..store import WindowKey, estimates, traffic
+from .drifting import Drifting
 from .versions import Versions, Watched
 
 Array = NDArray[Any]
@@ -54,6 +49,7 @@ class Closing:
         self._settings = settings
         self._db = db
         self._versions = versions
+        self._drifting = Drifting(settings)
         self._lateness = timedelta(seconds=settings.lateness_s)
 
     async def close_due(self) -> Closed:
@@ -83,7 +79,7 @@ class Closing:
         fresh = merged([watched.fitting(part) for part in parts])
         await self._keep_decided(tx, key, fresh)
         before = await store.closed(tx.session, key)
-        statistic, threshold = await self._watch(tx, key, watched, fresh) if before is None else (
+        statistic, threshold = await self._drifting.observe(tx, key, watched, fresh) if before is None else (
             before[2].statistic, before[2].threshold)  # fmt: skip
         whole = fresh if before is None else _revised(watched, before[1], fresh)
         earlier = await self._rows_before(tx, key)
@@ -128,54 +124,6 @@ class Closing:
         return await traffic.rows_before(
             tx.session, key, _COMPARED, season.period_s, season.slot(start_s) * slot_s, slot_s
         )
-
-    async def _watch(self, tx: Tx, key: WindowKey, watched: Watched, part: Part) -> tuple[float, float]:
-        """Let the detector see the window if it is of the version that serves; answers statistic and threshold."""
-        try:
-            endpoint = await store.endpoint(tx.session, key.endpoint)
-        except NotFound:
-            return 0.0, 0.0
-        budget = of_data(endpoint.settings.budget_rows)
-        threshold = log(budget)
-        if endpoint.version != key.version or watched.reference is None or not part.blocks:
-            return 0.0, threshold
-        season = Season(endpoint.settings.season_s or None)
-        known = await store.watch(tx.session, key.endpoint, key.version) or Watch.start(watched.reference, season)
-        known = known.suited(watched.reference, season)
-        blocks = coalesced(part.blocks, self._settings.block_rows)
-        seen = await asyncio.to_thread(known.observe, blocks, key.start.timestamp(), budget)
-        if known.phase == "watching" and seen.phase == "doubting":
-            seen = seen.remember(await self._earlier(tx, key, seen))
-        watch, finding = seen.judge(watched.reference, endpoint.settings.tolerance)
-        if finding:
-            await self._say(tx, key, endpoint, part, finding)
-        await store.save_watch(tx.session, endpoint, watch)
-        return seen.statistic, threshold
-
-    async def _earlier(self, tx: Tx, key: WindowKey, watch: Watch) -> list[Block]:
-        """What earlier windows counted since the change began."""
-        assert watch.since_s is not None and watch.recent is not None
-        parts = await store.parts_since(tx.session, key, moment(watch.since_s))
-        shape = watch.recent.counts.shape
-        return [block for part in parts for block in part.blocks if block.counts.shape == shape]
-
-    async def _say(self, tx: Tx, key: WindowKey, endpoint: Endpoint, part: Part, finding: Finding) -> None:
-        event = _drift(key, endpoint, part, finding)
-        if finding.kind == "alarm":
-            tx.emit(event, detail={"since": event.since.isoformat(), "feature": event.features[0].name})
-        await store.add_finding(tx.session, uuid7(), endpoint.unit, finding.kind, now(), event)
-        tx.then.append(metrics.FOUND.labels(key.endpoint, finding.kind).inc)
-
-
-def _drift(key: WindowKey, endpoint: Endpoint, part: Part, finding: Finding) -> DriftDetected:
-    settings = endpoint.settings
-    return DriftDetected(
-        endpoint=key.endpoint, use_case=endpoint.use_case, model=endpoint.model, version=key.version,
-        window=Window(**{"from": key.start, "to": key.end}, rows=part.rows), since=moment(finding.since_s),
-        detector=NAME, statistic=finding.statistic, budget_rows=settings.budget_rows, rows_watched=finding.rows,
-        features=tuple(effect.evidence(settings.tolerance) for effect in finding.effects),
-        retrain=settings.retrain_on_drift,
-    )  # fmt: skip
 
 
 def _revised(watched: Watched, before: Part | None, fresh: Part) -> Part | None:

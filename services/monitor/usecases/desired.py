@@ -11,6 +11,7 @@ from services.kit.db import Database
 from .. import store
 from ..domain import season
 from ..store import Dimension, Endpoint, losses
+from . import usability
 from .versions import Versions
 
 _ALERTS: dict[Dimension, str] = {"data": "drift", "performance": "performance"}
@@ -44,13 +45,16 @@ class Desired:
                     await store.drop_watch(tx.session, event.endpoint)
                     serves = f"version {after[1]} serves" if after and after[1] else "the endpoint is removed"
                     await store.close_alarms(tx.session, event.endpoint, serves)
+                    await usability.drop(tx, event.endpoint, event.unit, serves)
 
     async def _forget(self, name: str) -> None:
         with use(Context(system("monitor"))):
             async with self._db.transaction() as tx:
                 await store.lock(tx.session, name)
-                await store.stop_serving(tx.session, name)
+                unit = await store.stop_serving(tx.session, name)
                 await store.close_alarms(tx.session, name, "the endpoint is removed")
+                if unit:
+                    await usability.drop(tx, name, unit, "the endpoint is removed")
 
     async def configure(self, name: str, changed: dict[str, Any]) -> Endpoint:
         """Override some settings of an endpoint. Raises NotFound, or Invalid for a season of a few windows."""
@@ -74,8 +78,11 @@ class Desired:
             found = await store.endpoint(tx.session, name)
             if state := await store.watch(tx.session, name, found.version):
                 await store.save_watch(tx.session, found, state.accepted())
+            if groups := await store.watch(tx.session, name, found.version, "group_watch"):
+                await store.save_watch(tx.session, found, groups.accepted(), "group_watch")
             if labels := await losses.watch(tx.session, name, found.version):
                 await losses.save_watch(tx.session, found, labels.accepted())
+            await usability.accept(tx, found, reason)
             for dimension in await store.close_alarms(tx.session, name, reason):
                 resolve_alert(tx, _ALERTS[dimension], name, reason, unit=found.unit)
             tx.record("monitor.accepted", name, unit=found.unit, reason=reason)

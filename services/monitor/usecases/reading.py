@@ -25,6 +25,9 @@ class Standing:
     newest_row_at: datetime | None
     """To the minute where its window is still open."""
 
+    segmented: bool = False
+    """Whether groups of segments have a part of the budget."""
+
     @property
     def alarm(self) -> FindingRow | None:
         """The open alarm."""
@@ -38,7 +41,7 @@ class Standing:
     @property
     def threshold(self) -> float:
         """What the statistic must pass: the logarithm of the columns' part of the false-alarm budget in rows."""
-        return log(of_data(self.endpoint.settings.budget_rows))
+        return log(of_data(self.endpoint.settings.budget_rows, segmented=self.segmented))
 
 
 class Reading:
@@ -60,7 +63,8 @@ class Reading:
             last = next(iter(await store.reports(session, name, None, 1)), None)
             came = [await traffic.newest(session, name), last and last.traffic and last.traffic.newest_row_at]
             newest = max(filter(None, came), default=None)
-            return Standing(endpoint, watch, await store.findings(session, name, findings), last, newest)
+            segmented = await store.is_grouped(session, name, endpoint.version)
+            return Standing(endpoint, watch, await store.findings(session, name, findings), last, newest, segmented)
 
     async def windows(self, name: str, before: tuple[datetime, int] | None, limit: int) -> list[MonitorReported]:
         """Newest first. Raises NotFound."""

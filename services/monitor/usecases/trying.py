@@ -46,13 +46,14 @@ class Trying:
         async with self._db.reading() as session:
             endpoint = await store.endpoint(session, name)
         now = endpoint.settings
-        present = Setting(now.budget_rows, now.tolerance, now.season_s)
+        watched = await self._versions.find(name, endpoint.version)
+        present = Setting(now.budget_rows, now.tolerance, now.season_s, watched.segmented)
         proposed = Setting(
             budget_rows or present.budget_rows, tolerance or present.tolerance,
-            present.season_s if season_s is None else season_s,
+            present.season_s if season_s is None else season_s, watched.segmented,
         )  # fmt: skip
         season.check(proposed.season_s, now.window_s)
-        reference = (await self._versions.find(name, endpoint.version)).reference
+        reference = watched.reference
         if reference is None:
             raise Conflict(f"version {endpoint.version} has no baseline: nothing of it is watched for drift")
         trials = Trial(reference, present), Trial(reference, proposed)

@@ -6,12 +6,22 @@ from collections import OrderedDict
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from contracts import CategoricalProfile, ColumnProfile, ModelSchema, MonitorSettings, NumericProfile, Profile
+from contracts import (
+    AxisProfile,
+    CategoricalProfile,
+    ColumnProfile,
+    ModelSchema,
+    MonitorSettings,
+    NumericProfile,
+    Profile,
+    Rotation,
+)
 from services.kit.context import Context, system, use
 from services.kit.db import Database
 from services.kit.errors import NotFound
@@ -22,9 +32,10 @@ from services.kit.segments import Segmenter
 from services.kit.telemetry import get_logger
 
 from .. import store
+from ..domain.grouped import Grouped
 from ..domain.outcomes.decided import Deciding
 from ..domain.outcomes.labelled import Meaning
-from ..domain.reference import Reference, Track
+from ..domain.reference import Kind, Pair, Reference, Track
 from ..domain.windows import Part
 from ..store import Endpoint
 
@@ -56,6 +67,8 @@ class Watched:
     """How its decisions are counted by their scores."""
     segmenter: Segmenter | None = None
     """Where its baseline has segments."""
+    grouped: Grouped | None = None
+    """What is watched within the groups of its segments, where it has some."""
     truth: ColumnProfile | None = None
     """Labels of its training rows."""
     classes: tuple[str, ...] = ()
@@ -68,12 +81,20 @@ class Watched:
         if schema is None or profile is None:
             return cls(model, schema, None, None, meaning=meaning, truth=truth, classes=_decided(profile))
         binner = Binner(profile)
+        segmenter = Segmenter(profile) if profile.segmented else None
+        kinds: list[tuple[str, Kind]] = [(column.name, column.kind) for column in profile.columns]
+        grouped = Grouped.of(segmenter.groups, kinds, segmenter.reference) if segmenter else None
         numbers = [column for column in profile.columns if isinstance(column, NumericProfile)]
         return cls(
             model, schema, binner, Reference.of(_tracks(profile, binner), binner.reference),
             tuple(c.name for c in numbers), np.array([c.mean for c in numbers]), meaning, Deciding.of(profile),
-            Segmenter(profile) if profile.segmented else None, truth, _decided(profile),
+            segmenter, grouped, truth, _decided(profile),
         )  # fmt: skip
+
+    @property
+    def segmented(self) -> bool:
+        """Whether groups of segments are watched, too, with their part of the budget."""
+        return self.grouped is not None
 
     def fitting(self, part: Part) -> Part:
         """The part as it is, or without its columns where it was counted against another baseline."""
@@ -92,13 +113,27 @@ def _decided(profile: Profile | None) -> tuple[str, ...]:
 def _tracks(profile: Profile, binner: Binner) -> tuple[Track, ...]:
     columns = [Track(c.name, c.kind, int(n)) for c, n in zip(profile.columns, binner.sizes, strict=False)]
     rotation = profile.rotation
-    axes = rotation.axes if rotation else ()
-    for axis, size in zip(axes, binner.sizes[len(columns) :], strict=True):
-        loadings = np.abs(axis.loadings)
-        leading = np.argsort(-loadings, kind="stable")[:2]
-        names = " and ".join(rotation.columns[i] for i in leading) if rotation else ""
-        columns.append(Track(names, "axis", int(size)))
-    return tuple(columns)
+    if rotation is None:
+        return tuple(columns)
+    sizes = iter(binner.sizes[len(columns) :].tolist())
+    axes = [Track(_leading(rotation, axis), "axis", next(sizes)) for axis in rotation.axes]
+    residuals = [Track(rotation.columns[of.column], "residual", next(sizes)) for of in rotation.residuals or ()]
+    return (*columns, *axes, *residuals, *_sheets(rotation, binner))
+
+
+def _leading(rotation: Rotation, axis: AxisProfile) -> str:
+    leading = np.argsort(-np.abs(axis.loadings), kind="stable")[:2]
+    return " and ".join(rotation.columns[i] for i in leading)
+
+
+def _sheets(rotation: Rotation, binner: Binner) -> list[Track]:
+    paired = combinations(zip(rotation.columns, binner.far, strict=False), 2)
+    pairs = [Pair(one, other, float(np.sqrt(far * too))) for (one, far), (other, too) in paired]
+    on_one = binner.width // 3
+    return [
+        Track("", "pairs", 3 * len(some), tuple(some))
+        for some in (pairs[at : at + on_one] for at in range(0, len(pairs), on_one))
+    ]
 
 
 class Versions:

@@ -21,28 +21,34 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from services.kit.binned import sheets, unpacked
+
 from ..season import NONE, Season
 from ..windows import Block
 from .bag import Bag
+from .pairs import BETTORS as PAIR_BETTORS
+from .pairs import PairBets
 
 Array = NDArray[Any]
 
 NAME = "e-detector"
 
-_SHIFTS = (-0.6, -0.3, -0.12, -0.05, 0.05, 0.12, 0.3, 0.6)
-"""Bets on a location: likelihood ratios of a normal one that moved by so many standard deviations."""
-_SPREADS = (0.5, 0.75, 1.25, 1.6)
+_RISES = np.array((0.05, 0.12, 0.3, 0.6))
+"""Bets on a location: likelihood ratios of a normal one that moved by so many standard deviations, up or down."""
+_SPREADS = np.array((0.5, 0.75, 1.25, 1.6))
 """Bets on a spread: likelihood ratios of a normal one whose standard deviation became so many times itself."""
 _LIKELY = 40
 """Tracks of at most so many bins have a bettor that learns which bins are in favour."""
 _MEMORY_ROWS = 400.0
 _PRIOR_ROWS = 60.0
 _FAR = 3.5
+_OF_PAIRS = 0.2
+"""The part of the mean of all M that pairs have: they are many, and of few bettors each. It costs the columns a
+quarter of a nat."""
 _HEAD = struct.Struct("<BI")
 
-_LINEAR = np.array([*_SHIFTS, *[0.0 for _ in _SPREADS]])
-_SQUARE = np.array([*[0.0 for _ in _SHIFTS], *[(1 - s**-2) / 2 for s in _SPREADS]])
-BETTORS = len(_LINEAR) + 1
+_SQUARE = (1 - _SPREADS**-2) / 2
+BETTORS = 2 * len(_RISES) + len(_SPREADS) + 1
 
 
 @dataclass(frozen=True)
@@ -50,7 +56,7 @@ class Evidence:
     """What the detector has against "nothing changed"."""
 
     statistic: float
-    """Logarithm of the mean of all M; an alarm needs the logarithm of the budget."""
+    """Logarithm of the weighted mean of all M; an alarm needs the logarithm of the budget."""
     by_track: Array
     """Logarithm of the mean of each track's M."""
     since: Array
@@ -63,22 +69,23 @@ class EDetector:
 
     bag: Bag
     recent: Array
-    """[tracks, bins]: what the learning bettor has seen lately."""
+    """[tracks but sheets, bins]: what the learning bettor has seen lately."""
     log_m: Array
-    """[tracks, bettors]"""
+    """[tracks but sheets, bettors]"""
     gain: Array
-    """[tracks, bettors]: the CUSUM of the logarithms; its last zero is when a change began."""
+    """As `log_m`: the CUSUM of the logarithms; its last zero is when a change began."""
     began: Array
-    """[tracks, bettors]"""
     rows: int
+    pairs: PairBets
+    """On pairs of columns; the bag has them on its last tracks, side by side."""
 
     @classmethod
-    def start(cls, reference: Array, season: Season = NONE) -> "EDetector":
-        """Before the first row, with reference counts [tracks, bins] in the bag."""
-        tracks = len(reference)
+    def start(cls, reference: Array, season: Season = NONE, pairs: int = 0) -> "EDetector":
+        """Before the first row, with reference counts [tracks, bins] in the bag, the last of them sheets of pairs."""
+        tracks, bins = len(reference) - sheets(pairs, reference.shape[1]), reference.shape[1]
         return cls(
-            Bag.start(reference, season), np.zeros(reference.shape), np.full((tracks, BETTORS), -np.inf),
-            np.zeros((tracks, BETTORS)), np.zeros((tracks, BETTORS)), 0,
+            Bag.start(reference, season), np.zeros((tracks, bins)), np.full((tracks, BETTORS), -np.inf),
+            np.zeros((tracks, BETTORS)), np.zeros((tracks, BETTORS)), 0, PairBets.start(pairs),
         )  # fmt: skip
 
     def observe(self, block: Block, *, learn: bool = True) -> "EDetector":
@@ -86,30 +93,45 @@ class EDetector:
         bag = self.bag.plus(block) if learn else self.bag
         if (known := self.bag.like(block.start_s)) is None:
             return replace(self, bag=bag, rows=self.rows + block.rows)
-        won = self._winnings(block.counts, known + block.counts)
+        tracks, after = len(self.log_m), known + block.counts
+        won = self._winnings(block.counts[:tracks], after[:tracks])
         began = np.where(self.gain <= 0, block.start_s, self.began)
-        keep = np.exp(-block.rows / _MEMORY_ROWS)
+        keep = np.exp(-block.counts[:tracks].sum(axis=1) / _MEMORY_ROWS)[:, None]
         return EDetector(
-            bag, self.recent * keep + block.counts,
+            bag, self.recent * keep + block.counts[:tracks],
             won + np.logaddexp(self.log_m, np.log(block.rows)),
             np.maximum(self.gain, 0) + won, began, self.rows + block.rows,
+            self._paired(block, after[tracks:]),
         )  # fmt: skip
+
+    def _paired(self, block: Block, bag: Array) -> PairBets:
+        count = len(self.pairs.log_m)
+        new = unpacked(block.counts[len(self.log_m) :], count)
+        return self.pairs.observe(new, unpacked(bag, count), block.start_s) if count else self.pairs
 
     def evidence(self) -> Evidence:
         """Of the bettors that bet, over all tracks and by track [tracks]."""
         bettors = self._active()
         log_m = np.where(bettors, self.log_m, -np.inf)
         best = np.argmax(np.where(bettors, self.gain, -np.inf), axis=1)
-        return Evidence(
-            float(_log_sum(log_m.ravel()) - np.log(max(1, bettors.sum()))),
-            _log_sum(log_m) - np.log(bettors.sum(axis=1)), self.began[np.arange(len(best)), best],
-        )  # fmt: skip
+        by_columns = float(_log_sum(log_m.ravel()) - np.log(max(1, bettors.sum())))
+        by_track, since = _log_sum(log_m) - np.log(bettors.sum(axis=1)), self.began[np.arange(len(best)), best]
+        if not len(self.pairs.log_m):
+            return Evidence(by_columns, by_track, since)
+        on_one, by_pairs = self.bag.shape[1] // 3, self.pairs
+        by_sheet, of_sheets = by_pairs.by_sheet(on_one)
+        held = float(_log_sum(by_sheet + np.log(by_pairs.rows(on_one))) - np.log(len(by_pairs.log_m)))
+        both = float(np.logaddexp(by_columns + np.log(1 - _OF_PAIRS), held + np.log(_OF_PAIRS)))
+        return Evidence(both, np.concatenate([by_track, by_sheet]), np.concatenate([since, of_sheets]))
 
     def renewed(self, tracks: list[int], bag: Array) -> "EDetector":
         """Some tracks bet anew, with another normal; the others go on."""
         recent, log_m, gain = (each.copy() for each in (self.recent, self.log_m, self.gain))
-        recent[tracks], log_m[tracks], gain[tracks] = 0.0, -np.inf, 0.0
-        return replace(self, bag=self.bag.renewed(tracks, bag), recent=recent, log_m=log_m, gain=gain)
+        columns, on_one, pairs = [each for each in tracks if each < len(log_m)], self.bag.shape[1] // 3, self.pairs
+        recent[columns], log_m[columns], gain[columns] = 0.0, -np.inf, 0.0
+        for sheet in (each - len(log_m) for each in tracks if each >= len(log_m)):
+            pairs = pairs.renewed(slice(sheet * on_one, (sheet + 1) * on_one))
+        return replace(self, bag=self.bag.renewed(tracks, bag), recent=recent, log_m=log_m, gain=gain, pairs=pairs)
 
     def _active(self) -> Array:
         active = np.ones(self.log_m.shape, bool)
@@ -117,17 +139,21 @@ class EDetector:
         return active
 
     def _learns(self) -> Array:
-        return self.bag.used <= _LIKELY
+        return self.bag.used[: len(self.log_m)] <= _LIKELY
 
     def _winnings(self, counts: Array, bag: Array) -> Array:
         """Logarithms [tracks, bettors] of the block's e-values."""
         rows, total = counts.sum(axis=1), np.maximum(bag.sum(axis=1), 1)
         shares = bag / total[:, None]
         scores = _scores(shares)
-        bets = _LINEAR[:, None, None] * scores + _SQUARE[:, None, None] * scores**2
-        means = np.log((np.exp(bets) * shares).sum(axis=2))
+        squares = scores**2
+        up = np.exp(_RISES[:, None, None] * scores)
+        spread = np.exp(_SQUARE[:, None, None] * squares)
+        means = np.concatenate([np.einsum("kjb,jb->jk", bet, shares) for bet in (1 / up, up, spread)], axis=1)
+        first, second = (np.einsum("jb,jb->j", each, counts)[:, None] for each in (scores, squares))
         won = np.empty(self.log_m.shape)
-        won[:, :-1] = (np.einsum("kjb,jb->kj", bets, counts) - rows * means).T
+        won[:, :-1] = np.concatenate([first * -_RISES, first * _RISES, second * _SQUARE], axis=1)
+        won[:, :-1] -= rows[:, None] * np.log(means)
         won[:, -1] = self._learned(counts, shares, rows)
         return won
 
@@ -142,9 +168,12 @@ class EDetector:
     def to_bytes(self) -> bytes:
         """As it is stored: a head in JSON, then the arrays as 64-bit floats, packed."""
         season = {"season_s": self.bag.season.period_s, "turn": self.bag.turn}
-        head = orjson.dumps({"shape": self.bag.shape, "bettors": BETTORS, "rows": self.rows} | season)
+        head = orjson.dumps(
+            {"shape": self.bag.shape, "bettors": BETTORS, "rows": self.rows, "pairs": len(self.pairs.log_m)} | season
+        )
         passing = () if self.bag.season == NONE else (self.bag.passing,)
-        arrays = (self.bag.counts, *passing, self.recent, self.log_m, self.gain, self.began)
+        arrays = (self.bag.counts, *passing, self.recent, self.log_m, self.gain, self.began,
+                  self.pairs.log_m, self.pairs.gain, self.pairs.began)  # fmt: skip
         body = zlib.compress(b"".join(array.astype("<f8").tobytes() for array in arrays), 1)
         return _HEAD.pack(1, len(head)) + head + body
 
@@ -156,13 +185,15 @@ class EDetector:
         values = np.frombuffer(zlib.decompress(data[_HEAD.size + size :]), "<f8")
         tracks, bins = head["shape"]
         season = Season(head.get("season_s"))
-        shapes = [(season.slots, tracks, bins), *[(tracks, bins)] * (1 if season == NONE else 2)]
-        shapes += [(tracks, head["bettors"])] * 3
+        pairs = head.get("pairs", 0)
+        columns = tracks - sheets(pairs, bins)
+        shapes = [(season.slots, tracks, bins), *[(tracks, bins)] * (0 if season == NONE else 1), (columns, bins)]
+        shapes += [(columns, head["bettors"])] * 3 + [(pairs, PAIR_BETTORS)] * 3
         cuts = np.cumsum([prod(shape) for shape in shapes])[:-1]
         arrays = [part.reshape(shape) for part, shape in zip(np.split(values, cuts), shapes, strict=True)]
-        counts, *passing, recent, log_m, gain, began = arrays
+        counts, *passing, recent, log_m, gain, began, pair_m, pair_gain, pair_began = arrays
         bag = Bag(counts, season, passing[0] if passing else np.zeros((tracks, bins)), head.get("turn", -1))
-        return cls(bag, recent, log_m, gain, began, head["rows"])
+        return cls(bag, recent, log_m, gain, began, head["rows"], PairBets(pair_m, pair_gain, pair_began))
 
 
 def _scores(shares: Array) -> Array:

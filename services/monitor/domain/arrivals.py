@@ -1,0 +1,141 @@
+"""Whether an endpoint's rows come as they use to come at such a time: how long they may stay away, how many there are.
+
+No window closes without rows, so this looks at the clock. What is usual is learned from up to 28 days of the endpoint
+itself: after 15 days from the same hour of the week (and the ones beside it) of the weeks before, so that nights and
+weekends explain themselves; before that from all its hours. A silence is five times the longest one that is usual: a
+night of 14 hours explains a first weekend, too.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from math import log, sqrt
+from statistics import median
+from typing import Literal
+
+from .windows import window_start
+
+HOUR_S, DAY_S = 3_600.0, 86_400.0
+KEPT_S = 29 * DAY_S
+"""So long hours are remembered: four weeks, and the hour before them."""
+CONFIRM_S = 60.0
+"""A silence must be seen at two looks so far apart: a monitor that was away reads what came meanwhile."""
+VOLUME_CONFIRM_S = 900.0
+"""A volume must be seen at looks over so long."""
+LEAST_SILENT_S = 300.0
+
+_WEEK_S = 7 * DAY_S
+_BESIDE = (-1, 0, 1)
+_LEAST_HISTORY_S, _LEAST_MINUTES = DAY_S, 100
+_WEEKLY_S = 15 * DAY_S
+_TIMES = 5.0
+_LEAST_HOURS = 24
+_LEAST_COUNT = 40
+_TIMES_VOLUME, _TIMES_OVER = 2.0, 1.5
+_SDS = 5.0
+_MAD_TO_SD = 1.4826
+
+Volume = Literal["fewer", "more"]
+
+
+def lulls(minutes: Sequence[float]) -> dict[float, float]:
+    """By hour (its start), the longest time between minutes with rows that reaches into it; `minutes` ascend."""
+    found: dict[float, float] = {}
+    for one, next_ in pairwise(minutes):
+        hour = window_start(one, HOUR_S)
+        while hour <= next_:
+            found[hour] = max(found.get(hour, 0.0), next_ - one)
+            hour += HOUR_S
+    return found
+
+
+@dataclass(frozen=True)
+class History:
+    """What is known of an endpoint's rows, in seconds since the epoch."""
+
+    first_s: float
+    """Its first minute."""
+    newest_s: float
+    """Its newest one."""
+    minutes: int
+    """With rows, so far."""
+    longest: Mapping[float, float]
+    """By hour, `lulls`; an hour within a silence that was told is left out."""
+
+    @property
+    def length_s(self) -> float:
+        """From the first minute to the newest."""
+        return self.newest_s - self.first_s
+
+    def silent_after_s(self, at_s: float) -> float | None:
+        """So long rows may stay away at a moment; None of an endpoint that did not have rows regularly."""
+        if self.length_s < _LEAST_HISTORY_S or self.minutes < _LEAST_MINUTES:
+            return None
+        like = [self.longest[hour] for hour in _like(at_s, self.length_s) if hour in self.longest]
+        usual = max(like or self.longest.values(), default=0.0)
+        return max(LEAST_SILENT_S, usual * _TIMES)
+
+
+def _like(at_s: float, length_s: float) -> list[float]:
+    """Hours of earlier weeks that are like a moment's; none before two weeks are known."""
+    if length_s < _WEEKLY_S:
+        return []
+    hour, weeks = window_start(at_s, HOUR_S), range(1, min(4, int(length_s // _WEEK_S)) + 1)
+    return [hour - week * _WEEK_S + beside * HOUR_S for week in weeks for beside in _BESIDE]
+
+
+@dataclass(frozen=True)
+class Usual:
+    """How many rows an hour had that is like the last one."""
+
+    low: float
+    high: float
+    middle: float
+    sd: float
+    """Of the logarithms."""
+
+    @classmethod
+    def of(cls, hours: Iterable[int], sd: float | None = None) -> "Usual":
+        """Of some hours, one at least; their own spread, where none is given."""
+        counts = list(hours)
+        logs = [log(count + 1) for count in counts]
+        middle = median(logs)
+        own = _MAD_TO_SD * median(abs(each - middle) for each in logs)
+        return cls(min(counts), max(counts), middle, own if sd is None else sd)
+
+    def departs(self, rows: int, told: Volume | None) -> Volume | None:
+        """How an hour departs. What was told before goes on until it is well within."""
+        far = told is not None or abs(log(rows + 1) - self.middle) > _SDS * self.sd
+        times = _TIMES_OVER if told else _TIMES_VOLUME
+        if far and rows < self.low / times and self.low >= _LEAST_COUNT and told != "more":
+            return "fewer"
+        if far and rows > self.high * times + _LEAST_COUNT and told != "fewer":
+            return "more"
+        return None
+
+
+def usual(by_hour: Mapping[float, int], first_s: float, at_s: float) -> Usual | None:
+    """What is usual of the hour before a moment, by the rows of earlier hours (none is zero); None of too few.
+
+    The last day is left out where weeks are not known yet, so that what changed is not its own measure at once; after
+    that day it is the new normal.
+    """
+    begin = window_start(first_s, HOUR_S) + HOUR_S
+    like = [hour for hour in _like(at_s - HOUR_S / 2, at_s - first_s) if hour >= begin]
+    if like:
+        return Usual.of((by_hour.get(hour, 0) for hour in like), _weekly_sd(by_hour, window_start(at_s, HOUR_S)))
+    last = window_start(at_s - DAY_S, HOUR_S)
+    oldest = max(begin, last - KEPT_S)
+    like = [oldest + place * HOUR_S for place in range(max(0, int((last - oldest) // HOUR_S)))]
+    return Usual.of(by_hour.get(hour, 0) for hour in like) if len(like) >= _LEAST_HOURS else None
+
+
+def _weekly_sd(by_hour: Mapping[float, int], before_s: float) -> float:
+    """How much an hour differs from the same one a week before, in logarithms: of all hours, since a dozen tell no
+    spread."""
+    moved = [
+        abs(log((rows + 1) / (then + 1)))
+        for hour, rows in by_hour.items()
+        if rows and hour < before_s - HOUR_S and (then := by_hour.get(hour - _WEEK_S))
+    ]
+    return _MAD_TO_SD * median(moved) / sqrt(2) if moved else 0.0

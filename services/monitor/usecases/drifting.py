@@ -1,0 +1,102 @@
+"""Shows closed windows to the detectors of the serving version, and says what they find: one alarm of the data."""
+
+import asyncio
+from math import log
+
+from contracts import DriftDetected, Window
+from services.kit.db import Tx
+from services.kit.errors import NotFound
+from services.kit.ids import now, uuid7
+
+from .. import metrics, store
+from ..domain.budget import of_data
+from ..domain.detectors.edetector import NAME
+from ..domain.reference import Reference
+from ..domain.season import Season
+from ..domain.watch import Finding, Watch
+from ..domain.windows import Block, Part, coalesced, moment
+from ..settings import MonitorSettings
+from ..store import Endpoint, WindowKey
+from . import grouping, usability
+from .versions import Watched
+
+
+class Drifting:
+    """The owner's work on a window that closes for the first time."""
+
+    def __init__(self, settings: MonitorSettings) -> None:
+        self._settings = settings
+
+    async def observe(self, tx: Tx, key: WindowKey, watched: Watched, part: Part) -> tuple[float, float]:
+        """Let the detectors see the window if it is of the version that serves; answers statistic and threshold."""
+        try:
+            endpoint = await store.endpoint(tx.session, key.endpoint)
+        except NotFound:
+            return 0.0, 0.0
+        threshold = log(of_data(endpoint.settings.budget_rows, segmented=watched.segmented))
+        if endpoint.version != key.version or watched.reference is None or not part.blocks:
+            return 0.0, threshold
+        grouped = watched.grouped
+        within = await grouping.observe(tx, key, endpoint, grouped, part) if grouped else None
+        watch, finding, statistic = await self._wholes(tx, key, endpoint, watched, watched.reference, part)
+        before = await store.open_alarm(tx.session, key.endpoint) if finding or within else None
+        if finding:
+            alarm = finding.kind == "alarm"
+            await self._say(tx, key, endpoint, part, finding, _segment(watched, within, before) if alarm else None)
+            if alarm and grouped:
+                await grouping.follow(tx, key, endpoint, grouped, part, finding.since_s)
+        if within and grouped and (within.kind == "note" or not (before or watch.phase == "alarmed")):
+            await self._say(tx, key, endpoint, part, within, grouped.where(within.effects))
+        await store.save_watch(tx.session, endpoint, watch)
+        await usability.observe(tx, endpoint, watched.reference, part, key.start.timestamp())
+        return statistic, threshold
+
+    async def _wholes(
+        self, tx: Tx, key: WindowKey, endpoint: Endpoint, watched: Watched, reference: Reference, part: Part
+    ) -> tuple[Watch, Finding | None, float]:
+        settings = endpoint.settings
+        season = Season(settings.season_s or None)
+        known = await store.watch(tx.session, key.endpoint, key.version) or Watch.start(reference, season)
+        known = known.suited(reference, season)
+        blocks = coalesced(part.blocks, self._settings.block_rows)
+        budget = of_data(settings.budget_rows, segmented=watched.segmented)
+        seen = await asyncio.to_thread(known.observe, blocks, key.start.timestamp(), budget)
+        if known.phase == "watching" and seen.phase == "doubting":
+            seen = seen.remember(await _earlier(tx, key, seen))
+        return *seen.judge(reference, settings.tolerance), seen.statistic
+
+    async def _say(
+        self, tx: Tx, key: WindowKey, endpoint: Endpoint, part: Part, finding: Finding, segment: str | None
+    ) -> None:
+        event = _drift(key, endpoint, part, finding, segment)
+        if finding.kind == "alarm":
+            await store.close_alarms(tx.session, key.endpoint, "the endpoint drifts as a whole", "data")
+            tx.emit(event, detail={"since": event.since.isoformat(), "feature": event.features[0].name})
+        await store.add_finding(tx.session, uuid7(), endpoint.unit, finding.kind, now(), event)
+        tx.then.append(metrics.FOUND.labels(key.endpoint, finding.kind).inc)
+
+
+async def _earlier(tx: Tx, key: WindowKey, watch: Watch) -> list[Block]:
+    """What earlier windows counted since the change began."""
+    assert watch.since_s is not None and watch.recent is not None
+    parts = await store.parts_since(tx.session, key, moment(watch.since_s))
+    shape = watch.recent.counts.shape
+    return [block for part in parts for block in part.blocks if block.counts.shape == shape]
+
+
+def _segment(watched: Watched, within: Finding | None, before: DriftDetected | None) -> str | None:
+    """In which groups the wholes moved, where an alarm of groups says so, now or before."""
+    if within and within.kind == "alarm" and watched.grouped:
+        return watched.grouped.where(within.effects)
+    return before.segment if before else None
+
+
+def _drift(key: WindowKey, endpoint: Endpoint, part: Part, finding: Finding, segment: str | None) -> DriftDetected:
+    settings = endpoint.settings
+    return DriftDetected(
+        endpoint=key.endpoint, use_case=endpoint.use_case, model=endpoint.model, version=key.version,
+        window=Window(**{"from": key.start, "to": key.end}, rows=part.rows), since=moment(finding.since_s),
+        detector=NAME, statistic=finding.statistic, budget_rows=settings.budget_rows, rows_watched=finding.rows,
+        features=tuple(effect.evidence(settings.tolerance) for effect in finding.effects),
+        retrain=settings.retrain_on_drift, segment=segment,
+    )  # fmt: skip

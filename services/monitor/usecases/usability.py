@@ -1,0 +1,83 @@
+"""Judges the values of closed windows: whether more than usual cannot be used, and what is told of it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.kit.alerts import raise_alert, resolve_alert
+from services.kit.db import Tx
+
+from .. import metrics, store
+from ..domain.budget import of_quality
+from ..domain.grouped import WHERE
+from ..domain.quality import Departure, Quality, counted, watched
+from ..domain.reference import Reference
+from ..domain.windows import Part, moment
+from ..store import Endpoint, quality
+
+KIND = "data-quality"
+_SHOWN = 5
+
+
+async def observe(tx: Tx, endpoint: Endpoint, reference: Reference, part: Part, start_s: float) -> None:
+    """Show a window of the version that serves. Its alarm of drift, if there is one, was said before."""
+    name, settings = endpoint.endpoint, endpoint.settings
+    counts = part.counts()
+    if counts is None:
+        return
+    if not settings.quality_alerts:
+        await drop(tx, name, endpoint.unit, "alerts of data quality are off")
+        return
+    before = await quality.watch(tx.session, name, endpoint.version) or Quality.start(reference)
+    seen = before.observe(counted(reference.tracks, counts, part.traffic.ids), start_s, settings.quality_tolerance)
+    elsewhere = await _elsewhere(tx, name, reference)
+    after = seen.judge(of_quality(settings.budget_rows), elsewhere)
+    await quality.save(tx.session, endpoint, after)
+    if (after.told & ~before.told).any():
+        _say(tx, endpoint, after.departures(reference.tracks))
+    elif before.told.any() and not after.told.any():
+        told = (before.told & elsewhere).any()
+        resolve_alert(tx, KIND, name, "the alert of drift tells it" if told else "its values are as usual again",
+                      unit=endpoint.unit)  # fmt: skip
+
+
+async def drop(tx: Tx, name: str, unit: str, reason: str) -> None:
+    """What is watched next is watched anew; an open alarm is over."""
+    if await quality.drop(tx.session, name):
+        resolve_alert(tx, KIND, name, reason, unit=unit)
+
+
+async def accept(tx: Tx, endpoint: Endpoint, reason: str) -> None:
+    """What is beyond its bound now is usual."""
+    if found := await quality.watch(tx.session, endpoint.endpoint, endpoint.version):
+        await quality.save(tx.session, endpoint, found.accepted())
+        if found.told.any():
+            resolve_alert(tx, KIND, endpoint.endpoint, reason, unit=endpoint.unit)
+
+
+async def _elsewhere(tx: Tx, name: str, reference: Reference) -> NDArray[Any]:
+    alarm = await store.open_alarm(tx.session, name)
+    drifting = {feature.name.split(WHERE)[0] for feature in alarm.features} if alarm else set[str]()
+    return np.array([what.column in drifting for what in watched(reference.tracks)])
+
+
+def _say(tx: Tx, endpoint: Endpoint, found: Sequence[Departure]) -> None:
+    told = [_told(each) for each in found[:_SHOWN]]
+    more = f", and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    much = "; ".join(told) + more
+    raise_alert(
+        tx, KIND, endpoint.endpoint, "warning",
+        f"{endpoint.model} version {endpoint.version} gets more values that cannot be used", much,
+        "Look what was changed where these columns come from; where it is right so, accept it as the new normal.",
+        unit=endpoint.unit, since=moment(min(each.since_s for each in found)), how_much=much,
+    )  # fmt: skip
+    tx.then.append(metrics.FOUND.labels(endpoint.endpoint, KIND).inc)
+
+
+def _told(found: Departure) -> str:
+    shares = f"{found.now:.3g} of {found.rows:,} rows instead of {found.before:.3g}"
+    if found.what.column is None:
+        return f"request ids that came before: {shares}"
+    return f"{found.what.column} {found.what.how}: {shares}"

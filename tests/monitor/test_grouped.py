@@ -1,0 +1,189 @@
+"""What moves in one group of a segment is an alarm that names the group, within the endpoint's budget, told once."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+from sqlalchemy import text
+
+from contracts import DriftDetected, InferenceLogged, MonitorSettings, Service
+from services.kit.compacted import Change
+from services.kit.context import Caller, Context, system, use
+from services.kit.db import Database
+from services.kit.objects import Objects
+from services.kit.signing import canonical
+from services.monitor import store
+from services.monitor.domain.budget import of_data, of_performance, of_quality, of_segments
+from services.monitor.domain.grouped import Grouped
+from services.monitor.domain.latency import LatencyCounts
+from services.monitor.domain.watch import Finding, Watch
+from services.monitor.domain.windows import Part, Sums
+from services.monitor.settings import MonitorSettings as ServiceSettings
+from services.monitor.store import FindingRow
+from services.monitor.usecases.closing import Closing
+from services.monitor.usecases.desired import Desired
+from services.monitor.usecases.versions import Versions, Watched
+
+from . import streams
+from .saying import deployment, fresh
+from .test_segments import profile, schema
+
+ENGINEER = Context(Caller("engineer", "person", frozenset({"engineer"}), frozenset({"retail"})))
+PROFILE = profile(12_000, "colour")
+ONE = Watched.of("m", schema("colour"), PROFILE)
+BUDGET = 1_000_000
+
+
+def grouped() -> Grouped:
+    assert ONE.grouped is not None
+    return ONE.grouped
+
+
+def part(rows: np.ndarray, start_s: float = 0.0) -> Part:
+    bins = streams.binner_of(ONE).bin({n: rows[:, i] for i, n in enumerate((*streams.NAMES, "label"))}, len(rows))
+    assert ONE.segmenter is not None
+    return Part(
+        len(rows), len(rows), tuple(streams.blocks(ONE, rows, 100, start_s)), Sums.zero(len(ONE.numeric)),
+        LatencyCounts({}), segments=ONE.segmenter.count(bins),
+    )  # fmt: skip
+
+
+def moved(random: np.random.Generator, count: int, by: float, *colours: int) -> np.ndarray:
+    rows = streams.World(random).rows(count)
+    rows[np.isin(rows[:, 4], colours), 1] += by
+    return rows
+
+
+def see(watch: Watch, rows: np.ndarray, start_s: float) -> tuple[Watch, Finding | None]:
+    block = grouped().block(part(rows, start_s))
+    assert block is not None
+    return watch.observe([block], start_s, of_segments(BUDGET)).judge(grouped().reference, 0.1)
+
+
+def test_parts_of_the_budget_are_the_whole_of_it() -> None:
+    for columns in ([of_data(BUDGET)], [of_data(BUDGET, segmented=True), of_segments(BUDGET)]):
+        rates = [1 / rows for rows in (*columns, of_performance(BUDGET), of_quality(BUDGET))]
+        assert sum(rates) * BUDGET == pytest.approx(1, rel=1e-5)
+
+
+def test_every_column_is_watched_within_every_group_but_a_segments_own() -> None:
+    names = [track.name for track in grouped().reference.tracks]
+    assert "b where colour = 2" in names and not [name for name in names if name.startswith("colour where colour")]
+    assert not [name for name in names if "= other" in name], "nobody is in it"
+    assert Watched.of("m", streams.schema(), profile(2_000)).grouped is None
+
+
+def test_a_change_in_one_group_of_fifteen_in_a_hundred_is_told_of_it_before_the_wholes_show_it() -> None:
+    for seed in range(6):
+        random, watch, at = np.random.default_rng(seed), Watch.start(grouped().reference), 0
+        wholes = Watch.start(streams.reference_of(ONE))
+        found: Finding | None = None
+        for at in range(60):
+            rows = moved(random, 200, 0.0 if at < 20 else 0.9, 2)
+            watch, found = see(watch, rows, at * 200.0)
+            blocks = streams.blocks(ONE, rows, 100, at * 200.0)
+            wholes = wholes.observe(blocks, at * 200.0, of_data(BUDGET, segmented=True))
+            if found:
+                break
+        assert found and found.kind == "alarm" and 20 <= at <= 32, (seed, at)
+        assert wholes.phase == "watching"
+        first = found.effects[0]
+        assert first.name == "b where colour = 2" and first.size == pytest.approx(0.75, abs=0.35)
+        assert grouped().where(found.effects) == "colour = 2" and found.since_s >= 18 * 200
+
+
+def test_without_a_change_there_is_no_evidence_in_any_group() -> None:
+    for seed in (1, 2, 3):
+        random, watch = np.random.default_rng(100 + seed), Watch.start(grouped().reference)
+        for at in range(100):
+            watch, found = see(watch, moved(random, 1_000, 0.0), at * 1_000.0)
+            assert found is None and watch.phase == "watching"
+
+
+def test_what_was_accepted_is_the_normal_of_its_group_and_nothing_is_known_anew_of_empty_ones() -> None:
+    random, watch = np.random.default_rng(4), Watch.start(grouped().reference)
+    for at in range(20):
+        rows = moved(random, 400, 1.5, 2)
+        watch, _ = see(watch, rows[rows[:, 4] != 1], at * 400.0)
+    assert watch.phase == "alarmed"
+    watch = Watch.from_bytes(watch.to_bytes()).accepted()
+    for at in range(20, 60):
+        watch, found = see(watch, moved(random, 400, 1.5, 2), at * 400.0)
+        assert found is None or found.kind == "note"
+
+
+class Story:
+    """An endpoint with a segment whose windows are closed by the monitor's own round."""
+
+    def __init__(self, db: Database, settings: ServiceSettings) -> None:
+        versions = Versions(db, Objects(settings))
+        self.db, self.settings, self.endpoint = db, settings, fresh()
+        self.closing, self.desired = Closing(settings, db, versions), Desired(db, versions)
+        self.start, self.random = datetime(2026, 3, 4, 10, 30, tzinfo=UTC), np.random.default_rng(12)
+
+    async def serve(self) -> None:
+        digest = await Objects(self.settings).put(canonical(PROFILE))
+        event = deployment(self.endpoint, schema("colour"), digest, monitor=MonitorSettings(budget_rows=100_000))
+        await self.desired.learn(Change(self.endpoint, event, None, 0))
+
+    async def windows(self, count: int, by: float, *colours: int) -> None:
+        for _ in range(count):
+            key = store.WindowKey(self.endpoint, 1, "retail", self.start, self.start + timedelta(seconds=10))
+            made = part(moved(self.random, 400, by, *colours), self.start.timestamp())
+            blocks = tuple(replace(block, start_s=self.start.timestamp()) for block in made.blocks)
+            self.start = key.end
+            async with self.db.transaction() as tx:
+                await store.add_part(tx.session, key, 0, 0, replace(made, blocks=blocks))
+                await store.note_read_to_end(
+                    tx.session, range(InferenceLogged.topic.partitions), [], datetime.now(UTC)
+                )  # fmt: skip
+            assert (await self.closing.close_due()).failed == {}
+
+    async def said(self) -> list[DriftDetected]:
+        select = text("SELECT value FROM outbox WHERE topic = 'drift.detected' ORDER BY number")
+        async with self.db.chassis() as session:
+            return [DriftDetected.from_json(value) for value in await session.scalars(select)]
+
+    async def open(self) -> list[FindingRow]:
+        async with self.db.reading() as session:
+            found = await store.findings(session, self.endpoint, 50)
+        return [each for each in found if each.kind == "alarm" and each.closed_at is None]
+
+
+@pytest.fixture
+async def story(service_db: Callable[[Service], Database], monitor_settings: ServiceSettings) -> Story:
+    made = Story(service_db("monitor"), monitor_settings)
+    with use(Context(system("monitor"))):
+        await made.serve()
+    return made
+
+
+async def test_a_group_is_told_once_and_a_whole_that_follows_is_the_same_alarm(story: Story) -> None:
+    with use(Context(system("monitor"))):
+        await story.windows(3, 0.0)
+        await story.windows(12, 0.9, 2)
+        (first,) = await story.said()
+        assert first.segment == "colour = 2" and first.features[0].name == "b where colour = 2"
+        assert abs(first.since.timestamp() - story.start.timestamp() + 120) <= 20
+        await story.windows(6, 0.9, 0, 1, 2, 3)
+        _, second = await story.said()
+        assert second.segment == "colour = 2" and "where" not in second.features[0].name
+        (alarm,) = await story.open()
+        assert alarm.event == second
+        await story.windows(4, 0.9, 0, 1, 2, 3)
+        assert len(await story.said()) == 2
+
+
+async def test_a_whole_that_drifts_is_not_told_of_its_groups_and_acceptance_is_of_both(story: Story) -> None:
+    with use(Context(system("monitor"))):
+        await story.windows(3, 0.0)
+        await story.windows(10, 0.9, 0, 1, 2, 3)
+        (drift,) = await story.said()
+        assert "where" not in drift.features[0].name and drift.segment is None
+    with use(ENGINEER):
+        await story.desired.accept(story.endpoint, "a new unit")
+    with use(Context(system("monitor"))):
+        await story.windows(10, 0.9, 0, 1, 2, 3)
+        assert await story.said() == [drift] and await story.open() == []
