@@ -40,7 +40,7 @@ from .monitor import (
 )
 from .monitoring import KPI_FACTS, Budget, GivenSettings, MonitorSettings, Season, Tolerance, ValueMatrix
 from .profile import AxisProfile, CategoricalProfile, ColumnProfile, NumericProfile, Profile, Rotation
-from .recorder import OutcomeObserved, OutcomeReported
+from .recorder import DecisionsErased, OutcomeObserved, OutcomeReported
 from .retrainer import RetrainingCompleted
 from .scorer import (
     InferenceCompleted,
@@ -60,6 +60,7 @@ __all__ = [
     "AxisProfile", "CategoricalProfile", "ColumnProfile", "NumericProfile", "Profile", "Rotation",
     "AlertRaised", "AlertResolved", "ApprovalGranted", "ApprovalRejected", "ApprovalRequested", "ApprovalRevoked",
     "AuditRecorded", "AuditSealed", "CandidateRefused", "Cohorts", "Column", "ColumnReport", "Datatype",
+    "DecisionsErased",
     "DeploymentChanged", "DeploymentRequested", "DeploymentSettled", "Digest", "DriftDetected", "Envelope", "Event",
     "FeatureEvidence", "Format", "Gate", "Grant", "InferenceCompleted", "InferenceImported", "InferenceLogged",
     "InferenceRequested", "Latency", "Mode", "ModelRegistered", "ModelRetired", "ModelSchema", "MonitorReported",

@@ -37,6 +37,10 @@ class PerformanceEvidence(Value):
     """Of what it is now, 99 %."""
     labelled: int
     """Rows with a label since the change began."""
+    cost_per_1000: float | None = Field(default=None, exclude_if=absent)
+    """What the errors beyond those before cost in 1,000 decisions, by the endpoint's value matrix; None without one."""
+    rows_a_day: float | None = Field(default=None, exclude_if=absent)
+    """Decisions a day, by the last one."""
 
 
 class DriftDetected(Event):

@@ -1,7 +1,8 @@
-"""What the recorder says: what followed from a decision, joined to the decision."""
+"""What the recorder says: what followed from a decision, joined to the decision, and which are forgotten."""
 
 from datetime import datetime, timedelta
-from typing import ClassVar
+from typing import Annotated, ClassVar
+from uuid import UUID
 
 from pydantic import Field
 
@@ -46,3 +47,14 @@ class OutcomeObserved(Event):
     """The inference whose truth this is, where the one here is a shadow's: nobody was told of it."""
     received_at: datetime
     observed_at: datetime
+
+
+class DecisionsErased(Event):
+    """Decisions were erased, with what followed from them: who holds anything about them removes it."""
+
+    topic: ClassVar[Topic] = Topic("decisions.erased", speaker="recorder", keep=timedelta(days=30))
+    key_field: ClassVar[str] = "erasure_id"
+
+    erasure_id: UUID
+    inference_ids: Annotated[tuple[str, ...], Field(min_length=1, max_length=1000)]
+    """Some of an erasure's: there may be more of them in other events."""

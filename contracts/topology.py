@@ -13,7 +13,7 @@ from .governor import (
     RetrainingRequested,
 )
 from .monitor import DriftDetected, MonitorReported
-from .recorder import OutcomeObserved, OutcomeReported
+from .recorder import DecisionsErased, OutcomeObserved, OutcomeReported
 from .retrainer import RetrainingCompleted
 from .scorer import (
     InferenceCompleted,
@@ -31,7 +31,7 @@ EVENTS: tuple[type[Event], ...] = (
     ReplicaReported, InferenceRequested, InferenceCompleted, InferenceImported, InferenceLogged, UsageReported,
     DriftDetected, MonitorReported,
     RetrainingCompleted,
-    OutcomeReported, OutcomeObserved,
+    OutcomeReported, OutcomeObserved, DecisionsErased,
     AuditRecorded, AlertRaised, AlertResolved,
 )  # fmt: skip
 
@@ -47,8 +47,12 @@ HEARS: dict[Service, tuple[type[Event], ...]] = {
         UseCaseRegistered, ModelRegistered, ModelRetired, ApprovalRequested, ApprovalGranted, ApprovalRejected,
         ApprovalRevoked, RetrainingCompleted, ReplicaReported,
     ),
-    "scorer": (DeploymentChanged, InferenceRequested, InferenceCompleted, InferenceImported, OutcomeObserved),
-    "monitor": (UseCaseRegistered, DeploymentChanged, InferenceLogged, OutcomeObserved, UsageReported),
+    "scorer": (
+        DeploymentChanged, InferenceRequested, InferenceCompleted, InferenceImported, OutcomeObserved, DecisionsErased,
+    ),
+    "monitor": (
+        UseCaseRegistered, DeploymentChanged, InferenceLogged, OutcomeObserved, UsageReported, DecisionsErased,
+    ),
     "governor": (
         UseCaseRegistered, ModelRegistered, ModelRetired, DeploymentRequested, DeploymentChanged, DeploymentSettled,
         ReplicaReported, DriftDetected, RetrainingCompleted, CandidateRefused, AlertRaised, AlertResolved,

@@ -298,6 +298,8 @@ class Erasure(Answer):
     problem: str | None = None
     decisions: int = 0
     left: int = 0
+    elsewhere: list[dict[str, Any]] = []
+    """What lies elsewhere: `what`, `where`, `by` when it is gone at the latest, and `how`."""
 
     @property
     def settled(self) -> bool:

@@ -154,7 +154,14 @@ def erase(
         fl = client(context)
         asked = fl.erase(entity, reason, use_case=use_case)
         found = fl.erasure(asked.id, wait=wait) if wait else asked
-    render(found, json, lambda: show_facts(found.model_dump(mode="json")))
+    render(found, json, lambda: _erasure(found.model_dump(mode="json")))
+
+
+def _erasure(document: dict[str, Any]) -> None:
+    elsewhere = document.pop("elsewhere", ())
+    show_facts(document)
+    out.print("\n[bold]Elsewhere[/bold]")
+    show_table(["What", "Where", "Gone by", "How"], [[e["what"], e["where"], e["by"], e["how"]] for e in elsewhere], "")
 
 
 @app.command()

@@ -1,6 +1,7 @@
 """The relay: outbox rows to Kafka in commit order, without gaps, at least once; one relay per service at a time."""
 
 import asyncio
+from datetime import timedelta
 from typing import Any
 
 import orjson
@@ -18,6 +19,8 @@ from .telemetry import OUTBOX_AGE, OUTBOX_PUBLISHED, get_logger
 log = get_logger(__name__)
 
 _BATCH = 500
+ANSWERS_KEPT = timedelta(days=2)
+"""How long the answer to a request with an `Idempotency-Key` is given again."""
 _POLL_S = 1.0
 
 _NEXT = text("""
@@ -120,4 +123,5 @@ async def forget(db: Database) -> None:
     """Delete the inbox rows and idempotency keys that no repeat refers to any more."""
     async with db.chassis() as session:
         await inbox.forget(session)
-        await session.execute(text("DELETE FROM idempotency WHERE made_at < now() - interval '2 days'"))
+        old = "DELETE FROM idempotency WHERE made_at < now() - CAST(:kept AS interval)"
+        await session.execute(text(old), {"kept": ANSWERS_KEPT})

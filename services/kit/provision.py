@@ -58,6 +58,9 @@ _MECHANISMS = {
 Properties = Mapping[str, str]
 
 
+_ROLLS_MS = 24 * 3600 * 1000
+
+
 class ProvisionError(Refusal):
     """Kafka cannot be provisioned; the message says why and what to do."""
 
@@ -99,7 +102,14 @@ class TopicSpec:
             # Small states that a restart reads from the start: clean often.
             return {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.1", "segment.ms": "3600000"}
         largest = {} if self.largest is None else {"max.message.bytes": str(self.largest)}
-        return {"cleanup.policy": "delete", "retention.ms": str(-1 if self.keep_ms is None else self.keep_ms)} | largest
+        keep = {"cleanup.policy": "delete", "retention.ms": str(-1 if self.keep_ms is None else self.keep_ms)}
+        return keep | ({"segment.ms": str(self.rolls_ms)} if self.rolls_ms else {}) | largest
+
+    @property
+    def rolls_ms(self) -> int | None:
+        """How long a file of the topic is written to. Kafka deletes whole files, the last record of which is old
+        enough: so much longer than `keep_ms` a record may lie there."""
+        return None if self.keep_ms is None else min(_ROLLS_MS, self.keep_ms // 4)
 
 
 def read_properties(path: Path) -> dict[str, str]:

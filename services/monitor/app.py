@@ -19,6 +19,7 @@ from .usecases.burning import Budgets
 from .usecases.closing import Closing
 from .usecases.counting import Counting
 from .usecases.desired import Desired
+from .usecases.forgetting import Forgetting
 from .usecases.judging import Judging
 from .usecases.learning import Learning
 from .usecases.metering import Metering
@@ -55,7 +56,7 @@ def build(settings: MonitorSettings) -> Parts:
             service.router(serving),
             trial.router(Trying(db, versions)),
         ],
-        subscriptions=subscriptions(Metering(db), serving),
+        subscriptions=subscriptions(Metering(db), serving, Forgetting(db)),
         jobs=[
             Following(settings, DeploymentChanged, desired.learn, progress).run,
             stream.run,

@@ -50,8 +50,11 @@ async def serve(settings: ScorerSettings, slot: int, listening: socket.socket) -
     )  # fmt: skip
     work = [
         asyncio.create_task(one)
-        for one in (follower.run(), metrics.publish(settings.run_folder, process), keep_synced(spool, settings))
-    ]
+        for one in (
+            follower.run(), metrics.publish(settings.run_folder, process), keep_synced(spool, settings),
+            spool.keep_turned(settings.spool_turns_s),
+        )
+    ]  # fmt: skip
     for task in work:
         task.add_done_callback(fatal)
     await follower.settled(settings.cold_load_s)  # before the first request: a caller who waits is not refused

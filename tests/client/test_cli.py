@@ -115,10 +115,26 @@ ANSWERS["/v1/monitors/credit/drift/segments"] = {
         {"segment": "product", "group": "other", "rows": 7, "why": "fewer than 100 rows", "columns": []},
     ],
 }  # fmt: skip
+KEPT = {
+    "inference_id": "i-1", "endpoint": "credit", "model": "credit", "version": 2, "variant": "canary", "mode": "rest",
+    "entity": "customer-17", "received_at": "2026-01-01T00:00:00Z", "outcomes": [{"label": "repaid"}],
+}  # fmt: skip
+ANSWERS["/v1/decisions"] = {"items": [KEPT], "next": None}
+ERASURE = {
+    "id": "e-1", "state": "running", "problem": None, "decisions": 0, "left": 3,
+    "elsewhere": [{"what": "records", "where": "topic inference.logged", "by": "2026-01-09T00:00:00Z", "how": "ends"}],
+}  # fmt: skip
+ANSWERS["/v1/erasures"] = ERASURE
+ANSWERS["/v1/erasures/e-1"] = ERASURE | {"state": "done", "decisions": 3, "left": 0}
 ANSWERS["/v1/retrainings/r-1"] = {"id": "r-1", "state": "candidate_won", "model": "credit"}
 
 
+ASKED: list[tuple[str, str, dict[str, str], bytes]] = []
+"""Method, path, query and body of what was asked."""
+
+
 async def answer(request: Request) -> Response:
+    ASKED.append((request.method, request.url.path, dict(request.query_params), await request.body()))
     if request.headers.get("authorization") != "Bearer a-token":
         return JSONResponse({"detail": "the token is not valid"}, 401)
     if request.url.path.endswith("/decision"):
@@ -272,6 +288,31 @@ def test_a_decision_shows_what_was_decided_and_what_followed(url: str) -> None:
     shown = run(url, "decision", "i-1").stdout
     for told in ("granted", "0.75", "income", "repaid", "bank"):
         assert told in shown
+
+
+def test_decisions_are_listed_by_what_is_asked_for(url: str) -> None:
+    shown = run(url, "decisions", "--entity", "customer-17", "--outcome", "known", "--limit", "7", "-v", "2")
+    assert shown.exit_code == 0, shown.output
+    assert ASKED[-1][:3] == (
+        "GET", "/v1/decisions", {"entity": "customer-17", "outcome": "known", "limit": "7", "version": "2"}
+    )  # fmt: skip
+    for told in ("i-1", "credit v2", "canary", "repaid"):
+        assert told in shown.stdout
+    assert json.loads(run(url, "decisions", "--json").stdout)["items"][0]["entity"] == "customer-17"
+    assert run(url, "decisions", "--limit", "0").exit_code == 2
+    assert run(url, "decisions", token="another").exit_code == 1
+
+
+def test_an_entity_is_erased_and_what_lies_elsewhere_is_told(url: str) -> None:
+    shown = run(url, "erase", "customer-17", "--reason", "article 17", "--use-case", "limits")
+    assert shown.exit_code == 0, shown.output
+    (asked,) = [json.loads(body) for method, path, _, body in ASKED if (method, path) == ("POST", "/v1/erasures")]
+    assert asked == {"entity": "customer-17", "reason": "article 17", "use_case": "limits"}
+    assert "done" in shown.stdout and "inference.logged" in shown.stdout
+    assert "customer-17" not in shown.stdout
+    at_once = json.loads(run(url, "erase", "customer-17", "--reason", "x", "--wait", "0", "--json").stdout)
+    assert (at_once["state"], at_once["left"]) == ("running", 3)
+    assert run(url, "erase", "customer-17").exit_code == 2, "a reason is needed"
 
 
 @pytest.mark.parametrize(

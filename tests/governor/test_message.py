@@ -101,3 +101,12 @@ def test_worse_decisions_are_told_with_what_they_were() -> None:
 def test_moments_are_told_with_their_zone(kind: Any) -> None:
     said = message.body(kind, some_id(9), [TOLD], CONSOLE, NOW).decode()
     assert "2026-03-01T12:05:00+00:00" in said
+
+
+def test_what_a_worse_model_costs_is_told_where_a_value_matrix_says_so() -> None:
+    worse = PerformanceEvidence(metric="error rate", before=0.1, now=0.3, interval=(0.2, 0.4), labelled=500)
+    assert evidence.cost(worse) is None
+    priced = worse.model_copy(update={"cost_per_1000": 1_400.0})
+    assert evidence.cost(priced) == "1,400.00 in 1,000 decisions, by the value matrix"
+    asked = priced.model_copy(update={"rows_a_day": 20_000.0})
+    assert evidence.cost(asked) == f"{evidence.cost(priced)}: 28,000.00 a day at 20,000 decisions"

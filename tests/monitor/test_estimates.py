@@ -1,5 +1,6 @@
 """What is expected of decisions without labels is what their labels then show, as long as rows keep their meaning."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -178,6 +179,51 @@ def test_of_several_classes_the_score_is_the_chance_that_the_decision_is_right()
     at_its_word = told(Estimator("classes", ["0", "1", "2"], Learned()).of(counts), "accuracy")
     assert at_its_word.value == pytest.approx(score.mean(), abs=1e-3)
     assert not holds(at_its_word, float((decision == label).mean()))
+
+
+def _three(random: np.random.Generator, count: int, shift: float = 0.0) -> tuple[Array, Array, Array]:
+    """Decisions among three classes, truths, and scores; `shift` moves the rows, not what becomes of like ones."""
+    at = random.normal(shift, 1.5, count)
+    odds = np.exp(np.column_stack([-at, 0.3 * np.ones(count), at]))
+    chances = odds / odds.sum(axis=1, keepdims=True)
+    truth = (random.random((count, 1)) > chances.cumsum(axis=1)).sum(axis=1)
+    return chances.argmax(axis=1), truth, chances.max(axis=1)
+
+
+def test_recall_and_f1_of_several_classes_follow_what_labelled_errors_were() -> None:
+    deciding = Deciding(0, ("0", "1", "2", "other", "other"), np.zeros(0, np.int64), 3)
+    names, held, widths = ["0", "1", "2"], 0, list[float]()
+    for seed in range(40):
+        random = np.random.default_rng(seed)
+        taught = [Labelled(str(d), str(t), float(s)) for d, t, s in zip(*_three(random, 3_000), strict=True)]
+        cells = Counter((str(row.prediction), str(row.label)) for row in taught)
+        estimator = Estimator("classes", names, learned_of(taught, "classes"), cells)
+        decision, truth, score = _three(random, 4_000, 0.3)
+        found = estimator.of(deciding.count(decision.astype(np.int64), score))
+        real = {
+            "macro recall": sk.recall_score(truth, decision, average="macro"),
+            "macro f1": sk.f1_score(truth, decision, average="macro"),
+        }
+        for name, value in real.items():
+            figure = told(found, name)
+            held += holds(figure, float(value))
+            assert figure.value == pytest.approx(value, abs=0.06) and figure.interval
+            widths.append(figure.interval[1] - figure.interval[0])
+        for c in (0, 1, 2):
+            hits, either = int(((decision == c) & (truth == c)).sum()), int((decision == c).sum() + (truth == c).sum())
+            held += holds(told(found, "recall", str(c)), hits / int((truth == c).sum()))
+            held += holds(told(found, "f1", str(c)), 2 * hits / either)
+    assert held >= 0.99 * 40 * 8 and max(widths) < 0.25, (held, max(widths))
+
+
+def test_recall_of_several_classes_is_not_told_before_errors_have_labels() -> None:
+    deciding = Deciding(0, ("0", "1", "2", "other", "other"), np.zeros(0, np.int64), 3)
+    decision, _, score = _three(np.random.default_rng(1), 2_000)
+    found = Estimator("classes", ["0", "1", "2"], Learned(), {("0", "1"): 29, ("1", "1"): 900}).of(
+        deciding.count(decision.astype(np.int64), score)
+    )
+    assert told(found, "macro recall").why == "fewer than 30 labelled wrong decisions"
+    assert told(found, "macro recall").value is None
 
 
 # Numbers

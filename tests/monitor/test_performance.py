@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from contracts import Column, ModelSchema, TensorSpec
+from contracts import Column, ModelSchema, TensorSpec, ValueMatrix
 from services.kit.groups import OTHER, Grouping, class_name
 from services.monitor.domain.outcomes.intervals import share
 from services.monitor.domain.outcomes.labelled import Labelled, Meaning, in_order
-from services.monitor.domain.outcomes.performance import Statistic, classes_of, performance
+from services.monitor.domain.outcomes.performance import Statistic, classes_of, performance, worth_of_being_right
 from services.monitor.domain.outcomes.sums import Moments
 from services.monitor.domain.outcomes.tally import (
     CLASSES_AT_MOST,
@@ -250,3 +250,16 @@ def test_what_is_predicted_is_read_off_the_schema(output: TensorSpec, score: tup
     outputs = (output, TensorSpec(name="p", datatype="FP32", shape=score)) if score else (output,)
     schema = ModelSchema(inputs=(), outputs=outputs, prediction="label", score="p" if score else None)
     assert Meaning.of(schema, None).task == task
+
+
+def test_what_an_error_costs_is_what_right_and_wrong_decisions_were_worth() -> None:
+    tally = Tally()
+    for prediction, label, times in (("1", "1", 3), ("0", "0", 1), ("1", "0", 1), ("0", "1", 1)):
+        for _ in range(times):
+            tally.add(Labelled(prediction, label))
+    matrix = ValueMatrix(true_positive=10, false_positive=-4, false_negative=-2, true_negative=2)
+    assert worth_of_being_right(tally, matrix, "1") == pytest.approx((3 * 10 + 2) / 4 - (-4 - 2) / 2)
+    assert worth_of_being_right(Tally(), matrix, "1") is None
+    tally = Tally()
+    tally.add(Labelled("1", "1"))
+    assert worth_of_being_right(tally, matrix, "1") is None, "nothing was wrong yet"

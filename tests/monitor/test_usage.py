@@ -20,6 +20,7 @@ from services.monitor import store
 from services.monitor.handlers import subscriptions
 from services.monitor.settings import MonitorSettings
 from services.monitor.store import usage
+from services.monitor.usecases.forgetting import Forgetting
 from services.monitor.usecases.metering import Metering
 from services.monitor.usecases.reading import Reading
 from services.monitor.usecases.serving import Serving
@@ -56,7 +57,13 @@ async def test_usage_is_kept_by_period_and_shown_to_its_unit_alone(
     with use(Context(system("monitor"))):
         async with db.transaction() as tx:
             await store.save_desired(tx.session, deployment(endpoint, streams.schema(), None))
-    bus = Bus(monitor_settings, "monitor", db, subscriptions(Metering(db), Serving(monitor_settings, db)), Progress())
+    bus = Bus(
+        monitor_settings,
+        "monitor",
+        db,
+        subscriptions(Metering(db), Serving(monitor_settings, db), Forgetting(db)),
+        Progress(),
+    )
 
     def shown(unit: str) -> Context:
         return Context(Caller("engineer", "person", frozenset({"engineer"}), frozenset({unit})))

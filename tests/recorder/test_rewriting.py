@@ -3,13 +3,14 @@
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
 from sqlalchemy import text
 
-from contracts import Service
+from contracts import DecisionsErased, Service
 from services.kit.context import Context, system, use
 from services.kit.db import Database
 from services.kit.errors import Invalid, NotFound
@@ -18,7 +19,7 @@ from services.recorder.domain.erasures import pseudonym
 from services.recorder.domain.layout import Body, Place
 from services.recorder.files import Files
 from services.recorder.settings import RecorderSettings
-from services.recorder.usecases.erasing import Asked
+from services.recorder.usecases.erasing import Asked, batched
 from services.recorder.usecases.upkeep import Upkeep
 
 from .house import KEY, OFFICER, House
@@ -243,3 +244,25 @@ async def test_a_zombies_leftover_takes_nobodys_place(house: House) -> None:
     house.files.write(Place(place.path, "r-zombie"), [leftover])
     await house.erase("anna")
     assert not any(id.endswith("-0") for id, _ in house.lying())
+
+
+async def test_who_holds_something_about_erased_decisions_is_told_which_and_the_answer_says_what_is_elsewhere(
+    house: House,
+) -> None:
+    await filled(house, 3)
+    done = await house.erase("anna")
+    async with house.db.reading() as session:
+        rows = (await session.execute(text("SELECT value FROM outbox WHERE topic = 'decisions.erased'"))).scalars()
+        events = [DecisionsErased.from_json(value.encode()) for value in rows]
+    assert {event.erasure_id for event in events} == {done.id}
+    assert sorted(id for event in events for id in event.inference_ids) == ["d-0-0", "d-1-0", "d-2-0", "later"]
+    elsewhere = {each.where: each.by for each in house.erasing.elsewhere(done) if each.by}
+    day = timedelta(days=1)
+    assert elsewhere["topic inference.logged"] == done.requested_at + 8 * day, "7 days, and one until a file is full"
+    assert elsewhere["topic dlq.inference.logged"] == done.requested_at + 39 * day
+    assert elsewhere["topic inference.requested.{endpoint}"] == done.requested_at + timedelta(hours=30)
+
+
+def test_ids_are_told_in_parts() -> None:
+    assert list(batched(["a", "b", "c"], 2)) == [("a", "b"), ("c",)]
+    assert list(batched([], 2)) == []

@@ -469,3 +469,18 @@ def test_records_that_nobody_forwards_are_told(tmp_path: Path, monkeypatch: pyte
     assert forward(tmp_path) == 1
     assert backlog.delay() == ""
     spool.close()
+
+
+def test_a_segment_that_grew_for_long_enough_is_sealed_and_an_empty_one_stays(tmp_path: Path) -> None:
+    spool = opened(tmp_path)
+    spool.turn(0)
+    assert len(segments(tmp_path)) == 1
+    spool.append(b"somebody's")
+    spool.turn(3600)
+    assert len(segments(tmp_path)) == 1
+    spool.turn(0)
+    spool.turn(0)
+    assert len(segments(tmp_path)) == 2, "the forwarder deletes the first one"
+    spool.append(b"another's")
+    assert [payload for _, payload in everything(tmp_path)] == [b"somebody's", b"another's"]
+    spool.close()

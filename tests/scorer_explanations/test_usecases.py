@@ -54,7 +54,8 @@ class Shelf(Records):
         features = dict(zip(columns, X.tolist(), strict=False))
         self.told: dict[str, Any] = {
             "inference_id": "one", "unit": "retail", "endpoint": "credit", "model": "credit", "version": 1, "rows": 1,
-            "application": "shop", "decided": [{"row": 0, "features": features, "prediction": 1, "score": None}],
+            "application": "shop", "received_at": "2026-03-01T12:00:00+00:00",
+            "decided": [{"row": 0, "features": features, "prediction": 1, "score": None}],
         } | decision  # fmt: skip
 
     async def decision(self, inference_id: str) -> dict[str, Any]:

@@ -30,6 +30,16 @@ def worse(found: PerformanceEvidence) -> str:
     )
 
 
+def cost(found: PerformanceEvidence) -> str | None:
+    """What the errors beyond those before cost; None where no value matrix says so."""
+    if found.cost_per_1000 is None:
+        return None
+    told = f"{found.cost_per_1000:,.2f} in 1,000 decisions, by the value matrix"
+    if not found.rows_a_day:
+        return told
+    return f"{told}: {found.cost_per_1000 * found.rows_a_day / 1_000:,.2f} a day at {found.rows_a_day:,.0f} decisions"
+
+
 def seen(window: Window, statistic: float, budget_rows: int) -> str:
     """Where it was seen, and how rarely that is chance."""
     return (

@@ -56,5 +56,5 @@ def _worse(tx: Tx, drift: DriftDetected, found: PerformanceEvidence, unit: str) 
         f"{drift.model} version {drift.version} is wrong more than before",
         f"since {drift.since:%Y-%m-%d %H:%M:%S} UTC, {much}",
         "Look at the endpoint's performance; a retraining is asked for where the endpoint's settings say so.",
-        unit=unit, since=drift.since, how_much=much,
+        unit=unit, since=drift.since, how_much=much, cost=evidence.cost(found),
     )  # fmt: skip

@@ -35,10 +35,14 @@ async def waiting(session: AsyncSession) -> list[tuple[str, str]]:
 
 
 async def take(session: AsyncSession, name: str, version: int) -> list[tuple[Task, LossBlock]]:
-    """What came of an endpoint, in order; it is gone then, that of other versions too."""
+    """What came of an endpoint, in the order of decisions; it is gone then, that of other versions too.
+
+    Partitions are read side by side, in no order of their own, and what waits is sorted. A label may come days after
+    its decision, so that nobody can wait for all earlier ones: what comes later is seen later.
+    """
     select = """
         WITH taken AS (DELETE FROM loss_part WHERE endpoint = :e RETURNING id, version, task, start_s, bins)
-        SELECT task, start_s, bins FROM taken WHERE version = :v ORDER BY id
+        SELECT task, start_s, bins FROM taken WHERE version = :v ORDER BY start_s, id
     """
     rows = await session.execute(text(select), {"e": name, "v": version})
     return [(row.task, LossBlock(row.start_s, dict(row.bins))) for row in rows]

@@ -167,6 +167,12 @@ async def decided(session: AsyncSession, name: str, since: datetime, until: date
     return {(row.version, float(row.start)): int(row.rows) for row in rows}
 
 
+async def forget(session: AsyncSession, inference_ids: Sequence[str]) -> None:
+    """Decisions were erased: what was counted stays counted, and nobody knows any more of whom."""
+    delete = "DELETE FROM outcome WHERE inference_id = ANY (CAST(:ids AS text[]))"
+    await session.execute(text(delete), {"ids": list(inference_ids)})
+
+
 async def tidy(session: AsyncSession, kept: timedelta) -> None:
     """Forget old windows, and what was counted in them."""
     for table in ("performance", "outcome"):

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from math import isfinite
 
 from services.kit.again import each
 from services.kit.alerts import raise_alert, resolve_alert
@@ -13,7 +14,7 @@ from services.kit.ids import now
 
 from .. import metrics, store
 from ..domain.service import costs, slots
-from ..domain.service.burning import RULES, SHORT, Burning, Over, Windows, judge, may_burn
+from ..domain.service.burning import CALM, LATELY, LONGER, Burning, Over, Severity, Windows, judge, may_burn
 from ..domain.service.objectives import LATENCY_SHARE, Events, Name, Promise
 from ..domain.service.slots import ONLINE
 from ..domain.service.spans import Span
@@ -23,7 +24,7 @@ from ..store.service import Burn
 
 KINDS: Mapping[Name, str] = {"latency": "latency-budget", "availability": "availability-budget"}
 """The alerts of both objectives, about an endpoint."""
-_LATELY = min(SHORT)
+_PERIOD = timedelta(days=30)
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Budgets:
         at = now()
         with use(Context(system("monitor"))):
             async with self._db.reading() as session:
-                waiting = await service.to_judge(session, at - _LATELY)
+                waiting = await service.to_judge(session, at - min(LATELY))
         failed = await each("budgets", [(name, unit, at) for name, unit in waiting], self._judge)
         return {name: f"{type(error).__name__}: {error}" for (name, _, _), error in failed}
 
@@ -71,20 +72,20 @@ class Budgets:
     async def _look(
         self, tx: Tx, endpoint: Endpoint, promise: Promise, told: Mapping[Name, Burn], at: datetime
     ) -> None:
-        short = await _events(tx, endpoint.endpoint, promise, SHORT, at)
+        short = await _events(tx, endpoint.endpoint, promise, LATELY, at)
         pledges = _pledges(promise)
         if not told and not any(may_burn(pledge.share, short[pledge.name]) for pledge in pledges):
             return
-        longer = await _events(tx, endpoint.endpoint, promise, [rule.long for rule in RULES], at)
+        longer = await _events(tx, endpoint.endpoint, promise, LONGER, at)
         for pledge in pledges:
             before = told.get(pledge.name)
             windows = {**short[pledge.name], **longer[pledge.name]}
             match judge(pledge.share, windows, before.severity if before else None):
                 case Burning() as burning:
                     await self._say(tx, endpoint, pledge, burning, before.since if before else at)
-                case Over(asked):
-                    await self._end(tx, endpoint, pledge.name, _over(asked))
-                case None:
+                case Over(asked) if before:
+                    await self._end(tx, endpoint, pledge.name, _over(asked, before.severity))
+                case _:
                     pass
 
     async def _say(self, tx: Tx, endpoint: Endpoint, pledge: _Pledge, burning: Burning, since: datetime) -> None:
@@ -95,7 +96,7 @@ class Budgets:
             detail,
             f"Look at the endpoint's service by version (fairlead service {name}): go back to an earlier version where "
             "it is the version's, add or free scorer hosts where it is their load.",
-            unit=endpoint.unit, since=since, how_much=detail,
+            unit=endpoint.unit, since=since, how_much=detail, cost=_cost(burning),
         )  # fmt: skip
         burn = Burn(pledge.name, rule.severity, since, detail)
         await service.save_burning(tx.session, name, endpoint.unit, burn)
@@ -130,10 +131,10 @@ def _pledges(promise: Promise) -> tuple[_Pledge, ...]:
 
 
 def _detail(pledge: _Pledge, burning: Burning) -> str:
-    events, hours = burning.events, burning.rule.long // timedelta(hours=1)
-    span = "hour" if hours == 1 else f"{hours} hours"
+    events = burning.events
     said = (
-        f"{events.bad:,} of {events.valid:,} requests of the last {span} {pledge.bad} ({events.bad / events.valid:.2%})"
+        f"{events.bad:,} of {events.valid:,} requests of the last {_span(burning.rule.long)} {pledge.bad} "
+        f"({events.bad / events.valid:.2%})"
     )
     if pledge.share == 1:
         return f"{said}: promised is that none does"
@@ -141,5 +142,26 @@ def _detail(pledge: _Pledge, burning: Burning) -> str:
     return f"{said}; {allowed}: the budget is spent {burning.rate:.3g} times as fast as it lasts"
 
 
-def _over(asked: bool) -> str:
-    return "the last 30 minutes kept within the budget" if asked else "nobody asked in the last 30 minutes"
+def _cost(burning: Burning) -> str | None:
+    """Of the budget of 30 days; None where the objective leaves none."""
+    if not isfinite(burning.rate):
+        return None
+    spent, left = burning.rate * (burning.rule.long / _PERIOD), _PERIOD / burning.rate
+    lasts = f"{left / timedelta(hours=1):.3g} hours" if left < timedelta(days=2) else f"{left.days} days"
+    return (
+        f"{spent:.3g} of the error budget of 30 days in the last {_span(burning.rule.long)}; so fast a whole one lasts "
+        f"{lasts}"
+    )
+
+
+def _span(length: timedelta) -> str:
+    hours = length // timedelta(hours=1)
+    if hours == 1:
+        return "hour"
+    return f"{hours} hours" if hours < 48 else f"{hours // 24} days"
+
+
+def _over(asked: bool, told: Severity) -> str:
+    minutes = CALM[told] // timedelta(minutes=1)
+    span = f"{minutes} minutes" if minutes < 60 else f"{minutes // 60} hours"
+    return f"the last {span} kept within the budget" if asked else f"nobody asked in the last {span}"

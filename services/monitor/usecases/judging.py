@@ -14,6 +14,7 @@ from ..domain.budget import of_performance
 from ..domain.outcomes.loss import NAME, LossFinding, LossWatch
 from ..domain.windows import moment
 from ..store import Endpoint, losses
+from . import costing
 
 
 class Judging:
@@ -58,14 +59,16 @@ class Judging:
             await losses.save_watch(tx.session, endpoint, watch)
 
     async def _say(self, tx: Tx, endpoint: Endpoint, finding: LossFinding) -> None:
-        event = _event(endpoint, finding)
+        event = _event(endpoint, finding, *await costing.of_errors(tx, endpoint, finding.effect))
         if finding.kind == "alarm":
             tx.emit(event, detail={"since": event.since.isoformat(), "feature": finding.effect.metric})
         await store.add_finding(tx.session, uuid7(), endpoint.unit, finding.kind, now(), event, dimension="performance")
         tx.then.append(metrics.FOUND.labels(endpoint.endpoint, f"performance {finding.kind}").inc)
 
 
-def _event(endpoint: Endpoint, finding: LossFinding) -> DriftDetected:
+def _event(
+    endpoint: Endpoint, finding: LossFinding, cost_per_1000: float | None, rows_a_day: float | None
+) -> DriftDetected:
     effect, settings = finding.effect, endpoint.settings
     since, rows = moment(finding.since_s), effect.now.rows
     moved = FeatureEvidence(
@@ -75,6 +78,7 @@ def _event(endpoint: Endpoint, finding: LossFinding) -> DriftDetected:
     evidence = PerformanceEvidence(
         metric=effect.metric, before=effect.before, now=effect.now.value,
         interval=(effect.now.low, effect.now.high), labelled=rows,
+        cost_per_1000=cost_per_1000, rows_a_day=rows_a_day,
     )  # fmt: skip
     return DriftDetected(
         endpoint=endpoint.endpoint, use_case=endpoint.use_case, model=endpoint.model, version=endpoint.version,

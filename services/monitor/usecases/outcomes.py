@@ -104,7 +104,7 @@ class Outcomes:
             learned = await estimates.learned(session, name)
         known = await self._known(name, {span.version for span in (*said, *(s for s, _ in parts))})
         windows = _with_unlabelled([(span, _merged(each)) for span, each in _same_span(parts)], said, known)
-        expected = Estimates.of(said, learned, known)
+        expected = Estimates.of(said, learned, known, ((span, each.tally) for span, each in parts))
         whole = _by_variant(windows)
         classes = {variant: classes_of(counts.tally) for variant, (_, counts) in whole.items()}
         rows_of = _Decided(decided, [span for span, _ in windows])

@@ -137,14 +137,18 @@ def _snapshots(api: APIRouter, snapshots: Snapshots) -> None:
 
 
 def _erasures(api: APIRouter, erasing: Erasing) -> None:
+    async def shown(id: UUID) -> ErasureView:
+        found, left = await erasing.look(id)
+        return ErasureView.of(found, left, erasing.elsewhere(found))
+
     @api.post("/erasures", status_code=202)
     async def erase(body: ErasureBody, caller: Who, response: Response) -> ErasureView:
         allow(caller, "decision.erase", body.unit)
         asked = await erasing.ask(caller, Asked(body.entity, body.use_case, body.unit, body.reason))
         response.headers["location"] = f"/v1/erasures/{asked.id}"
-        return ErasureView.of(*await erasing.look(asked.id))
+        return await shown(asked.id)
 
     @api.get("/erasures/{erasure_id}")
     async def erasure(erasure_id: UUID, caller: Who) -> ErasureView:
         allow(caller, "decision.erase")
-        return ErasureView.of(*await erasing.look(erasure_id))
+        return await shown(erasure_id)

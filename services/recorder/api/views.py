@@ -1,12 +1,14 @@
 """What the recorder answers, as JSON."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from ..store import DecisionRow, Erasure, Followed, OutcomeRow
+from ..usecases.remaining import Remainder
 
 
 class DecisionView(BaseModel):
@@ -124,6 +126,18 @@ class KnownSnapshot(SnapshotView):
     """Since when its object is gone."""
 
 
+class RemainderView(BaseModel):
+    """Something about the erased decisions that lies elsewhere."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    what: str
+    where: str
+    by: datetime | None
+    """When it is gone at the latest; null: no time ends it."""
+    how: str
+
+
 class ErasureView(BaseModel):
     """How far an erasure came. Whom it is about is told by a keyed hash alone."""
 
@@ -148,8 +162,11 @@ class ErasureView(BaseModel):
     """Decisions that are still to be erased."""
     late: int
     """Decisions of before the erasure that came after it and were not recorded."""
+    elsewhere: list[RemainderView]
+    """What the recorder does not hold: removed by others on hearing of it, or gone when its time is over."""
 
     @classmethod
-    def of(cls, erasure: Erasure, left: int) -> "ErasureView":
-        names = set(cls.model_fields) - {"left"}
-        return cls(**{name: getattr(erasure, name) for name in names}, left=left)
+    def of(cls, erasure: Erasure, left: int, elsewhere: Sequence[Remainder]) -> "ErasureView":
+        names = set(cls.model_fields) - {"left", "elsewhere"}
+        rest = [RemainderView.model_validate(each) for each in elsewhere]
+        return cls(**{name: getattr(erasure, name) for name in names}, left=left, elsewhere=rest)

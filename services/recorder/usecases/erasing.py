@@ -3,11 +3,13 @@
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from uuid import UUID, uuid4
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from contracts import DecisionsErased
 from services.kit.context import Caller
 from services.kit.db import Database
 from services.kit.ids import now, uuid7
@@ -16,8 +18,17 @@ from .. import metrics, store
 from ..domain.erasures import checked_reason, pseudonym, unit_of
 from ..domain.layout import Place, conform
 from ..files import Files, Lost
+from .remaining import Remainder, remaining
 from .snapshots import Snapshots
 from .upkeep import Upkeep
+
+_TOLD_AT_ONCE = 1000
+
+
+def batched(ids: Sequence[str], size: int) -> Iterator[tuple[str, ...]]:
+    """The same in parts."""
+    for first in range(0, len(ids), size):
+        yield tuple(ids[first : first + size])
 
 
 @dataclass(frozen=True)
@@ -33,12 +44,16 @@ class Asked:
 class Erasing:
     """An erasure is asked for in a moment and done by and by; a crash at any point leaves a state that goes on."""
 
-    def __init__(self, db: Database, files: Files, upkeep: Upkeep, snapshots: Snapshots, key: bytes) -> None:
+    def __init__(
+        self, db: Database, files: Files, upkeep: Upkeep, snapshots: Snapshots, key: bytes,
+        windows_kept: timedelta = timedelta(days=30), spooled: timedelta = timedelta(hours=1),
+    ) -> None:  # fmt: skip
         self._db = db
         self._files = files
         self._upkeep = upkeep
         self._snapshots = snapshots
         self._key = key
+        self._windows_kept, self._spooled = windows_kept, spooled
         self.asked = asyncio.Event()
 
     async def ask(self, caller: Caller, asked: Asked) -> store.Erasure:
@@ -58,6 +73,10 @@ class Erasing:
         async with self._db.reading() as session:
             found = await store.erasure(session, id)
             return found, await store.left(session, found)
+
+    def elsewhere(self, erasure: store.Erasure) -> list[Remainder]:
+        """What of the erased decisions is not here."""
+        return remaining(erasure.requested_at, self._windows_kept, self._spooled)
 
     async def go_on(self, beat: Callable[[], None] = lambda: None) -> bool:
         """Do what is to be done; answers whether nothing is left. Raises InUse where somebody works with the files."""
@@ -116,6 +135,8 @@ class Erasing:
                 if not await store.still(tx.session, [file]):
                     raise store.InUse("a file changed while it was rewritten")
                 await store.erase(tx.session, erasure, ids)
+                for part in batched(ids, _TOLD_AT_ONCE):  # who holds anything about them hears of it
+                    tx.emit(DecisionsErased(erasure_id=erasure.id, inference_ids=part), unit=erasure.unit)
                 if kept.rows:
                     await store.rewrite(tx.session, file.id, str(fresh.pending), kept.rows, bytes)
                 else:

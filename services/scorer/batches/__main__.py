@@ -3,6 +3,7 @@
 import asyncio
 
 from services.kit.again import again
+from services.kit.burial import Burial
 from services.kit.connections import Connections
 from services.kit.db import Database
 from services.kit.health import Progress
@@ -11,6 +12,7 @@ from services.kit.objects import Objects
 from services.kit.transactional import TransactionalStream
 
 from ..counters import metering
+from ..explanations.forgetting import Forgetting
 from ..health import tell_progress
 from ..imports.kserve.usecases import Intake, Sending
 from ..imports.work import ImportWork
@@ -41,6 +43,7 @@ async def _work(settings: ScorerSettings, stop: asyncio.Event, serving: Serving)
     batches = Batches(db, objects, inputs, serving.allowed, places)
     runner = Runner(settings, db, objects, inputs, serving, progress)
     tokeniser = Tokeniser.of(settings.keys)
+    burial = Burial(settings, "scorer")
     sending = Sending(settings, db, objects)
     intake = Intake(db, tokeniser, serving.wanted, lambda: sending.crowded)
     work = ImportWork(db, objects, tokeniser, serving.wanted, settings.import_units, intake)
@@ -51,6 +54,7 @@ async def _work(settings: ScorerSettings, stop: asyncio.Event, serving: Serving)
         again("batches", runner.run, progress), imports.run(), tell_progress(settings.run_folder, "batches", progress),
         again("batches http", lambda: serve(settings, db, inputs, serving, intake, progress), progress),
         again("kserve", sending.run, progress), again("schedules", Keeper(db, places, batches, progress).run, progress),
+        again("explanations", Forgetting(settings, db, burial, progress).run, progress),
         again("outbox", lambda: publish(settings, db, progress), progress),
     )  # fmt: skip
     tasks = [asyncio.create_task(job) for job in jobs]
@@ -58,6 +62,7 @@ async def _work(settings: ScorerSettings, stop: asyncio.Event, serving: Serving)
     for task in tasks:
         task.cancel()
     await asyncio.wait(tasks, timeout=8)
+    await burial.close()
     await db.close()
 
 

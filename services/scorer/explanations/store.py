@@ -1,6 +1,8 @@
 """All SQL of explanations."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import orjson
@@ -16,14 +18,42 @@ _EXPLANATION = TypeAdapter(Explanation)
 _MOST = 100
 
 
-async def add(session: AsyncSession, made: Explanation) -> None:
-    """Keep one for good."""
+_ERASING = "scorer.erasing"
+"""Shared by explanations that are being kept, exclusive for who must know that none is that knows of no erasure."""
+
+
+async def add(session: AsyncSession, made: Explanation, decided_at: datetime) -> bool:
+    """Keep one as long as its decision; answers whether it was kept: not where the decision was erased meanwhile."""
+    await session.execute(text("SELECT pg_advisory_xact_lock_shared(hashtext(:what))"), {"what": _ERASING})
     insert = """
-        INSERT INTO explanation (id, unit, inference_id, asked_at, said)
-        VALUES (:id, :unit, :inference_id, :asked_at, CAST(:said AS jsonb))
+        INSERT INTO explanation (id, unit, inference_id, asked_at, decided_at, said)
+        SELECT :id, :unit, CAST(:inference_id AS text), :asked_at, :decided_at, CAST(:said AS jsonb)
+        WHERE NOT EXISTS (SELECT FROM erased_decision WHERE inference_id = :inference_id) RETURNING 1
     """
     values = {"id": made.id, "unit": made.unit, "inference_id": made.inference_id, "asked_at": made.asked_at}
-    await session.execute(text(insert), values | {"said": orjson.dumps(asdict(made)).decode()})
+    values |= {"decided_at": decided_at, "said": orjson.dumps(asdict(made)).decode()}
+    return (await session.execute(text(insert), values)).first() is not None
+
+
+async def erase(session: AsyncSession, inference_ids: Sequence[str]) -> int:
+    """Remove the explanations of decisions, and keep none of them from now on; answers how many they were."""
+    await session.execute(text("SELECT pg_advisory_xact_lock(hashtext(:what))"), {"what": _ERASING})
+    note = """
+        INSERT INTO erased_decision (inference_id) SELECT unnest(CAST(:ids AS text[])) ON CONFLICT DO NOTHING
+    """
+    delete = """
+        WITH gone AS (DELETE FROM explanation WHERE inference_id = ANY (CAST(:ids AS text[])) RETURNING 1)
+        SELECT count(*) FROM gone
+    """
+    await session.execute(text(note), {"ids": list(inference_ids)})
+    return await session.scalar(text(delete), {"ids": list(inference_ids)}) or 0
+
+
+async def forget(session: AsyncSession, kept: timedelta) -> None:
+    """Explanations of decisions that are older than that, and erasures that nothing can come late to any more."""
+    old = "DELETE FROM explanation WHERE decided_at < now() - CAST(:kept AS interval)"
+    await session.execute(text(old), {"kept": kept})
+    await session.execute(text("DELETE FROM erased_decision WHERE at < now() - interval '9 days'"))
 
 
 async def get(session: AsyncSession, id: UUID) -> Explanation:

@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, TypeVar, cast
 from uuid import UUID
 
@@ -41,6 +42,7 @@ Ask = Callable[[Array], Awaitable[Arrays]]
 
 _BACKGROUND_ROWS, _OTHER_ROWS = 100, 1000
 _SEED = 0
+_UNKNOWN = "there is no recorded decision with this id"
 _CALL_BYTES = 16 * 1024 * 1024
 """Of rows that a model is asked about at once: one of long texts may be asked about many."""
 
@@ -113,7 +115,8 @@ class Explainer:
         made = _explanation(case, focus, found, min(len(rows), _BACKGROUND_ROWS), other, caller)
         made = domain.timed(made, time.monotonic() - started)
         async with self._db.transaction(unit=made.unit) as tx:
-            await store.add(tx.session, made)
+            if not await store.add(tx.session, made, datetime.fromisoformat(decision["received_at"])):
+                raise NotFound(_UNKNOWN)
             tx.record(
                 "decision.explained", f"{made.endpoint}/{made.inference_id}", row=made.row, method=made.method,
                 explanation=str(made.id),
@@ -122,7 +125,7 @@ class Explainer:
 
     async def _decision(self, inference_id: str, caller: Caller) -> dict[str, Any]:
         """Another unit's, or for an application another one's, is answered as one that is not there."""
-        unknown = NotFound("there is no recorded decision with this id")
+        unknown = NotFound(_UNKNOWN)
         try:
             found = await self._records.decision(inference_id)
         except NotFound:

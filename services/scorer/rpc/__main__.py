@@ -31,7 +31,8 @@ async def main(settings: ScorerSettings, stop: asyncio.Event) -> None:
     plane = DataPlane(settings)
     follower = Follower(plane, settings, _PROCESS)
     app = ScorerApp(settings, _PROCESS, plane, spool, follower)
-    work = [asyncio.create_task(one) for one in (follower.run(), keep_synced(spool, settings))]
+    jobs = (follower.run(), keep_synced(spool, settings), spool.keep_turned(settings.spool_turns_s))
+    work = [asyncio.create_task(one) for one in jobs]
     for task in work:
         task.add_done_callback(fatal)
     await follower.settled(settings.cold_load_s)

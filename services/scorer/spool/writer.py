@@ -80,7 +80,7 @@ class Spool:
         self._syncing: asyncio.Task[None] | None = None
         self._failing = ""
         self._refused, self._refused_at = "", -_TELL_S
-        self._file, self._at = -1, 0
+        self._file, self._at, self._begun = -1, 0, 0.0
         try:
             if fsync != "none":
                 sync_folder(folder.parent)
@@ -134,6 +134,19 @@ class Spool:
         self._seq += 1
         self.appended += 1
         return self._seq
+
+    def turn(self, after_s: float) -> None:
+        """Begin the next segment where this one holds something and was begun so long ago: what Kafka has is deleted by
+        whole segments, and must not lie here for as long as little is asked."""
+        if self._file >= 0 and self._at > HEADER_BYTES and time.monotonic() - self._begun >= after_s:
+            with suppress(SpoolFull):
+                self._roll()
+
+    async def keep_turned(self, after_s: float) -> None:
+        """No segment grows for longer, until cancelled."""
+        while True:
+            await asyncio.sleep(min(after_s, 30.0))
+            self.turn(after_s)
 
     async def durable(self, seq: int) -> None:
         """Wait until a record would survive a power loss; callers that wait together share one fsync.
@@ -216,6 +229,7 @@ class Spool:
         file = create(self._folder, self.writer, self._seq + 1, kept=kept)
         self._retire()
         self._file, self._at, self._first, self._named = file, HEADER_BYTES, self._seq + 1, True
+        self._begun = time.monotonic()
         reserve(self._folder)
 
     def _retire(self) -> None:

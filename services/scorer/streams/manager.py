@@ -65,6 +65,7 @@ class Streams:
         self._news = asyncio.Condition()
         self._progress = Progress()
         self._shadows: Shadows | None = None
+        self._turning: asyncio.Task[None] | None = None
 
     def shadows(self) -> Shadows:
         """With a slot of the spool, which is there once it is needed: answers are logged in their transactions."""
@@ -73,6 +74,7 @@ class Streams:
             spool = Spool(settings.spool_folder / "streams", limit=settings.spool_bytes,
                           segment_bytes=settings.spool_segment_bytes, fsync="none")  # fmt: skip
             self._shadows = Shadows(spool, lambda: spool.used < half)
+            self._turning = asyncio.create_task(spool.keep_turned(settings.spool_turns_s))
         return self._shadows
 
     def find(self, name: str) -> Endpoint | None:
@@ -92,6 +94,8 @@ class Streams:
             for task in done - {ended}:
                 task.result()
         finally:
+            if self._turning:
+                self._turning.cancel()
             for task in [*work, ended, *(running.task for running in self._running.values())]:
                 task.cancel()
             await asyncio.wait([*work, *(running.task for running in self._running.values())], timeout=8)

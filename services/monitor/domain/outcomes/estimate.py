@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .calibration import SCORES, Calibration
+from .confusion import Cells, Confusion
 from .decided import BINS, NUMBERS, Counts, by_bin
 from .intervals import LEAST_ROWS, z_ever
 from .labelled import Task, in_order
@@ -45,10 +46,11 @@ class Estimate:
 class Estimator:
     """What a version's labels so far say of its decisions; each span of them is then estimated by itself."""
 
-    def __init__(self, task: Task, classes: Sequence[str], learned: Learned) -> None:
+    def __init__(self, task: Task, classes: Sequence[str], learned: Learned, cells: Cells | None = None) -> None:
+        """`cells`: labelled rows of the version, for what wrong decisions among several classes turn out to be."""
         self._task: Task = task
         self._classes = list(classes)
-        self._losses = learned.losses
+        self._losses, self._cells = learned.losses, cells or {}
         self._calibration = Calibration.of(*_hits(task, self._classes, learned))
 
     def of(self, counts: Counts) -> Estimate | None:
@@ -60,7 +62,9 @@ class Estimator:
             learned = sum(moments.rows for moments in self._losses.values())
             return Estimate(rows, learned, learned >= LEAST_ROWS, _errors(counts.get(NUMBERS, {}), self._losses))
         names = [*self._classes, *(name for name in counts if name not in self._classes)]
-        told = _Classes(np.array([by_bin(counts.get(name, {})) for name in names]), names, self._calibration)
+        confusion = Confusion.of(names, self._cells) if self._task == "classes" else None
+        bins = np.array([by_bin(counts.get(name, {})) for name in names])
+        told = _Classes(bins, names, self._calibration, confusion)
         return Estimate(rows, self._calibration.rows, self._calibration.calibrated, told.figures(self._task))
 
 
@@ -89,6 +93,7 @@ class _Classes:
     counts: Array
     names: Sequence[str]
     calibration: Calibration
+    confusion: Confusion | None = None
 
     @property
     def total(self) -> int:
@@ -178,7 +183,41 @@ class _Classes:
                 here[place] = 1 / decided
                 found.append(self.told("precision", name, float(self.counts[place] @ chance) / decided, here * flat))
         brier = float(rows @ (SCORES**2 * (1 - chance) + (1 - SCORES) ** 2 * chance)) / self.total
-        return [*found, self.told("brier", None, brier, flat * (1 - 2 * SCORES) / self.total)]
+        return [
+            *found, *self._of_truths(self.confusion),
+            self.told("brier", None, brier, flat * (1 - 2 * SCORES) / self.total),
+        ]  # fmt: skip
+
+    def _of_truths(self, confusion: Confusion | None) -> list[Statistic]:
+        """Recall and F1 by class, and their means over all classes that are decided on or expected."""
+        if confusion is None:
+            why = f"fewer than {LEAST_ROWS} labelled wrong decisions"
+            return [Statistic(f"macro {name}", None, None, None, self.total, why) for name in ("recall", "f1")]
+        chance, decided = self.calibration.chances, self.counts.sum(axis=1)
+        right, wrong = self.counts @ chance, self.counts @ (1 - chance)
+        true = right + wrong @ confusion.shares
+        one = np.eye(len(self.names))
+        found: list[Statistic] = []
+        for name, top, bottom in (("recall", 1.0, true), ("f1", 2.0, decided + true)):
+            # By class [classes]: the value, what it loses by a row more of its truth, what a hit of each decision adds.
+            here = np.maximum(bottom, 1e-9)
+            values, by_truth = top * right / here, -top * right / here**2
+            slopes = top * one / here + by_truth * (one - confusion.shares)
+            told = [place for place in range(len(self.names)) if true[place] >= LEAST_ROWS]
+            for place in told:
+                error = confusion.error(wrong, by_truth * one[place])
+                found.append(self._told_flat(name, self.names[place], values[place], slopes[:, place], error))
+            if told and float(true[told].sum()) >= true.sum() - LEAST_ROWS:
+                error = confusion.error(wrong, np.where(np.isin(np.arange(len(true)), told), by_truth, 0) / len(told))
+                mean = float(values[told].mean())
+                found.append(self._told_flat(f"macro {name}", None, mean, slopes[:, told].mean(axis=1), error))
+            else:
+                found.append(Statistic(f"macro {name}", None, None, None, self.total, f"{_FEW} of a class expected"))
+        return found
+
+    def _told_flat(self, name: str, of: str | None, value: float, slopes: Array, unknown: float) -> Statistic:
+        """A figure to which a hit adds the same at every score."""
+        return self.told(name, of, float(value), slopes[:, None] * np.ones((1, BINS)), unknown)
 
 
 # Numbers

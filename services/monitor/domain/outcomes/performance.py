@@ -127,13 +127,26 @@ def business(
     return found
 
 
+def _value(matrix: ValueMatrix, favourable: str, prediction: str, label: str) -> float:
+    if prediction == favourable:
+        return matrix.true_positive if label == favourable else matrix.false_positive
+    return matrix.false_negative if label == favourable else matrix.true_negative
+
+
+def worth_of_being_right(tally: Tally, matrix: ValueMatrix, favourable: str) -> float | None:
+    """How much more a right decision was worth on average than a wrong one; None where there was none of either."""
+    sums: dict[bool, tuple[int, float]] = {True: (0, 0.0), False: (0, 0.0)}
+    for (prediction, label), cell in tally.cells.items():
+        rows, total = sums[prediction == label]
+        sums[prediction == label] = rows + cell.rows, total + cell.rows * _value(matrix, favourable, prediction, label)
+    (right, gained), (wrong, lost) = sums[True], sums[False]
+    return gained / right - lost / wrong if right and wrong else None
+
+
 def _worth(tally: Tally, matrix: ValueMatrix, favourable: str) -> Interval | None:
     first = second = 0.0
     for (prediction, label), cell in tally.cells.items():
-        if prediction == favourable:
-            value = matrix.true_positive if label == favourable else matrix.false_positive
-        else:
-            value = matrix.false_negative if label == favourable else matrix.true_negative
+        value = _value(matrix, favourable, prediction, label)
         first, second = first + cell.rows * value, second + cell.rows * value**2
     rows = max(1, tally.labelled)
     return about(first / rows, second / rows - (first / rows) ** 2, tally.labelled)

@@ -1,0 +1,93 @@
+"""What an erasure does not take away by itself: who does that on hearing of it, and what goes when its time is over."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import chain
+
+from contracts import (
+    InferenceCompleted,
+    InferenceImported,
+    InferenceLogged,
+    InferenceRequested,
+    MonitorReported,
+    OutcomeObserved,
+    OutcomeReported,
+)
+from services.kit.outbox import ANSWERS_KEPT
+from services.kit.provision import TopicSpec
+from services.kit.rights import DEAD_LETTERS_KEPT
+
+_TOPICS = (
+    InferenceRequested, InferenceCompleted, InferenceImported, InferenceLogged, OutcomeReported, OutcomeObserved,
+    MonitorReported,
+)  # fmt: skip
+
+
+_LONGEST_WAIT = timedelta(days=7)
+"""The most that `FAIRLEAD_KSERVE_WAIT_HOURS` may be."""
+
+
+@dataclass(frozen=True)
+class Remainder:
+    """Something about an erased decision that lies elsewhere."""
+
+    what: str
+    where: str
+    by: datetime | None
+    """When it is gone at the latest; None: no time ends it."""
+    how: str
+
+
+def remaining(asked: datetime, windows_kept: timedelta, spooled: timedelta) -> list[Remainder]:
+    """All that is known to hold anything of a decision that was made before the erasure was asked for."""
+    windows = Remainder(
+        "figures over windows of rows: they name nobody, yet those of a window of few rows tell its values", "monitor",
+        asked + windows_kept, "forgotten",
+    )  # fmt: skip
+    spools = Remainder(
+        "inferences as they went to the topic", "hosts of the scorer", asked + spooled,
+        "deleted when Kafka has them; later only while it is away",
+    )  # fmt: skip
+    return [*_told(), *chain.from_iterable(_kafka(asked)), *_here(asked), spools, windows, *_beyond()]
+
+
+def _told() -> Iterator[Remainder]:
+    hearing = "removed on hearing decisions.erased, within seconds while the service runs"
+    yield Remainder("explanations", "scorer", None, hearing)
+    yield Remainder("outcomes as they were counted", "monitor", None, hearing)
+
+
+def _kafka(asked: datetime) -> Iterator[tuple[Remainder, Remainder]]:
+    for event in _TOPICS:
+        spec = TopicSpec.of(event.topic)
+        assert spec.keep_ms is not None and spec.rolls_ms is not None  # a topic without an end would hold it for ever
+        name = event.topic.of("{endpoint}") if event.topic.per_endpoint else event.topic.name
+        by = asked + timedelta(milliseconds=spec.keep_ms + spec.rolls_ms)
+        dead = TopicSpec.dead_letters(name)
+        buried = by + DEAD_LETTERS_KEPT + timedelta(milliseconds=dead.rolls_ms or 0)
+        yield (
+            Remainder("records", f"topic {name}", by, "the topic forgets them"),
+            Remainder("records that could not be handled", f"topic {dead.name}", buried, "the topic forgets them"),
+        )
+
+
+def _here(asked: datetime) -> Iterator[Remainder]:
+    yield Remainder("answers to requests with an Idempotency-Key", "scorer", asked + ANSWERS_KEPT, "forgotten")
+    yield Remainder(
+        "halves of inferences that KServe logged",
+        "scorer",
+        asked + _LONGEST_WAIT,
+        "they end; none is recorded any more",
+    )
+
+
+def _beyond() -> Iterator[Remainder]:
+    yield Remainder(
+        "files of batches and their results", "object store and connections", None,
+        "not reached: they are whole files that somebody gave or fetched, and name no entity",
+    )  # fmt: skip
+    yield Remainder(
+        "models and packages that learned from the rows, backups", "catalog, operators", None,
+        "not reached: retrain without the rows, and let backups end",
+    )  # fmt: skip
