@@ -41,6 +41,11 @@ async def forget_hours(session: AsyncSession, found: Endpoint, before: datetime)
     await session.execute(text(delete), {"e": found.endpoint, "v": found.version, "before": before})
 
 
+async def forget(session: AsyncSession, name: str) -> None:
+    """All hours of an endpoint."""
+    await session.execute(text("DELETE FROM season_hour WHERE endpoint = :e"), {"e": name})
+
+
 async def learn(session: AsyncSession, name: str, season_s: float) -> None:
     """From now on it holds, unless one is set; groups are not watched under it."""
     update = """

@@ -57,12 +57,21 @@ class Learning:
         with use(Context(system("monitor", unit))):
             async with self._db.reading() as session:
                 endpoint = await store.endpoint(session, name)
+                watch = await store.watch(session, name, endpoint.version)
+            if not _alarmed(watch):
+                await self._forget(endpoint)
+                return
             watched = await self._versions.find(name, endpoint.version)
             if watched.reference is None or not candidates(endpoint.settings.window_s, endpoint.learned_season_s):
                 return
             while await self._fold(name, endpoint.version, watched):
                 pass
             await self._explain(endpoint, watched)
+
+    async def _forget(self, endpoint: Endpoint) -> None:
+        """What was counted for an alarm that is over: with a gap in it, hours of the next one would prove too much."""
+        async with self._db.transaction() as tx:
+            await seasons.forget(tx.session, endpoint.endpoint)
 
     async def _fold(self, name: str, version: int, watched: Watched) -> bool:
         """Put the windows into their hours that closed since the last look, so many at once; whether there were any."""
