@@ -29,7 +29,9 @@ def test_a_batch_is_what_aiokafka_builds(records: list[tuple[bytes | None, bytes
 def test_headers_that_have_no_content_are_null() -> None:
     batch = RecordBatch(1_000, transactional=False)
     batch.add(b"k", b"v", block([("there", b""), ("not", None)]))
-    [record] = MemoryRecords(bytes(batch._build())).next_batch()
+    found = MemoryRecords(bytes(batch._build())).next_batch()
+    assert found is not None
+    [record] = found
     assert list(record.headers) == [("there", b""), ("not", None)]
 
 
