@@ -1,6 +1,7 @@
 """Delays over labelled streams, false alarms over stationary ones, and years of a real survey."""
 
 import time
+from dataclasses import replace
 from functools import cache
 from statistics import median
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 from contracts import Column, ModelSchema, TensorSpec
 from examples.census import rows as census
 from services.monitor.domain.season import Season
+from services.monitor.domain.windows import Block
 
 from . import others, streams
 from .ours import Found, Monitor
@@ -29,6 +31,7 @@ def measure(seeds: int, stationary_rows: int) -> dict[str, Any]:
         "delays": {change: _delays(change, drawn) for change in streams.CHANGES},
         "stationary": stationary(stationary_rows),
         "seasons": [seasonal(period, seed) for period in (5_000, 20_000, 100_000) for seed in range(2)],
+        "undeclared": [undeclared(seed) for seed in range(4)],
         "census": survey(),
     }
 
@@ -117,6 +120,30 @@ def seasonal(period: int, seed: int) -> dict[str, Any]:
         found += monitor.see(_columns(made), first)
     kinds = [each.finding.kind for each in found]
     return {"period": period, "rows": rows, "alarms": kinds.count("alarm"), "notes": kinds.count("note")}
+
+
+def undeclared(seed: int, days: int = 14) -> dict[str, Any]:
+    """Three columns that swing by 0.7 standard deviations within a day of 86,400 rows; nobody says so. After the last
+    day three others move by half a standard deviation."""
+    stream = Stream("none", seed)
+    monitor = Monitor(stream.reference(), streams.schema(), BUDGET)
+    hours: list[Block] = []
+    found: list[Found] = []
+    learned_after: int | None = None
+    for number, (_, made) in enumerate(stream.pieces((24 * days + 3) * 3_600, 0, 3_600)):
+        at = np.arange(len(made)) + 3_600 * number
+        made[:, : streams.CHANGED] += 0.7 * np.sin(2 * np.pi * at / 86_400)[:, None]
+        made[:, streams.CHANGED : 2 * streams.CHANGED] += 0.5 * (number >= 24 * days)
+        found += [replace(each, row=number) for each in monitor.see(_columns(made), 3_600 * number)]
+        hours.append(monitor.hour(_columns(made), number))
+        if learned_after is None and found and monitor.learn(hours, BUDGET):
+            learned_after = number + 1
+    alarms = [each.row for each in found if each.finding.kind == "alarm"]
+    since = [hour for hour in alarms if learned_after is not None and hour >= learned_after]
+    return {
+        "rows": len(hours) * 3_600, "alarm_at_hour": min(alarms, default=None), "learned_after_hours": learned_after,
+        "false_alarms_since": sum(hour < 24 * days for hour in since), "step_found": any(h >= 24 * days for h in since),
+    }  # fmt: skip
 
 
 def survey() -> dict[str, Any]:

@@ -1,14 +1,16 @@
 """The monitor's own way from rows to an alarm, at its defaults and without the transport."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
 from contracts import ModelSchema
 from services.kit.profiles import build_profile
 from services.monitor.domain.budget import of_data
+from services.monitor.domain.rhythm import HOUR_S, learned
 from services.monitor.domain.season import NONE, Season
+from services.monitor.domain.trial import Setting
 from services.monitor.domain.watch import Finding, Watch
 from services.monitor.domain.windows import Block
 from services.monitor.usecases.versions import Watched
@@ -55,6 +57,18 @@ class Monitor:
         self._kept = [*self._kept[-500:], block]
         self._watch, finding = watch.judge(self._reference, TOLERANCE)
         return finding
+
+    def hour(self, columns: dict[str, Array], number: int) -> Block:
+        """The counts of an hour's rows, at its middle."""
+        rows = len(next(iter(columns.values())))
+        return Block((number + 0.5) * HOUR_S, rows, self._binner.count(self._binner.bin(columns, rows)))
+
+    def learn(self, hours: list[Block], budget_rows: int) -> bool:
+        """Go on with a daily season if it explains these hours."""
+        found = learned(self._reference, hours, Setting(budget_rows, TOLERANCE, 24 * HOUR_S))
+        if found:
+            self._watch = replace(found, last_s=self._watch.last_s)
+        return found is not None
 
     def accept(self) -> None:
         """What is seen is the new normal: go on after an alarm."""

@@ -44,6 +44,13 @@ class Settings(BaseSettings):
     """What may run models that are programs: `node=/usr/bin/node,java=/opt/java/bin/java[:/more/folders]`."""
     log_level: str = "INFO"
     max_body_bytes: int = 16 * 1024 * 1024
+    # How long rows are kept: whoever erases somebody says what the others hold, and until when.
+    decisions_kept_days: int = Field(default=365, ge=1)
+    """Decisions, their files and their explanations older than this are removed."""
+    windows_kept_days: int = Field(default=30, ge=1)
+    """The monitor's closed windows older than this go, with their reports; so does what versions used."""
+    spool_turns_s: float = Field(default=3600.0, gt=0)
+    """How long a segment of a scorer's spool grows: it is deleted as a whole, when Kafka has all of it."""
     environment_bytes: int = 12 * 1024**3
     """The most that the libraries of one model may take on disk."""
     environments_bytes: int = 40 * 1024**3

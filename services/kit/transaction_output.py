@@ -1,12 +1,12 @@
 """What one transaction writes: records in prebuilt batches, each topic and partition for itself."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.producer.message_accumulator import BatchBuilder
 
-Headers = list[tuple[str, bytes]]
+from .recordbatch import Header, RecordBatch, block
 
 BATCH_BYTES = 900_000
 """Below the broker's largest message set (1 MiB), so that one record's overhead never tips a batch over it."""
@@ -23,18 +23,18 @@ class Placed:
 class Target:
     """The records of one transaction for one partition, written into prebuilt batches as they come."""
 
-    def __init__(self, producer: AIOKafkaProducer) -> None:
-        self._producer = producer
-        self.batches: list[BatchBuilder] = [producer.create_batch()]
-        self._append = self.batches[0].append
+    def __init__(self) -> None:
+        self.batches = [RecordBatch(BATCH_BYTES, transactional=True)]
+        self._add = self.batches[0].add
         self.count = 0
 
-    def add(self, key: bytes | None, value: bytes | None, headers: Headers) -> int:
-        """Append a record; answers its place among this transaction's records of the partition."""
-        if self._append(timestamp=None, key=key, value=value, headers=headers) is None:
-            self.batches.append(self._producer.create_batch())
-            self._append = self.batches[-1].append
-            self._append(timestamp=None, key=key, value=value, headers=headers)
+    def add(self, key: bytes | None, value: bytes | None, headers: bytes) -> int:
+        """Append a record with a `recordbatch.block` of headers; answers its place among this transaction's records of
+        the partition."""
+        if not self._add(key, value, headers):
+            self.batches.append(RecordBatch(BATCH_BYTES, transactional=True))
+            self._add = self.batches[-1].add
+            self._add(key, value, headers)
         self.count += 1
         return self.count - 1
 
@@ -55,12 +55,12 @@ class Output:
         """Where records of this partition go."""
         where = (topic, partition)
         if where not in self._targets:
-            self._targets[where] = Target(self._producer)
+            self._targets[where] = Target()
         return self._targets[where]
 
-    def add(self, topic: str, partition: int, key: bytes | None, value: bytes | None, headers: Headers) -> int:
+    def add(self, topic: str, partition: int, key: bytes | None, value: bytes | None, headers: Sequence[Header]) -> int:
         """Append a record; answers its place among this transaction's records of that partition."""
-        return self.to(topic, partition).add(key, value, headers)
+        return self.to(topic, partition).add(key, value, block(headers))
 
     async def send(self) -> dict[tuple[str, int], list[Placed]]:
         """Write everything and wait for the broker. Raises the first failure: then the transaction must not commit."""
@@ -68,9 +68,8 @@ class Output:
         results = await asyncio.gather(*(self._send_to(where, batches) for where, batches in written.items()))
         return dict(zip(written, results, strict=True))
 
-    async def _send_to(self, where: tuple[str, int], batches: list[BatchBuilder]) -> list[Placed]:
+    async def _send_to(self, where: tuple[str, int], batches: list[RecordBatch]) -> list[Placed]:
         topic, partition = where
-        counts = [batch.record_count() for batch in batches]
-        sent = [await self._producer.send_batch(batch, topic, partition=partition) for batch in batches]
+        sent = [await self._producer.send_batch(batch.builder, topic, partition=partition) for batch in batches]
         done = await asyncio.gather(*sent)
-        return [Placed(meta.offset, count) for meta, count in zip(done, counts, strict=True)]
+        return [Placed(meta.offset, batch.count) for meta, batch in zip(done, batches, strict=True)]

@@ -12,7 +12,7 @@ from services.kit.service import Parts
 from . import api
 from .api import performance, segments, service, slices, trial
 from .handlers import subscriptions
-from .jobs import ARRIVALS_S, BUDGETS_S, Looks, OutcomeStream, Rounds, Stream
+from .jobs import ARRIVALS_S, BUDGETS_S, SEASONS_S, Looks, OutcomeStream, Rounds, Stream
 from .settings import MonitorSettings
 from .usecases.arriving import Arrivals
 from .usecases.burning import Budgets
@@ -21,6 +21,7 @@ from .usecases.counting import Counting
 from .usecases.desired import Desired
 from .usecases.forgetting import Forgetting
 from .usecases.judging import Judging
+from .usecases.learning import Learning
 from .usecases.metering import Metering
 from .usecases.observing import Observing
 from .usecases.outcomes import Outcomes
@@ -62,6 +63,7 @@ def build(settings: MonitorSettings) -> Parts:
             outcomes.run,
             rounds.run,
             Looks("budgets", BUDGETS_S, Budgets(db).judge, progress).run,
+            Looks("seasons", SEASONS_S, Learning(db, versions).look, progress).run,
             Looks("arrivals", ARRIVALS_S, Arrivals(db).judge, progress).run,
         ],
         closing=[burial.close],

@@ -19,7 +19,7 @@ from . import store
 from .domain.arrivals import KEPT_S
 from .domain.service.spans import minutes_end
 from .settings import MonitorSettings
-from .store import arrivals, estimates, outcomes, slices, slots, usage
+from .store import arrivals, estimates, outcomes, seasons, slices, slots, usage
 from .usecases.closing import Closing
 from .usecases.counting import Counting
 from .usecases.judging import Judging
@@ -32,6 +32,7 @@ _ROUND_S = 0.5
 _REFRESH_S = 2.0
 BUDGETS_S = 15.0
 ARRIVALS_S = 30.0
+SEASONS_S = 300.0
 _TIDY_S = 600.0
 
 
@@ -150,5 +151,6 @@ class Rounds:
                 await estimates.tidy(tx.session, kept)
                 # And another one: a window may begin at the end of its day.
                 await slices.tidy(tx.session, timedelta(days=self._settings.outcomes_kept_days + 2))
+                await seasons.tidy(tx.session, timedelta(days=self._settings.windows_kept_days))
                 await arrivals.tidy(tx.session, timedelta(seconds=KEPT_S))
                 await forget_old_writers(tx.session)

@@ -25,8 +25,6 @@ class MonitorSettings(Settings):
     """Records that are counted in one transaction."""
     kept_counts: int = Field(default=2_000, ge=10)
     """So many newest windows of an endpoint keep their counts; older ones keep the report."""
-    windows_kept_days: int = Field(default=30, ge=1)
-    """Closed windows older than this go, with their reports; so does what versions used."""
     outcomes_kept_days: int = Field(default=90, ge=1)
     """An outcome counts where its decision is no older; so long it can be revised."""
     price_cpu_second: Price | None = None

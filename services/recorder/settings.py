@@ -14,12 +14,6 @@ class RecorderSettings(Settings):
     """How long records are gathered for a file while nothing is behind: a decision can be looked up soon after."""
     recorder_batch_records: int = Field(default=10_000, ge=1)
     """Records of the log that are recorded in one transaction."""
-    decisions_kept_days: int = Field(default=365, ge=1)
-    """Decisions and their files older than this are removed."""
-    windows_kept_days: int = Field(default=30, ge=1)
-    """The monitor's setting of the same name: an erasure says until when figures over windows are kept."""
-    spool_turns_s: float = Field(default=3600.0, gt=0)
-    """The scorer's setting of the same name: an erasure says until when its hosts' spools hold what Kafka has."""
     patience_days: int = Field(default=30, ge=1)
     """An outcome waits so long for its inference."""
     outcome_units: frozenset[str] = frozenset({"retail"})

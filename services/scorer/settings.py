@@ -31,8 +31,6 @@ class ScorerSettings(Settings):
     spool_full: Literal["refuse", "drop"] = "refuse"
     """`refuse`: 503. `drop`: answer without a log record, counted: the exception to the promise of a complete log."""
     spool_segment_bytes: int = 64 * 1024**2
-    spool_turns_s: float = Field(default=3600.0, gt=0)
-    """How long a segment of the spool grows at most: it is deleted as a whole, when Kafka has all of it."""
     fsync: Literal["none", "interval", "always"] = "interval"
     """Against power loss; a killed process loses nothing with any of them. See the README."""
     fsync_interval_ms: int = 100
@@ -46,8 +44,6 @@ class ScorerSettings(Settings):
     sandbox_load_s: float = 120.0
     """How long a sandboxed model may take to be opened, its libraries imported."""
     sandbox_memory_mb: int = 1024
-    decisions_kept_days: int = Field(default=365, ge=1)
-    """Explanations of decisions older than this are removed: the recorder's setting of the same name."""
     explanations: int = Field(default=2, ge=1)
     """Explanations made at a time; beyond, 429."""
     explanations_each: int = Field(default=1, ge=1)

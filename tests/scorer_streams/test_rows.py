@@ -64,10 +64,10 @@ def test_what_the_quick_way_reads_the_codec_reads_alike(body: dict[str, Any]) ->
         orjson.loads(raw)
     except (UnicodeEncodeError, orjson.JSONDecodeError):
         return
-    row = ROWS.read(raw)
+    [row], wide = quick_way().read([raw])
     if row is None:
         return
-    matrix, beyond = ROWS.matrix([row])
+    matrix, beyond = ROWS.matrix(wide)
     request = by_codec(raw)
     if beyond[0]:
         assert request is None
@@ -85,7 +85,8 @@ def test_what_the_quick_way_reads_the_codec_reads_alike(body: dict[str, Any]) ->
     ],
 )
 def test_plain_requests_take_the_quick_way(raw: bytes) -> None:
-    assert ROWS.read(raw) is not None
+    [row], wide = quick_way().read([raw])
+    assert row is not None and wide.tolist() == [[1, wide[0, 1], 3]]
 
 
 @pytest.mark.parametrize(
@@ -99,7 +100,54 @@ def test_plain_requests_take_the_quick_way(raw: bytes) -> None:
     ],
 )  # fmt: skip
 def test_anything_else_is_left_to_the_codec(raw: bytes) -> None:
-    assert ROWS.read(raw) is None
+    before = framed(b"1,2,3")
+    rows, wide = quick_way().read([before, raw, before])
+    assert [row is None for row in rows] == [False, True, False] and wide.tolist() == [[1, 2, 3], [1, 2, 3]]
+
+
+def framed(inside: bytes) -> bytes:
+    """A request as one producer writes them, with these numbers, or whatever it is."""
+    return b'{ "inputs": [{"name":"X","datatype":"FP32","data": [' + inside + b'] , "shape":[1,3]}]}'
+
+
+inside = st.one_of(
+    st.lists(st.floats(allow_nan=False) | st.integers(), min_size=2, max_size=4).map(
+        lambda numbers: json.dumps(numbers).encode()[1:-1]
+    ),
+    st.sampled_from([b"", b"1,2,null", b"1,2],[3", b"1,2,3],[1,2,3", b'1,2,"3"', b"1 2,3", b"01,2,3", b"1,2,",
+                     b"1,2,true", b"1,2,3e", b"1,2,NaN", b"1e5,-2E-3,0.5", b" 1 ,\t2 ,\n3 ",
+                     b"1,2,{}", b"1e400,2,3", b"+1,2,3"]),
+)  # fmt: skip
+
+
+@given(st.lists(st.one_of(inside.map(framed), requests.map(lambda body: orjson_or_empty(body))), max_size=12))
+def test_many_requests_are_read_as_each_alone_whatever_stands_in_anothers_place(raws: list[bytes]) -> None:
+    together = quick_way()
+    assert together.read([framed(b"7,8,9")])[0] != [None]  # its frame is known from now on
+    rows, wide = together.read(raws)
+    alone = [quick_way().read([raw]) for raw in raws]
+    assert rows == [row for [row], _ in alone]
+    assert wide.tolist() == [numbers for _, each in alone for numbers in each.tolist()]
+
+
+def orjson_or_empty(body: dict[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(body)
+    except TypeError:  # a text that is no UTF-8
+        return b""
+
+
+def test_requests_in_one_frame_are_not_read_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, looked = quick_way(), list[bytes]()
+    alone = Rows._one
+    monkeypatch.setattr(Rows, "_one", lambda self, raw: looked.append(raw) or alone(self, raw))
+    rows.read([framed(b"1,2,3")])
+    rows.read([framed(b"%d,2,3" % n) for n in range(100)] + [framed(b"1,null,3")])
+    assert looked == [framed(b"1,2,3"), framed(b"1,null,3")]
+    rows.read([framed(b"1,2,3").replace(b"X", b"X ")] * 3 + [framed(b"1,2,3").replace(b" ", b"")])
+    looked.clear()
+    rows.read([framed(b"%d,2,3" % n).replace(b" ", b"") for n in range(100)])
+    assert not looked
 
 
 @given(
@@ -109,7 +157,7 @@ def test_anything_else_is_left_to_the_codec(raw: bytes) -> None:
 )
 def test_quick_answers_are_the_codecs_answers(outputs: list[tuple[int, float, float]]) -> None:
     raw = b'{"id":"r1","inputs":[{"name":"X","datatype":"FP32","shape":[1,3],"data":[1,2,3]}]}'
-    rows = [ROWS.read(raw) for _ in outputs]
+    rows, _ = quick_way().read([raw for _ in outputs])
     labels = np.array([label for label, _, _ in outputs], np.int64)
     scores = np.array([scores for _, *scores in outputs], np.float32)
     ids = [f"00000000-0000-5000-8000-{i:012}" for i in range(len(outputs))]

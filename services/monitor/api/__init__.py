@@ -78,6 +78,9 @@ class MonitorView(BaseModel):
     settings: MonitorSettings
     overridden: bool
     changed_at: datetime
+    learned_season_s: float | None
+    """A season that the monitor learned; it holds while `settings` has none."""
+    season_learned_at: datetime | None
 
     @classmethod
     def of(cls, endpoint: Endpoint) -> "MonitorView":
@@ -122,6 +125,10 @@ class DriftView(BaseModel):
     budget_rows: int
     tolerance: float
     since: datetime | None
+    season_s: float | None
+    """That holds; None for none."""
+    season_learned_at: datetime | None
+    """None where it was set."""
     features: list[FeatureEvidence]
     alarms: list[FindingView]
     notes: list[FindingView]
@@ -134,7 +141,9 @@ class DriftView(BaseModel):
         return cls(
             endpoint=standing.endpoint.endpoint, drifting=alarm is not None, statistic=standing.statistic,
             threshold=standing.threshold, budget_rows=settings.budget_rows, tolerance=settings.tolerance,
-            since=alarm.event.since if alarm else None, features=list(alarm.event.features) if alarm else [],
+            since=alarm.event.since if alarm else None, season_s=standing.endpoint.season.period_s,
+            season_learned_at=standing.endpoint.season_learned_at if settings.season_s is None else None,
+            features=list(alarm.event.features) if alarm else [],
             alarms=[f for f in found if f.kind == "alarm"], notes=[f for f in found if f.kind == "note"],
         )  # fmt: skip
 

@@ -49,6 +49,11 @@ class Trial:
         self._watch = Watch.start(self.reference, Season(self.setting.season_s or None))
         self._kept: deque[Block] = deque(maxlen=_REMEMBERED)
 
+    @property
+    def watch(self) -> Watch:
+        """Where it stands."""
+        return self._watch
+
     def see(self, start_s: float, end: datetime, blocks: Sequence[Block]) -> None:
         """One more window. Blocks of another baseline than the reference are left out."""
         fitting = [block for block in blocks if block.counts.shape == self.reference.counts.shape]

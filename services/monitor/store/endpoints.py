@@ -12,6 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from contracts import DeploymentChanged, ModelSchema, MonitorSettings
 from services.kit.errors import NotFound
 
+from ..domain import rhythm
+from ..domain.season import Season
+
 
 @dataclass(frozen=True)
 class Endpoint:
@@ -26,6 +29,14 @@ class Endpoint:
     settings: MonitorSettings
     overridden: bool
     changed_at: datetime
+    learned_season_s: float | None = None
+    """A season that explained an alarm; one that is set wins over it."""
+    season_learned_at: datetime | None = None
+
+    @property
+    def season(self) -> Season:
+        """What holds."""
+        return rhythm.season(self.settings.season_s, self.learned_season_s)
 
     @classmethod
     def of(cls, row: Any) -> "Endpoint":
@@ -33,7 +44,7 @@ class Endpoint:
         settings = MonitorSettings.model_validate(row.settings | (row.override or {}))
         return cls(
             row.endpoint, row.unit, row.use_case, row.serving, row.model, row.version, settings, bool(row.override),
-            row.changed_at,
+            row.changed_at, row.learned_season_s, row.season_learned_at,
         )  # fmt: skip
 
 

@@ -12,7 +12,6 @@ from .. import metrics, store
 from ..domain.budget import of_data
 from ..domain.detectors.edetector import NAME
 from ..domain.reference import Reference
-from ..domain.season import Season
 from ..domain.watch import Finding, Watch
 from ..domain.windows import Block, Part, coalesced, moment
 from ..settings import MonitorSettings
@@ -55,7 +54,7 @@ class Drifting:
         self, tx: Tx, key: WindowKey, endpoint: Endpoint, watched: Watched, reference: Reference, part: Part
     ) -> tuple[Watch, Finding | None, float]:
         settings = endpoint.settings
-        season = Season(settings.season_s or None)
+        season = endpoint.season
         known = await store.watch(tx.session, key.endpoint, key.version) or Watch.start(reference, season)
         known = known.suited(reference, season)
         blocks = coalesced(part.blocks, self._settings.block_rows)

@@ -7,7 +7,7 @@ from services.kit.db import Tx
 from .. import store
 from ..domain.budget import of_segments
 from ..domain.grouped import Grouped, following
-from ..domain.season import Season
+from ..domain.season import NONE
 from ..domain.watch import Finding, Watch
 from ..domain.windows import Block, Part, moment
 from ..store import Endpoint, WindowKey
@@ -17,7 +17,7 @@ async def observe(tx: Tx, key: WindowKey, endpoint: Endpoint, grouped: Grouped, 
     """Show a window of the version that serves; answers what is to be told of groups. Of an endpoint with a season
     nothing is: its slots times its groups are too many."""
     block = grouped.block(part)
-    if block is None or endpoint.settings.season_s:
+    if block is None or endpoint.season != NONE:
         return None
     known = await _known(tx, endpoint, grouped)
     seen = await asyncio.to_thread(
@@ -33,7 +33,7 @@ async def observe(tx: Tx, key: WindowKey, endpoint: Endpoint, grouped: Grouped, 
 async def follow(tx: Tx, key: WindowKey, endpoint: Endpoint, grouped: Grouped, part: Part, since_s: float) -> None:
     """The wholes are alarmed from this window on: groups are silent until what is seen is accepted."""
     block = grouped.block(part)
-    if block is None or endpoint.settings.season_s:
+    if block is None or endpoint.season != NONE:
         return
     known = await _known(tx, endpoint, grouped)
     blocks = [*await _earlier(tx, key, grouped, since_s), block]
@@ -42,7 +42,7 @@ async def follow(tx: Tx, key: WindowKey, endpoint: Endpoint, grouped: Grouped, p
 
 async def _known(tx: Tx, endpoint: Endpoint, grouped: Grouped) -> Watch:
     known = await store.watch(tx.session, endpoint.endpoint, endpoint.version, "group_watch")
-    return known.suited(grouped.reference, Season(None)) if known else Watch.start(grouped.reference)
+    return known.suited(grouped.reference, NONE) if known else Watch.start(grouped.reference)
 
 
 async def _earlier(tx: Tx, key: WindowKey, grouped: Grouped, since_s: float) -> list[Block]:

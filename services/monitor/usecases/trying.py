@@ -47,7 +47,7 @@ class Trying:
             endpoint = await store.endpoint(session, name)
         now = endpoint.settings
         watched = await self._versions.find(name, endpoint.version)
-        present = Setting(now.budget_rows, now.tolerance, now.season_s, watched.segmented)
+        present = Setting(now.budget_rows, now.tolerance, endpoint.season.period_s, watched.segmented)
         proposed = Setting(
             budget_rows or present.budget_rows, tolerance or present.tolerance,
             present.season_s if season_s is None else season_s, watched.segmented,

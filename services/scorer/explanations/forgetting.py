@@ -26,7 +26,13 @@ class Forgetting:
         self._burial = burial
         self._kept = timedelta(days=settings.decisions_kept_days)
         self._consumer = BatchConsumer(
-            settings, db, [DecisionsErased.topic.name], "scorer.explanations", self.hear, burial, progress=progress
+            settings,
+            db,
+            [DecisionsErased.topic.name],
+            "scorer.explanations.erased",
+            self.hear,
+            burial,
+            progress=progress,
         )
 
     async def run(self) -> None:

@@ -2,8 +2,6 @@
 
 from datetime import datetime
 
-from services.kit.transaction_output import Headers
-
 from ..logrecord import INLINE_LIMIT, LogRecord, traceparent_of
 from ..served import Served
 from ..v2.rows import Row
@@ -16,20 +14,19 @@ _PLACEHOLDER = "00000000-0000-0000-0000-000000000000"
 class BatchRecords:
     """The records of one version, received at one moment."""
 
-    def __init__(self, served: Served, stamps: wire.Stamps, moment: datetime, latency_ms: float) -> None:
+    def __init__(self, served: Served, headers: wire.Moment, moment: datetime, latency_ms: float) -> None:
         self._served = served
-        self._stamps = stamps
+        self._headers = headers
         self._moment = moment
         self._latency_ms = latency_ms
-        self._at = wire.stamp(moment)
         self._heads: dict[str, tuple[bytes, bytes]] = {}
         self._whole = served.records.payload_sample >= 1.0
 
-    def plain(self, item: Item, writer: bytes) -> tuple[bytes, Headers] | None:
-        """Value and headers of the log of an answered item in one step; None of one that has more to say than others.
+    def plain(self, item: Item, id: bytes, writer: bytes) -> tuple[bytes, bytes] | None:
+        """Value and block of headers of the log of an answered item in one step; None of one with more to say.
 
-        `writer`: the member that follows the payloads, and the next one's name. The same as `record` and `headers`
-        give, at half of what they cost.
+        `id`: the inference's; `writer`: the member that follows the payloads, and the next one's name. The same as
+        `record` and `headers` give, at half of what they cost.
         """
         asked, envelope, answer, body = item.asked, item.envelope, item.answer, item.record.value
         if type(asked) is not Row or not asked.bare or item.instead_of or not self._whole:
@@ -38,12 +35,13 @@ class BatchRecords:
         if len(body) + len(answer) > INLINE_LIMIT:
             return None
         before, after = self._head(envelope.source)
-        id = item.inference_id.encode()
         number = b"%d" % (item.record.offset + 1)
         value = b"".join((before, id, after, b',"request":', body, b',"response":', answer, writer, number, b"}"))
+        parent = traceparent_of(item.inference_id)
+        if envelope.correlation_id is None and envelope.traceparent is None:
+            return value, self._headers.first(id, parent.encode(), envelope.source)
         story = id if envelope.correlation_id is None else envelope.correlation_id.encode()
-        parent = (envelope.traceparent or traceparent_of(item.inference_id)).encode()
-        return value, self._stamps.log(id, self._at, story, parent, envelope.source)
+        return value, self._headers.log(id, story, (envelope.traceparent or parent).encode(), envelope.source)
 
     def record(self, item: Item) -> LogRecord:
         """The log of one answered item."""
@@ -59,11 +57,11 @@ class BatchRecords:
         )  # fmt: skip
         return made if self._served.records.payload_sample >= 1.0 else self._served.records.sampled(made)
 
-    def headers(self, record: LogRecord, item: Item) -> Headers:
-        """The Kafka headers of an item's log record."""
+    def headers(self, record: LogRecord, item: Item) -> bytes:
+        """The block of Kafka headers of an item's log record."""
         assert item.envelope
         story, parent = record.correlation_id.encode(), record.traceparent.encode()
-        return self._stamps.log(item.inference_id.encode(), self._at, story, parent, item.envelope.source)
+        return self._headers.log(item.inference_id.encode(), story, parent, item.envelope.source)
 
     def _head(self, application: str) -> tuple[bytes, bytes]:
         """Everything before and after the inference id of a record with nothing of its own."""

@@ -10,10 +10,9 @@ from ..runtimes import Arrays
 from ..served import Served
 from ..v2 import Request
 from ..v2.rows import Row, Rows
+from ..v2.tensors import Array
 from ..warmup import joinable
 from .items import Item, in_pieces
-
-_PLAIN_BYTES = 64 * 1024
 
 
 class Scoring:
@@ -32,35 +31,38 @@ class Scoring:
 
     async def score(self, items: Sequence[Item]) -> None:
         """Give each item an answer or a refusal. Raises Busy or Unavailable: then ask again."""
-        rows, plain = self._rows, []
-        if rows is not None:
-            async for piece in in_pieces(items):
-                for item in piece:
-                    body = item.body
-                    if len(body) < _PLAIN_BYTES and (row := rows.read(body)):
-                        item.asked = row
-                        plain.append(item)
-            await self._plain(plain, rows)
+        if self._rows is not None:
+            await self._plain(items, self._rows)
         await self._others([item for item in items if item.answer is None])
 
-    async def _plain(self, items: list[Item], rows: Rows) -> None:
+    async def _plain(self, items: Sequence[Item], rows: Rows) -> None:
         """What stays without an answer is left to the codec, which finds and names what is wrong."""
-        asked = [item.asked for item in items if isinstance(item.asked, Row)]
-        if not asked:
+        plain: list[Item] = []
+        numbers: list[Array] = []
+        async for piece in in_pieces(items):
+            asked, wide = rows.read([item.body for item in piece])
+            numbers.append(wide)
+            for item, row in zip(piece, asked, strict=True):
+                if row is not None:
+                    item.asked = row
+                    plain.append(item)
+        if not plain:
             return
-        matrix, beyond = rows.matrix(asked)
+        matrix, beyond = rows.matrix(np.concatenate(numbers))
         if beyond.any():
-            items = [item for item, wrong in zip(items, beyond.tolist(), strict=True) if not wrong]
-            asked, matrix = [a for a, wrong in zip(asked, beyond.tolist(), strict=True) if not wrong], matrix[~beyond]
+            plain = [item for item, wrong in zip(plain, beyond.tolist(), strict=True) if not wrong]
+            matrix = matrix[~beyond]
         try:
-            outputs = await self.served.lane.run({rows.name: matrix}, len(items)) if items else {}
+            outputs = await self.served.lane.run({rows.name: matrix}, len(plain)) if plain else {}
         except (Busy, Unavailable):
             raise
         except Refusal:
             return
-        ids = [item.inference_id for item in items]
-        answers = rows.answers(ids, asked, outputs, self.served.origin.variant) if items else None
-        for item, answer in zip(items, answers or (), strict=answers is not None):
+        asked = [item.asked for item in plain if isinstance(item.asked, Row)]
+        answers = (
+            rows.answers([i.inference_id for i in plain], asked, outputs, self.served.origin.variant) if plain else ()
+        )
+        for item, answer in zip(plain, answers or (), strict=answers is not None):
             item.answer = answer
 
     async def _others(self, items: list[Item]) -> None:

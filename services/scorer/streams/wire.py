@@ -1,5 +1,6 @@
 """What stands in Kafka's headers: of a producer's request as it is read, of answers and log records as written."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -7,9 +8,12 @@ from contracts import InferenceCompleted, InferenceLogged, InferenceRequested
 from services.kit import cloudevents
 from services.kit.context import Caller, Context
 from services.kit.errors import Invalid
-from services.kit.transaction_output import Headers
+from services.kit.recordbatch import OPEN, Header, block, length, pieces
 
 _LONGEST = 256
+_ID, _PARENT = 36, 55
+"""Bytes of an inference id and of a trace context made from one."""
+_ANSWERED = b".completed"
 FAILED = b"inference.failed"
 COMPLETED = InferenceCompleted.type().encode()
 _REQUESTED = InferenceRequested.type().encode()
@@ -59,27 +63,29 @@ def _text(raw: bytes | None) -> str | None:
 
 
 class Stamps:
-    """Makes the headers of one endpoint's answers and log records; what repeats is made once."""
+    """Makes the headers of one endpoint's answers and log records."""
 
     def __init__(self, endpoint: str, unit: str) -> None:
         self._endpoint = endpoint
         self._unit = unit
         self._answer = self._common(InferenceCompleted, "service:scorer", ("ce_type", "ce_id", "ce_time"))
-        self._logs: dict[str, Headers] = {}
+        self._logs: dict[str, list[tuple[str, bytes]]] = {}
 
-    def answer(self, type_: bytes, id: str, at: bytes, envelope: Envelope | None, inference_id: str | None) -> Headers:
-        """Headers of a result; a repeat of one answer has one `ce_id`, so that readers know it."""
-        own: Headers = [("ce_type", type_), ("ce_id", id.encode()), ("ce_time", at), *self._answer]
-        if envelope:
-            own.append(("ce_requestid", envelope.id.encode()))
-            if envelope.correlation_id or envelope.traceparent:
-                own += _story(envelope)
-        if inference_id:
-            own.append(("ce_inferenceid", inference_id.encode()))
-        return own
+    def of(self, at: bytes) -> "Moment":
+        """Those of one micro-batch."""
+        return Moment(self, at)
 
-    def log(self, inference_id: bytes, at: bytes, correlation_id: bytes, parent: bytes, application: str) -> Headers:
-        """Headers of `inference.logged`."""
+    def answer(
+        self, type_: bytes, id: bytes | int, at: bytes, story: Sequence[Header], inference_id: bytes | int | None
+    ) -> list[Header]:  # fmt: skip
+        """Of a result; a repeat of one answer has one `ce_id`, so that readers know it. Numbers are for `pieces`."""
+        own = [("ce_type", type_), ("ce_id", id), ("ce_time", at), *self._answer, *story]
+        return own if inference_id is None else [*own, ("ce_inferenceid", inference_id)]
+
+    def log(
+        self, id: bytes | int, at: bytes, correlation_id: bytes | int, parent: bytes | int, application: str
+    ) -> list[Header]:  # fmt: skip
+        """Of an `inference.logged`."""
         common = self._logs.get(application)
         if common is None:
             if len(self._logs) > 1024:
@@ -87,20 +93,56 @@ class Stamps:
             skip = ("ce_id", "ce_time", "ce_correlationid", "ce_traceparent", "traceparent")
             common = self._logs[application] = self._common(InferenceLogged, application, skip)
         return [
-            ("ce_id", inference_id), ("ce_time", at), ("ce_correlationid", correlation_id),
-            ("ce_traceparent", parent), ("traceparent", parent), *common,
+            ("ce_id", id), ("ce_time", at), ("ce_correlationid", correlation_id), ("ce_traceparent", parent),
+            ("traceparent", parent), *common,
         ]  # fmt: skip
 
     def _common(
         self, kind: type[InferenceCompleted] | type[InferenceLogged], actor: str, skip: tuple[str, ...]
-    ) -> Headers:
+    ) -> list[tuple[str, bytes]]:
         story = Context(Caller(actor, "application"), "", "")
         made = cloudevents.headers(kind, "scorer", self._endpoint, story, self._unit, id="-")
         return [(name, value) for name, value in made if name not in skip and value]
 
 
-def _story(envelope: Envelope) -> Headers:
-    story: Headers = []
+class Moment:
+    """Blocks of headers of one micro-batch: what its records have in common is encoded once."""
+
+    def __init__(self, stamps: Stamps, at: bytes) -> None:
+        self._stamps = stamps
+        self._at = at
+        answer = stamps.answer(COMPLETED, _ID + len(_ANSWERED), at, [("ce_requestid", OPEN)], _ID)
+        self._before, middle, self._after, _ = pieces(answer)
+        self._middle = _ANSWERED + middle
+        self._logs: dict[str, list[bytes]] = {}
+
+    def answer(self, envelope: Envelope, inference_id: bytes) -> bytes:
+        """Of an answer."""
+        if envelope.correlation_id or envelope.traceparent:
+            id = inference_id + _ANSWERED
+            return block(self._stamps.answer(COMPLETED, id, self._at, _story(envelope), inference_id))
+        id = envelope.id.encode()
+        return b"".join((self._before, inference_id, self._middle, length(id), id, self._after, inference_id))
+
+    def failure(self, id: bytes, envelope: Envelope | None, inference_id: bytes | None) -> bytes:
+        """Of a refusal, as far as its record says who asks."""
+        story = [] if envelope is None else _story(envelope)
+        return block(self._stamps.answer(FAILED, id, self._at, story, inference_id))
+
+    def log(self, inference_id: bytes, correlation_id: bytes, parent: bytes, application: str) -> bytes:
+        """Of a log record."""
+        return block(self._stamps.log(inference_id, self._at, correlation_id, parent, application))
+
+    def first(self, inference_id: bytes, parent: bytes, application: str) -> bytes:
+        """The same of an inference that begins its story: `parent` is `traceparent_of` it."""
+        if application not in self._logs:
+            self._logs[application] = pieces(self._stamps.log(_ID, self._at, _ID, _PARENT, application))
+        one, two, three, four, rest = self._logs[application]
+        return b"".join((one, inference_id, two, inference_id, three, parent, four, parent, rest))
+
+
+def _story(envelope: Envelope) -> list[tuple[str, bytes]]:
+    story = [("ce_requestid", envelope.id.encode())]
     if envelope.correlation_id:
         story.append(("ce_correlationid", envelope.correlation_id.encode()))
     if envelope.traceparent:

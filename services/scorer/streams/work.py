@@ -94,7 +94,8 @@ class EndpointWork:
         self.dropped(partition)
         if item := self._read(record):
             item.refusal = item.refusal or Refusal(f"the record could not be handled: {type(error).__name__}")
-            self._fail(partition, item, wire.stamp(now()), out, error)
+            stamps = self._stamps or wire.Stamps(self._name, "*")
+            self._fail(partition, item, stamps.of(wire.stamp(now())), out, error)
 
     async def committed(self, partition: int, placed: dict[tuple[str, int], list[Placed]]) -> None:
         turn = self._turns.pop(partition, None)
@@ -203,14 +204,14 @@ class EndpointWork:
         self, partition: int, items: list[Item], scoring: Scoring, moment: datetime, latency_ms: float, out: Output
     ) -> None:
         assert self._stamps
-        at, turn, stamps = wire.stamp(moment), self._turns[partition], self._stamps
+        headers, turn = self._stamps.of(wire.stamp(moment)), self._turns[partition]
         answers = out.to(self.completed, partition % out.partitions(self.completed))
         self._rotation += 1
         logs = out.to(self.logged, self._rotation % out.partitions(self.logged))
-        records = {scoring: BatchRecords(scoring.served, stamps, moment, latency_ms)}
+        records = {scoring: BatchRecords(scoring.served, headers, moment, latency_ms)}
         for one in {item.scoring for item in items} - {None, scoring}:
             assert one is not None
-            records[one] = BatchRecords(one.served, stamps, moment, latency_ms)
+            records[one] = BatchRecords(one.served, headers, moment, latency_ms)
         endpoint = self._endpoints.find(self._name)
         shadowed = endpoint is not None and bool(endpoint.shadows)
         writer = b',"writer":"%b","seq":' % self._writer(partition).encode()
@@ -220,22 +221,21 @@ class EndpointWork:
                     item.answer, item.refusal, item.told = item.repeats.answer, item.repeats.refusal, True
                 key, answer = item.record.key, item.answer
                 if answer is None or len(answer) + len(key or b"") > _LARGEST_ANSWER:
-                    self._fail(partition, _refused(item), at, out)
+                    self._fail(partition, _refused(item), headers, out)
                     continue
-                id = f"{item.inference_id}.completed"
-                place = answers.add(
-                    key, answer, stamps.answer(wire.COMPLETED, id, at, item.envelope, item.inference_id)
-                )
+                assert item.envelope
+                id = item.inference_id.encode()
+                place = answers.add(key, answer, headers.answer(item.envelope, id))
                 if item.told:
                     continue
                 turn.answered.append(item.key)
                 turn.places.append(place)
                 own = records[item.scoring or scoring]
-                if not shadowed and (plain := own.plain(item, writer)):
-                    logs.add(item.inference_id.encode(), *plain)
+                if not shadowed and (plain := own.plain(item, id, writer)):
+                    logs.add(id, *plain)
                 else:
                     record = await self._log(item, own, partition, logs)
-                    if shadowed and item.envelope:
+                    if shadowed:
                         turn.copies.append((Ask(item.body, received_at=moment), record, item.envelope.source))
 
     def _writer(self, partition: int) -> str:
@@ -251,15 +251,16 @@ class EndpointWork:
         logs.add(item.inference_id.encode(), record.value(self._writer(partition), item.record.offset + 1), headers)
         return record
 
-    def _fail(self, partition: int, item: Item, at: bytes, out: Output, error: Exception | None = None) -> None:
+    def _fail(
+        self, partition: int, item: Item, headers: wire.Moment, out: Output, error: Exception | None = None
+    ) -> None:
         """An error event for the producer and a dead letter for the operator."""
         refusal, record = item.refusal or Refusal("the record was not answered"), item.record
-        stamps = self._stamps or wire.Stamps(self._name, "*")
         key = record.key if len(record.key or b"") <= _LARGEST_KEY else None
         said = orjson.dumps({"error": refusal.message[:1500], "status": refusal.status})
-        id = f"{self.requested}/{partition}/{record.offset}"
-        headers = stamps.answer(wire.FAILED, id, at, item.envelope, item.inference_id or None)
-        out.add(self.completed, partition % out.partitions(self.completed), key, said, headers)
+        id = f"{self.requested}/{partition}/{record.offset}".encode()
+        story = headers.failure(id, item.envelope, item.inference_id.encode() or None)
+        out.to(self.completed, partition % out.partitions(self.completed)).add(key, said, story)
         place = ("scorer", self.requested, partition, record.offset)
         value, reason = deadletters.letter(self._dead_value(record), self._owned(record), *place, error or refusal)
         out.add(self.dead, partition % out.partitions(self.dead), key, value, reason)

@@ -1,0 +1,164 @@
+"""Learns seasons that nobody declared: while an alarm is open it asks whether one explains what past hours counted."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from itertools import groupby
+
+from services.kit.again import each
+from services.kit.alerts import resolve_alert
+from services.kit.context import Context, system, use
+from services.kit.db import Database, Tx
+from services.kit.errors import NotFound
+from services.kit.telemetry import get_logger
+
+from .. import store
+from ..domain.outcomes.decided import Decided
+from ..domain.rhythm import HOUR_S, KEPT_S, PERIODS, candidates, learned
+from ..domain.traffic import Traffic
+from ..domain.trial import Setting
+from ..domain.watch import Watch
+from ..domain.windows import Block, Part, coalesced, merged, moment, window_start
+from ..store import Endpoint, recorded, seasons
+from ..store.recorded import Recorded
+from .versions import Versions, Watched
+
+log = get_logger(__name__)
+
+_AT_ONCE, _PAGE = 200, 500
+
+
+class Learning:
+    """The owner's work: endpoints without a season that is set, one after the other."""
+
+    def __init__(self, db: Database, versions: Versions) -> None:
+        self._db, self._versions = db, versions
+        self._tried: dict[str, datetime] = {}
+        """By endpoint, up to where the hours told nothing when they were asked last."""
+
+    async def look(self) -> dict[str, str]:
+        """At all of them; answers by endpoint why it failed, where it did. The next round tries again."""
+        found: list[tuple[str, str]] = []
+        after = ""
+        with use(Context(system("monitor"))):
+            while True:
+                async with self._db.reading() as session:
+                    page = await store.endpoints(session, after, _PAGE)
+                if not page:
+                    break
+                found += [(one.endpoint, one.unit) for one in page if one.serving and one.settings.season_s is None]
+                after = page[-1].endpoint
+        failed = await each("seasons", found, self._look)
+        return {name: f"{type(error).__name__}: {error}" for (name, _), error in failed}
+
+    async def _look(self, one: tuple[str, str]) -> None:
+        name, unit = one
+        with use(Context(system("monitor", unit))):
+            async with self._db.reading() as session:
+                endpoint = await store.endpoint(session, name)
+                watch = await store.watch(session, name, endpoint.version)
+            if not _alarmed(watch):
+                await self._forget(endpoint)
+                return
+            watched = await self._versions.find(name, endpoint.version)
+            if watched.reference is None or not candidates(endpoint.settings.window_s, endpoint.learned_season_s):
+                return
+            while await self._fold(name, endpoint.version, watched):
+                pass
+            await self._explain(endpoint, watched)
+
+    async def _forget(self, endpoint: Endpoint) -> None:
+        """What was counted for an alarm that is over: with a gap in it, hours of the next one would prove too much."""
+        async with self._db.transaction() as tx:
+            await seasons.forget(tx.session, endpoint.endpoint)
+
+    async def _fold(self, name: str, version: int, watched: Watched) -> bool:
+        """Put the windows into their hours that closed since the last look, so many at once; whether there were any."""
+        async with self._db.transaction() as tx:
+            endpoint = await self._owned(tx, name, version)
+            if endpoint is None:
+                return False
+            upto = await seasons.upto(tx.session, endpoint)
+            found = await recorded.windows(tx.session, name, version, upto, _AT_ONCE)
+            for start, some in groupby(found, lambda each: moment(window_start(each.start.timestamp(), HOUR_S))):
+                await _add(tx, endpoint, start, [*some], watched)
+            if found:
+                await seasons.forget_hours(tx.session, endpoint, found[-1].start - timedelta(seconds=KEPT_S))
+            return bool(found)
+
+    async def _owned(self, tx: Tx, name: str, version: int) -> Endpoint | None:
+        """The endpoint, if it is owned now and is still to be looked at."""
+        if not await store.own(tx.session, name):
+            return None
+        try:
+            endpoint = await store.endpoint(tx.session, name)
+        except NotFound:
+            return None
+        is_same = endpoint.serving and endpoint.version == version and endpoint.settings.season_s is None
+        return endpoint if is_same else None
+
+    async def _explain(self, endpoint: Endpoint, watched: Watched) -> None:
+        name = endpoint.endpoint
+        async with self._db.reading() as session:
+            upto = await seasons.upto(session, endpoint)
+            watch = await store.watch(session, name, endpoint.version)
+            if upto is None or self._tried.get(name) == upto or not _alarmed(watch):
+                return
+            found = await seasons.hours(session, endpoint, upto - timedelta(seconds=KEPT_S))
+        hours = _blocks(found, upto, watched)
+        for period_s in candidates(endpoint.settings.window_s, endpoint.learned_season_s):
+            assert watched.reference is not None
+            settings = endpoint.settings
+            setting = Setting(settings.budget_rows, settings.tolerance, period_s, watched.segmented)
+            watch = await asyncio.to_thread(learned, watched.reference, hours, setting)
+            if watch:
+                await self._adopt(endpoint, period_s, watch)
+                return
+        self._tried[name] = upto
+
+    async def _adopt(self, endpoint: Endpoint, period_s: float, watch: Watch) -> None:
+        name, called = endpoint.endpoint, PERIODS[period_s]
+        reason = f"a {called} season was learned, which explains it"
+        async with self._db.transaction() as tx:
+            still = await self._owned(tx, name, endpoint.version)
+            before = await store.watch(tx.session, name, endpoint.version)
+            if still is None or before is None or not _alarmed(before):
+                return
+            last_s = max(watch.last_s, before.last_s)
+            await seasons.learn(tx.session, name, period_s)
+            await store.save_watch(tx.session, still, replace(watch, last_s=last_s))
+            await store.close_alarms(tx.session, name, reason, "data")
+            resolve_alert(tx, "drift", name, reason, unit=still.unit)
+            tx.record("monitor.season-learned", name, unit=still.unit, season_s=period_s)
+            tx.then.append(self._versions.outdate)
+        log.info("a season was learned", endpoint=name, season_s=period_s)
+
+
+def _alarmed(watch: Watch | None) -> bool:
+    """Whether the columns as wholes departed, and nobody accepted it. Groups are not watched under a season."""
+    return watch is not None and watch.phase == "alarmed"
+
+
+async def _add(tx: Tx, endpoint: Endpoint, start: datetime, windows: Sequence[Recorded], watched: Watched) -> None:
+    known = [part for at, part in await seasons.hours(tx.session, endpoint, start) if at == start]
+    whole = merged([*known, *(_counts(watched, window.part) for window in windows)])
+    blocks = tuple(coalesced(whole.blocks, sum(block.rows for block in whole.blocks)))
+    await seasons.save_hour(tx.session, endpoint, start, windows[-1].start, replace(whole, blocks=blocks))
+
+
+def _counts(watched: Watched, part: Part) -> Part:
+    """What the detector needs of a window."""
+    return replace(watched.fitting(part), segments=None, decided=Decided(), traffic=Traffic())
+
+
+def _blocks(found: Sequence[tuple[datetime, Part]], upto: datetime, watched: Watched) -> list[Block]:
+    """Whole hours, each at its middle: there its own slot of the season says all of it."""
+    assert watched.reference is not None
+    ends = (upto - timedelta(seconds=HOUR_S)).timestamp()
+    return [
+        replace(block, start_s=start.timestamp() + HOUR_S / 2)
+        for start, part in found
+        for block in part.blocks
+        if start.timestamp() <= ends and block.counts.shape == watched.reference.counts.shape
+    ]

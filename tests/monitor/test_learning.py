@@ -1,0 +1,155 @@
+"""A season that nobody declared, from windows to the end of its alert: real PostgreSQL, the monitor's own rounds."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import numpy as np
+import orjson
+import pytest
+from sqlalchemy import text
+
+from contracts import AlertResolved, InferenceLogged, MonitorSettings
+from services.kit.alerts import alert_id
+from services.kit.compacted import Change
+from services.kit.context import Context, system, use
+from services.kit.objects import Objects
+from services.kit.service import application, close
+from services.monitor import store
+from services.monitor.app import build
+from services.monitor.domain.latency import LatencyCounts
+from services.monitor.domain.windows import Part, Sums
+from services.monitor.settings import MonitorSettings as ServiceSettings
+from services.monitor.store import WindowKey
+from services.monitor.usecases.closing import Closing
+from services.monitor.usecases.desired import Desired
+from services.monitor.usecases.learning import Learning
+from services.monitor.usecases.versions import Versions
+
+from . import streams
+from .saying import deployment, fresh
+
+START, WINDOW_S, HOURLY = datetime(2026, 3, 2, tzinfo=UTC), 900, 400
+DAY = 86_400.0
+
+
+class House:
+    """A monitor whose windows are a quarter of an hour."""
+
+    def __init__(self, settings: ServiceSettings) -> None:
+        self.settings, self.parts = settings, build(settings)
+        assert self.parts.db
+        self.db, objects = self.parts.db, Objects(settings)
+        self.objects, versions = objects, Versions(self.db, objects)
+        self.desired, self.closing = Desired(self.db, versions), Closing(settings, self.db, versions)
+        self.learning = Learning(self.db, versions)
+        self.app = application(self.parts)
+        self.random = np.random.default_rng(5)
+        self.endpoint = fresh()
+        self.profile = streams.profile(self.random)
+        self.one = streams.Watched.of("m", streams.schema(), self.profile)
+
+    async def deployed(self, season_s: float | None = None) -> None:
+        digest = await self.objects.put(self.profile.model_dump_json().encode())
+        monitor = MonitorSettings(window_s=float(WINDOW_S), season_s=season_s)
+        said = deployment(self.endpoint, streams.schema(), digest, monitor=monitor)
+        await self.desired.learn(Change(self.endpoint, said, None, 0))
+
+    async def hours(self, first: int, last: int, step_at: float | None = None) -> None:
+        """Rows of some hours, counted and closed: two columns rise and fall with the day, a third one may move."""
+        rows = streams.World(self.random).rows(HOURLY * (last - first))
+        at = first + np.arange(len(rows)) / HOURLY
+        rows[:, 0] += 0.9 * np.sin(2 * np.pi * at / 24)
+        rows[:, 1] += 0.9 * np.cos(2 * np.pi * at / 24)
+        rows[:, 2] += 0.7 * (at >= step_at) if step_at is not None else 0.0
+        with use(Context(system("monitor", "retail"))):
+            async with self.db.transaction() as tx:
+                for place, block in enumerate(streams.blocks(self.one, rows, HOURLY // 4)):
+                    start = START + timedelta(hours=first, seconds=WINDOW_S * place)
+                    key = WindowKey(self.endpoint, 1, "retail", start, start + timedelta(seconds=WINDOW_S))
+                    block = type(block)(start.timestamp(), block.rows, block.counts)
+                    sums = Sums.zero(len(self.one.numeric))
+                    await store.add_part(tx.session, key, 0, place, Part(100, 100, (block,), sums, LatencyCounts({})))
+                partitions = list(range(InferenceLogged.topic.partitions))
+                await store.note_read_to_end(tx.session, partitions, [], datetime.now(UTC))
+        while (closed := await self.closing.close_due()).still_open:
+            assert not closed.failed
+
+    async def get(self, path: str = "") -> dict[str, Any]:
+        token = (self.settings.home / "tokens" / "engineer.jwt").read_text().strip()
+        transport = httpx.ASGITransport(app=self.app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://monitor") as client:
+            answer = await client.get(
+                f"/v1/monitors/{self.endpoint}{path}", headers={"authorization": f"Bearer {token}"}
+            )
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    async def said(self, topic: str) -> list[dict[str, Any]]:
+        async with self.db.chassis() as session:
+            select = text("SELECT value FROM outbox WHERE topic = :t ORDER BY number")
+            return [orjson.loads(value) for value in await session.scalars(select, {"t": topic})]
+
+
+@pytest.fixture
+async def house(monitor_settings: ServiceSettings) -> AsyncIterator[House]:
+    made = House(monitor_settings)
+    yield made
+    await close(made.parts)
+
+
+async def test_a_daily_season_is_learned_told_and_kept_to(house: House) -> None:
+    await house.deployed()
+    await house.hours(0, 24)
+    assert not await house.learning.look()
+    drift, monitor = await house.get("/drift"), await house.get()
+    assert drift["drifting"] and drift["season_s"] is None and monitor["learned_season_s"] is None, (
+        "a day tells nothing"
+    )
+    await house.hours(24, 38)
+    assert not await house.learning.look()
+    drift, monitor = await house.get("/drift"), await house.get()
+    assert (drift["drifting"], drift["season_s"], monitor["phase"]) == (False, DAY, "watching")
+    assert monitor["learned_season_s"] == DAY and monitor["season_learned_at"] == drift["season_learned_at"] is not None
+    assert monitor["settings"].get("season_s") is None, "nobody set it"
+    reason = "a daily season was learned, which explains it"
+    assert drift["alarms"][0]["closed_because"] == reason
+    ended = [each for each in await house.said(AlertResolved.topic.name) if each["reason"] == reason]
+    assert str(alert_id("drift", house.endpoint)) in {each["alert_id"] for each in ended}
+    audited = [each for each in await house.said("audit.recorded") if each["subject"] == house.endpoint]
+    assert ("monitor.season-learned", {"season_s": DAY}) in [(each["action"], each["detail"]) for each in audited]
+    await house.hours(38, 62)
+    assert not (await house.get("/drift"))["drifting"]
+    await house.hours(62, 66, step_at=62.5)
+    assert not await house.learning.look()
+    drift = await house.get("/drift")
+    assert drift["drifting"] and any("c" in each["name"].split() for each in drift["features"])
+
+
+async def test_a_step_stays_an_alarm_whatever_rises_and_falls_beside_it(house: House) -> None:
+    await house.deployed()
+    for first, last in ((0, 24), (24, 40), (40, 60)):
+        await house.hours(first, last, step_at=30.0)
+        assert not await house.learning.look()
+    assert (await house.get("/drift"))["drifting"] and (await house.get())["learned_season_s"] is None
+
+
+async def test_nought_forbids_learning(house: House) -> None:
+    await house.deployed(season_s=0.0)
+    await house.hours(0, 40)
+    assert not await house.learning.look()
+    assert (await house.get("/drift"))["drifting"] and (await house.get())["learned_season_s"] is None
+
+
+async def test_what_a_person_sets_wins_over_what_was_learned(house: House) -> None:
+    await house.deployed()
+    await house.hours(0, 40)
+    assert not await house.learning.look()
+    assert (await house.get("/drift"))["season_s"] == DAY
+    with use(Context(system("monitor", "retail"))):
+        await house.desired.configure(house.endpoint, {"season_s": 0.0})
+    drift = await house.get("/drift")
+    assert drift["season_s"] is None and drift["season_learned_at"] is None
+    await house.hours(40, 48)
+    assert (await house.get("/drift"))["drifting"]
