@@ -18,6 +18,7 @@ from contracts import (
     ApprovalRevoked,
     CandidateRefused,
     ModelRetired,
+    PerformanceEvidence,
     ReplicaReported,
     RetrainingCompleted,
     RetrainingRequested,
@@ -172,6 +173,20 @@ async def test_a_drift_asks_for_one_retraining_however_often_it_is_told(house: H
     assert (event.cause, event.cause_id, event.since, event.version) == ("drift", told, NOW, 1)
     (alert,) = await house.rows("SELECT subject, state, times, retraining_id FROM alert")
     assert alert == {"subject": "credit-live", "state": "open", "times": 2, "retraining_id": event.retraining_id}
+
+
+async def test_an_alert_tells_the_segment_and_the_cost_where_they_are_known(house: House) -> None:
+    await house.in_business()
+    await house.hear(drift(segment="colour = 2"))
+    worse = PerformanceEvidence(
+        metric="error rate", before=0.1, now=0.3, interval=(0.2, 0.4), labelled=500, cost_per_1000=1_400.0
+    )
+    await house.hear(drift(performance=worse))
+    told = await house.rows("SELECT kind, title, segment, cost FROM alert ORDER BY kind")
+    assert [(each["kind"], each["segment"], each["cost"]) for each in told] == [
+        ("drift", "colour = 2", None), ("performance", None, "1,400.00 in 1,000 decisions, by the value matrix"),
+    ]  # fmt: skip
+    assert told[0]["title"].endswith("where colour = 2")
 
 
 async def test_a_drift_and_a_person_at_once_make_one_retraining(house: House) -> None:
