@@ -33,7 +33,7 @@ numbers = st.one_of(
 )  # fmt: skip
 plain = st.fixed_dictionaries({
     "name": st.sampled_from(["X", "x"]), "datatype": st.sampled_from(["FP32", "FP64", "INT64"]),
-    "shape": st.sampled_from([[1, 3], [3], [1, 4], [3, 1], [1, True]]),
+    "shape": st.sampled_from([[1, 3], [3], [1, 4], [3, 1], [True, 3], [1.0, 3], [1, 3.0]]),
     "data": st.lists(numbers, min_size=2, max_size=4),
 })  # fmt: skip
 requests = st.fixed_dictionaries(
@@ -111,7 +111,7 @@ def framed(inside: bytes) -> bytes:
 
 
 inside = st.one_of(
-    st.lists(st.floats(allow_nan=False) | st.integers(), min_size=2, max_size=4).map(
+    st.lists(st.floats(allow_nan=False) | st.integers(), min_size=1, max_size=4).map(
         lambda numbers: json.dumps(numbers).encode()[1:-1]
     ),
     st.sampled_from([b"", b"1,2,null", b"1,2],[3", b"1,2,3],[1,2,3", b'1,2,"3"', b"1 2,3", b"01,2,3", b"1,2,",
@@ -128,6 +128,12 @@ def test_many_requests_are_read_as_each_alone_whatever_stands_in_anothers_place(
     alone = [quick_way().read([raw]) for raw in raws]
     assert rows == [row for [row], _ in alone]
     assert wide.tolist() == [numbers for _, each in alone for numbers in each.tolist()]
+
+
+def test_numbers_of_several_short_requests_are_not_put_together() -> None:
+    rows = quick_way()
+    rows.read([framed(b"1,2,3")])
+    assert rows.read([framed(b"1"), framed(b"2"), framed(b"3")])[0] == [None] * 3
 
 
 def orjson_or_empty(body: dict[str, Any]) -> bytes:

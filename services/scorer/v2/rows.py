@@ -18,6 +18,7 @@ from .document import is_id, name_in
 from .errors import BadInput
 from .tensors import NUMPY, Array
 
+_INTEGERS = frozenset({int})
 _NUMBERS = frozenset({int, float})
 _MEMBERS = frozenset({"inputs", "id", "parameters"})
 _KEPT = frozenset({"entity", "correlation_id"})
@@ -119,10 +120,13 @@ class Rows:
         # A null or a text among the numbers is found by its letters, so that it is looked at alone.
         places = [place for place, text in enumerate(inside) if text and not text.translate(None, _IN_NUMBERS)]
         try:
-            numbers: Any = orjson.loads(b"[[" + b"],[".join([inside[place] or b"" for place in places]) + b"]]")
-            wide[places] = np.array(numbers, np.float64).reshape(-1, self._columns)
-        except ValueError:  # among them one that is no JSON, or has more numbers than columns, or fewer
+            said: Any = orjson.loads(b"[[" + b"],[".join([inside[place] or b"" for place in places]) + b"]]")
+            numbers = np.array(said, np.float64)
+        except ValueError:  # among them one that is no JSON, or has another count of numbers than the others
             return asked
+        if numbers.shape != (len(places), self._columns):
+            return asked
+        wide[places] = numbers
         for place in places:
             asked[place] = _BARE
         return asked
@@ -136,7 +140,8 @@ class Rows:
             tensor = whole["inputs"][0]
             data = tensor["data"]
             if (
-                len(tensor) != 4 or len(whole["inputs"]) != 1 or tensor["shape"] != self._shape
+                len(tensor) != 4 or len(whole["inputs"]) != 1
+                or tensor["shape"] != self._shape or not _INTEGERS.issuperset(map(type, tensor["shape"]))
                 or tensor["name"] != self.name or tensor["datatype"] != self._datatype
                 or len(data) != self._columns or not _NUMBERS.issuperset(map(type, data))
             ):  # fmt: skip
