@@ -88,6 +88,9 @@ class Peer:
     """As the governor."""
     messages: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     silences: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    routes: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    away: bool = False
+    """Whether it cannot say what a route is."""
 
     def _endpoints(self, request: Request) -> list[str]:
         return [e for e, token in self.endpoints.items() if request.headers["authorization"] == f"Bearer {token}"]
@@ -119,7 +122,16 @@ class Peer:
             case "/v1/alert-messages":
                 return JSONResponse({"items": self.messages})
             case "/v1/alert-silences":
-                return JSONResponse({"items": self.silences})
+                asked, limit = request.query_params.getlist("state"), int(request.query_params["limit"])
+                found = [each for each in self.silences if not asked or each["state"] in asked]
+                return JSONResponse({"items": found[:limit], "next": "more" if found[limit:] else None})
+            case "/v1/alert-routes":
+                limit = int(request.query_params["limit"])
+                return JSONResponse({"items": self.routes[:limit], "next": "more" if self.routes[limit:] else None})
+            case path if path.startswith("/v1/alert-routes/") and request.method == "GET":
+                known = any(route["name"] == path.removeprefix("/v1/alert-routes/") for route in self.routes)
+                status = 503 if self.away else 200 if known else 404
+                return JSONResponse({"detail": "the database is away"} if self.away else {}, status)
             case "/v1/models/gone":
                 return JSONResponse({"title": "Not found", "status": 404, "detail": "there is no model gone"}, 404)
             case _:

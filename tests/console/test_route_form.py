@@ -62,12 +62,15 @@ def test_steps_and_channels_come_and_go_and_the_only_one_stays() -> None:
     assert (len(draft["steps"]), len(draft["steps"][0]["channels"])) == (10, 20)
 
 
-def test_what_is_no_number_goes_to_the_governor_as_it_is() -> None:
+@pytest.mark.parametrize(("typed", "asked"), [
+    ("", 30.0), ("12.5", 12.5), ("1e3", 1000.0), ("-1", -1.0),
+    *((text, text) for text in ("soon", "nan", "inf", "-Infinity", "1e999", "1_000", "٣", ".")),
+])  # fmt: skip
+def test_what_is_no_plain_number_goes_to_the_governor_as_it_is(typed: str, asked: float | str) -> None:
     draft = route_form.empty("retail")
-    draft["group_s"] = "soon"
-    draft["steps"][0]["after_s"] = ""
+    draft["group_s"], draft["steps"][0]["after_s"] = typed, ""
     said = route_form.body(draft)
-    assert (said["group_s"], said["steps"][0]["after_s"]) == ("soon", 0.0)
+    assert (said["group_s"], said["steps"][0]["after_s"]) == (asked, 0.0)
 
 
 @pytest.mark.parametrize(("field", "name"), [

@@ -16,6 +16,7 @@ from .shell import Person, Shell, may
 
 _CONFIGURE = "alert.configure"
 _AT = "/v1/alert-routes"
+_SHOWN = 500
 
 
 def router(shell: Shell) -> APIRouter:
@@ -32,9 +33,9 @@ def router(shell: Shell) -> APIRouter:
 
     @api.get("")
     async def page(request: Request, me: Person, change: str = "", new: bool = False, saved: str = "") -> HTMLResponse:
-        routes = await ask(request, "governor", _AT, limit=500)
+        routes = await ask(request, "governor", _AT, limit=_SHOWN)
         known = {route["name"]: route for route in routes.items}
-        draft = route_form.empty(_units(me)[0]) if new else None
+        draft = route_form.empty(next(iter(_units(me)), "")) if new else None
         if change in known:
             draft = route_form.of_route(known[change])
         shown = _form(me, draft, change) if draft and may(me, _CONFIGURE) else {}
@@ -59,7 +60,7 @@ def router(shell: Shell) -> APIRouter:
     @api.post("/{name}/remove")
     async def remove(request: Request, me: Person, name: Name) -> HTMLResponse:
         answer = await tell(request, "governor", f"{_AT}/{name}", {}, "DELETE")
-        routes = await ask(request, "governor", _AT, limit=500)
+        routes = await ask(request, "governor", _AT, limit=_SHOWN)
         return shell.page(request, "route_list.html", routes=routes, may=_may(me), receiver=receiver, answer=answer,
                           done=f"Nobody is told over {name} any more.")  # fmt: skip
 
@@ -96,9 +97,11 @@ def _may(me: Caller) -> Any:
 
 
 async def _free(shell: Shell, request: Request, name: str) -> Answer:
-    """A new route takes no other's place."""
+    """A new route takes no other's place: it is made only where the governor says that there is none."""
     wrong = {"field": "name"}
     if not name:
         return Answer(wrong, 422, "name: a route needs one")
     found = await shell.gateway.ask(request, "governor", f"{_AT}/{quote(name, safe='')}")
-    return Answer(wrong, 409, f"name: there is a route {name} already") if found.ok else Answer()
+    if found.ok:
+        return Answer(wrong, 409, f"name: there is a route {name} already")
+    return Answer() if found.status == 404 else found

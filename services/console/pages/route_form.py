@@ -1,5 +1,6 @@
 """A route of alerts as a form: inputs are called as the governor calls its fields, so that a refusal finds its own."""
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
@@ -13,6 +14,7 @@ KINDS = ("webhook", "alertmanager", "email")
 SEVERITIES = ("info", "warning", "critical")
 _LISTS = ("endpoints", "kinds", "use_cases")
 _MOST = {"steps": 10, "channels": 20}
+_PLAIN = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 _PLACE = re.compile(r"^steps\.(\d+)(?:\.channels\.(\d+))?$")
 
 
@@ -139,9 +141,8 @@ def _parts(text: str) -> list[str]:
 
 
 def _number(text: str, otherwise: float) -> float | str:
+    """What is not written as a number, or is beyond all that JSON can say, stays a text."""
     if not text:
         return otherwise
-    try:
-        return float(text)
-    except ValueError:
-        return text
+    number = float(text) if _PLAIN.fullmatch(text) else math.inf
+    return number if math.isfinite(number) else text

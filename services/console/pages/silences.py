@@ -1,5 +1,6 @@
 """Silences of alerts: maintenance windows, made and ended by those who may."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 from uuid import UUID
@@ -15,6 +16,7 @@ from .shell import Person, Shell, may
 _AT = "/v1/alert-silences"
 _CONFIGURE = "alert.configure"
 _FIELDS = ("endpoint", "kind", "unit", "starts_at", "ends_at", "comment")
+_OPEN, _OVER = 500, 100
 _LASTS = timedelta(hours=2)
 _Text = Annotated[str, Form(max_length=200)]
 
@@ -25,10 +27,12 @@ def router(shell: Shell) -> APIRouter:
     ask, tell = shell.gateway.ask, shell.gateway.tell
 
     async def facts(request: Request, me: Caller) -> dict[str, Any]:
-        silences = await ask(request, "governor", _AT, limit=200)
-        order = {"active": 0, "coming": 1}
-        shown = sorted(silences.items, key=lambda each: order.get(each["state"], 2))
-        return {"silences": silences, "shown": shown, "may": lambda unit: may(me, _CONFIGURE, unit)}
+        silences, over = await asyncio.gather(
+            ask(request, "governor", _AT, limit=_OPEN, state=("active", "coming")),
+            ask(request, "governor", _AT, limit=_OVER, state="over"),
+        )
+        shown = sorted(silences.items, key=lambda each: each["state"] != "active")
+        return {"silences": silences, "shown": shown, "over": over, "may": lambda unit: may(me, _CONFIGURE, unit)}
 
     @api.get("")
     async def page(request: Request, me: Person, endpoint: str = "") -> HTMLResponse:
