@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from sqlalchemy import text
 
-from contracts import AlertRaised, AlertResolved, MonitorSettings, Service
+from contracts import AlertRaised, AlertResolved, InferenceLogged, MonitorSettings, Service
 from services.kit.context import Context, system, use
 from services.kit.db import Database
 from services.monitor import store
-from services.monitor.domain.arrivals import DAY_S, HOUR_S, KEPT_S, History, lulls, usual
+from services.monitor.domain.arrivals import DAY_S, HOUR_S, KEPT_S, History, hours_of, lulls, usual
 from services.monitor.domain.service.slots import Answered, Place, counted
 from services.monitor.store import slots
 from services.monitor.usecases.arriving import Arrivals
@@ -144,6 +144,25 @@ def test_before_a_day_and_the_day_before_it_no_number_is_usual() -> None:
     assert like and (like.low, like.high) == (600, 600)
 
 
+def test_hours_that_were_forgotten_are_not_usual_and_not_zero() -> None:
+    """Where weeks of slots are kept that are fewer than those of memory."""
+    hours, now = 40 * 24, 40 * DAY_S
+    for kept_days in (3, 9, 20):
+        by_hour = {float(hour * HOUR_S): 600 for hour in range(hours - kept_days * 24, hours)}
+        like = usual(by_hour, 0.0, now)
+        assert like and (like.low, like.high) == (600, 600), f"{kept_days} days are kept"
+
+
+def test_hours_that_were_told_silent_are_like_no_other() -> None:
+    by_hour = {float(hour * HOUR_S): 600 for hour in range(40 * 24)}
+    silent = hours_of(33 * DAY_S - 2.5 * HOUR_S, 33 * DAY_S + 0.5 * HOUR_S)
+    assert len(silent) == 4
+    for hour in silent:
+        by_hour[hour] = 0
+    without, told = usual(by_hour, 0.0, 40 * DAY_S), usual(by_hour, 0.0, 40 * DAY_S, silent)
+    assert without and without.low == 0 and told and told.low == 600
+
+
 class Story:
     """An endpoint as the monitor's tables know it, and what is said of it."""
 
@@ -168,8 +187,15 @@ class Story:
         """So much time passes."""
         self.now += timedelta(minutes=minutes)
 
-    async def look(self) -> list[AlertRaised | AlertResolved]:
+    async def read(self) -> None:
+        """All partitions of the log are read to their ends."""
+        async with self.db.transaction() as tx:
+            await store.note_read_to_end(tx.session, list(range(InferenceLogged.topic.partitions)), [], self.now)
+
+    async def look(self, *, read: bool = True) -> list[AlertRaised | AlertResolved]:
         """What was said so far, after a look."""
+        if read:
+            await self.read()
         assert await self.arrivals.judge(self.now) == {}
         kinds = {"alert.raised": AlertRaised, "alert.resolved": AlertResolved}
         select = "SELECT topic, value FROM outbox WHERE topic = ANY(:topics) ORDER BY number"
@@ -220,6 +246,39 @@ async def test_a_monitor_that_was_away_reads_what_came_before_it_tells(story: St
         await story.rows(range(25, -1, -1))
         story.later(2)
         assert await story.look() == []
+
+
+async def test_what_is_not_read_yet_is_not_missing(story: Story) -> None:
+    with use(Context(system("monitor"))):
+        await story.rows(range(26 * 60, 0, -1))
+        assert await story.look(read=False) == [], "no partition was read so far"
+        await story.look()
+        for _ in range(5):
+            story.later(20)
+            assert await story.look(read=False) == [], "the monitor lags, whatever the clock says"
+        await story.look()
+        story.later(2)
+        assert [type(event) for event in await story.look()] == [AlertRaised]
+
+
+async def test_rows_that_are_back_after_a_silence_are_not_fewer_than_usual(story: Story) -> None:
+    with use(Context(system("monitor"))):
+        await story.rows(range(60 * 60, 0, -1))
+        await story.look()
+        said = await story.look()
+        for minutes in (20, 2, 120):
+            story.later(minutes)
+            await story.look()
+        for _ in range(12):
+            story.later(10)
+            await story.rows(range(9, -1, -1))
+            said = await story.look()
+        assert [type(event) for event in said] == [AlertRaised, AlertResolved]
+        for _ in range(12):
+            story.later(10)
+            await story.rows(range(9, -1, -1), 1)
+            said = await story.look()
+        assert [event.kind for event in said[2:] if isinstance(event, AlertRaised)] == ["traffic-volume"]
 
 
 async def test_what_is_set_holds_and_what_is_off_is_told_by_nobody(story: Story) -> None:

@@ -6,7 +6,7 @@ weekends explain themselves; before that from all its hours. A silence is five t
 night of 14 hours explains a first weekend, too.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import log, sqrt
@@ -114,19 +114,29 @@ class Usual:
         return None
 
 
-def usual(by_hour: Mapping[float, int], first_s: float, at_s: float) -> Usual | None:
+def hours_of(begin_s: float, end_s: float) -> list[float]:
+    """The hours that a span touches, by their starts; at most those that are kept."""
+    end = window_start(end_s, HOUR_S)
+    hour = max(window_start(begin_s, HOUR_S), end - KEPT_S)
+    return [hour + place * HOUR_S for place in range(int((end - hour) // HOUR_S) + 1)]
+
+
+def usual(by_hour: Mapping[float, int], first_s: float, at_s: float, outages: Collection[float] = ()) -> Usual | None:
     """What is usual of the hour before a moment, by the rows of earlier hours (none is zero); None of too few.
 
-    The last day is left out where weeks are not known yet, so that what changed is not its own measure at once; after
-    that day it is the new normal.
+    Hours of `outages`, within a silence that was told, are like no other. Nor is an hour before the oldest one with
+    rows: what was forgotten is not zero. The last day is left out where weeks are not known yet, so that what changed
+    is not its own measure at once; after that day it is the new normal.
     """
-    begin = window_start(first_s, HOUR_S) + HOUR_S
-    like = [hour for hour in _like(at_s - HOUR_S / 2, at_s - first_s) if hour >= begin]
+    begin = window_start(max(first_s, min(by_hour, default=first_s)), HOUR_S) + HOUR_S
+    by_hour = {hour: rows for hour, rows in by_hour.items() if hour not in outages}
+    like = [hour for hour in _like(at_s - HOUR_S / 2, at_s - first_s) if hour >= begin and hour not in outages]
     if like:
         return Usual.of((by_hour.get(hour, 0) for hour in like), _weekly_sd(by_hour, window_start(at_s, HOUR_S)))
     last = window_start(at_s - DAY_S, HOUR_S)
     oldest = max(begin, last - KEPT_S)
-    like = [oldest + place * HOUR_S for place in range(max(0, int((last - oldest) // HOUR_S)))]
+    every = [oldest + place * HOUR_S for place in range(max(0, int((last - oldest) // HOUR_S)))]
+    like = [hour for hour in every if hour not in outages]
     return Usual.of(by_hour.get(hour, 0) for hour in like) if len(like) >= _LEAST_HOURS else None
 
 

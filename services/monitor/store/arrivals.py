@@ -91,9 +91,25 @@ async def add_lulls(session: AsyncSession, name: str, unit: str, found: Mapping[
         await session.execute(text(insert), values)
 
 
+async def add_outage(session: AsyncSession, name: str, unit: str, hours: Sequence[float]) -> None:
+    """A silence that was told reached into these hours: how many rows they had is usual of none."""
+    insert = """
+        INSERT INTO lull (endpoint, unit, hour, longest_s, outage) VALUES (:e, :u, :hour, 0, true)
+        ON CONFLICT (endpoint, hour) DO UPDATE SET outage = true
+    """
+    await session.execute(text(insert), [{"e": name, "u": unit, "hour": moment(hour)} for hour in hours])
+
+
+async def outages(session: AsyncSession, name: str) -> set[float]:
+    """The hours of `add_outage`, by their starts."""
+    hours = await session.scalars(text("SELECT hour FROM lull WHERE endpoint = :e AND outage"), {"e": name})
+    return {hour.timestamp() for hour in hours}
+
+
 async def history(session: AsyncSession, found: Arrival) -> History:
     """What is known of when rows came."""
-    rows = await session.execute(text("SELECT hour, longest_s FROM lull WHERE endpoint = :e"), {"e": found.endpoint})
+    select = "SELECT hour, longest_s FROM lull WHERE endpoint = :e AND longest_s > 0"
+    rows = await session.execute(text(select), {"e": found.endpoint})
     longest = {row.hour.timestamp(): row.longest_s for row in rows}
     return History(found.first.timestamp(), found.newest.timestamp(), found.minutes, longest)
 

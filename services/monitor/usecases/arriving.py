@@ -4,6 +4,7 @@ rows."""
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from contracts import InferenceLogged
 from services.kit.again import each
 from services.kit.alerts import raise_alert, resolve_alert
 from services.kit.context import Context, system, use
@@ -12,7 +13,7 @@ from services.kit.errors import NotFound
 from services.kit.ids import now
 
 from .. import metrics, store
-from ..domain.arrivals import CONFIRM_S, KEPT_S, LEAST_SILENT_S, VOLUME_CONFIRM_S, Usual, lulls, usual
+from ..domain.arrivals import CONFIRM_S, KEPT_S, LEAST_SILENT_S, VOLUME_CONFIRM_S, Usual, hours_of, lulls, usual
 from ..store import Endpoint, arrivals
 from ..store.arrivals import Arrival
 
@@ -34,11 +35,14 @@ class Arrivals:
         with use(Context(system("monitor"))):
             async with self._db.reading() as session:
                 waiting = await arrivals.to_look(session)
-        failed = await each("arrivals", [(name, unit, at) for name, unit in waiting], self._judge)
-        return {name: f"{type(error).__name__}: {error}" for (name, _, _), error in failed}
+                reached = await store.watermark(session, InferenceLogged.topic.partitions, timedelta(0))
+        upto = min(at, reached) if reached else None
+        failed = await each("arrivals", [(name, unit, at, upto) for name, unit in waiting], self._judge)
+        return {name: f"{type(error).__name__}: {error}" for (name, *_), error in failed}
 
-    async def _judge(self, one: tuple[str, str, datetime]) -> None:
-        name, unit, at = one
+    async def _judge(self, one: tuple[str, str, datetime, datetime | None]) -> None:
+        """As of `upto`, up to where the log is read: what was not read is not missing. None judges nothing yet."""
+        name, unit, at, upto = one
         with use(Context(system("monitor", unit))):
             async with self._db.transaction() as tx:
                 if not await store.own(tx.session, name):
@@ -49,22 +53,23 @@ class Arrivals:
                     return
                 known = await arrivals.arrival(tx.session, name)
                 if endpoint.serving:
-                    await self._look(tx, endpoint, known, at)
+                    await self._look(tx, endpoint, known, await _learn(tx, endpoint, known, at), upto)
                 elif known:
                     _end(tx, endpoint, known, "the endpoint is removed")
                     await arrivals.forget(tx.session, name)
 
-    async def _look(self, tx: Tx, endpoint: Endpoint, known: Arrival | None, at: datetime) -> None:
-        found = await _learn(tx, endpoint, known, at)
+    async def _look(
+        self, tx: Tx, endpoint: Endpoint, known: Arrival | None, found: Arrival | None, upto: datetime | None
+    ) -> None:
         if found is None:
             return
         if not endpoint.settings.quality_alerts:
             _end(tx, endpoint, found, "alerts of data quality are off")
             found = replace(found, quiet_at=None, silent=False, volume=None, suspect=None, suspect_at=None)
-        else:
-            found = await _silence(tx, endpoint, found, at)
-            if not found.silent and (found.counted_at is None or at - found.counted_at >= _COUNT_EVERY):
-                found = await _volume(tx, endpoint, found, at)
+        elif upto:
+            found = await _silence(tx, endpoint, found, upto)
+            if not found.silent and (found.counted_at is None or upto - found.counted_at >= _COUNT_EVERY):
+                found = await _volume(tx, endpoint, found, upto)
         if found != known:
             await arrivals.save(tx.session, found)
 
@@ -78,10 +83,14 @@ async def _learn(tx: Tx, endpoint: Endpoint, known: Arrival | None, at: datetime
     usual_from = [known.newest] if known and not known.silent else []
     found = lulls([minute.timestamp() for minute in (*usual_from, *came)])
     await arrivals.add_lulls(tx.session, name, unit, found)
-    if known and known.silent:
-        resolve_alert(tx, SILENT, name, f"rows came at {came[0]:%Y-%m-%d %H:%M} UTC", unit=unit)
     if known is None:
         return Arrival(name, unit, came[0], came[-1], len(came))
+    if known.silent:
+        resolve_alert(tx, SILENT, name, f"rows came at {came[0]:%Y-%m-%d %H:%M} UTC", unit=unit)
+        silent = hours_of(known.newest.timestamp(), came[0].timestamp())
+        await arrivals.add_outage(tx.session, name, unit, silent)
+        # An hour that the silence reaches into says nothing of how many rows come now.
+        known = replace(known, counted_at=came[0] + _HOUR)
     return replace(known, unit=unit, newest=came[-1], minutes=known.minutes + len(came), quiet_at=None, silent=False)
 
 
@@ -116,7 +125,8 @@ async def _silence(tx: Tx, endpoint: Endpoint, found: Arrival, at: datetime) -> 
 async def _volume(tx: Tx, endpoint: Endpoint, found: Arrival, at: datetime) -> Arrival:
     until = at.replace(second=0, microsecond=0)
     hours = await arrivals.by_hour(tx.session, endpoint.endpoint, at - timedelta(seconds=KEPT_S))
-    like = usual(hours, found.first.timestamp(), at.timestamp())
+    outages = await arrivals.outages(tx.session, endpoint.endpoint)
+    like = usual(hours, found.first.timestamp(), at.timestamp(), outages)
     found = replace(found, counted_at=at)
     if like is None:
         return found
