@@ -14,7 +14,7 @@ from services.kit.errors import Invalid
 from services.kit.ids import now
 from tests.governor import builders
 from tests.governor.conftest import House
-from tests.governor.receiving import WEBHOOK, due_now, look, messenger, raised, routed, told, write
+from tests.governor.receiving import WEBHOOK, due_now, look, messenger, raised, resolved, routed, told, write
 from tests.kit.servers import Server
 
 
@@ -121,7 +121,7 @@ async def test_a_route_that_this_version_cannot_read_fails_alone(house: House, r
         "WHERE name LIKE 'kept%'"
     )
     with use(Context(system("governor"))):
-        await house.governor.telling.count()
+        await house.governor.telling.courses.count()
     assert metrics.UNREADABLE._value.get() == 1
     await house.hear(raised())
     await look(house.governor.telling)
@@ -135,12 +135,15 @@ async def test_a_route_that_this_version_cannot_read_fails_alone(house: House, r
         body = {"steps": [{"channels": [WEBHOOK | {"path": "/again"}]}], "group_s": 0}
         mended = await http.put(f"/v1/alert-routes/{broken['name']}", json=body)
         assert (mended.status_code, mended.json()["problem"]) == (200, None)
-        await look(messenger(house))
+        await due_now(house)
+        await look(house.governor.telling)
         assert receiver.paths == ["/alerts", "/again"], "what it missed is told when it is mended"
         await house.execute("UPDATE alert_route SET document = '7'")
         assert (await http.delete(f"/v1/alert-routes/{broken['name']}")).status_code == 204
+    (removed,) = [row for row in await house.audit() if row.action == "alert.unrouted"]
+    assert removed.detail["route"] == "7"
     with use(Context(system("governor"))):
-        await house.governor.telling.count()
+        await house.governor.telling.courses.count()
     assert metrics.UNREADABLE._value.get() == 1
 
 
@@ -154,8 +157,41 @@ async def test_a_step_of_a_route_that_cannot_be_read_waits_until_it_is_set_anew(
     await look(telling)
     assert receiver.paths == ["/alerts"]
     await routed(house, {"channels": [WEBHOOK]}, {"channels": [WEBHOOK | {"path": "/boss"}], "after_s": 900})
-    await look(messenger(house))
+    await due_now(house)
+    await look(telling)
     assert receiver.paths == ["/alerts", "/boss"]
+
+
+async def test_a_member_that_this_version_does_not_know_makes_a_route_unreadable_and_not_broader(
+    house: House, receiver: Server
+) -> None:
+    await routed(house)
+    await house.execute("UPDATE alert_route SET document = jsonb_set(document, '{match,hours}', '[9, 17]')")
+    await house.hear(raised())
+    await look(house.governor.telling)
+    assert receiver.asked == []
+    async with house.client("engineer") as http:
+        problem = (await http.get("/v1/alert-routes/on-call")).json()["problem"]
+    assert problem.startswith("this version cannot read it: match.hours: ")
+
+
+async def test_on_a_route_that_cannot_be_read_alerts_wait_without_a_failure_and_no_longer_than_they_last(
+    house: House, receiver: Server
+) -> None:
+    await routed(house)
+    await house.execute("UPDATE alert_route SET document = '{}'")
+    for subject in ("lasts", "ends"):
+        await house.hear(raised(subject=subject))
+    await house.hear(resolved(subject="ends"))
+    telling, before = house.governor.telling, now()
+    with use(Context(system("governor"))):
+        assert (await telling.look(), metrics.ASIDE._value.get()) == ("", 0)
+    due = await house.rows("SELECT due_at FROM alert_course ORDER BY due_at NULLS LAST")
+    assert due[0]["due_at"] >= before + timedelta(minutes=5) and due[1]["due_at"] is None
+    await routed(house)
+    await due_now(house)
+    await look(telling)
+    assert [body["subject"] for body in receiver.asked] == ["lasts"]
 
 
 async def test_a_message_whose_channel_cannot_be_read_fails_alone(house: House, receiver: Server) -> None:
@@ -170,6 +206,26 @@ async def test_a_message_whose_channel_cannot_be_read_fails_alone(house: House, 
     (failed,) = await told(house, state="failed")
     assert (failed["channel"]["kind"], failed["reason"]) == ("unreadable", "this version cannot read the channel")
     assert receiver.paths == ["/alerts"]
+
+
+async def test_a_resolution_over_a_channel_that_cannot_be_read_is_sent_when_it_can(
+    house: House, receiver: Server
+) -> None:
+    await routed(house)
+    await house.hear(raised())
+    await look(house.governor.telling)
+    await house.execute('UPDATE alert_message SET channel = channel || \'{"kind": "pigeon"}\'')
+    await house.hear(resolved())
+    await due_now(house)
+    await look(house.governor.telling)
+    (failed,) = await told(house, state="failed")
+    kept = await house.rows("SELECT channel ->> 'kind' AS kind, channel_key FROM alert_message")
+    assert ({row["kind"] for row in kept}, len({row["channel_key"] for row in kept})) == ({"pigeon"}, 1)
+    await house.execute('UPDATE alert_message SET channel = channel || \'{"kind": "webhook"}\'')
+    async with house.client("engineer") as http:
+        assert (await http.post(f"/v1/alert-messages/{failed['id']}/again")).status_code == 202
+    await look(house.governor.telling)
+    assert [body["status"] for body in receiver.asked] == ["firing", "resolved"]
 
 
 async def test_a_route_is_tried_before_it_is_needed(house: House, receiver: Server) -> None:

@@ -17,9 +17,10 @@ Severity = Literal["info", "warning", "critical"]
 
 
 class _Said(BaseModel):
-    """A part of a route as it is kept."""
+    """A part of a route as it is kept. A member that this version does not know may narrow what is meant: it is not
+    passed over."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Channel(_Said):

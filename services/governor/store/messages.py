@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import orjson
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -23,10 +24,14 @@ class Receiver:
     spoken_for: str
     group_s: float
     """How long to gather for it, by the route that leads to it."""
+    key: str
+    document: str
+    """The channel as it is kept, in JSON: nothing of it is lost where this version cannot read it."""
 
-    @property
-    def key(self) -> str:
-        return self.channel.key(self.spoken_for)
+    @classmethod
+    def of(cls, channel: Channel, spoken_for: str, group_s: float) -> "Receiver":
+        """One that a route names."""
+        return cls(channel, spoken_for, group_s, channel.key(spoken_for), channel.model_dump_json())
 
 
 @dataclass(frozen=True)
@@ -95,7 +100,7 @@ async def gather(session: AsyncSession, to: Receiver, item: Item, id: UUID, now:
         RETURNING id
     """
     row = _item(to.key, item) | {
-        "id": id, "subject": item.subject, "channel": to.channel.model_dump_json(), "spoken_for": to.spoken_for,
+        "id": id, "subject": item.subject, "channel": to.document, "spoken_for": to.spoken_for,
         "group_s": to.group_s, "send_at": now + timedelta(seconds=to.group_s), "now": now,
     }  # fmt: skip
     if (await session.execute(text(known), row)).first() is None:
@@ -111,7 +116,7 @@ async def begin(session: AsyncSession, to: Receiver, id: UUID, unit: str, subjec
         VALUES (:id, :unit, :subject, :key, CAST(:channel AS jsonb), :spoken_for, :group_s, 'waiting', :now, :now)
     """
     row = {"id": id, "unit": unit, "subject": subject, "key": to.key, "spoken_for": to.spoken_for, "now": now}
-    await session.execute(text(insert), row | {"channel": to.channel.model_dump_json(), "group_s": to.group_s})
+    await session.execute(text(insert), row | {"channel": to.document, "group_s": to.group_s})
 
 
 async def receivers(session: AsyncSession, alert_id: UUID, episode: int) -> list[Receiver]:
@@ -134,7 +139,7 @@ async def receivers(session: AsyncSession, alert_id: UUID, episode: int) -> list
 async def next_gathered(session: AsyncSession, at: datetime, aside: Sequence[str]) -> tuple[UUID, Receiver] | None:
     """A message that was gathered long enough and whose id is not among these, held until the transaction ends."""
     select = """
-        SELECT id, channel, spoken_for, group_s FROM alert_message
+        SELECT id, channel_key, channel, spoken_for, group_s FROM alert_message
         WHERE state = 'gathering' AND send_at <= :at AND CAST(id AS text) <> ALL (:aside)
         ORDER BY number LIMIT 1 FOR UPDATE SKIP LOCKED
     """
@@ -177,15 +182,16 @@ async def write_down(session: AsyncSession, id: UUID, to: Receiver, told: Sequen
 async def hold(session: AsyncSession, id: UUID) -> tuple[Shown, Receiver] | None:
     """A message that the caller may see, held until the transaction ends."""
     select = (
-        f"SELECT {_SHOWN}, m.spoken_for, m.group_s FROM alert_message m WHERE m.id = :id AND NOT m.beats FOR UPDATE"
+        f"SELECT {_SHOWN}, m.channel_key, m.spoken_for, m.group_s FROM alert_message m "
+        "WHERE m.id = :id AND NOT m.beats FOR UPDATE"
     )
-    row = (await session.execute(text(select), {"id": id})).mappings().first()
+    row = (await session.execute(text(select), {"id": id})).first()
     if row is None:
         return None
-    said = dict(row)
-    spoken_for, group_s = said.pop("spoken_for"), said.pop("group_s")
-    shown = _shown(said)
-    return shown, Receiver(shown.channel, spoken_for, group_s)
+    said = dict(row._mapping)
+    for name in ("channel_key", "spoken_for", "group_s"):
+        del said[name]
+    return _shown(said), _receiver(row)
 
 
 async def drop(session: AsyncSession, id: UUID) -> None:
@@ -214,7 +220,7 @@ async def claim(session: AsyncSession, now: datetime, until: datetime, limit: in
                 WHERE o.channel_key = ready.channel_key AND o.state = 'waiting' AND o.attempts > 0 AND NOT o.beats
             ) NULLS FIRST, ready.send_at, ready.number LIMIT :limit
         ) AND (claimed_until IS NULL OR claimed_until < :now)
-        RETURNING id, unit, subject, channel, spoken_for, group_s, body, attempts, beats
+        RETURNING id, unit, subject, channel_key, channel, spoken_for, group_s, body, attempts, beats
     """
     found = await session.execute(text(update), {"now": now, "until": until, "limit": limit})
     return [
@@ -232,7 +238,7 @@ async def beat(session: AsyncSession, to: Outgoing, id: UUID, now: datetime, at:
         ON CONFLICT (channel_key, unit, subject) WHERE beats DO NOTHING
     """
     row = {"id": id, "unit": to.unit, "subject": to.subject, "key": to.to.key, "now": now, "at": at}
-    row |= {"channel": to.to.channel.model_dump_json(), "spoken_for": to.to.spoken_for}
+    row |= {"channel": to.to.document, "spoken_for": to.to.spoken_for}
     await session.execute(text(insert), row)
 
 
@@ -319,7 +325,8 @@ def _shown(row: dict[str, Any]) -> Shown:
 
 
 def _receiver(row: Any) -> Receiver:
-    return Receiver(channel_of(row.channel), row.spoken_for, row.group_s)
+    document = orjson.dumps(row.channel).decode()
+    return Receiver(channel_of(row.channel), row.spoken_for, row.group_s, row.channel_key, document)
 
 
 def _item(key: str, item: Item) -> dict[str, Any]:

@@ -22,6 +22,8 @@ class Kept:
     route: Route | None
     """None where this version cannot read it, for the reason in `problem`: it leads nowhere until it is set anew."""
     problem: str
+    document: Any
+    """As it is stored."""
     changed_by: str
     changed_at: datetime
 
@@ -100,7 +102,7 @@ def _kept(row: Any) -> Kept:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         problem = f"this version cannot read it: {'.'.join(map(str, first['loc']))}: {first['msg']}"[:500]
-    return Kept(row.name, row.unit, route, problem, row.changed_by, row.changed_at)
+    return Kept(row.name, row.unit, route, problem, row.document, row.changed_by, row.changed_at)
 
 
 async def start(session: AsyncSession, course: Course, severity: str, due_at: datetime) -> None:

@@ -1,5 +1,7 @@
 """Routes of alerts: who is told of what, as people set it; each change is in the ledger."""
 
+import orjson
+
 from services.governor.domain.routing import EVERY_UNIT, Route
 from services.governor.gateway import Channels
 from services.governor.store import facts
@@ -51,8 +53,7 @@ class Routes:
                 raise NotFound(f"there is no route {name}")
             allow(caller, "alert.configure", kept.unit)
             await store.remove(tx.session, name)
-            said = kept.route.model_dump_json() if kept.route else kept.problem
-            tx.record("alert.unrouted", name, unit=kept.unit, route=said)
+            tx.record("alert.unrouted", name, unit=kept.unit, route=orjson.dumps(kept.document).decode())
 
     async def get(self, name: str) -> Kept:
         """One of the caller's units. Raises NotFound."""

@@ -1,4 +1,4 @@
-"""Tells people of alerts: notices become courses along routes, what is due becomes messages, those are sent."""
+"""Tells people of alerts: what is due becomes messages, and those are sent, again where that failed."""
 
 import asyncio
 import time
@@ -13,15 +13,11 @@ from services.governor import metrics
 from services.governor.domain import message
 from services.governor.domain.delivery import pause
 from services.governor.domain.message import Told
-from services.governor.domain.routing import EVERY_UNIT, Channel, Route, Standing, wants, what_is_due
-from services.governor.domain.silence import quiet_until
+from services.governor.domain.routing import Channel
 from services.governor.gateway import Channels, Undelivered
-from services.governor.store import alerts, messages, notices, silences
+from services.governor.store import messages, notices, silences
 from services.governor.store import routes as store
-from services.governor.store.alerts import Alert
-from services.governor.store.messages import Item, Outgoing, Receiver, Shown
-from services.governor.store.notices import Notice
-from services.governor.store.routes import Course
+from services.governor.store.messages import Outgoing, Receiver, Shown
 from services.kit.again import each
 from services.kit.auth import allow
 from services.kit.context import Caller, Context, system, use
@@ -32,6 +28,7 @@ from services.kit.ids import now, uuid7
 from services.kit.telemetry import get_logger
 
 from .aside import Aside
+from .courses import Courses
 
 log = get_logger(__name__)
 
@@ -63,6 +60,7 @@ class Telling:
         beat_every_s: float = 60.0, progress: Progress | None = None,
     ) -> None:  # fmt: skip
         self._db = db
+        self.courses = Courses(db)
         self._channels = channels
         self._console = console
         self._attempts = attempts
@@ -70,7 +68,6 @@ class Telling:
         self._beat_every = timedelta(seconds=beat_every_s)
         self._progress = progress
         self._aside, self._stuck = Aside(), ""
-        self._unreadable: list[str] = []
         self._sending: set[asyncio.Task[None]] = set()
         self._freed = asyncio.Event()
 
@@ -82,7 +79,7 @@ class Telling:
                 while True:
                     if time.monotonic() - counted > _COUNT_S:
                         counted = time.monotonic()
-                        await each("routes of alerts", ["count"], lambda _: self.count())
+                        await each("routes of alerts", ["count"], lambda _: self.courses.count())
                     if time.monotonic() - tidied > _TIDY_S:
                         tidied = time.monotonic()
                         await each("old alerts' messages", ["forget"], lambda _: self.tidy())
@@ -108,8 +105,8 @@ class Telling:
                 metrics.ASIDE.set(0)
                 return ""
         failed = [
-            *await self._all(self._next_notice, self._notice),
-            *await self._all(self._next_course, self._course),
+            *await self._all(self.courses.next_notice, self.courses.notice),
+            *await self._all(self.courses.next_course, self.courses.course),
             *await self._all(self._next_message, self._message),
         ]
         await self._send_some()
@@ -125,7 +122,9 @@ class Telling:
             self._progress.beat("alerts' messages")
 
     async def _all(
-        self, take: Callable[[Tx], Awaitable[tuple[str, _Row] | None]], act: Callable[[Tx, _Row], Awaitable[None]]
+        self,
+        take: Callable[[Tx, list[str]], Awaitable[tuple[str, _Row] | None]],
+        act: Callable[[Tx, _Row], Awaitable[None]],
     ) -> list[str]:
         """Do this with every row; answers why none could be taken. One thing is one transaction: what a kill tears was
         not done. One that fails is put aside."""
@@ -133,7 +132,7 @@ class Telling:
 
         async def one(turn: _Turn) -> None:
             async with self._db.transaction() as tx:
-                if (taken := await take(tx)) is None:
+                if (taken := await take(tx, self._aside.keys())) is None:
                     return
                 turn.key, row = taken
                 self._aside.begin(turn.key)
@@ -152,15 +151,6 @@ class Telling:
         async with self._db.transaction() as tx:
             await messages.forget(tx.session, now() - _KEPT)
             await silences.forget(tx.session, now() - _KEPT)
-
-    async def count(self) -> None:
-        """Say how many routes lead nowhere because this version cannot read them."""
-        async with self._db.reading() as session:
-            names = await store.unreadable(session)
-        metrics.UNREADABLE.set(len(names))
-        if names and names != self._unreadable:
-            log.error("routes of alerts cannot be read, and tell nobody", routes=names)
-        self._unreadable = names
 
     async def send_again(self, caller: Caller, id: UUID) -> Shown:
         """Try a message anew that failed for good: what it is about, as that stands now.
@@ -199,7 +189,7 @@ class Telling:
                 raise Conflict(f"route {name}: {kept.problem}: set it anew, or remove it")
             told, sent = [message.trial(name, route.unit, caller.actor, at)], list[Shown]()
             for channel in dict.fromkeys(channel for step in route.steps for channel in step.channels):
-                id, to = uuid7(), Receiver(channel, route.unit, 0)
+                id, to = uuid7(), Receiver.of(channel, route.unit, 0)
                 await messages.begin(tx.session, to, id, route.unit, name, at)
                 await self._write_down(tx, id, to, told, at)
                 found = await messages.hold(tx.session, id)
@@ -213,65 +203,8 @@ class Telling:
         while self._sending:
             await asyncio.wait(self._sending)
 
-    async def _next_notice(self, tx: Tx) -> tuple[str, Notice] | None:
-        notice = await notices.take(tx.session, self._aside.keys())
-        return (str(notice.number), notice) if notice else None
-
-    async def _notice(self, tx: Tx, notice: Notice) -> None:
-        """An alert was raised: it takes its routes. It was resolved: those are told who were told of it."""
-        alert = await alerts.get(tx.session, notice.alert_id)
-        if alert is None or alert.episode != notice.episode:
-            return
-        if notice.what == "raised":
-            case, at = await alerts.case(tx.session, alert), now()
-            for kept in await store.of_units(tx.session, [alert.unit, EVERY_UNIT]):
-                if kept.route is None or wants(kept.route, case):  # what cannot be read may want it once it is mended
-                    begun, first = Course(alert.id, alert.episode, kept.name, 0), kept.route and kept.route.due_after(0)
-                    await store.start(tx.session, begun, alert.severity, at + (first or timedelta()))
-            return
-        for receiver in await messages.receivers(tx.session, alert.id, alert.episode):
-            over = Item(alert.id, alert.episode, "resolved", alert.unit, alert.subject)
-            await self._gather(tx, receiver, over)
-
-    async def _next_course(self, tx: Tx) -> tuple[str, Course] | None:
-        course = await store.next_due(tx.session, now(), self._aside.keys())
-        return (course.key, course) if course else None
-
-    async def _course(self, tx: Tx, course: Course) -> None:
-        """The time of a course's step has come."""
-        at = now()
-        alert, kept = await alerts.get(tx.session, course.alert_id), await store.get(tx.session, course.route)
-        assert alert and kept  # both are there as long as their course is
-        case = await alerts.case(tx.session, alert)
-        quiet = quiet_until(await silences.active(tx.session, at), case, at)
-        standing = Standing(alert.episode == course.episode, alert.state, quiet, course.silenced, course.worse)
-        match what_is_due(standing, course.step):
-            case "over":
-                await store.move(tx.session, course, course.step, None)
-            case "wait":
-                assert quiet
-                await store.move(tx.session, course, course.step, min(quiet, at + _QUIET_LOOK), silenced=True)
-            case "tell":
-                if kept.route is None:  # it lies aside until somebody set the route anew
-                    raise Conflict(f"route {course.route}: {kept.problem}")
-                if course.step or wants(kept.route, case):
-                    await self._tell(tx, kept.route, course, alert, at)
-                else:  # its lists were changed before anybody was told
-                    await store.move(tx.session, course, 0, None)
-
-    async def _tell(self, tx: Tx, route: Route, course: Course, alert: Alert, at: datetime) -> None:
-        if course.step < len(route.steps):  # it may have become shorter meanwhile
-            item = Item(alert.id, alert.episode, "raised", alert.unit, alert.subject, course.step, alert.severity)
-            for channel in route.steps[course.step].channels:
-                await self._gather(tx, Receiver(channel, route.unit, route.group_s), item)
-        after = route.due_after(course.step + 1)
-        await store.move(tx.session, course, course.step + 1, at + after if after is not None else None)
-
-    async def _gather(self, tx: Tx, to: Receiver, item: Item) -> None:
-        await messages.gather(tx.session, to, item, uuid7(), now())
-
-    async def _next_message(self, tx: Tx) -> tuple[str, tuple[UUID, Receiver]] | None:
-        found = await messages.next_gathered(tx.session, now(), self._aside.keys())
+    async def _next_message(self, tx: Tx, aside: Sequence[str]) -> tuple[str, tuple[UUID, Receiver]] | None:
+        found = await messages.next_gathered(tx.session, now(), aside)
         return (str(found[0]), found) if found else None
 
     async def _message(self, tx: Tx, gathered: tuple[UUID, Receiver]) -> None:
