@@ -16,6 +16,7 @@ from services.kit.stream import BatchConsumer, Partition
 from services.kit.telemetry import get_logger
 
 from . import store
+from .domain import rhythm
 from .domain.arrivals import KEPT_S
 from .domain.service.spans import minutes_end
 from .settings import MonitorSettings
@@ -93,7 +94,8 @@ class Looks:
         progress.expect(name, grace_s=3 * every_s)
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Until cancelled. Nobody waits for the first look, which may take long: the service is ready before it."""
+        self._progress.beat(self._name)
         while True:
             if failed := await self._look():
                 self._progress.fail(self._name, "; ".join(f"{name}: {why}" for name, why in failed.items()))
@@ -154,6 +156,6 @@ class Rounds:
                 await estimates.tidy(tx.session, kept)
                 # And another one: a window may begin at the end of its day.
                 await slices.tidy(tx.session, timedelta(days=self._settings.outcomes_kept_days + 2))
-                await seasons.tidy(tx.session, timedelta(days=self._settings.windows_kept_days))
+                await seasons.tidy(tx.session, timedelta(seconds=rhythm.KEPT_S))
                 await arrivals.tidy(tx.session, timedelta(seconds=KEPT_S))
                 await forget_old_writers(tx.session)

@@ -81,7 +81,8 @@ def test_an_episode_is_told_once_and_again_only_when_it_is_worse() -> None:
     slow = windows(m30=0.02, h6=0.02, d3=0.02)
     assert judge(0.99, slow, "info") is None and judge(0.99, slow, "warning") is None
     assert judge(0.99, windows(h6=0.02, d3=0.02), "info") is None, "half an hour is not the end of a slow one"
-    assert judge(0.99, windows(h6=0.01, d3=0.02), "info") == Over(asked=True)
+    assert judge(0.99, windows(h6=0.009, d3=0.02), "info") is None, "what begins at 1 does not end just below it"
+    assert judge(0.99, windows(h6=0.008, d3=0.02), "info") == Over(asked=True)
     assert said(judge(0.99, windows(m30=0.07, h6=0.07, d3=0.02), "info")) == "warning"
 
 

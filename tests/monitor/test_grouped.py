@@ -18,6 +18,8 @@ from services.monitor import store
 from services.monitor.domain.budget import of_data, of_performance, of_quality, of_segments
 from services.monitor.domain.grouped import Grouped
 from services.monitor.domain.latency import LatencyCounts
+from services.monitor.domain.segments import LEAST_ROWS
+from services.monitor.domain.trial import Setting
 from services.monitor.domain.watch import Finding, Watch
 from services.monitor.domain.windows import Part, Sums
 from services.monitor.settings import MonitorSettings as ServiceSettings
@@ -68,6 +70,12 @@ def test_parts_of_the_budget_are_the_whole_of_it() -> None:
         assert sum(rates) * BUDGET == pytest.approx(1, rel=1e-5)
 
 
+def test_under_a_season_columns_have_the_part_of_groups_too() -> None:
+    for segmented in (True, False):
+        assert Setting(BUDGET, 0.1, 86_400.0, segmented).budget == of_data(BUDGET)
+        assert Setting(BUDGET, 0.1, None, segmented).budget == of_data(BUDGET, segmented=segmented)
+
+
 def test_every_column_is_watched_within_every_group_but_a_segments_own() -> None:
     names = [track.name for track in grouped().reference.tracks]
     assert "b where colour = 2" in names and not [name for name in names if name.startswith("colour where colour")]
@@ -112,6 +120,19 @@ def test_what_was_accepted_is_the_normal_of_its_group_and_nothing_is_known_anew_
     for at in range(20, 60):
         watch, found = see(watch, moved(random, 400, 1.5, 2), at * 400.0)
         assert found is None or found.kind == "note"
+
+
+def test_of_a_group_that_few_rows_came_to_the_baseline_holds_when_something_is_accepted() -> None:
+    random, watch = np.random.default_rng(4), Watch.start(grouped().reference)
+    for at in range(20):
+        rows = moved(random, 400, 1.5, 2)
+        there = rows[:, 4] == 1
+        watch, _ = see(watch, rows[~there | (np.cumsum(there) <= 2)], at * 400.0)
+    assert watch.phase == "alarmed" and watch.recent is not None
+    place = [track.name for track in grouped().reference.tracks].index("b where colour = 1")
+    assert 0 < watch.recent.counts[place].sum() < LEAST_ROWS
+    normal = watch.accepted(LEAST_ROWS).normal
+    assert normal is not None and normal[place].sum() >= grouped().reference.counts[place].sum()
 
 
 class Story:

@@ -1,5 +1,6 @@
 """A season that nobody declared, from windows to the end of its alert: real PostgreSQL, the monitor's own rounds."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -14,14 +15,16 @@ from contracts import AlertResolved, InferenceLogged, MonitorSettings
 from services.kit.alerts import alert_id
 from services.kit.compacted import Change
 from services.kit.context import Context, system, use
+from services.kit.health import Progress
 from services.kit.objects import Objects
 from services.kit.service import application, close
 from services.monitor import store
 from services.monitor.app import build
 from services.monitor.domain.latency import LatencyCounts
 from services.monitor.domain.windows import Part, Sums
+from services.monitor.jobs import Looks
 from services.monitor.settings import MonitorSettings as ServiceSettings
-from services.monitor.store import WindowKey
+from services.monitor.store import WindowKey, seasons
 from services.monitor.usecases.closing import Closing
 from services.monitor.usecases.desired import Desired
 from services.monitor.usecases.learning import Learning
@@ -133,6 +136,53 @@ async def test_a_step_stays_an_alarm_whatever_rises_and_falls_beside_it(house: H
         await house.hours(first, last, step_at=30.0)
         assert not await house.learning.look()
     assert (await house.get("/drift"))["drifting"] and (await house.get())["learned_season_s"] is None
+
+
+async def test_a_first_look_that_takes_long_keeps_nobody_waiting() -> None:
+    progress, begun = Progress(), asyncio.Event()
+
+    async def look() -> dict[str, str]:
+        begun.set()
+        await asyncio.Event().wait()
+        return {}
+
+    task = asyncio.create_task(Looks("seasons", 300.0, look, progress).run())
+    assert progress.problems()
+    await begun.wait()
+    assert not progress.problems()
+    task.cancel()
+
+
+async def test_the_same_hours_are_asked_once_and_another_model_inherits_nothing(house: House) -> None:
+    hour = Part(1, 3, (), Sums.zero(0), LatencyCounts({}))
+    await house.deployed()
+
+    async def state() -> tuple[float | None, int]:
+        async with house.db.reading() as session:
+            endpoint = await store.endpoint(session, house.endpoint)
+            return endpoint.learned_season_s, len(await seasons.hours(session, endpoint, START))
+
+    async def served(revision: int, **how: Any) -> None:
+        monitor = MonitorSettings(window_s=float(WINDOW_S))
+        said = deployment(house.endpoint, streams.schema(), None, revision=revision, monitor=monitor, **how)
+        await house.desired.learn(Change(house.endpoint, said, None, 0))
+
+    with use(Context(system("monitor", "retail"))):
+        for start in (START, START + timedelta(hours=1)):
+            async with house.db.transaction() as tx:
+                endpoint = await store.endpoint(tx.session, house.endpoint)
+                await seasons.save_hour(tx.session, endpoint, start, start, hour)
+                assert await seasons.ask(tx.session, endpoint) == start
+                assert await seasons.ask(tx.session, endpoint) is None
+        async with house.db.transaction() as tx:
+            await seasons.learn(tx.session, house.endpoint, DAY)
+        assert await state() == (DAY, 2)
+        await served(2, version=2)
+        await served(3)
+        assert await state() == (DAY, 0), "over versions a season stays, hours do not"
+        await served(4, state="removed")
+        await served(5, model="another")
+        assert await state() == (None, 0)
 
 
 async def test_nought_forbids_learning(house: House) -> None:

@@ -141,10 +141,18 @@ def test_what_drift_tells_is_not_told_twice_and_what_is_accepted_is_usual() -> N
         quality = shown(quality, window(random, b=0.3, c=0.3), at)
     assert sorted(told(quality)) == ["b missing", "c missing"]
     assert told(quality.judge(10_000_000, elsewhere)) == ["c missing"]
-    quality = quality.accepted()
+    quality = quality.accepted(10_000_000)
     for at in range(4, 30):
         quality = shown(quality, window(random, b=0.3, c=0.3), at)
         assert told(quality) == []
+
+
+def test_one_odd_window_is_not_the_usual_share_when_something_is_accepted() -> None:
+    random, quality = np.random.default_rng(10), Quality.start(REFERENCE)
+    quality = shown(quality, window(random, 20, None, b=1.0), 0).accepted(10_000_000)
+    for at in range(1, 5):
+        quality = shown(quality, window(random, b=0.3), at)
+    assert told(quality) == ["b missing"]
 
 
 class Story:

@@ -151,8 +151,12 @@ def test_a_change_in_the_last_hour_that_was_looked_at_is_found_in_those_that_fol
 
 
 def test_what_is_set_wins_and_nought_forbids() -> None:
-    assert season(None, None) == season(0.0, DAY) == NONE
-    assert season(None, DAY) == Season(DAY) and season(3_600.0, DAY) == Season(3_600.0)
+    assert season(None, None, 10.0) == season(0.0, DAY, 10.0) == NONE
+    assert season(None, DAY, 3_600.0) == Season(DAY) and season(3_600.0, DAY, 10.0) == Season(3_600.0)
+
+
+def test_what_was_learned_does_not_hold_while_a_window_is_longer_than_its_slots() -> None:
+    assert season(None, DAY, 3_601.0) == NONE
 
 
 def test_a_longer_season_may_follow_a_shorter_one_and_none_of_a_few_windows() -> None:

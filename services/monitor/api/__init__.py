@@ -136,13 +136,14 @@ class DriftView(BaseModel):
     @classmethod
     def of(cls, standing: Standing) -> "DriftView":
         """Alarms and notes apart, the newest first; the evidence is the open alarm's."""
-        alarm, settings = standing.alarm, standing.endpoint.settings
+        alarm, settings, season = standing.alarm, standing.endpoint.settings, standing.endpoint.season
+        learned = settings.season_s is None and season.period_s is not None
         found = [FindingView.of(finding) for finding in standing.findings]
         return cls(
             endpoint=standing.endpoint.endpoint, drifting=alarm is not None, statistic=standing.statistic,
             threshold=standing.threshold, budget_rows=settings.budget_rows, tolerance=settings.tolerance,
-            since=alarm.event.since if alarm else None, season_s=standing.endpoint.season.period_s,
-            season_learned_at=standing.endpoint.season_learned_at if settings.season_s is None else None,
+            since=alarm.event.since if alarm else None, season_s=season.period_s,
+            season_learned_at=standing.endpoint.season_learned_at if learned else None,
             features=list(alarm.event.features) if alarm else [],
             alarms=[f for f in found if f.kind == "alarm"], notes=[f for f in found if f.kind == "note"],
         )  # fmt: skip

@@ -2,15 +2,23 @@
 
 Labelled rows are no more than decided ones. Alarms of performance come falsely once in 5 budgets of rows, of unusable
 values once in 10; columns have the rest, seven tenths, of which groups of segments take two where the schema declares
-some. Together they come no more often than once in a budget.
+some. Under a season no groups are watched, so columns have it all. Together they come no more often than once in a
+budget.
 """
+
+from .season import NONE, Season
 
 _OF_PERFORMANCE, _OF_QUALITY, _OF_SEGMENTS = 5, 10, 5
 
 
-def of_data(budget_rows: int, *, segmented: bool = False) -> int:
-    """Rows between two false alarms about columns as wholes."""
-    return budget_rows * 2 if segmented else budget_rows * 10 // 7
+def of_data(budget_rows: int, season: Season = NONE, *, segmented: bool = False) -> int:
+    """Rows between two false alarms about columns as wholes; `segmented`: there are groups that can be watched."""
+    return budget_rows * 2 if segmented and within_groups(season) else budget_rows * 10 // 7
+
+
+def within_groups(season: Season) -> bool:
+    """Whether groups of segments are watched under a season: its slots times its groups would be too many."""
+    return season == NONE
 
 
 def of_segments(budget_rows: int) -> int:

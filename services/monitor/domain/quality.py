@@ -138,9 +138,7 @@ class Quality:
     def judge(self, budget_rows: int, elsewhere: Array) -> "Quality":
         """With what is to be told from now on, and without what is over. `elsewhere` [shares]: what an open alarm of
         drift tells already."""
-        evidence = np.logaddexp.reduce(self.log_m, axis=1) - log(len(_BETS))
-        proven = evidence >= log(budget_rows) + log(len(self.log_m))
-        begins = ~self.told & proven & (self.streak >= _TOLD_AFTER) & ~elsewhere
+        begins = ~self.told & self._sure(budget_rows) & ~elsewhere
         over = self.told & ((self.streak >= _OVER_AFTER) | elsewhere)
         changed = begins | over
         return replace(
@@ -148,11 +146,21 @@ class Quality:
             log_m=np.where(over[:, None], -np.inf, self.log_m),
         )  # fmt: skip
 
-    def accepted(self) -> "Quality":
-        """What is beyond its bound now is usual."""
-        beyond = (self.told | (self.streak > 0)) & (self.recent.rows > 0)
-        base = Counted(*(np.where(beyond, new, old) for old, new in zip(self.base, self.recent, strict=True)))
-        none = np.zeros(len(beyond), np.int64)
+    def _sure(self, budget_rows: int) -> Array:
+        """Which shares are proven to be beyond, and not by one odd window."""
+        evidence = np.logaddexp.reduce(self.log_m, axis=1) - log(len(_BETS))
+        return (evidence >= log(budget_rows) + log(len(self.log_m))) & (self.streak >= _TOLD_AFTER)
+
+    def accepted(self, budget_rows: int) -> "Quality":
+        """What is beyond its bound now is usual: in place of what was where it is told, or would be if the alert of
+        drift did not tell it; a window that may be odd is added to it."""
+        seen = (self.told | (self.streak > 0)) & (self.recent.rows > 0)
+        known = self.told | self._sure(budget_rows)
+        base = Counted(*(
+            np.where(seen, np.where(known, new, old + new), old)
+            for old, new in zip(self.base, self.recent, strict=True)
+        ))  # fmt: skip
+        none = np.zeros(len(seen), np.int64)
         return replace(self, base=base, told=none > 0, streak=none, log_m=np.full(self.log_m.shape, -np.inf))
 
     def departures(self, tracks: Sequence[Track]) -> list[Departure]:

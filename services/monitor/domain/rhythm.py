@@ -20,11 +20,10 @@ from numpy.typing import NDArray
 
 from contracts.monitoring import check_season
 
-from .budget import of_data
 from .detectors.edetector import EDetector
-from .effects import Effect, all_effects, largest
+from .effects import Effect, effects
 from .reference import Reference
-from .season import Season
+from .season import NONE, Season
 from .trial import Setting, Trial
 from .watch import Watch
 from .windows import Block, moment
@@ -93,7 +92,7 @@ def _out_of_step(hours: Sequence[Block], period_s: float, by: float) -> list[Blo
 def _moves(hours: Sequence[Block], reference: Reference, setting: Setting) -> bool:
     """Whether rows of some hours could not change places, by themselves."""
     detector = EDetector.start(np.zeros(reference.counts.shape), pairs=reference.pairs)
-    threshold = np.log(of_data(setting.budget_rows, segmented=setting.segmented))
+    threshold = np.log(setting.budget)
     for hour in hours:
         detector = detector.observe(hour)
         if detector.evidence().statistic >= threshold:
@@ -103,16 +102,20 @@ def _moves(hours: Sequence[Block], reference: Reference, setting: Setting) -> bo
 
 def _passes(reference: Reference, slots: Array, tolerance: float) -> bool:
     """Whether each column passes the reference on its way through the slots [slots, tracks, bins]."""
-    found = [all_effects(reference, counts) for counts in slots if counts[0].sum()]
     columns = [place for place, track in enumerate(reference.tracks) if track.kind in ("numeric", "categorical")]
-    return all(_passed([largest(slot[place]) for slot in found], tolerance) for place in columns)
+    some = reference.part(columns)
+    found = [effects(some, counts[columns]) for counts in slots if counts[0].sum()]
+    return all(_passed([slot[at] for slot in found], tolerance) for at in range(len(columns)))
 
 
-def _passed(effects: Sequence[Effect], tolerance: float) -> bool:
-    sides = {effect.size > 0 for effect in effects if effect.measure == "location"}
-    return len(sides) > 1 or any(not effect.beyond(tolerance) for effect in effects)
+def _passed(found: Sequence[Effect], tolerance: float) -> bool:
+    sides = {effect.size > 0 for effect in found if effect.measure == "location"}
+    return len(sides) > 1 or any(not effect.beyond(tolerance) for effect in found)
 
 
-def season(given_s: float | None, learned_s: float | None) -> Season:
-    """What holds: what is set wins, 0 forbids any."""
+def season(given_s: float | None, learned_s: float | None, window_s: float) -> Season:
+    """What holds: what is set wins, 0 forbids any; one that was learned does not while windows are longer than a slot
+    of it."""
+    if given_s is None and learned_s and not _fits(learned_s, window_s):
+        return NONE
     return Season((learned_s if given_s is None else given_s) or None)

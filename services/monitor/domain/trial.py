@@ -23,7 +23,17 @@ class Setting:
     tolerance: float
     season_s: float | None
     segmented: bool = False
-    """Groups of segments have a part of the budget."""
+    """There are groups of segments, which have a part of the budget while there is no season."""
+
+    @property
+    def season(self) -> Season:
+        """As a watch takes it."""
+        return Season(self.season_s or None)
+
+    @property
+    def budget(self) -> int:
+        """Of columns as wholes, in rows."""
+        return of_data(self.budget_rows, self.season, segmented=self.segmented)
 
 
 @dataclass(frozen=True)
@@ -46,7 +56,7 @@ class Trial:
     windows: int = 0
 
     def __post_init__(self) -> None:
-        self._watch = Watch.start(self.reference, Season(self.setting.season_s or None))
+        self._watch = Watch.start(self.reference, self.setting.season)
         self._kept: deque[Block] = deque(maxlen=_REMEMBERED)
 
     @property
@@ -62,7 +72,7 @@ class Trial:
         self.windows += 1
         self.rows += sum(block.rows for block in fitting)
         before = self._watch
-        watch = before.observe(fitting, start_s, of_data(self.setting.budget_rows, segmented=self.setting.segmented))
+        watch = before.observe(fitting, start_s, self.setting.budget)
         if before.phase == "watching" and watch.phase == "doubting" and watch.since_s is not None:
             watch = watch.remember(self._since(watch.since_s))
         self._watch, finding = watch.judge(self.reference, self.setting.tolerance)

@@ -176,15 +176,16 @@ class Watch:
         detector = self.detector.renewed(places, self.recent.counts[places])
         return replace(self, phase="watching", detector=detector, since_s=None, suspects=(), recent=None)
 
-    def accepted(self) -> "Watch":
-        """What was seen since the change is the new normal, of every track; a season's is learned anew."""
+    def accepted(self, least_rows: int = 1) -> "Watch":
+        """What was seen since the change is the new normal, of every track that has so many rows of it; a season's is
+        learned anew."""
         if self.season != NONE:
             pairs = len(self.detector.pairs.log_m)
             anew = EDetector.start(self.detector.bag.counts[0], self.season, pairs)
             return Watch("watching", anew, last_s=self.last_s)
         bag = self.detector.bag.counts[0]
-        if self.recent is not None:  # of a group that nobody was in since, what is known of it holds
-            bag = np.where(self.recent.counts.sum(axis=1, keepdims=True) > 0, self.recent.counts, bag)
+        if self.recent is not None:  # of a group that hardly anybody was in since, what is known of it holds
+            bag = np.where(self.recent.counts.sum(axis=1, keepdims=True) >= least_rows, self.recent.counts, bag)
         tracks = list(range(len(bag)))
         detector = self.detector.renewed(tracks, bag)
         return replace(

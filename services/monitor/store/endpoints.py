@@ -36,7 +36,7 @@ class Endpoint:
     @property
     def season(self) -> Season:
         """What holds."""
-        return rhythm.season(self.settings.season_s, self.learned_season_s)
+        return rhythm.season(self.settings.season_s, self.learned_season_s, self.settings.window_s)
 
     @classmethod
     def of(cls, row: Any) -> "Endpoint":
@@ -65,7 +65,9 @@ _SAVE_ENDPOINT = text("""
     VALUES (:endpoint, :unit, :use_case, :revision, :serving, :model, :version, CAST(:settings AS jsonb))
     ON CONFLICT (endpoint) DO UPDATE SET unit = excluded.unit, use_case = excluded.use_case,
         revision = excluded.revision, serving = excluded.serving, model = excluded.model, version = excluded.version,
-        settings = excluded.settings, changed_at = now()
+        settings = excluded.settings, changed_at = now(),
+        learned_season_s = CASE WHEN known.model = excluded.model THEN known.learned_season_s END,
+        season_learned_at = CASE WHEN known.model = excluded.model THEN known.season_learned_at END
     WHERE known.revision < excluded.revision
     RETURNING 1
 """)
@@ -80,7 +82,10 @@ _SAVE_VERSION = text("""
 
 
 async def save_desired(session: AsyncSession, event: DeploymentChanged) -> bool:
-    """Keep an endpoint's desired state; answers whether it is newer than what was known."""
+    """Keep an endpoint's desired state; answers whether it is newer than what was known.
+
+    A season that was learned stays over versions of a model; another model has other columns.
+    """
     champion = event.variants[0] if event.variants else None
     values = {
         "endpoint": event.endpoint, "unit": event.unit, "use_case": event.use_case, "revision": event.revision,

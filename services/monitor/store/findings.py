@@ -46,7 +46,7 @@ async def save_watch(session: AsyncSession, found: Endpoint, state: Watch, table
 
 async def drop_watch(session: AsyncSession, name: str) -> None:
     """What is watched next is watched anew."""
-    for table in ("watch", "loss_watch", "group_watch"):
+    for table in ("watch", "loss_watch", "group_watch", "season_hour"):
         await session.execute(text(f"DELETE FROM {table} WHERE endpoint = :e"), {"e": name})
 
 

@@ -15,6 +15,17 @@ async def upto(session: AsyncSession, found: Endpoint) -> datetime | None:
     return await session.scalar(text(select), {"e": found.endpoint, "v": found.version})
 
 
+async def ask(session: AsyncSession, found: Endpoint) -> datetime | None:
+    """`upto`, once: None where the same hours were asked already, by whomever, or where there are none."""
+    update = """
+        UPDATE season_hour SET asked = true
+        WHERE endpoint = :e AND version = :v AND NOT asked
+            AND upto = (SELECT max(upto) FROM season_hour WHERE endpoint = :e AND version = :v)
+        RETURNING upto
+    """
+    return await session.scalar(text(update), {"e": found.endpoint, "v": found.version})
+
+
 async def hours(session: AsyncSession, found: Endpoint, since: datetime) -> list[tuple[datetime, Part]]:
     """Of the serving version those that begin at or after a moment, in order."""
     select = """
@@ -28,7 +39,8 @@ async def save_hour(session: AsyncSession, found: Endpoint, start: datetime, upt
     """In place of what was known of it."""
     insert = """
         INSERT INTO season_hour (endpoint, version, unit, start, upto, data) VALUES (:e, :v, :u, :start, :upto, :data)
-        ON CONFLICT (endpoint, version, start) DO UPDATE SET upto = excluded.upto, data = excluded.data
+        ON CONFLICT (endpoint, version, start) DO UPDATE SET upto = excluded.upto, data = excluded.data,
+            asked = false
     """
     values = {"e": found.endpoint, "v": found.version, "u": found.unit, "start": start, "upto": upto,
               "data": part.to_bytes()}  # fmt: skip

@@ -10,6 +10,7 @@ from services.kit.db import Database
 
 from .. import store
 from ..domain import season
+from ..domain.segments import LEAST_ROWS
 from ..store import Dimension, Endpoint, losses
 from . import usability
 from .versions import Versions
@@ -79,7 +80,7 @@ class Desired:
             if state := await store.watch(tx.session, name, found.version):
                 await store.save_watch(tx.session, found, state.accepted())
             if groups := await store.watch(tx.session, name, found.version, "group_watch"):
-                await store.save_watch(tx.session, found, groups.accepted(), "group_watch")
+                await store.save_watch(tx.session, found, groups.accepted(LEAST_ROWS), "group_watch")
             if labels := await losses.watch(tx.session, name, found.version):
                 await losses.save_watch(tx.session, found, labels.accepted())
             await usability.accept(tx, found, reason)

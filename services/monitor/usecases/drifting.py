@@ -32,12 +32,12 @@ class Drifting:
             endpoint = await store.endpoint(tx.session, key.endpoint)
         except NotFound:
             return 0.0, 0.0
-        threshold = log(of_data(endpoint.settings.budget_rows, segmented=watched.segmented))
+        budget = of_data(endpoint.settings.budget_rows, endpoint.season, segmented=watched.segmented)
         if endpoint.version != key.version or watched.reference is None or not part.blocks:
-            return 0.0, threshold
+            return 0.0, log(budget)
         grouped = watched.grouped
         within = await grouping.observe(tx, key, endpoint, grouped, part) if grouped else None
-        watch, finding, statistic = await self._wholes(tx, key, endpoint, watched, watched.reference, part)
+        watch, finding, statistic = await self._wholes(tx, key, endpoint, budget, watched.reference, part)
         before = await store.open_alarm(tx.session, key.endpoint) if finding or within else None
         if finding:
             alarm = finding.kind == "alarm"
@@ -48,21 +48,19 @@ class Drifting:
             await self._say(tx, key, endpoint, part, within, grouped.where(within.effects))
         await store.save_watch(tx.session, endpoint, watch)
         await usability.observe(tx, endpoint, watched.reference, part, key.start.timestamp())
-        return statistic, threshold
+        return statistic, log(budget)
 
     async def _wholes(
-        self, tx: Tx, key: WindowKey, endpoint: Endpoint, watched: Watched, reference: Reference, part: Part
+        self, tx: Tx, key: WindowKey, endpoint: Endpoint, budget: int, reference: Reference, part: Part
     ) -> tuple[Watch, Finding | None, float]:
-        settings = endpoint.settings
         season = endpoint.season
         known = await store.watch(tx.session, key.endpoint, key.version) or Watch.start(reference, season)
         known = known.suited(reference, season)
         blocks = coalesced(part.blocks, self._settings.block_rows)
-        budget = of_data(settings.budget_rows, segmented=watched.segmented)
         seen = await asyncio.to_thread(known.observe, blocks, key.start.timestamp(), budget)
         if known.phase == "watching" and seen.phase == "doubting":
             seen = seen.remember(await _earlier(tx, key, seen))
-        return *seen.judge(reference, settings.tolerance), seen.statistic
+        return *seen.judge(reference, endpoint.settings.tolerance), seen.statistic
 
     async def _say(
         self, tx: Tx, key: WindowKey, endpoint: Endpoint, part: Part, finding: Finding, segment: str | None

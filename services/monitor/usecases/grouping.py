@@ -5,7 +5,7 @@ import asyncio
 from services.kit.db import Tx
 
 from .. import store
-from ..domain.budget import of_segments
+from ..domain.budget import of_segments, within_groups
 from ..domain.grouped import Grouped, following
 from ..domain.season import NONE
 from ..domain.watch import Finding, Watch
@@ -17,7 +17,7 @@ async def observe(tx: Tx, key: WindowKey, endpoint: Endpoint, grouped: Grouped, 
     """Show a window of the version that serves; answers what is to be told of groups. Of an endpoint with a season
     nothing is: its slots times its groups are too many."""
     block = grouped.block(part)
-    if block is None or endpoint.season != NONE:
+    if block is None or not within_groups(endpoint.season):
         return None
     known = await _known(tx, endpoint, grouped)
     seen = await asyncio.to_thread(
@@ -33,7 +33,7 @@ async def observe(tx: Tx, key: WindowKey, endpoint: Endpoint, grouped: Grouped, 
 async def follow(tx: Tx, key: WindowKey, endpoint: Endpoint, grouped: Grouped, part: Part, since_s: float) -> None:
     """The wholes are alarmed from this window on: groups are silent until what is seen is accepted."""
     block = grouped.block(part)
-    if block is None or endpoint.season != NONE:
+    if block is None or not within_groups(endpoint.season):
         return
     known = await _known(tx, endpoint, grouped)
     blocks = [*await _earlier(tx, key, grouped, since_s), block]

@@ -34,8 +34,6 @@ class Learning:
 
     def __init__(self, db: Database, versions: Versions) -> None:
         self._db, self._versions = db, versions
-        self._tried: dict[str, datetime] = {}
-        """By endpoint, up to where the hours told nothing when they were asked last."""
 
     async def look(self) -> dict[str, str]:
         """At all of them; answers by endpoint why it failed, where it did. The next round tries again."""
@@ -64,21 +62,23 @@ class Learning:
             watched = await self._versions.find(name, endpoint.version)
             if watched.reference is None or not candidates(endpoint.settings.window_s, endpoint.learned_season_s):
                 return
-            while await self._fold(name, endpoint.version, watched):
+            while some := await self._fold(name, endpoint.version, watched):
                 pass
-            await self._explain(endpoint, watched)
+            if some is not None:
+                await self._explain(endpoint, watched)
 
     async def _forget(self, endpoint: Endpoint) -> None:
         """What was counted for an alarm that is over: with a gap in it, hours of the next one would prove too much."""
         async with self._db.transaction() as tx:
             await seasons.forget(tx.session, endpoint.endpoint)
 
-    async def _fold(self, name: str, version: int, watched: Watched) -> bool:
-        """Put the windows into their hours that closed since the last look, so many at once; whether there were any."""
+    async def _fold(self, name: str, version: int, watched: Watched) -> bool | None:
+        """Put the windows into their hours that closed since the last look, so many at once; whether there were any.
+        None where another worker owns the endpoint, or it is no longer to be looked at."""
         async with self._db.transaction() as tx:
-            endpoint = await self._owned(tx, name, version)
+            endpoint = await _still(tx, name, version) if await store.own(tx.session, name) else None
             if endpoint is None:
-                return False
+                return None
             upto = await seasons.upto(tx.session, endpoint)
             found = await recorded.windows(tx.session, name, version, upto, _AT_ONCE)
             for start, some in groupby(found, lambda each: moment(window_start(each.start.timestamp(), HOUR_S))):
@@ -87,25 +87,14 @@ class Learning:
                 await seasons.forget_hours(tx.session, endpoint, found[-1].start - timedelta(seconds=KEPT_S))
             return bool(found)
 
-    async def _owned(self, tx: Tx, name: str, version: int) -> Endpoint | None:
-        """The endpoint, if it is owned now and is still to be looked at."""
-        if not await store.own(tx.session, name):
-            return None
-        try:
-            endpoint = await store.endpoint(tx.session, name)
-        except NotFound:
-            return None
-        is_same = endpoint.serving and endpoint.version == version and endpoint.settings.season_s is None
-        return endpoint if is_same else None
-
     async def _explain(self, endpoint: Endpoint, watched: Watched) -> None:
-        name = endpoint.endpoint
-        async with self._db.reading() as session:
-            upto = await seasons.upto(session, endpoint)
-            watch = await store.watch(session, name, endpoint.version)
-            if upto is None or self._tried.get(name) == upto or not _alarmed(watch):
+        """One worker asks, once of the same hours: it takes a core for seconds, and no transaction waits for it."""
+        async with self._db.transaction() as tx:
+            watch = await store.watch(tx.session, endpoint.endpoint, endpoint.version)
+            upto = await seasons.ask(tx.session, endpoint) if _alarmed(watch) else None
+            if upto is None:
                 return
-            found = await seasons.hours(session, endpoint, upto - timedelta(seconds=KEPT_S))
+            found = await seasons.hours(tx.session, endpoint, upto - timedelta(seconds=KEPT_S))
         hours = _blocks(found, upto, watched)
         for period_s in candidates(endpoint.settings.window_s, endpoint.learned_season_s):
             assert watched.reference is not None
@@ -115,13 +104,13 @@ class Learning:
             if watch:
                 await self._adopt(endpoint, period_s, watch)
                 return
-        self._tried[name] = upto
 
     async def _adopt(self, endpoint: Endpoint, period_s: float, watch: Watch) -> None:
         name, called = endpoint.endpoint, PERIODS[period_s]
         reason = f"a {called} season was learned, which explains it"
         async with self._db.transaction() as tx:
-            still = await self._owned(tx, name, endpoint.version)
+            await store.lock(tx.session, name)
+            still = await _still(tx, name, endpoint.version)
             before = await store.watch(tx.session, name, endpoint.version)
             if still is None or before is None or not _alarmed(before):
                 return
@@ -133,6 +122,16 @@ class Learning:
             tx.record("monitor.season-learned", name, unit=still.unit, season_s=period_s)
             tx.then.append(self._versions.outdate)
         log.info("a season was learned", endpoint=name, season_s=period_s)
+
+
+async def _still(tx: Tx, name: str, version: int) -> Endpoint | None:
+    """The endpoint, which is owned, if it is still to be looked at."""
+    try:
+        endpoint = await store.endpoint(tx.session, name)
+    except NotFound:
+        return None
+    is_same = endpoint.serving and endpoint.version == version and endpoint.settings.season_s is None
+    return endpoint if is_same else None
 
 
 def _alarmed(watch: Watch | None) -> bool:

@@ -26,7 +26,7 @@ class Standing:
     """To the minute where its window is still open."""
 
     segmented: bool = False
-    """Whether groups of segments have a part of the budget."""
+    """Whether there are groups of segments that can be watched."""
 
     @property
     def alarm(self) -> FindingRow | None:
@@ -41,7 +41,7 @@ class Standing:
     @property
     def threshold(self) -> float:
         """What the statistic must pass: the logarithm of the columns' part of the false-alarm budget in rows."""
-        return log(of_data(self.endpoint.settings.budget_rows, segmented=self.segmented))
+        return log(of_data(self.endpoint.settings.budget_rows, self.endpoint.season, segmented=self.segmented))
 
 
 class Reading:

@@ -52,7 +52,7 @@ async def drop(tx: Tx, name: str, unit: str, reason: str) -> None:
 async def accept(tx: Tx, endpoint: Endpoint, reason: str) -> None:
     """What is beyond its bound now is usual."""
     if found := await quality.watch(tx.session, endpoint.endpoint, endpoint.version):
-        await quality.save(tx.session, endpoint, found.accepted())
+        await quality.save(tx.session, endpoint, found.accepted(of_quality(endpoint.settings.budget_rows)))
         if found.told.any():
             resolve_alert(tx, KIND, endpoint.endpoint, reason, unit=endpoint.unit)
 

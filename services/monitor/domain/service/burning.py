@@ -50,6 +50,8 @@ LONGER = tuple(sorted({length for rule in RULES for length in rule.windows} - {*
 """Read only where a rule may hold."""
 CALM: Mapping[Severity, timedelta] = {"info": _6_H, "warning": _30_MIN, "critical": _30_MIN}
 """An episode is over when the budget lasts again, in so much time."""
+OVER: Mapping[Severity, float] = {"info": 0.8, "warning": 1.0, "critical": 1.0}
+"""At this rate or below. The slow rule is raised at 1: over at 1, too, it would begin and end with every request."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ def judge(objective: float, windows: Windows, told: Severity | None) -> Burning 
     if told is None:
         return None
     calm = windows[CALM[told]]
-    return Over(calm.valid > 0) if calm.burn_rate(objective) <= 1 else None
+    return Over(calm.valid > 0) if calm.burn_rate(objective) <= OVER[told] else None
 
 
 def _worse(severity: Severity, told: Severity | None) -> bool:
