@@ -21,6 +21,7 @@ from .usecases.joining import Joining
 from .usecases.keys import entity_key
 from .usecases.reading import Reading
 from .usecases.recording import Recording
+from .usecases.remaining import Kept
 from .usecases.retention import Retention
 from .usecases.schemas import Schemas
 from .usecases.snapshots import Snapshots
@@ -36,9 +37,10 @@ def build(settings: RecorderSettings) -> Parts:
     recording = Recording(db, files, schemas, payloads, burial, key)
     joining = Joining(db, files, schemas, burial, settings.outcome_units)
     snapshots = Snapshots(db, files, objects, settings.snapshot_rows)
-    windows, spooled = timedelta(days=settings.windows_kept_days), timedelta(seconds=settings.spool_turns_s + 60)
-    erasing = Erasing(db, files, upkeep, snapshots, key, windows, spooled)
-    retention = Retention(db, upkeep, timedelta(days=settings.decisions_kept_days))
+    windows, decisions = timedelta(days=settings.windows_kept_days), timedelta(days=settings.decisions_kept_days)
+    kept = Kept(windows, timedelta(seconds=settings.spool_turns_s + 60), explanations=decisions)
+    erasing = Erasing(db, files, upkeep, snapshots, key, kept)
+    retention = Retention(db, upkeep, decisions)
     after = timedelta(minutes=settings.compact_after_minutes)
     compaction = Compaction(db, files, upkeep, settings.compacted_mb * 2**20, after)
     return Parts(

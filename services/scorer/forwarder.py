@@ -27,8 +27,8 @@ from .metering import Meter
 from .process import BEHIND, run_child
 from .settings import ScorerSettings
 from .spool import SegmentReader, segments
-from .spool.segment import generation
-from .spool.writer import checkpoint
+from .spool.segment import HEADER_BYTES, generation
+from .spool.writer import checkpoint, unowned
 
 log = get_logger(__name__)
 
@@ -78,7 +78,7 @@ class Slot:
 
     def still(self) -> bool:
         """Whether nothing was written since everything was taken: two questions instead of a list of files."""
-        if self.reader is None or self.finished or self.reader.left:
+        if self.finished or (self.reader and self.reader.left):
             return False
         return self.listed != 0 and self.listed == generation(self.folder)
 
@@ -104,19 +104,36 @@ class Slot:
         On a full disk the checkpoint stays where it was, and finished segments go all the same: they are what makes
         room. After a kill then, what was sent since is sent again, under the same writer and numbers.
         """
-        assert self.reader is not None
-        self.seq = max(self.seq, seq)
-        at = {"segment": self.reader.path.name, "offset": self.reader.offset, "seq": self.seq}
-        tell(self.folder / "forwarded.json", orjson.dumps(at))
+        self._stand(seq)
         for path in self.finished:
             path.unlink(missing_ok=True)
         self.finished = []
+
+    def leave(self) -> None:
+        """Delete the last segment where Kafka has all of it and nobody writes to this slot: the next writer, who seals
+        it, may be long in coming. An empty one holds nothing, and stays."""
+        if self.reader is None or self.reader.offset == HEADER_BYTES or not self.still():
+            return
+        with unowned(self.folder) as free:
+            # Asked again: who wrote a moment ago may have ended since. No name comes twice: this one is the floor, too.
+            if free and self.still() and self._stand(self.reader.first_seq):
+                self.reader.path.unlink(missing_ok=True)
+                seen = self.listed
+                self.again()
+                self.listed = seen
+
+    def _stand(self, seq: int) -> bool:
+        """Write the checkpoint: everything up to here, at least to this number; answers whether the disk took it."""
+        assert self.reader is not None
+        self.seq = max(self.seq, seq)
+        at = {"segment": self.reader.path.name, "offset": self.reader.offset, "seq": self.seq}
+        return tell(self.folder / "forwarded.json", orjson.dumps(at))
 
     def again(self) -> None:
         """Forget what was taken and not acknowledged."""
         if self.reader:
             self.reader.close()
-        self.reader, self.finished = None, []
+        self.reader, self.finished, self.listed = None, [], 0
 
     @property
     def backlog(self) -> int:
@@ -165,6 +182,7 @@ class Forwarder:
                     self._look_for_slots()
                     while await self._round(producer):
                         pass
+                    self._look_for_slots()
             except Exception as error:  # its kinds have no common base; all others go on
                 if not (is_away(error) or isinstance(error, (Refusal, OSError))):
                     raise
@@ -215,7 +233,7 @@ class Forwarder:
     def _look_for_slots(self) -> None:
         self._looked = time.monotonic()
         for folder in sorted(self._settings.spool_folder.glob("*/")):
-            self._slots.setdefault(folder.name, Slot(folder))
+            self._slots.setdefault(folder.name, Slot(folder)).leave()
         self._say("")
 
     def _say(self, failing: str) -> None:

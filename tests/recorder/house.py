@@ -22,6 +22,7 @@ from services.recorder.settings import RecorderSettings
 from services.recorder.usecases.compaction import Compaction
 from services.recorder.usecases.erasing import Asked, Erasing
 from services.recorder.usecases.reading import Reading
+from services.recorder.usecases.remaining import Kept
 from services.recorder.usecases.snapshots import Snapshot, Snapshots
 from services.recorder.usecases.upkeep import Upkeep
 
@@ -45,7 +46,7 @@ class House:
         self.upkeep = Upkeep(self.db, self.files, self.objects)
         self.reading = Reading(self.db, self.files)
         self.snapshots = Snapshots(self.db, self.files, self.objects, 1_000)
-        self.erasing = Erasing(self.db, self.files, self.upkeep, self.snapshots, KEY)
+        self.erasing = Erasing(self.db, self.files, self.upkeep, self.snapshots, KEY, Kept())
 
     async def learn(self, *columns: str) -> None:
         schema = ModelSchema(

@@ -18,6 +18,7 @@ from services.recorder.files import Files
 from services.recorder.settings import RecorderSettings
 from services.recorder.usecases.erasing import Asked, Erasing
 from services.recorder.usecases.keys import entity_key
+from services.recorder.usecases.remaining import Kept
 from services.recorder.usecases.snapshots import Snapshots
 from services.recorder.usecases.upkeep import Upkeep
 from tests.monitor.killing import victim
@@ -62,7 +63,7 @@ async def _lives(port: int) -> bool:
 def _erasing(settings: RecorderSettings, db: Database) -> Erasing:
     store, objects = Files(settings.inferences), Objects(settings)
     upkeep, snapshots = Upkeep(db, store, objects), Snapshots(db, store, objects, 1_000)
-    return Erasing(db, store, upkeep, snapshots, entity_key(settings.keys))
+    return Erasing(db, store, upkeep, snapshots, entity_key(settings.keys), Kept())
 
 
 @pytest.mark.parametrize("delay_s", [2.0, 2.6])

@@ -258,9 +258,22 @@ async def test_who_holds_something_about_erased_decisions_is_told_which_and_the_
     assert sorted(id for event in events for id in event.inference_ids) == ["d-0-0", "d-1-0", "d-2-0", "later"]
     elsewhere = {each.where: each.by for each in house.erasing.elsewhere(done) if each.by}
     day = timedelta(days=1)
-    assert elsewhere["topic inference.logged"] == done.requested_at + 8 * day, "7 days, and one until a file is full"
-    assert elsewhere["topic dlq.inference.logged"] == done.requested_at + 39 * day
+    assert elsewhere["topic inference.completed.{endpoint}"] == done.requested_at + 8 * day, "7, and one for its file"
+    assert elsewhere["topic inference.logged"] == done.requested_at + 15 * day, "halves of KServe's wait up to 7"
+    assert elsewhere["topic dlq.inference.logged"] == done.requested_at + 46 * day
     assert elsewhere["topic inference.requested.{endpoint}"] == done.requested_at + timedelta(hours=30)
+
+
+async def test_an_erasure_of_before_others_were_told_says_what_it_did_not_reach(house: House) -> None:
+    await filled(house, 3)
+    done = await house.erase("anna")
+    async with house.db.transaction() as tx:
+        await tx.session.execute(text("UPDATE erasure SET told = false"))
+    old, _ = await house.erasing.look(done.id)
+    for erasure, heard in ((done, True), (old, False)):
+        (explained,) = (each for each in house.erasing.elsewhere(erasure) if each.what == "explanations")
+        assert explained.how.startswith("removed on hearing decisions.erased") is heard
+        assert (explained.by is None) is heard
 
 
 def test_ids_are_told_in_parts() -> None:

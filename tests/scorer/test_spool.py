@@ -131,6 +131,32 @@ def test_numbers_go_on_when_everything_was_forwarded_and_deleted(tmp_path: Path)
     again.close()
 
 
+def test_a_slot_without_a_writer_keeps_nothing_that_kafka_has_and_numbers_go_on(tmp_path: Path) -> None:
+    folder = tmp_path / "0"
+    spool, slot = opened(folder), Slot(folder)
+
+    def drained() -> list[int]:
+        taken: list[int] = []
+        while not slot.still() and slot.open():
+            _, _, numbers = slot.take()
+            slot.acknowledged(numbers[-1] if numbers else slot.seq)
+            taken += numbers
+        slot.leave()
+        return taken
+
+    record = LogRecord("a", b"{", b"{}", b"", "story", "parent").to_spool()
+    last = [spool.append(record) for _ in range(3)][-1]
+    assert drained()[-1] == last
+    assert segments(folder), "its writer may go on"
+    spool.close()
+    assert drained() == [] and not segments(folder)
+    assert slot.still(), "nobody looks for what is not there"
+    again = opened(folder)
+    assert again.append(record) > last and not slot.still()
+    assert drained() == [again.seq]
+    again.close()
+
+
 def test_a_reboot_makes_a_new_writer(tmp_path: Path) -> None:
     first = opened(tmp_path)
     first.close()

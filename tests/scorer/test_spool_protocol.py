@@ -19,7 +19,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from services.scorer import forwarder
 from services.scorer.forwarder import Slot
 from services.scorer.logrecord import LogRecord
-from services.scorer.spool import Spool, SpoolFull
+from services.scorer.spool import Spool, SpoolFull, segments
+from services.scorer.spool.segment import HEADER_BYTES
 
 SIZES = st.lists(st.integers(0, 300), max_size=4)
 CALLS = ("open", "pwrite", "rename", "write", "short write", "ftruncate", "fdatasync", "fsync")
@@ -91,6 +92,21 @@ class Protocol(RuleBasedStateMachine):
     def the_writer_ends_and_starts(self) -> None:
         self.spool.close()
         self.spool = self._spool()
+
+    @rule(ends=st.booleans(), failing=st.frozensets(st.sampled_from(CALLS), max_size=1))
+    def the_forwarder_leaves_a_slot(self, ends: bool, failing: frozenset[str]) -> None:
+        """It cannot while the slot has a writer."""
+        if ends:
+            self.spool.close()
+        before = segments(self.folder)
+        with disk(failing), suppress(OSError):
+            self.slot.leave()
+        if not ends:
+            assert segments(self.folder) == before
+        elif not failing and self.slot.reader and self.slot.still():
+            assert self.slot.reader.offset == HEADER_BYTES, "nothing lies in a slot that has been left"
+        if ends:
+            self.spool = self._spool()
 
     @rule(torn=st.binary(max_size=30))
     def the_writer_is_killed(self, torn: bytes) -> None:

@@ -40,6 +40,8 @@ class Erasure:
     snapshots: int = 0
     late: int = 0
     finished_at: datetime | None = None
+    told: bool = True
+    """Whether others heard which decisions it took; not of one that was begun before they could."""
 
     @property
     def whose(self) -> dict[str, Any]:
@@ -56,7 +58,7 @@ def _erasure(row: Any) -> Erasure:
 
 async def add_erasure(session: AsyncSession, new: Erasure) -> None:
     """A new request."""
-    names = ("id", "unit", "use_case", "entity", "entity_hash", "reason", "requested_by", "requested_at")
+    names = ("id", "unit", "use_case", "entity", "entity_hash", "reason", "requested_by", "requested_at", "told")
     insert = f"INSERT INTO erasure ({', '.join(names)}) VALUES ({', '.join(':' + name for name in names)})"
     await session.execute(text(insert), {name: getattr(new, name) for name in names})
 

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from uuid import UUID, uuid4
 
 import pyarrow as pa
@@ -18,7 +17,7 @@ from .. import metrics, store
 from ..domain.erasures import checked_reason, pseudonym, unit_of
 from ..domain.layout import Place, conform
 from ..files import Files, Lost
-from .remaining import Remainder, remaining
+from .remaining import Kept, Remainder, remaining
 from .snapshots import Snapshots
 from .upkeep import Upkeep
 
@@ -45,15 +44,14 @@ class Erasing:
     """An erasure is asked for in a moment and done by and by; a crash at any point leaves a state that goes on."""
 
     def __init__(
-        self, db: Database, files: Files, upkeep: Upkeep, snapshots: Snapshots, key: bytes,
-        windows_kept: timedelta = timedelta(days=30), spooled: timedelta = timedelta(hours=1),
+        self, db: Database, files: Files, upkeep: Upkeep, snapshots: Snapshots, key: bytes, kept: Kept
     ) -> None:  # fmt: skip
         self._db = db
         self._files = files
         self._upkeep = upkeep
         self._snapshots = snapshots
         self._key = key
-        self._windows_kept, self._spooled = windows_kept, spooled
+        self._kept = kept
         self.asked = asyncio.Event()
 
     async def ask(self, caller: Caller, asked: Asked) -> store.Erasure:
@@ -76,7 +74,7 @@ class Erasing:
 
     def elsewhere(self, erasure: store.Erasure) -> list[Remainder]:
         """What of the erased decisions is not here."""
-        return remaining(erasure.requested_at, self._windows_kept, self._spooled)
+        return remaining(erasure.requested_at, self._kept, told=erasure.told)
 
     async def go_on(self, beat: Callable[[], None] = lambda: None) -> bool:
         """Do what is to be done; answers whether nothing is left. Raises InUse where somebody works with the files."""
@@ -127,7 +125,7 @@ class Erasing:
 
     async def _rewrite(self, erasure: store.Erasure, file: store.Member, ids: Sequence[str]) -> None:
         fresh = Place(file.place.path, f"r-{uuid4().hex}")
-        kept = _Kept(self._files, file.place, ids)
+        kept = _Rest(self._files, file.place, ids)
         bytes = await asyncio.to_thread(self._files.write, fresh, kept.parts())
         try:
             async with self._db.transaction() as tx:
@@ -147,7 +145,7 @@ class Erasing:
         await (self._upkeep.place() if kept.rows else asyncio.to_thread(self._files.discard, fresh))
 
 
-class _Kept:
+class _Rest:
     """The rows of a file that are not of some inferences; none of a file that is not there any more."""
 
     def __init__(self, files: Files, place: Place, without: Sequence[str]) -> None:

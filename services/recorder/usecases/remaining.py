@@ -24,6 +24,7 @@ _TOPICS = (
 )  # fmt: skip
 
 
+_FORGETS = "the topic forgets them; later where Kafka was away when they were to be written"
 _LONGEST_WAIT = timedelta(days=7)
 """The most that `FAIRLEAD_KSERVE_WAIT_HOURS` may be."""
 
@@ -39,17 +40,37 @@ class Remainder:
     how: str
 
 
-def remaining(asked: datetime, windows_kept: timedelta, spooled: timedelta) -> list[Remainder]:
-    """All that is known to hold anything of a decision that was made before the erasure was asked for."""
+@dataclass(frozen=True)
+class Kept:
+    """How long what lies elsewhere is kept there."""
+
+    windows: timedelta = timedelta(days=30)
+    spooled: timedelta = timedelta(hours=1)
+    explanations: timedelta = timedelta(days=365)
+    """After the decision."""
+
+
+def remaining(asked: datetime, kept: Kept, *, told: bool = True) -> list[Remainder]:
+    """All that is known to hold anything of a decision that was made before the erasure was asked for.
+
+    `told`: whether those who remove something on hearing of it heard.
+    """
     windows = Remainder(
         "figures over windows of rows: they name nobody, yet those of a window of few rows tell its values", "monitor",
-        asked + windows_kept, "forgotten",
+        asked + kept.windows, "forgotten",
     )  # fmt: skip
     spools = Remainder(
-        "inferences as they went to the topic", "hosts of the scorer", asked + spooled,
-        "deleted when Kafka has them; later only while it is away",
+        "inferences as they went to the topic", "hosts of the scorer", asked + kept.spooled,
+        "deleted when Kafka has them; later only while it, or the host, is away",
     )  # fmt: skip
-    return [*_told(), *chain.from_iterable(_kafka(asked)), *_here(asked), spools, windows, *_beyond()]
+    return [
+        *(_told() if told else _untold(asked, kept)),
+        *chain.from_iterable(_kafka(asked)),
+        *_here(asked),
+        spools,
+        windows,
+        *_beyond(),
+    ]
 
 
 def _told() -> Iterator[Remainder]:
@@ -58,17 +79,27 @@ def _told() -> Iterator[Remainder]:
     yield Remainder("outcomes as they were counted", "monitor", None, hearing)
 
 
+def _untold(asked: datetime, kept: Kept) -> Iterator[Remainder]:
+    """Of an erasure that was begun before the recorder said `decisions.erased`."""
+    how = "not removed: this erasure told nobody of all that it took; forgotten by age"
+    yield Remainder("explanations", "scorer", asked + kept.explanations, how)
+    since = "FAIRLEAD_OUTCOMES_KEPT_DAYS after the decision, and up to 2 days"
+    yield Remainder("outcomes as they were counted", "monitor", None, f"{how}, {since}")
+
+
 def _kafka(asked: datetime) -> Iterator[tuple[Remainder, Remainder]]:
     for event in _TOPICS:
         spec = TopicSpec.of(event.topic)
         assert spec.keep_ms is not None and spec.rolls_ms is not None  # a topic without an end would hold it for ever
         name = event.topic.of("{endpoint}") if event.topic.per_endpoint else event.topic.name
         by = asked + timedelta(milliseconds=spec.keep_ms + spec.rolls_ms)
+        if event is InferenceLogged:  # what KServe logged is written when both halves are there
+            by += _LONGEST_WAIT
         dead = TopicSpec.dead_letters(name)
         buried = by + DEAD_LETTERS_KEPT + timedelta(milliseconds=dead.rolls_ms or 0)
         yield (
-            Remainder("records", f"topic {name}", by, "the topic forgets them"),
-            Remainder("records that could not be handled", f"topic {dead.name}", buried, "the topic forgets them"),
+            Remainder("records", f"topic {name}", by, _FORGETS),
+            Remainder("records that could not be handled", f"topic {dead.name}", buried, _FORGETS),
         )
 
 
@@ -83,6 +114,10 @@ def _here(asked: datetime) -> Iterator[Remainder]:
 
 
 def _beyond() -> Iterator[Remainder]:
+    yield Remainder(
+        "rewards of running bandits: a number from 0 to 1 by the decision's id", "hosts of the scorer", None,
+        "not reached: a host forgets those of an experiment when it counts for another one",
+    )  # fmt: skip
     yield Remainder(
         "files of batches and their results", "object store and connections", None,
         "not reached: they are whole files that somebody gave or fetched, and name no entity",

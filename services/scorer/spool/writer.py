@@ -4,8 +4,8 @@ import asyncio
 import fcntl
 import os
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -292,6 +292,21 @@ def _lock(path: Path) -> int:
             time.sleep(0.05)
 
 
+@contextmanager
+def unowned(folder: Path) -> Iterator[bool]:
+    """Whether nobody writes to a slot; then nobody begins to before the block ends."""
+    file = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        free = True
+    except BlockingIOError:
+        free = False
+    try:
+        yield free
+    finally:
+        os.close(file)
+
+
 def _cut_torn_tail(folder: Path) -> int:
     """Cut what a killed writer did not finish (its request was never answered); answers how many bytes."""
     torn = 0
@@ -379,4 +394,4 @@ def _said(error: OSError) -> str:
     return error.strerror or str(error)
 
 
-__all__ = ["FRAME_BYTES", "Fsync", "Spool", "SpoolFull", "checkpoint"]
+__all__ = ["FRAME_BYTES", "Fsync", "Spool", "SpoolFull", "checkpoint", "unowned"]
