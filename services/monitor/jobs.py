@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
+from math import inf
 
 from contracts import InferenceLogged, OutcomeObserved
 from services.kit.burial import Burial
@@ -45,9 +46,9 @@ class Stream:
         self, settings: MonitorSettings, db: Database, counting: Counting, burial: Burial, progress: Progress
     ) -> None:
         self._db = db
-        self._told = 0.0
+        self._told = -inf
         self._consumer = BatchConsumer(
-            settings, db, [InferenceLogged.topic.name], "monitor", counting.fold, burial, tick=self._tick,
+            settings, db, [InferenceLogged.topic.name], "monitor", counting.fold, burial, tick=self.tick,
             progress=progress, max_records=settings.monitor_batch_records, poll_ms=200,
         )  # fmt: skip
         self.something_open = True
@@ -56,7 +57,7 @@ class Stream:
         """Until cancelled."""
         await self._consumer.run()
 
-    async def _tick(self, partitions: Mapping[Partition, bool]) -> None:
+    async def tick(self, partitions: Mapping[Partition, bool]) -> None:
         """Seldom while no window waits for it: an idle platform writes little, but whether rows stay away is told only
         as far as the log is read."""
         every_s = _ROUND_S if self.something_open else _IDLE_S

@@ -7,14 +7,19 @@ import pytest
 from sqlalchemy import text
 
 from contracts import InferenceLogged, Service
+from services.kit.burial import Burial
 from services.kit.context import Context, system, use
 from services.kit.db import Database
+from services.kit.health import Progress
 from services.kit.objects import Objects
+from services.kit.payloads import Payloads
 from services.monitor import store
 from services.monitor.domain.latency import LatencyCounts
 from services.monitor.domain.windows import Part, Sums
+from services.monitor.jobs import Stream
 from services.monitor.settings import MonitorSettings
 from services.monitor.usecases.closing import Closing
+from services.monitor.usecases.counting import Counting
 from services.monitor.usecases.versions import Versions
 
 from .saying import aligned
@@ -40,6 +45,29 @@ async def test_a_window_that_cannot_be_closed_holds_up_no_other_endpoint(
         async with db.reading() as session:
             assert [report.window.rows for report in await store.reports(session, "the-next", None, 10)] == [3]
             assert await store.anything_open(session), "the broken one is still there"
+
+
+async def test_an_idle_log_is_said_to_be_read_though_no_window_waits_but_not_at_each_poll(
+    service_db: Callable[[Service], Database], monitor_settings: MonitorSettings
+) -> None:
+    db, topic = service_db("monitor"), InferenceLogged.topic
+    versions, burial = Versions(db, Objects(monitor_settings)), Burial(monitor_settings, "monitor")
+    payloads = Payloads(Objects(monitor_settings), monitor_settings.home / "run" / "monitor")
+    counting = Counting(monitor_settings, versions, payloads, burial)
+    stream = Stream(monitor_settings, db, counting, burial, Progress())
+    stream.something_open = False
+
+    async def reached() -> datetime | None:
+        with use(Context(system("monitor"))):
+            async with db.reading() as session:
+                return await store.watermark(session, topic.partitions, timedelta(0))
+
+    assert await reached() is None
+    ended = {(topic.name, number): True for number in range(topic.partitions)}
+    await stream.tick(ended)
+    first = await reached()
+    await stream.tick(ended)
+    assert first is not None and await reached() == first
 
 
 async def test_a_clock_that_is_ahead_does_not_make_the_rows_behind_it_late(
