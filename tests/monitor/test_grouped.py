@@ -26,6 +26,7 @@ from services.monitor.settings import MonitorSettings as ServiceSettings
 from services.monitor.store import FindingRow
 from services.monitor.usecases.closing import Closing
 from services.monitor.usecases.desired import Desired
+from services.monitor.usecases.remembering import remember
 from services.monitor.usecases.versions import Versions, Watched
 
 from . import streams
@@ -208,3 +209,18 @@ async def test_a_whole_that_drifts_is_not_told_of_its_groups_and_acceptance_is_o
     with use(Context(system("monitor"))):
         await story.windows(10, 0.9, 0, 1, 2, 3)
         assert await story.said() == [drift] and await story.open() == []
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 200])
+async def test_what_earlier_windows_counted_is_read_in_pages_and_is_all_of_it(
+    story: Story, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    monkeypatch.setattr("services.monitor.usecases.remembering._AT_ONCE", at_once)
+    since = story.start + timedelta(seconds=20)
+    with use(Context(system("monitor"))):
+        await story.windows(5, 0.0)
+        key = store.WindowKey(story.endpoint, 1, "retail", story.start, story.start + timedelta(seconds=10))
+        watch = Watch.start(streams.reference_of(ONE))
+        async with story.db.transaction() as tx:
+            seen = await remember(tx, key, watch, since.timestamp(), lambda part: part.blocks)
+    assert seen.recent is not None and seen.recent.rows.sum() == 3 * 400

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from .effects import Effect
 from .reference import Kind, Reference, Track
 from .segments import LEAST_ROWS
-from .watch import Watch
 from .windows import Block, Part
 
 Array = NDArray[Any]
@@ -83,8 +82,3 @@ class Grouped:
             for (name, group), rows in zip(self.places.values(), counts, strict=True)
             if name == segment
         }  # fmt: skip
-
-
-def following(watch: Watch, since_s: float, blocks: Sequence[Block]) -> Watch:
-    """While the wholes are alarmed nothing is told of groups, but what is seen may be accepted as their normal, too."""
-    return watch if watch.phase == "alarmed" else watch.silenced(since_s).remember(blocks)

@@ -135,14 +135,29 @@ async def save_closed(session: AsyncSession, key: WindowKey, part: Part | None, 
     await session.execute(text(insert), values)
 
 
-async def parts_since(session: AsyncSession, key: WindowKey, since: datetime) -> list[Part]:
-    """Closed windows of the same version that begin at or after `since` and before this one."""
+@dataclass(frozen=True)
+class Kept:
+    """The counts of a closed window as they are stored: what `Part.from_bytes` reads, which takes its time."""
+
+    start: datetime
+    end: datetime
+    data: bytes
+
+
+async def parts_since(
+    session: AsyncSession, key: WindowKey, since: datetime, after: Kept | None, limit: int
+) -> list[Kept]:
+    """Closed windows of the same version that begin at or after `since` and before this one, in order, a page of them:
+    those after `after`."""
     select = """
-        SELECT data FROM closed_window
-        WHERE endpoint = :endpoint AND version = :version AND start >= :since AND start < :start AND data IS NOT NULL
+        SELECT start, "end", data FROM closed_window
+        WHERE endpoint = :endpoint AND version = :version AND start < :start AND data IS NOT NULL
+            AND (start, "end") > (CAST(:since AS timestamptz), coalesce(CAST(:end AS timestamptz), '-infinity'))
+        ORDER BY start, "end" LIMIT :limit
     """
-    values = {"endpoint": key.endpoint, "version": key.version, "since": since, "start": key.start}
-    return [Part.from_bytes(row.data) for row in await session.execute(text(select), values)]
+    values = {"endpoint": key.endpoint, "version": key.version, "start": key.start, "limit": limit}
+    place = {"since": after.start, "end": after.end} if after else {"since": since, "end": None}
+    return [Kept(row.start, row.end, row.data) for row in await session.execute(text(select), values | place)]
 
 
 async def reports(

@@ -17,6 +17,7 @@ from ..domain.windows import Block, Part, coalesced, moment
 from ..settings import MonitorSettings
 from ..store import Endpoint, WindowKey
 from . import grouping, usability
+from .remembering import remember
 from .versions import Watched
 
 
@@ -59,7 +60,7 @@ class Drifting:
         blocks = coalesced(part.blocks, self._settings.block_rows)
         seen = await asyncio.to_thread(known.observe, blocks, key.start.timestamp(), budget)
         if known.phase == "watching" and seen.phase == "doubting":
-            seen = seen.remember(await _earlier(tx, key, seen))
+            seen = await _with_earlier(tx, key, seen)
         return *seen.judge(reference, endpoint.settings.tolerance), seen.statistic
 
     async def _say(
@@ -73,12 +74,14 @@ class Drifting:
         tx.then.append(metrics.FOUND.labels(key.endpoint, finding.kind).inc)
 
 
-async def _earlier(tx: Tx, key: WindowKey, watch: Watch) -> list[Block]:
-    """What earlier windows counted since the change began."""
+async def _with_earlier(tx: Tx, key: WindowKey, watch: Watch) -> Watch:
     assert watch.since_s is not None and watch.recent is not None
-    parts = await store.parts_since(tx.session, key, moment(watch.since_s))
     shape = watch.recent.counts.shape
-    return [block for part in parts for block in part.blocks if block.counts.shape == shape]
+
+    def fitting(part: Part) -> list[Block]:
+        return [block for block in part.blocks if block.counts.shape == shape]
+
+    return await remember(tx, key, watch, watch.since_s, fitting)
 
 
 def _segment(watched: Watched, within: Finding | None, before: DriftDetected | None) -> str | None:

@@ -6,11 +6,12 @@ from services.kit.db import Tx
 
 from .. import store
 from ..domain.budget import of_segments, within_groups
-from ..domain.grouped import Grouped, following
+from ..domain.grouped import Grouped
 from ..domain.season import NONE
 from ..domain.watch import Finding, Watch
-from ..domain.windows import Block, Part, moment
+from ..domain.windows import Block, Part
 from ..store import Endpoint, WindowKey
+from .remembering import remember
 
 
 async def observe(tx: Tx, key: WindowKey, endpoint: Endpoint, grouped: Grouped, part: Part) -> Finding | None:
@@ -24,20 +25,22 @@ async def observe(tx: Tx, key: WindowKey, endpoint: Endpoint, grouped: Grouped, 
         known.observe, [block], key.start.timestamp(), of_segments(endpoint.settings.budget_rows)
     )
     if known.phase == "watching" and seen.phase == "doubting" and seen.since_s is not None:
-        seen = seen.remember(await _earlier(tx, key, grouped, seen.since_s))
+        seen = await _with_earlier(tx, key, grouped, seen, seen.since_s)
     watch, finding = seen.judge(grouped.reference, endpoint.settings.tolerance)
     await store.save_watch(tx.session, endpoint, watch, "group_watch")
     return finding
 
 
 async def follow(tx: Tx, key: WindowKey, endpoint: Endpoint, grouped: Grouped, part: Part, since_s: float) -> None:
-    """The wholes are alarmed from this window on: groups are silent until what is seen is accepted."""
+    """The wholes are alarmed from this window on: groups are silent until what is seen is accepted, as their normal,
+    too."""
     block = grouped.block(part)
     if block is None or not within_groups(endpoint.season):
         return
     known = await _known(tx, endpoint, grouped)
-    blocks = [*await _earlier(tx, key, grouped, since_s), block]
-    await store.save_watch(tx.session, endpoint, following(known, since_s, blocks), "group_watch")
+    if known.phase != "alarmed":
+        seen = await _with_earlier(tx, key, grouped, known.silenced(since_s), since_s)
+        await store.save_watch(tx.session, endpoint, seen.remember([block]), "group_watch")
 
 
 async def _known(tx: Tx, endpoint: Endpoint, grouped: Grouped) -> Watch:
@@ -45,6 +48,8 @@ async def _known(tx: Tx, endpoint: Endpoint, grouped: Grouped) -> Watch:
     return known.suited(grouped.reference, NONE) if known else Watch.start(grouped.reference)
 
 
-async def _earlier(tx: Tx, key: WindowKey, grouped: Grouped, since_s: float) -> list[Block]:
-    parts = await store.parts_since(tx.session, key, moment(since_s))
-    return [block for part in parts if (block := grouped.block(part))]
+async def _with_earlier(tx: Tx, key: WindowKey, grouped: Grouped, watch: Watch, since_s: float) -> Watch:
+    def fitting(part: Part) -> list[Block]:
+        return [block] if (block := grouped.block(part)) else []
+
+    return await remember(tx, key, watch, since_s, fitting)
