@@ -14,6 +14,7 @@ from services.kit.context import Context, system, use
 from services.kit.objects import Objects
 from services.kit.testing import eventually, expect_events
 from services.scorer.settings import ScorerSettings
+from services.scorer.spool.segment import HEADER_BYTES
 
 from .hosting import Host, Log
 from .living import bearer, rows
@@ -280,3 +281,5 @@ async def test_a_stopped_host_leaves_an_empty_spool(host: Host, endpoint: str, c
     assert load.strange == []
     log = await Log(clients["operator"], endpoint).read()
     assert set(load.accepted) <= set(log.ids)
+    kept = [path for path in host.house.settings.spool_folder.glob("*/*.seg") if path.stat().st_size > HEADER_BYTES]
+    assert kept == [], "what Kafka has lies on no disk of a host that is gone"
