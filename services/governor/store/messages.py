@@ -188,7 +188,7 @@ async def hold(session: AsyncSession, id: UUID) -> tuple[Shown, Receiver] | None
     row = (await session.execute(text(select), {"id": id})).first()
     if row is None:
         return None
-    said = dict(row._mapping)
+    said = dict(row._mapping)  # pyright: ignore[reportPrivateUsage]
     for name in ("channel_key", "spoken_for", "group_s"):
         del said[name]
     return _shown(said), _receiver(row)
