@@ -8,11 +8,11 @@ import pyarrow as pa
 from contracts import ModelSchema
 from services.kit.profiles import build_profile
 from services.monitor.domain.budget import of_data
-from services.monitor.domain.rhythm import HOUR_S, learned
+from services.monitor.domain.rhythm import learned
 from services.monitor.domain.season import NONE, Season
 from services.monitor.domain.trial import Setting
 from services.monitor.domain.watch import Finding, Watch
-from services.monitor.domain.windows import Block
+from services.monitor.domain.windows import HOUR_S, Block
 from services.monitor.usecases.versions import Watched
 
 from .streams import Array

@@ -11,10 +11,12 @@ import numpy as np
 import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
+from sqlalchemy import text
 
-from contracts import DeploymentChanged, InferenceLogged, ModelSchema, MonitorSettings
+from contracts import AlertRaised, AlertResolved, DeploymentChanged, InferenceLogged, ModelSchema, MonitorSettings
 from services.kit.cloudevents import headers
 from services.kit.context import Context, system
+from services.kit.db import Database
 from services.kit.ids import uuid7
 from services.kit.kafka import Connection
 from services.kit.letters import DeadLetters, Letter
@@ -161,3 +163,12 @@ def aligned(seconds_ago: float, window_s: float = 10.0) -> datetime:
     """The start of a window that began at least so long ago."""
     at = datetime.now(UTC).timestamp() - seconds_ago
     return datetime.fromtimestamp(at // window_s * window_s, UTC)
+
+
+async def alerts(db: Database) -> list[AlertRaised | AlertResolved]:
+    """What a service said of alerts so far."""
+    kinds = {"alert.raised": AlertRaised, "alert.resolved": AlertResolved}
+    select = "SELECT topic, value FROM outbox WHERE topic = ANY(:topics) ORDER BY number"
+    async with db.chassis() as session:
+        rows = await session.execute(text(select), {"topics": list(kinds)})
+        return [kinds[row.topic].from_json(row.value) for row in rows]

@@ -11,13 +11,14 @@ from contracts import AlertRaised, AlertResolved, InferenceLogged, MonitorSettin
 from services.kit.context import Context, system, use
 from services.kit.db import Database
 from services.monitor import store
-from services.monitor.domain.arrivals import DAY_S, HOUR_S, KEPT_S, History, hours_of, lulls, usual
+from services.monitor.domain.arrivals import DAY_S, KEPT_S, History, hours_of, lulls, usual
 from services.monitor.domain.service.slots import Answered, Place, counted
+from services.monitor.domain.windows import HOUR_S
 from services.monitor.store import slots
 from services.monitor.usecases.arriving import Arrivals
 
 from . import streams
-from .saying import deployment, fresh
+from .saying import alerts, deployment, fresh
 
 Stream = Callable[[np.random.Generator, int], np.ndarray]
 
@@ -197,11 +198,7 @@ class Story:
         if read:
             await self.read()
         assert await self.arrivals.judge(self.now) == {}
-        kinds = {"alert.raised": AlertRaised, "alert.resolved": AlertResolved}
-        select = "SELECT topic, value FROM outbox WHERE topic = ANY(:topics) ORDER BY number"
-        async with self.db.reading() as session:
-            rows = await session.execute(text(select), {"topics": list(kinds)})
-            return [kinds[row.topic].from_json(row.value) for row in rows]
+        return await alerts(self.db)
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from services.monitor.store import service, slots, usage
 from services.monitor.usecases.burning import Budgets
 
 from . import streams
-from .saying import deployment, fresh
+from .saying import alerts, deployment, fresh
 from .test_service_levels import promised, used
 
 LENGTHS = sorted({length for rule in RULES for length in rule.windows})
@@ -123,11 +123,7 @@ class Story:
     async def judge(self) -> list[AlertRaised | AlertResolved]:
         """What was said of the endpoint so far, after a look."""
         assert await self.budgets.judge() == {}
-        kinds = {"alert.raised": AlertRaised, "alert.resolved": AlertResolved}
-        select = "SELECT topic, value FROM outbox WHERE topic = ANY(:topics) ORDER BY number"
-        async with self.db.reading() as session:
-            rows = await session.execute(text(select), {"topics": list(kinds)})
-            return [kinds[row.topic].from_json(row.value) for row in rows]
+        return await alerts(self.db)
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
-from sqlalchemy import text
 
 from contracts import AlertRaised, AlertResolved, InferenceLogged, MonitorSettings, Service
 from services.kit.compacted import Change
@@ -26,7 +25,7 @@ from services.monitor.usecases.desired import Desired
 from services.monitor.usecases.versions import Versions
 
 from . import streams
-from .saying import deployment, fresh
+from .saying import alerts, deployment, fresh
 
 ENGINEER = Context(Caller("engineer", "person", frozenset({"engineer"}), frozenset({"retail"})))
 ONE = streams.watched(np.random.default_rng(11))
@@ -184,11 +183,7 @@ class Story:
         assert (await self.closing.close_due()).failed == {}
 
     async def said(self) -> list[AlertRaised | AlertResolved]:
-        kinds = {"alert.raised": AlertRaised, "alert.resolved": AlertResolved}
-        select = "SELECT topic, value FROM outbox WHERE topic = ANY(:topics) ORDER BY number"
-        async with self.db.chassis() as session:
-            rows = await session.execute(text(select), {"topics": list(kinds)})
-            return [kinds[row.topic].from_json(row.value) for row in rows]
+        return await alerts(self.db)
 
 
 @pytest.fixture

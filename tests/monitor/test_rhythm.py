@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from services.monitor.domain.rhythm import HOUR_S, candidates, learned, season
+from services.monitor.domain.rhythm import candidates, learned, season
 from services.monitor.domain.season import NONE, Season
 from services.monitor.domain.trial import Setting
 from services.monitor.domain.watch import Finding, Watch
-from services.monitor.domain.windows import Block
+from services.monitor.domain.windows import HOUR_S, Block
 from services.monitor.usecases.versions import Watched
 
 from . import streams

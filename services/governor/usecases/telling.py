@@ -38,8 +38,6 @@ _AT_ONCE = 8
 _CLAIMED = timedelta(seconds=20)
 """Longer than an attempt may take: then it is another's to send."""
 _KEPT, _TIDY_S, _COUNT_S = timedelta(days=90), 3600.0, 30.0
-_QUIET_LOOK = timedelta(seconds=5)
-"""How soon it is seen that somebody ended a silence before its time."""
 
 _Row = TypeVar("_Row")
 

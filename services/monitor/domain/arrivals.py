@@ -13,9 +13,9 @@ from math import log, sqrt
 from statistics import median
 from typing import Literal
 
-from .windows import window_start
+from .windows import HOUR_S, window_start
 
-HOUR_S, DAY_S = 3_600.0, 86_400.0
+DAY_S = 86_400.0
 KEPT_S = 29 * DAY_S
 """So long hours are remembered: four weeks, and the hour before them."""
 CONFIRM_S = 60.0

@@ -26,11 +26,10 @@ from .reference import Reference
 from .season import NONE, Season
 from .trial import Setting, Trial
 from .watch import Watch
-from .windows import Block, moment
+from .windows import HOUR_S, Block, moment
 
 Array = NDArray[Any]
 
-HOUR_S = 3_600.0
 PERIODS = {86_400.0: "daily", 604_800.0: "weekly"}
 """Seconds, and what such a season is called."""
 KEPT_S = 16 * 86_400.0

@@ -17,6 +17,7 @@ from .traffic import Traffic
 
 Array = NDArray[Any]
 
+HOUR_S = 3_600.0
 _HEAD = struct.Struct("<BI")
 _FORMAT = 1
 

@@ -5,7 +5,6 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from contracts import InferenceLogged
-from services.kit.again import each
 from services.kit.alerts import raise_alert, resolve_alert
 from services.kit.context import Context, system, use
 from services.kit.db import Database, Tx
@@ -16,6 +15,7 @@ from .. import metrics, store
 from ..domain.arrivals import CONFIRM_S, KEPT_S, LEAST_SILENT_S, VOLUME_CONFIRM_S, Usual, hours_of, lulls, usual
 from ..store import Endpoint, arrivals
 from ..store.arrivals import Arrival
+from .owning import every, owned
 
 SILENT, VOLUME = "no-traffic", "traffic-volume"
 """The alerts about an endpoint's rows."""
@@ -37,26 +37,24 @@ class Arrivals:
                 waiting = await arrivals.to_look(session)
                 reached = await store.watermark(session, InferenceLogged.topic.partitions, timedelta(0))
         upto = min(at, reached) if reached else None
-        failed = await each("arrivals", [(name, unit, at, upto) for name, unit in waiting], self._judge)
-        return {name: f"{type(error).__name__}: {error}" for (name, *_), error in failed}
+        return await every("arrivals", [(name, unit, at, upto) for name, unit in waiting], self._judge)
 
     async def _judge(self, one: tuple[str, str, datetime, datetime | None]) -> None:
         """As of `upto`, up to where the log is read: what was not read is not missing. None judges nothing yet."""
         name, unit, at, upto = one
-        with use(Context(system("monitor", unit))):
-            async with self._db.transaction() as tx:
-                if not await store.own(tx.session, name):
-                    return
-                try:
-                    endpoint = await store.endpoint(tx.session, name)
-                except NotFound:
-                    return
-                known = await arrivals.arrival(tx.session, name)
-                if endpoint.serving:
-                    await self._look(tx, endpoint, known, await _learn(tx, endpoint, known, at), upto)
-                elif known:
-                    _end(tx, endpoint, known, "the endpoint is removed")
-                    await arrivals.forget(tx.session, name)
+        async with owned(self._db, name, unit) as tx:
+            if tx is None:
+                return
+            try:
+                endpoint = await store.endpoint(tx.session, name)
+            except NotFound:
+                return
+            known = await arrivals.arrival(tx.session, name)
+            if endpoint.serving:
+                await self._look(tx, endpoint, known, await _learn(tx, endpoint, known, at), upto)
+            elif known:
+                _end(tx, endpoint, known, "the endpoint is removed")
+                await arrivals.forget(tx.session, name)
 
     async def _look(
         self, tx: Tx, endpoint: Endpoint, known: Arrival | None, found: Arrival | None, upto: datetime | None

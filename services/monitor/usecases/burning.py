@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from math import isfinite
 
-from services.kit.again import each
 from services.kit.alerts import raise_alert, resolve_alert
 from services.kit.context import Context, system, use
 from services.kit.db import Database, Tx
@@ -21,6 +20,7 @@ from ..domain.service.spans import Span
 from ..store import Endpoint, service, usage
 from ..store import slots as counted
 from ..store.service import Burn
+from .owning import every, owned
 
 KINDS: Mapping[Name, str] = {"latency": "latency-budget", "availability": "availability-budget"}
 """The alerts of both objectives, about an endpoint."""
@@ -48,26 +48,24 @@ class Budgets:
         with use(Context(system("monitor"))):
             async with self._db.reading() as session:
                 waiting = await service.to_judge(session, at - min(LATELY))
-        failed = await each("budgets", [(name, unit, at) for name, unit in waiting], self._judge)
-        return {name: f"{type(error).__name__}: {error}" for (name, _, _), error in failed}
+        return await every("budgets", [(name, unit, at) for name, unit in waiting], self._judge)
 
     async def _judge(self, one: tuple[str, str, datetime]) -> None:
         name, unit, at = one
-        with use(Context(system("monitor", unit))):
-            async with self._db.transaction() as tx:
-                if not await store.own(tx.session, name):
-                    return
-                told = await service.burning(tx.session, name)
-                try:
-                    endpoint = await store.endpoint(tx.session, name)
-                except NotFound:
-                    return
-                promise = await service.promise(tx.session, endpoint.use_case)
-                if not endpoint.serving:
-                    for objective in told:
-                        await self._end(tx, endpoint, objective, "the endpoint is removed")
-                elif promise:
-                    await self._look(tx, endpoint, promise, told, at)
+        async with owned(self._db, name, unit) as tx:
+            if tx is None:
+                return
+            told = await service.burning(tx.session, name)
+            try:
+                endpoint = await store.endpoint(tx.session, name)
+            except NotFound:
+                return
+            promise = await service.promise(tx.session, endpoint.use_case)
+            if not endpoint.serving:
+                for objective in told:
+                    await self._end(tx, endpoint, objective, "the endpoint is removed")
+            elif promise:
+                await self._look(tx, endpoint, promise, told, at)
 
     async def _look(
         self, tx: Tx, endpoint: Endpoint, promise: Promise, told: Mapping[Name, Burn], at: datetime

@@ -10,7 +10,6 @@ from typing import Any
 from numpy.typing import NDArray
 
 from contracts import InferenceLogged, MonitorReported, Window
-from services.kit.again import each
 from services.kit.context import Context, system, use
 from services.kit.db import Database, Tx
 from services.kit.ids import now
@@ -23,6 +22,7 @@ from ..domain.windows import Part, coalesced, merged, moment, window_start
 from ..settings import MonitorSettings
 from ..store import WindowKey, estimates, traffic
 from .drifting import Drifting
+from .owning import every, owned
 from .versions import Versions, Watched
 
 Array = NDArray[Any]
@@ -59,18 +59,17 @@ class Closing:
                 reached = await store.watermark(session, InferenceLogged.topic.partitions, self._lateness)
                 due = await store.windows_to_close(session, reached) if reached else []
                 still_open = bool(due) or await store.anything_open(session)
-        by_endpoint = [(of, list(keys)) for of, keys in groupby(due, key=lambda key: (key.endpoint, key.unit))]
-        failed = await each("windows", by_endpoint, self._close)
-        return Closed(still_open, {of[0]: f"{type(error).__name__}: {error}" for (of, _), error in failed})
+        by_endpoint = [(*of, list(keys)) for of, keys in groupby(due, key=lambda key: (key.endpoint, key.unit))]
+        return Closed(still_open, await every("windows", by_endpoint, self._close))
 
-    async def _close(self, one: tuple[tuple[str, str], list[WindowKey]]) -> None:
-        (endpoint, unit), keys = one
+    async def _close(self, one: tuple[str, str, list[WindowKey]]) -> None:
+        endpoint, unit, keys = one
         watched = {key.version: await self._versions.find(endpoint, key.version) for key in keys}
-        with use(Context(system("monitor", unit))):
-            async with self._db.transaction() as tx:
-                if await store.own(tx.session, endpoint):
-                    for key in keys:
-                        await self._close_window(tx, key, watched[key.version])
+        async with owned(self._db, endpoint, unit) as tx:
+            if tx is None:
+                return
+            for key in keys:
+                await self._close_window(tx, key, watched[key.version])
 
     async def _close_window(self, tx: Tx, key: WindowKey, watched: Watched) -> None:
         parts = await store.take_parts(tx.session, key)

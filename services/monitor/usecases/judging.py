@@ -3,7 +3,6 @@
 from math import log
 
 from contracts import DriftDetected, FeatureEvidence, PerformanceEvidence, Window
-from services.kit.again import each
 from services.kit.context import Context, system, use
 from services.kit.db import Database, Tx
 from services.kit.errors import NotFound
@@ -15,6 +14,7 @@ from ..domain.outcomes.loss import NAME, LossFinding, LossWatch
 from ..domain.windows import moment
 from ..store import Endpoint, losses
 from . import costing
+from .owning import every, owned
 
 
 class Judging:
@@ -28,21 +28,19 @@ class Judging:
         with use(Context(system("monitor"))):
             async with self._db.reading() as session:
                 waiting = await losses.waiting(session)
-        failed = await each("labels", waiting, self._judge)
-        return {name: f"{type(error).__name__}: {error}" for (name, _), error in failed}
+        return await every("labels", waiting, self._judge)
 
     async def _judge(self, one: tuple[str, str]) -> None:
         name, unit = one
-        with use(Context(system("monitor", unit))):
-            async with self._db.transaction() as tx:
-                if not await store.own(tx.session, name):
-                    return
-                try:
-                    endpoint = await store.endpoint(tx.session, name)
-                except NotFound:  # of an endpoint that no deployment has named yet: there is nothing to watch
-                    await losses.take(tx.session, name, 0)
-                    return
-                await self._observe(tx, endpoint)
+        async with owned(self._db, name, unit) as tx:
+            if tx is None:
+                return
+            try:
+                endpoint = await store.endpoint(tx.session, name)
+            except NotFound:  # of an endpoint that no deployment has named yet: there is nothing to watch
+                await losses.take(tx.session, name, 0)
+                return
+            await self._observe(tx, endpoint)
 
     async def _observe(self, tx: Tx, endpoint: Endpoint) -> None:
         settings = endpoint.settings

@@ -6,7 +6,6 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import groupby
 
-from services.kit.again import each
 from services.kit.alerts import resolve_alert
 from services.kit.context import Context, system, use
 from services.kit.db import Database, Tx
@@ -15,13 +14,14 @@ from services.kit.telemetry import get_logger
 
 from .. import store
 from ..domain.outcomes.decided import Decided
-from ..domain.rhythm import HOUR_S, KEPT_S, PERIODS, candidates, learned
+from ..domain.rhythm import KEPT_S, PERIODS, candidates, learned
 from ..domain.traffic import Traffic
 from ..domain.trial import Setting
 from ..domain.watch import Watch
-from ..domain.windows import Block, Part, coalesced, merged, moment, window_start
+from ..domain.windows import HOUR_S, Block, Part, coalesced, merged, moment, window_start
 from ..store import Endpoint, recorded, seasons
 from ..store.recorded import Recorded
+from .owning import every
 from .versions import Versions, Watched
 
 log = get_logger(__name__)
@@ -47,8 +47,7 @@ class Learning:
                     break
                 found += [(one.endpoint, one.unit) for one in page if one.serving and one.settings.season_s is None]
                 after = page[-1].endpoint
-        failed = await each("seasons", found, self._look)
-        return {name: f"{type(error).__name__}: {error}" for (name, _), error in failed}
+        return await every("seasons", found, self._look)
 
     async def _look(self, one: tuple[str, str]) -> None:
         name, unit = one

@@ -37,11 +37,11 @@ class BatchRecords:
         before, after = self._head(envelope.source)
         number = b"%d" % (item.record.offset + 1)
         value = b"".join((before, id, after, b',"request":', body, b',"response":', answer, writer, number, b"}"))
-        parent = traceparent_of(item.inference_id)
+        parent = (envelope.traceparent or traceparent_of(item.inference_id)).encode()
         if envelope.correlation_id is None and envelope.traceparent is None:
-            return value, self._headers.first(id, parent.encode(), envelope.source)
+            return value, self._headers.first(id, parent, envelope.source)
         story = id if envelope.correlation_id is None else envelope.correlation_id.encode()
-        return value, self._headers.log(id, story, (envelope.traceparent or parent).encode(), envelope.source)
+        return value, self._headers.log(id, story, parent, envelope.source)
 
     def record(self, item: Item) -> LogRecord:
         """The log of one answered item."""

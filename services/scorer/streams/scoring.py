@@ -52,16 +52,18 @@ class Scoring:
         if beyond.any():
             plain = [item for item, wrong in zip(plain, beyond.tolist(), strict=True) if not wrong]
             matrix = matrix[~beyond]
+        if plain:
+            await self._answer(plain, matrix, rows)
+
+    async def _answer(self, plain: list[Item], matrix: Array, rows: Rows) -> None:
         try:
-            outputs = await self.served.lane.run({rows.name: matrix}, len(plain)) if plain else {}
+            outputs = await self.served.lane.run({rows.name: matrix}, len(plain))
         except (Busy, Unavailable):
             raise
         except Refusal:
             return
         asked = [item.asked for item in plain if isinstance(item.asked, Row)]
-        answers = (
-            rows.answers([i.inference_id for i in plain], asked, outputs, self.served.origin.variant) if plain else ()
-        )
+        answers = rows.answers([item.inference_id for item in plain], asked, outputs, self.served.origin.variant)
         for item, answer in zip(plain, answers or (), strict=answers is not None):
             item.answer = answer
 
