@@ -5,7 +5,10 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from .base import Event, Name, Topic, Value, Version, absent
+from .base import Event, Name, Number, Topic, Value, Version, absent
+
+Told = Number | str | None
+"""A value of a row: a number, a text, or none."""
 
 
 class Window(Value):
@@ -24,7 +27,18 @@ class FeatureEvidence(Value):
     """Standard deviations for a numeric column, PSI for a categorical one; signed for a location."""
     interval: tuple[float, float]
     tolerance: float
-    unit: Literal["sd", "psi"] = "sd"
+    unit: Literal["sd", "psi", "share"] = "sd"
+    """`share`: of all columns' influence on the decisions, as the reference has it."""
+
+
+class InfluenceEvidence(Value):
+    """How much a column moves the decisions away from their mean, whichever way, before and since."""
+
+    column: str
+    before: float
+    """The mean size of its contribution over the reference rows, in parts of that of all columns."""
+    now: float
+    """The same of the rows since the change began, in parts of the same."""
 
 
 class PerformanceEvidence(Value):
@@ -69,6 +83,32 @@ class DriftDetected(Event):
     metric, in standard deviations of the loss before."""
     segment: str | None = Field(default=None, exclude_if=absent)
     """In which groups of a segment the data moved, where it is some alone: `colour = 2`."""
+    attributions: tuple[InfluenceEvidence, ...] | None = Field(default=None, exclude_if=absent)
+    """Set where it is what the decisions rest on that departed: columns became more or less important. `features` then
+    names them, each with the change of its part of all influence."""
+
+
+Explaining = Literal["exact", "any", "off"]
+"""Which models are explained for the watch of attributions: those whose structure tells them exactly, any, or none."""
+
+
+class AttributionsRequested(Event):
+    """A window of an endpoint closed, and the attributions of a sample of its decisions are wanted. Short-lived: it
+    carries what was decided on."""
+
+    topic: ClassVar[Topic] = Topic("attributions.requested", speaker="monitor", keep=timedelta(hours=6))
+    key_field: ClassVar[str] = "endpoint"
+
+    endpoint: Name
+    model: Name
+    version: Version
+    window: Window
+    """`rows`: of the sample."""
+    explaining: Explaining
+    rows: tuple[tuple[Told, ...], ...]
+    """By the columns of the model's schema; a missing value is null."""
+    reference: bool
+    """Those of the model's reference rows are not known yet and wanted as well."""
 
 
 class ColumnReport(Value):
