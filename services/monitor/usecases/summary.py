@@ -15,7 +15,7 @@ from services.kit.profiles import Binner, numeric
 
 from ..domain.latency import LatencyCounts
 from ..domain.outcomes.decided import Counts, Decided
-from ..domain.sample import Row, Sample, is_sampled, place_of
+from ..domain.sample import SPACE, Row, Sample, place_of
 from ..domain.traffic import Ids, Traffic
 from ..domain.windows import Block, Part, Sums, block_cuts
 from .versions import Watched
@@ -88,14 +88,14 @@ def _sample(watched: Watched, members: Sequence[Counted], columns: Columns, want
     names = [column.name for column in watched.schema.columns]
     if any(name not in columns for name in names):
         return Sample(wanted.most)
-    first, found = 0, list[tuple[int, int]]()
-    for member in members:
-        place = place_of(member.id)
-        if is_sampled(place, wanted.share) and member.payload.rows:
-            found.append((place, first + place % member.payload.rows))
-        first += member.payload.rows
+    places = np.array([place_of(member.id) for member in members], np.int64)
+    rows = np.array([member.payload.rows for member in members], np.int64)
+    first = np.cumsum(rows) - rows
+    some = np.flatnonzero((places < wanted.share * SPACE) & (rows > 0))
+    some = some[np.argsort(places[some], kind="stable")][: wanted.most]
     values = [columns[name] for name in names]
-    return Sample.of(wanted.most, [(place, _row(values, at)) for place, at in sorted(found)[: wanted.most]])
+    picked = zip(places[some].tolist(), (first[some] + places[some] % rows[some]).tolist(), strict=True)
+    return Sample.of(wanted.most, [(place, _row(values, at)) for place, at in picked])
 
 
 def _row(values: Sequence[Array], at: int) -> Row:

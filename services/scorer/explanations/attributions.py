@@ -78,6 +78,8 @@ async def measure(opened: Opened, schema: ModelSchema, explaining: Explaining, f
     Raises Conflict, naming why it cannot be or is not to be.
     """
     check(schema)
+    if not opened.told:
+        ask_allowed(explaining, format)
     ask = asking(opened.runtime, opened.coding, schema.inputs)
     said = await ask(opened.rows)
     focus = focus_of(schema, said)
@@ -88,13 +90,18 @@ async def measure(opened: Opened, schema: ModelSchema, explaining: Explaining, f
     if found := await asyncio.to_thread(_by_structure, near, focus, opened.told, theirs):
         method, scale, explain = found
         return Measure(schema, opened.coding, near, focus, method, scale, explain), spaced
+    ask_allowed(explaining, format)
+    exact = 2 ** len(schema.columns) * len(near) <= _EXACT_ROWS
+    scale = "value" if focus.is_number else "probability"
+    return Measure(schema, opened.coding, near, focus, "exact" if exact else "sampled", scale, None), spaced
+
+
+def ask_allowed(explaining: Explaining, format: str) -> None:
+    """Raises Conflict where a model that tells no structure is not to be asked."""
     if explaining != "any":
         raise Conflict(
             f"the structure of this {format} model tells no exact attributions; with attributions: any they are sampled"
         )
-    exact = 2 ** len(schema.columns) * len(near) <= _EXACT_ROWS
-    scale = "value" if focus.is_number else "probability"
-    return Measure(schema, opened.coding, near, focus, "exact" if exact else "sampled", scale, None), spaced
 
 
 def check(schema: ModelSchema) -> None:

@@ -185,6 +185,8 @@ class Watching:
             self._known[key] = made
             return made, 0.0
         attributions.check(version.model_schema)
+        if version.format == "external":  # nobody is called to learn that it tells nothing
+            attributions.ask_allowed(event.explaining, version.format)
         async with self._models.opened(version, unit) as opened:
             measure, rows = await attributions.measure(opened, version.model_schema, event.explaining, version.format)
             ask = asking(opened.runtime, opened.coding, version.model_schema.inputs)
