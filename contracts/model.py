@@ -68,11 +68,18 @@ class ModelSchema(Value):
 
 
 class Scan(Value):
-    """What the security scan of an artifact found. Anything but `clean` and complete is refused by policy."""
+    """What the security scan of an artifact found. Anything but `clean` and complete is refused by policy.
+
+    `clean` says that nothing was found in what was looked at, and nothing of what was not.
+    """
 
     verdict: Literal["clean", "suspicious", "malicious", "incomplete"]
     scanner: str
     findings: tuple[str, ...] = ()
+    looked_at: tuple[str, ...] = ()
+    """Files of the package, members of archives in it, and as what they were read; empty in versions of before."""
+    not_looked_at: tuple[str, ...] = ()
+    """Files that the scan cannot look into, and what they are."""
 
 
 class Training(Value):

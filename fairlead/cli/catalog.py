@@ -93,7 +93,9 @@ def _model(document: dict[str, Any]) -> None:
 def _version(document: dict[str, Any]) -> None:
     schema = document.get("model_schema") or {}
     flat = {name: value for name, value in document.items() if not isinstance(value, dict)}
-    show_facts(flat | {"scan": (document.get("scan") or {}).get("verdict")})
+    scan = document.get("scan") or {}
+    show_facts(flat | {"scan": scan.get("verdict"), "findings": scan.get("findings"),
+                       "not looked at": scan.get("not_looked_at")})  # fmt: skip
     show_facts((document.get("training") or {}).get("metrics") or {})
     columns = schema.get("columns") or []
     show_table(

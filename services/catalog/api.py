@@ -119,6 +119,8 @@ class ScanAnswer(Body):
 
     verdict: str
     scanner: str
+    looked_at: tuple[str, ...]
+    not_looked_at: tuple[str, ...]
     findings: tuple[str, ...]
     members: tuple[Member, ...]
 

@@ -1,27 +1,12 @@
-"""The scan of a package: pickles wherever they lie, and what a recipe reaches for. Evidence, never the boundary."""
+"""What a text of Python, or a call within a pickle, reaches for beyond its rows: the network, processes, other code."""
 
 import ast
 import re
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping, Set
-from importlib.metadata import version
 from itertools import pairwise
-from pathlib import Path
-from typing import Literal
 
-from modelaudit_picklescan import PickleReport, SafetyVerdict, ScanStatus, scan_bytes
-
-from contracts import Scan
 from services.kit.errors import Invalid
 
-from .domain import CODE_FORMATS, Manifest
-
-Verdict = Literal["clean", "suspicious", "malicious", "incomplete"]
-_ORDER: tuple[Verdict, ...] = ("clean", "suspicious", "incomplete", "malicious")
-
-_PICKLE_SUFFIXES = (".pkl", ".pickle", ".joblib", ".pt", ".pth", ".bin", ".dill", ".npy")
-_MAX_PICKLE = 256 * 1024 * 1024
 _REACHING = frozenset({
     "_ctypes", "_posixsubprocess", "_socket", "aiohttp", "asyncio", "cffi", "code", "ctypes", "ftplib", "http", "httpx",
     "imaplib", "importlib", "imp", "marshal", "multiprocess", "multiprocessing", "nntplib", "nt", "paramiko", "pdb",
@@ -38,25 +23,6 @@ _INNARDS = frozenset({"__builtins__", "__globals__", "__import__", "__loader__",
 _EXECUTING = frozenset({"eval", "exec", "compile", "__import__", "breakpoint"})
 _BUILTINS = frozenset({"builtins", "__builtin__"})
 _UNPICKLING = frozenset({"_pickle", "pickle", "dill", "dill._dill"})
-
-
-def scan(folder: Path, names: list[str], manifest: Manifest, untrusted: list[str]) -> Scan:
-    """One verdict over all files: the worst of what was found.
-
-    A model that is code builds its own types wherever it likes to: of its pickles only what reaches out is told.
-    """
-    findings = [("suspicious", finding) for finding in untrusted]
-    is_code = manifest.format in CODE_FORMATS
-    for name in names:
-        findings += _reaching_ones(folder / name, name) if is_code else _pickles(folder / name, name)
-        if is_code and name.endswith(".py") and name != manifest.recipe:
-            findings += [("suspicious", finding) for finding in code_findings((folder / name).read_bytes(), name)]
-    if manifest.recipe:
-        findings += [("suspicious", finding) for finding in recipe_findings((folder / manifest.recipe).read_bytes())]
-    verdict: Verdict = max((kind for kind, _ in findings), key=_ORDER.index, default="clean")  # pyright: ignore
-    told = tuple(finding[:300] for _, finding in findings)
-    return Scan(verdict=verdict, scanner=f"fairlead, modelaudit-picklescan {version('modelaudit-picklescan')}",
-                findings=(*told[:50], *([f"and {len(told) - 50} more"] if len(told) > 50 else [])))  # fmt: skip
 
 
 def recipe_findings(source: bytes) -> list[str]:
@@ -147,80 +113,8 @@ def _dotted(node: ast.expr, bound: Mapping[str, str], assigned: Set[str]) -> str
     return ".".join([base, *reversed(steps)])
 
 
-def _reaching_ones(path: Path, name: str) -> list[tuple[Verdict, str]]:
-    """Of a pickle's findings those of functions that reach out of it; its other types are the model's own."""
-    found: list[str] = []
-    for source, data in _pickled(path, name):
-        if data is None:
-            return _unread(source)
-        called = {(str(f.details.get("module", "")), str(f.details.get("name", ""))) for f in _report(data).findings}
-        found += [f"{source} calls {of}.{what}" for of, what in sorted(called) if _runs(of, what)]
-    return [("malicious", finding) for finding in found]
-
-
-def _unread(source: str) -> list[tuple[Verdict, str]]:
-    return [("incomplete", f"{source} cannot be scanned")]
-
-
-def _runs(module: str, name: str) -> bool:
+def runs(module: str, name: str) -> bool:
+    """Whether a function that a pickle calls reaches out of it."""
     starts = module in _SYSTEM and _STARTING.fullmatch(name) is not None
     executes = module in _BUILTINS and name in _EXECUTING | {"getattr", "open", "__getattribute__"}
     return starts or executes or module in _UNPICKLING or _is_reaching(module)
-
-
-def _pickles(path: Path, name: str) -> list[tuple[Verdict, str]]:
-    """All that the scanner finds."""
-    told: list[tuple[Verdict, str]] = []
-    for source, data in _pickled(path, name):
-        told += _pickle(data, source) if data is not None else _unread(source)
-    return told
-
-
-def _pickled(path: Path, name: str) -> Iterator[tuple[str, bytes | None]]:
-    """A file that is a pickle, or the pickles inside a zip (skops, PyTorch); None for what is too large or broken."""
-    with path.open("rb") as file:
-        head = file.read(4)
-    if head == b"PK\3\4":
-        try:
-            with zipfile.ZipFile(path) as archive:
-                for info in archive.infolist():
-                    yield from _inside(archive, info, name)
-        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImplementedError, RuntimeError):
-            yield f"{name}, which looks like a zip,", None
-    elif _may_be_pickle(head, name):
-        yield name, path.read_bytes() if path.stat().st_size <= _MAX_PICKLE else None
-
-
-def _inside(archive: zipfile.ZipFile, info: zipfile.ZipInfo, outer: str) -> Iterator[tuple[str, bytes | None]]:
-    name = f"{outer}!{info.filename[:100]}"
-    if info.file_size > _MAX_PICKLE:
-        yield f"{name}, which is too large,", None
-        return
-    with archive.open(info) as member:
-        head = member.read(4)
-        if _may_be_pickle(head, name):
-            yield name, head + member.read()
-
-
-def _may_be_pickle(head: bytes, name: str) -> bool:
-    if head.startswith(b"\x93NUM"):
-        return False  # numpy reads arrays of plain numbers; those of objects are refused when the model is built
-    return (head[:1] == b"\x80" and head[1:2] in b"\2\3\4\5") or name.lower().endswith(_PICKLE_SUFFIXES)
-
-
-def _report(data: bytes) -> PickleReport:
-    return scan_bytes(data)
-
-
-def _pickle(data: bytes, name: str) -> list[tuple[Verdict, str]]:
-    report = _report(data)
-    kinds: dict[SafetyVerdict, Verdict] = {
-        SafetyVerdict.MALICIOUS: "malicious",
-        SafetyVerdict.SUSPICIOUS: "suspicious",
-    }
-    kind = kinds.get(report.verdict, "incomplete")
-    if report.is_clean:
-        return []
-    if report.status != ScanStatus.COMPLETE and kind == "incomplete":
-        return [("incomplete", f"{name}: the scan was {report.status.value}")]
-    return [(kind, f"{name}: {finding.message}") for finding in report.findings] or [(kind, f"{name}: {kind}")]
