@@ -16,15 +16,41 @@ class Window(Value):
     rows: int
 
 
+Moved = Literal["location", "spread", "missing", "categories", "unseen", "residual", "pair", "performance"]
+_MOVED: dict[Moved, str] = {
+    "location": "location", "spread": "spread", "missing": "missing", "categories": "one class", "unseen": "unseen",
+    "residual": "given the others", "pair": "together", "performance": "",
+}  # fmt: skip
+
+
+def _percent(share: float) -> str:
+    percent = 100 * share
+    return f"{percent:.0f} %" if percent >= 10 else f"{percent:.2g} %"
+
+
 class FeatureEvidence(Value):
     """How far one watched column moved, with its interval, against the tolerance that matters."""
 
     name: str
     effect: float
-    """Standard deviations for a numeric column, PSI for a categorical one; signed for a location."""
+    """Standard deviations for a numeric column, PSI for classes and missing values; signed for a location. Of a spread
+    its relative change."""
     interval: tuple[float, float]
     tolerance: float
     unit: Literal["sd", "psi"] = "sd"
+    measure: Moved | None = Field(default=None, exclude_if=absent)
+    """What of the column moved; None in what was told before this was."""
+    before: float | None = Field(default=None, exclude_if=absent)
+    """The share of rows that are missing or unseen, or in the class that moved most; None for other measures."""
+    now: float | None = Field(default=None, exclude_if=absent)
+
+    @property
+    def told(self) -> str:
+        """What moved and how far, for a reader, without the name: `missing 0.2 % → 9 %`, `spread +0.4 sd`."""
+        what = _MOVED[self.measure] if self.measure else ""
+        if self.before is not None and self.now is not None:
+            return f"{what} {_percent(self.before)} → {_percent(self.now)}"
+        return f"{what} {self.effect:+.3g} {self.unit}".lstrip()
 
 
 class PerformanceEvidence(Value):

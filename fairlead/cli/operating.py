@@ -63,8 +63,18 @@ def _drift(found: Drift) -> None:
     })  # fmt: skip
     out.print()
     show_table(
-        ["Feature", "Effect", "Interval", "Tolerance", "Unit"],
-        ([f.name, f.effect, f"{f.interval[0]:.3g} … {f.interval[1]:.3g}", f.tolerance, f.unit] for f in found.features),
+        ["Feature", "Moved", "Effect", "Interval", "Tolerance", "Unit"],
+        (
+            [
+                f.name,
+                f.told if f.measure else None,
+                f.effect,
+                f"{f.interval[0]:.3g} … {f.interval[1]:.3g}",
+                f.tolerance,
+                f.unit,
+            ]
+            for f in found.features
+        ),
         "No feature is beyond its tolerance.",
         right=["Effect", "Tolerance"],
     )
@@ -99,7 +109,7 @@ def _tried(found: DryRun) -> None:
         show_table(
             ["Alarm at", "Since", "Rows", "What moved"],
             (
-                [a.at, a.since, a.rows_watched, ", ".join(f"{f.name} {f.effect:+.3g} {f.unit}" for f in a.features)]
+                [a.at, a.since, a.rows_watched, ", ".join(f"{f.name} {f.told}" for f in a.features)]
                 for a in trial.alarms
             ),
             "No alarm.",

@@ -6,6 +6,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
@@ -56,6 +57,8 @@ class Intake:
         self._objects = objects
         self._room = settings.home.absolute() / "run" / "catalog"
         self._slots = asyncio.Semaphore(settings.inspections)
+        # One slot is always another unit's: models that hang hold up nobody but their own unit.
+        self._shares = defaultdict[str, asyncio.Semaphore](lambda: asyncio.Semaphore(max(1, settings.inspections - 1)))
         self._environments = Environments.of(settings)
         self._turns = Turns("packages", settings.uploads, settings.uploads_each)
         self._tidy()
@@ -104,7 +107,7 @@ class Intake:
     async def candidate(self, pack: Pack, training: Training, unit: str = "") -> Candidate:
         """Inspect a package and store it with its baseline; `unit`: whose connections it may use."""
         packages = await libraries.installed(pack.manifest, pack.folder, self._environments)
-        async with self._slots:
+        async with self._shares[unit], self._slots:
             seen = await sandboxed.inspection(
                 self._settings, pack.folder, pack.file, pack.manifest, pack.names, packages, unit
             )  # fmt: skip

@@ -21,7 +21,7 @@ from .formats import Model
 MAX_ROWS = 2_000_000
 MAX_CELLS = 200_000_000
 BASELINE_ROWS = 50_000
-_SMOKE_ROWS = 100
+SMOKE_ROWS = 100
 _MANY = 20
 """An undeclared whole-number column with at most this many different values is taken as categorical;
 of an undeclared column of texts so many classes are told."""
@@ -199,7 +199,7 @@ def check_predictions(table: pa.Table, decided: NDArray[Any], prediction: str) -
 
 def smoke_rows(table: pa.Table) -> pa.Table:
     """The first rows, at most 100: enough to see whether the model answers."""
-    return table.slice(0, _SMOKE_ROWS)
+    return table.slice(0, SMOKE_ROWS)
 
 
 def sample(table: pa.Table) -> pa.Table:

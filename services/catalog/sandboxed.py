@@ -4,6 +4,7 @@ Whatever is not ONNX is opened in a sandbox of its own, on the libraries that it
 inspector, who reads rows and makes the baseline on the platform's libraries, asks it through here.
 """
 
+import asyncio
 import hashlib
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -74,19 +75,34 @@ async def _inspected(
         answer = await inspector.call(told)
         while not answer.startswith(b"{"):
             assert model is not None
-            answer = await inspector.call(await _predicted(model, answer))
+            answer = await inspector.call(await _predicted(settings, model, answer))
         return answer
     finally:
         await inspector.close()
 
 
-async def _predicted(model: _Model, feed: bytes) -> bytes:
+async def _predicted(settings: CatalogSettings, model: _Model, feed: bytes) -> bytes:
+    """The model's answer. A few rows must be answered soon: a program that hangs does so on the first of them."""
+    asked = unpack(feed)
+    rows, limit_s = len(next(iter(asked.values()))), settings.inspection_s
+    if rows <= reference.SMOKE_ROWS:
+        limit_s = min(settings.inspection_answer_s, limit_s)
     try:
-        return pack(await model.predict(unpack(feed)))
-    except (SandboxDeadline, SandboxDied):
+        async with asyncio.timeout(limit_s):
+            return pack(await model.predict(asked))
+    except (TimeoutError, SandboxDeadline):
+        raise Invalid(
+            f"the model was opened, and then did not answer a call with {_counted(rows)} within {limit_s:g} s "
+            "(FAIRLEAD_INSPECTION_ANSWER_S for a few rows, FAIRLEAD_INSPECTION_S for many)", "package",
+        ) from None  # fmt: skip
+    except SandboxDied:
         raise
     except (SandboxError, RemoteRefused) as error:
         raise reference.fails(str(error)) from None
+
+
+def _counted(rows: int) -> str:
+    return "one row" if rows == 1 else f"{rows} rows"
 
 
 @asynccontextmanager
@@ -122,8 +138,11 @@ async def _started(model: _Model, manifest: Manifest, load_s: float) -> None:
     try:
         await model.start()
     except SandboxDied as error:
-        if manifest.format != "process" or not isinstance(error, SandboxDeadline):
+        if not isinstance(error, SandboxDeadline):
             raise
+        if manifest.format != "process":
+            told = f"{manifest.model} could not be opened within {load_s:g} s (FAIRLEAD_INSPECTION_S)"
+            raise Invalid(told, "package") from None
         raise Invalid(
             f"the program answered nothing within {load_s:g} s of its start (FAIRLEAD_PROGRAM_START_S): for each line "
             "on its standard input it must write a line of JSON, and flush it", "command",

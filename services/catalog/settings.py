@@ -23,10 +23,12 @@ class CatalogSettings(Settings):
     upload_bytes_s: int = Field(default=16 * 1024, ge=1)
     """An upload may take the grace, and a second more for each so many bytes that came."""
     inspections: int = Field(default=2, ge=1)
-    """Packages inspected at a time: each needs a sandbox of its own."""
+    """Packages inspected at a time: each needs a sandbox of its own. One business unit has one less, where it can."""
     inspection_s: float = Field(default=120.0, gt=0)
     program_start_s: float = Field(default=30.0, gt=0)
     """How long a model that is a program may take from its start to its first answer."""
+    inspection_answer_s: float = Field(default=20.0, gt=0)
+    """How long a model may take over each call of its inspection with a few rows, at most 100."""
     inspection_mb: int = Field(default=2048, ge=256)
 
     @property

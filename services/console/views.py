@@ -5,6 +5,8 @@ from datetime import UTC, datetime
 from math import floor, log10
 from typing import Any
 
+from contracts import FeatureEvidence
+
 _TONES = {
     "good": ("serving", "granted", "ready", "completed", "candidate_won", "clean", "registered", "acknowledged",
              "resolved", "passed", "stable", "within", "kept", "sent"),
@@ -72,6 +74,11 @@ def short_number(value: Any) -> str:
     return number(value, 0 if float(value).is_integer() or abs(value) >= 100 else 1)
 
 
+def moved(feature: Any) -> str:
+    """What of a column moved and how far, as the alarm tells it."""
+    return FeatureEvidence.model_validate(feature).told
+
+
 def signed(value: Any, digits: int = 2) -> str:
     """A number with its sign, and a true minus."""
     if not isinstance(value, int | float):
@@ -134,6 +141,6 @@ def words(value: Any) -> str:
 
 FILTERS = {
     "tone": tone, "ago": ago, "clock": clock, "number": number, "short_number": short_number, "signed": signed,
-    "size": size, "short": short, "words": words, "brief": brief, "percent": percent,
+    "moved": moved, "size": size, "short": short, "words": words, "brief": brief, "percent": percent,
     "measured": measured, "between": between,
 }  # fmt: skip

@@ -1,5 +1,6 @@
 """The whole way in, through the real sandbox: the census packages, and what ends its own inspection."""
 
+import asyncio
 import time
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from services.catalog.intake import Intake
 from services.catalog.settings import CatalogSettings
 from services.kit.errors import Invalid
 from services.kit.objects import Objects
+from services.kit.testing import eventually
 from tests.kit.boosted import boosted
 from tests.kit.programs import SAID, packed
 
@@ -156,3 +158,37 @@ async def test_a_program_that_says_nothing_or_crashes_is_refused_soon_and_with_t
     with pytest.raises(Invalid, match=says):
         await taken(intake_at(tmp_path, runtimes=SAID, program_start_s=2.0), upload)
     assert time.monotonic() - started < 60
+
+
+HANGS = """
+import sys, time
+for number, line in enumerate(sys.stdin):
+    if number:
+        time.sleep(10_000)
+    print('{"id": "0", "outputs": []}', flush=True)
+"""
+
+
+async def test_a_program_that_hangs_on_its_first_call_is_refused_soon_and_the_call_is_named(tmp_path: Path) -> None:
+    upload = packed(tmp_path, {"fairlead.yaml": PROGRAM, "main.py": HANGS})
+    with pytest.raises(Invalid, match=r"did not answer a call with .* rows? within 1 s \(FAIRLEAD_INSPECTION_ANSWER_S"):
+        await taken(intake_at(tmp_path, runtimes=SAID, inspection_answer_s=1.0, inspection_s=100_000.0), upload)
+
+
+async def test_models_that_hang_hold_up_their_own_unit_alone(tmp_path: Path) -> None:
+    hangs = packed(tmp_path, {"fairlead.yaml": PROGRAM, "main.py": HANGS})
+    good = tmp_path / "upload"
+    good.write_bytes(models.package(models.onnx_bytes(models.onnx_model())))
+    intake = intake_at(tmp_path, runtimes=SAID, inspections=2, inspection_answer_s=100_000.0, inspection_s=100_000.0)
+
+    async def of(unit: str, upload: Path) -> Candidate:
+        async with intake.folder() as work:
+            return await intake.candidate(await intake.pack(upload, work, {}), Training(), unit)
+
+    async with asyncio.TaskGroup() as hanging:
+        held = [hanging.create_task(of("retail", hangs)) for _ in range(3)]
+        await eventually(lambda: len(list((tmp_path / "run" / "catalog").iterdir())) == 3)
+        assert (await of("risk", good)).scan.verdict == "clean"
+        for task in held:
+            assert not task.done()
+            task.cancel()

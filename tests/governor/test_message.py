@@ -92,6 +92,16 @@ def test_a_drift_names_what_moved_most_first_with_its_interval() -> None:
     )
 
 
+def test_a_drift_says_what_of_a_column_moved() -> None:
+    gone = FeatureEvidence(
+        name="income", effect=0.31, interval=(0.25, 0.4), tolerance=0.1, unit="psi", measure="missing", before=0.002,
+        now=0.09,
+    )  # fmt: skip
+    assert evidence.moved([gone]) == "income: missing 0.2 % → 9 %, psi 0.31 (+0.25 to +0.40, tolerance 0.1)"
+    wider = gone.model_copy(update={"measure": "spread", "unit": "sd", "before": None, "now": None})
+    assert evidence.moved([wider]).startswith("income: spread +0.31 sd (")
+
+
 def test_worse_decisions_are_told_with_what_they_were() -> None:
     found = PerformanceEvidence(metric="error rate", before=0.17, now=0.31, interval=(0.28, 0.34), labelled=900)
     assert evidence.worse(found) == "error rate 0.31 (0.28 to 0.34, 900 labelled rows) instead of 0.17"

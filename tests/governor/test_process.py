@@ -248,6 +248,13 @@ def test_anything_but_a_clean_scan_is_refused(verdict: str) -> None:
     assert failed(model={"scan": Scan(verdict=verdict, scanner="t")}) == {"security-scan-clean"}  # pyright: ignore
 
 
+def test_a_version_whose_scan_told_less_is_judged_as_before() -> None:
+    facts = facts_of(use_case(), model(), deployment())
+    facts["model"]["scan"] = {"verdict": "clean", "scanner": "t", "findings": []}
+    (scan,) = [gate for gate in POLICIES.judge("security", facts) if gate.name == "security-scan-clean"]
+    assert scan.passed and scan.facts["not_looked_at"] == "not told"
+
+
 def test_each_gate_refuses_what_it_is_for() -> None:
     assert failed(retired=True) == {"not-retired"}
     assert failed(asked={"digest": "sha256:" + "c" * 64}) == {"same-bytes"}

@@ -145,6 +145,32 @@ def test_a_lost_column_is_an_effect_of_its_missing_values() -> None:
     counts = np.sum([block.counts for block in streams.blocks(ONE, rows)], axis=0)
     found = {effect.name: effect for effect in effects(REFERENCE, counts)}["c"]
     assert found.measure == "missing" and found.beyond(0.1)
+    assert found.evidence(0.1).told == "missing 0 % → 100 %"
+
+
+@pytest.mark.parametrize(
+    ("change", "column", "moved", "told"),
+    [("shift", "a", "location", "location +0."), ("spread", "b", "spread", "spread +0."),
+     ("classes", "colour", "categories", "one class "), ("unseen", "colour", "unseen", "unseen 0 % → 1"),
+     ("lost", "c", "missing", "missing 0 % → 1")],
+)  # fmt: skip
+def test_the_evidence_says_what_moved_with_shares_before_and_now(
+    change: str, column: str, moved: str, told: str
+) -> None:
+    if change in ("unseen", "lost"):
+        rows = streams.World(np.random.default_rng(2)).rows(5_000)
+        rows[:500, 4 if change == "unseen" else 2] = 99.0 if change == "unseen" else np.nan
+        counts = np.sum([block.counts for block in streams.blocks(ONE, rows)], axis=0)
+    else:
+        counts = counts_of(change)
+    found = {effect.name: effect for effect in effects(REFERENCE, counts)}[column].evidence(0.1)
+    assert found.measure == moved and found.told.startswith(told), found
+
+
+def test_how_a_column_follows_and_what_two_are_together_are_measures_of_their_own() -> None:
+    for kind, moved in (("residual", "residual"), ("pairs", "pair")):
+        effect = Effect(Track("income", kind, 8), "location", 0.4, 0.3, 0.5)  # pyright: ignore
+        assert effect.evidence(0.1).measure == moved
 
 
 def test_no_change_has_no_effect_beyond_the_tolerance() -> None:

@@ -18,6 +18,10 @@ def moved(features: Sequence[FeatureEvidence]) -> str:
 def _moved(feature: FeatureEvidence) -> str:
     low, high = feature.interval
     size = f"{feature.name} by {feature.effect:+.2f} {feature.unit}"
+    if feature.measure not in (None, "performance"):
+        size = f"{feature.name}: {feature.told}"
+    if feature.before is not None:
+        size += f", {feature.unit} {feature.effect:.2f}"
     return f"{size} ({low:+.2f} to {high:+.2f}, tolerance {feature.tolerance:g})"
 
 

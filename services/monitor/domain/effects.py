@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from contracts import FeatureEvidence
+from contracts import FeatureEvidence, Moved
 from services.kit.binned import stability, unpacked
 
 from .outcomes.intervals import ALPHA, z_ever
@@ -29,6 +29,15 @@ _Z_ONCE = 2.807
 _CHANCE = 0.375
 """Of the interval's half: about one and a half standard errors. The evidence proved that something changed; this keeps
 out what is just within the tolerance, not what is nothing."""
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Of all rows before and now: of missing values, of unseen classes, or of one class."""
+
+    of: Literal["missing", "unseen", "categories"]
+    before: float
+    now: float
 
 
 @dataclass(frozen=True)
@@ -46,6 +55,21 @@ class Effect:
     size: float
     low: float
     high: float
+    shares: "Shares | None" = None
+    """Of missing values, or of the class that moved most."""
+
+    @property
+    def moved(self) -> Moved:
+        """What of the track moved, as it is told."""
+        match self.track.kind, self.measure:
+            case "residual", _:
+                return "residual"
+            case ("pairs", _) | ("axis", "spread"):
+                return "pair"
+            case _, "location" | "spread" | "missing" as measure:
+                return measure
+            case _:
+                return self.shares.of if self.shares else "categories"
 
     @property
     def name(self) -> str:
@@ -72,7 +96,9 @@ class Effect:
         """As it is told."""
         return FeatureEvidence(
             name=self.name, effect=round(self.size, 6), interval=(round(self.low, 6), round(self.high, 6)),
-            tolerance=tolerance, unit=self.unit,
+            tolerance=tolerance, unit=self.unit, measure=self.moved,
+            before=round(self.shares.before, 6) if self.shares else None,
+            now=round(self.shares.now, 6) if self.shares else None,
         )  # fmt: skip
 
     def beyond(self, tolerance: float) -> bool:
@@ -116,13 +142,33 @@ def _of_track(track: Track, before: Array, live: Array, scores: Array) -> list[E
 
 
 def _categorical(track: Track, before: Array, live: Array) -> list[Effect]:
-    return [Effect(track, "distribution", *stability_index(before[: track.bins + 2], live[: track.bins + 2]))]
+    one, two = before[: track.bins + 2], live[: track.bins + 2]
+    return [Effect(track, "distribution", *stability_index(one, two), _most_moved(track, one, two))]
+
+
+def _most_moved(track: Track, before: Array, live: Array) -> Shares | None:
+    """The class with the largest part in the stability index."""
+    if not before.sum() or not live.sum():
+        return None
+    was, now = ((counts + 0.5) / (counts + 0.5).sum() for counts in (before, live))
+    place = int(np.argmax((now - was) * np.log(now / was)))
+    of = {track.missing: "missing", track.unseen: "unseen"}.get(place, "categories")
+    return _shares(of, before, live, place)
+
+
+def _shares(of: Any, before: Array, live: Array, place: int) -> Shares | None:
+    if not before.sum() or not live.sum():
+        return None
+    return Shares(of, float(before[place] / before.sum()), float(live[place] / live.sum()))
 
 
 def _numeric(track: Track, before: Array, live: Array, scores: Array) -> list[Effect]:
     one, two = _spread_of(before[: track.bins], scores), _spread_of(live[: track.bins], scores)
     there = np.array([before[: track.bins].sum(), before[track.missing]])
-    found = [Effect(track, "missing", *stability_index(there, _there(track, live)))]
+    found = [
+        Effect(track, "missing", *stability_index(there, _there(track, live)),
+               _shares("missing", there, _there(track, live), 1))
+    ]  # fmt: skip
     if one.rows > 1 and two.rows > 1 and one.sd > 0:
         found += [Effect(track, "location", *_shift(one, two)), Effect(track, "spread", *_ratio(one, two))]
     return found

@@ -80,7 +80,7 @@ def _event(
     since, rows = moment(finding.since_s), effect.now.rows
     moved = FeatureEvidence(
         name=effect.metric, effect=round(effect.size, 6), interval=(round(effect.low, 6), round(effect.high, 6)),
-        tolerance=settings.tolerance,
+        tolerance=settings.tolerance, measure="performance",
     )  # fmt: skip
     evidence = PerformanceEvidence(
         metric=effect.metric, before=effect.before, now=effect.now.value,

@@ -15,7 +15,7 @@ from ..counters import metering
 from ..explanations.forgetting import Forgetting
 from ..health import tell_progress
 from ..imports.kserve.usecases import Intake, Sending
-from ..imports.work import ImportWork
+from ..imports.work import GROUP, ImportWork
 from ..process import BEHIND, run_child
 from ..settings import ScorerSettings
 from ..tokenise import Tokeniser
@@ -48,7 +48,7 @@ async def _work(settings: ScorerSettings, stop: asyncio.Event, serving: Serving)
     intake = Intake(db, tokeniser, serving.wanted, lambda: sending.crowded)
     work = ImportWork(db, objects, tokeniser, serving.wanted, settings.import_units, intake)
     imports = TransactionalStream(
-        Connection.read(settings.kafka_properties), work.imported, "scorer.imports", work, work.outputs, progress
+        Connection.read(settings.kafka_properties), work.imported, GROUP, work, work.outputs, progress
     )  # fmt: skip
     jobs = (
         again("batches", runner.run, progress), imports.run(), tell_progress(settings.run_folder, "batches", progress),

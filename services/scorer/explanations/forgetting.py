@@ -18,6 +18,9 @@ from . import store
 _TIDY_S = 3600.0
 
 
+GROUP = "scorer.explanations.erased"
+
+
 class Forgetting:
     """Hears `decisions.erased`; offsets are stored with what they did."""
 
@@ -29,7 +32,7 @@ class Forgetting:
             settings,
             db,
             [DecisionsErased.topic.name],
-            "scorer.explanations.erased",
+            GROUP,
             self.hear,
             burial,
             progress=progress,

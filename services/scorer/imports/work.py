@@ -26,6 +26,8 @@ from .kserve import domain as kserve
 from .kserve.usecases import Intake
 
 IMPORTED = Counter("fairlead_scorer_imported_total", "Records of foreign inferences", ["result"])
+GROUP = "scorer.imports.inferences"
+"""The consumer group. An endpoint's own is `scorer.` and its name, which holds no dot: none can be called this."""
 _WITHHELD = b'{"withheld":"the record may hold sensitive columns: it is where the headers say, for 7 days"}'
 
 

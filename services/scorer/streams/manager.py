@@ -20,7 +20,7 @@ from ..settings import ScorerSettings
 from ..shadows import Shadows
 from ..spool import Spool
 from .history import History
-from .work import EndpointWork
+from .work import EndpointWork, group_of
 
 log = get_logger(__name__)
 
@@ -127,7 +127,7 @@ class Streams:
         history = History(connection, InferenceCompleted.topic.of(name))
         work = EndpointWork(name, self, history, self._objects)
         stream = TransactionalStream(
-            connection, work.requested, f"scorer.{name}", work, work.outputs, self._progress
+            connection, work.requested, group_of(name), work, work.outputs, self._progress
         )  # fmt: skip
         self._progress.expect(stream.part, grace_s=30)
         following = asyncio.create_task(_follow_others(history, stream))

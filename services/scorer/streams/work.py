@@ -36,6 +36,11 @@ _LARGEST_KEY = 64 * 1024
 """Of a producer's key, which goes back with its answer and into dead letters beside the whole record."""
 
 
+def group_of(endpoint: str) -> str:
+    """The consumer group of one endpoint's stream; groups of the scorer's other work have one dot more."""
+    return f"scorer.{endpoint}"
+
+
 class Endpoints(Protocol):
     """What this process has loaded."""
 
