@@ -22,7 +22,7 @@ from services.monitor.store.influences import Known
 from services.monitor.usecases.influences import Column, Influences, State
 
 NOW = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
-ENDPOINT: Any = SimpleNamespace(endpoint="credit", version=2, settings=MonitorSettings())
+ENDPOINT: Any = SimpleNamespace(endpoint="credit", version=2, settings=MonitorSettings(), budget_rows=1_000_000)
 
 
 def shown(told: Answer) -> str:

@@ -101,7 +101,7 @@ async def _observe(tx: Tx, endpoint: Endpoint, event: AttributionsMeasured, infl
     season, reference = endpoint.season, influence.reference
     known = await store.watch(tx.session, name, endpoint.version, "attribution_watch")
     known = known.suited(reference, season) if known else Watch.start(reference, season)
-    budget = of_attributions(settings.budget_rows)
+    budget = of_attributions(endpoint.budget_rows)
     seen = await asyncio.to_thread(known.observe, [block], start_s, budget)
     watch, finding = seen.judge(reference, settings.attribution_tolerance)
     await store.save_watch(tx.session, endpoint, watch, "attribution_watch")

@@ -56,7 +56,7 @@ class Influences:
     @property
     def threshold(self) -> float:
         """What it must pass."""
-        return log(of_attributions(self.endpoint.settings.budget_rows))
+        return log(of_attributions(self.endpoint.budget_rows))
 
     @property
     def reference_rows(self) -> int:
