@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from . import away, batch, cold, decisions, rest, streaming, watching
+from .drift import beside
 from .drift import measuring as drift
 from .model import census
 from .peers import measuring
@@ -31,6 +32,9 @@ def main() -> None:
     parser.add_argument("--away-seconds", type=float, default=60.0, help="for how long Kafka is away")
     parser.add_argument("--decisions", type=int, default=1_000_000, help="recorded ones to look up among")
     parser.add_argument("--seeds", type=int, default=20, help="streams of each kind of drift")
+    parser.add_argument(
+        "--peers", nargs="+", default=[], help=f"of drift: ours, agreement, {', '.join(beside.known())}; else all"
+    )
     parser.add_argument("--stationary-rows", type=int, default=20_000_000, help="rows without drift")
     parser.add_argument("--json", type=Path, help="write the figures there too")
     given = parser.parse_args()
@@ -49,7 +53,7 @@ def _measure(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
     if "decisions" in given.what:
         found["decisions"] = decisions.measure(folder, given.decisions)
     if "drift" in given.what:
-        found["drift"] = drift.measure(given.seeds, given.stationary_rows)
+        found["drift"] = drift.measure(given.seeds, given.stationary_rows, given.peers)
     if "watch" in given.what:
         found["watch"] = watching.measure(folder / "watch")
     if not set(given.what) - {"decisions", "drift", "watch"}:

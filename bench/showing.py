@@ -106,10 +106,13 @@ def _decisions(console: Console, line: Found) -> None:
 
 
 def _drift(console: Console, found: Found) -> None:
-    table = Table("rows from change to alarm, median (worst)", *next(iter(found["delays"].values())))
-    for change, by_detector in found["delays"].items():
-        table.add_row(change, *(_delay(one) for one in by_detector.values()))
-    console.print(table)
+    table = Table("rows from change to alarm, median (worst)", *next(iter(found["delays"].values()), {}))
+    for detector, by_change in found["delays"].items():
+        table.add_row(detector, *(_delay(one) for one in by_change.values()))
+    if found["delays"]:
+        console.print(table)
+    if "stationary" not in found:
+        return
     calm = found["stationary"]
     console.print(
         f"{calm['rows']:,} stationary rows at a budget of {calm['budget_rows']:,}: {calm['alarms']} alarms, "

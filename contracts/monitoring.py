@@ -1,7 +1,7 @@
 """How an endpoint is watched, and what people may set of it: the same in a package, over HTTP and for a dry run."""
 
 from operator import not_
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -54,6 +54,8 @@ class MonitorSettings(Value):
     matters."""
     silent_after_s: float | None = Field(default=None, exclude_if=absent)
     """So long without a row is told; 0 or None: as long as the endpoint's history does not explain."""
+    detectors: tuple[str, ...] = Field(default=(), exclude_if=not_)
+    """Detectors beside the monitor's own, which share the budget with it: names of `Detector`."""
 
 
 def _none_or_a_minute(seconds: float) -> float:
@@ -62,7 +64,15 @@ def _none_or_a_minute(seconds: float) -> float:
     return seconds
 
 
+def _once(names: list[str]) -> list[str]:
+    if len(set(names)) < len(names):
+        raise ValueError("one is named twice")
+    return names
+
+
 Budget = Annotated[int, Field(ge=1_000, le=10**12)]
+Detector = Literal["adwin", "page-hinkley", "kswin", "ddm", "eddm", "fhddm", "hddm-a", "hddm-w"]
+"""The first three see columns, the others labels."""
 Tolerance = Annotated[float, Field(gt=0, le=10)]
 Season = Annotated[float, Field(le=366 * 86_400), AfterValidator(_none_or_a_minute)]
 """0: none."""
@@ -94,6 +104,7 @@ class GivenSettings(BaseModel):
     quality_alerts: bool | None = None
     quality_tolerance: float | None = Field(None, gt=0, lt=1)
     silent_after_s: Annotated[float, Field(le=31 * 86_400), AfterValidator(_none_or_a_minute)] | None = None
+    detectors: Annotated[list[Detector], Field(max_length=8), AfterValidator(_once)] | None = None
 
     def settings(self) -> MonitorSettings:
         """These, and the defaults of all others. Raises ValueError for a season of a few windows."""

@@ -1,9 +1,8 @@
 """Delays over labelled streams, false alarms over stationary ones, and years of a real survey."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import cache
-from statistics import median
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from examples.census import rows as census
 from services.monitor.domain.season import Season
 from services.monitor.domain.windows import Block
 
-from . import others, streams
+from . import agreeing, beside, streams
 from .ours import Found, Monitor
 from .streams import NAMES, Array, Stream
 
@@ -24,11 +23,27 @@ _LOADING: dict[streams.Change, float] = {"correlation": 0.35, "flipped": 0.35, "
 """Columns without correlations have none to lose, and those that have some none to gain."""
 
 
-def measure(seeds: int, stationary_rows: int) -> dict[str, Any]:
-    """All figures; `seeds` streams of each kind, half of them with correlated columns."""
-    drawn = [(seed, _LOADINGS[seed % 2]) for seed in range(seeds)]
+def measure(seeds: int, stationary_rows: int, parts: Sequence[str] = ()) -> dict[str, Any]:
+    """All figures, or those of some parts: `ours` and the peers by name; `seeds` streams of each kind, half of them
+    with correlated columns."""
+    which = parts or ("ours", "agreement", *beside.known())
+    drawn: list[tuple[streams.Change, list[Stream]]] = [
+        (change, [Stream(change, seed, _LOADING.get(change, _LOADINGS[seed % 2])) for seed in range(seeds)])
+        for change in streams.CHANGES
+    ]  # fmt: skip
+    levels, found = beside.measure(drawn, BUDGET, which)
+    if "ours" in which:
+        found = {"fairlead": {change: [_ours(stream) for stream in some] for change, some in drawn}, **found}
+    told = {
+        name: {change: beside.told(rows, _AFTER) for change, rows in by_change.items()}
+        for name, by_change in found.items()
+    }
+    agreement = {"agreement": agreeing.measure()} if "agreement" in which else {}
+    return {"delays": told, "levels": levels, **agreement, **(_alone(stationary_rows) if "ours" in which else {})}
+
+
+def _alone(stationary_rows: int) -> dict[str, Any]:
     return {
-        "delays": {change: _delays(change, drawn) for change in streams.CHANGES},
         "stationary": stationary(stationary_rows),
         "seasons": [seasonal(period, seed) for period in (5_000, 20_000, 100_000) for seed in range(2)],
         "undeclared": [undeclared(seed) for seed in range(4)],
@@ -36,44 +51,9 @@ def measure(seeds: int, stationary_rows: int) -> dict[str, Any]:
     }
 
 
-def _delays(change: streams.Change, drawn: list[tuple[int, float]]) -> dict[str, Any]:
-    found: dict[str, list[int | None]] = {"fairlead": [], "adwin": [], "page-hinkley": [], "ks, chi squared": []}
-    for seed, loading in drawn:
-        stream = Stream(change, seed, _LOADING.get(change, loading))
-        found["fairlead"].append(_ours(stream))
-        for name, other in _others(stream.loading):
-            found[name].append(other.first_alarm(_reference(stream), stream_of(stream).pieces(_BEFORE, _AFTER)))
-    return {name: _told(rows) for name, rows in found.items()}
-
-
-@cache
-def _others(loading: float) -> list[tuple[str, others.Other]]:
-    calm = Stream("none", 1_000, loading)
-    reference, rows = calm.rows(-5_000, 5_000), [*calm.pieces(others.CALIBRATED, 0)]
-    return [
-        ("adwin", others.calibrated(others.ADWINS, reference, rows)),
-        ("page-hinkley", others.calibrated(others.PAGE_HINKLEYS, reference, rows)),
-        ("ks, chi squared", others.Windows(BUDGET)),
-    ]
-
-
 def stream_of(stream: Stream) -> Stream:
     """The same one from its beginning."""
     return Stream(stream.change, stream.seed, stream.loading)
-
-
-def _reference(stream: Stream) -> Array:
-    table = stream.reference()
-    return np.column_stack([table[name].to_numpy() for name in table.column_names])
-
-
-def _told(rows: list[int | None]) -> dict[str, Any]:
-    """Early alarms are false ones; what is never found counts as the last row."""
-    after = [_AFTER if row is None else row for row in rows if row is None or row > 0]
-    return {
-        "median": median(after) if after else None, "worst": max(after, default=None),
-        "missed": sum(row is None for row in rows), "false": sum(row is not None and row <= 0 for row in rows),
-    }  # fmt: skip
 
 
 def _columns(rows: Array) -> dict[str, Array]:

@@ -86,7 +86,13 @@ class Stream:
         for first in range(-before, after, size):
             yield first, self.rows(first, min(size, after - first))
 
+    def trained_on(self, rows: int = 5_000) -> Array:
+        """[rows, 31] of the same world before any change, none of which comes again in the stream."""
+        world = Stream("none", self.seed, self.loading)
+        world._random = np.random.default_rng((self.seed, 1))
+        return world.rows(-rows, rows)
+
     def reference(self, rows: int = 5_000) -> pa.Table:
         """What the model was trained on."""
-        made = Stream("none", self.seed, self.loading).rows(-rows, rows)
+        made = self.trained_on(rows)
         return pa.table({name: made[:, place] for place, name in enumerate((*NAMES, "label"))})

@@ -40,7 +40,7 @@ Served = tuple[str, psutil.Process]
 @contextmanager
 def mlserver(folder: Path, body: bytes, model: Path, *, sklearn: bool) -> Generator[Served]:
     """In one process, which is its fastest way: worker processes of its own cost it half."""
-    packages, at = _installed(folder, _MLSERVER), folder / f"mlserver-{model.suffix[1:]}"
+    packages, at = installed(folder, _MLSERVER), folder / f"mlserver-{model.suffix[1:]}"
     at.mkdir(exist_ok=True)
     told = {"name": "bench", "implementation": "mlserver_onnx.Onnx"}
     if sklearn:
@@ -62,7 +62,7 @@ def mlserver(folder: Path, body: bytes, model: Path, *, sklearn: bool) -> Genera
 @contextmanager
 def bentoml(folder: Path, body: bytes, model: Path) -> Generator[Served]:
     """One worker."""
-    packages, at = _installed(folder, _BENTO), folder / "bentoml"
+    packages, at = installed(folder, _BENTO), folder / "bentoml"
     at.mkdir(exist_ok=True)
     shutil.copy(_HERE / "bento.py", at / "service.py")
     (port,) = _ports(1)
@@ -71,7 +71,9 @@ def bentoml(folder: Path, body: bytes, model: Path) -> Generator[Served]:
         yield served
 
 
-def _installed(folder: Path, wanted: list[str]) -> Path:
+def installed(folder: Path, wanted: list[str]) -> Path:
+    """Where these libraries are, with all that they need."""
+
     async def build() -> Path:
         environments = Environments(
             folder / "environments", most_bytes=4 * 1024**3, most_bytes_all=4 * 1024**3, timeout_s=600
@@ -81,13 +83,14 @@ def _installed(folder: Path, wanted: list[str]) -> Path:
     return asyncio.run(build())
 
 
-def _environment(packages: Path, at: Path, model: Path | None) -> dict[str, str]:
+def environment(packages: Path, at: Path, model: Path | None) -> dict[str, str]:
+    """What a process is told that shall import them alone."""
     own = {"PYTHONPATH": f"{packages}{os.pathsep}{at}", "HOME": str(at), "BENTOML_DO_NOT_TRACK": "true"}
     return {**os.environ, **own, **({"BENCH_MODEL": str(model)} if model else {})}
 
 
 def _run(packages: Path, arguments: list[str], at: Path) -> None:
-    subprocess.run([sys.executable, "-S", *arguments], env=_environment(packages, at, None), check=True, timeout=120)
+    subprocess.run([sys.executable, "-S", *arguments], env=environment(packages, at, None), check=True, timeout=120)
 
 
 @contextmanager
@@ -96,7 +99,7 @@ def _serving(
 ) -> Generator[Served]:  # fmt: skip
     with (at / "log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-S", *arguments], env=_environment(packages, at, model), cwd=at, stdout=log, stderr=log,
+            [sys.executable, "-S", *arguments], env=environment(packages, at, model), cwd=at, stdout=log, stderr=log,
             start_new_session=True,
         )  # fmt: skip
     try:

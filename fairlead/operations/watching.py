@@ -24,7 +24,7 @@ class Watching:
     @operation
     def configure_monitor(self, endpoint: str, **settings: Any) -> Flow[Document]:
         """Change how an endpoint is watched: `window_s`, `budget_rows`, `tolerance`, `season_s`,
-        `retrain_on_drift`, `quality_alerts`, `silent_after_s` and the like."""
+        `retrain_on_drift`, `quality_alerts`, `silent_after_s`, `detectors` and the like."""
         return (yield from send(Document, "PUT", f"/v1/monitors/{part(endpoint)}", settings))
 
     @operation

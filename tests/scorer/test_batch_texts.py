@@ -32,7 +32,7 @@ async def read(
     sheet.check(schema)
     columns: dict[str, list[object]] = {}
     refused: dict[int, str] = {}
-    for number, batch in sheet.batches(schema, 1000, 0):
+    for number, batch in sheet.batches(schema, 1000):
         refused |= {number * 1000 + row: why for row, why in refused_of(batch).items()}
         for column, values in columns_of(batch, needed(schema), 0).items():
             columns.setdefault(column, []).extend(values.tolist())
@@ -131,6 +131,6 @@ async def test_rows_that_are_not_asked_are_no_part_of_what_is_compared(tmp_path:
     path = tmp_path / "upload"
     path.write_bytes(b"age,income,debt\n1,2,3\nx,2,3\n")
     made = await to_parquet(path, "rows.csv", "", NUMBERS)
-    ((_, batch),) = Sheet(made).batches(NUMBERS, 10, 0)
+    ((_, batch),) = Sheet(made).batches(NUMBERS, 10)
     assert asked(batch)["age"].to_pylist() == [1.0]
     assert pq.read_schema(made).names[-1] == REFUSED

@@ -92,7 +92,7 @@ async def scored(schema: ModelSchema, codec: Codec, path: Path, name: str) -> To
     """As a batch does it: a row's error is the answer where there is one."""
     sheet = Sheet(await to_parquet(path, name, "", schema))
     sheet.check(schema)
-    ((_, batch),) = sheet.batches(schema, 100, 0)
+    ((_, batch),) = sheet.batches(schema, 100)
     assert refused_of(batch) == {}
     columns = columns_of(batch, needed(schema), 0)
     return values(scoring.arrays(columns, schema, codec))

@@ -217,7 +217,7 @@ async def test_a_file_of_text_is_read_in_pieces_and_no_type_is_guessed_from_its_
     path.write_text(head + "".join(many) + line.format(age=0.5, note="seven"))
     sheet = Sheet(await to_parquet(path, name, "", NUMBERS))
     sheet.check(NUMBERS)
-    chunks = [batch["age"].to_pylist() for _, batch in sheet.batches(NUMBERS, 4000, 0)]
+    chunks = [batch["age"].to_pylist() for _, batch in sheet.batches(NUMBERS, 4000)]
     assert (sheet.rows, chunks[0][-1], chunks[-1][-1]) == (150_001, 3999, 0.5)
     assert pq.ParquetFile(path.with_suffix(".parquet")).num_row_groups > 1
 

@@ -130,7 +130,7 @@ class PerformanceView(BaseModel):
             window_s=found.endpoint.settings.outcome_window_s, segments=list(found.segments),
             overall=[FiguresView.of(f) for f in found.overall],
             windows=[FiguresView.of(f) for f in found.windows], statistic=found.statistic,
-            threshold=log(of_performance(found.endpoint.settings.budget_rows)),
+            threshold=log(of_performance(found.endpoint.budget_rows)),
             worse=any(f.kind == "alarm" and f.closed_at is None for f in found.findings),
             alarms=[FindingView.of(f) for f in found.findings if f.kind == "alarm"],
             notes=[FindingView.of(f) for f in found.findings if f.kind == "note"],

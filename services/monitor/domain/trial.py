@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from .budget import of_data
+from .budget import beside_chosen, of_data
 from .reference import Reference
 from .season import Season
 from .watch import Finding, Watch
@@ -24,6 +24,8 @@ class Setting:
     season_s: float | None
     segmented: bool = False
     """There are groups of segments, which have a part of the budget while there is no season."""
+    detectors: tuple[str, ...] = ()
+    """That have a part of it, too."""
 
     @property
     def season(self) -> Season:
@@ -33,7 +35,7 @@ class Setting:
     @property
     def budget(self) -> int:
         """Of columns as wholes, in rows."""
-        return of_data(self.budget_rows, self.season, segmented=self.segmented)
+        return of_data(beside_chosen(self.budget_rows, self.detectors), self.season, segmented=self.segmented)
 
 
 @dataclass(frozen=True)

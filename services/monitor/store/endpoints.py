@@ -13,6 +13,7 @@ from contracts import DeploymentChanged, ModelSchema, MonitorSettings
 from services.kit.errors import NotFound
 
 from ..domain import rhythm
+from ..domain.budget import beside_chosen
 from ..domain.season import Season
 
 
@@ -32,6 +33,11 @@ class Endpoint:
     learned_season_s: float | None = None
     """A season that explained an alarm; one that is set wins over it."""
     season_learned_at: datetime | None = None
+
+    @property
+    def budget_rows(self) -> int:
+        """What all but the detectors that were chosen share out."""
+        return beside_chosen(self.settings.budget_rows, self.settings.detectors)
 
     @property
     def season(self) -> Season:

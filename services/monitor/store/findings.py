@@ -46,7 +46,7 @@ async def save_watch(session: AsyncSession, found: Endpoint, state: Watch, table
 
 async def drop_watch(session: AsyncSession, name: str) -> None:
     """What is watched next is watched anew."""
-    for table in ("watch", "loss_watch", "group_watch", "season_hour"):
+    for table in ("watch", "loss_watch", "group_watch", "season_hour", "chosen_watch"):
         await session.execute(text(f"DELETE FROM {table} WHERE endpoint = :e"), {"e": name})
 
 
@@ -88,13 +88,13 @@ async def close_alarms(
     return list(await session.scalars(text(update), {"e": name, "reason": reason, "d": dimension}))
 
 
-async def open_alarm(session: AsyncSession, name: str) -> DriftDetected | None:
-    """The open alarm of the data."""
+async def open_alarm(session: AsyncSession, name: str, dimension: Dimension = "data") -> DriftDetected | None:
+    """The open alarm of a dimension."""
     select = """
         SELECT event FROM finding
-        WHERE endpoint = :e AND dimension = 'data' AND kind = 'alarm' AND closed_at IS NULL
+        WHERE endpoint = :e AND dimension = :d AND kind = 'alarm' AND closed_at IS NULL
     """
-    row = (await session.execute(text(select), {"e": name})).first()
+    row = (await session.execute(text(select), {"e": name, "d": dimension})).first()
     return DriftDetected.model_validate(row.event) if row else None
 
 

@@ -11,7 +11,7 @@ from services.kit.db import Database
 from .. import store
 from ..domain import season
 from ..domain.segments import LEAST_ROWS
-from ..store import Dimension, Endpoint, losses
+from ..store import Dimension, Endpoint, chosen, losses
 from . import usability
 from .versions import Versions
 
@@ -83,6 +83,7 @@ class Desired:
                 await store.save_watch(tx.session, found, groups.accepted(LEAST_ROWS), "group_watch")
             if labels := await losses.watch(tx.session, name, found.version):
                 await losses.save_watch(tx.session, found, labels.accepted())
+            await chosen.drop(tx.session, name)
             await usability.accept(tx, found, reason)
             for dimension in await store.close_alarms(tx.session, name, reason):
                 resolve_alert(tx, _ALERTS[dimension], name, reason, unit=found.unit)

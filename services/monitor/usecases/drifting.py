@@ -16,7 +16,7 @@ from ..domain.watch import Finding, Watch
 from ..domain.windows import Block, Part, coalesced, moment
 from ..settings import MonitorSettings
 from ..store import Endpoint, WindowKey
-from . import grouping, usability
+from . import choosing, grouping, usability
 from .remembering import remember
 from .versions import Watched
 
@@ -33,13 +33,14 @@ class Drifting:
             endpoint = await store.endpoint(tx.session, key.endpoint)
         except NotFound:
             return 0.0, 0.0
-        budget = of_data(endpoint.settings.budget_rows, endpoint.season, segmented=watched.segmented)
+        budget = of_data(endpoint.budget_rows, endpoint.season, segmented=watched.segmented)
         if endpoint.version != key.version or watched.reference is None or not part.blocks:
             return 0.0, log(budget)
         grouped = watched.grouped
         within = await grouping.observe(tx, key, endpoint, grouped, part) if grouped else None
         watch, finding, statistic = await self._wholes(tx, key, endpoint, budget, watched.reference, part)
-        before = await store.open_alarm(tx.session, key.endpoint) if finding or within else None
+        chosen = await choosing.observe(tx, key, endpoint, watched.reference, part)
+        before = await store.open_alarm(tx.session, key.endpoint) if finding or within or chosen else None
         if finding:
             alarm = finding.kind == "alarm"
             await self._say(tx, key, endpoint, part, finding, _segment(watched, within, before) if alarm else None)
@@ -47,6 +48,9 @@ class Drifting:
                 await grouping.follow(tx, key, endpoint, grouped, part, finding.since_s)
         if within and grouped and (within.kind == "note" or not (before or watch.phase == "alarmed")):
             await self._say(tx, key, endpoint, part, within, grouped.where(within.effects))
+        if chosen and not (before or finding or within or watch.phase == "alarmed"):
+            found, heard = chosen
+            await self._say(tx, key, endpoint, part, found, None, heard.name)
         await store.save_watch(tx.session, endpoint, watch)
         await usability.observe(tx, endpoint, watched.reference, part, key.start.timestamp())
         return statistic, log(budget)
@@ -64,9 +68,10 @@ class Drifting:
         return *seen.judge(reference, endpoint.settings.tolerance), seen.statistic
 
     async def _say(
-        self, tx: Tx, key: WindowKey, endpoint: Endpoint, part: Part, finding: Finding, segment: str | None
-    ) -> None:
-        event = _drift(key, endpoint, part, finding, segment)
+        self, tx: Tx, key: WindowKey, endpoint: Endpoint, part: Part, finding: Finding, segment: str | None,
+        detector: str = NAME,
+    ) -> None:  # fmt: skip
+        event = _drift(key, endpoint, part, finding, segment, detector)
         if finding.kind == "alarm":
             await store.close_alarms(tx.session, key.endpoint, "the endpoint drifts as a whole", "data")
             tx.emit(event, detail={"since": event.since.isoformat(), "feature": event.features[0].name})
@@ -91,12 +96,14 @@ def _segment(watched: Watched, within: Finding | None, before: DriftDetected | N
     return before.segment if before else None
 
 
-def _drift(key: WindowKey, endpoint: Endpoint, part: Part, finding: Finding, segment: str | None) -> DriftDetected:
+def _drift(
+    key: WindowKey, endpoint: Endpoint, part: Part, finding: Finding, segment: str | None, detector: str
+) -> DriftDetected:
     settings = endpoint.settings
     return DriftDetected(
         endpoint=key.endpoint, use_case=endpoint.use_case, model=endpoint.model, version=key.version,
         window=Window(**{"from": key.start, "to": key.end}, rows=part.rows), since=moment(finding.since_s),
-        detector=NAME, statistic=finding.statistic, budget_rows=settings.budget_rows, rows_watched=finding.rows,
+        detector=detector, statistic=finding.statistic, budget_rows=settings.budget_rows, rows_watched=finding.rows,
         features=tuple(effect.evidence(settings.tolerance) for effect in finding.effects),
         retrain=settings.retrain_on_drift, segment=segment,
     )  # fmt: skip

@@ -21,9 +21,7 @@ async def observe(tx: Tx, key: WindowKey, endpoint: Endpoint, grouped: Grouped, 
     if block is None or not within_groups(endpoint.season):
         return None
     known = await _known(tx, endpoint, grouped)
-    seen = await asyncio.to_thread(
-        known.observe, [block], key.start.timestamp(), of_segments(endpoint.settings.budget_rows)
-    )
+    seen = await asyncio.to_thread(known.observe, [block], key.start.timestamp(), of_segments(endpoint.budget_rows))
     if known.phase == "watching" and seen.phase == "doubting" and seen.since_s is not None:
         seen = await _with_earlier(tx, key, grouped, seen, seen.since_s)
     watch, finding = seen.judge(grouped.reference, endpoint.settings.tolerance)

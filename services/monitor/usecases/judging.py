@@ -10,10 +10,10 @@ from services.kit.ids import now, uuid7
 
 from .. import metrics, store
 from ..domain.budget import of_performance
-from ..domain.outcomes.loss import NAME, LossFinding, LossWatch
+from ..domain.outcomes.loss import NAME, LossBlock, LossFinding, LossWatch
 from ..domain.windows import moment
 from ..store import Endpoint, losses
-from . import costing
+from . import choosing, costing
 from .owning import every, owned
 
 
@@ -44,9 +44,10 @@ class Judging:
 
     async def _observe(self, tx: Tx, endpoint: Endpoint) -> None:
         settings = endpoint.settings
-        threshold = log(of_performance(settings.budget_rows))
+        threshold = log(of_performance(endpoint.budget_rows))
         watch = await losses.watch(tx.session, endpoint.endpoint, endpoint.version)
-        for task, block in await losses.take(tx.session, endpoint.endpoint, endpoint.version):
+        taken = await losses.take(tx.session, endpoint.endpoint, endpoint.version)
+        for task, block in taken:
             if watch is None or watch.task != task:
                 watch = LossWatch(task)
             watch = watch.observe(block, threshold, settings.expected_error)
@@ -55,17 +56,25 @@ class Judging:
                 await self._say(tx, endpoint, finding)
         if watch:
             await losses.save_watch(tx.session, endpoint, watch)
+            await self._chosen(tx, endpoint, watch, [block for task, block in taken if task == watch.task])
 
-    async def _say(self, tx: Tx, endpoint: Endpoint, finding: LossFinding) -> None:
-        event = _event(endpoint, finding, *await costing.of_errors(tx, endpoint, finding.effect))
+    async def _chosen(self, tx: Tx, endpoint: Endpoint, watch: LossWatch, blocks: list[LossBlock]) -> None:
+        found = await choosing.observe_labels(tx, endpoint, watch.task, blocks)
+        told = found and await store.open_alarm(tx.session, endpoint.endpoint, "performance")
+        if found and not told and watch.phase != "alarmed":
+            await self._say(tx, endpoint, found[0], found[1].name)
+
+    async def _say(self, tx: Tx, endpoint: Endpoint, finding: LossFinding, detector: str = NAME) -> None:
+        event = _event(endpoint, finding, detector, *await costing.of_errors(tx, endpoint, finding.effect))
         if finding.kind == "alarm":
+            await store.close_alarms(tx.session, endpoint.endpoint, "newer evidence tells it", "performance")
             tx.emit(event, detail={"since": event.since.isoformat(), "feature": finding.effect.metric})
         await store.add_finding(tx.session, uuid7(), endpoint.unit, finding.kind, now(), event, dimension="performance")
         tx.then.append(metrics.FOUND.labels(endpoint.endpoint, f"performance {finding.kind}").inc)
 
 
 def _event(
-    endpoint: Endpoint, finding: LossFinding, cost_per_1000: float | None, rows_a_day: float | None
+    endpoint: Endpoint, finding: LossFinding, detector: str, cost_per_1000: float | None, rows_a_day: float | None
 ) -> DriftDetected:
     effect, settings = finding.effect, endpoint.settings
     since, rows = moment(finding.since_s), effect.now.rows
@@ -80,7 +89,7 @@ def _event(
     )  # fmt: skip
     return DriftDetected(
         endpoint=endpoint.endpoint, use_case=endpoint.use_case, model=endpoint.model, version=endpoint.version,
-        window=Window(**{"from": since, "to": max(since, now())}, rows=rows), since=since, detector=NAME,
+        window=Window(**{"from": since, "to": max(since, now())}, rows=rows), since=since, detector=detector,
         statistic=finding.statistic, budget_rows=settings.budget_rows, rows_watched=rows, features=(moved,),
         retrain=settings.retrain_on_drift, performance=evidence,
     )  # fmt: skip

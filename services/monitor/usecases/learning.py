@@ -98,7 +98,7 @@ class Learning:
         for period_s in candidates(endpoint.settings.window_s, endpoint.learned_season_s):
             assert watched.reference is not None
             settings = endpoint.settings
-            setting = Setting(settings.budget_rows, settings.tolerance, period_s, watched.segmented)
+            setting = Setting(settings.budget_rows, settings.tolerance, period_s, watched.segmented, settings.detectors)
             watch = await asyncio.to_thread(learned, watched.reference, hours, setting)
             if watch:
                 await self._adopt(endpoint, period_s, watch)

@@ -47,10 +47,12 @@ class Trying:
             endpoint = await store.endpoint(session, name)
         now = endpoint.settings
         watched = await self._versions.find(name, endpoint.version)
-        present = Setting(now.budget_rows, now.tolerance, endpoint.season.period_s, watched.segmented)
+        present = Setting(
+            now.budget_rows, now.tolerance, endpoint.season.period_s, watched.segmented, now.detectors
+        )  # fmt: skip
         proposed = Setting(
             budget_rows or present.budget_rows, tolerance or present.tolerance,
-            present.season_s if season_s is None else season_s, watched.segmented,
+            present.season_s if season_s is None else season_s, watched.segmented, now.detectors,
         )  # fmt: skip
         season.check(proposed.season_s, now.window_s)
         reference = watched.reference

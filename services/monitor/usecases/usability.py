@@ -33,7 +33,7 @@ async def observe(tx: Tx, endpoint: Endpoint, reference: Reference, part: Part, 
     before = await quality.watch(tx.session, name, endpoint.version) or Quality.start(reference)
     seen = before.observe(counted(reference.tracks, counts, part.traffic.ids), start_s, settings.quality_tolerance)
     elsewhere = await _elsewhere(tx, name, reference)
-    after = seen.judge(of_quality(settings.budget_rows), elsewhere)
+    after = seen.judge(of_quality(endpoint.budget_rows), elsewhere)
     await quality.save(tx.session, endpoint, after)
     if (after.told & ~before.told).any():
         _say(tx, endpoint, after.departures(reference.tracks))
@@ -52,7 +52,7 @@ async def drop(tx: Tx, name: str, unit: str, reason: str) -> None:
 async def accept(tx: Tx, endpoint: Endpoint, reason: str) -> None:
     """What is beyond its bound now is usual."""
     if found := await quality.watch(tx.session, endpoint.endpoint, endpoint.version):
-        await quality.save(tx.session, endpoint, found.accepted(of_quality(endpoint.settings.budget_rows)))
+        await quality.save(tx.session, endpoint, found.accepted(of_quality(endpoint.budget_rows)))
         if found.told.any():
             resolve_alert(tx, KIND, endpoint.endpoint, reason, unit=endpoint.unit)
 

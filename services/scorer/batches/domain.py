@@ -16,7 +16,7 @@ from ..runtimes import Arrays
 State = Literal["queued", "running", "done", "failed", "cancelled"]
 
 RESULT = pa.schema([
-    pa.field("inference_id", pa.string()),
+    pa.field("inference_id", pa.dictionary(pa.int32(), pa.string())),
     pa.field("row", pa.int32()),
     pa.field("input_row", pa.int64(), nullable=False),
     pa.field("prediction", pa.null()),
@@ -24,13 +24,14 @@ RESULT = pa.schema([
     pa.field("model_version", pa.int32(), nullable=False),
     pa.field("error", pa.string()),
 ])  # fmt: skip
-"""`inference_id` and `row` name a decided row as outcomes do; `input_row` counts through the file from 0.
+"""`inference_id` and `row` name a decided row as outcomes do; `input_row` counts through the file from 0. In
+the file the id is plain text; a chunk has one, which need not be copied for each row.
 
 The type of `prediction` is the model's own."""
 
 
-_CHUNK_VALUES = 2**19
-_MOST_ROWS, _FEWER_ROWS, _LEAST_ROWS = 32_000, 4_000, 500
+_CHUNK_VALUES = 2**20
+_MOST_ROWS, _FEWER_ROWS, _LEAST_ROWS = 64_000, 4_000, 500
 
 
 def chunk_rows(format: Format, columns: int) -> int:
@@ -122,10 +123,8 @@ def _decided(scored: Scored, rows: int, inference_id: str) -> tuple[pa.Array, pa
     """The id and the row by which outcomes name each row; none where there was no decision."""
     refused = np.ones(rows, bool)
     refused[scored.good] = False
-    ids, within = pa.repeat(pa.scalar(inference_id), rows), np.cumsum(~refused) - 1
-    if refused.any():
-        ids = ids.take(pa.array(np.zeros(rows, np.int64), mask=refused))
-    return ids, pa.array(within.astype(np.int32), mask=refused)
+    ids = pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int32), mask=refused), [inference_id])
+    return ids, pa.array((np.cumsum(~refused) - 1).astype(np.int32), mask=refused)
 
 
 def _errors(scored: Scored, rows: int) -> pa.Array:

@@ -95,8 +95,8 @@ class Sheet:
                         "bytes: write smaller row groups", part.path_in_schema[:80],
                     )  # fmt: skip
 
-    def batches(self, schema: ModelSchema, size: int, first: int) -> Iterator[tuple[int, pa.RecordBatch]]:
-        """Chunks by number from `first` on, with the columns that the model takes, and `REFUSED` where the file has it;
+    def batches(self, schema: ModelSchema, size: int) -> Iterator[tuple[int, pa.RecordBatch]]:
+        """Chunks by number, with the columns that the model takes, and `REFUSED` where the file has it;
         an optional column that it does not have is there without values.
 
         Raises Invalid naming the column and the row from which on the file cannot be read.
@@ -104,8 +104,7 @@ class Sheet:
         names, number = [name for name in (*needed(schema), REFUSED) if name in self._types], -1
         try:
             for number, batch in enumerate(_even(self._file.iter_batches(batch_size=size, columns=names), size)):
-                if number >= first:
-                    yield number, _filled(batch, schema)
+                yield number, _filled(batch, schema)
         except _UNREADABLE as error:
             where = next((f"column {called(name)}" for name in names if not self._readable(name)), "the file")
             raise Invalid(f"{where} cannot be read from row {(number + 1) * size} on: {short(error)}") from None

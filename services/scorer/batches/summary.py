@@ -14,7 +14,7 @@ from contracts import ModelSchema, Profile
 from services.kit.effects import moved
 from services.kit.profiles import Binner
 
-from .sheet import Columns, Sheet, asked, columns_of, needed
+from .sheet import Columns, asked, columns_of, needed
 
 _MOST_CLASSES = 50
 _COMPARED = 100_000
@@ -92,17 +92,33 @@ def _counted(values: pa.ChunkedArray) -> Iterator[tuple[Any, int]]:
     return ((each["values"], each["counts"]) for each in values.value_counts().to_pylist())
 
 
-def drift(profile: Profile, schema: ModelSchema, sheet: Sheet) -> dict[str, Any]:
-    """The file's features beside the profile's, by a part of its rows. Blocking. Raises Invalid."""
-    binner = Binner(profile)
-    counts, compared = np.zeros((binner.tracks, binner.width), np.int64), 0
-    every = max(1, sheet.rows // _COMPARED)
-    for number, batch in sheet.batches(schema, _STEP, 0):
-        if number % every == 0:
-            batch = asked(batch)
-            columns: Columns = columns_of(batch, needed(schema), number * _STEP)
-            counts += binner.count(binner.bin(columns, batch.num_rows))
-            compared += batch.num_rows
-    names = {column.name for column in profile.columns if column.role == "feature"}
-    found = [asdict(each) for each in moved(binner, counts) if each.name in names]
-    return {"rows": compared, "baseline_rows": profile.rows, "features": found}
+class Comparison:
+    """A file's features beside a baseline, by a part of its rows, which are seen in their order."""
+
+    def __init__(self, version: int, profile: Profile, schema: ModelSchema, rows: int) -> None:
+        """`rows`: of the whole file."""
+        self._version, self._profile, self._schema = version, profile, schema
+        self._binner = Binner(profile)
+        self._counts = np.zeros((self._binner.tracks, self._binner.width), np.int64)
+        self._every = max(1, rows // _COMPARED)
+        self._steps = self._rows = 0
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        """The next rows. Blocking. Raises Invalid where a column cannot be read."""
+        for first in range(0, batch.num_rows, _STEP):
+            if self._steps % self._every == 0:
+                self._count(asked(batch.slice(first, _STEP)))
+            self._steps += 1
+
+    def _count(self, batch: pa.RecordBatch) -> None:
+        columns: Columns = columns_of(batch, needed(self._schema), self._steps * _STEP)
+        self._counts += self._binner.count(self._binner.bin(columns, batch.num_rows))
+        self._rows += batch.num_rows
+
+    def said(self) -> dict[str, Any]:
+        """For the job's summary."""
+        names = {column.name for column in self._profile.columns if column.role == "feature"}
+        found = [asdict(each) for each in moved(self._binner, self._counts) if each.name in names]
+        return {
+            "version": self._version, "rows": self._rows, "baseline_rows": self._profile.rows, "features": found,
+        }  # fmt: skip

@@ -33,11 +33,13 @@ from .places import Places
 from .results import ResultFile, unified
 from .serving import Serving
 from .sheet import Sheet, needed, optional
-from .summary import Decisions, drift
+from .summary import Comparison, Decisions
 
 log = get_logger(__name__)
 
 Scoring = tuple[Task, Served, "asyncio.Task[Done]"]
+Record = bytes | None
+"""A chunk's log record; None where no row could be scored."""
 
 
 class Cancelled(Exception):
@@ -63,25 +65,31 @@ class Work:
         served = (await self.serving.needed(job.endpoint)).choose(job.version)
         with self.serving.meter.working_for(served.counts):
             for chunk in kept:
-                await self._say(job, chunk)
-            await self._score_rest(job, len(kept))
-            await self._finish(job)
+                if not chunk.logged:
+                    await self._say(job, chunk, await self._record(chunk))
+            compared = await self._comparison(job, served)
+            batches = Sheet(await self.inputs.open(job)).batches(served.schema, job.chunk_rows)
+            await self._score_rest(job, kept, _tasks(job, batches, len(kept), compared))
+            await self._finish(job, compared)
 
-    async def _score_rest(self, job: Job, first: int) -> None:
-        """Some chunks are scored at a time; they are kept, said and counted in their order."""
-        schema = (await self.serving.needed(job.endpoint)).choose(job.version).schema
-        batches = Sheet(await self.inputs.open(job)).batches(schema, job.chunk_rows, first)
+    async def _score_rest(self, job: Job, kept: Sequence[Chunk], tasks: Iterator[Task]) -> None:
+        """Some chunks are scored at a time; they are kept, said and counted in their order: what is said is counted
+        where the next is kept, as a transaction costs as much as the rows of some."""
         scoring: deque[Scoring] = deque()
+        said: list[Chunk] = [chunk for chunk in kept if not chunk.logged]
         try:
             while True:
-                while len(scoring) <= self.executor.width and (task := await asyncio.to_thread(_next, job, batches)):
+                while len(scoring) <= self.executor.width and (task := await asyncio.to_thread(next, tasks, None)):
                     scoring.append(await self._begin(task))
                 if not scoring:
-                    return
+                    return await self._count(job, said)
                 task, served, running = scoring[0]
-                chunk = await self._keep(job, task, served, await running)
+                done = await running
+                chunk = await self._keep(job, task, done, said)
+                self._meter(served, done)
                 scoring.popleft()
-                await self._say(job, chunk)
+                await self._say(job, chunk, done.record)
+                said = [chunk]
                 self.progress.beat("batches")
         finally:
             await _cancel([running for _, _, running in scoring])
@@ -93,32 +101,50 @@ class Work:
             raise NotFound(f"a new version of the endpoint takes other columns: {', '.join(sorted(missing))[:200]}")
         return task, served, asyncio.create_task(self.executor.score(task, endpoint))
 
-    async def _keep(self, job: Job, task: Task, served: Served, done: Done) -> Chunk:
+    async def _keep(self, job: Job, task: Task, done: Done, said: Sequence[Chunk]) -> Chunk:
         result = await self.objects.put(done.result)
         for each in done.referred:
             await self.objects.put(each)
         record = await self.objects.put(done.record) if done.record else None
         chunk = Chunk(task.number, done.rows, done.failed, result, record)
         async with self.db.transaction(unit=job.unit) as tx:
-            if not await store.goes_on(tx.session, job.id):
-                raise Cancelled
-            await store.add_chunk(tx.session, job, chunk)
-        self.serving.meter.hear(done.process, done.told)
-        _count(served, done)
+            for each in said:  # of a job that was cancelled, too
+                await store.mark_logged(tx.session, job, each)
+            if goes_on := await store.goes_on(tx.session, job.id):
+                await store.add_chunk(tx.session, job, chunk)
+        if not goes_on:
+            raise Cancelled
         return chunk
 
-    async def _say(self, job: Job, chunk: Chunk) -> None:
-        if chunk.logged:
-            return
-        if chunk.record_digest:
-            record = LogRecord.from_spool(await self.objects.get(chunk.record_digest))
-            value = record.value(job.writer, chunk.number + 1)
-            key, headers = record.inference_id.encode(), self.headers.headers(record)
-            await self.producer.send_all([(InferenceLogged.topic.name, key, value, headers)])
-        async with self.db.transaction(unit=job.unit) as tx:
-            await store.mark_logged(tx.session, job, chunk)
+    async def _record(self, chunk: Chunk) -> Record:
+        return await self.objects.get(chunk.record_digest) if chunk.record_digest else None
 
-    async def _finish(self, job: Job) -> None:
+    async def _say(self, job: Job, chunk: Chunk, kept: Record) -> None:
+        if kept is None:
+            return
+        record = LogRecord.from_spool(kept)
+        value = record.value(job.writer, chunk.number + 1)
+        key, headers = record.inference_id.encode(), self.headers.headers(record)
+        await self.producer.send_all([(InferenceLogged.topic.name, key, value, headers)])
+
+    async def _count(self, job: Job, said: Sequence[Chunk]) -> None:
+        async with self.db.transaction(unit=job.unit) as tx:
+            for chunk in said:
+                await store.mark_logged(tx.session, job, chunk)
+
+    def _meter(self, served: Served, done: Done) -> None:
+        """What no row came out of is not counted: there is no inference."""
+        self.serving.meter.hear(done.process, done.told)
+        if done.record is None:
+            return
+        counts = served.counts
+        counts.inferences += 1
+        counts.rows += done.rows - done.failed
+        counts.seconds += done.seconds
+        counts.bytes_in += done.bytes_in
+        counts.bytes_out += len(done.result)
+
+    async def _finish(self, job: Job, compared: Comparison | None) -> None:
         async with self.db.reading() as session:
             kept = await store.chunks(session, job.id)
         decisions = Decisions()
@@ -126,7 +152,7 @@ class Work:
             path = await self._collect(kept, Path(folder) / "result.parquet", decisions)
             digest = await self.objects.put_file(path)
             await self.places.write(job, path)
-        summary = orjson.dumps(await self._summary(job, kept, decisions)).decode()
+        summary = orjson.dumps(_summary(job, kept, decisions, compared)).decode()
         async with self.db.transaction(unit=job.unit) as tx:
             is_done = await store.change(
                 tx.session, job.id, state="done", result_digest=digest, finished_at=now(), summary=summary
@@ -137,14 +163,8 @@ class Work:
         self.inputs.forget(job)
         log.info("a batch is done", batch=str(job.id), rows=job.rows_total)
 
-    async def _summary(self, job: Job, kept: Sequence[Chunk], decisions: Decisions) -> dict[str, Any]:
-        refused = sum(chunk.failed for chunk in kept)
-        said: dict[str, Any] = {"rows": job.rows_total, "refused": refused, "decisions": decisions.said()}
-        return said | {"drift": await self._drift(job)}
-
-    async def _drift(self, job: Job) -> dict[str, Any] | None:
+    async def _comparison(self, job: Job, served: Served) -> Comparison | None:
         """None where the version has no baseline, or none that can be read."""
-        served = (await self.serving.needed(job.endpoint)).choose(job.version)
         if served.variant.baseline_digest is None:
             return None
         try:
@@ -152,9 +172,7 @@ class Work:
         except (NotFound, Invalid, ValidationError) as error:
             log.error("a baseline cannot be read", endpoint=job.endpoint, reason=str(error)[:300])
             return None
-        sheet = Sheet(await self.inputs.open(job))
-        found = await asyncio.to_thread(drift, profile, served.schema, sheet)
-        return {"version": served.origin.version} | found
+        return Comparison(served.origin.version, profile, served.schema, job.rows_total)
 
     async def _collect(self, kept: Sequence[Chunk], path: Path, decisions: Decisions) -> Path:
         """The parts twice: once for what types they have, once to be written, a few of them in memory."""
@@ -170,21 +188,21 @@ class Work:
         return path
 
 
-def _count(served: Served, done: Done) -> None:
-    """What no row came out of is not counted: there is no inference."""
-    if done.record is None:
-        return
-    counts = served.counts
-    counts.inferences += 1
-    counts.rows += done.rows - done.failed
-    counts.seconds += done.seconds
-    counts.bytes_in += done.bytes_in
-    counts.bytes_out += len(done.result)
+def _summary(job: Job, kept: Sequence[Chunk], decisions: Decisions, compared: Comparison | None) -> dict[str, Any]:
+    refused = sum(chunk.failed for chunk in kept)
+    said: dict[str, Any] = {"rows": job.rows_total, "refused": refused, "decisions": decisions.said()}
+    return said | {"drift": compared and compared.said()}
 
 
-def _next(job: Job, batches: Iterator[tuple[int, pa.RecordBatch]]) -> Task | None:
-    found = next(batches, None)
-    return None if found is None else Task(job, found[0], found[1])
+def _tasks(
+    job: Job, batches: Iterator[tuple[int, pa.RecordBatch]], first: int, compared: Comparison | None
+) -> Iterator[Task]:
+    """The chunks from `first` on. All of the file is read, so that all of it is compared with the baseline, once."""
+    for number, batch in batches:
+        if compared:
+            compared.add(batch)
+        if number >= first:
+            yield Task(job, number, batch)
 
 
 async def _cancel(running: Sequence["asyncio.Task[Done]"]) -> None:

@@ -159,7 +159,7 @@ class LossWatch:
         """Decide on a doubt: an alarm, a note, or (while the interval leaves both open) nothing yet."""
         if self.phase != "doubting" or not self.recent:
             return self, None
-        effect = _worse(self.task, self.bag, self.recent, expected)
+        effect = worse(self.task, self.bag, self.recent, expected)
         if effect is None:
             return self, None
         late = sum(self.recent.values()) >= _DECIDE_ROWS
@@ -214,15 +214,15 @@ def _losses(task: Task, bag: Bins) -> dict[int, float]:
     return ranks
 
 
-def _worse(task: Task, before: Bins, now: Bins, expected: float | None) -> Worse | None:
-    """None where there are too few labels on one side."""
+def worse(task: Task, before: Bins, now: Bins, expected: float | None) -> Worse | None:
+    """How much it rose from `before`, or the accepted share of errors, to `now`; None of too few labels."""
     half = ALPHA / 2
     if task == "regression":
         old, new = (_mean_size(each, half) for each in (before, now))
         sd = sqrt(_variance(before))
         if old is None or new is None or sd == 0:
             return None
-        return _as_worse("mean absolute error", old, new, sd)
+        return _asworse("mean absolute error", old, new, sd)
     new = share(now.get(1, 0), sum(now.values()), half)
     rows = sum(before.values())
     if expected is not None:
@@ -232,10 +232,10 @@ def _worse(task: Task, before: Bins, now: Bins, expected: float | None) -> Worse
     else:
         return None
     usual = old.value if 0 < old.value < 1 else (old.low + old.high) / 2
-    return _as_worse("error rate", old, new, sqrt(max(usual * (1 - usual), 1e-6)))
+    return _asworse("error rate", old, new, sqrt(max(usual * (1 - usual), 1e-6)))
 
 
-def _as_worse(metric: Literal["error rate", "mean absolute error"], old: Interval, new: Interval, sd: float) -> Worse:
+def _asworse(metric: Literal["error rate", "mean absolute error"], old: Interval, new: Interval, sd: float) -> Worse:
     low, high = (new.low - old.high) / sd, (new.high - old.low) / sd
     return Worse(metric, old.value, new, (new.value - old.value) / sd, low, high)
 

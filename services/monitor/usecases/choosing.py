@@ -1,0 +1,59 @@
+"""Shows windows and labels to the detectors that an operator chose for an endpoint."""
+
+import asyncio
+
+from services.kit.db import Tx
+
+from ..domain.budget import of_each_chosen
+from ..domain.chosen import Heard, Watched, WatchedLabels
+from ..domain.detectors.chosen import chosen as of_kind
+from ..domain.effects import effects
+from ..domain.outcomes.labelled import Task
+from ..domain.outcomes.loss import LossBlock, LossFinding, worse
+from ..domain.reference import Reference
+from ..domain.season import NONE
+from ..domain.watch import Finding
+from ..domain.windows import Part
+from ..store import Endpoint, WindowKey, chosen
+
+
+async def observe(
+    tx: Tx, key: WindowKey, endpoint: Endpoint, reference: Reference, part: Part
+) -> tuple[Finding, Heard] | None:
+    """A closed window of the version that serves. Under a season nobody is shown anything: they know of none."""
+    names, counts = of_kind(endpoint.settings.detectors, "columns"), part.counts()
+    if not names or counts is None or endpoint.season != NONE:
+        return None
+    kept = await chosen.state(tx.session, endpoint, "columns")
+    known = (Watched.from_bytes(kept) if kept else None) or Watched.start(reference)
+    budget = of_each_chosen(endpoint.settings.budget_rows, endpoint.settings.detectors)
+    after, heard = await asyncio.to_thread(
+        known.observe, names, reference, counts, key.start.timestamp(), budget
+    )  # fmt: skip
+    await chosen.save(tx.session, endpoint, "columns", after.to_bytes())
+    if heard is None:
+        return None
+    places = list(heard.columns)
+    found = tuple(effects(reference.part(places), counts[places]))
+    kind = "note" if all(effect.within(endpoint.settings.tolerance) for effect in found) else "alarm"
+    return Finding(kind, key.start.timestamp(), heard.statistic, part.rows, found), heard
+
+
+async def observe_labels(
+    tx: Tx, endpoint: Endpoint, task: Task, blocks: list[LossBlock]
+) -> tuple[LossFinding, Heard] | None:
+    """Labels as they came; of numbers there is no right or wrong. Answers the newest of what they find."""
+    names = of_kind(endpoint.settings.detectors, "labels")
+    if not names or not blocks or task == "regression":
+        return None
+    kept = await chosen.state(tx.session, endpoint, "labels")
+    watch = (WatchedLabels.from_bytes(kept) if kept else None) or WatchedLabels()
+    budget = of_each_chosen(endpoint.settings.budget_rows, endpoint.settings.detectors)
+    found: tuple[LossFinding, Heard] | None = None
+    for block in blocks:
+        watch, heard = watch.observe(names, block, budget)
+        effect = worse(task, watch.before, watch.now, endpoint.settings.expected_error) if heard else None
+        if heard and effect:
+            found = LossFinding("alarm", watch.since_s, heard.statistic, effect), heard
+    await chosen.save(tx.session, endpoint, "labels", watch.to_bytes())
+    return found

@@ -1,0 +1,166 @@
+"""River's detectors, where an operator chose them: within the budget, the same after a restart, told by name."""
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from contracts import DriftDetected, MonitorSettings, Service
+from contracts.monitoring import GivenSettings
+from services.kit.settings import Settings
+from services.kit.testing import eventually
+from services.monitor.domain.budget import beside_chosen, of_data, of_each_chosen, of_performance, of_quality
+from services.monitor.domain.chosen import Watched, WatchedLabels
+from services.monitor.domain.detectors.chosen import COLUMNS, LABELS
+from services.monitor.domain.detectors.chosen.levels import LINES
+from services.monitor.domain.outcomes.loss import LossBlock
+from services.monitor.settings import MonitorSettings as Service_
+
+from . import streams
+from .saying import aligned, deployment, fresh, logged, say_deployment, say_logged, spread
+from .test_handlers import baseline, counted, drifts, running
+
+__all__ = ["baseline"]
+ONE = streams.watched(np.random.default_rng(5))
+REFERENCE = streams.reference_of(ONE)
+ROWS, LABELS_AT_ONCE = 300, 50
+
+
+def counts(random: np.random.Generator, change: str | None = None) -> np.ndarray:
+    (block,) = streams.blocks(ONE, streams.World(random).rows(ROWS, change), ROWS)
+    return block.counts
+
+
+def block(random: np.random.Generator, share: float, number: int) -> LossBlock:
+    wrong = int((random.random(LABELS_AT_ONCE) < share).sum())
+    return LossBlock(float(number), {0: LABELS_AT_ONCE - wrong, 1: wrong})
+
+
+def test_all_parts_of_the_budget_are_the_whole_of_it() -> None:
+    budget, names = 1_000_000, ("adwin", "kswin", "ddm")
+    rest = beside_chosen(budget, names)
+    parts = [of_data(rest), of_performance(rest), of_quality(rest), *(of_each_chosen(budget, names) for _ in names)]
+    assert sum(1 / rows for rows in parts) * budget == pytest.approx(1, rel=1e-5)
+    assert beside_chosen(budget, ()) == budget
+
+
+def test_every_detector_has_its_line() -> None:
+    assert set(LINES) == {*COLUMNS, *LABELS} and all(slope < 0 for _, slope in LINES.values())
+
+
+@pytest.mark.parametrize("name", COLUMNS)
+def test_on_columns_without_a_change_the_part_of_the_budget_is_kept(name: str) -> None:
+    random, watch, heard, windows, part = np.random.default_rng(1), Watched.start(REFERENCE), 0, 700, 7_000
+    for number in range(windows):
+        watch, found = watch.observe([name], REFERENCE, counts(random), float(number), part)
+        heard += found is not None
+    allowed = windows * ROWS / part
+    assert heard <= allowed + 3 * allowed**0.5
+
+
+@pytest.mark.parametrize("name", LABELS)
+@pytest.mark.parametrize("share", [0.05, 0.2])
+def test_on_labels_without_a_change_the_part_of_the_budget_is_kept(name: str, share: float) -> None:
+    random, watch, heard, blocks, part = np.random.default_rng(2), WatchedLabels(), 0, 1_200, 2_000
+    for number in range(blocks):
+        watch, found = watch.observe([name], block(random, share, number), part)
+        heard += found is not None
+    allowed = blocks * LABELS_AT_ONCE / part
+    assert heard <= allowed + 3 * allowed**0.5
+
+
+@pytest.mark.parametrize("name", COLUMNS)
+def test_a_column_that_moves_is_found_and_named(name: str) -> None:
+    random, watch = np.random.default_rng(3), Watched.start(REFERENCE)
+    for number in range(60):
+        watch, found = watch.observe([name], REFERENCE, counts(random), float(number), 5e6)
+        assert found is None
+    found = None
+    for number in range(60, 100):
+        watch, found = watch.observe([name], REFERENCE, counts(random, "shift"), float(number), 5e6)
+        if found:
+            break
+    assert found and found.name == f"river {name}" and REFERENCE.tracks[found.columns[0]].name == "a"
+
+
+@pytest.mark.parametrize("name", LABELS)
+def test_more_errors_are_found(name: str) -> None:
+    random, watch, found, number = np.random.default_rng(4), WatchedLabels(), None, 0
+    for number in range(100):
+        watch, found = watch.observe([name], block(random, 0.1, number), 1e6)
+        assert found is None
+    while found is None and number < 1_000:
+        number += 1
+        watch, found = watch.observe([name], block(random, 0.9, number), 1e6)
+    assert found and found.name == f"river {name}" and found.columns == ()
+
+
+def test_a_restart_between_any_two_windows_changes_nothing() -> None:
+    random, names = np.random.default_rng(6), [*COLUMNS]
+    kept = without = Watched.start(REFERENCE)
+    for number in range(60):
+        seen = counts(random, "shift" if number > 45 else None)
+        again = Watched.from_bytes(kept.to_bytes())
+        assert again
+        kept, told = again.observe(names, REFERENCE, seen, float(number), 50_000)
+        without, other = without.observe(names, REFERENCE, seen, float(number), 50_000)
+        assert told == other
+    assert kept.to_bytes() == without.to_bytes() and len(kept.to_bytes()) < 6 * 3 * 2_000
+
+
+def test_a_restart_between_any_two_labels_changes_nothing() -> None:
+    random, names = np.random.default_rng(7), [*LABELS]
+    kept = without = WatchedLabels()
+    for number in range(80):
+        seen = block(random, 0.6 if number > 60 else 0.1, number)
+        again = WatchedLabels.from_bytes(kept.to_bytes())
+        assert again
+        kept, told = again.observe(names, seen, 5_000)
+        without, other = without.observe(names, seen, 5_000)
+        assert told == other
+    assert kept.to_bytes() == without.to_bytes()
+
+
+def test_a_window_that_is_seen_again_and_small_ones_change_nothing_by_themselves() -> None:
+    random, watch = np.random.default_rng(8), Watched.start(REFERENCE)
+    watch, _ = watch.observe(["adwin"], REFERENCE, counts(random), 5.0, 1e6)
+    assert watch.observe(["adwin"], REFERENCE, counts(random, "shift"), 5.0, 1e6) == (watch, None)
+    small = streams.blocks(ONE, streams.World(random).rows(60), 60)[0].counts
+    held, _ = watch.observe(["adwin"], REFERENCE, small, 6.0, 1e6)
+    assert held.held is not None and held.states == watch.states
+    used, _ = held.observe(["adwin"], REFERENCE, small, 7.0, 1e6)
+    assert used.held is None and used.states != watch.states
+
+
+def test_a_name_that_nobody_knows_is_refused_with_those_that_are_known() -> None:
+    with pytest.raises(ValidationError) as refused:
+        GivenSettings.model_validate({"detectors": ["adwim"]})
+    assert all(name in str(refused.value) for name in (*COLUMNS, *LABELS))
+    with pytest.raises(ValidationError, match="named twice"):
+        GivenSettings.model_validate({"detectors": ["ddm", "ddm"]})
+    assert GivenSettings.model_validate({"detectors": ["ddm", "adwin"]}).settings().detectors == ("ddm", "adwin")
+
+
+async def test_what_a_chosen_detector_finds_first_is_the_alarm(
+    monitor_settings: Service_, speaker: Callable[[Service], Settings], baseline: str
+) -> None:
+    endpoint, world = fresh(), streams.World(np.random.default_rng(3))
+    start = aligned(60)
+    clean = spread(world.rows(4_000), 50, start, 20)
+    rows = [*clean, *spread(world.rows(2_000, "shift"), 50, start + timedelta(seconds=20), 20)]
+    records = [logged(endpoint, some, seq, at) for seq, (some, at) in enumerate(rows)]
+    settings = MonitorSettings(window_s=10.0, budget_rows=100_000, tolerance=0.55, detectors=("adwin",))
+    await say_deployment(speaker("deployer"), deployment(endpoint, streams.schema(), baseline, monitor=settings))
+    async with running(monitor_settings) as parts:
+        await say_logged(speaker("scorer"), records)
+
+        async def all_counted() -> bool:
+            return await counted(parts, endpoint) == 6_000
+
+        assert await eventually(all_counted, within=60)
+        found: list[DriftDetected] = await drifts(monitor_settings, endpoint)
+    (first, *_) = found
+    assert first.detector == "river adwin" and first.budget_rows == 100_000
+    assert first.features[0].name == "a" and first.features[0].effect == pytest.approx(0.5, abs=0.2)
