@@ -20,6 +20,7 @@ class Burial:
     def __init__(self, settings: Settings, service: Service) -> None:
         self._settings = settings
         self._service: Service = service
+        self._name = service.encode()
         self._producer: Producer | None = None
         self._lock = asyncio.Lock()
 
@@ -47,7 +48,7 @@ class Burial:
 
     def for_another(self, record: Record) -> bool:
         """Whether this is a replayed dead letter of another service."""
-        return deadletters.addressed_to_another(record.headers, self._service)
+        return record.addressee is not None and record.addressee != self._name
 
     async def _open(self) -> Producer:
         if self._producer is None:

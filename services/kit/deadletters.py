@@ -53,11 +53,6 @@ def source_headers(raw: Raw, service: str) -> list[tuple[str, bytes]]:
     return [(name, value) for name, value in raw if not name.startswith(_OWN)] + [(FOR, service.encode())]
 
 
-def is_replay(raw: Raw) -> bool:
-    """Whether this record was a dead letter and is given to its service again."""
-    return addressee(raw) is not None
-
-
 def addressed_to_another(raw: Raw, service: Service) -> bool:
     """Whether this record is a replay for somebody else."""
     name = addressee(raw)

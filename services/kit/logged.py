@@ -12,7 +12,6 @@ import orjson
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from . import deadletters
 from .burial import Burial
 from .errors import Invalid
 from .stream import PartitionBatch, Record
@@ -85,7 +84,7 @@ def recognised(record: Record) -> Logged:
     writer, seq = _text(body, "writer"), body.get("seq")
     if type(seq) is not int or not 0 <= seq < 2**63:
         raise Invalid("seq: it is not a whole number from 0", "seq")
-    return Logged(record, body, writer, seq, deadletters.is_replay(record.headers))
+    return Logged(record, body, writer, seq, record.addressee is not None)
 
 
 def readable(

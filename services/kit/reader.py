@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from .kafka import Connection, close, partitions_of
-from .stream import Record
+from .stream import Record, taken
 
 
 class TopicReader:
@@ -65,6 +65,6 @@ class TopicReader:
                 found = await consumer.getmany(tp, timeout_ms=500, max_records=5_000)
                 records = [r for r in found.get(tp, ()) if r.offset < end]
                 if records:
-                    yield [Record(r.offset, r.timestamp, r.key, r.value, r.headers) for r in records]
+                    yield list(map(taken, records))
         finally:
             consumer.pause(tp)

@@ -3,8 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from operator import itemgetter
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from sqlalchemy import text
@@ -12,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from contracts import event_of
 
-from . import kafka, poison
+from . import deadletters, kafka, poison
 from .again import Backoff
 from .away import is_away
 from .cloudevents import check_record
@@ -33,16 +32,6 @@ Partition = tuple[str, int]
 Places = dict[TopicPartition, int]
 
 
-_content = itemgetter(1)
-
-
-def _texts(headers: Sequence[tuple[str, bytes | None]]) -> Sequence[tuple[str, bytes]]:
-    """Headers of which none is null, as nearly all are."""
-    if all(map(_content, headers)):
-        return cast("Sequence[tuple[str, bytes]]", headers)
-    return [(name, value or b"") for name, value in headers]
-
-
 @dataclass(slots=True)
 class Record:
     """One record as it lies in Kafka. Not frozen, as nothing is that is made for each record: it would cost thrice."""
@@ -52,6 +41,18 @@ class Record:
     key: bytes | None
     value: bytes | None
     headers: Sequence[tuple[str, bytes]]
+    addressee: bytes | None = None
+    """The service that a replayed dead letter is for; None for all other records."""
+
+
+def taken(found: Any) -> Record:
+    """A record as the client gives it; its headers are looked through once, as all that read it ask whom it is for."""
+    headers = found.headers
+    named = dict(headers)
+    if None in named.values():
+        headers = [(name, value or b"") for name, value in headers]
+        named = dict(headers)
+    return Record(found.offset, found.timestamp, found.key, found.value, headers, named.get(deadletters.FOR))
 
 
 @dataclass(frozen=True)
@@ -196,7 +197,7 @@ class BatchConsumer:
         highwater = consumer.highwater(tp) or records[-1].offset + 1
         batch = PartitionBatch(
             tp.topic, tp.partition, first, records[-1].offset + 1, highwater,
-            [Record(r.offset, r.timestamp, r.key, r.value, _texts(r.headers)) for r in records],
+            list(map(taken, records)),
         )  # fmt: skip
         with use(Context(system(self._db.service))):
             await self._settle(batch)

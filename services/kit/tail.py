@@ -11,7 +11,7 @@ from contracts import Topic
 
 from .kafka import IDLE_FETCH_MS, PATIENCE_S, Connection, Pulse, close, partitions_of
 from .settings import Settings
-from .stream import Record
+from .stream import Record, taken
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,7 @@ async def tail(
             if found:
                 pulse.felt()
             for part, records in found.items():
-                taken = [Record(r.offset, r.timestamp, r.key, r.value, r.headers) for r in records]
-                yield Piece(part.partition, taken, taken[-1].offset + 1)
+                yield Piece(part.partition, list(map(taken, records)), records[-1].offset + 1)
             if not found:
                 yield None
     finally:

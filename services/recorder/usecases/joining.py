@@ -12,7 +12,6 @@ import orjson
 from pydantic import ValidationError
 
 from contracts import OutcomeObserved, OutcomeReported
-from services.kit import deadletters
 from services.kit.burial import Burial
 from services.kit.cloudevents import headers
 from services.kit.context import Caller, Context, system, use
@@ -70,7 +69,7 @@ class Joining:
                 event.inference_id, event.row, event.label, event.value, _actor(record), units, batch.partition,
                 record.offset,
             ))  # fmt: skip
-            if deadletters.is_replay(record.headers):
+            if record.addressee is not None:
                 replayed.append(reports[-1])
         await self._keep(tx, reports)
         await store.reopen(tx.session, replayed)
