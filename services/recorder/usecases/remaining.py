@@ -6,6 +6,8 @@ from datetime import datetime, timedelta
 from itertools import chain
 
 from contracts import (
+    AttributionsMeasured,
+    AttributionsRequested,
     InferenceCompleted,
     InferenceImported,
     InferenceLogged,
@@ -20,7 +22,7 @@ from services.kit.rights import DEAD_LETTERS_KEPT
 
 _TOPICS = (
     InferenceRequested, InferenceCompleted, InferenceImported, InferenceLogged, OutcomeReported, OutcomeObserved,
-    MonitorReported,
+    MonitorReported, AttributionsRequested, AttributionsMeasured,
 )  # fmt: skip
 
 
