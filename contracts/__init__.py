@@ -29,13 +29,17 @@ from .governor import (
 )
 from .model import NUMPY_OF, Column, Datatype, Format, ModelSchema, Scan, TensorSpec, Training
 from .monitor import (
+    AttributionsRequested,
     ColumnReport,
     DriftDetected,
+    Explaining,
     FeatureEvidence,
+    InfluenceEvidence,
     Latency,
     MonitorReported,
     Moved,
     PerformanceEvidence,
+    Told,
     TrafficReport,
     Window,
 )
@@ -44,6 +48,7 @@ from .profile import AxisProfile, CategoricalProfile, ColumnProfile, NumericProf
 from .recorder import DecisionsErased, OutcomeObserved, OutcomeReported
 from .retrainer import RetrainingCompleted
 from .scorer import (
+    AttributionsMeasured,
     InferenceCompleted,
     InferenceImported,
     InferenceLogged,
@@ -60,14 +65,18 @@ __all__ = [
     "COHORTS", "EVENTS", "HEARS", "MISSING_CELLS", "NUMPY_OF", "SAYS", "SERVICES",
     "AxisProfile", "CategoricalProfile", "ColumnProfile", "NumericProfile", "Profile", "Rotation",
     "AlertRaised", "AlertResolved", "ApprovalGranted", "ApprovalRejected", "ApprovalRequested", "ApprovalRevoked",
+
+    "AttributionsMeasured", "AttributionsRequested",
     "AuditRecorded", "AuditSealed", "CandidateRefused", "Cohorts", "Column", "ColumnReport", "Datatype",
     "DecisionsErased",
     "DeploymentChanged", "DeploymentRequested", "DeploymentSettled", "Digest", "DriftDetected", "Envelope", "Event",
+    "Explaining", "InfluenceEvidence",
     "FeatureEvidence", "Format", "Gate", "Grant", "InferenceCompleted", "InferenceImported", "InferenceLogged",
     "InferenceRequested", "Latency", "Mode", "ModelRegistered", "ModelRetired", "ModelSchema", "MonitorReported",
     "MonitorSettings", "Moved", "Name", "OutcomeObserved", "OutcomeReported", "PayloadReference",
     "PerformanceEvidence", "ReplicaReported",
     "RetrainingCompleted", "RetrainingRequested", "Role", "Routing", "Scan", "Service", "ServiceLevel", "Signature",
-    "Statement", "Strategy", "TensorSpec", "Topic", "TrafficReport", "Training", "UsageReported", "UseCaseRegistered",
+    "Statement", "Strategy", "TensorSpec", "Told",
+    "Topic", "TrafficReport", "Training", "UsageReported", "UseCaseRegistered",
     "Value", "ValueMatrix", "Variant", "Version", "Window", "by_type", "event_of", "number_in",
 ]  # fmt: skip

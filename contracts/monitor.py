@@ -5,7 +5,10 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from .base import Event, Name, Topic, Value, Version, absent
+from .base import Event, Name, Number, Topic, Value, Version, absent
+
+Told = Number | str | None
+"""A value of a row: a number, a text, or none."""
 
 
 class Window(Value):
@@ -16,10 +19,10 @@ class Window(Value):
     rows: int
 
 
-Moved = Literal["location", "spread", "missing", "categories", "unseen", "residual", "pair", "performance"]
+Moved = Literal["location", "spread", "missing", "categories", "unseen", "residual", "pair", "performance", "influence"]
 _MOVED: dict[Moved, str] = {
     "location": "location", "spread": "spread", "missing": "missing", "categories": "one class", "unseen": "unseen",
-    "residual": "given the others", "pair": "together", "performance": "",
+    "residual": "given the others", "pair": "together", "performance": "", "influence": "",
 }  # fmt: skip
 
 
@@ -37,7 +40,8 @@ class FeatureEvidence(Value):
     its relative change."""
     interval: tuple[float, float]
     tolerance: float
-    unit: Literal["sd", "psi"] = "sd"
+    unit: Literal["sd", "psi", "share"] = "sd"
+    """`share`: of all columns' influence on the decisions, as the reference has it."""
     measure: Moved | None = Field(default=None, exclude_if=absent)
     """What of the column moved; None in what was told before this was."""
     before: float | None = Field(default=None, exclude_if=absent)
@@ -51,6 +55,16 @@ class FeatureEvidence(Value):
         if self.before is not None and self.now is not None:
             return f"{what} {_percent(self.before)} → {_percent(self.now)}"
         return f"{what} {self.effect:+.3g} {self.unit}".lstrip()
+
+
+class InfluenceEvidence(Value):
+    """How much a column moves the decisions away from their mean, whichever way, before and since."""
+
+    column: str
+    before: float
+    """The mean size of its contribution over the reference rows, in parts of that of all columns."""
+    now: float
+    """The same of the rows since the change began, in parts of the same."""
 
 
 class PerformanceEvidence(Value):
@@ -95,6 +109,32 @@ class DriftDetected(Event):
     metric, in standard deviations of the loss before."""
     segment: str | None = Field(default=None, exclude_if=absent)
     """In which groups of a segment the data moved, where it is some alone: `colour = 2`."""
+    attributions: tuple[InfluenceEvidence, ...] | None = Field(default=None, exclude_if=absent)
+    """Set where it is what the decisions rest on that departed: columns became more or less important. `features` then
+    names them, each with the change of its part of all influence."""
+
+
+Explaining = Literal["exact", "any", "off"]
+"""Which models are explained for the watch of attributions: those whose structure tells them exactly, any, or none."""
+
+
+class AttributionsRequested(Event):
+    """A window of an endpoint closed, and the attributions of a sample of its decisions are wanted. Short-lived: it
+    carries what was decided on."""
+
+    topic: ClassVar[Topic] = Topic("attributions.requested", speaker="monitor", keep=timedelta(hours=6))
+    key_field: ClassVar[str] = "endpoint"
+
+    endpoint: Name
+    model: Name
+    version: Version
+    window: Window
+    """`rows`: of the sample."""
+    explaining: Explaining
+    rows: tuple[tuple[Told, ...], ...]
+    """By the columns of the model's schema; a missing value is null."""
+    reference: bool
+    """Those of the model's reference rows are not known yet and wanted as well."""
 
 
 class ColumnReport(Value):

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from .base import Value, absent
+from .monitor import Explaining
 
 KPI_FACTS = frozenset({
     "prediction", "label", "score", "value", "segments", "entity", "version", "variant", "received_at", "observed_at",
@@ -54,6 +55,12 @@ class MonitorSettings(Value):
     matters."""
     silent_after_s: float | None = Field(default=None, exclude_if=absent)
     """So long without a row is told; 0 or None: as long as the endpoint's history does not explain."""
+    attributions: Explaining = Field(default="exact", exclude_if="exact".__eq__)
+    """Whether a sample of the decisions is explained, and what they rest on watched."""
+    attribution_share: float = Field(default=1.0, exclude_if=(1.0).__eq__)
+    """The share of decisions that may be in the sample; how many at most, the installation says."""
+    attribution_tolerance: float = Field(default=0.05, exclude_if=(0.05).__eq__)
+    """The smallest change of a column's influence that matters, in parts of all columns' influence."""
     detectors: tuple[str, ...] = Field(default=(), exclude_if=not_)
     """Detectors beside the monitor's own, which share the budget with it: names of `Detector`."""
 
@@ -103,6 +110,9 @@ class GivenSettings(BaseModel):
     kpis: Annotated[dict[Annotated[str, Field(max_length=60)], str], Field(max_length=20)] | None = None
     quality_alerts: bool | None = None
     quality_tolerance: float | None = Field(None, gt=0, lt=1)
+    attributions: Explaining | None = None
+    attribution_share: float | None = Field(None, gt=0, le=1)
+    attribution_tolerance: float | None = Field(None, gt=0, lt=1)
     silent_after_s: Annotated[float, Field(le=31 * 86_400), AfterValidator(_none_or_a_minute)] | None = None
     detectors: Annotated[list[Detector], Field(max_length=8), AfterValidator(_once)] | None = None
 

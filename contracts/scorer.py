@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from .base import Event, Name, Topic, Value, Version, absent
+from .monitor import Window
 
 Mode = Literal["rest", "stream", "batch", "imported"]
 
@@ -155,3 +156,33 @@ class InferenceImported(Event):
     latency_ms: float
     request: dict[str, Any]
     response: dict[str, Any]
+
+
+class AttributionsMeasured(Event):
+    """A sample of an endpoint's decisions was explained: what each column added, row by row; or why it cannot be."""
+
+    topic: ClassVar[Topic] = Topic("attributions.measured", speaker="scorer", keep=timedelta(days=1))
+    key_field: ClassVar[str] = "endpoint"
+
+    endpoint: Name
+    model: Name
+    version: Version
+    window: Window
+    """As it was asked for."""
+    columns: tuple[str, ...] = ()
+    """Of the contributions: those of the model, at most 64, with the largest contributions over the reference rows."""
+    method: Literal["trees", "linear", "exact", "sampled"] | None = None
+    scale: Literal["probability", "log-odds", "value"] | None = None
+    output: str | None = None
+    """What is explained of each row, the same for all: `probabilities[1]`."""
+    rows: tuple[tuple[float, ...], ...] = ()
+    """Contributions by column; they add up to the value less its mean over the background, where no column is left
+    out."""
+    reference: tuple[tuple[float, ...], ...] | None = None
+    """Those of the model's own reference rows, where they were asked for."""
+    unexplained: int = 0
+    """Rows of the sample that could not be explained."""
+    busy_s: float = 0.0
+    """Seconds that it took, by the clock."""
+    cannot: str | None = None
+    """Why nothing of this version can be explained."""

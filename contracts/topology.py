@@ -12,10 +12,11 @@ from .governor import (
     AuditSealed,
     RetrainingRequested,
 )
-from .monitor import DriftDetected, MonitorReported
+from .monitor import AttributionsRequested, DriftDetected, MonitorReported
 from .recorder import DecisionsErased, OutcomeObserved, OutcomeReported
 from .retrainer import RetrainingCompleted
 from .scorer import (
+    AttributionsMeasured,
     InferenceCompleted,
     InferenceImported,
     InferenceLogged,
@@ -29,7 +30,8 @@ EVENTS: tuple[type[Event], ...] = (
     DeploymentRequested, DeploymentChanged, DeploymentSettled,
     ApprovalRequested, ApprovalGranted, ApprovalRejected, ApprovalRevoked, RetrainingRequested, AuditSealed,
     ReplicaReported, InferenceRequested, InferenceCompleted, InferenceImported, InferenceLogged, UsageReported,
-    DriftDetected, MonitorReported,
+    AttributionsMeasured,
+    DriftDetected, MonitorReported, AttributionsRequested,
     RetrainingCompleted,
     OutcomeReported, OutcomeObserved, DecisionsErased,
     AuditRecorded, AlertRaised, AlertResolved,
@@ -49,9 +51,11 @@ HEARS: dict[Service, tuple[type[Event], ...]] = {
     ),
     "scorer": (
         DeploymentChanged, InferenceRequested, InferenceCompleted, InferenceImported, OutcomeObserved, DecisionsErased,
+        AttributionsRequested,
     ),
     "monitor": (
         UseCaseRegistered, DeploymentChanged, InferenceLogged, OutcomeObserved, UsageReported, DecisionsErased,
+        AttributionsMeasured,
     ),
     "governor": (
         UseCaseRegistered, ModelRegistered, ModelRetired, DeploymentRequested, DeploymentChanged, DeploymentSettled,

@@ -100,11 +100,13 @@ class Tx:
         unit: str | None = None,
         detail: dict[str, Scalar] | None = None,
         id: str | None = None,
+        audited: bool = True,
     ) -> str:
-        """Say a fact, with its audit row; answers the event's id."""
+        """Say a fact, with its audit row (none for a step of work that decides nothing); answers the event's id."""
         id = id or str(uuid7())
         self._add(type(event), event.key, event.to_json(), unit, id)
-        self._audit(event.type(), event.key, unit, id, detail or {})
+        if audited:
+            self._audit(event.type(), event.key, unit, id, detail or {})
         return id
 
     def tombstone(self, event: type[Event], key: str, *, unit: str | None = None) -> None:

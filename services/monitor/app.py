@@ -10,16 +10,18 @@ from services.kit.payloads import Payloads
 from services.kit.service import Parts
 
 from . import api
-from .api import performance, segments, service, slices, trial
+from .api import influences, performance, segments, service, slices, trial
 from .handlers import subscriptions
 from .jobs import ARRIVALS_S, BUDGETS_S, SEASONS_S, Looks, OutcomeStream, Rounds, Stream
 from .settings import MonitorSettings
 from .usecases.arriving import Arrivals
+from .usecases.attributing import Attributing
 from .usecases.burning import Budgets
 from .usecases.closing import Closing
 from .usecases.counting import Counting
 from .usecases.desired import Desired
 from .usecases.forgetting import Forgetting
+from .usecases.influences import Telling
 from .usecases.judging import Judging
 from .usecases.learning import Learning
 from .usecases.metering import Metering
@@ -53,10 +55,11 @@ def build(settings: MonitorSettings) -> Parts:
             performance.router(Outcomes(db, versions)),
             slices.router(Slicing(db, versions)),
             segments.router(Segments(db, versions)),
+            influences.router(Telling(db)),
             service.router(serving),
             trial.router(Trying(db, versions)),
         ],
-        subscriptions=subscriptions(Metering(db), serving, Forgetting(db)),
+        subscriptions=subscriptions(Metering(db), serving, Forgetting(db), Attributing(db)),
         jobs=[
             Following(settings, DeploymentChanged, desired.learn, progress).run,
             stream.run,

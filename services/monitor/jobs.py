@@ -21,7 +21,7 @@ from .domain import rhythm
 from .domain.arrivals import KEPT_S
 from .domain.service.spans import minutes_end
 from .settings import MonitorSettings
-from .store import arrivals, estimates, outcomes, seasons, slices, slots, usage
+from .store import arrivals, estimates, influences, outcomes, seasons, slices, slots, usage
 from .usecases.closing import Closing
 from .usecases.counting import Counting
 from .usecases.judging import Judging
@@ -146,6 +146,7 @@ class Rounds:
                 await store.tidy(
                     tx.session, self._settings.kept_counts, timedelta(days=self._settings.windows_kept_days)
                 )
+                await influences.tidy(tx.session, timedelta(days=self._settings.windows_kept_days))
                 await usage.tidy(tx.session, timedelta(days=self._settings.windows_kept_days))
                 # An hour longer: a span begins with a full hour.
                 await slots.tidy(

@@ -20,3 +20,16 @@ LATENCY = Gauge("fairlead_monitor_latency_ms", "Latency in the last closed windo
 OUTCOMES = Counter(
     "fairlead_monitor_outcomes_total", "Outcomes counted, revised, repeated, or too old to count", ["result"]
 )
+ATTRIBUTED = Counter(
+    "fairlead_monitor_attributions_total",
+    "Decisions whose attributions were asked for, explained, could not be, or are not asked for as they cannot be",
+    ["endpoint", "result"],
+)
+ATTRIBUTION_STATISTIC = Gauge(
+    "fairlead_monitor_attribution_statistic", "Logarithm of the evidence that decisions rest on other columns",
+    ["endpoint"],
+)  # fmt: skip
+ATTRIBUTION_THRESHOLD = Gauge(
+    "fairlead_monitor_attribution_threshold", "What that must pass: the logarithm of its part of the budget",
+    ["endpoint"],
+)  # fmt: skip

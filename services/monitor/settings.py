@@ -27,6 +27,8 @@ class MonitorSettings(Settings):
     """So many newest windows of an endpoint keep their counts; older ones keep the report."""
     outcomes_kept_days: int = Field(default=90, ge=1)
     """An outcome counts where its decision is no older; so long it can be revised."""
+    attributed_per_s: float = Field(default=2.0, gt=0, le=100)
+    """At most so many decisions of an endpoint are explained a second, as a mean over a window."""
     price_cpu_second: Price | None = None
     """What a second of a processor costs."""
     price_gb_hour: Price | None = None

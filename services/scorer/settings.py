@@ -54,6 +54,8 @@ class ScorerSettings(Settings):
     """What they may take together."""
     explained_kept_s: float = Field(default=300.0, gt=0)
     """How long one stays that nobody asks."""
+    attribution_cpu: float = Field(default=0.1, gt=0, le=1)
+    """The part of one processor that explaining samples of decisions for the monitor may take on this host."""
     scorer_memory_mb: int = Field(default=0, ge=0)
     """What the models of one process may take, their sandboxes included: beyond, the longest unasked ones are closed,
     and loaded again when they are asked. 0: all models stay loaded."""

@@ -17,6 +17,7 @@ from contracts import (
     ApprovalRequested,
     ApprovalRevoked,
     CandidateRefused,
+    InfluenceEvidence,
     ModelRetired,
     PerformanceEvidence,
     ReplicaReported,
@@ -187,6 +188,18 @@ async def test_an_alert_tells_the_segment_and_the_cost_where_they_are_known(hous
         ("drift", "colour = 2", None), ("performance", None, "1,400.00 in 1,000 decisions, by the value matrix"),
     ]  # fmt: skip
     assert told[0]["title"].endswith("where colour = 2")
+
+
+async def test_decisions_on_other_grounds_are_an_alert_of_their_own(house: House) -> None:
+    await house.in_business()
+    await house.hear(drift())
+    grounds = InfluenceEvidence(column="SCHL", before=0.2, now=0.5)
+    await house.hear(drift(attributions=(grounds,)))
+    told = await house.rows("SELECT kind, title, how_much FROM alert ORDER BY kind")
+    assert [each["kind"] for each in told] == ["attribution-drift", "drift"]
+    assert "decides on other grounds" in told[0]["title"]
+    assert told[0]["how_much"].startswith("SCHL grew from 20.0% to 50.0% of all influence")
+    assert len(await house.said(RetrainingRequested)) == 1
 
 
 async def test_a_drift_and_a_person_at_once_make_one_retraining(house: House) -> None:

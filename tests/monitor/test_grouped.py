@@ -15,7 +15,7 @@ from services.kit.db import Database
 from services.kit.objects import Objects
 from services.kit.signing import canonical
 from services.monitor import store
-from services.monitor.domain.budget import of_data, of_performance, of_quality, of_segments
+from services.monitor.domain.budget import of_attributions, of_data, of_performance, of_quality, of_segments
 from services.monitor.domain.grouped import Grouped
 from services.monitor.domain.latency import LatencyCounts
 from services.monitor.domain.segments import LEAST_ROWS
@@ -67,7 +67,7 @@ def see(watch: Watch, rows: np.ndarray, start_s: float) -> tuple[Watch, Finding 
 
 def test_parts_of_the_budget_are_the_whole_of_it() -> None:
     for columns in ([of_data(BUDGET)], [of_data(BUDGET, segmented=True), of_segments(BUDGET)]):
-        rates = [1 / rows for rows in (*columns, of_performance(BUDGET), of_quality(BUDGET))]
+        rates = [1 / rows for rows in (*columns, of_performance(BUDGET), of_quality(BUDGET), of_attributions(BUDGET))]
         assert sum(rates) * BUDGET == pytest.approx(1, rel=1e-5)
 
 

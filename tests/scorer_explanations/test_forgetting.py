@@ -1,21 +1,23 @@
 """Explanations end with their decisions: when those are erased, and when they are too old."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
 
 import pytest
+from sqlalchemy import text
 
 from contracts import DecisionsErased, Service
 from services.kit.burial import Burial
-from services.kit.context import Context, system, use
+from services.kit.context import Context, current, system, use
 from services.kit.db import Database
 from services.kit.health import Progress
 from services.kit.ids import now, uuid7
 from services.kit.stream import PartitionBatch, Record
 from services.scorer.explanations import store
-from services.scorer.explanations.domain import Explanation
+from services.scorer.explanations.domain import PATH, Explanation
 from services.scorer.explanations.forgetting import Forgetting
 from services.scorer.settings import ScorerSettings
 
@@ -61,6 +63,27 @@ async def test_explanations_of_erased_decisions_go_and_none_comes_late(forgettin
         assert (await kept(db, "erased"), await kept(db, "another")) == (0, 1)
         assert not await add(db, "erased"), "it was being explained meanwhile"
         assert await kept(db, "erased") == 0
+
+
+async def answered(db: Database, made: Explanation) -> None:
+    """Keep an explanation with the answer that a repeat of its request would get."""
+    async with db.once(f"user:ann\n{made.id}", lambda: "digest") as once:
+        with use(replace(current(), claim=once)):
+            async with db.transaction() as tx:
+                assert await store.add(tx.session, made, now())
+        await once.keep(201, {"location": f"{PATH}/{made.id}"}, b'{"contributions": ["their income"]}')
+
+
+async def test_the_answers_that_told_explanations_go_with_them(forgetting: Forgetting) -> None:
+    db, (gone, stays) = forgetting._db, (about("erased"), about("another"))
+    with use(Context(system("scorer"))):
+        await answered(db, gone)
+        await answered(db, stays)
+        async with db.transaction() as tx:
+            await forgetting.hear(tx, told("erased"))
+    async with db.chassis() as session:
+        left = list(await session.scalars(text("SELECT key FROM idempotency")))
+    assert left == [f"user:ann\n{stays.id}"]
 
 
 async def test_explanations_are_as_old_as_decisions_may_be(forgetting: Forgetting) -> None:

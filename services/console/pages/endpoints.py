@@ -46,6 +46,11 @@ def router(shell: Shell) -> APIRouter:
         told = await ask(request, "monitor", f"/v1/monitors/{endpoint}/drift/segments", limit=_MOVED)
         return shell.page(request, "endpoint_groups.html", told=told, moved=moved_in_groups(told.data))
 
+    @api.get("/endpoints/{endpoint}/parts/influence")
+    async def influence(request: Request, me: Person, endpoint: Name) -> HTMLResponse:
+        told = await ask(request, "monitor", f"/v1/monitors/{endpoint}/drift/attributions")
+        return shell.page(request, "endpoint_influence.html", told=told)
+
     @api.get("/endpoints/{endpoint}/series")
     async def series(request: Request, me: Person, endpoint: Name) -> JSONResponse:
         windows = await ask(request, "monitor", f"/v1/monitors/{endpoint}/windows", limit=_WINDOWS)

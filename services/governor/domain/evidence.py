@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from contracts import FeatureEvidence, PerformanceEvidence, Window
+from contracts import FeatureEvidence, InfluenceEvidence, PerformanceEvidence, Window
 
 _NAMED = 5
 
@@ -25,6 +25,18 @@ def _moved(feature: FeatureEvidence) -> str:
     return f"{size} ({low:+.2f} to {high:+.2f}, tolerance {feature.tolerance:g})"
 
 
+def rests_on(found: Sequence[InfluenceEvidence], features: Sequence[FeatureEvidence]) -> str:
+    """The columns whose influence grew or shrank most, in parts of all influence, with the interval of the change."""
+    both = sorted(zip(found, features, strict=False), key=lambda each: -abs(each[1].effect))
+    told = [
+        f"{one.column} {'grew' if one.now > one.before else 'shrank'} from {one.before:.1%} to {one.now:.1%} of all "
+        f"influence ({feature.interval[0]:+.1%} to {feature.interval[1]:+.1%}, tolerance {feature.tolerance:.1%})"
+        for one, feature in both[:_NAMED]
+    ]
+    more = f", and {len(both) - _NAMED} more" if len(both) > _NAMED else ""
+    return ", ".join(told) + more
+
+
 def worse(found: PerformanceEvidence) -> str:
     """How often, or how far, decisions are wrong now, and were before."""
     low, high = found.interval
@@ -44,9 +56,9 @@ def cost(found: PerformanceEvidence) -> str | None:
     return f"{told}: {found.cost_per_1000 * found.rows_a_day / 1_000:,.2f} a day at {found.rows_a_day:,.0f} decisions"
 
 
-def seen(window: Window, statistic: float, budget_rows: int) -> str:
+def seen(window: Window, statistic: float, budget_rows: int, rows: str = "rows") -> str:
     """Where it was seen, and how rarely that is chance."""
     return (
-        f"seen in a window of {window.rows} rows; log evidence {statistic:.1f}, at a budget of one false alarm in "
+        f"seen in a window of {window.rows} {rows}; log evidence {statistic:.1f}, at a budget of one false alarm in "
         f"{budget_rows:,} rows"
     )

@@ -1,16 +1,16 @@
 """The endpoint's budget of false alarms, shared out: its dimensions together keep it (`DECISIONS.md` 18, ADR 38).
 
-Labelled rows are no more than decided ones. Alarms of performance come falsely once in 5 budgets of rows, of unusable
-values once in 10; columns have the rest, seven tenths, of which groups of segments take two where the schema declares
-some. Under a season no groups are watched, so columns have it all. Together they come no more often than once in a
-budget.
+Labelled rows are no more than decided ones, and neither are explained ones. Alarms of performance come falsely once in
+5 budgets of rows, of unusable values once in 20, of attributions once in 20; columns have the rest, seven tenths, of
+which groups of segments take two where the schema declares some. Under a season no groups are watched, so columns have
+it all. Together they come no more often than once in a budget.
 """
 
 from collections.abc import Collection
 
 from .season import NONE, Season
 
-_OF_PERFORMANCE, _OF_QUALITY, _OF_SEGMENTS = 5, 10, 5
+_OF_PERFORMANCE, _OF_QUALITY, _OF_ATTRIBUTIONS, _OF_SEGMENTS = 5, 20, 20, 5
 _OF_CHOSEN = 5
 
 
@@ -43,6 +43,11 @@ def of_segments(budget_rows: int) -> int:
 def of_quality(budget_rows: int) -> int:
     """Rows between two false alarms about unusable values."""
     return budget_rows * _OF_QUALITY
+
+
+def of_attributions(budget_rows: int) -> int:
+    """Explained rows between two false alarms about what decisions rest on."""
+    return budget_rows * _OF_ATTRIBUTIONS
 
 
 def of_performance(budget_rows: int) -> int:

@@ -22,7 +22,7 @@ from .outcomes.intervals import ALPHA, z_ever
 from .reference import Reference, Track
 
 Array = NDArray[Any]
-Measure = Literal["location", "spread", "distribution", "missing", "correlation"]
+Measure = Literal["location", "spread", "distribution", "missing", "correlation", "influence"]
 
 _Z_ONCE = 2.807
 """Normal quantile of half of ALPHA, for both sides: of the reference, which is drawn once."""
@@ -47,7 +47,8 @@ class Effect:
     `location` is a shift of the mean in standard deviations, `spread` the relative change of the standard deviation,
     both of the column's normal scores, so that outliers neither fake nor hide them; `distribution` and `missing` are
     population stability indices of the classes and of missing values; `correlation` is how much that of a pair changed,
-    of columns in three classes: low, middle, high.
+    of columns in three classes: low, middle, high; `influence` is how much a column's contributions grew or shrank, in
+    parts of all columns'.
     """
 
     track: Track
@@ -66,7 +67,7 @@ class Effect:
                 return "residual"
             case ("pairs", _) | ("axis", "spread"):
                 return "pair"
-            case _, "location" | "spread" | "missing" as measure:
+            case _, "location" | "spread" | "missing" | "influence" as measure:
                 return measure
             case _:
                 return self.shares.of if self.shares else "categories"
@@ -84,12 +85,16 @@ class Effect:
                 return f"{how}{name} follows{less} from the others"
             case "pairs":
                 return f"correlation of {name}"
+            case "attribution":
+                return f"influence of {name}"
             case _:
                 return name
 
     @property
-    def unit(self) -> Literal["sd", "psi"]:
-        """What `size`, `low` and `high` are in: standard deviations, or the index."""
+    def unit(self) -> Literal["sd", "psi", "share"]:
+        """What `size`, `low` and `high` are in: standard deviations, the index, or parts of all influence."""
+        if self.measure == "influence":
+            return "share"
         return "psi" if self.measure in ("distribution", "missing") else "sd"
 
     def evidence(self, tolerance: float) -> FeatureEvidence:
@@ -137,6 +142,8 @@ def _of_track(track: Track, before: Array, live: Array, scores: Array) -> list[E
             return _categorical(track, before, live)
         case "pairs":
             return [_paired(track, before, live)]
+        case "attribution":
+            return [_influence(track, before, live, scores)]
         case _:
             return _numeric(track, before, live, scores)
 
@@ -196,6 +203,22 @@ def _together(counts: Array, far: Array) -> tuple[Array, Array, int]:
     means = shares[:, 2] - shares[:, 0]
     doubts = np.sqrt((shares[:, 0] + shares[:, 2] - means**2) / max(1, rows))
     return means / far, doubts / far, rows
+
+
+def _influence(track: Track, before: Array, live: Array, parts: Array) -> Effect:
+    """The change of the mean contribution, of means of bins: what is beyond the reference's range is known roughly."""
+    was, now = _mean_of(before, parts), _mean_of(live, parts)
+    size = now[0] - was[0]
+    rows = [max(1, int(counts.sum())) for counts in (before, live)]
+    error = z_ever(rows[1]) * now[1] / sqrt(rows[1]) + _Z_ONCE * was[1] / sqrt(rows[0])
+    return Effect(track, "influence", size, size - error, size + error)
+
+
+def _mean_of(counts: Array, parts: Array) -> tuple[float, float]:
+    """Mean and standard deviation."""
+    rows = max(1, int(counts.sum()))
+    mean = float(counts @ parts / rows)
+    return mean, sqrt(max(0.0, float(counts @ parts**2 / rows) - mean**2))
 
 
 def _there(track: Track, live: Array) -> Array:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from services.kit.binned import normal_scores
 
 Array = NDArray[Any]
-Kind = Literal["numeric", "categorical", "axis", "residual", "pairs"]
+Kind = Literal["numeric", "categorical", "axis", "residual", "pairs", "attribution"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,8 @@ class Pair:
 
 @dataclass(frozen=True)
 class Track:
-    """One watched column, or what columns are together: an axis, a column given the others, or a sheet of pairs."""
+    """One watched column, or what columns are together: an axis, a column given the others, or a sheet of pairs;
+    or how much a column contributes to decisions."""
 
     name: str
     """Of the column, or of the two that weigh most in the axis."""
@@ -53,7 +54,8 @@ class Reference:
     tracks: tuple[Track, ...]
     counts: Array
     scores: Array
-    """Normal scores [tracks, width] of the bins' mid-ranks among the reference's values; 0 for missing and unseen."""
+    """Normal scores [tracks, width] of the bins' mid-ranks among the reference's values; 0 for missing and unseen. Of
+    contributions: what a row in each bin counts for, in parts of all influence."""
 
     @classmethod
     def of(cls, tracks: tuple[Track, ...], counts: Array) -> "Reference":
@@ -63,6 +65,12 @@ class Reference:
             if track.kind != "pairs":
                 scores[place, : track.bins] = normal_scores(counts[place, : track.bins])
         return cls(tracks, counts, scores)
+
+    def instead(self, counts: Array) -> "Reference":
+        """The same tracks with other counts; what a row of contributions counts for stays as it is."""
+        if self.tracks and self.tracks[0].kind == "attribution":
+            return Reference(self.tracks, counts, self.scores)
+        return Reference.of(self.tracks, counts)
 
     @property
     def pairs(self) -> int:

@@ -56,5 +56,6 @@ def _report(track: Track, counts: Array, mean: float | None, effects: Sequence[E
     ends = counts[0] + counts[track.bins - 1] if track.kind == "numeric" and track.bins > 2 else 0
     return ColumnReport(
         name=track.name, rows=int(counts.sum()), missing=int(counts[track.missing]),
-        unseen=int(counts[track.unseen] + ends), mean=mean, effect=round(shown.size, 6), unit=shown.unit,
+        unseen=int(counts[track.unseen] + ends), mean=mean, effect=round(shown.size, 6),
+        unit="psi" if shown.unit == "psi" else "sd",
     )  # fmt: skip

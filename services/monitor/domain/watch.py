@@ -142,7 +142,7 @@ class Watch:
         if self.phase != "doubting" or self.recent is None or self.since_s is None:
             return self, None
         places = list(self.suspects)
-        suspected = effects(self._normal(reference).part(places), self.recent.counts[places])
+        suspected = effects(self.usual(reference).part(places), self.recent.counts[places])
         rows = self._rows(reference)
         late = rows >= _DECIDE_ROWS
         if matter := [effect for effect in suspected if effect.beyond(tolerance)]:
@@ -157,11 +157,11 @@ class Watch:
         of = [0 if reference.tracks[place].kind == "pairs" else place for place in self.suspects]
         return max(int(self.recent.counts[place].sum()) for place in of)
 
-    def _normal(self, reference: Reference) -> Reference:
+    def usual(self, reference: Reference) -> Reference:
         """What effects are measured against: the baseline, what a person accepted, or what the season expects."""
         if self.season != NONE and self.recent is not None:
-            return Reference.of(reference.tracks, self.detector.bag.expected(self.recent.rows))
-        return reference if self.normal is None else Reference.of(reference.tracks, self.normal)
+            return reference.instead(self.detector.bag.expected(self.recent.rows))
+        return reference if self.normal is None else reference.instead(self.normal)
 
     def _finding(self, kind: Literal["alarm", "note"], found: Sequence[Effect], rows: int) -> Finding:
         # Columns before what they are together, the larger effects first.

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from .latency import LatencyCounts
 from .outcomes.decided import Decided
+from .sample import Sample
 from .traffic import Traffic
 
 Array = NDArray[Any]
@@ -94,6 +95,8 @@ class Part:
     segments: Array | None = None
     """Counts by group of segments [groups, columns, coarse bins], where the baseline has segments."""
     traffic: Traffic = field(default_factory=Traffic)
+    sample: Sample = field(default_factory=Sample)
+    """Rows to be explained, until the window closes."""
 
     def merge(self, other: "Part") -> "Part":
         """The rows of both; the other's blocks come after these."""
@@ -102,6 +105,7 @@ class Part:
             self.inferences + other.inferences, self.rows + other.rows, self.blocks + other.blocks,
             self.sums.merge(other.sums), self.latency.merge(other.latency), self.decided.merge(other.decided),
             np.sum(both, axis=0) if both else None, self.traffic.merge(other.traffic),
+            self.sample.merge(other.sample),
         )  # fmt: skip
 
     def without_columns(self) -> "Part":
@@ -123,6 +127,7 @@ class Part:
             "sums": [self.sums.count.tolist(), self.sums.first.tolist(), self.sums.second.tolist()],
             "latency": list(self.latency.buckets.items()), "decided": self.decided.to_json(),
             "segments": None if self.segments is None else self.segments.shape, "traffic": self.traffic.to_json(),
+            "sample": self.sample.to_json(),
         })  # fmt: skip
         every = [block.counts for block in self.blocks] + ([] if self.segments is None else [self.segments])
         body = b"".join(counts.astype("<u4").tobytes() for counts in every)
@@ -143,7 +148,8 @@ class Part:
         sums = Sums(np.array(count, np.int64), np.array(first, np.float64), np.array(second, np.float64))
         latency, decided = LatencyCounts(dict(head["latency"])), Decided.from_json(head.get("decided", {}))
         traffic = Traffic.from_json(head.get("traffic"))
-        return cls(head["inferences"], head["rows"], tuple(blocks), sums, latency, decided, segments, traffic)
+        sample = Sample.from_json(head.get("sample"))
+        return cls(head["inferences"], head["rows"], tuple(blocks), sums, latency, decided, segments, traffic, sample)
 
 
 def merged(parts: Iterable[Part]) -> Part:

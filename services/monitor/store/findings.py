@@ -13,12 +13,12 @@ from contracts import DriftDetected
 from ..domain.watch import Watch
 from .endpoints import Endpoint
 
-Dimension = Literal["data", "performance"]
-"""What an alarm is about: what the model sees, or how right it is."""
+Dimension = Literal["data", "performance", "attributions"]
+"""What an alarm is about: what the model sees, how right it is, or what its decisions rest on."""
 
 
-Table = Literal["watch", "group_watch"]
-"""Of what is watched: columns as wholes, or within groups of segments."""
+Table = Literal["watch", "group_watch", "attribution_watch"]
+"""Of what is watched: columns as wholes, or within groups of segments; or what decisions rest on."""
 
 
 async def watch(session: AsyncSession, name: str, number: int, table: Table = "watch") -> Watch | None:
@@ -46,7 +46,15 @@ async def save_watch(session: AsyncSession, found: Endpoint, state: Watch, table
 
 async def drop_watch(session: AsyncSession, name: str) -> None:
     """What is watched next is watched anew."""
-    for table in ("watch", "loss_watch", "group_watch", "season_hour", "chosen_watch"):
+    for table in (
+        "watch",
+        "loss_watch",
+        "group_watch",
+        "season_hour",
+        "chosen_watch",
+        "attribution_watch",
+        "influence",
+    ):
         await session.execute(text(f"DELETE FROM {table} WHERE endpoint = :e"), {"e": name})
 
 

@@ -17,10 +17,12 @@ from services.kit.ids import now
 from .. import metrics, store
 from ..domain.outcomes.decided import Decided
 from ..domain.report import column_reports, traffic_report
+from ..domain.sample import Sample
 from ..domain.season import Season
 from ..domain.windows import Part, coalesced, merged, moment, window_start
 from ..settings import MonitorSettings
 from ..store import WindowKey, estimates, traffic
+from . import attributing
 from .drifting import Drifting
 from .owning import every, owned
 from .versions import Versions, Watched
@@ -80,6 +82,8 @@ class Closing:
         before = await store.closed(tx.session, key)
         statistic, threshold = await self._drifting.observe(tx, key, watched, fresh) if before is None else (
             before[2].statistic, before[2].threshold)  # fmt: skip
+        if before is None:
+            await attributing.ask(tx, key, fresh)
         whole = fresh if before is None else _revised(watched, before[1], fresh)
         earlier = await self._rows_before(tx, key)
         report = self._report(key, watched, whole, fresh, before, statistic, threshold, earlier)
@@ -132,7 +136,7 @@ def _revised(watched: Watched, before: Part | None, fresh: Part) -> Part | None:
 def _as_one(part: Part) -> Part:
     """As it is kept: one block, since a closed window is not watched again; what was decided is kept elsewhere."""
     blocks = tuple(coalesced(part.blocks, sum(b.rows for b in part.blocks)))
-    return replace(part, blocks=blocks, decided=Decided())
+    return replace(part, blocks=blocks, decided=Decided(), sample=Sample())
 
 
 def _tell(key: WindowKey, fresh: Part, report: MonitorReported, *, revised: bool) -> None:

@@ -15,12 +15,13 @@ from services.kit.repeats import Repeats, Seen
 from services.kit.stream import PartitionBatch, Record
 
 from .. import metrics, store
+from ..domain.sample import most_rows
 from ..domain.service.slots import Answered, Place
 from ..domain.service.slots import counted as by_minute
 from ..domain.windows import Part, moment, window_start
 from ..settings import MonitorSettings
 from ..store import slots
-from .summary import Counted, Unfit, summary
+from .summary import NOBODY, Counted, Unfit, Wanted, summary
 from .versions import Versions, Watched
 
 
@@ -116,7 +117,7 @@ class Counting:
         for inference in inferences:
             windows[window_start(inference.at_s, length)].append(inference)
         for start, members in sorted(windows.items()):
-            part, unfit = self._summarise(watched, members)
+            part, unfit = self._summarise(watched, members, self._wanted(watched, endpoint))
             await self._note(tx, members, unfit, letters)
             key = store.WindowKey(endpoint, version, unit, moment(start), moment(start + length))
             await store.add_part(tx.session, key, batch.partition, batch.first, part)
@@ -130,12 +131,21 @@ class Counting:
         understood = [m.id for place, m in enumerate(members) if m.replayed and place not in strange]
         await note(tx.session, _REPLAYED, understood)
 
-    def _summarise(self, watched: Watched, members: Sequence[Inference]) -> tuple[Part, Unfit]:
+    def _wanted(self, watched: Watched, endpoint: str) -> Wanted:
+        """How many decisions of a window are to be explained; none where it is off, or the log has not all columns."""
+        settings, columns = self._versions.settings(endpoint), watched.schema.columns if watched.schema else ()
+        if settings.attributions == "off" or not columns or any(column.sensitive for column in columns):
+            return NOBODY
+        most = most_rows(self._settings.attributed_per_s, settings.window_s, len(columns))
+        return Wanted(most, settings.attribution_share)
+
+    def _summarise(self, watched: Watched, members: Sequence[Inference], wanted: Wanted) -> tuple[Part, Unfit]:
         """All rows are counted; those that do not fit their model's schema are counted, but not looked into."""
         counted = [
-            Counted(m.payload, m.at_s, m.head.latency_ms, m.counted, m.head.variant, m.head.request_id) for m in members
+            Counted(m.payload, m.at_s, m.head.latency_ms, m.counted, m.head.variant, m.head.request_id, m.id)
+            for m in members
         ]
-        return summary(watched, counted, self._settings.block_rows, self._settings.blocks_per_batch)
+        return summary(watched, counted, self._settings.block_rows, self._settings.blocks_per_batch, wanted)
 
 
 def _answered(inference: Inference) -> Answered:

@@ -15,7 +15,7 @@ from ..store import Dimension, Endpoint, chosen, losses
 from . import usability
 from .versions import Versions
 
-_ALERTS: dict[Dimension, str] = {"data": "drift", "performance": "performance"}
+_ALERTS: dict[Dimension, str] = {"data": "drift", "performance": "performance", "attributions": "attribution-drift"}
 """What the governor calls the alerts of these alarms."""
 
 
@@ -81,6 +81,8 @@ class Desired:
                 await store.save_watch(tx.session, found, state.accepted())
             if groups := await store.watch(tx.session, name, found.version, "group_watch"):
                 await store.save_watch(tx.session, found, groups.accepted(LEAST_ROWS), "group_watch")
+            if rests := await store.watch(tx.session, name, found.version, "attribution_watch"):
+                await store.save_watch(tx.session, found, rests.accepted(), "attribution_watch")
             if labels := await losses.watch(tx.session, name, found.version):
                 await losses.save_watch(tx.session, found, labels.accepted())
             await chosen.drop(tx.session, name)

@@ -2,18 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import inf
-from typing import Any
+from math import inf, isfinite, nan
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from contracts import Told
 from services.kit.errors import Invalid
 from services.kit.payloads import Columns, Decisions, Payload, decisions, features
 from services.kit.profiles import Binner, numeric
 
 from ..domain.latency import LatencyCounts
 from ..domain.outcomes.decided import Counts, Decided
+from ..domain.sample import SPACE, Row, Sample, place_of
 from ..domain.traffic import Ids, Traffic
 from ..domain.windows import Block, Part, Sums, block_cuts
 from .versions import Watched
@@ -35,9 +37,22 @@ class Counted:
     """That decided."""
     request_id: str | None = None
     """What its caller called it."""
+    id: str = ""
 
 
-def summary(watched: Watched, members: Sequence[Counted], block_rows: int, blocks_at_most: int) -> tuple[Part, Unfit]:
+class Wanted(NamedTuple):
+    """How many decisions of a window are explained at most, and the share that may be among them."""
+
+    most: int
+    share: float
+
+
+NOBODY = Wanted(0, 0.0)
+
+
+def summary(
+    watched: Watched, members: Sequence[Counted], block_rows: int, blocks_at_most: int, wanted: Wanted = NOBODY
+) -> tuple[Part, Unfit]:
     """The part, and the places of inferences whose rows are not those of their model's schema.
 
     Inferences whose payloads were not logged count by rows and latency alone.
@@ -62,7 +77,36 @@ def summary(watched: Watched, members: Sequence[Counted], block_rows: int, block
     decided = _decided(watched, members, bins, said)
     segments = watched.segmenter.count(bins) if watched.segmenter else None
     sums = _sums(watched, columns)
-    return Part(latency.total, rows, blocks, sums, latency, decided, segments, _traffic(new)), unfit
+    sample = _sample(watched, members, columns, wanted)
+    return Part(latency.total, rows, blocks, sums, latency, decided, segments, _traffic(new), sample), unfit
+
+
+def _sample(watched: Watched, members: Sequence[Counted], columns: Columns, wanted: Wanted) -> Sample:
+    """One row of each decision that may be explained: rows of one request are alike, and told by its id which."""
+    if not wanted.most or watched.schema is None:
+        return Sample()
+    names = [column.name for column in watched.schema.columns]
+    if any(name not in columns for name in names):
+        return Sample(wanted.most)
+    places = np.array([place_of(member.id) for member in members], np.int64)
+    rows = np.array([member.payload.rows for member in members], np.int64)
+    first = np.cumsum(rows) - rows
+    some = np.flatnonzero((places < wanted.share * SPACE) & (rows > 0))
+    some = some[np.argsort(places[some], kind="stable")][: wanted.most]
+    values = [columns[name] for name in names]
+    picked = zip(places[some].tolist(), (first[some] + places[some] % rows[some]).tolist(), strict=True)
+    return Sample.of(wanted.most, [(place, _row(values, at)) for place, at in picked])
+
+
+def _row(values: Sequence[Array], at: int) -> Row:
+    return tuple(_value(each[at]) for each in values)
+
+
+def _value(value: Any) -> Told:
+    if isinstance(value, str | bytes):
+        return value.decode(errors="replace") if isinstance(value, bytes) else value
+    number = float(value) if value is not None else nan
+    return number if isfinite(number) else None
 
 
 def _traffic(members: Sequence[Counted]) -> Traffic:

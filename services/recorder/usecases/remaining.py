@@ -6,6 +6,8 @@ from datetime import datetime, timedelta
 from itertools import chain
 
 from contracts import (
+    AttributionsMeasured,
+    AttributionsRequested,
     InferenceCompleted,
     InferenceImported,
     InferenceLogged,
@@ -20,7 +22,7 @@ from services.kit.rights import DEAD_LETTERS_KEPT
 
 _TOPICS = (
     InferenceRequested, InferenceCompleted, InferenceImported, InferenceLogged, OutcomeReported, OutcomeObserved,
-    MonitorReported,
+    MonitorReported, AttributionsRequested, AttributionsMeasured,
 )  # fmt: skip
 
 
@@ -75,7 +77,7 @@ def remaining(asked: datetime, kept: Kept, *, told: bool = True) -> list[Remaind
 
 def _told() -> Iterator[Remainder]:
     hearing = "removed on hearing decisions.erased, within seconds while the service runs"
-    yield Remainder("explanations", "scorer", None, hearing)
+    yield Remainder("explanations, and the answers that told them", "scorer", None, hearing)
     yield Remainder("outcomes as they were counted", "monitor", None, hearing)
 
 
@@ -83,6 +85,7 @@ def _untold(asked: datetime, kept: Kept) -> Iterator[Remainder]:
     """Of an erasure that was begun before the recorder said `decisions.erased`."""
     how = "not removed: this erasure told nobody of all that it took; forgotten by age"
     yield Remainder("explanations", "scorer", asked + kept.explanations, how)
+    yield Remainder("answers to requests with an Idempotency-Key", "scorer", asked + ANSWERS_KEPT, "forgotten")
     since = "FAIRLEAD_OUTCOMES_KEPT_DAYS after the decision, and up to 2 days"
     yield Remainder("outcomes as they were counted", "monitor", None, f"{how}, {since}")
 
@@ -104,7 +107,6 @@ def _kafka(asked: datetime) -> Iterator[tuple[Remainder, Remainder]]:
 
 
 def _here(asked: datetime) -> Iterator[Remainder]:
-    yield Remainder("answers to requests with an Idempotency-Key", "scorer", asked + ANSWERS_KEPT, "forgotten")
     yield Remainder(
         "halves of inferences that KServe logged",
         "scorer",

@@ -13,6 +13,8 @@ from services.kit.transactional import TransactionalStream
 
 from ..counters import metering
 from ..explanations.forgetting import Forgetting
+from ..explanations.gateway import Records
+from ..explanations.watching import Watching
 from ..health import tell_progress
 from ..imports.kserve.usecases import Intake, Sending
 from ..imports.work import GROUP, ImportWork
@@ -50,11 +52,13 @@ async def _work(settings: ScorerSettings, stop: asyncio.Event, serving: Serving)
     imports = TransactionalStream(
         Connection.read(settings.kafka_properties), work.imported, GROUP, work, work.outputs, progress
     )  # fmt: skip
+    watching = Watching(settings, db, objects, Records(settings), burial, progress)
     jobs = (
         again("batches", runner.run, progress), imports.run(), tell_progress(settings.run_folder, "batches", progress),
         again("batches http", lambda: serve(settings, db, inputs, serving, intake, progress), progress),
         again("kserve", sending.run, progress), again("schedules", Keeper(db, places, batches, progress).run, progress),
         again("explanations", Forgetting(settings, db, burial, progress).run, progress),
+        again("attributions", watching.run, progress),
         again("outbox", lambda: publish(settings, db, progress), progress),
     )  # fmt: skip
     tasks = [asyncio.create_task(job) for job in jobs]

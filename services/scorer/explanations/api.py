@@ -12,10 +12,9 @@ from services.kit.http import Body, Who
 from services.kit.service import router as new_router
 from services.kit.turns import Turns
 
-from .domain import Explanation, Method, Unit
+from .domain import PATH, Explanation, Method, Unit
 from .usecases import Explainer, Wish
 
-PATH = "/v1/explanations"
 _Column = Annotated[str, Field(min_length=1, max_length=200)]
 
 

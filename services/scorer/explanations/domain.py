@@ -20,6 +20,8 @@ Arrays = dict[str, Array]
 Method = Literal["trees", "linear", "exact", "sampled"]
 Unit = Literal["probability", "log-odds", "value"]
 
+PATH = "/v1/explanations"
+"""Where an explanation is found, by its id below it."""
 _CLOSE = 1e-3
 
 

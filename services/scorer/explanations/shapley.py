@@ -7,7 +7,7 @@ the leaves' boxes; Castro, Gómez, Tejada: Polynomial calculation of the Shapley
 each order of columns walked both ways.
 """
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice, product
 from math import factorial
@@ -57,13 +57,12 @@ class Forest:
         return self.base + float(self.values[self.takes(row).all(axis=1)].sum())
 
 
-def of_forest(forest: Forest, row: Array, background: Array) -> Shares:
+def of_forest(forest: Forest, row: Array, background: Array, known: Sequence[Array] | None = None) -> Shares:
     """Exact: for each background row, a leaf is a game won by having the columns that only the explained row brings
-    there, and lost by those that only the background row does."""
+    there, and lost by those that only the background row does. `known`: what the forest takes of each of these."""
     own, total = forest.takes(row), np.zeros(len(row))
     gains, losses = _weights(len(row))
-    for other in background:
-        theirs = forest.takes(other)
+    for theirs in known or map(forest.takes, background):
         alive = (own | theirs).all(axis=1)
         for_it, against = own[alive] & ~theirs[alive], theirs[alive] & ~own[alive]
         u, v, values = for_it.sum(axis=1), against.sum(axis=1), forest.values[alive]

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.kit.errors import NotFound
 
-from .domain import Explanation
+from .domain import PATH, Explanation
 
 _EXPLANATION = TypeAdapter(Explanation)
 _MOST = 100
@@ -36,17 +36,19 @@ async def add(session: AsyncSession, made: Explanation, decided_at: datetime) ->
 
 
 async def erase(session: AsyncSession, inference_ids: Sequence[str]) -> int:
-    """Remove the explanations of decisions, and keep none of them from now on; answers how many they were."""
+    """Remove the explanations of decisions with the answers that told them, and keep none of them from now on; answers
+    how many they were."""
     await session.execute(text("SELECT pg_advisory_xact_lock(hashtext(:what))"), {"what": _ERASING})
     note = """
         INSERT INTO erased_decision (inference_id) SELECT unnest(CAST(:ids AS text[])) ON CONFLICT DO NOTHING
     """
     delete = """
-        WITH gone AS (DELETE FROM explanation WHERE inference_id = ANY (CAST(:ids AS text[])) RETURNING 1)
+        WITH gone AS (DELETE FROM explanation WHERE inference_id = ANY (CAST(:ids AS text[])) RETURNING id),
+             answers AS (DELETE FROM idempotency WHERE headers ->> 'location' IN (SELECT :path || '/' || id FROM gone))
         SELECT count(*) FROM gone
     """
     await session.execute(text(note), {"ids": list(inference_ids)})
-    return await session.scalar(text(delete), {"ids": list(inference_ids)}) or 0
+    return await session.scalar(text(delete), {"ids": list(inference_ids), "path": PATH}) or 0
 
 
 async def forget(session: AsyncSession, kept: timedelta) -> None:

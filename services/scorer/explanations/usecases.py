@@ -1,50 +1,34 @@
 """An explanation, from the id of a decision to a record of what was answered."""
 
 import asyncio
-import json
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, TypeVar, cast
+from typing import Any
 from uuid import UUID
 
 import numpy as np
 
-from contracts import TensorSpec
 from services.kit.auth import ROLES
 from services.kit.context import Caller
 from services.kit.db import Database
-from services.kit.errors import Conflict, NotFound, Unavailable
+from services.kit.errors import Conflict, NotFound
 from services.kit.ids import now, uuid7
-from services.kit.models.feeding import feed, texts_of
-from services.kit.models.wire import WireError, unpack
 from services.kit.objects import Objects
-from services.kit.sandbox import SandboxError, SandboxUnavailable, run_sandboxed
 
-from ..engines import ThreadClock
-from ..packages import ModelFile, Packages
-from ..runtimes import Remote, Runtime
 from ..runtimes.errors import CannotLoad, ModelFailed
-from ..runtimes.opening import load
-from ..runtimes.sandboxed import SandboxedRuntime
 from ..settings import ScorerSettings
-from . import background, counterfactual, domain, onnx_structure, shapley, store, structure
-from .coding import Coding, checked
+from . import counterfactual, domain, shapley, store, structure
+from .asking import answered
+from .coding import Coding
 from .domain import Array, Arrays, Explanation, Focus, Method, Row
 from .gateway import Records, Version
-from .kept import Kept, Opened
+from .opening import Ask, Models, asking
 
-T = TypeVar("T")
-Ask = Callable[[Array], Awaitable[Arrays]]
-"""Rows [m, columns] to what the model answers."""
-
-_BACKGROUND_ROWS, _OTHER_ROWS = 100, 1000
+_BACKGROUND_ROWS = 100
 _SEED = 0
 _UNKNOWN = "there is no recorded decision with this id"
-_CALL_BYTES = 16 * 1024 * 1024
-"""Of rows that a model is asked about at once: one of long texts may be asked about many."""
 
 
 @dataclass(frozen=True)
@@ -87,10 +71,8 @@ class Explainer:
     def __init__(self, settings: ScorerSettings, db: Database, objects: Objects, records: Records) -> None:
         self._settings = settings
         self._db = db
-        self._objects = objects
         self._records = records
-        self._packages = Packages(settings.run_folder.absolute(), settings.package_bytes)
-        self._kept = Kept(settings.explained_kept, settings.explained_kept_mb, settings.explained_kept_s)
+        self._models = Models(settings, objects)
 
     async def explain(self, caller: Caller, wish: Wish) -> Explanation:
         """Raises NotFound for a decision that the caller may not see, Conflict and Invalid naming why it cannot be
@@ -101,9 +83,9 @@ class Explainer:
         row = domain.row_of(decision, wish.row, version.model_schema)
         mutable = domain.may_change(version.model_schema, wish.immutable)
         try:
-            async with self._opened(version, decision["unit"]) as opened:
+            async with self._models.opened(version, decision["unit"]) as opened:
                 coding, rows = opened.coding.knowing(row.said), opened.rows
-                values, ask = coding.coded(row.said), _asking(opened.runtime, coding, version.model_schema.inputs)
+                values, ask = coding.coded(row.said), asking(opened.runtime, coding, version.model_schema.inputs)
                 said = await ask(rows)
                 focus = domain.focus_of(version.model_schema, row, await ask(values[None, :]), said)
                 found = await _found(values, rows, focus, ask, opened.told, started + wish.budget_s)
@@ -136,7 +118,7 @@ class Explainer:
 
     def close(self) -> None:
         """End the models that are kept."""
-        self._kept.close()
+        self._models.close()
 
     async def show(self, id: UUID, caller: Caller) -> Explanation:
         """One that was made before. Raises NotFound."""
@@ -152,91 +134,6 @@ class Explainer:
             found = await store.of_decision(session, inference_id)
         return [made for made in found if _is_theirs(caller, made.asked_by)]
 
-    async def _file(self, digest: str) -> ModelFile:
-        if not await asyncio.to_thread(self._packages.whole, digest):
-            await self._objects.fetch(digest, self._packages.path(digest))
-        return await asyncio.to_thread(self._packages.unpack, digest)
-
-    async def _reference_rows(self, file: ModelFile, version: Version) -> tuple[Coding, Array]:
-        """Rows that the package brings, [m, columns]. Raises Conflict where it brings none."""
-        if file.training is None:
-            raise Conflict(
-                "the version's package brings no training rows: there is nothing to compare the decision with"
-            )
-        columns, texts = version.model_schema.columns, texts_of(version.model_schema)
-        job = {
-            "package": str(file.package), "training": file.training, "most": _OTHER_ROWS,
-            "columns": [column.name for column in columns], "texts": sorted(texts),
-        }  # fmt: skip
-        try:
-            said = await run_sandboxed(
-                background.ENTRY, json.dumps(job).encode(), preload=background.PRELOAD, readable=[file.package],
-                memory_mb=self._settings.sandbox_memory_mb, deadline_s=self._settings.sandbox_load_s, name="background",
-            )  # fmt: skip
-            found = unpack(said)
-            places = [place for place, column in enumerate(columns) if column.name in texts]
-            classes = {place: tuple(found[f"classes.{place}"].tolist()) for place in places}
-            return checked(columns, classes, found["rows"]), found["rows"]
-        except (SandboxError, WireError, KeyError) as error:
-            raise Conflict(f"the package's training rows cannot be read: {str(error)[:200]}") from None
-        except SandboxUnavailable as error:
-            raise Unavailable(str(error)) from None
-
-    @asynccontextmanager
-    async def _opened(self, version: Version, unit: str) -> AsyncGenerator[Opened]:
-        """The model with its reference rows: kept from the last explanation, or opened now.
-
-        The bytes are checked and the catalog is asked in either case. What is no longer registered is not kept.
-        """
-        file = await self._file(version.digest)
-
-        async def opened() -> Opened:
-            coding, rows = await self._reference_rows(file, version)
-            runtime = await load(version.format, file, version.model_schema, self._settings, unit, ThreadClock())
-            try:
-                # Texts stand as numbers here which no structure of the model's own knows.
-                told = {} if coding.classes else await _structure(runtime, file)
-            except BaseException:
-                runtime.close()
-                raise
-            return Opened(runtime, told, coding, rows)
-
-        key = f"{unit} {version.digest} {version.format} {version.model_schema.model_dump_json()}"
-        async with self._kept.lent(key, opened, keep=version.is_registered) as made:
-            yield made
-
-
-def _asking(runtime: Runtime | Remote, coding: Coding, inputs: tuple[TensorSpec, ...]) -> Ask:
-    """How a model is asked about coded rows."""
-
-    async def answer(rows: Array) -> Arrays:
-        fed = feed(inputs, coding.fed(rows))
-        if hasattr(runtime, "call"):
-            return await cast(Remote, runtime).call(fed)
-        return await asyncio.to_thread(cast(Runtime, runtime).predict, fed)
-
-    return _in_parts(answer, max(1, _CALL_BYTES // coding.row_bytes))
-
-
-def _in_parts(answer: Ask, most: int) -> Ask:
-    """Asks about at most so many rows at once."""
-
-    async def ask(rows: Array) -> Arrays:
-        if len(rows) <= most:
-            return await answer(rows)
-        parts = [await answer(rows[start : start + most]) for start in range(0, len(rows), most)]
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-    return ask
-
-
-async def _structure(runtime: object, file: ModelFile) -> Arrays:
-    if isinstance(runtime, SandboxedRuntime):
-        return await runtime.structure()
-    if file.name.endswith(".onnx"):
-        return await asyncio.to_thread(onnx_structure.structure, file.read()) or {}
-    return {}
-
 
 async def _found(row: Array, rows: Array, focus: Focus, ask: Ask, told: Arrays, until: float) -> Found:
     """Exact where trees, coefficients or few columns let it be, else sampled until the time is over."""
@@ -251,7 +148,7 @@ async def _found(row: Array, rows: Array, focus: Focus, ask: Ask, told: Arrays, 
         return focus.of(await ask(asked))
 
     if shapley.few(len(row), len(near)):
-        shares = await _answered(shapley.of_subsets(row, near), values)
+        shares = await answered(shapley.of_subsets(row, near), values)
         return Found(shares, "exact", scale, float(theirs.mean()), value)
     sample = shapley.Sample(len(row))
     asking = shapley.sampling(row, near, sample, _SEED)
@@ -326,20 +223,11 @@ async def _counterfactual(
         return focus.otherwise(await ask(asked))
 
     weight = np.abs(shares.contributions)
-    found = await _answered(counterfactual.search(row, others, mutable, steps, weight), flips)
+    found = await answered(counterfactual.search(row, others, mutable, steps, weight), flips)
     if found is None:
         return "no change of the columns that may change, to values that the package's rows have, turns the decision"
     decided = domain.decisions(await ask(found.row[None, :]), focus.schema)[0]
     return found, decided
-
-
-async def _answered(asking: Generator[Array, Array, T], answer: Callable[[Array], Awaitable[Array]]) -> T:
-    try:
-        asked = next(asking)
-        while True:
-            asked = asking.send(await answer(asked))
-    except StopIteration as ended:
-        return ended.value
 
 
 def _explanation(

@@ -1,0 +1,193 @@
+"""Attributions of many rows by one measure: the same number of the answer and the same background for all of them, so
+that what they are today can be compared with what they were. Exact where the model's structure lets them."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from contracts import Explaining, ModelSchema
+from services.kit.errors import Conflict
+from services.kit.models.feeding import texts_of
+
+from . import domain, shapley, structure
+from .asking import answered
+from .coding import Coding, Told
+from .domain import Array, Arrays, Focus, Method, Unit
+from .kept import Opened
+from .opening import Ask, asking
+
+BACKGROUND_ROWS = 25
+"""A quarter of what an explanation takes: a fixed background biases both sides of a comparison alike."""
+REFERENCE_ROWS = 750
+KEPT_COLUMNS = 64
+_EXACT_ROWS = 4_000
+_STEPS = 4
+"""Of the sampling, each of eight orders of the columns: a fixed number, since errors count as influence."""
+_SEED = 0
+
+Explain = Callable[[Array], Awaitable[Array]]
+"""A row [columns] to its contributions [columns]."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """How rows of a version are explained; holds no sandbox where the structure tells all."""
+
+    schema: ModelSchema
+    coding: Coding
+    near: Array
+    focus: Focus
+    method: Method
+    scale: Unit
+    by_structure: Callable[[Array], Array] | None
+
+    @property
+    def output(self) -> str:
+        """What is explained, by its name in an answer."""
+        return domain.output_of(self.schema, self.focus)
+
+    async def contributions(self, rows: Sequence[Sequence[Told]], ask: Ask | None) -> tuple[Array, int]:
+        """Of rows as they were logged: [explained rows, columns], and how many cannot be explained. `ask` is needed
+        where the structure does not tell all."""
+        texts = texts_of(self.schema)
+        fit = [row for row in rows if _fits(self.schema, texts, row)]
+        coding = self.coding
+        for row in fit:
+            coding = coding.knowing(row)
+        coded = np.array([coding.coded(row) for row in fit], float).reshape(len(fit), len(self.schema.columns))
+        found = await self.coded(coded, ask)
+        kept = np.isfinite(found).all(axis=1)
+        return found[kept], len(rows) - int(kept.sum())
+
+    async def coded(self, rows: Array, ask: Ask | None) -> Array:
+        """Of coded rows [m, columns]; a row that cannot be explained is not finite."""
+        if self.by_structure:
+            explain = self.by_structure
+            return await asyncio.to_thread(lambda: np.array([explain(row) for row in rows]).reshape(rows.shape))
+        assert ask is not None
+        made = [await _asked(row, self.near, self.focus, self.method, ask) for row in rows]
+        return np.array(made).reshape(rows.shape)
+
+
+async def measure(opened: Opened, schema: ModelSchema, explaining: Explaining, format: str) -> tuple[Measure, Array]:
+    """How a version's rows are explained, and its reference rows [m, columns] apart from the background, evenly spaced.
+
+    Raises Conflict, naming why it cannot be or is not to be.
+    """
+    check(schema)
+    if not opened.told:
+        ask_allowed(explaining, format)
+    ask = asking(opened.runtime, opened.coding, schema.inputs)
+    said = await ask(opened.rows)
+    focus = focus_of(schema, said)
+    places = np.unique(np.linspace(0, len(opened.rows) - 1, min(len(opened.rows), BACKGROUND_ROWS)).astype(int))
+    near, theirs = opened.rows[places], focus.of(said)[places]
+    others = np.delete(opened.rows, places, axis=0)
+    spaced = others[np.unique(np.linspace(0, len(others) - 1, min(len(others), REFERENCE_ROWS)).astype(int))]
+    if found := await asyncio.to_thread(_by_structure, near, focus, opened.told, theirs):
+        method, scale, explain = found
+        return Measure(schema, opened.coding, near, focus, method, scale, explain), spaced
+    ask_allowed(explaining, format)
+    exact = 2 ** len(schema.columns) * len(near) <= _EXACT_ROWS
+    scale = "value" if focus.is_number else "probability"
+    return Measure(schema, opened.coding, near, focus, "exact" if exact else "sampled", scale, None), spaced
+
+
+def ask_allowed(explaining: Explaining, format: str) -> None:
+    """Raises Conflict where a model that tells no structure is not to be asked."""
+    if explaining != "any":
+        raise Conflict(
+            f"the structure of this {format} model tells no exact attributions; with attributions: any they are sampled"
+        )
+
+
+def check(schema: ModelSchema) -> None:
+    """Raises Conflict for a schema whose rows cannot be explained."""
+    if not schema.columns:
+        raise Conflict("the model's schema names no columns: there is nothing to attribute decisions to")
+    if hidden := next((column.name for column in schema.columns if column.sensitive), None):
+        raise Conflict(f"column {hidden} is sensitive: the log holds no value of it, so nothing can be explained")
+
+
+def focus_of(schema: ModelSchema, said: Arrays) -> Focus:
+    """The one number that is explained of every row: the score of the second of two classes, of more classes that of
+    the likeliest one over the reference rows; the number of a regression; else whether the commonest is decided."""
+    commonest = Counter(domain.decisions(said, schema).tolist()).most_common(1)[0][0]
+    if schema.score is None:
+        return Focus(schema, commonest, 0)
+    scores = said[schema.score].astype(float).reshape(len(said[schema.score]), -1)
+    classes = scores.shape[1]
+    return Focus(schema, commonest, classes - 1 if classes <= 2 else int(np.argmax(scores.mean(axis=0))))
+
+
+def influential(reference: Array) -> Array:
+    """Places of the columns that are told, in their order: those of the largest contributions [m, columns]."""
+    sizes = np.abs(reference).mean(axis=0)
+    return np.sort(np.argsort(-sizes, kind="stable")[:KEPT_COLUMNS])
+
+
+def _fits(schema: ModelSchema, texts: frozenset[str], row: Sequence[Told]) -> bool:
+    return len(row) == len(schema.columns) and all(
+        isinstance(value, str) == (column.name in texts) for column, value in zip(schema.columns, row, strict=True)
+    )
+
+
+def _by_structure(
+    near: Array, focus: Focus, told: Arrays, theirs: Array
+) -> tuple[Method, Unit, Callable[[Array], Array]] | None:
+    """None where the model tells no structure, or one whose sums are not what it answers."""
+    try:
+        if "coefficients" in told:
+            return _linear(near, focus, told, theirs)
+        return _trees(near, focus, told, theirs) if "left" in told else None
+    except structure.NotUsable:
+        return None
+
+
+def _trees(
+    near: Array, focus: Focus, told: Arrays, theirs: Array
+) -> tuple[Method, Unit, Callable[[Array], Array]] | None:
+    outputs = told["values"].shape[1]
+    forests = [structure.forest(told, output, near.shape[1]) for output in range(outputs)]
+    sums = np.array([[forest.value(row) for forest in forests] for row in near])
+    output = min(focus.output, outputs - 1)
+    scale = domain.scale_of(sums[0], output, focus, float(theirs[0]))
+    if scale is None or not domain.fits(sums, output, focus, scale, theirs):
+        return None
+    forest, sign = forests[output], domain.side_of(outputs, focus, scale)
+    known = [forest.takes(row) for row in near]
+    return "trees", scale, lambda row: sign * shapley.of_forest(forest, row, near, known).contributions
+
+
+def _linear(
+    near: Array, focus: Focus, told: Arrays, theirs: Array
+) -> tuple[Method, Unit, Callable[[Array], Array]] | None:
+    outputs = len(told["base"])
+    known = [structure.linear(told, output, near.shape[1]) for output in range(outputs)]
+    near = near[np.isfinite(near).all(axis=1)]
+    sums = np.array([base + near @ coefficients for coefficients, base in known]).T
+    output = min(focus.output, outputs - 1)
+    if len(near) < len(theirs):  # a linear model has no answer to what is missing
+        return None
+    scale = domain.scale_of(sums[0], output, focus, float(theirs[0]))
+    if scale is None or not domain.fits(sums, output, focus, scale, theirs):
+        return None
+    coefficients = domain.side_of(outputs, focus, scale) * known[output][0]
+    return "linear", scale, lambda row: shapley.of_linear(coefficients, row, near).contributions
+
+
+async def _asked(row: Array, near: Array, focus: Focus, method: Method, ask: Ask) -> Array:
+    async def values(asked: Array) -> Array:
+        return focus.of(await ask(asked))
+
+    if method == "exact":
+        return (await answered(shapley.of_subsets(row, near), values)).contributions
+    sample = shapley.Sample(len(row))
+    steps = shapley.sampling(row, near, sample, _SEED)
+    asked = next(steps)
+    for _ in range(_STEPS):
+        asked = steps.send(await values(asked))
+    return sample.shares().contributions
