@@ -16,7 +16,14 @@ from services.kit.objects import Objects
 from services.kit.settings import Settings
 from services.kit.testing import eventually
 from services.monitor import store
-from services.monitor.domain.budget import beside_chosen, of_data, of_each_chosen, of_performance, of_quality
+from services.monitor.domain.budget import (
+    beside_chosen,
+    of_attributions,
+    of_data,
+    of_each_chosen,
+    of_performance,
+    of_quality,
+)
 from services.monitor.domain.chosen import Watched, WatchedLabels
 from services.monitor.domain.detectors.chosen import COLUMNS, LABELS
 from services.monitor.domain.detectors.chosen.levels import LINES
@@ -50,7 +57,8 @@ def block(random: np.random.Generator, share: float, number: int) -> LossBlock:
 def test_all_parts_of_the_budget_are_the_whole_of_it() -> None:
     budget, names = 1_000_000, ("adwin", "kswin", "ddm")
     rest = beside_chosen(budget, names)
-    parts = [of_data(rest), of_performance(rest), of_quality(rest), *(of_each_chosen(budget, names) for _ in names)]
+    always = (of_data, of_performance, of_quality, of_attributions)
+    parts = [*(part(rest) for part in always), *(of_each_chosen(budget, names) for _ in names)]
     assert sum(1 / rows for rows in parts) * budget == pytest.approx(1, rel=1e-5)
     assert beside_chosen(budget, ()) == budget
 
