@@ -11,6 +11,7 @@ import skops.io
 from skops.io.exceptions import UntrustedTypesFoundException
 
 from . import Array, UntrustedTypes, unreadable
+from .sklearn_checks import spare
 from .wire import Tensors
 
 _TRUSTED = frozenset({
@@ -98,6 +99,7 @@ def open_model(data: bytes) -> SklearnModel:
         estimator = skops.io.loads(data, trusted=asked)
         if not hasattr(estimator, "predict"):
             raise TypeError(f"{type(estimator).__name__} cannot predict")
+        spare()
         return SklearnModel(estimator, made_with)
     except UntrustedTypes:
         raise
