@@ -33,7 +33,10 @@ def main() -> None:
     parser.add_argument("--decisions", type=int, default=1_000_000, help="recorded ones to look up among")
     parser.add_argument("--seeds", type=int, default=20, help="streams of each kind of drift")
     parser.add_argument(
-        "--peers", nargs="+", default=[], help=f"of drift: ours, agreement, {', '.join(beside.known())}; else all"
+        "--peers",
+        nargs="+",
+        default=[],
+        help=f"of drift: ours, alone, agreement, {', '.join(beside.known())}; else all",
     )
     parser.add_argument("--stationary-rows", type=int, default=20_000_000, help="rows without drift")
     parser.add_argument("--json", type=Path, help="write the figures there too")

@@ -94,10 +94,12 @@ def known() -> tuple[str, ...]:
     return ("river", "kswin", "scipy", *PEERS)
 
 
-def told(rows: Sequence[int | None], missed: int) -> dict[str, Any]:
-    """Early alarms are false ones; what is never found counts as `missed` rows, the last one."""
-    after = [missed if row is None else row for row in rows if row is None or row > 0]
+def told(rows: Sequence[int | None]) -> dict[str, Any]:
+    """Early alarms are false ones; None is never found, and the median None where that are half of the others."""
+    after = sorted(np.inf if row is None else row for row in rows if row is None or row > 0)
+    found = [row for row in after if row < np.inf]
+    middle = float(np.median(after)) if after and after[len(after) // 2] < np.inf else None
     return {
-        "streams": len(rows), "median": float(np.median(after)) if after else None, "worst": max(after, default=None),
-        "missed": sum(row is None for row in rows), "false": sum(row is not None and row <= 0 for row in rows),
+        "streams": len(rows), "median": middle, "worst": max(found, default=None),
+        "missed": len(after) - len(found), "false": len(rows) - len(after),
     }  # fmt: skip

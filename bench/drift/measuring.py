@@ -24,9 +24,9 @@ _LOADING: dict[streams.Change, float] = {"correlation": 0.35, "flipped": 0.35, "
 
 
 def measure(seeds: int, stationary_rows: int, parts: Sequence[str] = ()) -> dict[str, Any]:
-    """All figures, or those of some parts: `ours` and the peers by name; `seeds` streams of each kind, half of them
-    with correlated columns."""
-    which = parts or ("ours", "agreement", *beside.known())
+    """All figures, or those of some parts: `ours` and the peers by name, `agreement` of plain statistics, `alone` what
+    concerns no peer; `seeds` streams of each kind, half of them with correlated columns."""
+    which = parts or ("ours", "alone", "agreement", *beside.known())
     drawn: list[tuple[streams.Change, list[Stream]]] = [
         (change, [Stream(change, seed, _LOADING.get(change, _LOADINGS[seed % 2])) for seed in range(seeds)])
         for change in streams.CHANGES
@@ -35,11 +35,10 @@ def measure(seeds: int, stationary_rows: int, parts: Sequence[str] = ()) -> dict
     if "ours" in which:
         found = {"fairlead": {change: [_ours(stream) for stream in some] for change, some in drawn}, **found}
     told = {
-        name: {change: beside.told(rows, _AFTER) for change, rows in by_change.items()}
-        for name, by_change in found.items()
+        name: {change: beside.told(rows) for change, rows in by_change.items()} for name, by_change in found.items()
     }
     agreement = {"agreement": agreeing.measure()} if "agreement" in which else {}
-    return {"delays": told, "levels": levels, **agreement, **(_alone(stationary_rows) if "ours" in which else {})}
+    return {"delays": told, "levels": levels, **agreement, **(_alone(stationary_rows) if "alone" in which else {})}
 
 
 def _alone(stationary_rows: int) -> dict[str, Any]:

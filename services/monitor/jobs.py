@@ -37,6 +37,8 @@ BUDGETS_S = 15.0
 ARRIVALS_S = 30.0
 SEASONS_S = 300.0
 _TIDY_S = 600.0
+LOOK_S = 600.0
+"""A look that takes longer hangs: it is given up, told, and tried again."""
 
 
 class Stream:
@@ -89,20 +91,35 @@ class OutcomeStream:
 class Looks:
     """The owner's look at something, again and again: by itself, so that no window waits for it."""
 
-    def __init__(self, name: str, every_s: float, look: Callable[[], Awaitable[Mapping[str, str]]], progress: Progress):
-        """`look` answers by endpoint why it failed, where it did."""
+    def __init__(
+        self, name: str, every_s: float, look: Callable[[], Awaitable[Mapping[str, str]]], progress: Progress, *,
+        within_s: float = LOOK_S,
+    ) -> None:  # fmt: skip
+        """`look` answers by endpoint why it failed, where it did; what has not ended `within_s` is given up."""
         self._name, self._every_s, self._look, self._progress = name, every_s, look, progress
+        self._within_s = within_s
         progress.expect(name, grace_s=3 * every_s)
 
     async def run(self) -> None:
         """Until cancelled. Nobody waits for the first look, which may take long: the service is ready before it."""
         self._progress.beat(self._name)
         while True:
-            if failed := await self._look():
+            if failed := await self._looked():
                 self._progress.fail(self._name, "; ".join(f"{name}: {why}" for name, why in failed.items()))
             else:
                 self._progress.beat(self._name)
             await asyncio.sleep(self._every_s)
+
+    async def _looked(self) -> Mapping[str, str]:
+        bound = asyncio.timeout(self._within_s)
+        try:
+            async with bound:
+                return await self._look()
+        except TimeoutError:
+            if not bound.expired():
+                raise
+            log.error("a look hangs and is given up", look=self._name, within_s=self._within_s)
+            return {"all endpoints": f"the look had not ended after {self._within_s:g} s and was given up"}
 
 
 class Rounds:

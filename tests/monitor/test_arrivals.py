@@ -258,6 +258,32 @@ async def test_what_is_not_read_yet_is_not_missing(story: Story) -> None:
         assert [type(event) for event in await story.look()] == [AlertRaised]
 
 
+async def test_a_partition_that_stands_still_keeps_no_silence_back_for_ever(story: Story) -> None:
+    with use(Context(system("monitor"))):
+        await story.rows(range(26 * 60, 0, -1))
+        await story.look()
+
+        async def looked() -> list[type]:
+            async with story.db.transaction() as tx:
+                await store.note_read_to_end(
+                    tx.session, list(range(1, InferenceLogged.topic.partitions)), [], story.now
+                )
+            failed.append(await story.arrivals.judge(story.now))
+            return [type(event) for event in await alerts(story.db)]
+
+        failed: list[dict[str, str]] = []
+        story.later(20)
+        assert (await looked(), failed[-1]) == ([], {}), "it may come yet"
+        story.later(20)
+        assert await looked() == [], "it must be seen twice"
+        assert list(failed[-1]) == ["partition 0 of inference.logged"]
+        assert failed[-1]["partition 0 of inference.logged"] == "stands still, read up to 2026-03-04 10:30 UTC"
+        story.later(2)
+        assert await looked() == [AlertRaised]
+        (raised,) = await alerts(story.db)
+        assert isinstance(raised, AlertRaised) and "partition 0 (read up to 2026-03-04 10:30 UTC)" in raised.detail
+
+
 async def test_rows_that_are_back_after_a_silence_are_not_fewer_than_usual(story: Story) -> None:
     with use(Context(system("monitor"))):
         await story.rows(range(60 * 60, 0, -1))

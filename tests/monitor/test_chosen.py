@@ -9,14 +9,30 @@ from pydantic import ValidationError
 
 from contracts import DriftDetected, MonitorSettings, Service
 from contracts.monitoring import GivenSettings
+from services.kit.compacted import Change
+from services.kit.context import Context, system, use
+from services.kit.db import Database
+from services.kit.objects import Objects
 from services.kit.settings import Settings
 from services.kit.testing import eventually
-from services.monitor.domain.budget import beside_chosen, of_data, of_each_chosen, of_performance, of_quality
+from services.monitor import store
+from services.monitor.domain.budget import (
+    beside_chosen,
+    of_attributions,
+    of_data,
+    of_each_chosen,
+    of_performance,
+    of_quality,
+)
 from services.monitor.domain.chosen import Watched, WatchedLabels
 from services.monitor.domain.detectors.chosen import COLUMNS, LABELS
 from services.monitor.domain.detectors.chosen.levels import LINES
 from services.monitor.domain.outcomes.loss import LossBlock
 from services.monitor.settings import MonitorSettings as Service_
+from services.monitor.store import losses
+from services.monitor.usecases.desired import Desired
+from services.monitor.usecases.judging import Judging
+from services.monitor.usecases.versions import Versions
 
 from . import streams
 from .saying import aligned, deployment, fresh, logged, say_deployment, say_logged, spread
@@ -41,7 +57,8 @@ def block(random: np.random.Generator, share: float, number: int) -> LossBlock:
 def test_all_parts_of_the_budget_are_the_whole_of_it() -> None:
     budget, names = 1_000_000, ("adwin", "kswin", "ddm")
     rest = beside_chosen(budget, names)
-    parts = [of_data(rest), of_performance(rest), of_quality(rest), *(of_each_chosen(budget, names) for _ in names)]
+    always = (of_data, of_performance, of_quality, of_attributions)
+    parts = [*(part(rest) for part in always), *(of_each_chosen(budget, names) for _ in names)]
     assert sum(1 / rows for rows in parts) * budget == pytest.approx(1, rel=1e-5)
     assert beside_chosen(budget, ()) == budget
 
@@ -164,3 +181,24 @@ async def test_what_a_chosen_detector_finds_first_is_the_alarm(
     (first, *_) = found
     assert first.detector == "river adwin" and first.budget_rows == 100_000
     assert first.features[0].name == "a" and first.features[0].effect == pytest.approx(0.5, abs=0.2)
+
+
+async def test_more_errors_are_told_by_the_name_of_who_was_chosen(service_db: Callable[[Service], Database]) -> None:
+    db, endpoint, random = service_db("monitor"), fresh(), np.random.default_rng(9)
+    settings = MonitorSettings(tolerance=5.0, detectors=("hddm-w", "adwin"))  # beyond it nothing is, so both only note
+    with use(Context(system("monitor"))):
+        await Desired(db, Versions(db, Objects(Settings()))).learn(
+            Change(endpoint, deployment(endpoint, streams.schema(), None, monitor=settings), None, 0)
+        )
+        judging = Judging(db)
+        for number in range(12):
+            share = 0.1 if number < 8 else 0.9
+            blocks = [block(random, share, 10 * number + each) for each in range(10)]
+            async with db.transaction() as tx:
+                await losses.add(tx.session, endpoint, 1, "retail", "binary", blocks)
+            assert await judging.judge() == {}
+        async with db.reading() as session:
+            found = await store.findings(session, endpoint, 50, "performance")
+    (theirs, *_) = [row.event for row in reversed(found) if row.event.detector == "river hddm-w"]
+    assert theirs.performance and theirs.performance.now > 1.5 * theirs.performance.before > 0
+    assert {row.kind for row in found} == {"note"}

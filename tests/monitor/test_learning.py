@@ -18,6 +18,7 @@ from services.kit.context import Context, system, use
 from services.kit.health import Progress
 from services.kit.objects import Objects
 from services.kit.service import application, close
+from services.kit.testing import eventually
 from services.monitor import store
 from services.monitor.app import build
 from services.monitor.domain.latency import LatencyCounts
@@ -150,6 +151,20 @@ async def test_a_first_look_that_takes_long_keeps_nobody_waiting() -> None:
     assert progress.problems()
     await begun.wait()
     assert not progress.problems()
+    task.cancel()
+
+
+async def test_a_look_that_hangs_is_given_up_told_and_tried_again() -> None:
+    progress, times = Progress(), [0]
+
+    async def look() -> dict[str, str]:
+        times[0] += 1
+        await asyncio.Event().wait()
+        return {}
+
+    task = asyncio.create_task(Looks("seasons", 0.0, look, progress, within_s=0.01).run())
+    await eventually(lambda: times[0] > 2 and "seasons" in progress.problems())
+    assert "was given up" in progress.problems()["seasons"]
     task.cancel()
 
 

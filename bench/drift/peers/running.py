@@ -13,10 +13,6 @@ from ...peers.starting import environment, installed
 from ..streams import Array
 
 _HERE = Path(__file__).parent
-_ALIBI = (
-    "alibi-detect==0.13.0", "tensorflow-cpu==2.15.1", "tensorflow-probability==0.23.0", "tf-keras==2.15.1",
-    "setuptools<80",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -37,10 +33,7 @@ class Peer:
 PEERS = {
     "evidently": Peer("with_evidently.py", ("evidently==0.7.23", "pandas<3"), (), 6, 2, 1_000, 3_000),
     "nannyml": Peer("with_nannyml.py", ("nannyml==0.13.1", "pandas<3", "statsmodels"), (), 10, 4),
-    "alibi-tests": Peer("with_alibi.py", _ALIBI, ("tests",), 20, 10),
-    "alibi-cvm": Peer("with_alibi.py", _ALIBI, ("cvm",), 2, 2, 1_000, 2_000),
-    "alibi-mmd": Peer("with_alibi.py", _ALIBI, ("mmd",), 2, 2, 1_000, 2_000),
-    "alibi-lsdd": Peer("with_alibi.py", _ALIBI, ("lsdd",), 2, 2, 1_000, 2_000),
+    "alibi": Peer("with_alibi.py", ("alibi-detect==0.13.0",), (), 20, 10),
 }
 
 

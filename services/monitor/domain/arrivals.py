@@ -8,6 +8,7 @@ night of 14 hours explains a first weekend, too.
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import pairwise
 from math import log, sqrt
 from statistics import median
@@ -18,6 +19,8 @@ from .windows import HOUR_S, window_start
 DAY_S = 86_400.0
 KEPT_S = 29 * DAY_S
 """So long hours are remembered: four weeks, and the hour before them."""
+HELD_S = 1800.0
+"""So long a partition of the log that stands still keeps back what is told of rows that stay away."""
 CONFIRM_S = 60.0
 """A silence must be seen at two looks so far apart: a monitor that was away reads what came meanwhile."""
 VOLUME_CONFIRM_S = 900.0
@@ -149,3 +152,25 @@ def _weekly_sd(by_hour: Mapping[float, int], before_s: float) -> float:
         if rows and hour < before_s - HOUR_S and (then := by_hour.get(hour - _WEEK_S))
     ]
     return _MAD_TO_SD * median(moved) / sqrt(2) if moved else 0.0
+
+
+@dataclass(frozen=True)
+class ReadUpTo:
+    """As of when rows can be missed."""
+
+    at: datetime | None
+    """Up to where the log is read; None: that is not known yet."""
+    behind: Mapping[int, datetime | None]
+    """Partitions that stand still while others go on, which nobody waits for: up to where each is read."""
+
+    @classmethod
+    def of(cls, reached: Mapping[int, datetime | None], partitions: int) -> "ReadUpTo":
+        """By up to where each partition is read. One that is long behind the foremost is left out: it would keep back
+        what is told of all. All that lag together do, for what they have not read is not missing."""
+        foremost = max((at for at in reached.values() if at), default=None)
+        if foremost is None or len(reached) < partitions:
+            return cls(None, {})
+        never = {number: None for number, at in reached.items() if at is None}
+        behind = {n: at for n, at in reached.items() if at and (foremost - at).total_seconds() > HELD_S}
+        there = [at for number, at in reached.items() if at and number not in behind]
+        return cls(None if never else min(there), {**never, **behind})

@@ -4,6 +4,7 @@ Labelled rows are no more than decided ones, and neither are explained ones. Ala
 5 budgets of rows, of unusable values once in 20, of attributions once in 20; columns have the rest, seven tenths, of
 which groups of segments take two where the schema declares some. Under a season no groups are watched, so columns have
 it all. Together they come no more often than once in a budget.
+Detectors that an operator chose have a fifth of that, by an estimate, and all others the rest (ADR 43).
 """
 
 from collections.abc import Collection

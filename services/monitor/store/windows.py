@@ -76,6 +76,16 @@ async def watermark(session: AsyncSession, partitions: int, lateness: timedelta)
     return row.reached - lateness if row.known >= partitions and row.told else None
 
 
+async def reached(session: AsyncSession) -> dict[int, datetime | None]:
+    """Up to where each partition that was looked at is read; None: nothing of it was read yet."""
+    select = """
+        SELECT partition, greatest(read_to_end_at,
+                                   CASE WHEN event_time IS NOT NULL THEN least(event_time, now()) END) AS at
+        FROM progress
+    """
+    return {row.partition: row.at for row in await session.execute(text(select))}
+
+
 async def windows_to_close(session: AsyncSession, until: datetime, at_once: int = 100) -> list[WindowKey]:
     """Windows with parts that are not merged, in order, at most so many of each endpoint: none waits for another."""
     select = """

@@ -1,6 +1,7 @@
 """Judges whether rows come as they use to: one owner per endpoint looks at the clock, since no window closes without
 rows."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -12,7 +13,17 @@ from services.kit.errors import NotFound
 from services.kit.ids import now
 
 from .. import metrics, store
-from ..domain.arrivals import CONFIRM_S, KEPT_S, LEAST_SILENT_S, VOLUME_CONFIRM_S, Usual, hours_of, lulls, usual
+from ..domain.arrivals import (
+    CONFIRM_S,
+    KEPT_S,
+    LEAST_SILENT_S,
+    VOLUME_CONFIRM_S,
+    ReadUpTo,
+    Usual,
+    hours_of,
+    lulls,
+    usual,
+)
 from ..store import Endpoint, arrivals
 from ..store.arrivals import Arrival
 from .owning import every, owned
@@ -35,12 +46,17 @@ class Arrivals:
         with use(Context(system("monitor"))):
             async with self._db.reading() as session:
                 waiting = await arrivals.to_look(session)
-                reached = await store.watermark(session, InferenceLogged.topic.partitions, timedelta(0))
-        upto = min(at, reached) if reached else None
-        return await every("arrivals", [(name, unit, at, upto) for name, unit in waiting], self._judge)
+                read = ReadUpTo.of(await store.reached(session), InferenceLogged.topic.partitions)
+        read = replace(read, at=min(at, read.at) if read.at else None)
+        failed = await every("arrivals", [(name, unit, at, read) for name, unit in waiting], self._judge)
+        behind = {
+            f"partition {number} of {InferenceLogged.topic.name}": f"stands still, {_read(since)}"
+            for number, since in read.behind.items()
+        }
+        return failed | behind
 
-    async def _judge(self, one: tuple[str, str, datetime, datetime | None]) -> None:
-        """As of `upto`, up to where the log is read: what was not read is not missing. None judges nothing yet."""
+    async def _judge(self, one: tuple[str, str, datetime, ReadUpTo]) -> None:
+        """As of the moment up to which the log is read: what was not read is not missing. None judges nothing yet."""
         name, unit, at, upto = one
         async with owned(self._db, name, unit) as tx:
             if tx is None:
@@ -57,17 +73,19 @@ class Arrivals:
                 await arrivals.forget(tx.session, name)
 
     async def _look(
-        self, tx: Tx, endpoint: Endpoint, known: Arrival | None, found: Arrival | None, upto: datetime | None
+        self, tx: Tx, endpoint: Endpoint, known: Arrival | None, found: Arrival | None, upto: ReadUpTo
     ) -> None:
         if found is None:
             return
         if not endpoint.settings.quality_alerts:
             _end(tx, endpoint, found, "alerts of data quality are off")
             found = replace(found, quiet_at=None, silent=False, volume=None, suspect=None, suspect_at=None)
-        elif upto:
-            found = await _silence(tx, endpoint, found, upto)
-            if not found.silent and (found.counted_at is None or upto - found.counted_at >= _COUNT_EVERY):
-                found = await _volume(tx, endpoint, found, upto)
+        elif upto.at:
+            found = await _silence(tx, endpoint, found, upto.at, upto.behind)
+            # With a part of the log unread fewer rows are counted than came.
+            is_due = found.counted_at is None or upto.at - found.counted_at >= _COUNT_EVERY
+            if is_due and not found.silent and not upto.behind:
+                found = await _volume(tx, endpoint, found, upto.at)
         if found != known:
             await arrivals.save(tx.session, found)
 
@@ -92,7 +110,9 @@ async def _learn(tx: Tx, endpoint: Endpoint, known: Arrival | None, at: datetime
     return replace(known, unit=unit, newest=came[-1], minutes=known.minutes + len(came), quiet_at=None, silent=False)
 
 
-async def _silence(tx: Tx, endpoint: Endpoint, found: Arrival, at: datetime) -> Arrival:
+async def _silence(
+    tx: Tx, endpoint: Endpoint, found: Arrival, at: datetime, behind: Mapping[int, datetime | None]
+) -> Arrival:
     away_s = (at - found.newest).total_seconds()
     set_s = endpoint.settings.silent_after_s or None
     if found.silent or away_s < (set_s or LEAST_SILENT_S):
@@ -109,7 +129,7 @@ async def _silence(tx: Tx, endpoint: Endpoint, found: Arrival, at: datetime) -> 
     much = f"no row for {_length(away_s)}; {_length(usual_s)} {because}"
     raise_alert(
         tx, SILENT, name, "warning", f"{name} gets no more rows",
-        f"the newest row came at {found.newest:%Y-%m-%d %H:%M} UTC: {much}",
+        f"the newest row came at {found.newest:%Y-%m-%d %H:%M} UTC: {much}{_unread(behind)}",
         "Look whether its callers run and reach the platform, and whether the inference log flows (fairlead service "
         f"{name}); where it is asked no more on purpose, remove the endpoint or switch quality_alerts off.",
         unit=endpoint.unit, since=found.newest, how_much=much,
@@ -118,6 +138,16 @@ async def _silence(tx: Tx, endpoint: Endpoint, found: Arrival, at: datetime) -> 
     if found.volume:
         resolve_alert(tx, VOLUME, name, "there are no rows at all", unit=endpoint.unit)
     return replace(found, silent=True, volume=None, suspect=None, suspect_at=None)
+
+
+def _read(since: datetime | None) -> str:
+    return f"read up to {since:%Y-%m-%d %H:%M} UTC" if since else "nothing of it was read yet"
+
+
+def _unread(behind: Mapping[int, datetime | None]) -> str:
+    """What the alarm says of partitions that it does not wait for."""
+    told = ", ".join(f"partition {number} ({_read(since)})" for number, since in behind.items())
+    return f"; rows may lie unread in the inference log: {told}" if told else ""
 
 
 async def _volume(tx: Tx, endpoint: Endpoint, found: Arrival, at: datetime) -> Arrival:

@@ -54,6 +54,7 @@ async def observe_labels(
         watch, heard = watch.observe(names, block, budget)
         effect = worse(task, watch.before, watch.now, endpoint.settings.expected_error) if heard else None
         if heard and effect:
-            found = LossFinding("alarm", watch.since_s, heard.statistic, effect), heard
+            kind = "note" if effect.high < endpoint.settings.tolerance else "alarm"
+            found = LossFinding(kind, watch.since_s, heard.statistic, effect), heard
     await chosen.save(tx.session, endpoint, "labels", watch.to_bytes())
     return found

@@ -67,6 +67,8 @@ class Watching:
         self._db, self._records, self._burial = db, records, burial
         self._models = Models(settings, objects)
         self._share = settings.attribution_cpu
+        self._rested_s = 0.0
+        """Of the work in hand, what it rested for already."""
         self._waiting: OrderedDict[str, deque[tuple[AttributionsRequested, str]]] = OrderedDict()
         self._known: OrderedDict[tuple[str, str, int, str], _Known] = OrderedDict()
         self._consumer = BatchConsumer(
@@ -121,7 +123,7 @@ class Watching:
                 await self._answer(event, unit)
 
     async def _answer(self, event: AttributionsRequested, unit: str) -> None:
-        started = time.monotonic()
+        started, self._rested_s = time.monotonic(), 0.0
         try:
             said = await self.measured(event, unit)
         except Unavailable as error:
@@ -134,7 +136,7 @@ class Watching:
         ROWS.labels(event.endpoint, "explained").inc(len(said.rows))
         ROWS.labels(event.endpoint, "unexplained").inc(said.unexplained)
         SECONDS.labels(event.endpoint).inc(said.busy_s)
-        await self._rest(time.monotonic() - min(said.busy_s, 2.0))
+        await self._rest(time.monotonic() - max(0.0, said.busy_s - self._rested_s))
 
     async def _rest(self, started: float) -> None:
         await asyncio.sleep((time.monotonic() - started) * (1 / self._share - 1))
@@ -190,12 +192,13 @@ class Watching:
         async with self._models.opened(version, unit) as opened:
             measure, rows = await attributions.measure(opened, version.model_schema, event.explaining, version.format)
             ask = asking(opened.runtime, opened.coding, version.model_schema.inputs)
+            busy_s = time.monotonic() - started
             reference = await self._reference(measure, rows, ask)
         kept = attributions.influential(reference)
         self._known[key] = made = _Known(measure, kept, reference[:, kept], version, time.monotonic() + _KEPT_S)
         while len(self._known) > _KEPT:
             self._known.popitem(last=False)
-        return made, time.monotonic() - started
+        return made, busy_s + self._rested_s
 
     async def _reference(self, measure: Measure, rows: Array, ask: Ask) -> Array:
         """Contributions of the reference rows that can be explained, with rests: there are many."""
@@ -203,6 +206,7 @@ class Watching:
         for at in range(0, len(rows), _PART_ROWS):
             started = time.monotonic()
             parts.append(await measure.coded(rows[at : at + _PART_ROWS], ask))
+            self._rested_s += time.monotonic() - started
             await self._rest(started)
         made = np.concatenate(parts) if parts else np.zeros((0, rows.shape[1]))
         return made[np.isfinite(made).all(axis=1)]
