@@ -17,6 +17,7 @@ import pytest
 from contracts import Format, Scan
 from services.catalog.domain import Manifest
 from services.catalog.scan import scan
+from services.catalog.scan.contents import Contents
 from services.kit.errors import Invalid
 
 from . import models
@@ -30,6 +31,7 @@ class Evil:
 
 
 EVIL = pickle.dumps(Evil())
+ONNX = Manifest.model_validate({"name": "credit", "format": "onnx", "model": "model.onnx"})
 
 
 def scanned(folder: Path, files: dict[str, bytes], format: Format = "python", **said: Any) -> Scan:
@@ -46,11 +48,11 @@ def zipped(**members: bytes) -> bytes:
     return data.getvalue()
 
 
-def tarred(data: bytes) -> bytes:
+def tarred(data: bytes, kind: bytes = tarfile.REGTYPE) -> bytes:
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w") as to:
         info = tarfile.TarInfo("a.pkl")
-        info.size = len(data)
+        info.size, info.type = len(data), kind
         to.addfile(info, io.BytesIO(data))
     return archive.getvalue()
 
@@ -59,6 +61,23 @@ def array_of_objects() -> bytes:
     data = io.BytesIO()
     np.save(data, np.array([Evil()], object))
     return data.getvalue()
+
+
+def headed(descr: str, data: bytes = EVIL, shape: str = "(1,)") -> bytes:
+    """An array of numpy's, with a header in words of our own."""
+    header = f"{{'fortran_order': False, 'descr': {descr}, 'shape': {shape}}}\n".encode()
+    return b"\x93NUMPY\1\0" + len(header).to_bytes(2, "little") + header + data
+
+
+def saved(*arrays: Any) -> bytes:
+    data = io.BytesIO()
+    for each in arrays:
+        np.save(data, each)
+    return data.getvalue()
+
+
+def zipped_folder(name: str, data: bytes) -> bytes:
+    return zipped(**{name[:-1] + "_": data}).replace(name[:-1].encode() + b"_", name.encode())
 
 
 HIDDEN = {
@@ -70,6 +89,23 @@ HIDDEN = {
     "in an array of objects": array_of_objects(),
     "in the old form, which is text": pickle.dumps(Evil(), protocol=0),
     "after a harmless one": pickle.dumps(1) + EVIL,
+    "in the old form, with a byte that is no text": b"cos\nsystem\nq\xff(Vid\ntR.",
+    "with its names on the stack, as text": "Vos\nVsystem\nq\xc2\x93(Vid\ntR.".encode("latin-1"),
+    "without its magic": EVIL[2:],
+    "after a number in hexadecimal": b"I0x10\n0cos\nsystem\n(Vid\ntR.",
+    "after a number that looks like a program": b"MZ\x900cos\nsystem\n(Vid\ntR.",
+    "after a name with a space": b"c__main__\na b\n0cos\nsystem\n(Vid\ntR.",
+    "by __new__": b"csubprocess\nPopen\n(Vid\nt\x81.",
+    "by __setstate__": b"cos\nsystem\nVid\nb.",
+    "with protocol 0 in its magic": b"\x80\x00cos\nsystem\n(Vid\ntR.",
+    "with protocol 1 in its magic": b"\x80\x01" + pickle.dumps(Evil(), protocol=1),
+    "in an array, its order first": headed("'|O'"),
+    "in an array of 'object'": headed("'object'"),
+    "in an array, its type escaped": headed(r"'|\x4f'"),
+    "in an array of records": headed("[('a', '<f8'), ('b', '|O')]"),
+    "behind an array": saved(np.arange(3)) + EVIL,
+    "in an array behind others": saved(*[np.arange(3)] * 9, np.array([Evil()], object)),
+    "in a folder of a zip": zipped_folder("x.pkl/", EVIL),
 }
 
 
@@ -84,6 +120,13 @@ PAST_LOOKING = {
     "an archive that is cut": zipped(a=b"1" * 1000)[:-60],
     "a compressed file that is cut": gzip.compress(bytes(range(256)) * 9)[:-40],
     "archives without end": zipped(a=zipped(a=zipped(a=zipped(a=zipped(a=EVIL))))),
+    "an array whose header is none": b"\x93NUMPY\1\0\5\0{1: 2",
+    "an array of a type that is none": headed("()"),
+    "an array that is cut": headed("'<f8'", EVIL, "(999,)"),
+    "an array of fewer than no numbers": headed("'<f8'", EVIL, "(-1,)"),
+    "a tar with a file of another kind": tarred(EVIL, tarfile.CONTTYPE),
+    "a tar with a link": tarred(b"", tarfile.SYMTYPE),
+    "a tar with a folder that has content": tarred(tarred(EVIL), tarfile.DIRTYPE),
     "a pickle that ends early": b"\x80\x04" + pickle.dumps(list("abc"))[2:-4],
 }
 
@@ -91,6 +134,60 @@ PAST_LOOKING = {
 @pytest.mark.parametrize("what", PAST_LOOKING)
 def test_what_may_hide_a_pickle_and_cannot_be_read_is_not_clean(what: str, tmp_path: Path) -> None:
     assert scanned(tmp_path, {"data": PAST_LOOKING[what]}).verdict == "incomplete"
+
+
+def test_what_archives_inflate_to_is_charged_whether_it_fits_or_not(tmp_path: Path) -> None:
+    models.laid_out(tmp_path, {"data": zipped(a=b"1" * 1000, b=b"2" * 1000, c=b"3" * 1000, d=b"4" * 1000)})
+    contents = Contents(left=1500)
+    names = [each.name for each in contents.of(tmp_path / "data", "data")]
+    assert names == ["data", "data!a", "data!b, which is too large,", "data, of which the rest is too large,"]
+    assert contents.left <= 0
+    assert [each.data for each in contents.of(tmp_path / "data", "more")] == [b"", None]
+
+
+LARGE = {
+    "weights.h5": (b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
+    "notes.ipynb": (b'{"cells": []}', "a notebook, which nothing here runs"),
+    "blob": (b"\0\xff", "of more than 268435456 bytes, of no kind that is known here"),
+}
+
+
+def stretched(path: Path, data: bytes, end: bytes = b"", size: int = 257 << 20) -> None:
+    """A file with a hole, which takes no room."""
+    with path.open("wb") as file:
+        file.write(data)
+        file.truncate(size)
+        file.seek(0, io.SEEK_END)
+        file.write(end)
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_a_large_file_of_what_is_not_looked_into_is_told_and_does_not_hinder(name: str, tmp_path: Path) -> None:
+    stretched(tmp_path / name, LARGE[name][0])
+    found = scan(tmp_path, [name], ONNX, [])
+    assert found.verdict == "clean" and found.not_looked_at == (f"{name}: {LARGE[name][1]}",)
+
+
+def test_a_large_array_is_judged_by_its_header(tmp_path: Path) -> None:
+    numbers = headed("'|u1'", b"", f"({256 << 20},)")
+    stretched(tmp_path / "large.npy", numbers, size=len(numbers) + (256 << 20))
+    found = scan(tmp_path, ["large.npy"], ONNX, [])
+    assert found.verdict == "clean" and found.looked_at == ("large.npy: plain numbers",)
+    stretched(tmp_path / "large.npy", numbers, EVIL, size=len(numbers) + (256 << 20))
+    assert scan(tmp_path, ["large.npy"], ONNX, []).verdict == "malicious"
+
+
+def test_a_large_pickle_or_a_large_lambda_layer_is_not_clean(tmp_path: Path) -> None:
+    stretched(tmp_path / "data", EVIL[2:])
+    assert scan(tmp_path, ["data"], ONNX, []).verdict == "incomplete"
+    stretched(tmp_path / "data", b"\x89HDF\r\n\x1a\n", b'{"class_name": "Lambda"}')
+    assert scan(tmp_path, ["data"], ONNX, []).verdict == "suspicious"
+
+
+def test_names_that_read_as_the_beginning_of_a_pickle_are_text(tmp_path: Path) -> None:
+    lists = ["city\ncountry\nbalance\n", "credit\nmodel\nRegion\n", "class Foo\nbar\n", "id\nincome\nobject\n"]
+    found = scanned(tmp_path, {f"{n}": each.encode() for n, each in enumerate(lists)}, "onnx")
+    assert found.verdict == "clean" and len(found.not_looked_at) == len(lists)
 
 
 @pytest.mark.parametrize("data", [

@@ -16,7 +16,7 @@ from contracts import Scan
 from services.kit.errors import Invalid
 
 from ..domain import CODE_FORMATS, MANIFEST, Manifest
-from .contents import Contents, Found
+from .contents import LAMBDA, Contents, Found
 from .reaching import code_findings, recipe_findings, runs
 
 __all__ = ["code_findings", "recipe_findings", "scan"]
@@ -24,7 +24,6 @@ __all__ = ["code_findings", "recipe_findings", "scan"]
 Verdict = Literal["clean", "suspicious", "malicious", "incomplete"]
 _ORDER: tuple[Verdict, ...] = ("clean", "suspicious", "incomplete", "malicious")
 _TOLD_AT_MOST = 50
-_LAMBDA = (b'"class_name": "Lambda"', b'"class_name":"Lambda"')
 _KERAS = "a Lambda layer, which is code, in a Keras model"
 
 
@@ -107,7 +106,7 @@ def _look_at(found: Found, manifest: Manifest, seen: _Seen) -> str:
     """Look at one thing; what it is, where nobody can look into it."""
     is_code = manifest.format in CODE_FORMATS
     if found.data is None:
-        if found.kind != "closed":
+        if found.kind not in ("closed", "hdf5", "notebook"):
             seen.findings.append(("incomplete", f"{found.name} cannot be scanned"))
         return found.told
     if found.kind == "pickle":
@@ -138,10 +137,9 @@ def _look_at_python(source: bytes, name: str, seen: _Seen, *, must_be: bool) -> 
 
 def _closed(found: Found, seen: _Seen) -> str:
     """What a file is that is not looked into; only a Keras model says in plain text that it brings code."""
-    if found.data and any(mark in found.data for mark in _LAMBDA):
+    if found.data and any(mark in found.data for mark in LAMBDA):
         seen.suspect([f"{found.name} has {_KERAS}"])
-    kinds = {"hdf5": "an HDF5 file", "notebook": "a notebook, which nothing here runs", "text": "plain text"}
-    return kinds.get(found.kind, found.told)
+    return found.told
 
 
 def _reaching_ones(data: bytes, name: str) -> list[tuple[Verdict, str]]:
