@@ -41,7 +41,7 @@ from .conftest import Client, Peer
 NOW = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
 DAY = Span(NOW - timedelta(days=1), NOW)
 ENDPOINT: Any = SimpleNamespace(
-    endpoint="credit", use_case="limits", settings=SimpleNamespace(outcome_window_s=3600.0, budget_rows=1_000_000)
+    endpoint="credit", use_case="limits", budget_rows=1_000_000, settings=SimpleNamespace(outcome_window_s=3600.0)
 )
 PROMISE = Promise(50.0, 0.999)
 
