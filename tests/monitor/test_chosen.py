@@ -151,6 +151,41 @@ def test_a_window_that_is_seen_again_and_small_ones_change_nothing_by_themselves
     assert used.held is None and used.states != watch.states
 
 
+@pytest.mark.parametrize("name", COLUMNS)
+def test_with_another_budget_a_detector_of_columns_begins_anew(name: str) -> None:
+    random, before = np.random.default_rng(11), Watched.start(REFERENCE)
+    for number in range(5):
+        before, _ = before.observe([name], REFERENCE, counts(random), float(number), 1e6)
+    seen = counts(random)
+    after, _ = before.observe([name], REFERENCE, seen, 5.0, 2e3)
+    new, _ = Watched.start(REFERENCE).observe([name], REFERENCE, seen, 5.0, 2e3)
+    assert after.to_bytes() == new.to_bytes()
+
+
+@pytest.mark.parametrize("name", LABELS)
+def test_with_another_budget_a_detector_of_labels_begins_anew(name: str) -> None:
+    random, before = np.random.default_rng(12), WatchedLabels()
+    for number in range(5):
+        before, _ = before.observe([name], block(random, 0.1, number), 1e6)
+    seen = block(random, 0.1, 5)
+    after, _ = before.observe([name], seen, 2e3)
+    new, _ = WatchedLabels().observe([name], seen, 2e3)
+    assert after.states == new.states
+
+
+def test_of_small_windows_all_rows_that_a_detector_saw_are_told() -> None:
+    random, watch, found, number = np.random.default_rng(13), Watched.start(REFERENCE), None, 60
+    for number in range(60):
+        watch, _ = watch.observe(["adwin"], REFERENCE, counts(random), float(number), 5e6)
+    while found is None and number < 400:
+        number += 1
+        small = streams.blocks(ONE, streams.World(random).rows(60, "shift"), 60)[0].counts
+        watch = Watched.from_bytes(watch.to_bytes()) or watch
+        watch, found = watch.observe(["adwin"], REFERENCE, small, float(number), 5e6)
+    assert found and found.counts is not None
+    assert found.since_s == number - 1.0 and found.counts.sum(axis=1).tolist() == [120] * watch.columns
+
+
 def test_a_name_that_nobody_knows_is_refused_with_those_that_are_known() -> None:
     with pytest.raises(ValidationError) as refused:
         GivenSettings.model_validate({"detectors": ["adwim"]})

@@ -30,7 +30,7 @@ _TOO_FEW = (
 
 async def ask(tx: Tx, key: WindowKey, part: Part) -> None:
     """Of a window that closes for the first time, if it is of the version that serves."""
-    rows = part.sample.within()
+    rows = part.sample.in_order()
     try:
         endpoint = await store.endpoint(tx.session, key.endpoint) if rows else None
     except NotFound:

@@ -31,12 +31,12 @@ async def observe(
         known.observe, names, reference, counts, key.start.timestamp(), budget
     )  # fmt: skip
     await chosen.save(tx.session, endpoint, "columns", after.to_bytes())
-    if heard is None:
+    if heard is None or heard.counts is None:
         return None
-    places = list(heard.columns)
-    found = tuple(effects(reference.part(places), counts[places]))
+    places, seen = list(heard.columns), heard.counts
+    found = tuple(effects(reference.part(places), seen[places]))
     kind = "note" if all(effect.within(endpoint.settings.tolerance) for effect in found) else "alarm"
-    return Finding(kind, key.start.timestamp(), heard.statistic, part.rows, found), heard
+    return Finding(kind, heard.since_s, heard.statistic, int(seen.sum(axis=1).max()), found), heard
 
 
 async def observe_labels(
