@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import timedelta
+from threading import get_ident
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ from services.monitor.domain.budget import (
     of_quality,
 )
 from services.monitor.domain.chosen import Watched, WatchedLabels
-from services.monitor.domain.detectors.chosen import COLUMNS, LABELS
+from services.monitor.domain.detectors.chosen import COLUMNS, LABELS, hddm_w
 from services.monitor.domain.detectors.chosen.levels import LINES
 from services.monitor.domain.outcomes.loss import LossBlock
 from services.monitor.settings import MonitorSettings as Service_
@@ -237,3 +238,26 @@ async def test_more_errors_are_told_by_the_name_of_who_was_chosen(service_db: Ca
     (theirs, *_) = [row.event for row in reversed(found) if row.event.detector == "river hddm-w"]
     assert theirs.performance and theirs.performance.now > 1.5 * theirs.performance.before > 0
     assert {row.kind for row in found} == {"note"}
+
+
+async def test_labels_that_piled_up_are_shown_in_rounds_and_on_a_thread(
+    service_db: Callable[[Service], Database], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    db, endpoint, threads, update = service_db("monitor"), fresh(), set[int](), hddm_w.Detector.update
+
+    def seen(detector: hddm_w.Detector, value: float) -> bool:
+        threads.add(get_ident())
+        return update(detector, value)
+
+    monkeypatch.setattr(hddm_w.Detector, "update", seen)
+    with use(Context(system("monitor"))):
+        event = deployment(endpoint, streams.schema(), None, monitor=MonitorSettings(detectors=("hddm-w",)))
+        await Desired(db, Versions(db, Objects(Settings()))).learn(Change(endpoint, event, None, 0))
+        blocks = [LossBlock(float(number), {0: 1}) for number in range(1_100)]
+        async with db.transaction() as tx:
+            await losses.add(tx.session, endpoint, 1, "retail", "binary", blocks)
+        assert await Judging(db).judge() == {}
+        async with db.transaction() as tx:
+            left = await losses.take(tx.session, endpoint, 1)
+    assert [block.start_s for _, block in left] == [float(number) for number in range(1_000, 1_100)]
+    assert threads and get_ident() not in threads

@@ -20,6 +20,7 @@ from services.monitor import store
 from services.monitor.handlers import subscriptions
 from services.monitor.settings import MonitorSettings
 from services.monitor.store import usage
+from services.monitor.usecases.attributing import Attributing
 from services.monitor.usecases.forgetting import Forgetting
 from services.monitor.usecases.metering import Metering
 from services.monitor.usecases.reading import Reading
@@ -61,7 +62,7 @@ async def test_usage_is_kept_by_period_and_shown_to_its_unit_alone(
         monitor_settings,
         "monitor",
         db,
-        subscriptions(Metering(db), Serving(monitor_settings, db), Forgetting(db)),
+        subscriptions(Metering(db), Serving(monitor_settings, db), Forgetting(db), Attributing(db)),
         Progress(),
     )
 

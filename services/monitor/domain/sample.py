@@ -1,6 +1,6 @@
 """Which decisions of a window are explained: those whose ids have the smallest hashes, so any split gives the same."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from math import ceil
 from operator import itemgetter
@@ -67,6 +67,10 @@ class Sample:
         """Of the rows of both."""
         until = min(self.until, other.until)
         return Sample.of(max(self.most, other.most), {**self.rows, **other.rows}.items(), until)
+
+    def without(self, places: Collection[int]) -> "Sample":
+        """Less the rows at these places; none comes instead."""
+        return Sample(self.most, {place: row for place, row in self.rows.items() if place not in places}, self.until)
 
     def in_order(self) -> tuple[Row, ...]:
         """Its rows in the order of their places."""
