@@ -57,6 +57,7 @@ class Story:
         await self.cast["data-scientist"].register_use_case(
             USE_CASE, title="Who may need help to find work", owner="Counselling", unit="retail", risk_tier=2,
             purpose="Offer counselling early", protected=["SEX", "RAC1P"], kpi_targets={"accuracy": 0.8},
+            sla={"latency_p99_ms": 500.0},  # counsellors wait for it, and its streams come thousands at once
         )  # fmt: skip
         versions = [await self.cast["data-scientist"].register(path) for path in packages]
         self.seen.version = versions[0].version

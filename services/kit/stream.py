@@ -51,8 +51,8 @@ def taken(found: Any) -> Record:
     named = dict(headers)
     if None in named.values():
         headers = [(name, value or b"") for name, value in headers]
-        named = dict(headers)
-    return Record(found.offset, found.timestamp, found.key, found.value, headers, named.get(deadletters.FOR))
+    addressee = deadletters.addressee(headers) if deadletters.FOR in named else None
+    return Record(found.offset, found.timestamp, found.key, found.value, headers, addressee)
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,9 @@ class ScorerSettings(Settings):
     """How long one stays that nobody asks."""
     attribution_cpu: float = Field(default=0.1, gt=0, le=1)
     """The part of one processor that explaining samples of decisions for the monitor may take on this host."""
+    attribution_s: float = Field(default=30.0, gt=0, le=600)
+    """Seconds of work that one of these samples may take, that of the reference rows included and opening the model
+    not; beyond, the version is too slow to be asked."""
     scorer_memory_mb: int = Field(default=0, ge=0)
     """What the models of one process may take, their sandboxes included: beyond, the longest unasked ones are closed,
     and loaded again when they are asked. 0: all models stay loaded."""

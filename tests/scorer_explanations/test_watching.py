@@ -197,19 +197,19 @@ def asked(rows: list[tuple[Any, ...]], explaining: Explaining = "exact") -> Attr
 
 @pytest.fixture
 def measured(tmp_path: Path, home: Path, service_db: Callable[[Service], Database]) -> Callable[..., Any]:
-    async def measure(upload: bytes | Path, event: AttributionsRequested) -> Any:
+    async def measure(upload: bytes | Path, event: AttributionsRequested, **more: Any) -> Any:
         path = upload if isinstance(upload, Path) else tmp_path / "upload"
         if isinstance(upload, bytes):
             path.write_bytes(upload)
-        settings = ScorerSettings(home=home, attribution_cpu=0.2)
+        settings = ScorerSettings(home=home, attribution_cpu=0.2, **more)
         made, burial = await registered(home, path), Burial(settings, "scorer")
         watching = Watching(settings, service_db("scorer"), Objects(settings), Shelf(made), burial, Progress())
         try:
             with use(ENGINEER):
-                began = time.monotonic()
-                said = await watching.measured(event, "retail")
-                # It rests four times as long as it works on the reference; what it says it took is the work alone.
-                assert said.busy_s + 4 * watching._rested_s <= time.monotonic() - began
+                began, pace = time.monotonic(), watching.pace()
+                said = await watching.measured(event, "retail", pace)
+                # It rests four times as long as it works on rows; what it says it took is the work alone.
+                assert said.busy_s > 0 and said.busy_s + 4 * pace.rested_for_s <= time.monotonic() - began
                 return said
         finally:
             watching._models.close()
@@ -222,11 +222,12 @@ async def test_rows_are_explained_as_their_explanations_are_and_odd_ones_are_cou
     measured: Callable[..., Any],
 ) -> None:
     model, package = gated()
-    said = await measured(package, asked([(1.0, 1.5, 0.1), (0.0, 1.5, 0.1), (1.0, "x", 0.0), (1.0, 2.0)]))
-    assert (said.method, said.scale, said.unexplained, said.cannot) == ("trees", "value", 2, None)
+    said = await measured(package, asked([(1.0, 1.5, 0.1), (0.0, 1.5, 0.1), (1.0, "x", 0.0), (1.0, 2.0)] * 30))
+    assert (said.method, said.scale, said.unexplained, said.cannot) == ("trees", "value", 60, None)
     assert said.columns == ("gate", "one", "other") and len(said.reference) == 750
     answers = model.predict(np.array([[1.0, 1.5, 0.1], [0.0, 1.5, 0.1]], np.float32))
     sums = [sum(row) for row in said.rows]
+    assert len(sums) == 60 and sums[-2:] == sums[:2]
     assert sums[0] - sums[1] == pytest.approx(answers[0] - answers[1], abs=1e-4)
 
 
@@ -253,6 +254,9 @@ async def test_a_model_without_a_structure_says_so_and_is_asked_where_that_is_se
     said = await measured(package, asked(rows, "any"))
     assert (said.method, said.scale, said.cannot) == ("exact", "value", None)
     assert sum(said.rows[0]) - sum(said.rows[1]) == pytest.approx(2.0, abs=1e-4) and len(said.reference) == 175
+    slow = await measured(package, asked(rows, "any"), attribution_s=1e-3)
+    assert slow.cannot == "too slow to be asked: to explain it takes more than 0.001 s of work"
+    assert (slow.rows, slow.reference, slow.unexplained) == ((), None, 2)
 
 
 async def test_what_cannot_be_explained_says_why(measured: Callable[..., Any]) -> None:

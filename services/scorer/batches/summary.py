@@ -101,17 +101,18 @@ class Comparison:
         self._binner = Binner(profile)
         self._counts = np.zeros((self._binner.tracks, self._binner.width), np.int64)
         self._every = max(1, rows // _COMPARED)
-        self._steps = self._rows = 0
+        self._seen = self._steps = self._rows = 0
 
     def add(self, batch: pa.RecordBatch) -> None:
         """The next rows. Blocking. Raises Invalid where a column cannot be read."""
         for first in range(0, batch.num_rows, _STEP):
             if self._steps % self._every == 0:
-                self._count(asked(batch.slice(first, _STEP)))
+                self._count(asked(batch.slice(first, _STEP)), self._seen + first)
             self._steps += 1
+        self._seen += batch.num_rows
 
-    def _count(self, batch: pa.RecordBatch) -> None:
-        columns: Columns = columns_of(batch, needed(self._schema), self._steps * _STEP)
+    def _count(self, batch: pa.RecordBatch, first: int) -> None:
+        columns: Columns = columns_of(batch, needed(self._schema), first)
         self._counts += self._binner.count(self._binner.bin(columns, batch.num_rows))
         self._rows += batch.num_rows
 

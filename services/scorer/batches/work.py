@@ -91,6 +91,9 @@ class Work:
                 await self._say(job, chunk, done.record)
                 said = [chunk]
                 self.progress.beat("batches")
+        except Exception:  # whatever ends the job: what is in the log counts
+            await self._count(job, said)
+            raise
         finally:
             await _cancel([running for _, _, running in scoring])
 

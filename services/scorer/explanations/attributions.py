@@ -49,16 +49,18 @@ class Measure:
         """What is explained, by its name in an answer."""
         return domain.output_of(self.schema, self.focus)
 
-    async def contributions(self, rows: Sequence[Sequence[Told]], ask: Ask | None) -> tuple[Array, int]:
-        """Of rows as they were logged: [explained rows, columns], and how many cannot be explained. `ask` is needed
-        where the structure does not tell all."""
+    async def contributions(
+        self, rows: Sequence[Sequence[Told]], asked: Callable[[Coding], Ask] | None
+    ) -> tuple[Array, int]:
+        """Of rows as they were logged: [explained rows, columns], and how many cannot be explained. `asked`, how the
+        model is asked about rows of a coding, is needed where the structure does not tell all."""
         texts = texts_of(self.schema)
         fit = [row for row in rows if _fits(self.schema, texts, row)]
         coding = self.coding
         for row in fit:
             coding = coding.knowing(row)
         coded = np.array([coding.coded(row) for row in fit], float).reshape(len(fit), len(self.schema.columns))
-        found = await self.coded(coded, ask)
+        found = await self.coded(coded, asked(coding) if asked else None)
         kept = np.isfinite(found).all(axis=1)
         return found[kept], len(rows) - int(kept.sum())
 

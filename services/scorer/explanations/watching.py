@@ -3,7 +3,10 @@ bounded. A host that ends loses what waited in it: it is a sample."""
 
 import asyncio
 import time
-from collections import OrderedDict, deque
+import traceback
+from collections import OrderedDict
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +14,7 @@ from prometheus_client import Counter
 from pydantic import ValidationError
 
 from contracts import AttributionsMeasured, AttributionsRequested
+from services.kit.away import is_away
 from services.kit.burial import Burial
 from services.kit.cloudevents import envelope
 from services.kit.context import Context, system, use
@@ -19,15 +23,20 @@ from services.kit.errors import Conflict, Invalid, NotFound, Unavailable
 from services.kit.health import Progress
 from services.kit.objects import Objects
 from services.kit.stream import BatchConsumer, PartitionBatch, Record
+from services.kit.strict import refused
 from services.kit.telemetry import get_logger
 
 from ..runtimes.errors import CannotLoad, ModelFailed
 from ..settings import ScorerSettings
 from . import attributions
 from .attributions import Measure
+from .coding import Coding
 from .domain import Array
 from .gateway import Records, Version
+from .kept import Opened
 from .opening import Ask, Models, asking
+from .pace import Pace
+from .waiting import Waiting
 
 log = get_logger(__name__)
 
@@ -37,13 +46,14 @@ ROWS = Counter(
 )  # fmt: skip
 SECONDS = Counter("fairlead_scorer_attribution_seconds", "Time that it took, by the clock", ["endpoint"])
 
-_WAITING_EACH, _WAITING = 30, 1_000
-"""Windows of one endpoint, and of all: the older ones go, a new endpoint's do not wait."""
-_KEPT = 20
-"""Measures, the longest unasked goes first."""
+_KEPT, _REFUSED = 20, 1_000
+"""Measures, and reasons why there is none; the longest unasked go first."""
 _PART_ROWS = 50
 _KEPT_S = 600.0
 _IDLE_S = 0.5
+
+_Key = tuple[str, str, int, str]
+"""Unit, model, version, and which models are explained."""
 
 
 @dataclass(frozen=True)
@@ -66,11 +76,10 @@ class Watching:
     ) -> None:  # fmt: skip
         self._db, self._records, self._burial = db, records, burial
         self._models = Models(settings, objects)
-        self._share = settings.attribution_cpu
-        self._rested_s = 0.0
-        """Of the work in hand, what it rested for already."""
-        self._waiting: OrderedDict[str, deque[tuple[AttributionsRequested, str]]] = OrderedDict()
-        self._known: OrderedDict[tuple[str, str, int, str], _Known] = OrderedDict()
+        self._share, self._most_s = settings.attribution_cpu, settings.attribution_s
+        self._waiting = Waiting()
+        self._known: OrderedDict[_Key, _Known] = OrderedDict()
+        self._refused: OrderedDict[_Key, tuple[str, float]] = OrderedDict()
         self._consumer = BatchConsumer(
             settings, db, [AttributionsRequested.topic.name], "scorer.attributions", self.hear, burial,
             progress=progress,
@@ -93,123 +102,168 @@ class Watching:
                 continue
             try:
                 event, unit = AttributionsRequested.from_json(record.value), envelope(record.headers).unit
-            except (ValidationError, Invalid) as error:
+            except ValidationError as error:  # its own words hold the values of the row
+                errors = error.errors(include_url=False, include_input=False)
+                unreadable.append((record, refused(errors, root="the body")))
+            except Invalid as error:
                 unreadable.append((record, error))
             else:
                 tx.then.append(lambda event=event, unit=unit: self._put(event, unit))
         await self._burial.bury(batch, unreadable)
 
     def _put(self, event: AttributionsRequested, unit: str) -> None:
-        of = self._waiting.setdefault(event.endpoint, deque())
-        if len(of) >= _WAITING_EACH or sum(map(len, self._waiting.values())) >= _WAITING:
-            dropped = of.popleft()[0] if of else event
+        for dropped in self._waiting.put(event, unit):
             ROWS.labels(event.endpoint, "too fast").inc(len(dropped.rows))
-            if dropped is event:
-                del self._waiting[event.endpoint]
-                return
-        of.append((event, unit))
 
     async def _work(self) -> None:
         """Endpoints take turns; after each piece of work it rests, so that it takes its share of a processor."""
         while True:
-            if not self._waiting:
+            taken = self._waiting.take()
+            if taken is None:
                 await asyncio.sleep(_IDLE_S)
                 continue
-            name, of = self._waiting.popitem(last=False)
-            event, unit = of.popleft()
-            if of:
-                self._waiting[name] = of
+            event, unit = taken
             with use(Context(system("scorer", unit))):
                 await self._answer(event, unit)
 
     async def _answer(self, event: AttributionsRequested, unit: str) -> None:
-        started, self._rested_s = time.monotonic(), 0.0
+        pace = self.pace()
         try:
-            said = await self.measured(event, unit)
-        except Unavailable as error:
-            log.warning("attributions are left out", endpoint=event.endpoint, reason=error.message)
-            ROWS.labels(event.endpoint, "unavailable").inc(len(event.rows))
-            await self._rest(started)
-            return
-        async with self._db.transaction(unit=unit) as tx:
-            tx.emit(said, unit=unit, audited=False)
-        ROWS.labels(event.endpoint, "explained").inc(len(said.rows))
-        ROWS.labels(event.endpoint, "unexplained").inc(said.unexplained)
-        SECONDS.labels(event.endpoint).inc(said.busy_s)
-        await self._rest(time.monotonic() - max(0.0, said.busy_s - self._rested_s))
-
-    async def _rest(self, started: float) -> None:
-        await asyncio.sleep((time.monotonic() - started) * (1 / self._share - 1))
-
-    async def measured(self, event: AttributionsRequested, unit: str) -> AttributionsMeasured:
-        """What is to be said: contributions, or why there are none. Raises Unavailable."""
-        said = AttributionsMeasured(
-            endpoint=event.endpoint, model=event.model, version=event.version, window=event.window
-        )
-        try:
-            return said.model_copy(update=await self._measured(event, unit))
-        except (Conflict, Invalid, NotFound) as error:
-            return said.model_copy(update={"cannot": error.message, "unexplained": len(event.rows)})
-        except (CannotLoad, ModelFailed) as error:
-            reason = f"the model cannot be asked: {str(error)[:300]}"
-            return said.model_copy(update={"cannot": reason, "unexplained": len(event.rows)})
-
-    async def _measured(self, event: AttributionsRequested, unit: str) -> dict[str, object]:
-        known, busy_s = await self._find(event, unit)
-        started, measure = time.monotonic(), known.measure
-        if measure.by_structure:
-            found, unexplained = await measure.contributions(event.rows, None)
+            said = await self.measured(event, unit, pace)
+            async with self._db.transaction(unit=unit) as tx:
+                tx.emit(said, unit=unit, audited=False)
+        except Exception as error:  # noqa: BLE001 - a stranger's model makes anything fail; other endpoints go on
+            _left_out(event, error)
         else:
-            async with self._models.opened(known.version, unit) as opened:
-                coding = opened.coding
-                for row in event.rows:
-                    coding = coding.knowing(row)
-                ask = asking(opened.runtime, coding, measure.schema.inputs)
-                found, unexplained = await measure.contributions(event.rows, ask)
+            ROWS.labels(event.endpoint, "explained").inc(len(said.rows))
+            ROWS.labels(event.endpoint, "unexplained").inc(said.unexplained)
+        SECONDS.labels(event.endpoint).inc(pace.busy_s)
+        await pace.rest()
+
+    def pace(self) -> Pace:
+        """For one answer that begins now."""
+        return Pace(self._share, self._most_s)
+
+    async def measured(self, event: AttributionsRequested, unit: str, pace: Pace) -> AttributionsMeasured:
+        """What is to be said: contributions, or why there are none. Raises Unavailable."""
+        key = (unit, event.model, event.version, event.explaining)
+        told: dict[str, object]
+        if cannot := self._refusal(key):
+            told = {"cannot": cannot, "unexplained": len(event.rows)}
+        else:
+            try:
+                told = await self._measured(event, unit, pace)
+            except (Conflict, Invalid, NotFound, CannotLoad) as error:
+                told = {"cannot": self._refuse(key, _reason(error)), "unexplained": len(event.rows)}
+        return AttributionsMeasured(
+            endpoint=event.endpoint, model=event.model, version=event.version, window=event.window
+        ).model_copy(update=told | {"busy_s": round(pace.busy_s, 6)})
+
+    def _refusal(self, key: _Key) -> str | None:
+        """Why it was found lately that this cannot be explained: to find it again costs as much."""
+        cannot, until = self._refused.get(key, (None, 0.0))
+        return cannot if time.monotonic() < until else None
+
+    def _refuse(self, key: _Key, cannot: str) -> str:
+        self._refused[key] = cannot, time.monotonic() + _KEPT_S
+        self._refused.move_to_end(key)
+        while len(self._refused) > _REFUSED:
+            self._refused.popitem(last=False)
+        return cannot
+
+    async def _measured(self, event: AttributionsRequested, unit: str, pace: Pace) -> dict[str, object]:
+        known = await self._find(event, unit, pace)
+        measure = known.measure
+        if measure.by_structure:
+            found, unexplained = await _explained(event, measure, None, pace)
+        else:
+            async with self._opened(known.version, unit, pace) as opened:
+                found, unexplained = await _explained(event, measure, opened, pace)
         return {
             "columns": tuple(measure.schema.columns[place].name for place in known.kept), "method": measure.method,
             "scale": measure.scale, "output": measure.output, "rows": _told(found[:, known.kept]),
             "reference": _told(known.reference) if event.reference else None, "unexplained": unexplained,
-            "busy_s": round(busy_s + time.monotonic() - started, 6),
         }  # fmt: skip
 
-    async def _find(self, event: AttributionsRequested, unit: str) -> tuple[_Known, float]:
-        """How the version's rows are explained, with its reference; and how long it took to make them, if they were."""
+    @asynccontextmanager
+    async def _opened(self, version: Version, unit: str, pace: Pace) -> AsyncGenerator[Opened]:
+        async with AsyncExitStack() as stack:
+            with pace.opening():
+                opened = await stack.enter_async_context(self._models.opened(version, unit))
+            yield opened
+
+    async def _find(self, event: AttributionsRequested, unit: str, pace: Pace) -> _Known:
+        """How the version's rows are explained, with its reference."""
         key = (unit, event.model, event.version, event.explaining)
         found = self._known.get(key)
         if found and time.monotonic() < found.until:
             self._known.move_to_end(key)
-            return found, 0.0
-        started = time.monotonic()
+            return found
         version = await self._records.version(event.model, event.version)
         if found and found.version == version:
             made = _Known(found.measure, found.kept, found.reference, version, time.monotonic() + _KEPT_S)
             self._known[key] = made
-            return made, 0.0
+            return made
         attributions.check(version.model_schema)
         if version.format == "external":  # nobody is called to learn that it tells nothing
             attributions.ask_allowed(event.explaining, version.format)
-        async with self._models.opened(version, unit) as opened:
+        async with self._opened(version, unit, pace) as opened:
             measure, rows = await attributions.measure(opened, version.model_schema, event.explaining, version.format)
-            ask = asking(opened.runtime, opened.coding, version.model_schema.inputs)
-            busy_s = time.monotonic() - started
-            reference = await self._reference(measure, rows, ask)
+            ask = pace.bounded(asking(opened.runtime, opened.coding, version.model_schema.inputs))
+            reference = await _reference(measure, rows, ask, pace)
         kept = attributions.influential(reference)
         self._known[key] = made = _Known(measure, kept, reference[:, kept], version, time.monotonic() + _KEPT_S)
         while len(self._known) > _KEPT:
             self._known.popitem(last=False)
-        return made, busy_s + self._rested_s
+        return made
 
-    async def _reference(self, measure: Measure, rows: Array, ask: Ask) -> Array:
-        """Contributions of the reference rows that can be explained, with rests: there are many."""
-        parts: list[Array] = []
-        for at in range(0, len(rows), _PART_ROWS):
-            started = time.monotonic()
-            parts.append(await measure.coded(rows[at : at + _PART_ROWS], ask))
-            self._rested_s += time.monotonic() - started
-            await self._rest(started)
-        made = np.concatenate(parts) if parts else np.zeros((0, rows.shape[1]))
-        return made[np.isfinite(made).all(axis=1)]
+
+async def _reference(measure: Measure, rows: Array, ask: Ask, pace: Pace) -> Array:
+    """Contributions of the reference rows that can be explained, with rests: there are many."""
+    parts: list[Array] = []
+    for at in range(0, len(rows), _PART_ROWS):
+        pace.check()
+        parts.append(await measure.coded(rows[at : at + _PART_ROWS], ask))
+        await pace.rest()
+    made = np.concatenate(parts) if parts else np.zeros((0, rows.shape[1]))
+    return made[np.isfinite(made).all(axis=1)]
+
+
+async def _explained(
+    event: AttributionsRequested, measure: Measure, opened: Opened | None, pace: Pace
+) -> tuple[Array, int]:
+    """Contributions of the sample's rows that can be explained, and how many cannot; with rests as well."""
+
+    def asked(coding: Coding) -> Ask:
+        assert opened is not None
+        return pace.bounded(asking(opened.runtime, coding, measure.schema.inputs))
+
+    parts, unexplained = [np.zeros((0, len(measure.schema.columns)))], 0
+    for at in range(0, len(event.rows), _PART_ROWS):
+        pace.check()
+        part, odd = await measure.contributions(event.rows[at : at + _PART_ROWS], asked if opened else None)
+        parts.append(part)
+        unexplained += odd
+        await pace.rest()
+    return np.concatenate(parts), unexplained
+
+
+def _left_out(event: AttributionsRequested, error: Exception) -> None:
+    if is_away(error):
+        reason = error.message if isinstance(error, Unavailable) else type(error).__name__
+        log.warning("attributions are left out", endpoint=event.endpoint, reason=reason)
+        ROWS.labels(event.endpoint, "unavailable").inc(len(event.rows))
+        return
+    # Where it failed, and not its words: they may hold values of the row.
+    where = "".join(traceback.format_tb(error.__traceback__))
+    log.error("attributions failed", endpoint=event.endpoint, error=type(error).__name__, where=where)
+    ROWS.labels(event.endpoint, "failed").inc(len(event.rows))
+
+
+def _reason(error: Exception) -> str:
+    """In one line, and nothing that PostgreSQL cannot store: a stranger's model chose the words."""
+    said = f"the model cannot be asked: {error}" if isinstance(error, CannotLoad | ModelFailed) else str(error)
+    return " ".join("".join(each if each.isprintable() else " " for each in said).split())[:400]
 
 
 def _told(rows: Array) -> tuple[tuple[float, ...], ...]:
