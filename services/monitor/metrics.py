@@ -22,7 +22,8 @@ OUTCOMES = Counter(
 )
 ATTRIBUTED = Counter(
     "fairlead_monitor_attributions_total",
-    "Decisions whose attributions were asked for, explained, could not be, or are not asked for as they cannot be",
+    "Decisions whose attributions were asked for, explained, explained but incomparable with the reference, "
+    "could not be, or are not asked for as they cannot be",
     ["endpoint", "result"],
 )
 ATTRIBUTION_STATISTIC = Gauge(

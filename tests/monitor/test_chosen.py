@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import timedelta
+from threading import get_ident
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ from services.monitor.domain.budget import (
     of_quality,
 )
 from services.monitor.domain.chosen import Watched, WatchedLabels
-from services.monitor.domain.detectors.chosen import COLUMNS, LABELS
+from services.monitor.domain.detectors.chosen import COLUMNS, LABELS, hddm_w
 from services.monitor.domain.detectors.chosen.levels import LINES
 from services.monitor.domain.outcomes.loss import LossBlock
 from services.monitor.settings import MonitorSettings as Service_
@@ -151,6 +152,41 @@ def test_a_window_that_is_seen_again_and_small_ones_change_nothing_by_themselves
     assert used.held is None and used.states != watch.states
 
 
+@pytest.mark.parametrize("name", COLUMNS)
+def test_with_another_budget_a_detector_of_columns_begins_anew(name: str) -> None:
+    random, before = np.random.default_rng(11), Watched.start(REFERENCE)
+    for number in range(5):
+        before, _ = before.observe([name], REFERENCE, counts(random), float(number), 1e6)
+    seen = counts(random)
+    after, _ = before.observe([name], REFERENCE, seen, 5.0, 2e3)
+    new, _ = Watched.start(REFERENCE).observe([name], REFERENCE, seen, 5.0, 2e3)
+    assert after.to_bytes() == new.to_bytes()
+
+
+@pytest.mark.parametrize("name", LABELS)
+def test_with_another_budget_a_detector_of_labels_begins_anew(name: str) -> None:
+    random, before = np.random.default_rng(12), WatchedLabels()
+    for number in range(5):
+        before, _ = before.observe([name], block(random, 0.1, number), 1e6)
+    seen = block(random, 0.1, 5)
+    after, _ = before.observe([name], seen, 2e3)
+    new, _ = WatchedLabels().observe([name], seen, 2e3)
+    assert after.states == new.states
+
+
+def test_of_small_windows_all_rows_that_a_detector_saw_are_told() -> None:
+    random, watch, found, number = np.random.default_rng(13), Watched.start(REFERENCE), None, 60
+    for number in range(60):
+        watch, _ = watch.observe(["adwin"], REFERENCE, counts(random), float(number), 5e6)
+    while found is None and number < 400:
+        number += 1
+        small = streams.blocks(ONE, streams.World(random).rows(60, "shift"), 60)[0].counts
+        watch = Watched.from_bytes(watch.to_bytes()) or watch
+        watch, found = watch.observe(["adwin"], REFERENCE, small, float(number), 5e6)
+    assert found and found.counts is not None
+    assert found.since_s == number - 1.0 and found.counts.sum(axis=1).tolist() == [120] * watch.columns
+
+
 def test_a_name_that_nobody_knows_is_refused_with_those_that_are_known() -> None:
     with pytest.raises(ValidationError) as refused:
         GivenSettings.model_validate({"detectors": ["adwim"]})
@@ -202,3 +238,26 @@ async def test_more_errors_are_told_by_the_name_of_who_was_chosen(service_db: Ca
     (theirs, *_) = [row.event for row in reversed(found) if row.event.detector == "river hddm-w"]
     assert theirs.performance and theirs.performance.now > 1.5 * theirs.performance.before > 0
     assert {row.kind for row in found} == {"note"}
+
+
+async def test_labels_that_piled_up_are_shown_in_rounds_and_on_a_thread(
+    service_db: Callable[[Service], Database], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    db, endpoint, threads, update = service_db("monitor"), fresh(), set[int](), hddm_w.Detector.update
+
+    def seen(detector: hddm_w.Detector, value: float) -> bool:
+        threads.add(get_ident())
+        return update(detector, value)
+
+    monkeypatch.setattr(hddm_w.Detector, "update", seen)
+    with use(Context(system("monitor"))):
+        event = deployment(endpoint, streams.schema(), None, monitor=MonitorSettings(detectors=("hddm-w",)))
+        await Desired(db, Versions(db, Objects(Settings()))).learn(Change(endpoint, event, None, 0))
+        blocks = [LossBlock(float(number), {0: 1}) for number in range(1_100)]
+        async with db.transaction() as tx:
+            await losses.add(tx.session, endpoint, 1, "retail", "binary", blocks)
+        assert await Judging(db).judge() == {}
+        async with db.transaction() as tx:
+            left = await losses.take(tx.session, endpoint, 1)
+    assert [block.start_s for _, block in left] == [float(number) for number in range(1_000, 1_100)]
+    assert threads and get_ident() not in threads

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from sqlalchemy import text
 
-from contracts import DriftDetected, InferenceLogged, MonitorSettings, Service
+from contracts import DriftDetected, FeatureEvidence, InferenceLogged, MonitorSettings, Service, Window
 from services.kit.compacted import Change
 from services.kit.context import Caller, Context, system, use
 from services.kit.db import Database
+from services.kit.ids import uuid7
 from services.kit.objects import Objects
 from services.kit.signing import canonical
 from services.monitor import store
@@ -209,6 +210,24 @@ async def test_a_whole_that_drifts_is_not_told_of_its_groups_and_acceptance_is_o
     with use(Context(system("monitor"))):
         await story.windows(10, 0.9, 0, 1, 2, 3)
         assert await story.said() == [drift] and await story.open() == []
+
+
+async def test_an_alarm_of_groups_is_told_though_a_chosen_detectors_is_open(story: Story) -> None:
+    with use(Context(system("monitor"))):
+        await story.windows(3, 0.0)
+        theirs = DriftDetected(
+            endpoint=story.endpoint, use_case="benefits", model="census-employment", version=1,
+            window=Window(**{"from": story.start, "to": story.start}, rows=400), since=story.start,
+            detector="river adwin", statistic=9.0, budget_rows=100_000, rows_watched=400,
+            features=(FeatureEvidence(name="a", effect=0.5, interval=(0.4, 0.6), tolerance=0.1),), retrain=True,
+        )  # fmt: skip
+        async with story.db.transaction() as tx:
+            await store.add_finding(tx.session, uuid7(), "retail", "alarm", story.start, theirs)
+        await story.windows(12, 0.9, 2)
+        (ours,) = await story.said()
+        assert ours.segment == "colour = 2"
+        (alarm,) = await story.open()
+        assert alarm.event == ours
 
 
 @pytest.mark.parametrize("at_once", [1, 2, 200])

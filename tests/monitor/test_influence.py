@@ -1,6 +1,7 @@
 """What decisions rest on: bins of contributions that add up, rare false alarms, and how soon a change is told."""
 
 import numpy as np
+import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -146,21 +147,26 @@ def test_an_influence_that_comes_and_goes_with_the_day_is_compared_with_itself()
         assert found is None, at
 
 
-Rows = st.dictionaries(st.integers(0, SPACE - 1), st.tuples(st.floats(-9, 9)), max_size=30)
+Texts = st.sampled_from((1, 200, 3_000, 5_000, 1_000_000)).map("x".__mul__)
+Rows = st.dictionaries(st.integers(0, SPACE - 1), st.tuples(st.floats(-9, 9) | Texts), max_size=30)
 
 
-@given(st.lists(Rows, min_size=1, max_size=4))
+@given(st.sampled_from((7, 100)), st.lists(Rows, min_size=1, max_size=4))
 @settings(max_examples=100, deadline=None)
-def test_the_sample_of_a_window_is_the_same_however_its_rows_are_split(parts: list[dict[int, tuple[float]]]) -> None:
-    every: dict[int, tuple[float]] = {}
+def test_the_sample_of_a_window_is_the_same_however_its_rows_are_split(
+    most: int, parts: list[dict[int, tuple[float | str]]]
+) -> None:
+    every: dict[int, tuple[float | str]] = {}
     for part in parts:
         every |= part
-    whole = Sample.of(7, every.items())
-    apart = Sample(7)
+    whole = Sample.of(most, every.items())
+    apart = Sample(most)
     for part in parts:
-        apart = apart.merge(Sample.of(7, [(place, every[place]) for place in part]))
+        apart = apart.merge(Sample.of(most, [(place, every[place]) for place in part]))
     assert apart == whole and Sample.from_json(whole.to_json()) == whole
-    assert len(whole.within()) == min(7, len(every))
+    small = [row for _, row in sorted(every.items()) if not isinstance(row[0], str) or len(row[0]) <= 3_000]
+    assert list(whole.in_order()) == small[: len(whole.rows)]
+    assert len(whole.rows) >= min(most, len(small), 20)
 
 
 def test_decisions_are_sampled_by_their_ids_alone_in_the_share_that_is_set() -> None:
@@ -170,7 +176,14 @@ def test_decisions_are_sampled_by_their_ids_alone_in_the_share_that_is_set() -> 
     assert [place_of("one"), place_of("one")] == [place_of("one")] * 2
     assert (most_rows(2.0, 10.0, 5), most_rows(2.0, 3_600.0, 5), most_rows(2.0, 3_600.0, 2_000)) == (20, 500, 10)
     texts = Sample.of(500, [(n, ("x" * 1_000,)) for n in range(500)])
-    assert 50 <= len(texts.within()) < 100, "an event carries so much"
+    assert 50 <= len(texts.in_order()) < 100, "an event carries so much"
+
+
+def test_a_part_holds_no_more_of_a_sample_than_an_event_carries_and_one_large_row_leaves_the_others() -> None:
+    large, small = (0, ("x" * 2_000_000, 1.0)), [(n, ("x" * 500, 1.0)) for n in range(1, 500)]
+    sample = Sample.of(500, [large, *small])
+    assert sample.in_order()[0] == small[0][1] and len(sample.rows) > 100
+    assert len(orjson.dumps(sample.to_json())) < 330_000
 
 
 def test_a_part_keeps_its_sample() -> None:

@@ -9,7 +9,7 @@ budget in rows is kept by one of a hundredth as many values.
 import json
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from math import inf, log
 from typing import Any
@@ -43,6 +43,10 @@ class Heard:
     columns: tuple[int, ...]
     statistic: float
     """The logarithm of how many rows lie between false alarms of one of them at one column: what it passed at least."""
+    since_s: float = 0.0
+    """When the first window began whose rows they saw now."""
+    counts: Array | None = field(default=None, compare=False)
+    """Those rows, as counts [columns, width]."""
 
     @property
     def name(self) -> str:
@@ -59,6 +63,8 @@ class Watched:
     """By detector, of each column."""
     held: Array | None = None
     """Counts [columns, width] of windows that had too few rows to say something."""
+    held_s: float | None = None
+    """When the first of these windows began."""
     last_s: float = -inf
 
     def observe(
@@ -72,8 +78,9 @@ class Watched:
         if start_s <= self.last_s:
             return self, None
         held = counts[: self.columns] if self.held is None else self.held + counts[: self.columns]
+        since_s = start_s if self.held_s is None else self.held_s
         if held.sum(axis=1).max(initial=0) < _ROWS:
-            return Watched(self.columns, self._of(ours), held, start_s), None
+            return Watched(self.columns, self._of(ours), held, since_s, start_s), None
         values = standardised(reference, held, start_s)
         part = budget_rows * self.columns
         states, heard = dict[str, list[State]](), list[tuple[str, int]]()
@@ -81,8 +88,8 @@ class Watched:
             at, before = level(name, part / _ROWS), self.states.get(name) or [{}] * self.columns
             states[name] = [_seen(name, at, before[place], values[:, place]) for place in range(self.columns)]
             heard += [(name, place) for place in range(self.columns) if states[name][place].get("alarmed")]
-        after = Watched(self.columns, states, None, start_s)
-        return after, _heard(heard, part) if heard else None
+        after = Watched(self.columns, states, last_s=start_s)
+        return after, replace(_heard(heard, part), since_s=since_s, counts=held) if heard else None
 
     def _of(self, names: Sequence[str]) -> dict[str, Sequence[State]]:
         return {name: self.states[name] for name in names if name in self.states}
@@ -97,7 +104,8 @@ class Watched:
         """As it is stored."""
         held = None if self.held is None else self.held.tolist()
         last_s = None if self.last_s == -inf else self.last_s
-        return _packed({"columns": self.columns, "states": self.states, "held": held, "last_s": last_s})
+        said = {"columns": self.columns, "states": self.states, "held": held, "held_s": self.held_s, "last_s": last_s}
+        return _packed(said)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "Watched | None":
@@ -106,7 +114,9 @@ class Watched:
         if found is None:
             return None
         held = None if found["held"] is None else np.array(found["held"])
-        return cls(found["columns"], found["states"], held, -inf if found["last_s"] is None else found["last_s"])
+        last_s = -inf if found["last_s"] is None else found["last_s"]
+        since_s = None if held is None else found.get("held_s", last_s)
+        return cls(found["columns"], found["states"], held, since_s, last_s)
 
 
 @dataclass(frozen=True)
@@ -181,11 +191,13 @@ def standardised(reference: Reference, counts: Array, start_s: float) -> Array:
 
 
 def _seen(name: str, at: float, before: State, values: Array) -> State:
-    detector = kind(name)(at, {key: value for key, value in before.items() if key != "alarmed"})
+    # At another level it begins anew: what was seen is of another budget, and some keep the level in it.
+    same = before if before.get("level") == at else {}
+    detector = kind(name)(at, {key: value for key, value in same.items() if key not in ("alarmed", "level")})
     alarmed = False
     for value in values[np.isfinite(values)].tolist():
         alarmed = detector.update(value) or alarmed
-    return {**detector.state(), "alarmed": alarmed}
+    return {**detector.state(), "level": at, "alarmed": alarmed}
 
 
 def _heard(found: Sequence[tuple[str, int]], rows: float, columns: tuple[int, ...] | None = None) -> Heard:

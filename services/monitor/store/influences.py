@@ -54,6 +54,12 @@ async def save(session: AsyncSession, found: Endpoint, facts: Mapping[str, Any],
     await session.execute(text(insert), values | {"r": influence.to_bytes() if influence else None})
 
 
+async def forget(session: AsyncSession, name: str) -> None:
+    """The reference, where its detector stands and what was counted: they begin anew."""
+    for table in ("influence", "attribution_watch", "attribution_window"):
+        await session.execute(text(f"DELETE FROM {table} WHERE endpoint = :e"), {"e": name})
+
+
 async def add(session: AsyncSession, found: Endpoint, start: datetime, end: datetime, block: Block) -> bool:
     """Keep what was counted of a window; answers whether it is the first time."""
     insert = """

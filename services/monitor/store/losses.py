@@ -34,17 +34,22 @@ async def waiting(session: AsyncSession) -> list[tuple[str, str]]:
     return [(row.endpoint, row.unit) for row in rows]
 
 
-async def take(session: AsyncSession, name: str, version: int) -> list[tuple[Task, LossBlock]]:
-    """What came of an endpoint, in the order of decisions; it is gone then, that of other versions too.
+async def take(session: AsyncSession, name: str, version: int, at_most: int = 1_000) -> list[tuple[Task, LossBlock]]:
+    """What came of an endpoint, in the order of decisions, so many blocks of it; they are gone then, those of other
+    versions too.
 
     Partitions are read side by side, in no order of their own, and what waits is sorted. A label may come days after
     its decision, so that nobody can wait for all earlier ones: what comes later is seen later.
     """
     select = """
-        WITH taken AS (DELETE FROM loss_part WHERE endpoint = :e RETURNING id, version, task, start_s, bins)
+        WITH taken AS (
+            DELETE FROM loss_part WHERE id IN (
+                SELECT id FROM loss_part WHERE endpoint = :e ORDER BY start_s, id LIMIT :n
+            ) RETURNING id, version, task, start_s, bins
+        )
         SELECT task, start_s, bins FROM taken WHERE version = :v ORDER BY start_s, id
     """
-    rows = await session.execute(text(select), {"e": name, "v": version})
+    rows = await session.execute(text(select), {"e": name, "v": version, "n": at_most})
     return [(row.task, LossBlock(row.start_s, dict(row.bins))) for row in rows]
 
 

@@ -120,6 +120,23 @@ async def take_parts(session: AsyncSession, key: WindowKey) -> list[Part]:
     return [Part.from_bytes(row.data) for row in await session.execute(text(take), _key(key))]
 
 
+async def open_parts(session: AsyncSession, after: int, limit: int) -> dict[int, bytes]:
+    """Parts of windows that are not closed, by their numbers, a page of them: those after `after`."""
+    select = "SELECT id, data FROM part WHERE id > :after ORDER BY id LIMIT :limit"
+    return {row.id: row.data for row in await session.execute(text(select), {"after": after, "limit": limit})}
+
+
+async def lock_part(session: AsyncSession, number: int) -> Part | None:
+    """For `replace_part`; None of a window that was closed meanwhile."""
+    data = await session.scalar(text("SELECT data FROM part WHERE id = :id FOR UPDATE"), {"id": number})
+    return Part.from_bytes(data) if data is not None else None
+
+
+async def replace_part(session: AsyncSession, number: int, part: Part) -> None:
+    """With what is left of it."""
+    await session.execute(text("UPDATE part SET data = :data WHERE id = :id"), {"id": number, "data": part.to_bytes()})
+
+
 async def closed(session: AsyncSession, key: WindowKey) -> tuple[int, Part | None, MonitorReported] | None:
     """Revision, counts (None where they are too old) and report of a window that was closed before."""
     select = f"SELECT revision, data, report FROM closed_window WHERE {_KEY}"

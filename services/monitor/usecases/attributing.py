@@ -1,13 +1,16 @@
 """Watches what decisions rest on: asks for the attributions of each window's sample, and shows them to a detector."""
 
 import asyncio
+from collections.abc import Mapping
 from datetime import timedelta
 from functools import partial
 from math import log
+from typing import Any
 
 import numpy as np
 
 from contracts import AttributionsMeasured, AttributionsRequested, DriftDetected, Window
+from services.kit.alerts import resolve_alert
 from services.kit.db import Database, Tx
 from services.kit.errors import NotFound
 from services.kit.ids import now, uuid7
@@ -22,6 +25,8 @@ from ..store import Endpoint, WindowKey, influences
 
 _AGAIN = timedelta(hours=1)
 """So long after it was said that a version cannot be explained it is asked again: what it lacked may have come."""
+_ALERT = "attribution-drift"
+"""What the governor calls the alert of such an alarm."""
 _TOO_FEW = (
     f"the reference has fewer than {LEAST_ROWS} rows that can be explained, or no column moves the model there: "
     "there is nothing to compare with"
@@ -30,7 +35,7 @@ _TOO_FEW = (
 
 async def ask(tx: Tx, key: WindowKey, part: Part) -> None:
     """Of a window that closes for the first time, if it is of the version that serves."""
-    rows = part.sample.within()
+    rows = part.sample.in_order()
     try:
         endpoint = await store.endpoint(tx.session, key.endpoint) if rows else None
     except NotFound:
@@ -70,27 +75,60 @@ class Attributing:
             if endpoint.settings.attributions == "off":
                 return
             influence = await _influence(tx, endpoint, event)
-            if influence and event.rows and influence.columns == event.columns:
+            if influence and event.rows:
                 await _observe(tx, endpoint, event, influence)
-            tx.then.append(partial(_count, event.endpoint, "explained", len(event.rows)))
+            result = "explained" if influence else "incomparable"
+            tx.then.append(partial(_count, event.endpoint, result, len(event.rows)))
             tx.then.append(partial(_count, event.endpoint, "unexplained", event.unexplained))
 
 
 async def _influence(tx: Tx, endpoint: Endpoint, event: AttributionsMeasured) -> Influence | None:
-    """The reference, kept from before or told now; None, with the reason kept, where there is none."""
+    """The reference that these rows are compared with, kept from before or told now; None where there is none, with the
+    reason kept, where one is told."""
     known = await influences.known(tx.session, endpoint.endpoint, endpoint.version)
-    if known and known.influence:
-        return known.influence
-    influence, cannot = None, event.cannot
-    if event.reference is not None:
-        rows = np.array(event.reference, float).reshape(len(event.reference), len(event.columns))
-        influence = await asyncio.to_thread(Influence.of, event.columns, rows)
-        cannot = None if influence else _TOO_FEW
-    if influence or cannot:
-        said = event.model_dump(include={"method", "scale", "output"})
-        facts = said | {"cannot": cannot, "explaining": endpoint.settings.attributions}
-        await influences.save(tx.session, endpoint, facts, influence)
+    before, made = known.influence if known else None, _made(event)
+    if event.cannot and event.reference is None:
+        facts = known.facts if known and before else made
+        await _keep(tx, endpoint, facts, before, _plain(event.cannot))
+        return None
+    if known and before and before.columns == event.columns and made.items() <= known.facts.items():
+        if known.cannot:
+            await _keep(tx, endpoint, known.facts, before, None)
+        return before
+    if before and (event.rows or event.reference is not None):
+        await _begin_anew(tx, endpoint)
+    if event.reference is None:
+        return None
+    rows = np.array(event.reference, float).reshape(len(event.reference), len(event.columns))
+    influence = await asyncio.to_thread(Influence.of, event.columns, rows)
+    await _keep(tx, endpoint, made, influence, None if influence else _TOO_FEW)
     return influence
+
+
+async def _begin_anew(tx: Tx, endpoint: Endpoint) -> None:
+    """Rows are explained in another way: what was seen so far says nothing of them, and the next window asks for its
+    reference."""
+    name, reason = endpoint.endpoint, "decisions are explained in another way now"
+    await influences.forget(tx.session, name)
+    if await store.close_alarms(tx.session, name, reason, "attributions"):
+        resolve_alert(tx, _ALERT, name, reason, unit=endpoint.unit)
+
+
+async def _keep(
+    tx: Tx, endpoint: Endpoint, facts: Mapping[str, Any], influence: Influence | None, cannot: str | None
+) -> None:
+    facts = {**facts, "cannot": cannot, "explaining": endpoint.settings.attributions}
+    await influences.save(tx.session, endpoint, facts, influence)
+
+
+def _made(event: AttributionsMeasured) -> dict[str, str | None]:
+    """How rows were explained: only what was made alike can be compared."""
+    return {"method": event.method, "scale": event.scale, "output": _plain(event.output) if event.output else None}
+
+
+def _plain(told: str) -> str:
+    """Words of a model's sandbox may hold anything; a database takes no NUL in JSON."""
+    return "".join(each if each.isprintable() else " " for each in told)
 
 
 async def _observe(tx: Tx, endpoint: Endpoint, event: AttributionsMeasured, influence: Influence) -> None:

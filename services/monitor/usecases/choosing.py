@@ -2,6 +2,7 @@
 
 import asyncio
 
+from contracts import MonitorSettings
 from services.kit.db import Tx
 
 from ..domain.budget import of_each_chosen
@@ -31,12 +32,12 @@ async def observe(
         known.observe, names, reference, counts, key.start.timestamp(), budget
     )  # fmt: skip
     await chosen.save(tx.session, endpoint, "columns", after.to_bytes())
-    if heard is None:
+    if heard is None or heard.counts is None:
         return None
-    places = list(heard.columns)
-    found = tuple(effects(reference.part(places), counts[places]))
+    places, seen = list(heard.columns), heard.counts
+    found = tuple(effects(reference.part(places), seen[places]))
     kind = "note" if all(effect.within(endpoint.settings.tolerance) for effect in found) else "alarm"
-    return Finding(kind, key.start.timestamp(), heard.statistic, part.rows, found), heard
+    return Finding(kind, heard.since_s, heard.statistic, int(seen.sum(axis=1).max()), found), heard
 
 
 async def observe_labels(
@@ -47,14 +48,22 @@ async def observe_labels(
     if not names or not blocks or task == "regression":
         return None
     kept = await chosen.state(tx.session, endpoint, "labels")
+    after, found = await asyncio.to_thread(_shown, kept, names, task, blocks, endpoint.settings)
+    await chosen.save(tx.session, endpoint, "labels", after)
+    return found
+
+
+def _shown(
+    kept: bytes | None, names: tuple[str, ...], task: Task, blocks: list[LossBlock], settings: MonitorSettings
+) -> tuple[bytes, tuple[LossFinding, Heard] | None]:
+    """All blocks at once, on a thread: river takes seconds to be imported, and microseconds for each label."""
     watch = (WatchedLabels.from_bytes(kept) if kept else None) or WatchedLabels()
-    budget = of_each_chosen(endpoint.settings.budget_rows, endpoint.settings.detectors)
+    budget = of_each_chosen(settings.budget_rows, settings.detectors)
     found: tuple[LossFinding, Heard] | None = None
     for block in blocks:
         watch, heard = watch.observe(names, block, budget)
-        effect = worse(task, watch.before, watch.now, endpoint.settings.expected_error) if heard else None
+        effect = worse(task, watch.before, watch.now, settings.expected_error) if heard else None
         if heard and effect:
-            kind = "note" if effect.high < endpoint.settings.tolerance else "alarm"
+            kind = "note" if effect.high < settings.tolerance else "alarm"
             found = LossFinding(kind, watch.since_s, heard.statistic, effect), heard
-    await chosen.save(tx.session, endpoint, "labels", watch.to_bytes())
-    return found
+    return watch.to_bytes(), found

@@ -46,9 +46,11 @@ class Drifting:
             await self._say(tx, key, endpoint, part, finding, _segment(watched, within, before) if alarm else None)
             if alarm and grouped:
                 await grouping.follow(tx, key, endpoint, grouped, part, finding.since_s)
-        if within and grouped and (within.kind == "note" or not (before or watch.phase == "alarmed")):
+        # A chosen detector's alarm tells of no group, and whoever watches the groups says its own only once.
+        own = before is not None and before.detector == NAME
+        if within and grouped and (within.kind == "note" or not (own or watch.phase == "alarmed")):
             await self._say(tx, key, endpoint, part, within, grouped.where(within.effects))
-        if chosen and not (before or finding or within or watch.phase == "alarmed"):
+        if chosen and not (before or _alarms(finding, within) or watch.phase == "alarmed"):
             found, heard = chosen
             await self._say(tx, key, endpoint, part, found, None, heard.name)
         await store.save_watch(tx.session, endpoint, watch)
@@ -73,10 +75,14 @@ class Drifting:
     ) -> None:  # fmt: skip
         event = _drift(key, endpoint, part, finding, segment, detector)
         if finding.kind == "alarm":
-            await store.close_alarms(tx.session, key.endpoint, "the endpoint drifts as a whole", "data")
+            await store.close_alarms(tx.session, key.endpoint, "newer evidence tells it", "data")
             tx.emit(event, detail={"since": event.since.isoformat(), "feature": event.features[0].name})
         await store.add_finding(tx.session, uuid7(), endpoint.unit, finding.kind, now(), event)
         tx.then.append(metrics.FOUND.labels(key.endpoint, finding.kind).inc)
+
+
+def _alarms(*found: Finding | None) -> bool:
+    return any(each is not None and each.kind == "alarm" for each in found)
 
 
 async def _with_earlier(tx: Tx, key: WindowKey, watch: Watch) -> Watch:

@@ -92,10 +92,10 @@ def _sample(watched: Watched, members: Sequence[Counted], columns: Columns, want
     rows = np.array([member.payload.rows for member in members], np.int64)
     first = np.cumsum(rows) - rows
     some = np.flatnonzero((places < wanted.share * SPACE) & (rows > 0))
-    some = some[np.argsort(places[some], kind="stable")][: wanted.most]
+    some = some[np.argsort(places[some], kind="stable")]
     values = [columns[name] for name in names]
     picked = zip(places[some].tolist(), (first[some] + places[some] % rows[some]).tolist(), strict=True)
-    return Sample.of(wanted.most, [(place, _row(values, at)) for place, at in picked])
+    return Sample.first(wanted.most, ((place, _row(values, at)) for place, at in picked))
 
 
 def _row(values: Sequence[Array], at: int) -> Row:

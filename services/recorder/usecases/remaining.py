@@ -29,6 +29,9 @@ _TOPICS = (
 _FORGETS = "the topic forgets them; later where Kafka was away when they were to be written"
 _LONGEST_WAIT = timedelta(days=7)
 """The most that `FAIRLEAD_KSERVE_WAIT_HOURS` may be."""
+_LONGEST_WINDOW = timedelta(days=1)
+"""The most that an endpoint's `window_s` may be."""
+_SAMPLED = "rows to be explained when their window of decisions closes"
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,7 @@ def _told() -> Iterator[Remainder]:
     hearing = "removed on hearing decisions.erased, within seconds while the service runs"
     yield Remainder("explanations, and the answers that told them", "scorer", None, hearing)
     yield Remainder("outcomes as they were counted", "monitor", None, hearing)
+    yield Remainder(_SAMPLED, "monitor", None, hearing)
 
 
 def _untold(asked: datetime, kept: Kept) -> Iterator[Remainder]:
@@ -88,6 +92,8 @@ def _untold(asked: datetime, kept: Kept) -> Iterator[Remainder]:
     yield Remainder("answers to requests with an Idempotency-Key", "scorer", asked + ANSWERS_KEPT, "forgotten")
     since = "FAIRLEAD_OUTCOMES_KEPT_DAYS after the decision, and up to 2 days"
     yield Remainder("outcomes as they were counted", "monitor", None, f"{how}, {since}")
+    by = asked + _LONGEST_WINDOW
+    yield Remainder(_SAMPLED, "monitor", by, "not removed: this erasure told nobody of all that it took; they end")
 
 
 def _kafka(asked: datetime) -> Iterator[tuple[Remainder, Remainder]]:
@@ -98,6 +104,10 @@ def _kafka(asked: datetime) -> Iterator[tuple[Remainder, Remainder]]:
         by = asked + timedelta(milliseconds=spec.keep_ms + spec.rolls_ms)
         if event is InferenceLogged:  # what KServe logged is written when both halves are there
             by += _LONGEST_WAIT
+        if (
+            event is AttributionsRequested
+        ):  # rows that are counted after the erasure are asked about at their window's end
+            by += _LONGEST_WINDOW
         dead = TopicSpec.dead_letters(name)
         buried = by + DEAD_LETTERS_KEPT + timedelta(milliseconds=dead.rolls_ms or 0)
         yield (
