@@ -9,7 +9,7 @@ import pytest
 
 from contracts import AttributionsMeasured, DecisionsErased, Service, Window
 from services.kit.compacted import Change
-from services.kit.context import Caller, Context, system, use
+from services.kit.context import Caller, Claim, Context, system, use
 from services.kit.db import Database
 from services.kit.ids import uuid7
 from services.kit.objects import Objects
@@ -90,7 +90,9 @@ async def test_an_erasure_takes_rows_out_of_windows_that_are_open(story: Story) 
         async with story.db.transaction() as tx:
             for key in keys:
                 await store.add_part(tx.session, key, 0, 0, part)
-        await Forgetting(story.db).forget(DecisionsErased(erasure_id=uuid7(), inference_ids=("erased", "unknown")))
+        erased = DecisionsErased(erasure_id=uuid7(), inference_ids=("erased", "unknown"))
+        with use(Context(system("monitor", "retail"), claim=Claim(f"test {erased.erasure_id}"))):  # as the bus has it
+            await Forgetting(story.db).forget(erased)
         async with story.db.transaction() as tx:
             left = [each for key in keys for each in await store.take_parts(tx.session, key)]
     assert [each.sample.in_order() for each in left] == [(rows["kept"],)] * 2

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from contracts import DecisionsErased
-from services.kit.db import Database
+from services.kit.db import Database, Tx
 
 from .. import store
 from ..domain.sample import place_of
@@ -23,22 +23,21 @@ class Forgetting:
 
     async def forget(self, event: DecisionsErased) -> None:
         """Those of these decisions. One that is counted later, out of the log, goes with its window."""
-        async with self._db.transaction() as tx:
-            await outcomes.forget(tx.session, event.inference_ids)
         places, last = frozenset(map(place_of, event.inference_ids)), 0
-        while last is not None:
-            last = await self._thin(places, last)
+        async with self._db.transaction() as tx:  # a handler has one
+            await outcomes.forget(tx.session, event.inference_ids)
+            while last is not None:
+                last = await _thin(tx, places, last)
 
-    async def _thin(self, places: Collection[int], after: int) -> int | None:
-        """A page of parts after this one; answers which was the last, None after all of them. A place may be that of
-        another decision as well: one row less is explained then."""
-        async with self._db.transaction() as tx:
-            page = await store.open_parts(tx.session, after, _AT_ONCE)
-            for number in await asyncio.to_thread(_holding, page, places):
-                if part := await store.lock_part(tx.session, number):
-                    left = replace(part, sample=part.sample.without(places))
-                    await store.replace_part(tx.session, number, left)
-        return max(page, default=None)
+
+async def _thin(tx: Tx, places: Collection[int], after: int) -> int | None:
+    """A page of parts after this one; answers which was the last, None after all of them. A place may be that of
+    another decision as well: one row less is explained then."""
+    page = await store.open_parts(tx.session, after, _AT_ONCE)
+    for number in await asyncio.to_thread(_holding, page, places):
+        if part := await store.lock_part(tx.session, number):
+            await store.replace_part(tx.session, number, replace(part, sample=part.sample.without(places)))
+    return max(page, default=None)
 
 
 def _holding(page: Mapping[int, bytes], places: Collection[int]) -> list[int]:
