@@ -62,7 +62,7 @@ def of_peer(peer: Peer, drawn: Drawn, budget_rows: int) -> tuple[dict[str, float
 
 
 def _given(stream: Stream, before: int, after: int) -> tuple[Array, Array]:
-    same = Stream(stream.change, stream.seed, stream.loading)
+    same = stream.anew()
     return same.trained_on(), np.concatenate([rows for _, rows in same.pieces(before, after)])
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from services.monitor.domain.detectors.chosen import COLUMNS, LABELS, kind
 
+from . import level
 from .streams import Array
 
 _LADDERS: dict[str, tuple[tuple[float, ...], int]] = {
@@ -19,7 +20,7 @@ _LADDERS: dict[str, tuple[tuple[float, ...], int]] = {
     "hddm-a": ((1.0, 1.5, 2.0, 3.0, 4.0), 100_000), "hddm-w": ((1.0, 1.5, 2.0, 2.5, 3.0), 50_000),
 }  # fmt: skip
 """Levels and values."""
-_SHARES, _RUN, _LEAST = (0.02, 0.1, 0.3, 0.5), 50_000, 5
+_SHARES, _RUN = (0.02, 0.1, 0.3, 0.5), 50_000
 
 
 def _alarms(name: str, at: float, values: Array) -> int:
@@ -37,10 +38,8 @@ def _line(name: str) -> tuple[float, float, list[int]]:
     if name in LABELS:
         kinds = [(random.random(count) < share).astype(int) for share in _SHARES]
     worst = [max(_alarms(name, at, values) for values in kinds) for at in levels]
-    known = [(at, np.log(alarms / count)) for at, alarms in zip(levels, worst, strict=True) if alarms >= _LEAST]
-    levels_known, rates = np.array(known).T
-    slope, start = np.polyfit(levels_known, rates, 1)
-    return float(start), float(slope), worst
+    known = [(at, alarms / count) for at, alarms in zip(levels, worst, strict=True) if alarms >= level.LEAST_PASSED]
+    return *level.line(*np.array(known).T), worst
 
 
 if __name__ == "__main__":

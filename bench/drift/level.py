@@ -13,10 +13,16 @@ _QUANTILES = (0.8, 0.85, 0.9, 0.95, 0.975)
 LEAST_PASSED = 5
 
 
+def line(levels: Array, rates: Array) -> tuple[float, float]:
+    """The logarithm of how often level 0 is passed, and how much it changes for each level."""
+    slope, start = np.polyfit(levels, np.log(rates), 1)
+    return float(start), float(slope)
+
+
 def extrapolated(levels: Array, rates: Array, budget_rows: float) -> float:
     """Of how often a row passes each level: a straight line through their logarithms, to one in the budget."""
-    slope, start = np.polyfit(levels, np.log(rates), 1)
-    return float((-np.log(budget_rows) - start) / slope)
+    start, slope = line(levels, rates)
+    return (-float(np.log(budget_rows)) - start) / slope
 
 
 def of_pieces(strongest: Array, piece_rows: int, budget_rows: float) -> float:

@@ -50,18 +50,13 @@ def _alone(stationary_rows: int) -> dict[str, Any]:
     }
 
 
-def stream_of(stream: Stream) -> Stream:
-    """The same one from its beginning."""
-    return Stream(stream.change, stream.seed, stream.loading)
-
-
 def _columns(rows: Array) -> dict[str, Array]:
     return {name: rows[:, place] for place, name in enumerate((*NAMES, "label"))}
 
 
 def _ours(stream: Stream) -> int | None:
     monitor = Monitor(stream.reference(), streams.schema(), BUDGET)
-    for first, rows in stream_of(stream).pieces(_BEFORE, _AFTER):
+    for first, rows in stream.anew().pieces(_BEFORE, _AFTER):
         for found in monitor.see(_columns(rows), first):
             if found.finding.kind == "alarm":
                 return found.row

@@ -51,6 +51,10 @@ class Stream:
         self._loadings = self._random.normal(size=(NUMBERS, FACTORS)) * self.loading
         self._weights = self._random.normal(size=NUMBERS)
 
+    def anew(self) -> "Stream":
+        """The same one from its beginning."""
+        return Stream(self.change, self.seed, self.loading)
+
     def rows(self, first: int, count: int) -> Array:
         """[count, 31]: rows from number `first` on, those before the change negative; the prediction is last."""
         at = np.arange(first, first + count)

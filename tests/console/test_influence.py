@@ -41,7 +41,7 @@ def page(state: State, why: str | None = None, findings: list[FindingRow] | None
     counts = influence.block(random.normal(size=(300, 2)) * (1.0, 1.0), 0.0).counts
     found = [Column(e.track.name, 0.5, e) for e in effects(influence.reference, counts)]
     known = Known({"method": "trees", "scale": "log-odds", "output": "probabilities[1]"}, influence, NOW)
-    told = Influences(ENDPOINT, state, why, known, None, findings or [], found, 300, 15)
+    told = Influences(ENDPOINT, None, findings or [], state, why, known, found, 300, 15)
     return shown(Answer(AttributionsView.of(told).model_dump(mode="json", by_alias=True)))
 
 

@@ -42,10 +42,8 @@ class _Seen:
     def verdict(self) -> Verdict:
         """The worst of what was found."""
         kinds = {kind for kind, _ in self.findings}
-        worst: Verdict = "clean"
-        for kind in _ORDER:
-            worst = kind if kind in kinds else worst
-        return worst
+        found: list[Verdict] = [kind for kind in _ORDER if kind in kinds]
+        return found[-1] if found else "clean"
 
 
 def scan(folder: Path, names: list[str], manifest: Manifest, untrusted: list[str]) -> Scan:

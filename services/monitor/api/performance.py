@@ -131,7 +131,7 @@ class PerformanceView(BaseModel):
             overall=[FiguresView.of(f) for f in found.overall],
             windows=[FiguresView.of(f) for f in found.windows], statistic=found.statistic,
             threshold=log(of_performance(found.endpoint.budget_rows)),
-            worse=any(f.kind == "alarm" and f.closed_at is None for f in found.findings),
+            worse=any(f.is_open for f in found.findings),
             alarms=[FindingView.of(f) for f in found.findings if f.kind == "alarm"],
             notes=[FindingView.of(f) for f in found.findings if f.kind == "note"],
         )  # fmt: skip

@@ -21,6 +21,9 @@ Table = Literal["watch", "group_watch", "attribution_watch"]
 """Of what is watched: columns as wholes, or within groups of segments; or what decisions rest on."""
 
 
+_STATES = ("watch", "loss_watch", "group_watch", "season_hour", "chosen_watch", "attribution_watch", "influence")
+
+
 async def watch(session: AsyncSession, name: str, number: int, table: Table = "watch") -> Watch | None:
     """The state of watching a version; None where it has just begun."""
     select = f"SELECT state FROM {table} WHERE endpoint = :e AND version = :v"
@@ -46,15 +49,7 @@ async def save_watch(session: AsyncSession, found: Endpoint, state: Watch, table
 
 async def drop_watch(session: AsyncSession, name: str) -> None:
     """What is watched next is watched anew."""
-    for table in (
-        "watch",
-        "loss_watch",
-        "group_watch",
-        "season_hour",
-        "chosen_watch",
-        "attribution_watch",
-        "influence",
-    ):
+    for table in _STATES:
         await session.execute(text(f"DELETE FROM {table} WHERE endpoint = :e"), {"e": name})
 
 
@@ -68,6 +63,11 @@ class FindingRow:
     event: DriftDetected
     closed_at: datetime | None
     closed_because: str | None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is an alarm that stands."""
+        return self.kind == "alarm" and self.closed_at is None
 
 
 async def add_finding(

@@ -66,14 +66,9 @@ async def note_read_to_end(
 
 async def watermark(session: AsyncSession, partitions: int, lateness: timedelta) -> datetime | None:
     """Up to where event time is complete; None while a partition was never looked at."""
-    select = """
-        SELECT count(*) AS known, bool_and(coalesce(read_to_end_at, event_time) IS NOT NULL) AS told,
-               min(greatest(read_to_end_at,
-                            CASE WHEN event_time IS NOT NULL THEN least(event_time, now()) END)) AS reached
-        FROM progress
-    """
-    row = (await session.execute(text(select))).one()
-    return row.reached - lateness if row.known >= partitions and row.told else None
+    times = await reached(session)
+    known = [at for at in times.values() if at]
+    return min(known) - lateness if len(times) >= partitions and len(known) == len(times) else None
 
 
 async def reached(session: AsyncSession) -> dict[int, datetime | None]:

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from contracts import AttributionsMeasured, AttributionsRequested, DriftDetected, Window
-from services.kit.alerts import resolve_alert
 from services.kit.db import Database, Tx
 from services.kit.errors import NotFound
+from services.kit.explaining import printable
 from services.kit.ids import now, uuid7
 
 from .. import metrics, store
@@ -22,11 +22,10 @@ from ..domain.influence import LEAST_ROWS, Influence
 from ..domain.watch import Finding, Watch
 from ..domain.windows import Part, moment
 from ..store import Endpoint, WindowKey, influences
+from .ending import end_alarms
 
 _AGAIN = timedelta(hours=1)
 """So long after it was said that a version cannot be explained it is asked again: what it lacked may have come."""
-_ALERT = "attribution-drift"
-"""What the governor calls the alert of such an alarm."""
 _TOO_FEW = (
     f"the reference has fewer than {LEAST_ROWS} rows that can be explained, or no column moves the model there: "
     "there is nothing to compare with"
@@ -89,7 +88,7 @@ async def _influence(tx: Tx, endpoint: Endpoint, event: AttributionsMeasured) ->
     before, made = known.influence if known else None, _made(event)
     if event.cannot and event.reference is None:
         facts = known.facts if known and before else made
-        await _keep(tx, endpoint, facts, before, _plain(event.cannot))
+        await _keep(tx, endpoint, facts, before, printable(event.cannot))
         return None
     if known and before and before.columns == event.columns and made.items() <= known.facts.items():
         if known.cannot:
@@ -108,10 +107,8 @@ async def _influence(tx: Tx, endpoint: Endpoint, event: AttributionsMeasured) ->
 async def _begin_anew(tx: Tx, endpoint: Endpoint) -> None:
     """Rows are explained in another way: what was seen so far says nothing of them, and the next window asks for its
     reference."""
-    name, reason = endpoint.endpoint, "decisions are explained in another way now"
-    await influences.forget(tx.session, name)
-    if await store.close_alarms(tx.session, name, reason, "attributions"):
-        resolve_alert(tx, _ALERT, name, reason, unit=endpoint.unit)
+    await influences.forget(tx.session, endpoint.endpoint)
+    await end_alarms(tx, endpoint, "decisions are explained in another way now", "attributions")
 
 
 async def _keep(
@@ -123,12 +120,7 @@ async def _keep(
 
 def _made(event: AttributionsMeasured) -> dict[str, str | None]:
     """How rows were explained: only what was made alike can be compared."""
-    return {"method": event.method, "scale": event.scale, "output": _plain(event.output) if event.output else None}
-
-
-def _plain(told: str) -> str:
-    """Words of a model's sandbox may hold anything; a database takes no NUL in JSON."""
-    return "".join(each if each.isprintable() else " " for each in told)
+    return {"method": event.method, "scale": event.scale, "output": printable(event.output) if event.output else None}
 
 
 async def _observe(tx: Tx, endpoint: Endpoint, event: AttributionsMeasured, influence: Influence) -> None:

@@ -8,6 +8,7 @@ from functools import partial
 from services.kit.burial import Burial
 from services.kit.db import Tx
 from services.kit.errors import Invalid, NotFound
+from services.kit.explaining import why_unexplained
 from services.kit.ids import now
 from services.kit.logged import Head, Logged, note, noted, readable
 from services.kit.payloads import Opening, Payload, Payloads
@@ -116,8 +117,9 @@ class Counting:
         windows: dict[float, list[Inference]] = defaultdict(list)
         for inference in inferences:
             windows[window_start(inference.at_s, length)].append(inference)
+        wanted = self._wanted(watched, endpoint)
         for start, members in sorted(windows.items()):
-            part, unfit = self._summarise(watched, members, self._wanted(watched, endpoint))
+            part, unfit = self._summarise(watched, members, wanted)
             await self._note(tx, members, unfit, letters)
             key = store.WindowKey(endpoint, version, unit, moment(start), moment(start + length))
             await store.add_part(tx.session, key, batch.partition, batch.first, part)
@@ -133,10 +135,10 @@ class Counting:
 
     def _wanted(self, watched: Watched, endpoint: str) -> Wanted:
         """How many decisions of a window are to be explained; none where it is off, or the log has not all columns."""
-        settings, columns = self._versions.settings(endpoint), watched.schema.columns if watched.schema else ()
-        if settings.attributions == "off" or not columns or any(column.sensitive for column in columns):
+        settings, schema = self._versions.settings(endpoint), watched.schema
+        if settings.attributions == "off" or schema is None or why_unexplained(schema):
             return NOBODY
-        most = most_rows(self._settings.attributed_per_s, settings.window_s, len(columns))
+        most = most_rows(self._settings.attributed_per_s, settings.window_s, len(schema.columns))
         return Wanted(most, settings.attribution_share)
 
     def _summarise(self, watched: Watched, members: Sequence[Inference], wanted: Wanted) -> tuple[Part, Unfit]:

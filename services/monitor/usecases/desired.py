@@ -3,7 +3,6 @@
 from typing import Any
 
 from contracts import DeploymentChanged
-from services.kit.alerts import resolve_alert
 from services.kit.compacted import Change
 from services.kit.context import Context, system, use
 from services.kit.db import Database
@@ -11,12 +10,14 @@ from services.kit.db import Database
 from .. import store
 from ..domain import season
 from ..domain.segments import LEAST_ROWS
-from ..store import Dimension, Endpoint, chosen, losses
+from ..store import Endpoint, chosen, losses
+from ..store.findings import Table
 from . import usability
+from .ending import end_alarms
 from .versions import Versions
 
-_ALERTS: dict[Dimension, str] = {"data": "drift", "performance": "performance", "attributions": "attribution-drift"}
-"""What the governor calls the alerts of these alarms."""
+_ACCEPTED: dict[Table, int] = {"watch": 1, "group_watch": LEAST_ROWS, "attribution_watch": 1}
+"""What becomes the new normal, of whatever has so many rows."""
 
 
 class Desired:
@@ -77,18 +78,14 @@ class Desired:
         async with self._db.transaction() as tx:
             await store.lock(tx.session, name)
             found = await store.endpoint(tx.session, name)
-            if state := await store.watch(tx.session, name, found.version):
-                await store.save_watch(tx.session, found, state.accepted())
-            if groups := await store.watch(tx.session, name, found.version, "group_watch"):
-                await store.save_watch(tx.session, found, groups.accepted(LEAST_ROWS), "group_watch")
-            if rests := await store.watch(tx.session, name, found.version, "attribution_watch"):
-                await store.save_watch(tx.session, found, rests.accepted(), "attribution_watch")
+            for table, least_rows in _ACCEPTED.items():
+                if state := await store.watch(tx.session, name, found.version, table):
+                    await store.save_watch(tx.session, found, state.accepted(least_rows), table)
             if labels := await losses.watch(tx.session, name, found.version):
                 await losses.save_watch(tx.session, found, labels.accepted())
             await chosen.drop(tx.session, name)
             await usability.accept(tx, found, reason)
-            for dimension in await store.close_alarms(tx.session, name, reason):
-                resolve_alert(tx, _ALERTS[dimension], name, reason, unit=found.unit)
+            await end_alarms(tx, found, reason)
             tx.record("monitor.accepted", name, unit=found.unit, reason=reason)
         return found
 

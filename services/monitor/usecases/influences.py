@@ -6,13 +6,15 @@ from typing import Literal
 
 from contracts import ModelSchema
 from services.kit.db import Database
+from services.kit.explaining import why_unexplained
 
 from .. import store
 from ..domain.budget import of_attributions
 from ..domain.effects import Effect, effects
 from ..domain.watch import Watch
-from ..store import Endpoint, FindingRow, influences
+from ..store import Endpoint, influences
 from ..store.influences import Known
+from .standing import Watching
 
 State = Literal["off", "impossible", "waiting", "watching", "doubting", "alarmed"]
 _FINDINGS = 20
@@ -28,30 +30,17 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Influences:
+class Influences(Watching):
     """How the watch of attributions of an endpoint stands."""
 
-    endpoint: Endpoint
     state: State
     why: str | None
     """Why it is off, impossible or waiting."""
     known: Known | None
-    watch: Watch | None
-    findings: list[FindingRow]
     columns: list[Column]
     """The most influential first."""
     rows: int
     windows: int
-
-    @property
-    def alarm(self) -> FindingRow | None:
-        """The open alarm."""
-        return next((f for f in self.findings if f.kind == "alarm" and f.closed_at is None), None)
-
-    @property
-    def statistic(self) -> float:
-        """The logarithm of the evidence of a change; 0 before the first window."""
-        return self.watch.statistic if self.watch else 0.0
 
     @property
     def threshold(self) -> float:
@@ -93,7 +82,7 @@ class Telling:
         columns.sort(key=lambda column: -column.before)
         baseline = version is not None and version.baseline_digest is not None
         state, why = _state(endpoint, version.schema if version else None, known, watch, baseline=baseline)
-        return Influences(endpoint, state, why, known, watch, found, columns, rows, counted)
+        return Influences(endpoint, watch, found, state, why, known, columns, rows, counted)
 
 
 def _state(
@@ -101,10 +90,8 @@ def _state(
 ) -> tuple[State, str | None]:
     if endpoint.settings.attributions == "off":
         return "off", "the endpoint's setting `attributions` is off"
-    if schema and not schema.columns:
-        return "impossible", "the model's schema names no columns: there is nothing to attribute decisions to"
-    if hidden := next((column.name for column in schema.columns if column.sensitive), None) if schema else None:
-        return "impossible", f"column {hidden} is sensitive: the log holds no value of it, so nothing can be explained"
+    if why := why_unexplained(schema) if schema else None:
+        return "impossible", why
     if known and known.cannot:
         return "impossible", known.cannot
     if not baseline:

@@ -6,7 +6,6 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import groupby
 
-from services.kit.alerts import resolve_alert
 from services.kit.context import Context, system, use
 from services.kit.db import Database, Tx
 from services.kit.errors import NotFound
@@ -21,6 +20,7 @@ from ..domain.watch import Watch
 from ..domain.windows import HOUR_S, Block, Part, coalesced, merged, moment, window_start
 from ..store import Endpoint, recorded, seasons
 from ..store.recorded import Recorded
+from .ending import end_alarms
 from .owning import every
 from .versions import Versions, Watched
 
@@ -116,8 +116,7 @@ class Learning:
             last_s = max(watch.last_s, before.last_s)
             await seasons.learn(tx.session, name, period_s)
             await store.save_watch(tx.session, still, replace(watch, last_s=last_s))
-            await store.close_alarms(tx.session, name, reason, "data")
-            resolve_alert(tx, "drift", name, reason, unit=still.unit)
+            await end_alarms(tx, still, reason, "data")
             tx.record("monitor.season-learned", name, unit=still.unit, season_s=period_s)
             tx.then.append(self._versions.outdate)
         log.info("a season was learned", endpoint=name, season_s=period_s)

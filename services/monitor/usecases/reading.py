@@ -10,33 +10,20 @@ from services.kit.db import Database
 
 from .. import store
 from ..domain.budget import of_data
-from ..domain.watch import Watch
-from ..store import Endpoint, FindingRow, traffic, usage
+from ..store import Endpoint, traffic, usage
+from .standing import Watching
 
 
 @dataclass(frozen=True)
-class Standing:
+class Standing(Watching):
     """How an endpoint stands now."""
 
-    endpoint: Endpoint
-    watch: Watch | None
-    findings: list[FindingRow]
     last: MonitorReported | None
     newest_row_at: datetime | None
     """To the minute where its window is still open."""
 
     segmented: bool = False
     """Whether there are groups of segments that can be watched."""
-
-    @property
-    def alarm(self) -> FindingRow | None:
-        """The open alarm."""
-        return next((f for f in self.findings if f.kind == "alarm" and f.closed_at is None), None)
-
-    @property
-    def statistic(self) -> float:
-        """The logarithm of the evidence of a change; 0 before the first window."""
-        return self.watch.statistic if self.watch else 0.0
 
     @property
     def threshold(self) -> float:

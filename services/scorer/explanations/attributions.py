@@ -3,19 +3,21 @@ that what they are today can be compared with what they were. Exact where the mo
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from contracts import Explaining, ModelSchema
 from services.kit.errors import Conflict
+from services.kit.explaining import why_unexplained
 from services.kit.models.feeding import texts_of
 
-from . import domain, shapley, structure
+from . import domain, shapley
 from .asking import answered
 from .coding import Coding, Told
 from .domain import Array, Arrays, Focus, Method, Unit
+from .fitting import Fitted, fitted
 from .kept import Opened
 from .opening import Ask, asking
 
@@ -28,9 +30,6 @@ _STEPS = 4
 """Of the sampling, each of eight orders of the columns: a fixed number, since errors count as influence."""
 _SEED = 0
 
-Explain = Callable[[Array], Awaitable[Array]]
-"""A row [columns] to its contributions [columns]."""
-
 
 @dataclass(frozen=True)
 class Measure:
@@ -42,7 +41,7 @@ class Measure:
     focus: Focus
     method: Method
     scale: Unit
-    by_structure: Callable[[Array], Array] | None
+    structure: Fitted | None
 
     @property
     def output(self) -> str:
@@ -66,9 +65,10 @@ class Measure:
 
     async def coded(self, rows: Array, ask: Ask | None) -> Array:
         """Of coded rows [m, columns]; a row that cannot be explained is not finite."""
-        if self.by_structure:
-            explain = self.by_structure
-            return await asyncio.to_thread(lambda: np.array([explain(row) for row in rows]).reshape(rows.shape))
+        if known := self.structure:
+            return await asyncio.to_thread(
+                lambda: np.array([known.shares(row).contributions for row in rows]).reshape(rows.shape)
+            )
         assert ask is not None
         made = [await _asked(row, self.near, self.focus, self.method, ask) for row in rows]
         return np.array(made).reshape(rows.shape)
@@ -85,13 +85,12 @@ async def measure(opened: Opened, schema: ModelSchema, explaining: Explaining, f
     ask = asking(opened.runtime, opened.coding, schema.inputs)
     said = await ask(opened.rows)
     focus = focus_of(schema, said)
-    places = np.unique(np.linspace(0, len(opened.rows) - 1, min(len(opened.rows), BACKGROUND_ROWS)).astype(int))
+    places = domain.spaced(len(opened.rows), BACKGROUND_ROWS)
     near, theirs = opened.rows[places], focus.of(said)[places]
     others = np.delete(opened.rows, places, axis=0)
-    spaced = others[np.unique(np.linspace(0, len(others) - 1, min(len(others), REFERENCE_ROWS)).astype(int))]
-    if found := await asyncio.to_thread(_by_structure, near, focus, opened.told, theirs):
-        method, scale, explain = found
-        return Measure(schema, opened.coding, near, focus, method, scale, explain), spaced
+    spaced = others[domain.spaced(len(others), REFERENCE_ROWS)]
+    if found := await asyncio.to_thread(fitted, opened.told, focus, near, theirs, near[0], float(theirs[0])):
+        return Measure(schema, opened.coding, near, focus, found.method, found.scale, found), spaced
     ask_allowed(explaining, format)
     exact = 2 ** len(schema.columns) * len(near) <= _EXACT_ROWS
     scale = "value" if focus.is_number else "probability"
@@ -108,10 +107,8 @@ def ask_allowed(explaining: Explaining, format: str) -> None:
 
 def check(schema: ModelSchema) -> None:
     """Raises Conflict for a schema whose rows cannot be explained."""
-    if not schema.columns:
-        raise Conflict("the model's schema names no columns: there is nothing to attribute decisions to")
-    if hidden := next((column.name for column in schema.columns if column.sensitive), None):
-        raise Conflict(f"column {hidden} is sensitive: the log holds no value of it, so nothing can be explained")
+    if why := why_unexplained(schema):
+        raise Conflict(why)
 
 
 def focus_of(schema: ModelSchema, said: Arrays) -> Focus:
@@ -135,50 +132,6 @@ def _fits(schema: ModelSchema, texts: frozenset[str], row: Sequence[Told]) -> bo
     return len(row) == len(schema.columns) and all(
         isinstance(value, str) == (column.name in texts) for column, value in zip(schema.columns, row, strict=True)
     )
-
-
-def _by_structure(
-    near: Array, focus: Focus, told: Arrays, theirs: Array
-) -> tuple[Method, Unit, Callable[[Array], Array]] | None:
-    """None where the model tells no structure, or one whose sums are not what it answers."""
-    try:
-        if "coefficients" in told:
-            return _linear(near, focus, told, theirs)
-        return _trees(near, focus, told, theirs) if "left" in told else None
-    except structure.NotUsable:
-        return None
-
-
-def _trees(
-    near: Array, focus: Focus, told: Arrays, theirs: Array
-) -> tuple[Method, Unit, Callable[[Array], Array]] | None:
-    outputs = told["values"].shape[1]
-    forests = [structure.forest(told, output, near.shape[1]) for output in range(outputs)]
-    sums = np.array([[forest.value(row) for forest in forests] for row in near])
-    output = min(focus.output, outputs - 1)
-    scale = domain.scale_of(sums[0], output, focus, float(theirs[0]))
-    if scale is None or not domain.fits(sums, output, focus, scale, theirs):
-        return None
-    forest, sign = forests[output], domain.side_of(outputs, focus, scale)
-    known = [forest.takes(row) for row in near]
-    return "trees", scale, lambda row: sign * shapley.of_forest(forest, row, near, known).contributions
-
-
-def _linear(
-    near: Array, focus: Focus, told: Arrays, theirs: Array
-) -> tuple[Method, Unit, Callable[[Array], Array]] | None:
-    outputs = len(told["base"])
-    known = [structure.linear(told, output, near.shape[1]) for output in range(outputs)]
-    near = near[np.isfinite(near).all(axis=1)]
-    sums = np.array([base + near @ coefficients for coefficients, base in known]).T
-    output = min(focus.output, outputs - 1)
-    if len(near) < len(theirs):  # a linear model has no answer to what is missing
-        return None
-    scale = domain.scale_of(sums[0], output, focus, float(theirs[0]))
-    if scale is None or not domain.fits(sums, output, focus, scale, theirs):
-        return None
-    coefficients = domain.side_of(outputs, focus, scale) * known[output][0]
-    return "linear", scale, lambda row: shapley.of_linear(coefficients, row, near).contributions
 
 
 async def _asked(row: Array, near: Array, focus: Focus, method: Method, ask: Ask) -> Array:

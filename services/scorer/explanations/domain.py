@@ -178,6 +178,11 @@ def _same(decided: Any, said: float | str) -> bool:
     return bool(np.isclose(float(decided), said, rtol=_CLOSE if isinstance(decided, float) else 0.0))
 
 
+def spaced(count: int, most: int) -> Array:
+    """Places among so many rows, evenly spaced, at most `most` of them."""
+    return np.linspace(0, count - 1, min(count, most)).astype(int)
+
+
 def scale_of(raw: Array, output: int, focus: Focus, value: float) -> Unit | None:
     """The scale of a structure's own sums [outputs], told by what the model answers; None: it is none that we know."""
     if np.isclose(raw[output], value, rtol=_CLOSE, atol=_CLOSE):

@@ -15,10 +15,8 @@ from services.kit.stream import BatchConsumer, PartitionBatch, Record
 from ..settings import ScorerSettings
 from . import store
 
-_TIDY_S = 3600.0
-
-
 GROUP = "scorer.explanations.erased"
+_TIDY_S = 3600.0
 
 
 class Forgetting:

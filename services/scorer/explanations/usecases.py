@@ -19,10 +19,11 @@ from services.kit.objects import Objects
 
 from ..runtimes.errors import CannotLoad, ModelFailed
 from ..settings import ScorerSettings
-from . import counterfactual, domain, shapley, store, structure
+from . import counterfactual, domain, shapley, store
 from .asking import answered
 from .coding import Coding
 from .domain import Array, Arrays, Explanation, Focus, Method, Row
+from .fitting import Fitted, fitted
 from .gateway import Records, Version
 from .opening import Ask, Models, asking
 
@@ -137,11 +138,11 @@ class Explainer:
 
 async def _found(row: Array, rows: Array, focus: Focus, ask: Ask, told: Arrays, until: float) -> Found:
     """Exact where trees, coefficients or few columns let it be, else sampled until the time is over."""
-    near = rows[np.linspace(0, len(rows) - 1, min(len(rows), _BACKGROUND_ROWS)).astype(int)]
+    near = rows[domain.spaced(len(rows), _BACKGROUND_ROWS)]
     value = float(focus.of(await ask(row[None, :]))[0])
     theirs = focus.of(await ask(near))
-    if exact := await asyncio.to_thread(_by_structure, row, near, focus, told, value, theirs):
-        return exact
+    if known := await asyncio.to_thread(fitted, told, focus, near, theirs, row, value):
+        return await asyncio.to_thread(_exactly, known, row)
     scale: domain.Unit = "value" if focus.is_number else "probability"
 
     async def values(asked: Array) -> Array:
@@ -160,48 +161,9 @@ async def _found(row: Array, rows: Array, focus: Focus, ask: Ask, told: Arrays, 
     return Found(shares, "sampled", scale, value - float(shares.contributions.sum()), value)
 
 
-def _by_structure(row: Array, near: Array, focus: Focus, told: Arrays, value: float, theirs: Array) -> Found | None:
-    """None where the model has no structure, or one whose sums are not what the model answers."""
-    try:
-        if "coefficients" in told:
-            return _linear(row, near, focus, told, value, theirs)
-        return _trees(row, near, focus, told, value, theirs) if "left" in told else None
-    except structure.NotUsable:
-        return None
-
-
-def _trees(row: Array, near: Array, focus: Focus, told: Arrays, value: float, theirs: Array) -> Found | None:
-    outputs = told["values"].shape[1]
-    forests = [structure.forest(told, output, len(row)) for output in range(outputs)]
-    raw = np.array([forest.value(row) for forest in forests])
-    output = min(focus.output, outputs - 1)
-    if (scale := domain.scale_of(raw, output, focus, value)) is None:
-        return None
-    sums = np.array([[forest.value(other) for forest in forests] for other in near])
-    if not domain.fits(sums, output, focus, scale, theirs):
-        return None
-    forest, sign = forests[output], domain.side_of(outputs, focus, scale)
-    shares = shapley.of_forest(forest, row, near)
-    total = float(shares.contributions.sum())
-    own = float(forest.value(row))
-    return Found(shapley.Shares(sign * shares.contributions, None), "trees", scale, sign * (own - total), sign * own)
-
-
-def _linear(row: Array, near: Array, focus: Focus, told: Arrays, value: float, theirs: Array) -> Found | None:
-    outputs = len(told["base"])
-    known = [structure.linear(told, output, len(row)) for output in range(outputs)]
-    output = min(focus.output, outputs - 1)
-    raw = np.array([base + coefficients @ row for coefficients, base in known])
-    if np.isnan(raw).any() or (scale := domain.scale_of(raw, output, focus, value)) is None:
-        return None
-    sums = np.array([base + near @ coefficients for coefficients, base in known]).T
-    if not domain.fits(sums, output, focus, scale, theirs):
-        return None
-    coefficients, base = known[output]
-    sign = domain.side_of(outputs, focus, scale)
-    shares = shapley.of_linear(sign * coefficients, row, near)
-    own = sign * float(base + coefficients @ row)
-    return Found(shares, "linear", scale, own - float(shares.contributions.sum()), own)
+def _exactly(known: Fitted, row: Array) -> Found:
+    shares, own = known.shares(row), known.value(row)
+    return Found(shares, known.method, known.scale, own - float(shares.contributions.sum()), own)
 
 
 async def _counterfactual(

@@ -7,7 +7,7 @@ import traceback
 from collections import OrderedDict
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from prometheus_client import Counter
@@ -20,6 +20,7 @@ from services.kit.cloudevents import envelope
 from services.kit.context import Context, system, use
 from services.kit.db import Database, Tx
 from services.kit.errors import Conflict, Invalid, NotFound, Unavailable
+from services.kit.explaining import printable
 from services.kit.health import Progress
 from services.kit.objects import Objects
 from services.kit.stream import BatchConsumer, PartitionBatch, Record
@@ -174,7 +175,7 @@ class Watching:
     async def _measured(self, event: AttributionsRequested, unit: str, pace: Pace) -> dict[str, object]:
         known = await self._find(event, unit, pace)
         measure = known.measure
-        if measure.by_structure:
+        if measure.structure:
             found, unexplained = await _explained(event, measure, None, pace)
         else:
             async with self._opened(known.version, unit, pace) as opened:
@@ -201,8 +202,7 @@ class Watching:
             return found
         version = await self._records.version(event.model, event.version)
         if found and found.version == version:
-            made = _Known(found.measure, found.kept, found.reference, version, time.monotonic() + _KEPT_S)
-            self._known[key] = made
+            self._known[key] = made = replace(found, version=version, until=time.monotonic() + _KEPT_S)
             return made
         attributions.check(version.model_schema)
         if version.format == "external":  # nobody is called to learn that it tells nothing
@@ -263,7 +263,7 @@ def _left_out(event: AttributionsRequested, error: Exception) -> None:
 def _reason(error: Exception) -> str:
     """In one line, and nothing that PostgreSQL cannot store: a stranger's model chose the words."""
     said = f"the model cannot be asked: {error}" if isinstance(error, CannotLoad | ModelFailed) else str(error)
-    return " ".join("".join(each if each.isprintable() else " " for each in said).split())[:400]
+    return " ".join(printable(said).split())[:400]
 
 
 def _told(rows: Array) -> tuple[tuple[float, ...], ...]:

@@ -222,7 +222,7 @@ def worse(task: Task, before: Bins, now: Bins, expected: float | None) -> Worse 
         sd = sqrt(_variance(before))
         if old is None or new is None or sd == 0:
             return None
-        return _asworse("mean absolute error", old, new, sd)
+        return _as_worse("mean absolute error", old, new, sd)
     new = share(now.get(1, 0), sum(now.values()), half)
     rows = sum(before.values())
     if expected is not None:
@@ -232,10 +232,10 @@ def worse(task: Task, before: Bins, now: Bins, expected: float | None) -> Worse 
     else:
         return None
     usual = old.value if 0 < old.value < 1 else (old.low + old.high) / 2
-    return _asworse("error rate", old, new, sqrt(max(usual * (1 - usual), 1e-6)))
+    return _as_worse("error rate", old, new, sqrt(max(usual * (1 - usual), 1e-6)))
 
 
-def _asworse(metric: Literal["error rate", "mean absolute error"], old: Interval, new: Interval, sd: float) -> Worse:
+def _as_worse(metric: Literal["error rate", "mean absolute error"], old: Interval, new: Interval, sd: float) -> Worse:
     low, high = (new.low - old.high) / sd, (new.high - old.low) / sd
     return Worse(metric, old.value, new, (new.value - old.value) / sd, low, high)
 
