@@ -164,7 +164,7 @@ class TrafficReport(Value):
     """None of rows that were counted before it was kept."""
     expected_rows: tuple[float, float] | None
     """Between which numbers a window lies 999 times in 1,000, by earlier ones of the version (of the same part of its
-    declared season); None of too few."""
+    season, set or learned); None of too few."""
     volume: Literal["expected", "fewer", "more"] | None
     named_ids: int
     """Inferences whose caller gave a request id."""
