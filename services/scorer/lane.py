@@ -12,13 +12,14 @@ from typing import cast
 from services.kit.errors import Busy, Invalid, Refusal, Unavailable
 from services.kit.sandbox.words import place_of
 
+from .callsize import CallSize
 from .engines import ThreadClock
 from .failures import Failures
 from .inline import InlineBudget
 from .joining import alike, joined, refuse_other_rows, split
 from .opening import Opening
 from .runtimes import Arrays, Remote, Runtime
-from .runtimes.errors import ModelFailed
+from .runtimes.errors import ModelFailed, TookTooLong
 
 _CLOSED = "this version is being closed"
 _TROUBLED_S = 60.0
@@ -55,6 +56,7 @@ class Lane:
         self._waking = waking
         self._opening = Opening("asleep" if runtime is None else "open", self._wake, limits.cold_load_s)
         self._inline = InlineBudget(limits.inline_ms)
+        self._size = CallSize()
         self._limits = limits
         self._joinable = joinable
         """Every input and output has a row dimension, so requests can be put below one another."""
@@ -138,6 +140,16 @@ class Lane:
         return self._failure if time.monotonic() - self._failed_at < _TROUBLED_S else ""
 
     @property
+    def call_rows(self) -> int:
+        """The most rows that a call of the model should have; who has more asks several times."""
+        return self._size.rows
+
+    @property
+    def _most_rows(self) -> int:
+        """Of requests that are joined."""
+        return min(self._limits.batch_rows, self._size.rows)
+
+    @property
     def idle(self) -> bool:
         """Whether some request could be answered by `at_once`."""
         return self._inline.rows > 0 and self.loaded and not self._calls
@@ -186,7 +198,7 @@ class Lane:
         group: list[tuple[Arrays, int]] = []
         rows = 0
         for one in requests:
-            fits = self._joinable and rows + one[1] <= self._limits.batch_rows
+            fits = self._joinable and rows + one[1] <= self._most_rows
             if group and not (fits and alike(group[0][0], one[0])):
                 yield group
                 group, rows = [], 0
@@ -266,7 +278,7 @@ class Lane:
         """The first that waits, and the next ones as far as they fit below it."""
         taken = [self._waiting.popleft()]
         rows = taken[0].rows
-        while self._joinable and self._waiting and rows + self._waiting[0].rows <= self._limits.batch_rows:
+        while self._joinable and self._waiting and rows + self._waiting[0].rows <= self._most_rows:
             if not alike(taken[0].inputs, self._waiting[0].inputs):
                 break
             taken.append(self._waiting.popleft())
@@ -337,13 +349,16 @@ class Lane:
             return refusal
 
     async def _call(self, inputs: Arrays) -> Arrays:
-        started = time.perf_counter()
+        started, rows = time.perf_counter(), len(next(iter(inputs.values()))) if self._joinable else 1
         try:
-            outputs = await self._outputs(inputs)
+            outputs = await self._outputs(inputs, rows)
             if self._joinable:
-                refuse_other_rows(outputs, len(next(iter(inputs.values()))))
+                refuse_other_rows(outputs, rows)
+            self._size.took(rows, time.perf_counter() - started)
             return outputs
         except Refusal as refusal:
+            if isinstance(refusal, TookTooLong):
+                self._size.too_long(rows, time.perf_counter() - started)
             raise self._failures.noted(refusal) from None
         except Exception as error:  # noqa: BLE001 - a model may raise anything
             raise self._failed(error) from None
@@ -351,12 +366,12 @@ class Lane:
             self.used_at = started
             self._called_s += time.perf_counter() - started
 
-    async def _outputs(self, inputs: Arrays) -> Arrays:
+    async def _outputs(self, inputs: Arrays, rows: int) -> Arrays:
         if self._remote is not None:
             return await self._remote.call(inputs)
         self._thread = self._thread or ThreadPoolExecutor(1, "model")
         outputs = await asyncio.get_running_loop().run_in_executor(self._thread, self._metered, inputs)
-        self._inline.elsewhere(self._thread_took_s, len(next(iter(inputs.values()))) if self._joinable else 1)
+        self._inline.elsewhere(self._thread_took_s, rows)
         return outputs
 
     def _metered(self, inputs: Arrays) -> Arrays:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -120,18 +121,32 @@ async def test_a_death_is_told_with_its_reason(deed: str, ending: str) -> None:
         await sandbox.close()
 
 
-async def test_the_pauses_between_restarts_grow() -> None:
+async def test_the_pauses_between_restarts_grow_while_no_worker_answers() -> None:
     sandbox = await _started(DEEDS, deadline_s=10)
     try:
-        pauses = []
-        for _ in range(3):
+        deaths: list[float] = []
+        for _ in range(4):
             with pytest.raises(SandboxDied):
                 await sandbox.call(b"os._exit(1)")
-            at = time.monotonic()
-            assert await sandbox.call(b"") == b"done"
-            pauses.append(time.monotonic() - at)
+            deaths.append(time.monotonic())
+        pauses = [after - before for before, after in pairwise(deaths)]
         assert all(pause >= least for pause, least in zip(pauses, (0.2, 0.4, 0.8), strict=True)), pauses
         assert sandbox.restarts == 3
+    finally:
+        await sandbox.close()
+
+
+@pytest.mark.parametrize("deed", [b"os._exit(1)", b"time.sleep(60)"], ids=["a crash", "the deadline"])
+async def test_one_that_was_of_use_is_there_again_within_its_deadline_however_often_it_ends(deed: bytes) -> None:
+    sandbox = await _started(DEEDS, deadline_s=1.5)
+    try:
+        for _ in range(6):
+            assert await _answer(sandbox) == b"done"
+            with pytest.raises(SandboxDied):
+                await sandbox.call(deed)
+            await eventually(lambda: bool(sandbox.down))
+        assert await _answer(sandbox) == b"done"
+        assert sandbox.restarts == 6
     finally:
         await sandbox.close()
 

@@ -4,7 +4,7 @@ import asyncio
 
 from services.kit.telemetry import get_logger
 
-from .errors import SandboxAway, SandboxError
+from .errors import SandboxAway, SandboxDeadline, SandboxError
 from .life import Bounds, Life
 from .lockdown import require
 from .spec import MAX_PAYLOAD
@@ -12,7 +12,7 @@ from .spec import MAX_PAYLOAD
 log = get_logger(__name__)
 
 _LOOK_S = 1.0
-_FIRST_DELAY_S, _LONGEST_DELAY_S, _STABLE_S = 0.2, 30.0, 60.0
+_FIRST_DELAY_S, _LONGEST_DELAY_S = 0.2, 30.0
 
 
 class Warm:
@@ -28,6 +28,8 @@ class Warm:
         self._last = "not started"
         self._spent_s = 0.0
         """Processor time of the workers before this one."""
+        self._answered = False
+        """Whether the process in hand has answered a call."""
         self._keeper: asyncio.Task[None] | None = None
 
     async def _spawn(self) -> Life:
@@ -54,7 +56,14 @@ class Warm:
             if not self._up.is_set():
                 await self._next_life()
             assert self._process is not None
-            return await self._process.exchange(payload)
+            try:
+                answer = await self._process.exchange(payload)
+            except SandboxDeadline as error:  # it is being ended, and nobody is to ask it meanwhile
+                self._up.clear()
+                self._last = str(error)
+                raise
+            self._answered = True
+            return answer
 
     async def close(self) -> None:
         """End the worker; nothing of it is left."""
@@ -100,16 +109,19 @@ class Warm:
             raise SandboxAway(self._last) from None
 
     async def _keep(self) -> None:
-        """Watch the worker; after its death start another, with growing pauses."""
+        """Watch the worker; after its death start another, with pauses that grow while no one is of any use."""
         delay, loop = 0.0, asyncio.get_running_loop()
         while True:
-            born = loop.time()
+            born, self._answered = loop.time(), False
             self._last = await self._until_death()
             self._up.clear()
             if self._bounds.once:
                 return
             log.warning("a sandboxed worker died", sandbox=self.name, reason=self._last, restarts=self.restarts)
-            delay = _longer(delay) if loop.time() - born < _STABLE_S else _FIRST_DELAY_S
+            lived_s = loop.time() - born
+            # One that lived a deadline long cannot keep the machine busy with starts, whatever it did.
+            was_good = self._answered or lived_s >= self._bounds.deadline_s
+            delay = _FIRST_DELAY_S if was_good else _longer(delay)
             await asyncio.sleep(delay)
             while not await self._revived():
                 delay = _longer(delay)

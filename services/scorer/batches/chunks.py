@@ -2,14 +2,12 @@
 
 import asyncio
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
 import numpy as np
 import pyarrow as pa
 
-from services.kit.errors import Busy, Unavailable
 from services.kit.ids import now
 from services.kit.signing import digest_of
 
@@ -22,8 +20,6 @@ from .scoring import encode, score
 from .sheet import Columns, columns_of, is_as_in_file, needed, parquet, refused_of
 
 PARQUET = "application/vnd.apache.parquet"
-_MODEL_PATIENCE_S = 30.0
-"""How long a job waits for its model, before others get their turn."""
 _INLINE_VALUES = 16_384
 """A chunk of fewer values is written into its log record; of more, the record refers to the files: JSON costs more than
 many a model."""
@@ -75,7 +71,7 @@ async def score_chunk(task: Task, served: Served) -> Done:
     """Raises Unavailable where the model is away or busy for long, and Invalid where the columns cannot be read."""
     received, started = now(), time.perf_counter()
     columns = await asyncio.to_thread(columns_of, task.rows, needed(served.schema), task.number * task.job.chunk_rows)
-    scored = await _patiently(columns, served, refused_of(task.rows))
+    scored = await score(columns, served, refused_of(task.rows))
     done = await asyncio.to_thread(_written, task, columns, scored, served)
     if len(scored.good):
         ended = time.perf_counter()
@@ -125,15 +121,3 @@ def _payloads(task: Task, columns: Columns, scored: Scored, served: Served, done
 
 def _only_good(scored: Scored) -> Scored:
     return Scored(scored.outputs, np.arange(len(scored.good)), {})
-
-
-async def _patiently(columns: Columns, served: Served, refused: Mapping[int, str]) -> Scored:
-    """Scored, once the model has time: batches come after those who wait. Raises Unavailable when it has none."""
-    ends = time.monotonic() + _MODEL_PATIENCE_S
-    while True:
-        try:
-            return await score(columns, served, refused)
-        except (Busy, Unavailable) as error:
-            if time.monotonic() > ends:
-                raise Unavailable(f"the model does not answer: {error.message}") from None
-            await asyncio.sleep(0.2)

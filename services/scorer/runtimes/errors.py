@@ -12,5 +12,9 @@ class ModelFailed(Invalid):
         """For the log of whoever owns the model: the class of what it raised and where, and nothing of the input."""
 
 
+class TookTooLong(ModelFailed):
+    """The model did not answer these rows before its deadline; fewer it may."""
+
+
 class CannotLoad(Exception):
     """These bytes are not a model that this scorer can serve; the reason is for people."""

@@ -20,7 +20,7 @@ from ..packages import ModelFile
 from ..settings import ScorerSettings
 from . import Arrays
 from .declared import manifest_of
-from .errors import CannotLoad, ModelFailed
+from .errors import CannotLoad, ModelFailed, TookTooLong
 from .fitted import fitted
 
 _SUSPECTS = 16
@@ -57,6 +57,8 @@ class SandboxedRuntime:
     async def call(self, inputs: Arrays) -> Arrays:
         try:
             answer = await self._ask(inputs)
+        except SandboxDeadline:
+            raise TookTooLong("the model took too long over this input", "it took longer than its deadline") from None
         except (SandboxError, WireError) as error:
             # Its own words may hold values of the input: they stay here.
             raise ModelFailed(_about(error), _place(error)) from None
@@ -146,8 +148,6 @@ async def _packages(model: ModelFile, settings: ScorerSettings) -> Path | None:
 
 def _place(error: SandboxError | WireError) -> str:
     match error:
-        case SandboxDeadline():
-            return "it took longer than its deadline"
         case SandboxError():
             return error.place or ("its process ended" if isinstance(error, SandboxDied) else "it refused the input")
         case _:
@@ -156,8 +156,6 @@ def _place(error: SandboxError | WireError) -> str:
 
 def _about(error: Exception) -> str:
     match error:
-        case SandboxDeadline():
-            return "the model took too long over this input"
         case SandboxDied():
             return "the model's process ended over this input"
         case _:

@@ -1,12 +1,14 @@
 """A micro-batch through the model: plain one-row requests as one matrix, all others by the codec."""
 
 from collections.abc import Sequence
+from itertools import accumulate, takewhile
 
 import numpy as np
 
 from services.kit.errors import Busy, Refusal, Unavailable
 
 from ..runtimes import Arrays
+from ..runtimes.errors import TookTooLong
 from ..served import Served
 from ..v2 import Request
 from ..v2.rows import Row, Rows
@@ -30,10 +32,10 @@ class Scoring:
         return self._counted_s - before
 
     async def score(self, items: Sequence[Item]) -> None:
-        """Give each item an answer or a refusal. Raises Busy or Unavailable: then ask again."""
+        """Give each item an answer or a refusal. Raises Busy or Unavailable: then ask again for those without."""
         if self._rows is not None:
             await self._plain(items, self._rows)
-        await self._others([item for item in items if item.answer is None])
+        await self._others([item for item in items if item.answer is None and item.refusal is None])
 
     async def _plain(self, items: Sequence[Item], rows: Rows) -> None:
         """What stays without an answer is left to the codec, which finds and names what is wrong."""
@@ -52,20 +54,30 @@ class Scoring:
         if beyond.any():
             plain = [item for item, wrong in zip(plain, beyond.tolist(), strict=True) if not wrong]
             matrix = matrix[~beyond]
-        if plain:
-            await self._answer(plain, matrix, rows)
+        at = 0
+        while at < len(plain):
+            end = at + self.served.lane.call_rows
+            part = plain[at:end]
+            if await self._answer(part, matrix[at:end], rows):
+                at += len(part)
 
-    async def _answer(self, plain: list[Item], matrix: Array, rows: Rows) -> None:
+    async def _answer(self, plain: list[Item], matrix: Array, rows: Rows) -> bool:
+        """Answers whether nothing is left to do here: not where fewer rows are to be asked at a time."""
         try:
             outputs = await self.served.lane.run({rows.name: matrix}, len(plain))
         except (Busy, Unavailable):
             raise
+        except TookTooLong as refusal:
+            if len(plain) == 1:
+                plain[0].refusal = refusal
+            return len(plain) == 1
         except Refusal:
-            return
+            return True
         asked = [item.asked for item in plain if isinstance(item.asked, Row)]
         answers = rows.answers([item.inference_id for item in plain], asked, outputs, self.served.origin.variant)
         for item, answer in zip(plain, answers or (), strict=answers is not None):
             item.answer = answer
+        return True
 
     async def _others(self, items: list[Item]) -> None:
         good: list[Item] = []
@@ -75,7 +87,14 @@ class Scoring:
                 good.append(item)
             except Refusal as refusal:
                 item.refusal = refusal
-        await self._run(good)
+        await self._in_calls(good)
+
+    async def _in_calls(self, items: list[Item]) -> None:
+        """Of as many rows each as the model is known to answer in time."""
+        while items:
+            count = _fitting(items, self.served.lane.call_rows)
+            await self._run(items[:count])
+            items = items[count:]
 
     async def _run(self, items: list[Item]) -> None:
         """One call of the model for all; where it refuses, halves, so that none suffers for another."""
@@ -95,8 +114,8 @@ class Scoring:
                 items[0].refusal = refusal
                 return
             half = len(items) // 2
-            await self._run(items[:half])
-            await self._run(items[half:])
+            await self._in_calls(items[:half])
+            await self._in_calls(items[half:])
             return
         self._encode(items, asked, outputs)
 
@@ -109,6 +128,12 @@ class Scoring:
                 own = {name: values[first : first + request.rows] for name, values in outputs.items()}
                 first += request.rows
             item.answer = self.served.codec.encode(request, own, item.inference_id).logged
+
+
+def _fitting(items: Sequence[Item], most: int) -> int:
+    """How many from the first on have `most` rows together; the first always."""
+    rows = accumulate(item.rows for item in items)
+    return max(1, sum(1 for _ in takewhile(lambda total: total <= most, rows)))
 
 
 def _joined(requests: Sequence[Request]) -> Arrays:

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from datetime import datetime
+from itertools import count
 from typing import Protocol
 
 import orjson
@@ -172,21 +173,27 @@ class EndpointWork:
     async def _score(self, items: list[Item]) -> Scoring:
         """Score what is new, with one version for the whole batch unless the endpoint has a choice; answers the
         champion's scoring. Waits while none is loaded."""
-        while True:
+        left, by = items, None
+        for attempt in count():
             endpoint = await self._current()
             scoring = self._scoring_of(endpoint.champion)
-            try:
-                if endpoint.plain:
-                    await scoring.score(items)
-                else:
-                    await sharing.score(endpoint, items, self._scoring_of)
-            except (Busy, Unavailable):
-                # The version is being replaced, or its sandbox starts again: all of the batch goes to the next one.
+            if attempt and not (endpoint.plain and scoring is by):
+                # The version was replaced: all of the batch goes to the next one.
+                left = items
                 for item in items:
                     item.answer = item.refusal = item.scoring = item.instead_of = None
+            by = scoring if endpoint.plain else None
+            try:
+                if endpoint.plain:
+                    await scoring.score(left)
+                else:
+                    await sharing.score(endpoint, left, self._scoring_of)
+                return scoring
+            except (Busy, Unavailable):
+                # Its sandbox may have to start again: what it answered before it went stays answered.
+                left = [item for item in items if item.answer is None and item.refusal is None]
                 await asyncio.sleep(0.1)
-                continue
-            return scoring
+        raise AssertionError("asked for ever")
 
     async def _current(self) -> Endpoint:
         endpoint = await self._endpoints.wait(self._name)
