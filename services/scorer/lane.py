@@ -35,6 +35,7 @@ class Limits:
     queue_requests: int
     queue_rows: int
     cold_load_s: float = 10.0
+    deadline_s: float = 10.0
 
 
 @dataclass(slots=True)
@@ -370,9 +371,17 @@ class Lane:
         if self._remote is not None:
             return await self._remote.call(inputs)
         self._thread = self._thread or ThreadPoolExecutor(1, "model")
-        outputs = await asyncio.get_running_loop().run_in_executor(self._thread, self._metered, inputs)
+        loop = asyncio.get_running_loop()
+        deadline = loop.call_later(self._limits.deadline_s, self._stop)
+        try:
+            outputs = await loop.run_in_executor(self._thread, self._metered, inputs)
+        finally:
+            deadline.cancel()
         self._inline.elsewhere(self._thread_took_s, rows)
         return outputs
+
+    def _stop(self) -> None:
+        self._local.stop()
 
     def _metered(self, inputs: Arrays) -> Arrays:
         """In a thread."""

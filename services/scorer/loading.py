@@ -37,7 +37,12 @@ class Loading:
         self._settings, self._packages, self._residency, self._meter = settings, packages, residency, meter
         self._tokeniser = Tokeniser.of(settings.keys)
         self._limits = Limits(
-            settings.inline_ms, settings.batch_rows, settings.queue_requests, settings.queue_rows, settings.cold_load_s
+            settings.inline_ms,
+            settings.batch_rows,
+            settings.queue_requests,
+            settings.queue_rows,
+            settings.cold_load_s,
+            settings.sandbox_deadline_s,
         )
 
     async def served(self, change: DeploymentChanged, variant: Variant, before: Endpoint | None) -> Served:
@@ -97,7 +102,9 @@ class Loading:
             raise CannotLoad(f"the model cannot be opened ({type(error).__name__})") from None
         lane.take(runtime)
         await _warm(lane, variant)
-        if variant.format == "onnx":  # memory that others left is taken without a trace, and what loading needed stays
+        if hasattr(
+            runtime, "predict"
+        ):  # memory that others left is taken without a trace, and what loading needed stays
             least = _SESSION_BYTES + model.path.stat().st_size
             lane.inside_bytes = min(max(least, resident() - before), 3 * least)
 

@@ -40,7 +40,7 @@ class ScorerSettings(Settings):
     package_cache_bytes: int = 4 * 1024**3
     """Packages of versions that are no longer served stay up to this, for a quick way back; the oldest go first."""
     sandbox_deadline_s: float = 10.0
-    """How long one call of a sandboxed model may take."""
+    """How long one call of a model may take."""
     sandbox_load_s: float = 120.0
     """How long a sandboxed model may take to be opened, its libraries imported."""
     sandbox_memory_mb: int = 1024

@@ -35,6 +35,9 @@ class Model:
         self.act(inputs["x"])
         return {"y": inputs["x"] * 2}
 
+    def stop(self) -> None:
+        raise AssertionError("no call of these tests takes so long")
+
     def close(self) -> None:
         self.closed += 1
 

@@ -183,8 +183,15 @@ KINDS = {
 
 def preload(format: str) -> tuple[str, ...]:
     """What a sandbox imports before it closes, for models of a format on the platform's own libraries."""
+    if format == "onnx":
+        return (f"{__name__}.onnx_session",)
     kind = KINDS.get(format)
     return (f"{__name__}.{kind.module}", *kind.preload) if kind and not kind.is_code else ()
+
+
+def is_code(format: str) -> bool:
+    """Whether a model of a format is its whole package."""
+    return format in KINDS and KINDS[format].is_code
 
 
 def requirements(format: str) -> list[str]:

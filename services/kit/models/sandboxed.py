@@ -6,7 +6,7 @@ from pathlib import Path
 from contracts import ModelSchema
 from services.kit.sandbox import Sandbox
 
-from . import KINDS, Asked, Told, preload
+from . import Asked, Told, is_code, preload
 from .wire import Tensors, pack, unpack
 from .worker import ENTRY, STRUCTURE, Opening
 
@@ -30,7 +30,7 @@ class SandboxedModel:
     ) -> None:  # fmt: skip
         """`packages`: the folder of the libraries that it brings; `once`: it is asked a few times and closed."""
         path = Path(opening.path)
-        room_mb = 4 * (path.stat().st_size // _MB) if KINDS[opening.format].is_code else 0
+        room_mb = 4 * (path.stat().st_size // _MB) if is_code(opening.format) else 0
         self.sandbox = Sandbox(
             ENTRY, opening.to_json(), preload=preload(opening.format), packages=packages, readable=[path],
             memory_mb=memory_mb, disk_mb=1024 + room_mb, deadline_s=deadline_s, load_s=load_s, name=name, once=once,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from services.kit.sandbox.package import check, unpacked
 
-from . import KINDS, Asked, TensorModel, Told, UntrustedTypes, open_code, open_table
+from . import Asked, TensorModel, Told, UntrustedTypes, is_code, open_code, open_table
 from .tables import Table
 from .wire import Tensors, pack, unpack
 
@@ -74,10 +74,14 @@ def _structure(opened: TensorModel) -> Tensors:
 
 def load(opening: Opening) -> TensorModel:
     """The model that is to be opened, its bytes checked first."""
-    if KINDS[opening.format].is_code:
+    if is_code(opening.format):
         return open_code(
             opening.format, unpacked(Path(opening.path), opening.digest, Path("package")), opening.file, opening.asked
         )
     data = Path(opening.path).read_bytes()
     check(hashlib.sha256(data).hexdigest(), opening.digest)
+    if opening.format == "onnx":
+        from .onnx_session import open_model
+
+        return open_model(data, opening.asked)
     return Table(open_table(opening.format, data), opening.asked)

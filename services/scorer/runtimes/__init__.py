@@ -14,6 +14,10 @@ class Runtime(Protocol):
         """All outputs by name, a row for each row of the inputs. Raises ModelFailed over an input it does not take."""
         ...
 
+    def stop(self) -> None:
+        """End the call that is under way in another thread, which raises TookTooLong then."""
+        ...
+
     def close(self) -> None:
         """Give back what the model holds; nothing is asked of it any more."""
         ...

@@ -20,6 +20,8 @@ def fitted(answer: Mapping[str, Array], spec: TensorSpec, rows: int) -> Array:
     One column may come as a vector and a vector as one column; whole numbers may come as floats.
     """
     values = answer.get(spec.name)
+    if spec.shape[:1] != (-1,):  # an ONNX model's: no row is anybody's
+        return _whole(values, spec)
     if values is None or values.ndim == 0 or len(values) != rows:
         raise ModelFailed("the model did not answer every row")
     shaped, kind = _shaped(values, spec), NUMPY[spec.datatype]
@@ -30,6 +32,17 @@ def fitted(answer: Mapping[str, Array], spec: TensorSpec, rows: int) -> Array:
             raise _no(spec)
         return shaped.astype(object)
     return _number(shaped, kind, spec)
+
+
+def _whole(values: Array | None, spec: TensorSpec) -> Array:
+    fits = (
+        values is not None
+        and values.ndim == len(spec.shape)
+        and all(want in (-1, got) for want, got in zip(spec.shape, values.shape, strict=True))
+    )
+    if values is None or not fits or values.dtype != NUMPY[spec.datatype]:
+        raise ModelFailed(f"the model answered {spec.name[:100]} otherwise than its schema says")
+    return values
 
 
 def _shaped(values: Array, spec: TensorSpec) -> Array:

@@ -19,9 +19,10 @@ async def load(
     Raises CannotLoad, also where it cannot be opened safely here, or Unavailable.
     """
     if format == "onnx":
-        from .onnx import OnnxRuntime
+        from .onnx import opened
 
-        return await asyncio.to_thread(clock.run, lambda: OnnxRuntime(model.read(), schema))
+        if (made := await asyncio.to_thread(clock.run, lambda: opened(model.read(), schema))) is not None:
+            return made
     if format == "external":
         from .external import ExternalRuntime
 

@@ -9,7 +9,7 @@ from typing import Any
 from contracts import Format, ModelSchema
 from services.kit.environments import Environments
 from services.kit.errors import Invalid, Unavailable
-from services.kit.models import KINDS
+from services.kit.models import is_code
 from services.kit.models.process import ProcessModel, Program
 from services.kit.models.sandboxed import SandboxedModel, asked_of
 from services.kit.models.wire import WireError, pack
@@ -131,7 +131,7 @@ async def _model(
 
 def _opening(format: Format, model: ModelFile, schema: ModelSchema) -> Opening:
     """What the model's sandbox is told; code is opened out of its whole package."""
-    if KINDS[format].is_code:
+    if is_code(format):
         return Opening(format, str(model.package), model.package_digest, model.name, asked_of(schema))
     return Opening(format, str(model.path), model.digest, model.name, asked_of(schema))
 
