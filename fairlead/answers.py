@@ -169,6 +169,8 @@ class Batch(Answer):
     rows_done: int = 0
     rows_failed: int = 0
     reason: str | None = None
+    host: str | None = None
+    """The scorer host that alone has its input; None: any can do it."""
     result: str | None = None
     """Where to take the result, once there is one."""
     summary: dict[str, Any] | None = None
