@@ -170,16 +170,19 @@ def explain(
     inference_id: Annotated[str, typer.Argument(help="The id that the scoring answer carried.")],
     row: Annotated[int, typer.Option(min=0, help="Which row of the decision, from 0.")] = 0,
     immutable: Annotated[list[str] | None, typer.Option(help="A column that may not change; several times.")] = None,
+    decision: Annotated[str | None, typer.Option(help="Another decision of the model: why not this one.")] = None,
     json: Json = False,
 ) -> None:
     """Explain a decision: what each column contributed, and what would have turned it."""
     with refusals(), err.status("Asking the model …"):
-        found = client(context).explain(inference_id, row=row, immutable=immutable or ())
+        found = client(context).explain(inference_id, row=row, immutable=immutable or (), decision=decision)
     render(found, json, lambda: _explanation(found))
 
 
 def _explanation(found: Explanation) -> None:
     out.print(f"[bold]{found.decided}[/bold] by {found.model} version {found.version} ({found.method}, {found.scale})")
+    if found.explained not in (None, found.decided):
+        out.print(f"what speaks for [bold]{found.explained}[/bold] instead:")
     show_table(
         ["Column", "Value", f"Contribution to {found.output}"],
         [["(mean of the reference rows)", None, f"{found.base:+.4f}"]]
