@@ -105,11 +105,11 @@ def test_triton_s_client_is_answered_and_each_answer_is_logged(rpc: Rpc, tmp_pat
     heard = json.loads(told.stdout)
     assert heard["live"] and heard["ready"]
     assert (heard["labels"], heard["shape"], heard["id"], heard["version"]) == ([1, 0], [2, 2], "mine", "1")
-    assert heard["echoed"] == ["grün", "b"]
+    assert (heard["echoed"], heard["by_name"]) == (["grün", "b"], [1, 0])
     assert heard["inputs"] == [{"name": "X", "datatype": "FP32", "shape": ["-1", "3"]}]
     assert heard["unknown"] == "StatusCode.NOT_FOUND there is no endpoint 'nowhere'"
     records = spooled(rpc.house)
-    assert len(records) == before + 2 and any(heard["inference_id"].encode() in record for record in records)
+    assert len(records) == before + 3 and any(heard["inference_id"].encode() in record for record in records)
 
 
 def test_typed_contents_mean_the_same_as_raw_ones(rpc: Rpc) -> None:
@@ -125,6 +125,23 @@ def test_typed_contents_mean_the_same_as_raw_ones(rpc: Rpc) -> None:
         assert np.frombuffer(answer.raw_output_contents[0], np.int64).tolist() == [1, 0]
         assert [output.name for output in answer.outputs] == [spec.name for spec in NUMBERS.outputs]
         assert answer.parameters["variant"].string_param == "champion"
+
+
+def test_columns_may_go_by_name_typed_and_raw(rpc: Rpc) -> None:
+    token = rpc.house.token()
+    columns = [("debt", "FP64", np.array([1.0, -1.0])), ("age", "INT64", np.array([1, -1])),
+               ("income", "FP32", np.array([1, -1], np.float32))]  # fmt: skip
+    typed = [tensor(values, name, datatype) for name, datatype, values in columns]
+    raw = [tensor(values, name, datatype) for name, datatype, values in columns]
+    typed[0].contents.fp64_contents.extend([1.0, -1.0])
+    typed[1].contents.int64_contents.extend([1, -1])
+    typed[2].contents.fp32_contents.extend([1.0, -1.0])
+    pieces = [values.tobytes() for _, _, values in columns]
+    for asked in ({"inputs": typed}, {"inputs": raw, "raw_input_contents": pieces}):
+        answer = rpc.call("ModelInfer", token, model_name="credit", **asked)
+        assert np.frombuffer(answer.raw_output_contents[0], np.int64).tolist() == [1, 0]
+    code, reason = rpc.refused("ModelInfer", token, model_name="credit", inputs=typed[1:])
+    assert (code, reason) == (grpc.StatusCode.INVALID_ARGUMENT, "column 'debt' is missing")
 
 
 def test_halves_go_raw(rpc: Rpc) -> None:
