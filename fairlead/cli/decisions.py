@@ -10,6 +10,7 @@ from fairlead.answers import Explanation, Scores
 from . import files
 from .following import finish_batch, scored
 from .output import Json, err, out, refusals, render, show_facts, show_table
+from .pages import render_list
 from .session import client
 
 app = typer.Typer()
@@ -127,7 +128,7 @@ def decisions(
     with refusals():
         asked = {name: value for name, value in given.items() if value is not None}
         found = client(context).decisions(limit=limit, **asked)
-    render(found, json, lambda: _listed([each.model_dump(mode="json") for each in found.items]))
+    render_list(found, json, lambda: _listed([each.model_dump(mode="json") for each in found.items]))
 
 
 def _listed(documents: list[dict[str, Any]]) -> None:
