@@ -48,7 +48,9 @@ def test_tritons_client_is_answered_the_same_in_json_and_in_binary_tensors(trito
 
 
 @pytest.mark.parametrize("way", ["plain", "gzip", "deflate", "by_name"])
-def test_tritons_client_may_name_no_outputs_and_compress_and_name_columns(triton: Told, target: Target, way: str) -> None:
+def test_tritons_client_may_name_no_outputs_and_compress_and_name_columns(
+    triton: Told, target: Target, way: str
+) -> None:
     assert decided(triton[way]) == target.labels
 
 

@@ -66,8 +66,10 @@ def rpc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rpc]:
         house.serving("echo", echo("BYTES", ("n", 1)), schema("BYTES", (-1, 1))),
         house.serving("halves", echo("FP16", ("n", 2)), schema("FP16", (-1, 2))),
     ]
-    wanted = {change.endpoint: orjson.loads(change.to_json()) for change in changes}
-    state = {"caught_up": True, "endpoints": wanted, "floors": {}}
+    gone = house.serving("gone", classifier())
+    wanted = {change.endpoint: orjson.loads(change.to_json()) for change in [*changes, gone]}
+    withdrawn = {"gone": [str(gone.variants[0].grant.statement.approval_id)]}
+    state = {"caught_up": True, "endpoints": wanted, "floors": {}, "withdrawn": withdrawn}
     write_atomically(house.settings.desired_path, orjson.dumps(state))
     made = Rpc(house)
     yield made
@@ -159,7 +161,17 @@ def test_servers_models_and_the_repository_tell_of_themselves(rpc: Rpc) -> None:
     assert rpc.call("ServerMetadata", token).name == "fairlead"
     assert rpc.call("ModelReady", token, name="credit", version="1").ready
     assert rpc.call("ModelMetadata", token, name="credit").platform == "onnx_onnxv1"
-    assert {model.name for model in rpc.call("RepositoryIndex", token).models} == {"credit", "echo", "halves"}
+    ready = {model.name for model in rpc.call("RepositoryIndex", token, ready=True).models}
+    assert ready == {"credit", "echo", "halves"}
+
+
+def test_what_would_not_answer_is_not_ready_and_the_repository_says_why(rpc: Rpc) -> None:
+    token = rpc.house.token()
+    assert not rpc.call("ModelReady", token, name="gone").ready
+    (gone,) = [model for model in rpc.call("RepositoryIndex", token).models if model.name == "gone"]
+    assert (gone.version, gone.state) == ("1", "UNAVAILABLE") and "withdrawn" in gone.reason
+    assert rpc.refused("ModelReady", token, name="nothing")[0] == grpc.StatusCode.NOT_FOUND
+    assert rpc.refused("ModelReady", None, name="gone")[0] == grpc.StatusCode.UNAUTHENTICATED
 
 
 def test_what_is_refused_says_why_in_grpc_s_words(rpc: Rpc) -> None:
