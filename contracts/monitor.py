@@ -1,7 +1,7 @@
 """What the monitor says: closed windows, and departures from the baseline with their evidence."""
 
 from datetime import datetime, timedelta
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 from pydantic import Field
 
@@ -19,8 +19,10 @@ class Window(Value):
     rows: int
 
 
+EffectUnit = Literal["sd", "psi", "share"]
+"""In what an effect is told: standard deviations, the index of stability, or a part of all columns' influence."""
 Moved = Literal["location", "spread", "missing", "categories", "unseen", "residual", "pair", "performance", "influence"]
-_MOVED: dict[Moved, str] = {
+_MOVED: dict[str, str] = {
     "location": "location", "spread": "spread", "missing": "missing", "categories": "one class", "unseen": "unseen",
     "residual": "given the others", "pair": "together", "performance": "", "influence": "",
 }  # fmt: skip
@@ -40,10 +42,11 @@ class FeatureEvidence(Value):
     its relative change."""
     interval: tuple[float, float]
     tolerance: float
-    unit: Literal["sd", "psi", "share"] = "sd"
-    """`share`: of all columns' influence on the decisions, as the reference has it."""
-    measure: Moved | None = Field(default=None, exclude_if=absent)
-    """What of the column moved; None in what was told before this was."""
+    unit: str = Field(default="sd", examples=[*get_args(EffectUnit)])
+    """One of `EffectUnit`. Text, so that a reader shows a later one as it is. `share`: of all columns' influence on the
+    decisions, as the reference has it."""
+    measure: str | None = Field(default=None, exclude_if=absent, examples=[*get_args(Moved)])
+    """What of the column moved, one of `Moved`, text as well; None in what was told before this was."""
     before: float | None = Field(default=None, exclude_if=absent)
     """The share of rows that are missing or unseen, or in the class that moved most; None for other measures."""
     now: float | None = Field(default=None, exclude_if=absent)
@@ -51,7 +54,7 @@ class FeatureEvidence(Value):
     @property
     def told(self) -> str:
         """What moved and how far, for a reader, without the name: `missing 0.2 % → 9 %`, `spread +0.4 sd`."""
-        what = _MOVED[self.measure] if self.measure else ""
+        what = _MOVED.get(self.measure, self.measure) if self.measure else ""
         if self.before is not None and self.now is not None:
             return f"{what} {_percent(self.before)} → {_percent(self.now)}"
         return f"{what} {self.effect:+.3g} {self.unit}".lstrip()
@@ -164,7 +167,7 @@ class TrafficReport(Value):
     """None of rows that were counted before it was kept."""
     expected_rows: tuple[float, float] | None
     """Between which numbers a window lies 999 times in 1,000, by earlier ones of the version (of the same part of its
-    declared season); None of too few."""
+    season, set or learned); None of too few."""
     volume: Literal["expected", "fewer", "more"] | None
     named_ids: int
     """Inferences whose caller gave a request id."""

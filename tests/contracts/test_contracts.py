@@ -9,8 +9,8 @@ import pytest
 from jsonschema import Draft202012Validator
 
 import contracts
-from contracts import EVENTS, HEARS, SAYS, SERVICES, DriftDetected, Event
-from contracts.check import compatible, problem
+from contracts import EVENTS, HEARS, SAYS, SERVICES, DriftDetected, Event, ModelRegistered
+from contracts.check import compatible, grown, path_of, problem, write
 from services.kit.asyncapi import document
 from services.kit.cloudevents import envelope, major_of
 
@@ -80,6 +80,40 @@ def changed(**change: Any) -> dict[str, Any]:
 )
 def test_an_incompatible_change_is_told_from_a_compatible_one(change: dict[str, Any], fits: bool) -> None:
     assert compatible(DriftDetected.json_schema(), changed(**change)) is fits
+
+
+def test_a_new_value_of_an_enumeration_is_told_for_a_reader_of_before_would_refuse_it() -> None:
+    old = DriftDetected.json_schema()
+    new = copy.deepcopy(old)
+    assert not grown(old, new)
+    new["$defs"]["PerformanceEvidence"]["properties"]["metric"]["enum"].append("regret")
+    assert compatible(old, new) and grown(old, new) == {"performance.metric": {"regret"}}
+    new["$defs"]["PerformanceEvidence"]["properties"]["metric"] = {"type": "string"}
+    assert compatible(old, new) and not grown(old, new), "a text says that there may be more"
+    old = ModelRegistered.json_schema()
+    new = copy.deepcopy(old)
+    new["properties"]["format"]["enum"].append("abacus")
+    assert not grown(old, new), "who cannot open it must refuse it"
+
+
+def test_what_cannot_be_read_by_readers_of_before_is_not_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("contracts.check.SCHEMAS", tmp_path)
+    published = DriftDetected.json_schema()
+    published["$defs"]["PerformanceEvidence"]["properties"]["metric"]["enum"].remove("error rate")
+    path_of(DriftDetected).write_text(json.dumps(published))
+    assert "performance.metric: error rate" in (problem(DriftDetected) or "")
+    with pytest.raises(SystemExit, match=r"make the member text"):
+        write(DriftDetected)
+
+
+def test_a_unit_and_a_measure_of_a_later_release_are_shown_as_they_are() -> None:
+    data = golden(DriftDetected)["data"]
+    data["features"][0] |= {"unit": "nats", "measure": "tail", "effect": 0.5}
+    data["features"][0].pop("before", None)
+    read = DriftDetected.from_json(json.dumps(data).encode())
+    assert read.features[0].told == "tail +0.5 nats" and json.loads(read.to_json()) == data
 
 
 def test_every_topic_has_one_speaker_who_declares_it() -> None:

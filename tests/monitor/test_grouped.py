@@ -22,7 +22,7 @@ from services.monitor.domain.latency import LatencyCounts
 from services.monitor.domain.segments import LEAST_ROWS
 from services.monitor.domain.trial import Setting
 from services.monitor.domain.watch import Finding, Watch
-from services.monitor.domain.windows import Part, Sums
+from services.monitor.domain.windows import Block, Part, Sums
 from services.monitor.settings import MonitorSettings as ServiceSettings
 from services.monitor.store import FindingRow
 from services.monitor.usecases.closing import Closing
@@ -72,10 +72,10 @@ def test_parts_of_the_budget_are_the_whole_of_it() -> None:
         assert sum(rates) * BUDGET == pytest.approx(1, rel=1e-5)
 
 
-def test_under_a_season_columns_have_the_part_of_groups_too() -> None:
+def test_a_season_changes_nothing_of_the_budgets_parts() -> None:
     for segmented in (True, False):
-        assert Setting(BUDGET, 0.1, 86_400.0, segmented).budget == of_data(BUDGET)
-        assert Setting(BUDGET, 0.1, None, segmented).budget == of_data(BUDGET, segmented=segmented)
+        for season_s in (None, 86_400.0):
+            assert Setting(BUDGET, 0.1, season_s, segmented).budget == of_data(BUDGET, segmented=segmented)
 
 
 def test_every_column_is_watched_within_every_group_but_a_segments_own() -> None:
@@ -140,29 +140,36 @@ def test_of_a_group_that_few_rows_came_to_the_baseline_holds_when_something_is_a
 class Story:
     """An endpoint with a segment whose windows are closed by the monitor's own round."""
 
-    def __init__(self, db: Database, settings: ServiceSettings) -> None:
+    def __init__(self, db: Database, settings: ServiceSettings, season_s: float | None = None) -> None:
         versions = Versions(db, Objects(settings))
-        self.db, self.settings, self.endpoint = db, settings, fresh()
+        self.db, self.settings, self.endpoint, self.season_s = db, settings, fresh(), season_s
         self.closing, self.desired = Closing(settings, db, versions), Desired(db, versions)
         self.start, self.random = datetime(2026, 3, 4, 10, 30, tzinfo=UTC), np.random.default_rng(12)
 
     async def serve(self) -> None:
         digest = await Objects(self.settings).put(canonical(PROFILE))
-        event = deployment(self.endpoint, schema("colour"), digest, monitor=MonitorSettings(budget_rows=100_000))
+        monitor = MonitorSettings(budget_rows=100_000, season_s=self.season_s)
+        event = deployment(self.endpoint, schema("colour"), digest, monitor=monitor)
         await self.desired.learn(Change(self.endpoint, event, None, 0))
 
     async def windows(self, count: int, by: float, *colours: int) -> None:
         for _ in range(count):
-            key = store.WindowKey(self.endpoint, 1, "retail", self.start, self.start + timedelta(seconds=10))
-            made = part(moved(self.random, 400, by, *colours), self.start.timestamp())
-            blocks = tuple(replace(block, start_s=self.start.timestamp()) for block in made.blocks)
-            self.start = key.end
-            async with self.db.transaction() as tx:
-                await store.add_part(tx.session, key, 0, 0, replace(made, blocks=blocks))
-                await store.note_read_to_end(
-                    tx.session, range(InferenceLogged.topic.partitions), [], datetime.now(UTC)
-                )  # fmt: skip
-            assert (await self.closing.close_due()).failed == {}
+            await self.window(moved(self.random, 400, by, *colours))
+
+    async def window(self, rows: np.ndarray, over_s: float = 0.0) -> tuple[Block, ...]:
+        """Rows that come at its beginning, or evenly over some seconds; answers what the wholes see of it."""
+        start_s, each_s = self.start.timestamp(), over_s / len(rows)
+        key = store.WindowKey(self.endpoint, 1, "retail", self.start, self.start + timedelta(seconds=10))
+        made = part(rows)
+        blocks = tuple(replace(block, start_s=start_s + block.start_s * each_s) for block in made.blocks)
+        self.start = key.end
+        async with self.db.transaction() as tx:
+            await store.add_part(tx.session, key, 0, 0, replace(made, blocks=blocks))
+            await store.note_read_to_end(
+                tx.session, range(InferenceLogged.topic.partitions), [], datetime.now(UTC)
+            )  # fmt: skip
+        assert (await self.closing.close_due()).failed == {}
+        return blocks
 
     async def said(self) -> list[DriftDetected]:
         select = text("SELECT value FROM outbox WHERE topic = 'drift.detected' ORDER BY number")
@@ -242,4 +249,4 @@ async def test_what_earlier_windows_counted_is_read_in_pages_and_is_all_of_it(
         watch = Watch.start(streams.reference_of(ONE))
         async with story.db.transaction() as tx:
             seen = await remember(tx, key, watch, since.timestamp(), lambda part: part.blocks)
-    assert seen.recent is not None and seen.recent.rows.sum() == 3 * 400
+    assert seen.recent is not None and seen.recent.rows[0, 0] == 3 * 400

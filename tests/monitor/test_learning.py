@@ -33,6 +33,7 @@ from services.monitor.usecases.versions import Versions
 
 from . import streams
 from .saying import deployment, fresh
+from .test_segments import profile, schema
 
 START, WINDOW_S, HOURLY = datetime(2026, 3, 2, tzinfo=UTC), 900, 400
 DAY = 86_400.0
@@ -41,23 +42,24 @@ DAY = 86_400.0
 class House:
     """A monitor whose windows are a quarter of an hour."""
 
-    def __init__(self, settings: ServiceSettings) -> None:
+    def __init__(self, settings: ServiceSettings, *segments: str) -> None:
         self.settings, self.parts = settings, build(settings)
         assert self.parts.db
         self.db, objects = self.parts.db, Objects(settings)
-        self.objects, versions = objects, Versions(self.db, objects)
-        self.desired, self.closing = Desired(self.db, versions), Closing(settings, self.db, versions)
-        self.learning = Learning(self.db, versions)
+        self.objects, self.versions = objects, Versions(self.db, objects)
+        self.desired, self.closing = Desired(self.db, self.versions), Closing(settings, self.db, self.versions)
+        self.learning = Learning(self.db, self.versions)
         self.app = application(self.parts)
         self.random = np.random.default_rng(5)
         self.endpoint = fresh()
-        self.profile = streams.profile(self.random)
-        self.one = streams.Watched.of("m", streams.schema(), self.profile)
+        self.schema = schema(*segments)
+        self.profile = profile(12_000, *segments) if segments else streams.profile(self.random)
+        self.one = streams.Watched.of("m", self.schema, self.profile)
 
     async def deployed(self, season_s: float | None = None) -> None:
         digest = await self.objects.put(self.profile.model_dump_json().encode())
         monitor = MonitorSettings(window_s=float(WINDOW_S), season_s=season_s)
-        said = deployment(self.endpoint, streams.schema(), digest, monitor=monitor)
+        said = deployment(self.endpoint, self.schema, digest, monitor=monitor)
         await self.desired.learn(Change(self.endpoint, said, None, 0))
 
     async def hours(self, first: int, last: int, step_at: float | None = None) -> None:
@@ -67,6 +69,10 @@ class House:
         rows[:, 0] += 0.9 * np.sin(2 * np.pi * at / 24)
         rows[:, 1] += 0.9 * np.cos(2 * np.pi * at / 24)
         rows[:, 2] += 0.7 * (at >= step_at) if step_at is not None else 0.0
+        await self.closed(rows, first)
+
+    async def closed(self, rows: np.ndarray, first: int) -> None:
+        """Rows that begin with an hour."""
         with use(Context(system("monitor", "retail"))):
             async with self.db.transaction() as tx:
                 for place, block in enumerate(streams.blocks(self.one, rows, HOURLY // 4)):
@@ -74,11 +80,35 @@ class House:
                     key = WindowKey(self.endpoint, 1, "retail", start, start + timedelta(seconds=WINDOW_S))
                     block = type(block)(start.timestamp(), block.rows, block.counts)
                     sums = Sums.zero(len(self.one.numeric))
-                    await store.add_part(tx.session, key, 0, place, Part(100, 100, (block,), sums, LatencyCounts({})))
+                    made = Part(100, 100, (block,), sums, LatencyCounts({}), segments=self.groups(rows, place))
+                    await store.add_part(tx.session, key, 0, place, made)
+        await self.close()
+
+    async def counted(self, hour: int, rows: int) -> None:
+        """So many rows in each window of an hour, which nobody looks into."""
+        with use(Context(system("monitor", "retail"))):
+            async with self.db.transaction() as tx:
+                for start in (START + timedelta(hours=hour, seconds=at) for at in range(0, 3_600, WINDOW_S)):
+                    key = WindowKey(self.endpoint, 1, "retail", start, start + timedelta(seconds=WINDOW_S))
+                    made = Part(rows, rows, (), Sums.zero(0), LatencyCounts({}))
+                    await store.add_part(tx.session, key, 0, 0, made)
+        await self.close()
+
+    async def close(self) -> None:
+        """What was counted."""
+        with use(Context(system("monitor", "retail"))):
+            async with self.db.transaction() as tx:
                 partitions = list(range(InferenceLogged.topic.partitions))
                 await store.note_read_to_end(tx.session, partitions, [], datetime.now(UTC))
         while (closed := await self.closing.close_due()).still_open:
             assert not closed.failed
+
+    def groups(self, rows: np.ndarray, place: int) -> np.ndarray | None:
+        if self.one.segmenter is None:
+            return None
+        some = rows[place * HOURLY // 4 : (place + 1) * HOURLY // 4]
+        columns = {n: some[:, i] for i, n in enumerate((*streams.NAMES, "label"))}
+        return self.one.segmenter.count(streams.binner_of(self.one).bin(columns, len(some)))
 
     async def get(self, path: str = "") -> dict[str, Any]:
         token = (self.settings.home / "tokens" / "engineer.jwt").read_text().strip()
@@ -218,3 +248,17 @@ async def test_what_a_person_sets_wins_over_what_was_learned(house: House) -> No
     assert drift["season_s"] is None and drift["season_learned_at"] is None
     await house.hours(40, 48)
     assert (await house.get("/drift"))["drifting"]
+
+
+@pytest.mark.parametrize("learned", [False, True])
+async def test_how_many_rows_a_window_expects_follows_a_season_that_was_learned(house: House, learned: bool) -> None:
+    await house.deployed()
+    for hour in range(3 * 24):
+        await house.counted(hour, 10 if hour % 24 < 12 else 100)
+    with use(Context(system("monitor", "retail"))):
+        async with house.db.transaction() as tx:
+            await seasons.learn(tx.session, house.endpoint, DAY if learned else 0.0)
+    await house.versions.refresh()
+    await house.counted(3 * 24, 10)
+    traffic = (await house.get("/windows?limit=1"))["items"][0]["traffic"]
+    assert traffic["volume"] == ("expected" if learned else "fewer") and (traffic["expected_rows"][1] < 30) is learned

@@ -1,8 +1,11 @@
 """A declared season: what comes again in every period is no departure, what does not is one."""
 
+import struct
+import zlib
 from itertools import pairwise
 
 import numpy as np
+import orjson
 import pytest
 
 from contracts import MonitorSettings
@@ -153,3 +156,30 @@ def test_a_season_has_no_window_longer_than_a_slot() -> None:
 def test_the_setting_is_left_out_where_there_is_none() -> None:
     assert "season_s" not in MonitorSettings().model_dump(mode="json")
     assert MonitorSettings(season_s=86_400.0).model_dump(mode="json")["season_s"] == 86_400.0
+
+
+def test_a_state_of_before_groups_had_seasons_is_read_as_it_was_meant() -> None:
+    random = np.random.default_rng(8)
+    one = watched(random)
+    change = 2 * PERIOD + 1_000
+    watch, _ = watch_over(Watch.start(streams.reference_of(one), SEASON), one, waves(random, 0, 3 * PERIOD, change), 0)
+    assert watch.phase == "alarmed" and watch.recent is not None
+    slots = watch.recent.rows[:, 0]
+    read = Watch.from_bytes(with_rows_by_slot(watch.to_bytes(), slots.tolist()))
+    assert read.recent is not None and np.allclose(read.recent.rows, watch.recent.rows)
+    assert np.array_equal(read.recent.counts, watch.recent.counts) and read.season == SEASON
+    accepted = Watch.start(streams.reference_of(one)).silenced(0.0).remember(streams.blocks(one, waves(random, 0, 500)))
+    for state in (accepted, accepted.accepted()):
+        old = Watch.from_bytes(with_rows_by_slot(state.to_bytes(), [500.0] if state.recent else None))
+        assert old.to_bytes() == state.to_bytes()
+
+
+def with_rows_by_slot(data: bytes, slots: list[float] | None) -> bytes:
+    """As such a state was stored: rows by slot alone, in the head."""
+    head = struct.Struct("<BII")
+    version, size, length = head.unpack_from(data)
+    state = orjson.loads(data[head.size : head.size + size])
+    body = zlib.decompress(data[head.size + size : head.size + size + length])
+    counts = 8 * state["shape"][0] * state["shape"][1] * (state["recent"] + state["normal"])
+    said, packed = orjson.dumps(state | {"slots": slots}), zlib.compress(body[:counts], 1)
+    return head.pack(version, len(said), len(packed)) + said + packed + data[head.size + size + length :]

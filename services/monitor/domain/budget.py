@@ -2,14 +2,12 @@
 
 Labelled rows are no more than decided ones, and neither are explained ones. Alarms of performance come falsely once in
 5 budgets of rows, of unusable values once in 20, of attributions once in 20; columns have the rest, seven tenths, of
-which groups of segments take two where the schema declares some. Under a season no groups are watched, so columns have
-it all. Together they come no more often than once in a budget.
+which groups of segments take two where the schema declares some. Together they come no more often than once in a
+budget.
 Detectors that an operator chose have a fifth of that, by an estimate, and all others the rest (ADR 43).
 """
 
 from collections.abc import Collection
-
-from .season import NONE, Season
 
 _OF_PERFORMANCE, _OF_QUALITY, _OF_ATTRIBUTIONS, _OF_SEGMENTS = 5, 20, 20, 5
 _OF_CHOSEN = 5
@@ -26,14 +24,9 @@ def beside_chosen(budget_rows: int, chosen: Collection[str]) -> int:
     return budget_rows * _OF_CHOSEN // (_OF_CHOSEN - 1) if chosen else budget_rows
 
 
-def of_data(budget_rows: int, season: Season = NONE, *, segmented: bool = False) -> int:
+def of_data(budget_rows: int, *, segmented: bool = False) -> int:
     """Rows between two false alarms about columns as wholes; `segmented`: there are groups that can be watched."""
-    return budget_rows * 2 if segmented and within_groups(season) else budget_rows * 10 // 7
-
-
-def within_groups(season: Season) -> bool:
-    """Whether groups of segments are watched under a season: its slots times its groups would be too many."""
-    return season == NONE
+    return budget_rows * 2 if segmented else budget_rows * 10 // 7
 
 
 def of_segments(budget_rows: int) -> int:

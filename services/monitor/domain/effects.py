@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from contracts import FeatureEvidence, Moved
+from contracts import EffectUnit, FeatureEvidence, Moved
 from services.kit.binned import stability, unpacked
 
 from .outcomes.intervals import ALPHA, z_ever
@@ -91,7 +91,7 @@ class Effect:
                 return name
 
     @property
-    def unit(self) -> Literal["sd", "psi", "share"]:
+    def unit(self) -> EffectUnit:
         """What `size`, `low` and `high` are in: standard deviations, the index, or parts of all influence."""
         if self.measure == "influence":
             return "share"

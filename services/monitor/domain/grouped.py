@@ -5,7 +5,7 @@ columns, and has a part of the endpoint's budget of its own.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,13 +13,18 @@ from numpy.typing import NDArray
 
 from .effects import Effect
 from .reference import Kind, Reference, Track
+from .season import NONE, Season
 from .segments import LEAST_ROWS
+from .watch import Watch
 from .windows import Block, Part
 
 Array = NDArray[Any]
 
 _CELLS_AT_MOST = 2_000
 """Groups times columns: what a detector of them holds is a few megabytes, and a window costs it milliseconds."""
+_KEPT_AT_MOST = 100_000
+"""These times the slots of a season, each of which has a bag: about as much as the wholes of 60 columns keep of a
+week."""
 WHERE = " where "
 """Between a column and its group, in what is told."""
 
@@ -33,6 +38,8 @@ class Grouped:
     """Places in counts [groups, columns, bins], flat over groups and columns."""
     places: dict[Track, tuple[str, str]]
     """Of each track, the segment and the group."""
+    rows: dict[tuple[str, str], int]
+    """In the baseline, of every group of every segment."""
     shape: tuple[int, ...]
 
     @classmethod
@@ -55,14 +62,37 @@ class Grouped:
         if not tracks:
             return None
         kept = counts.reshape(-1, counts.shape[2])[cells]
-        return cls(Reference.of(tuple(tracks), kept), np.array(cells, np.int64), places, counts.shape)
+        rows = dict(zip(groups, counts.sum(axis=2).max(axis=1).tolist(), strict=True))
+        return cls(Reference.of(tuple(tracks), kept), np.array(cells, np.int64), places, rows, counts.shape)
 
-    def block(self, part: Part) -> Block | None:
-        """A window as one block; None where it has no counts by group."""
+    def under(self, season: Season) -> "Grouped":
+        """What is watched under a season: cells beyond what may be kept are left out, the last ones first."""
+        most = _KEPT_AT_MOST // season.slots
+        if len(self.cells) <= most:
+            return self
+        return replace(self, reference=self.reference.part(range(most)), cells=self.cells[:most])
+
+    def block(self, part: Part, season: Season = NONE) -> Block | None:
+        """A window as one block; None where it has no counts by group. Of a season it says something at the mean time
+        of its rows: a window may be as long as a slot."""
         if part.segments is None or part.segments.shape != self.shape or not part.blocks:
             return None
         counts = part.segments.reshape(-1, self.shape[2])[self.cells]
-        return Block(min(each.start_s for each in part.blocks), sum(each.rows for each in part.blocks), counts)
+        rows = sum(each.rows for each in part.blocks)
+        start_s = min(each.start_s for each in part.blocks)
+        if season != NONE:
+            start_s += sum((each.start_s - start_s) * each.rows for each in part.blocks) / max(1, rows)
+        return Block(start_s, rows, counts)
+
+    def replayed(self, blocks: Sequence[Block], season: Season, budget_rows: int) -> Watch:
+        """The watch that goes on after some blocks under a season. What is in doubt then is judged by what follows."""
+        watch = Watch.start(self.reference, season)
+        for place, block in enumerate(blocks):
+            before, watch = watch, watch.observe([block], block.start_s, budget_rows)
+            if before.phase == "watching" and watch.phase == "doubting" and watch.since_s is not None:
+                since_s = watch.since_s
+                watch = watch.remember([each for each in blocks[:place] if each.start_s >= since_s])
+        return watch
 
     def where(self, effects: Sequence[Effect]) -> str | None:
         """The groups of the segment in which a column moved most, for a reader; None where these are more than half of
@@ -70,15 +100,7 @@ class Grouped:
         found = [self.places[effect.track] for effect in effects]
         segment = found[0][0]
         groups = dict.fromkeys(group for name, group in found if name == segment)
-        rows = self._rows(segment)
+        rows = {group: rows for (name, group), rows in self.rows.items() if name == segment}
         if sum(rows[group] for group in groups) > sum(rows.values()) / 2:
             return None
         return f"{segment} = {', '.join(groups)}"
-
-    def _rows(self, segment: str) -> dict[str, int]:
-        counts = self.reference.counts.sum(axis=1).tolist()
-        return {
-            group: rows
-            for (name, group), rows in zip(self.places.values(), counts, strict=True)
-            if name == segment
-        }  # fmt: skip

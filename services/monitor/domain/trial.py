@@ -23,7 +23,7 @@ class Setting:
     tolerance: float
     season_s: float | None
     segmented: bool = False
-    """There are groups of segments, which have a part of the budget while there is no season."""
+    """There are groups of segments, which have a part of the budget."""
     detectors: tuple[str, ...] = ()
     """That have a part of it, too."""
 
@@ -35,7 +35,7 @@ class Setting:
     @property
     def budget(self) -> int:
         """Of columns as wholes, in rows."""
-        return of_data(beside_chosen(self.budget_rows, self.detectors), self.season, segmented=self.segmented)
+        return of_data(beside_chosen(self.budget_rows, self.detectors), segmented=self.segmented)
 
 
 @dataclass(frozen=True)

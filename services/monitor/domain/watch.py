@@ -44,13 +44,23 @@ class Recent:
     counts: Array
     """[tracks, width]"""
     rows: Array
-    """[slots]: how many of them each slot of the season says something of."""
+    """[slots, tracks]: how many of them each slot of the season says something of. A group has its own times."""
 
     @classmethod
     def of(cls, blocks: Sequence[Block], season: Season, shape: tuple[int, ...]) -> "Recent":
         """Of some blocks, which have counts of this shape."""
-        rows = np.sum([np.zeros(season.slots), *[b.rows * season.weights(b.start_s) for b in blocks]], axis=0)
-        return cls(np.sum([np.zeros(shape, np.int64), *[b.counts for b in blocks]], axis=0), rows)
+        counts, rows = np.zeros(shape, np.int64), np.zeros((season.slots, shape[0]))
+        for block in blocks:
+            counts += block.counts
+            weights = season.weights(block.start_s)
+            near = np.flatnonzero(weights)
+            rows[near] += np.outer(weights[near], block.counts.sum(axis=1))
+        return cls(counts, rows)
+
+    @classmethod
+    def by_slot(cls, counts: Array, rows: Array) -> "Recent":
+        """As it was stored when rows were kept by slot [slots] alone: each track has them in the same parts."""
+        return cls(counts, np.outer(rows / max(1.0, rows.sum()), counts.sum(axis=1)))
 
     def plus(self, other: "Recent") -> "Recent":
         """The rows of both."""
@@ -142,7 +152,7 @@ class Watch:
         if self.phase != "doubting" or self.recent is None or self.since_s is None:
             return self, None
         places = list(self.suspects)
-        suspected = effects(self.usual(reference).part(places), self.recent.counts[places])
+        suspected = effects(self.usual(reference, places), self.recent.counts[places])
         rows = self._rows(reference)
         late = rows >= _DECIDE_ROWS
         if matter := [effect for effect in suspected if effect.beyond(tolerance)]:
@@ -157,11 +167,14 @@ class Watch:
         of = [0 if reference.tracks[place].kind == "pairs" else place for place in self.suspects]
         return max(int(self.recent.counts[place].sum()) for place in of)
 
-    def usual(self, reference: Reference) -> Reference:
-        """What effects are measured against: the baseline, what a person accepted, or what the season expects."""
+    def usual(self, reference: Reference, places: Sequence[int] | None = None) -> Reference:
+        """What effects are measured against, of all tracks or some: the baseline, what a person accepted, or what the
+        season expects."""
+        part = reference if places is None else reference.part(places)
+        some = slice(None) if places is None else list(places)
         if self.season != NONE and self.recent is not None:
-            return reference.instead(self.detector.bag.expected(self.recent.rows))
-        return reference if self.normal is None else reference.instead(self.normal)
+            return part.instead(self.detector.bag.expected(self.recent.rows, some))
+        return part if self.normal is None else part.instead(self.normal[some])
 
     def _finding(self, kind: Literal["alarm", "note"], found: Sequence[Effect], rows: int) -> Finding:
         # Columns before what they are together, the larger effects first.
@@ -202,12 +215,12 @@ class Watch:
             "phase": self.phase, "statistic": self.statistic, "last_s": None if self.last_s == -inf else self.last_s,
             "since_s": self.since_s, "suspects": self.suspects, "shape": self.detector.bag.shape,
             "recent": self.recent is not None, "normal": self.normal is not None,
-            "slots": self.recent.rows.tolist() if self.recent else None,
         }  # fmt: skip
         head = orjson.dumps(state)
         recent = self.recent.counts if self.recent else None
         kept = [each.astype("<i8").tobytes() for each in (recent, self.normal) if each is not None]
-        counts = zlib.compress(b"".join(kept), 1)
+        rows = self.recent.rows.astype("<f8").tobytes() if self.recent else b""
+        counts = zlib.compress(b"".join([*kept, rows]), 1)
         sizes = _HEAD.pack(1, len(head), len(counts))
         return sizes + head + counts + self.detector.to_bytes()
 
@@ -217,16 +230,25 @@ class Watch:
         _, size, length = _HEAD.unpack_from(data)
         at = _HEAD.size + size
         state = orjson.loads(data[_HEAD.size : at])
-        kept = np.frombuffer(zlib.decompress(data[at : at + length]), "<i8").reshape(-1, *state["shape"])
-        counts = iter(kept)
-        recent = next(counts) if state["recent"] else None
-        normal = next(counts) if state["normal"] else None
+        recent, normal = _kept(state, zlib.decompress(data[at : at + length]))
         return cls(
             state["phase"], EDetector.from_bytes(data[at + length :]), state["statistic"],
             -inf if state["last_s"] is None else state["last_s"], state["since_s"], tuple(state["suspects"]),
-            None if recent is None else Recent(recent, np.array(state.get("slots") or [recent.sum(axis=1).max()])),
-            normal,
+            recent, normal,
         )  # fmt: skip
+
+
+def _kept(state: dict[str, Any], packed: bytes) -> tuple[Recent | None, Array | None]:
+    """What was seen since a change, and what was accepted, of what `to_bytes` packed."""
+    tracks, width = state["shape"]
+    sizes = [tracks * width * state["recent"], tracks * width * state["normal"]]
+    counts = np.frombuffer(packed, "<i8", sum(sizes)).reshape(-1, tracks, width)
+    normal = counts[-1] if state["normal"] else None
+    if not state["recent"]:
+        return None, normal
+    if (rows := np.frombuffer(packed, "<f8", offset=8 * sum(sizes))).size:
+        return Recent(counts[0], rows.reshape(-1, tracks)), normal
+    return Recent.by_slot(counts[0], np.array(state.get("slots") or [1.0])), normal
 
 
 def _since(since_s: float, before: Sequence[Block], block: Block) -> list[Block]:

@@ -1,5 +1,6 @@
 """Where each detector stands, and what was found."""
 
+import asyncio
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -28,7 +29,7 @@ async def watch(session: AsyncSession, name: str, number: int, table: Table = "w
     """The state of watching a version; None where it has just begun."""
     select = f"SELECT state FROM {table} WHERE endpoint = :e AND version = :v"
     row = (await session.execute(text(select), {"e": name, "v": number})).first()
-    return Watch.from_bytes(row.state) if row else None
+    return await asyncio.to_thread(Watch.from_bytes, row.state) if row else None
 
 
 async def is_grouped(session: AsyncSession, name: str, number: int) -> bool:
@@ -43,7 +44,8 @@ async def save_watch(session: AsyncSession, found: Endpoint, state: Watch, table
         INSERT INTO {table} (endpoint, version, unit, state) VALUES (:e, :v, :u, :s)
         ON CONFLICT (endpoint) DO UPDATE SET version = excluded.version, unit = excluded.unit, state = excluded.state
     """
-    values = {"e": found.endpoint, "v": found.version, "u": found.unit, "s": state.to_bytes()}
+    packed = await asyncio.to_thread(state.to_bytes)  # of a weekly season megabytes
+    values = {"e": found.endpoint, "v": found.version, "u": found.unit, "s": packed}
     await session.execute(text(insert), values)
 
 

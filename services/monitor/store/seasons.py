@@ -59,7 +59,7 @@ async def forget(session: AsyncSession, name: str) -> None:
 
 
 async def learn(session: AsyncSession, name: str, season_s: float) -> None:
-    """From now on it holds, unless one is set; groups are not watched under it."""
+    """From now on it holds, unless one is set; what groups were compared with does no longer."""
     update = """
         UPDATE endpoint SET learned_season_s = :s, season_learned_at = now(), changed_at = now() WHERE endpoint = :e
     """

@@ -18,7 +18,6 @@ from .. import metrics, store
 from ..domain.outcomes.decided import Decided
 from ..domain.report import column_reports, traffic_report
 from ..domain.sample import Sample
-from ..domain.season import Season
 from ..domain.windows import Part, coalesced, merged, moment, window_start
 from ..settings import MonitorSettings
 from ..store import WindowKey, estimates, traffic
@@ -121,8 +120,8 @@ class Closing:
         )  # fmt: skip
 
     async def _rows_before(self, tx: Tx, key: WindowKey) -> list[int]:
-        """Rows of the version's latest windows of the same length, in the same part of a declared season."""
-        season, start_s = Season(self._versions.settings(key.endpoint).season_s or None), key.start.timestamp()
+        """Rows of the version's latest windows of the same length, in the same part of the season that holds."""
+        season, start_s = self._versions.season(key.endpoint), key.start.timestamp()
         slot_s = (season.period_s or 0.0) / season.slots
         return await traffic.rows_before(
             tx.session, key, _COMPARED, season.period_s, season.slot(start_s) * slot_s, slot_s

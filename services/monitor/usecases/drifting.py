@@ -33,7 +33,7 @@ class Drifting:
             endpoint = await store.endpoint(tx.session, key.endpoint)
         except NotFound:
             return 0.0, 0.0
-        budget = of_data(endpoint.budget_rows, endpoint.season, segmented=watched.segmented)
+        budget = of_data(endpoint.budget_rows, segmented=watched.segmented)
         if endpoint.version != key.version or watched.reference is None or not part.blocks:
             return 0.0, log(budget)
         grouped = watched.grouped

@@ -12,6 +12,8 @@ from services.kit.errors import NotFound
 from services.kit.telemetry import get_logger
 
 from .. import store
+from ..domain.budget import beside_chosen, of_segments
+from ..domain.grouped import Grouped
 from ..domain.outcomes.decided import Decided
 from ..domain.rhythm import KEPT_S, PERIODS, candidates, learned
 from ..domain.traffic import Traffic
@@ -101,10 +103,11 @@ class Learning:
             setting = Setting(settings.budget_rows, settings.tolerance, period_s, watched.segmented, settings.detectors)
             watch = await asyncio.to_thread(learned, watched.reference, hours, setting)
             if watch:
-                await self._adopt(endpoint, period_s, watch)
+                groups = await asyncio.to_thread(_groups, found, upto, watched.grouped, setting)
+                await self._adopt(endpoint, period_s, watch, groups)
                 return
 
-    async def _adopt(self, endpoint: Endpoint, period_s: float, watch: Watch) -> None:
+    async def _adopt(self, endpoint: Endpoint, period_s: float, watch: Watch, groups: Watch | None) -> None:
         name, called = endpoint.endpoint, PERIODS[period_s]
         reason = f"a {called} season was learned, which explains it"
         async with self._db.transaction() as tx:
@@ -116,6 +119,8 @@ class Learning:
             last_s = max(watch.last_s, before.last_s)
             await seasons.learn(tx.session, name, period_s)
             await store.save_watch(tx.session, still, replace(watch, last_s=last_s))
+            if groups:
+                await store.save_watch(tx.session, still, replace(groups, last_s=last_s), "group_watch")
             await end_alarms(tx, still, reason, "data")
             tx.record("monitor.season-learned", name, unit=still.unit, season_s=period_s)
             tx.then.append(self._versions.outdate)
@@ -133,7 +138,7 @@ async def _still(tx: Tx, name: str, version: int) -> Endpoint | None:
 
 
 def _alarmed(watch: Watch | None) -> bool:
-    """Whether the columns as wholes departed, and nobody accepted it. Groups are not watched under a season."""
+    """Whether the columns as wholes departed, and nobody accepted it."""
     return watch is not None and watch.phase == "alarmed"
 
 
@@ -145,17 +150,36 @@ async def _add(tx: Tx, endpoint: Endpoint, start: datetime, windows: Sequence[Re
 
 
 def _counts(watched: Watched, part: Part) -> Part:
-    """What the detector needs of a window."""
-    return replace(watched.fitting(part), segments=None, decided=Decided(), traffic=Traffic())
+    """What the detectors need of a window."""
+    return replace(watched.fitting(part), decided=Decided(), traffic=Traffic())
 
 
 def _blocks(found: Sequence[tuple[datetime, Part]], upto: datetime, watched: Watched) -> list[Block]:
     """Whole hours, each at its middle: there its own slot of the season says all of it."""
     assert watched.reference is not None
-    ends = (upto - timedelta(seconds=HOUR_S)).timestamp()
     return [
-        replace(block, start_s=start.timestamp() + HOUR_S / 2)
-        for start, part in found
+        replace(block, start_s=middle_s)
+        for middle_s, part in _whole(found, upto)
         for block in part.blocks
-        if start.timestamp() <= ends and block.counts.shape == watched.reference.counts.shape
+        if block.counts.shape == watched.reference.counts.shape
     ]
+
+
+def _groups(
+    found: Sequence[tuple[datetime, Part]], upto: datetime, grouped: Grouped | None, setting: Setting
+) -> Watch | None:
+    """Where the watch of groups stands after the same hours; None where they tell nothing of groups."""
+    if grouped is None:
+        return None
+    some, hours = grouped.under(setting.season), _whole(found, upto)
+    blocks = [
+        replace(block, start_s=middle_s) for middle_s, part in hours if (block := some.block(part, setting.season))
+    ]
+    budget = of_segments(beside_chosen(setting.budget_rows, setting.detectors))
+    return some.replayed(blocks, setting.season, budget) if blocks else None
+
+
+def _whole(found: Sequence[tuple[datetime, Part]], upto: datetime) -> list[tuple[float, Part]]:
+    """Hours that are over, by their middles."""
+    ends = upto - timedelta(seconds=HOUR_S)
+    return [(start.timestamp() + HOUR_S / 2, part) for start, part in found if start <= ends]

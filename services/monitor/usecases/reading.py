@@ -28,7 +28,7 @@ class Standing(Watching):
     @property
     def threshold(self) -> float:
         """What the statistic must pass: the logarithm of the columns' part of the false-alarm budget in rows."""
-        return log(of_data(self.endpoint.budget_rows, self.endpoint.season, segmented=self.segmented))
+        return log(of_data(self.endpoint.budget_rows, segmented=self.segmented))
 
 
 class Reading:

@@ -36,6 +36,7 @@ from ..domain.grouped import Grouped
 from ..domain.outcomes.decided import Deciding
 from ..domain.outcomes.labelled import Meaning
 from ..domain.reference import Kind, Pair, Reference, Track
+from ..domain.season import NONE, Season
 from ..domain.windows import Part
 from ..store import Endpoint
 
@@ -143,7 +144,7 @@ class Versions:
         self._db = db
         self._objects = objects
         self._known: OrderedDict[tuple[str, int], tuple[Watched, float]] = OrderedDict()
-        self._settings: dict[str, MonitorSettings] = {}
+        self._endpoints: dict[str, Endpoint] = {}
         self._read_to: datetime | None = None
         self._changed = asyncio.Event()
         self.outdated = True
@@ -173,14 +174,20 @@ class Versions:
             return await store.changed(session, self._read_to, after, _PAGE)
 
     def _take_over(self, endpoint: Endpoint) -> None:
-        self._settings[endpoint.endpoint] = endpoint.settings
+        self._endpoints[endpoint.endpoint] = endpoint
         known = self._known.get((endpoint.endpoint, endpoint.version))
         if known and known[0].model != endpoint.model:  # another model may come with the same number
             del self._known[endpoint.endpoint, endpoint.version]
 
     def settings(self, endpoint: str) -> MonitorSettings:
         """As they were read last; the defaults of an endpoint that is not known."""
-        return self._settings.get(endpoint) or MonitorSettings()
+        found = self._endpoints.get(endpoint)
+        return found.settings if found else MonitorSettings()
+
+    def season(self, endpoint: str) -> Season:
+        """That holds, set or learned, as it was read last."""
+        found = self._endpoints.get(endpoint)
+        return found.season if found else NONE
 
     async def find(self, endpoint: str, version: int) -> Watched:
         """The version. One that is not known yet is waited for: its deployment was said before its inferences."""
@@ -208,14 +215,14 @@ class Versions:
         if row is None:
             log.warning("a version is not in any deployment", endpoint=endpoint, version=version)
             return Watched.of(None, None, None)
-        if endpoint not in self._settings:  # its first rows shall not be counted under the defaults
+        if endpoint not in self._endpoints:  # its first rows shall not be counted under the defaults
             await self._learn(endpoint)
         return Watched.of(row.model, row.schema, await self._profile(row.baseline_digest))
 
     async def _learn(self, endpoint: str) -> None:
         with use(Context(system("monitor"))), suppress(NotFound):
             async with self._db.reading() as session:
-                self._settings[endpoint] = (await store.endpoint(session, endpoint)).settings
+                self._endpoints[endpoint] = await store.endpoint(session, endpoint)
 
     async def _row(self, endpoint: str, version: int) -> store.VersionRow | None:
         with use(Context(system("monitor"))):

@@ -95,14 +95,15 @@ class Bag:
         passing[tracks] = 0.0
         return replace(self, counts=bags, passing=passing)
 
-    def expected(self, rows: Array) -> Array:
-        """Counts [tracks, bins] as so many rows of each slot [slots] have them, going by what it knows.
+    def expected(self, rows: Array, tracks: slice | list[int]) -> Array:
+        """Counts [some tracks, bins] as so many rows of each slot [slots, tracks] have them, going by what it knows.
 
         Their sum is the number of rows whose error is that of the slots' own counts, weighted as the rows are.
         """
-        seen = self.counts.sum(axis=2)
-        shares = np.divide(self.counts, seen[..., None], out=np.zeros(self.counts.shape), where=seen[..., None] > 0)
-        weights = np.where(seen > 0, rows[:, None], 0.0)
+        counts = self.counts[:, tracks]
+        seen = counts.sum(axis=2)
+        shares = np.divide(counts, seen[..., None], out=np.zeros(counts.shape), where=seen[..., None] > 0)
+        weights = np.where(seen > 0, rows[:, tracks], 0.0)
         total = weights.sum(axis=0)
         mixed = np.einsum("sj,sjb->jb", weights, shares) / np.maximum(total, 1e-9)[:, None]
         doubt = np.divide(weights**2, seen, out=np.zeros(seen.shape), where=seen > 0).sum(axis=0)

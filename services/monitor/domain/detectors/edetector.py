@@ -153,7 +153,7 @@ class EDetector:
         first, second = (np.einsum("jb,jb->j", each, counts)[:, None] for each in (scores, squares))
         won = np.empty(self.log_m.shape)
         won[:, :-1] = np.concatenate([first * -_RISES, first * _RISES, second * _SQUARE], axis=1)
-        won[:, :-1] -= rows[:, None] * np.log(means)
+        won[:, :-1] -= rows[:, None] * np.log(np.where(means > 0, means, 1.0))  # a group may have no rows at a time
         won[:, -1] = self._learned(counts, shares, rows)
         return won
 
