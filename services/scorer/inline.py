@@ -26,7 +26,7 @@ class InlineBudget:
         self._most: int | None = None
         """What was measured."""
         self._known: int | None = None
-        """`rows` of a model that sleeps."""
+        """`rows` of a model that was measured and sleeps."""
         self._strikes = self._good = 0
 
     def measure(self, timed: Callable[[Arrays], float], one: Arrays, many: Arrays | None, rows: int, most: int) -> int:
@@ -44,7 +44,7 @@ class InlineBudget:
 
     def sleeps(self) -> None:
         """Nothing is taken at once until `wakes`."""
-        if self._known is None:
+        if self._most is not None and self._known is None:
             self._known, self.rows = self.rows, 0
 
     def wakes(self) -> bool:

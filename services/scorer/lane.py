@@ -10,7 +10,7 @@ from functools import partial
 from typing import cast
 
 from services.kit.errors import Busy, Invalid, Refusal, Unavailable
-from services.kit.telemetry import get_logger
+from services.kit.sandbox.words import place_of
 
 from .engines import ThreadClock
 from .failures import Failures
@@ -19,8 +19,6 @@ from .joining import alike, joined, refuse_other_rows, split
 from .opening import Opening
 from .runtimes import Arrays, Remote, Runtime
 from .runtimes.errors import ModelFailed
-
-log = get_logger(__name__)
 
 _CLOSED = "this version is being closed"
 _TROUBLED_S = 60.0
@@ -142,11 +140,13 @@ class Lane:
     @property
     def idle(self) -> bool:
         """Whether some request could be answered by `at_once`."""
-        return self._inline.rows > 0 and not self._calls
+        return self._inline.rows > 0 and self.loaded and not self._calls
 
     def at_once(self, inputs: Arrays, rows: int) -> Arrays | None:
         """The model's outputs where the event loop can bear the call, else None. Raises ModelFailed."""
-        return self._call_here(inputs, rows) if rows <= self._inline.rows and not self._calls else None
+        if rows > self._inline.rows or self._calls or not self.loaded:
+            return None
+        return self._call_here(inputs, rows)
 
     async def run(self, inputs: Arrays, rows: int) -> Arrays:
         """The model's outputs. Raises Busy when too much waits, ModelFailed when the model refuses the input."""
@@ -243,10 +243,11 @@ class Lane:
         started = time.perf_counter()
         try:
             outputs = self._local.predict(inputs)
+            if self._joinable:
+                refuse_other_rows(outputs, rows)
         except Refusal as refusal:
             raise self._failures.noted(refusal) from None
-        except Exception as error:  # a model may raise anything
-            log.exception("a model failed")
+        except Exception as error:  # noqa: BLE001 - a model may raise anything
             raise self._failed(error) from None
         took = time.perf_counter() - started
         self.used_at = started
@@ -316,8 +317,7 @@ class Lane:
             return await self._results(jobs)
         except Refusal as refusal:  # of all: whoever answers is away
             return [refusal] * len(jobs)
-        except Exception as error:  # a fault of ours too: whoever waits gets an answer
-            log.exception("a lane failed and goes on", requests=len(jobs))
+        except Exception as error:  # noqa: BLE001 - a fault of ours too: whoever waits gets an answer
             return [self._failed(error)] * len(jobs)
 
     async def _results(self, jobs: Sequence[_Job]) -> Sequence[Arrays | Refusal]:
@@ -345,8 +345,7 @@ class Lane:
             return outputs
         except Refusal as refusal:
             raise self._failures.noted(refusal) from None
-        except Exception as error:  # a model may raise anything
-            log.exception("a model failed")
+        except Exception as error:  # noqa: BLE001 - a model may raise anything
             raise self._failed(error) from None
         finally:
             self.used_at = started
@@ -370,8 +369,11 @@ class Lane:
 
     def _failed(self, error: Exception) -> ModelFailed:
         """What no runtime foresaw: it concerns the request in hand, and readiness tells of it."""
-        self._failure, self._failed_at = f"failed with {type(error).__name__}", time.monotonic()
-        return ModelFailed(f"the model failed over this input ({type(error).__name__})")
+        name = type(error).__name__
+        self._failure, self._failed_at = f"failed with {name}", time.monotonic()
+        refusal = ModelFailed(f"the model failed over this input ({name})", place_of(error, house=True))
+        self._failures.noted(refusal)
+        return refusal
 
     def _set(self, runtime: Runtime | Remote | None) -> None:
         self._runtime = runtime

@@ -71,6 +71,7 @@ def test_calls_that_say_nothing_of_more_rows_change_nothing() -> None:
 
 def test_a_model_that_slept_is_borne_as_before() -> None:
     one = InlineBudget(1.0)
+    one.sleeps()
     assert not one.wakes(), "it was never measured"
     one.learn(16)
     slow(one, 8, 8)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
 from services.kit.errors import Refusal, Unavailable
 from services.kit.sandbox import SandboxAway, SandboxDied
@@ -70,6 +71,51 @@ async def test_a_call_on_the_event_loop_fails_no_other_way() -> None:
     await lane.warm(one(1), {"x": np.ones(32)}, 32)
     assert isinstance(await ask(lane, -1), ModelFailed)
     assert await ask(lane, 1) == 2
+
+
+@pytest.mark.parametrize("warmed", [True, False], ids=["on the event loop", "in the thread"])
+async def test_what_a_model_raises_is_logged_without_its_words(warmed: bool) -> None:
+    lane = Lane(Model(bad), LIMITS, joinable=True)
+    if warmed:
+        await lane.warm(one(1), {"x": np.ones(32)}, 32)
+    with capture_logs() as logs:
+        assert isinstance(await ask(lane, -1), ModelFailed)
+    (line,) = logs
+    assert line["error"].startswith("ZeroDivisionError at tests/scorer/test_lane.py:")
+    assert "exc_info" not in line and "it has the value" not in str(line)
+
+
+@pytest.mark.parametrize("warmed", [True, False], ids=["on the event loop", "in the thread"])
+async def test_a_model_that_leaves_rows_out_is_refused_wherever_it_is_asked(warmed: bool) -> None:
+    class Choosy(Model):
+        def predict(self, inputs: Arrays) -> Arrays:
+            return {"y": inputs["x"][inputs["x"] > 0]}
+
+    lane = Lane(Choosy(), LIMITS, joinable=True)
+    if warmed:
+        await lane.warm(one(1), {"x": np.ones(32)}, 32)
+        assert lane.idle
+    with pytest.raises(ModelFailed, match="every row"):
+        await lane.run({"x": np.array([1.0, -1.0, 1.0])}, 3)
+
+
+async def test_a_model_whose_first_opening_failed_sleeps_and_is_opened_again_like_any_other() -> None:
+    opened: list[Model] = []
+
+    async def waking(lane: Lane) -> None:
+        opened.append(Model())
+        if len(opened) == 1:
+            raise Unavailable("the disk is full")
+        lane.take(opened[-1])
+        await lane.warm(one(1), {"x": np.ones(32)}, 32)
+
+    lane = Lane(None, replace(LIMITS, inline_ms=50), joinable=True, waking=waking)
+    assert isinstance(await ask(lane, 1), Unavailable)
+    for value in (2, 3):
+        assert await ask(lane, value) == 2 * value
+        assert lane.idle and lane.sleep()
+        assert not lane.idle and lane.at_once(one(1), 1) is None
+    assert len(opened) == 3
 
 
 async def test_nobody_gets_another_s_rows_when_a_model_leaves_rows_out() -> None:

@@ -44,9 +44,11 @@ def place_in(said: str) -> str:
     return f"{name} at {_short(found['py'] or found['file'])}:{found['at'] or found['line']}"
 
 
-def place_of(error: BaseException) -> str:
-    """The class of an exception and where it was raised: the model's own file, and the library's within."""
-    frames = [frame for frame in _frames(error.__traceback__) if not frame[0].startswith(_HOUSE)]
+def place_of(error: BaseException, *, house: bool = False) -> str:
+    """The class of an exception and where it was raised: the model's own file, and the library's within. `house`: the
+    house's own file, where no other one was reached."""
+    all_of_it = _frames(error.__traceback__)
+    frames = [frame for frame in all_of_it if not frame[0].startswith(_HOUSE)] or (all_of_it[-1:] if house else [])
     own = [frame for frame in frames if f"{os.sep}package{os.sep}" in frame[0]]
     first = own[-1] if own else frames[-1] if frames else None
     said = type(error).__name__[:80]
