@@ -28,6 +28,16 @@ def window_start(at_s: float, window_s: float) -> float:
     return at_s // window_s * window_s
 
 
+def by_start(at_s: Array, window_s: float) -> list[tuple[float, Array]]:
+    """The windows of some moments by their starts, ascending, each with the places of its moments in their order."""
+    if not len(at_s):
+        return []
+    starts = at_s // window_s * window_s
+    order = np.argsort(starts, kind="stable")
+    cuts = np.flatnonzero(np.diff(starts[order])) + 1
+    return [(float(starts[places[0]]), places) for places in np.split(order, cuts)]
+
+
 def moment(at_s: float) -> datetime:
     """Seconds since the epoch as a time in UTC."""
     return datetime.fromtimestamp(at_s, UTC)
