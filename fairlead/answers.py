@@ -169,6 +169,8 @@ class Batch(Answer):
     rows_done: int = 0
     rows_failed: int = 0
     reason: str | None = None
+    host: str | None = None
+    """The scorer host that alone has its input; None: any can do it."""
     result: str | None = None
     """Where to take the result, once there is one."""
     summary: dict[str, Any] | None = None
@@ -321,6 +323,8 @@ class Explanation(Answer):
     """`trees`, `linear` and `exact` are exact; `sampled` comes with standard errors."""
     scale: str
     output: str
+    explained: float | str | None = None
+    """The decision that `output` is the score of: the one that was made, or that was named; None of a number."""
     base: float
     value: float
     contributions: list[dict[str, Any]]

@@ -6,7 +6,6 @@ from contextlib import AsyncExitStack
 from math import inf
 from pathlib import Path
 from typing import Any, Literal
-from uuid import uuid4
 
 import orjson
 
@@ -30,7 +29,7 @@ from .libraries import Libraries, bring
 from .metering import Meter
 from .packages import Packages
 from .process import lives, run_child
-from .replica import Report, report_of
+from .replica import Report, name_of, report_of
 from .rewards import Rewards
 from .runtimes.errors import CannotLoad
 from .settings import ScorerSettings
@@ -60,7 +59,7 @@ class Agent:
         self._packages = Packages(settings.run_folder.absolute(), settings.package_bytes)
         self._libraries = Libraries(settings, lambda: map(self._packages.lock, self._needed()))
         self._topic = CompactedTopic(settings, DeploymentChanged)
-        self._replica = settings.replica or _replica_of(settings.run_folder)
+        self._replica = name_of(settings)
         self._usage = UsageReports(settings, self._replica)
         self._wanted: dict[str, dict[str, Any]] = {}
         self._unsaved = 0.0
@@ -316,14 +315,6 @@ def _changed_ns(folder: Path) -> int:
         return folder.stat().st_mtime_ns
     except FileNotFoundError:
         return 0
-
-
-def _replica_of(folder: Path) -> str:
-    """This host's name, kept over restarts: it is half of a compacted key."""
-    path = folder / "replica"
-    if not path.exists():
-        write_atomically(path, f"scorer-{uuid4().hex[:8]}".encode())
-    return path.read_text()
 
 
 if __name__ == "__main__":

@@ -9,12 +9,12 @@ import orjson
 
 from contracts import Format
 from services.kit import asyncapi
-from services.kit.auth import Verifier, allow
+from services.kit.auth import Verifier
 from services.kit.context import Caller
-from services.kit.errors import NotFound, Refusal, TooLarge
+from services.kit.errors import NotFound, Refusal, TooLarge, Unavailable
 from services.kit.release import version
 
-from . import metrics, mlflow, openapi
+from . import metrics, mlflow, openapi, repository
 from .counters import Counters
 from .dataplane import DataPlane
 from .endpoints import Endpoint
@@ -26,7 +26,7 @@ from .settings import ScorerSettings
 from .shadows import Shadows
 from .spool import Spool, SpoolFull
 from .v2 import BadInput
-from .v2.document import parse_object
+from .v2.document import flag_in, parse_object
 from .wire import (
     JSON,
     Gone,
@@ -49,11 +49,12 @@ _EXTENSIONS = ["binary_tensor_data"]
 _TRUSTED_S = 1.0
 """How long a header that was verified is taken as it is; a token may outlive its end by that."""
 _CALLERS = 1024
-_PLATFORMS: dict[Format, str] = {
+PLATFORMS: dict[Format, str] = {
     "onnx": "onnx_onnxv1", "sklearn": "sklearn_skops", "xgboost": "xgboost_model", "lightgbm": "lightgbm_model",
     "rules": "fairlead_rules", "python": "python_function", "mlflow": "mlflow_pyfunc", "river": "river_pickle",
     "process": "fairlead_process", "external": "fairlead_external",
 }  # fmt: skip
+"""What V2 is told of each format."""
 _METHODS = (
     (re.compile(r"/v2/models/[^/]+(/versions/[^/]+)?/infer|/invocations/[^/]+|/v2/repository/index"), "POST"),
     (re.compile(r"/livez|/readyz|/v2/health/(live|ready)"), "GET, HEAD"),
@@ -236,9 +237,9 @@ class ScorerApp:
             case ("GET", []):
                 await reply(send, 200, orjson.dumps({"name": _NAME, "version": version(), "extensions": _EXTENSIONS}))
             case ("POST", ["repository", "index"]):
-                if asked := await self._body(headers, receive):
-                    parse_object(asked)  # Triton's clients may ask for ready ones alone, which all are here
-                await reply(send, 200, orjson.dumps(self._index(caller)))
+                asked = await self._body(headers, receive)
+                ready_only = flag_in(parse_object(asked), "ready") if asked else False
+                await reply(send, 200, orjson.dumps(repository.index(self._plane, caller, ready_only=ready_only)))
             case ("GET", ["models", name, *rest]):
                 endpoint = self._plane.find(name, caller)
                 await reply(send, 200, orjson.dumps(self._model(endpoint, rest)))
@@ -250,23 +251,13 @@ class ScorerApp:
             case []:
                 return _metadata(endpoint, endpoint.champion)
             case ["ready"]:
-                return {"name": endpoint.name, "ready": True}
+                return _ready(endpoint, endpoint.away)
             case ["versions", version]:
                 return _metadata(endpoint, endpoint.choose(_version(version)))
             case ["versions", version, "ready"]:
-                endpoint.choose(_version(version))
-                return {"name": endpoint.name, "ready": True}
+                return _ready(endpoint, endpoint.choose(_version(version)).lane.away)
             case _:
                 raise NotFound("there is nothing at this path")
-
-    def _index(self, caller: Caller) -> list[dict[str, str]]:
-        allow(caller, "inference.score")
-        return [
-            {"name": endpoint.name, "version": str(version), "state": "READY", "reason": ""}
-            for endpoint in self._plane.endpoints.values()
-            if caller.sees(endpoint.unit)
-            for version in endpoint.by_version
-        ]
 
     async def _ready(self, send: Send, problems: dict[str, str], *, detailed: bool) -> None:
         said: dict[str, Any] = {"ready": not problems, "status": "not ready" if problems else "ready"}
@@ -283,6 +274,13 @@ class ScorerApp:
         await reply(send, 200, page, [(b"content-type", metrics.CONTENT_TYPE)])
 
 
+def _ready(endpoint: Endpoint, away: str) -> dict[str, Any]:
+    """Raises Unavailable, which is how V2's clients read that a model is not ready."""
+    if away:
+        raise Unavailable(f"endpoint {endpoint.name} is not ready: {away}")
+    return {"name": endpoint.name, "ready": True}
+
+
 def _metadata(endpoint: Endpoint, served: Served) -> dict[str, Any]:
     def tensors(specs: Any) -> list[dict[str, Any]]:
         return [{"name": s.name, "datatype": s.datatype, "shape": list(s.shape)} for s in specs]
@@ -291,7 +289,7 @@ def _metadata(endpoint: Endpoint, served: Served) -> dict[str, Any]:
     return {
         "name": endpoint.name,
         "versions": [str(version) for version in endpoint.by_version],
-        "platform": _PLATFORMS[served.variant.format],
+        "platform": PLATFORMS[served.variant.format],
         "inputs": tensors(schema.inputs),
         "outputs": tensors(schema.outputs),
         "parameters": {

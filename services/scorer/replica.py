@@ -1,13 +1,36 @@
 """What a host as a whole has loaded for an endpoint, out of what its slots say."""
 
+import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any, Literal
+from uuid import uuid4
 
 import orjson
 
 from .process import lives
+from .settings import ScorerSettings
+
+
+def name_of(settings: ScorerSettings) -> str:
+    """This host's name, kept over restarts: it is half of a compacted key, and who waits for this host knows it by it.
+
+    Whichever of the host's processes is the first makes it.
+    """
+    if settings.replica:
+        return settings.replica
+    path = settings.run_folder / "replica"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with NamedTemporaryFile("w", dir=path.parent) as part:
+            part.write(f"scorer-{uuid4().hex[:8]}")
+            part.flush()
+            with suppress(FileExistsError):
+                os.link(part.name, path)
+    return path.read_text()
 
 
 @dataclass(frozen=True)

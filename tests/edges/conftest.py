@@ -30,7 +30,7 @@ from services.kit.service import Parts, application, close
 from services.monitor.settings import MonitorSettings
 from services.recorder.settings import RecorderSettings
 from services.retrainer.settings import RetrainerSettings
-from services.scorer.batches.inputs import Inputs, folder_of
+from services.scorer.batches.inputs import Inputs
 from services.scorer.batches.serving import Serving
 from services.scorer.imports.kserve.usecases import Intake
 from services.scorer.settings import ScorerSettings
@@ -51,7 +51,7 @@ def _scorer(settings: ScorerSettings) -> Parts:
     db = Database(settings.service_database, "scorer")
     serving = Serving(settings)
     intake = Intake(db, Tokeniser.of(settings.keys), serving.wanted, frozenset)
-    return batches.parts(settings, db, Inputs(Objects(settings), folder_of(settings)), serving, intake, Progress())
+    return batches.parts(settings, db, Inputs.of(settings, Objects(settings)), serving, intake, Progress())
 
 
 _BUILT: dict[Service, tuple[Any, Any]] = {

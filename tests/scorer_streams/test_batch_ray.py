@@ -19,7 +19,7 @@ from services.kit.health import Progress
 from services.kit.objects import Objects
 from services.scorer.batches.chunks import Done, Task
 from services.scorer.batches.executors import executor_of
-from services.scorer.batches.inputs import Inputs, folder_of
+from services.scorer.batches.inputs import Inputs
 from services.scorer.batches.jobs import Runner
 from services.scorer.batches.serving import Serving
 from services.scorer.endpoints import Endpoint
@@ -75,7 +75,7 @@ async def test_a_batch_is_scored_on_both_nodes_of_a_ray_cluster_as_it_is_here(
             return done
 
     executor = Listening(settings)
-    inputs = Inputs(objects, folder_of(settings))
+    inputs = Inputs.of(settings, objects)
     runner = Runner(settings, service_db("scorer"), objects, inputs, Serving(settings), Progress(), executor)
     running = asyncio.create_task(runner.run())
     try:

@@ -21,7 +21,7 @@ from services.kit.service import Parts, application
 from services.kit.testing import eventually
 from services.kit.turns import Turns
 from services.scorer.batches.api import router as batches_api
-from services.scorer.batches.inputs import Inputs, folder_of
+from services.scorer.batches.inputs import Inputs
 from services.scorer.batches.places import Places
 from services.scorer.batches.schedules.api import PATH, router
 from services.scorer.batches.schedules.domain import due
@@ -46,7 +46,7 @@ async def client(
     stage.database = service_url("scorer")
     stage.serve("loans", classifier())
     objects, serving, places = Objects(settings), Serving(settings), Places(Connections.of(settings))
-    batches = Batches(db, objects, Inputs(objects, folder_of(settings)), serving.allowed, places)
+    batches = Batches(db, objects, Inputs.of(settings, objects), serving.allowed, places)
     routers = [router(Schedules(db, serving.allowed, places)), batches_api(batches, Turns("files", 8, 2))]
     app = application(Parts(service="scorer", settings=settings, db=db, routers=routers))
     authorization = {"Authorization": f"Bearer {stage.house.token()}"}

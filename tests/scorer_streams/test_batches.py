@@ -32,7 +32,7 @@ from services.scorer.batches import jobs
 from services.scorer.batches.api import LARGEST_JSON, router
 from services.scorer.batches.chunks import Done, Task
 from services.scorer.batches.executors import Here, Processes
-from services.scorer.batches.inputs import Inputs, folder_of
+from services.scorer.batches.inputs import Inputs
 from services.scorer.batches.jobs import Runner
 from services.scorer.batches.places import Places
 from services.scorer.batches.serving import Serving
@@ -57,9 +57,7 @@ async def client(
     serving = Serving(settings)
     stage.serve("loans", classifier())
     objects = Objects(settings)
-    batches = Batches(
-        db, objects, Inputs(objects, folder_of(settings)), serving.allowed, places(settings), chunk_rows=500
-    )
+    batches = Batches(db, objects, Inputs.of(settings, objects), serving.allowed, places(settings), chunk_rows=500)
     app = application(
         Parts(service="scorer", settings=settings, db=db, routers=[router(batches, Turns("files", 8, 2))])
     )
@@ -453,7 +451,7 @@ def in_large_chunks(stage: Stage, db: Database, headers: Mapping[str, str]) -> h
     """A client of an API whose jobs have chunks of 40,000 rows."""
     settings = stage.house.settings
     objects, serving = Objects(settings), Serving(settings)
-    inputs = Inputs(objects, folder_of(settings))
+    inputs = Inputs.of(settings, objects)
     wide = Batches(db, objects, inputs, serving.allowed, places(settings), chunk_rows=40_000)
     return serving_in_process(settings, db, wide, headers)
 
@@ -504,9 +502,7 @@ async def test_planted_secrets_of_a_batch_stay_in_no_file_and_no_topic(
     stage.serve("loans", classifier(), NUMBERS.model_copy(update={"columns": columns}))
     serving = Serving(settings)
     objects = Objects(settings)
-    batches = Batches(
-        service_db("scorer"), objects, Inputs(objects, folder_of(settings)), serving.allowed, places(settings)
-    )
+    batches = Batches(service_db("scorer"), objects, Inputs.of(settings, objects), serving.allowed, places(settings))
     stage.start("batches")
     authorization = {"Authorization": f"Bearer {stage.house.token()}"}
     async with serving_in_process(settings, service_db("scorer"), batches, authorization) as client:
@@ -547,7 +543,7 @@ async def test_a_job_says_why_its_endpoint_was_not_to_be_had(
 ) -> None:
     settings, db = stage.house.settings, service_db("scorer")
     objects, serving = Objects(settings), Serving(settings)
-    runner = Runner(settings, db, objects, Inputs(objects, folder_of(settings)), serving, Progress())
+    runner = Runner(settings, db, objects, Inputs.of(settings, objects), serving, Progress())
     id = (await submit(client, parquet(table(2)))).json()["id"]
     stage.serve("loans", b"no model", revision=2)
     monkeypatch.setattr(jobs, "_PATIENCE", timedelta(0))
@@ -575,9 +571,7 @@ async def test_an_error_that_nobody_foresaw_ends_its_own_job_alone(
     settings, db = stage.house.settings, service_db("scorer")
     objects = Objects(settings)
     breaking = Breaking()
-    runner = Runner(
-        settings, db, objects, Inputs(objects, folder_of(settings)), Serving(settings), Progress(), breaking
-    )
+    runner = Runner(settings, db, objects, Inputs.of(settings, objects), Serving(settings), Progress(), breaking)
     bad = (await submit(client, parquet(table(2)))).json()["id"]
     good = (await submit(client, parquet(table(3)))).json()["id"]
     breaking.job = bad
@@ -606,9 +600,7 @@ async def test_a_job_that_comes_forward_is_not_ended_by_many_errors(
 ) -> None:
     settings, db = stage.house.settings, service_db("scorer")
     objects, stumbling = Objects(settings), Stumbling()
-    runner = Runner(
-        settings, db, objects, Inputs(objects, folder_of(settings)), Serving(settings), Progress(), stumbling
-    )
+    runner = Runner(settings, db, objects, Inputs.of(settings, objects), Serving(settings), Progress(), stumbling)
     id = (await submit(client, parquet(table(4_500)))).json()["id"]
     running = asyncio.create_task(runner.run())
     job = await done(client, id)
@@ -639,7 +631,7 @@ async def test_a_job_outlives_the_processes_that_score_it(
 ) -> None:
     settings, db = stage.house.settings, service_db("scorer")
     objects, killed = Objects(settings), Killed(settings, 1)
-    runner = Runner(settings, db, objects, Inputs(objects, folder_of(settings)), Serving(settings), Progress(), killed)
+    runner = Runner(settings, db, objects, Inputs.of(settings, objects), Serving(settings), Progress(), killed)
     id = (await submit(client, parquet(table(600)))).json()["id"]
     running = asyncio.create_task(runner.run())
     job = await done(client, id, within=300)

@@ -22,11 +22,12 @@ from ..process import BEHIND, run_child
 from ..settings import ScorerSettings
 from ..tokenise import Tokeniser
 from .http import publish, serve
-from .inputs import Inputs, folder_of
+from .inputs import Inputs
 from .jobs import Runner
 from .places import Places
 from .schedules.keeper import Keeper
 from .serving import Serving
+from .sweeping import Sweeping
 from .usecases import Batches
 
 
@@ -40,7 +41,7 @@ async def main(settings: ScorerSettings, stop: asyncio.Event) -> None:
 async def _work(settings: ScorerSettings, stop: asyncio.Event, serving: Serving) -> None:
     db = Database(settings.service_database, "scorer")
     objects, progress = Objects(settings), Progress()
-    inputs = Inputs(objects, folder_of(settings))
+    inputs = Inputs.of(settings, objects)
     places = Places(Connections.of(settings))
     batches = Batches(db, objects, inputs, serving.allowed, places)
     runner = Runner(settings, db, objects, inputs, serving, progress)
@@ -57,6 +58,7 @@ async def _work(settings: ScorerSettings, stop: asyncio.Event, serving: Serving)
         again("batches", runner.run, progress), imports.run(), tell_progress(settings.run_folder, "batches", progress),
         again("batches http", lambda: serve(settings, db, inputs, serving, intake, progress), progress),
         again("kserve", sending.run, progress), again("schedules", Keeper(db, places, batches, progress).run, progress),
+        again("inputs", Sweeping(db, inputs, progress).run, progress),
         again("explanations", Forgetting(settings, db, burial, progress).run, progress),
         again("attributions", watching.run, progress),
         again("outbox", lambda: publish(settings, db, progress), progress),

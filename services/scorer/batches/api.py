@@ -2,9 +2,8 @@
 
 import asyncio
 import json
-import tempfile
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -69,6 +68,9 @@ class BatchView(BaseModel):
     finished_at: datetime | None
     schedule: UUID | None
     """That made it."""
+    host: str | None
+    """The scorer host that alone has its input, since that has sensitive columns: until its end it waits for this one;
+    None: any host can do it."""
     summary: dict[str, Any] | None
     """Of a batch that is done: `rows`, `refused`, `decisions`, and `drift` of its features against the baseline."""
 
@@ -77,6 +79,7 @@ class BatchView(BaseModel):
         """A job as a caller sees it."""
         path = f"{PATH}/{job.id}/result" if job.result_digest else None
         plain = {name: getattr(job, name) for name in cls.model_fields if name not in ("result", "summary")}
+        plain["reason"] = job.reason or job.waits_for
         return cls(**plain, result=path, summary=orjson.loads(job.summary) if job.summary else None)
 
 
@@ -89,7 +92,7 @@ def router(batches: Batches, turns: Turns) -> APIRouter:
         """Hand in a file: multipart (`endpoint`, `file`), the file as the body with `?endpoint=`, or JSON rows."""
         allow(caller, "inference.score")
         with turns.turn(caller.actor):
-            async with _upload(request) as sent:
+            async with _upload(request, batches.room()) as sent:
                 job = await _submitted(batches, caller, sent)
         response.headers["Location"] = f"{PATH}/{job.id}"
         return BatchView.of(job)
@@ -161,10 +164,10 @@ async def _submitted(batches: Batches, caller: Caller, sent: _Sent) -> Job:
 
 
 @asynccontextmanager
-async def _upload(request: Request) -> AsyncIterator[_Sent]:
+async def _upload(request: Request, room: AbstractContextManager[Path]) -> AsyncIterator[_Sent]:
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    with tempfile.TemporaryDirectory(prefix="fairlead-batch-") as folder:
-        path = Path(folder) / "upload"
+    with room as folder:
+        path = folder / "upload"
         if media_type == "multipart/form-data":
             yield await _multipart(request, path)
         elif media_type == "application/json":

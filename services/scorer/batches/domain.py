@@ -67,8 +67,17 @@ class Job:
     """Where to write the result besides, as JSON."""
     schedule: UUID | None = None
     """The schedule that made it."""
+    host: str | None = None
+    """The scorer host that alone has its input; None: any can have it."""
     version: int | None = None
     """Whom it asks; None: whoever is the champion when a chunk's turn comes."""
+
+    @property
+    def waits_for(self) -> str | None:
+        """Whom alone this job can be done by, for a person; None where it is at its end or any host can do it."""
+        if self.host is None or self.state not in ("queued", "running"):
+            return None
+        return f"only scorer host {self.host} can do it: the input has sensitive columns and is there alone"
 
     @property
     def writer(self) -> str:

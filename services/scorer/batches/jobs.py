@@ -109,7 +109,7 @@ class Runner:
 
     async def _once(self, producer: Producer) -> bool:
         async with self._db.reading() as session:
-            self._line = await store.waiting(session)
+            self._line = await store.waiting(session, self._inputs.host)
         worked, self._waiting_for = False, ""
         for id in self._line:
             async with store.held(self._db, id) as ours:
@@ -159,7 +159,7 @@ class Runner:
                 if await self._change(job, state="running", reason=None):
                     await self._doing(producer).do(job, kept)
             except Cancelled:
-                self._inputs.forget(job)
+                self._inputs.forget(job.id)
                 log.info("a batch was cancelled", batch=str(job.id))
             except (NotFound, Invalid, FileNotFoundError) as error:
                 await self._fail(job, str(error))
@@ -183,7 +183,7 @@ class Runner:
         async with self._db.transaction(unit=job.unit) as tx:
             if await store.change(tx.session, job.id, state="failed", reason=reason[:500], finished_at=now()):
                 tx.record("batch.failed", f"{job.endpoint}/{job.id}", reason=reason[:500])
-        self._inputs.forget(job)
+        self._inputs.forget(job.id)
 
     async def _change(self, job: Job, **values: str | None) -> bool:
         async with self._db.transaction(unit=job.unit) as tx:

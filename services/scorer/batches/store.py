@@ -1,6 +1,6 @@
 """All SQL of batch jobs."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from typing import Any
@@ -46,10 +46,29 @@ async def latest(session: AsyncSession, endpoint: str | None, limit: int, before
     return [_JOB.validate_python(dict(row)) for row in rows.mappings()]
 
 
-async def waiting(session: AsyncSession) -> list[UUID]:
-    """Jobs that are not at their end, oldest first."""
-    select = "SELECT id FROM batch WHERE state IN ('queued', 'running') ORDER BY created_at"
-    return list((await session.execute(text(select))).scalars())
+async def waiting(session: AsyncSession, host: str) -> list[UUID]:
+    """Jobs that are not at their end and whose input a host can have, oldest first."""
+    select = """
+        SELECT id FROM batch WHERE state IN ('queued', 'running') AND (input_digest <> '' OR host = :host)
+        ORDER BY created_at
+    """
+    return list((await session.execute(text(select), {"host": host})).scalars())
+
+
+async def claim(session: AsyncSession, ids: Collection[UUID], host: str) -> None:
+    """The only inputs of these jobs, where they are no objects, are on a host: it may have had another name."""
+    update = """
+        UPDATE batch SET host = :host
+        WHERE id = ANY(:ids) AND input_digest = '' AND state IN ('queued', 'running') AND host IS DISTINCT FROM :host
+    """
+    await session.execute(text(update), {"ids": list(ids), "host": host})
+
+
+async def going_on(session: AsyncSession, ids: Collection[UUID]) -> dict[UUID, bool]:
+    """Of those jobs that there are, whether they are not at their end."""
+    select = "SELECT id, state IN ('queued', 'running') FROM batch WHERE id = ANY(:ids)"
+    rows = await session.execute(text(select), {"ids": list(ids)})
+    return {row[0]: row[1] for row in rows}
 
 
 @asynccontextmanager

@@ -1,7 +1,8 @@
 """What callers can do with batches: hand a file in, look how far it is, take the result."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import gettempdir
@@ -51,10 +52,24 @@ class Batches:
         """Check the file, keep it, and put the job in line. Raises Invalid naming what is wrong, or NotFound."""
         found = await self._find(endpoint, caller)
         job = await self._job(found, version, caller.actor, upload, file_name, media_type, output)
-        async with self._db.transaction(unit=found.unit) as tx:
-            await store.add(tx.session, job)
-            tx.record("batch.submitted", f"{endpoint}/{job.id}", rows=job.rows_total, file=job.file_name)
+        with self._swept_unless_added(job):
+            async with self._db.transaction(unit=found.unit) as tx:
+                await store.add(tx.session, job)
+                tx.record("batch.submitted", f"{endpoint}/{job.id}", rows=job.rows_total, file=job.file_name)
         return job
+
+    def room(self) -> AbstractContextManager[Path]:
+        """A private folder for a file that is being taken in."""
+        return self._inputs.room()
+
+    @contextmanager
+    def _swept_unless_added(self, job: Job) -> Iterator[None]:
+        """Whether it was is known for sure only later: an answer to a commit may be lost."""
+        try:
+            yield
+        except BaseException:
+            self._inputs.failed(job.id)
+            raise
 
     async def of_schedule(self, due: Due, upload: Path) -> None:
         """As `submit`, of a file that was due; nothing where somebody else did it, or the schedule is gone."""
@@ -64,13 +79,16 @@ class Batches:
         order = schedule.order
         made = await self._job(found, order.version, schedule.application, upload, name, "", order.output)
         job = replace(made, schedule=schedule.id)
-        async with self._db.transaction(unit=found.unit) as tx:
-            if await schedules.claim(tx.session, due, job.id, None, now()):
-                await store.add(tx.session, job)
-                tx.record(
-                    "batch.submitted", f"{schedule.endpoint}/{job.id}", rows=job.rows_total, file=job.file_name,
-                    schedule=str(schedule.id), key=due.key,
-                )  # fmt: skip
+        with self._swept_unless_added(job):
+            async with self._db.transaction(unit=found.unit) as tx:
+                if ours := await schedules.claim(tx.session, due, job.id, None, now()):
+                    await store.add(tx.session, job)
+                    tx.record(
+                        "batch.submitted", f"{schedule.endpoint}/{job.id}", rows=job.rows_total, file=job.file_name,
+                        schedule=str(schedule.id), key=due.key,
+                    )  # fmt: skip
+            if not ours:
+                self._inputs.forget(job.id)
 
     async def _job(
         self, found: Endpoint, version: int | None, application: str, upload: Path, file_name: str, media_type: str,
@@ -89,7 +107,7 @@ class Batches:
             file_name="".join(filter(str.isprintable, file_name))[:200], rows_total=rows, rows_done=0,
             rows_failed=0, chunk_rows=each, result_digest=None, reason=None, correlation_id=context.correlation_id,
             traceparent=context.traceparent, created_at=now(), output=output.model_dump_json() if output else None,
-            version=version,
+            version=version, host=None if digest else self._inputs.host,
         )  # fmt: skip
 
     async def take(
@@ -118,7 +136,7 @@ class Batches:
             cancelled = await store.get(tx.session, id)
         if cancelled.state != "cancelled":
             raise Conflict(f"batch {id} is {cancelled.state}")
-        self._inputs.forget(cancelled)
+        self._inputs.forget(id)
         return cancelled
 
     async def latest(self, endpoint: str | None, limit: int, before: UUID | None) -> list[Job]:

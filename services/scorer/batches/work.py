@@ -163,7 +163,7 @@ class Work:
             if not is_done:
                 raise Cancelled
             tx.record("batch.done", f"{job.endpoint}/{job.id}", rows=job.rows_total, result=digest)
-        self.inputs.forget(job)
+        self.inputs.forget(job.id)
         log.info("a batch is done", batch=str(job.id), rows=job.rows_total)
 
     async def _comparison(self, job: Job, served: Served) -> Comparison | None:

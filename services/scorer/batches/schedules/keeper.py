@@ -5,9 +5,7 @@ comes second finds it and does nothing.
 """
 
 import asyncio
-import tempfile
 from datetime import timedelta
-from pathlib import Path
 
 from services.kit.away import is_away
 from services.kit.connections.files import Found, listed
@@ -109,8 +107,8 @@ class Keeper:
 
     async def _one(self, due: Due) -> None:
         """A time's or a file's batch, or why there is none. Raises Unavailable and NotFound: it is tried again."""
-        with tempfile.TemporaryDirectory(prefix="fairlead-batch-") as folder:
-            path = Path(folder) / "upload"
+        with self._batches.room() as folder:
+            path = folder / "upload"
             try:
                 version = await self._places.take(due.place, due.schedule.unit, path, LARGEST_BYTES)
                 # What was replaced since it was listed is found again as what it is now.
