@@ -25,7 +25,7 @@ Y = (X.sum(axis=1) > 0).astype(np.int64)
 
 
 def test_the_models_of_the_tests_run_in_process() -> None:
-    for model in (classifier(), echo("BYTES", (None,)), fragile(), wide(7), adding(1), texts_onnx(),
+    for model in (classifier(), echo("BYTES", ("rows",)), fragile(), wide(7), adding(1), texts_onnx(),
                   onnx_bytes(onnx_model())):  # fmt: skip
         assert unbounded(model) == ""
 
@@ -33,7 +33,7 @@ def test_the_models_of_the_tests_run_in_process() -> None:
 @pytest.mark.parametrize("zipmap", [True, False])
 @pytest.mark.parametrize("model", [
     LogisticRegression(), LinearRegression(), RandomForestClassifier(5), GradientBoostingClassifier(n_estimators=5),
-    MLPClassifier((4,), max_iter=300), SVC(probability=True),
+    MLPClassifier((4,), max_iter=300), cast(Any, SVC)(probability=True),
     make_pipeline(
         ColumnTransformer([("numbers", make_pipeline(SimpleImputer(), StandardScaler()), [0, 1]),
                            ("classes", OneHotEncoder(handle_unknown="ignore"), [2])]),

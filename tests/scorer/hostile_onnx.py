@@ -1,10 +1,10 @@
 """ONNX models behind the classifier's schema whose inputs, not their shapes, say what they take."""
 
 import numpy as np
-from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import GraphProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 
-def _value(name: str, kind: int, shape: list[int | None]) -> object:
+def _value(name: str, kind: int, shape: list[int | None]) -> ValueInfoProto:
     return helper.make_tensor_value_info(name, kind, shape)
 
 

@@ -1,5 +1,6 @@
 """An ONNX model behind the sandbox's walls: one whose work no shape bounds (`onnx_graph.py`)."""
 
+import numpy as np
 import onnxruntime as ort
 
 from . import Asked, Told, unreadable
@@ -21,7 +22,7 @@ class OnnxSession:
     def predict(self, inputs: Tensors) -> Tensors:
         """All outputs by name. Raises what ONNX Runtime raises."""
         feed = {name: strings(each) if name in self._texts else each for name, each in inputs.items()}
-        return dict(zip(self._outputs, self._session.run(self._outputs, feed), strict=True))
+        return dict(zip(self._outputs, map(np.asarray, self._session.run(self._outputs, feed)), strict=True))
 
 
 def open_model(data: bytes, asked: Asked) -> OnnxSession:
