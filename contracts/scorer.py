@@ -174,7 +174,8 @@ class AttributionsMeasured(Event):
     method: Literal["trees", "linear", "exact", "sampled"] | None = None
     scale: Literal["probability", "log-odds", "value"] | None = None
     output: str | None = None
-    """What is explained of each row, the same for all: `probabilities[1]`."""
+    """What is explained of each row: `probabilities[1]`, the same for all; of more than two classes the score of the
+    row's likeliest, `probabilities[likeliest]`."""
     rows: tuple[tuple[float, ...], ...] = ()
     """Contributions by column; they add up to the value less its mean over the background, where no column is left
     out."""

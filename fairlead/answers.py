@@ -323,6 +323,8 @@ class Explanation(Answer):
     """`trees`, `linear` and `exact` are exact; `sampled` comes with standard errors."""
     scale: str
     output: str
+    explained: float | str | None = None
+    """The decision that `output` is the score of: the one that was made, or that was named; None of a number."""
     base: float
     value: float
     contributions: list[dict[str, Any]]

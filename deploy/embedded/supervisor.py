@@ -6,8 +6,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
-from typing import TypeVar
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 
 import anyio
 from anyio import to_thread
@@ -24,8 +23,6 @@ from .preflight import Port
 from .problem import Problem
 from .processes import MARK, Running, end, end_leftovers, mark, spawn, spawn_from, take_over
 from .state import PartRecord, Phase, State, launcher_lock, read, timestamp
-
-E = TypeVar("E", bound=Exception)
 
 _BACKBONE_WITHIN_S, _SERVICE_WITHIN_S = 150.0, 150.0  # a machine that is busy otherwise
 _LOG_BYTES = 20 * 1024 * 1024
@@ -53,10 +50,9 @@ class Supervisor:
                 await self._bring_up(group)
                 group.start_soon(self._housekeeping)
             self._step("stopping", "ending everything")
-        except* Problem as problems:
-            self._fail(_first(problems, Problem))
-        except* OSError as errors:
-            self._fail(_of_system(_first(errors, OSError), self.home))
+        except* (Problem, OSError) as errors:
+            for error in _each(errors):
+                self._fail(error if isinstance(error, Problem) else _of_system(error, self.home))
         finally:
             with anyio.CancelScope(shield=True):
                 await self._take_down()
@@ -73,9 +69,11 @@ class Supervisor:
                 return
 
     def _fail(self, problem: Problem) -> None:
+        """The first problem is told: what comes after it may come of it, and is in the log."""
         print(f"{timestamp()} {problem}", flush=True)
-        self.state.problem = (problem.message, problem.todo)
-        self._step("stopping", "ending what was started")
+        if self.state.problem is None:
+            self.state.problem = (problem.message, problem.todo)
+            self._step("stopping", "ending what was started")
 
     async def _bring_up(self, group: anyio.abc.TaskGroup) -> None:
         self._step("starting", "checking ports, disk and tools")
@@ -90,13 +88,26 @@ class Supervisor:
             marked = {MARK: mark(self.home, "nursery")}
             self._nursery = Nursery(ROOT, self.home.logs / "launcher.log", marked)
         self._step("starting", "starting Kafka and PostgreSQL")
-        async with anyio.create_task_group() as pair:
-            pair.start_soon(self._bring_up_kafka, group)
-            pair.start_soon(self._bring_up_postgres, group)
+        await self._bring_up_backbone(group)
         self._write_endpoints()
         self._step("starting", "starting the services")
         await self._bring_up_services(group)
         self._step("ready", "")
+
+    async def _bring_up_backbone(self, group: anyio.abc.TaskGroup) -> None:
+        """What is not ours may not be there, so it is tried before anything is laid out and started."""
+        ours: list[Callable[[anyio.abc.TaskGroup], Coroutine[None, None, None]]] = []
+        async with anyio.create_task_group() as theirs:
+            for outside, bring_up in (
+                (self.outside.kafka, self._bring_up_kafka), (self.outside.database, self._bring_up_postgres),
+            ):  # fmt: skip
+                if outside is None:
+                    ours.append(bring_up)
+                else:
+                    theirs.start_soon(bring_up, group)
+        async with anyio.create_task_group() as pair:
+            for bring_up in ours:
+                pair.start_soon(bring_up, group)
 
     def _check_ports(self) -> None:
         """Every port that a part will take must be free, or held by a process that we take over."""
@@ -233,12 +244,13 @@ class Supervisor:
             print(f"{timestamp()} cannot write the state: {error}", flush=True)
 
 
-def _first(group: BaseExceptionGroup[E], kind: type[E]) -> E:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    assert isinstance(error, kind)
-    return error
+def _each(group: BaseExceptionGroup[Problem | OSError]) -> Iterator[Problem | OSError]:
+    """In the order in which they were raised."""
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _each(error)
+        else:
+            yield error
 
 
 def _of_system(error: OSError, home: Home) -> Problem:

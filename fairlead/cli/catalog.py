@@ -8,6 +8,7 @@ import typer
 from fairlead.answers import ModelVersion
 
 from .output import Json, err, named, out, refusals, render, show_facts, show_json, show_table
+from .pages import render_list, whole
 from .session import client
 
 app = typer.Typer()
@@ -53,8 +54,9 @@ def models(
 ) -> None:
     """List the models that you may see."""
     with refusals():
-        page = client(context).models(query, tag=tag, state=state)
-    render(page, json, lambda: show_table(
+        fl = client(context)
+        page = whole(lambda cursor: fl.models(query, tag=tag, state=state, cursor=cursor))
+    render_list(page, json, lambda: show_table(
         ["Model", "Latest", "State", "Unit", "Tags"],
         ([m.model, m.latest_version, m.state, m.unit, m.tags] for m in page.items),
         "No models yet. Register one: fairlead register model.onnx --name credit",

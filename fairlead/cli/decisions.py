@@ -10,6 +10,7 @@ from fairlead.answers import Explanation, Scores
 from . import files
 from .following import finish_batch, scored
 from .output import Json, err, out, refusals, render, show_facts, show_table
+from .pages import render_list
 from .session import client
 
 app = typer.Typer()
@@ -127,7 +128,7 @@ def decisions(
     with refusals():
         asked = {name: value for name, value in given.items() if value is not None}
         found = client(context).decisions(limit=limit, **asked)
-    render(found, json, lambda: _listed([each.model_dump(mode="json") for each in found.items]))
+    render_list(found, json, lambda: _listed([each.model_dump(mode="json") for each in found.items]))
 
 
 def _listed(documents: list[dict[str, Any]]) -> None:
@@ -170,16 +171,19 @@ def explain(
     inference_id: Annotated[str, typer.Argument(help="The id that the scoring answer carried.")],
     row: Annotated[int, typer.Option(min=0, help="Which row of the decision, from 0.")] = 0,
     immutable: Annotated[list[str] | None, typer.Option(help="A column that may not change; several times.")] = None,
+    decision: Annotated[str | None, typer.Option(help="Another decision of the model: why not this one.")] = None,
     json: Json = False,
 ) -> None:
     """Explain a decision: what each column contributed, and what would have turned it."""
     with refusals(), err.status("Asking the model …"):
-        found = client(context).explain(inference_id, row=row, immutable=immutable or ())
+        found = client(context).explain(inference_id, row=row, immutable=immutable or (), decision=decision)
     render(found, json, lambda: _explanation(found))
 
 
 def _explanation(found: Explanation) -> None:
     out.print(f"[bold]{found.decided}[/bold] by {found.model} version {found.version} ({found.method}, {found.scale})")
+    if found.explained not in (None, found.decided):
+        out.print(f"what speaks for [bold]{found.explained}[/bold] instead:")
     show_table(
         ["Column", "Value", f"Contribution to {found.output}"],
         [["(mean of the reference rows)", None, f"{found.base:+.4f}"]]

@@ -10,6 +10,7 @@ from fairlead.answers import Endpoint as Served
 
 from .following import finish_deployment, until_settled
 from .output import Json, out, refusals, render, show_table
+from .pages import render_list, whole
 from .session import client
 
 app = typer.Typer()
@@ -115,8 +116,9 @@ def approvals(
 ) -> None:
     """List what waits for a decision."""
     with refusals():
-        page = client(context).approvals(None if state is ApprovalState.ALL else state.value)
-    render(page, json, lambda: show_table(
+        fl, wanted = client(context), None if state is ApprovalState.ALL else state.value
+        page = whole(lambda cursor: fl.approvals(wanted, cursor=cursor))
+    render_list(page, json, lambda: show_table(
         ["Id", "Endpoint", "Model", "Use case", "State", "Asked by", "Gates"],
         (
             [a.id, a.endpoint, f"{a.model} v{a.version}", a.use_case, a.state, a.requested_by, _gates(a)]

@@ -12,6 +12,7 @@ from fairlead import audit
 from fairlead.errors import Invalid, Misconfigured
 
 from .output import Exit, Json, err, out, refusals, render, show_table
+from .pages import render_list
 from .session import Options, client
 
 app = typer.Typer(help="The audit ledger: what was done, by whom, and the proof of it.", no_args_is_help=True)
@@ -29,7 +30,7 @@ def list_(
     """List what was done."""
     with refusals():
         page = client(context).audit(subject=subject, actor=actor, since=since, limit=limit)
-    render(page, json, lambda: show_table(
+    render_list(page, json, lambda: show_table(
         ["Position", "At", "Action", "Subject", "By", "Unit", "Service"],
         (
             [r["position"], r["at"][:19], r["action"], r["subject"], r["actor"], r["unit"], r["service"]]

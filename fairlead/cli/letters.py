@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from .output import Json, out, refusals, render, show_table
+from .pages import render_list
 from .session import client
 
 app = typer.Typer(help="Dead letters: records that a service could not handle.", no_args_is_help=True)
@@ -20,7 +21,7 @@ def list_(
     """List dead letters with the reason."""
     with refusals():
         page = client(context).dead_letters(topic, limit=limit)
-    render(page, json, lambda: show_table(
+    render_list(page, json, lambda: show_table(
         ["Topic", "At", "Source", "For", "Error", "Reason", "When"],
         ([d.topic, f"{d.partition}:{d.offset}", d.source, d.service, d.error, d.reason, d.at] for d in page.items),
         "No dead letters: everything could be handled.",

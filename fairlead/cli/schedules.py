@@ -8,6 +8,7 @@ import typer
 from fairlead.answers import Schedule
 
 from .output import Json, out, refusals, render, show_facts, show_table
+from .pages import render_list
 from .session import client
 
 app = typer.Typer(help="Batches at times, or when a file arrives.", no_args_is_help=True)
@@ -46,7 +47,7 @@ def list_(
     """List schedules."""
     with refusals():
         page = client(context).schedules(limit=limit)
-    render(page, json, lambda: show_table(
+    render_list(page, json, lambda: show_table(
         ["Id", "Endpoint", "When", "State", "Next", "Missed", "Reason"],
         ([s.id, s.order.get("endpoint"), _when(s.order), s.state, s.next_at, s.missed, s.reason] for s in page.items),
         "No schedules.",

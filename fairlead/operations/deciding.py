@@ -112,11 +112,13 @@ class Deciding:
 
     @operation
     def explain(
-        self, inference_id: str, *, row: int = 0, immutable: Iterable[str] = (), budget_s: float | None = None
-    ) -> Flow[Explanation]:
+        self, inference_id: str, *, row: int = 0, immutable: Iterable[str] = (), budget_s: float | None = None,
+        decision: float | str | None = None,
+    ) -> Flow[Explanation]:  # fmt: skip
         """What each column contributed to a decision, and what would have turned it; the answer is recorded.
 
-        A counterfactual leaves protected columns as they are, and those in `immutable`.
+        A counterfactual leaves protected columns as they are, and those in `immutable`. `decision` asks about another
+        one of the model's: what speaks for it, and what would have led to it.
 
         >>> fl.explain(scores.inference_id).contributions[0]["column"]  # doctest: +SKIP
         'AGEP'
@@ -124,6 +126,8 @@ class Deciding:
         body: Document = {"inference_id": inference_id, "row": row, "immutable": list(immutable)}
         if budget_s is not None:
             body["budget_s"] = budget_s
+        if decision is not None:
+            body["decision"] = decision
         request = Request("POST", "/v1/explanations", body=body, timeout_s=_EXPLAIN_TIMEOUT_S)
         return parse(Explanation, (yield from done(request)))
 

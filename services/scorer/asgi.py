@@ -49,11 +49,12 @@ _EXTENSIONS = ["binary_tensor_data"]
 _TRUSTED_S = 1.0
 """How long a header that was verified is taken as it is; a token may outlive its end by that."""
 _CALLERS = 1024
-_PLATFORMS: dict[Format, str] = {
+PLATFORMS: dict[Format, str] = {
     "onnx": "onnx_onnxv1", "sklearn": "sklearn_skops", "xgboost": "xgboost_model", "lightgbm": "lightgbm_model",
     "rules": "fairlead_rules", "python": "python_function", "mlflow": "mlflow_pyfunc", "river": "river_pickle",
     "process": "fairlead_process", "external": "fairlead_external",
 }  # fmt: skip
+"""What V2 is told of each format."""
 _METHODS = (
     (re.compile(r"/v2/models/[^/]+(/versions/[^/]+)?/infer|/invocations/[^/]+|/v2/repository/index"), "POST"),
     (re.compile(r"/livez|/readyz|/v2/health/(live|ready)"), "GET, HEAD"),
@@ -291,7 +292,7 @@ def _metadata(endpoint: Endpoint, served: Served) -> dict[str, Any]:
     return {
         "name": endpoint.name,
         "versions": [str(version) for version in endpoint.by_version],
-        "platform": _PLATFORMS[served.variant.format],
+        "platform": PLATFORMS[served.variant.format],
         "inputs": tensors(schema.inputs),
         "outputs": tensors(schema.outputs),
         "parameters": {

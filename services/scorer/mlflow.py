@@ -18,6 +18,8 @@ from .v2.tensors import Array, textual, to_base64, to_json
 Form = Literal["mlflow", "mlflow-csv"]
 
 _SHAPES = ("dataframe_split", "dataframe_records", "instances", "inputs")
+_SPLIT = ("columns", "data", "index")
+"""As pandas writes it; an index says nothing of a row."""
 _TRUTHS = {"true": True, "false": False}
 _EXACT = 2**53
 """Below it a float is the whole number that was written."""
@@ -45,7 +47,19 @@ def _json(body: bytes, codec: Codec, schema: ModelSchema) -> dict[str, Array]:
     given = [shape for shape in _SHAPES if shape in whole]
     if len(given) != 1:
         raise BadInput(f"the body must hold exactly one of {', '.join(_SHAPES)}")
+    _refuse_others({name: value for name, value in whole.items() if name != given[0]})
     return _READERS[given[0]](whole[given[0]], codec, schema)
+
+
+def _refuse_others(members: dict[str, Any]) -> None:
+    """Whatever would be dropped in silence. Empty `params` ask for nothing: MLflow's clients send them."""
+    params = members.pop("params", None)
+    if params not in (None, {}):
+        names = ", ".join(called(name) for name in list(params)[:10]) if type(params) is dict else called(params)
+        said = f"`params` ({names}) are not taken with a request: a model is asked with the defaults of its signature"
+        raise BadInput(said, "params")
+    for name in members:
+        raise BadInput(f"member {called(name)} is not one of MLflow's protocol: {', '.join(_SHAPES)}", name[:80])
 
 
 def encode(outputs: Arrays, schema: ModelSchema) -> bytes:
@@ -102,6 +116,8 @@ def _split(value: Any, codec: Codec, schema: ModelSchema) -> dict[str, Array]:
     columns, rows = (value.get("columns"), value.get("data")) if type(value) is dict else (None, None)
     if type(columns) is not list or type(rows) is not list or any(type(name) is not str for name in columns):
         raise BadInput("`dataframe_split` needs `columns`, a list of names, and `data`, a list of rows")
+    if unknown := [name for name in value if name not in _SPLIT]:
+        raise BadInput(f"`dataframe_split` has no member {called(unknown[0])}: it takes {', '.join(_SPLIT)}")
     for number, row in enumerate(rows):
         if type(row) is not list or len(row) != len(columns):
             raise BadInput(f"row {number} of `dataframe_split` has not {len(columns)} values")

@@ -94,10 +94,7 @@ class Shadows:
     async def _work(self) -> None:
         while self._waiting:
             copies = self._next()
-            try:
-                await self._score(copies[0].served, copies)
-            except (Busy, Unavailable, SpoolFull):
-                copies[0].served.counts.shadow_dropped += len(copies)
+            await self._score(copies[0].served, copies)
             await asyncio.sleep(0)
 
     def _next(self) -> list[Copy]:
@@ -109,7 +106,7 @@ class Shadows:
         return taken
 
     async def _score(self, served: Served, copies: Sequence[Copy]) -> None:
-        """Raises Busy or Unavailable: then none of them was scored."""
+        """Each of them is logged and counted, or counted as refused or dropped: one of the three."""
         read: list[tuple[Copy, Request]] = []
         started = time.perf_counter()
         for copy in copies:
@@ -118,17 +115,28 @@ class Shadows:
             except Refusal:
                 served.counts.refused += 1
             await asyncio.sleep(0)
-        outputs = await served.lane.run_all([(request.arrays, request.rows) for _, request in read])
+        try:
+            outputs = await served.lane.run_all([(request.arrays, request.rows) for _, request in read])
+        except (Busy, Unavailable):
+            served.counts.shadow_dropped += len(read)
+            return
         for (copy, request), one in zip(read, outputs, strict=True):
             if isinstance(one, Refusal):
                 served.counts.refused += 1
             elif self._has_room():
-                scored = _scored(copy, request, one, started)
-                self._log.append(scored.record.to_spool())
-                scored.count()
+                self._keep(_scored(copy, request, one, started))
             else:
                 served.counts.shadow_dropped += 1
             await asyncio.sleep(0)
+
+    def _keep(self, scored: Answer) -> None:
+        """It is an inference where the log has it."""
+        try:
+            self._log.append(scored.record.to_spool())
+        except SpoolFull:
+            scored.account.shadow_dropped += 1
+        else:
+            scored.count()
 
 
 def _scored(copy: Copy, request: Request, outputs: Arrays, started: float) -> Answer:

@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -126,11 +126,21 @@ ERASURE = {
 }  # fmt: skip
 ANSWERS["/v1/erasures"] = ERASURE
 ANSWERS["/v1/erasures/e-1"] = ERASURE | {"state": "done", "decisions": 3, "left": 0}
+ANSWERS["/v1/explanations"] = {
+    "id": "x-1", "inference_id": "i-1", "row": 0, "endpoint": "credit", "model": "credit", "version": 2,
+    "decided": "granted", "method": "exact", "scale": "probability", "output": "scores[1]", "explained": "refused",
+    "base": 0.2, "value": 0.3, "contributions": [{"column": "income", "value": 1, "contribution": 0.1, "error": None}],
+    "counterfactual": None, "no_counterfactual": "no row is refused",
+}  # fmt: skip
 ANSWERS["/v1/retrainings/r-1"] = {"id": "r-1", "state": "candidate_won", "model": "credit"}
 
 
 ASKED: list[tuple[str, str, dict[str, str], bytes]] = []
 """Method, path, query and body of what was asked."""
+
+
+PAGES: dict[tuple[str, str | None], dict[str, Any]] = {}
+"""Answers by path and cursor, while a test has some."""
 
 
 async def answer(request: Request) -> Response:
@@ -141,6 +151,8 @@ async def answer(request: Request) -> Response:
         return JSONResponse({"detail": "engineer asked for this and cannot grant it"}, 403)
     if request.url.path == "/v1/endpoints/away/rollback":
         return JSONResponse({"detail": "the deployer is away"}, 503)
+    if (page := PAGES.get((request.url.path, request.query_params.get("cursor")))) is not None:
+        return JSONResponse(page)
     return JSONResponse(ANSWERS[request.url.path])
 
 
@@ -169,6 +181,77 @@ def test_a_list_is_a_table_for_people_and_json_for_programs(url: str) -> None:
     assert table.exit_code == 0
     assert "1/2 passed; failed: bias" in table.stdout
     assert json.loads(run(url, "approvals", "--json").stdout)["items"][0]["id"] == "a-1"
+
+
+def model(number: int) -> dict[str, Any]:
+    return {"model": f"model-{number}", "latest_version": 1, "state": "registered", "unit": "retail", "tags": []}
+
+
+@pytest.fixture
+def paged() -> Iterator[Callable[..., None]]:
+    """Lets a path answer its items in pages of a size; the last one may lead on to where it is said."""
+
+    def page(path: str, items: list[dict[str, Any]], size: int, after: str | None = None) -> None:
+        starts = range(0, len(items), size)
+        for at in starts:
+            following = str(at + size) if at + size < len(items) else after
+            PAGES[path, str(at) if at else None] = {"items": items[at : at + size], "next": following}
+
+    yield page
+    PAGES.clear()
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+def test_a_list_is_walked_to_its_end_page_by_page(url: str, paged: Callable[..., None], size: int) -> None:
+    paged("/v1/models", [model(n) for n in range(5)], size)
+    asked = len(ASKED)
+    shown = run(url, "models", "scoring", "--tag", "a")
+    assert [n for n in range(6) if f"model-{n} " in shown.stdout] == [0, 1, 2, 3, 4] and shown.stderr == ""
+    queries = [query for _, path, query, _ in ASKED[asked:] if path == "/v1/models"]
+    assert [query.pop("cursor", None) for query in queries] == [None, *map(str, range(size, 5, size))]
+    assert all(query == {"query": "scoring", "tag": "a"} for query in queries), "each page is of the same list"
+    document = json.loads(run(url, "models", "--json").stdout)
+    assert [each["model"] for each in document["items"]] == [f"model-{n}" for n in range(5)]
+    assert document["next"] is None
+
+
+def test_a_list_without_an_end_is_walked_to_a_thousand_and_says_that_it_is_not_all(
+    url: str, paged: Callable[..., None]
+) -> None:
+    paged("/v1/approvals", [APPROVAL | {"id": f"a-{n}"} for n in range(1_200)], 100)
+    shown = run(url, "approvals", "--json")
+    document = json.loads(shown.stdout)
+    assert (len(document["items"]), document["next"]) == (1_000, "1000"), "a program can go on"
+    assert "not all, but 1000 of it" in shown.stderr
+
+
+def test_a_list_that_leads_back_ends_with_an_error(url: str, paged: Callable[..., None]) -> None:
+    paged("/v1/models", [model(n) for n in range(4)], 2, after="2")
+    done = run(url, "models")
+    assert done.exit_code == 1 and "leads back to its page '2'" in done.stderr
+
+
+def test_one_page_of_a_list_with_a_limit_says_that_there_is_more(url: str, paged: Callable[..., None]) -> None:
+    paged("/v1/decisions", [KEPT | {"inference_id": f"i-{n}"} for n in range(9)], 3)
+    done = run(url, "decisions", "--limit", "3")
+    assert "i-2" in done.stdout and "i-3" not in done.stdout and "not all, but 3 of it" in done.stderr
+    PAGES.clear()
+    assert run(url, "decisions").stderr == ""
+
+
+def test_a_report_in_pages_says_how_to_go_on(url: str, paged: Callable[..., None]) -> None:
+    PAGES["/v1/reports/history", None] = {"markdown": "# first", "next": "p-2"}
+    PAGES["/v1/reports/history", "p-2"] = {"markdown": "# second", "next": None}
+    first = run(url, "report", "history", "--model", "credit")
+    assert "first" in first.stdout and "--filter cursor=p-2" in first.stderr
+    second = run(url, "report", "history", "--model", "credit", "--filter", "cursor=p-2")
+    assert "second" in second.stdout and second.stderr == ""
+
+
+def test_why_not_another_decision_is_asked_and_told(url: str) -> None:
+    shown = run(url, "explain", "i-1", "--decision", "refused").stdout
+    assert json.loads(ASKED[-1][3])["decision"] == "refused"
+    assert "what speaks for refused instead" in shown and "Contribution to scores[1]" in shown
 
 
 def test_another_share_is_answered_with_who_has_which(url: str) -> None:

@@ -1,5 +1,6 @@
 """What keeps a platform from starting: said clearly, with what to do, and nothing half-started."""
 
+import errno
 import hashlib
 import os
 import shutil
@@ -8,14 +9,18 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import anyio
+import anyio.lowlevel
 import pytest
+from anyio.abc import TaskGroup
 
-from deploy.embedded import jvm, postgres
+from deploy.embedded import jvm, postgres, preflight, supervisor
 from deploy.embedded.child import last_words
 from deploy.embedded.home import ROOT
 from deploy.embedded.plan import Outside
 from deploy.embedded.problem import Problem
 from deploy.embedded.standalone import free_home
+from deploy.embedded.state import read
 
 from .launching import Installation
 
@@ -32,18 +37,62 @@ def _refused(tmp_path: Path, **environment: str) -> str:
     return done.stdout
 
 
-def test_an_unreachable_kafka(tmp_path: Path) -> None:
+def test_an_unreachable_kafka_is_told_before_postgresql_is_laid_out(tmp_path: Path) -> None:
     said = _refused(tmp_path, FAIRLEAD_KAFKA="127.0.0.1:9")
-    assert "Kafka at 127.0.0.1:9 cannot be used" in said
+    assert "Kafka at 127.0.0.1:9 cannot be used" in said, said + _log(tmp_path)
     assert "Check FAIRLEAD_KAFKA" in said
+    assert not (tmp_path / "home" / "data" / "postgres").exists() and "postgres" not in _log(tmp_path)
 
 
-def test_an_unreachable_postgresql(tmp_path: Path) -> None:
+def test_an_unreachable_postgresql_is_told_before_kafka_is_laid_out(tmp_path: Path) -> None:
     url = "postgresql://postgres:secret@127.0.0.1:9/fairlead"
     said = _refused(tmp_path, FAIRLEAD_DATABASE=url)
-    assert "PostgreSQL at 127.0.0.1:9/fairlead cannot be used" in said
+    assert "PostgreSQL at 127.0.0.1:9/fairlead cannot be used" in said, said + _log(tmp_path)
     assert "Check FAIRLEAD_DATABASE" in said
     assert "secret" not in said
+    assert not (tmp_path / "home" / "data" / "kafka").exists()
+
+
+def _log(tmp_path: Path) -> str:
+    return (tmp_path / "home" / "logs" / "launcher.log").read_text()
+
+
+class Failing(supervisor.Supervisor):
+    """A platform of which one part cannot start, and another fails when it is told to end for that."""
+
+    first: Problem | OSError = Problem("Kafka at somewhere cannot be used: refused", "Check FAIRLEAD_KAFKA.")
+    later: Problem | OSError = OSError(errno.ESRCH, "No such process")
+
+    async def _bring_up(self, group: TaskGroup) -> None:
+        group.start_soon(self._ending)
+        await anyio.lowlevel.checkpoint()
+        async with anyio.create_task_group() as pair:
+            pair.start_soon(self._starting)
+
+    async def _starting(self) -> None:
+        raise self.first
+
+    async def _ending(self) -> None:
+        try:
+            await anyio.sleep_forever()
+        except anyio.get_cancelled_exc_class():
+            raise self.later from None
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_first_problem_is_told_whatever_fails_after_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], *, turned: bool
+) -> None:
+    home = free_home(tmp_path / "home")
+    preflight.check_home(home)
+    failing = Failing(home, Outside.of({}))
+    if turned:
+        failing.first, failing.later = failing.later, failing.first
+    assert anyio.run(failing.run) == 1
+    state = read(home)
+    assert state and state.problem and ("No such process" in state.problem[0]) is turned
+    said = capsys.readouterr().out
+    assert "Kafka at somewhere" in said and "No such process" in said, "the log has both"
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
+from services.kit import cel
 from services.kit.models import TableModel, Unreadable, open_table
 
 TABLE: dict[str, Any] = {
@@ -59,6 +62,57 @@ def test_a_rule_that_cannot_be_evaluated_over_a_row_is_named() -> None:
 
 def test_a_rule_before_the_one_that_fails_decides() -> None:
     assert opened().predict(np.array([[np.nan, 10]], np.float32)).tolist() == ["refuse"]
+
+
+def test_a_comment_ends_with_its_rule() -> None:
+    rules = [
+        {"when": "age < 18.0 // minors", "decide": "refuse"},
+        {"when": "income > 4000.0\n", "decide": "grant"},
+    ]
+    rows = np.array([[0, 10], [5000, 10], [5000, 30], [0, 30]], np.float64)
+    assert opened(rules=rules).predict(rows).tolist() == ["refuse", "refuse", "grant", "ask"]
+
+
+_CLAIMS = st.sampled_from(
+    [
+        "age < 18.0", "income > 4000.0", "age == null", "true", "false", "age", "1 + 1", "income / age > 100.0",
+        "age > 1.0 ? income > 1.0 : age < -1.0", "'a\\'(' == \"//\"", "r'\\' != ''", "'''(\n''' != 'x)' ",
+        "{'//': age}['//'] > 2.0", "[1, 2].exists(x, double(x) > age)", "age < 18.0 ||\n!(income > 0.0)",
+    ]
+)  # fmt: skip
+_ENDS = st.sampled_from(["", "\n"]) | st.sampled_from(
+    [" // why", "//", " // ) ? 0 : (\n", "\n// 'open\n", " // a\r", " // \\", "\t\f\n", ")", " ("]
+)
+
+
+def alone(whens: list[str], facts: dict[str, Any]) -> int | None:
+    """What the rules say one by one: the first that holds, -1 where none does, None where one has no answer."""
+    for number, when in enumerate(whens):
+        try:
+            if cel.holds(when, facts):
+                return number
+        except cel.CelError:
+            return None
+    return -1
+
+
+@given(
+    st.lists(st.tuples(_CLAIMS, _ENDS).map("".join), min_size=1, max_size=20),
+    st.lists(st.sampled_from([None, -2.0, 0.0, 17.0, 5000.0]), min_size=2, max_size=2),
+)
+def test_rules_that_are_asked_together_say_what_they_say_one_by_one(whens: list[str], row: list[float | None]) -> None:
+    rules = [{"when": when, "decide": number} for number, when in enumerate(whens)]
+    try:
+        model = opened(rules=rules, otherwise=-1)
+    except Unreadable:
+        return  # one of them does not compile
+    expected = alone(whens, {"income": row[0], "age": row[1]})
+    matrix = np.array([[np.nan if value is None else value for value in row]])
+    if expected is None:
+        with pytest.raises(ValueError, match="cannot be evaluated"):
+            model.predict(matrix)
+    else:
+        assert model.predict(matrix).tolist() == [expected]
 
 
 def test_rows_of_another_width_are_refused() -> None:

@@ -236,6 +236,8 @@ def test_a_chunked_body_has_the_same_bound(worker: Worker, token: str) -> None:
         {"dataframe_records": [{"age": 1, "income": 1, "debt": 1}, {"age": -1, "income": -1, "debt": -1}]},
         {"instances": [[1, 1, 1], [-1, -1, -1]]}, {"inputs": [[1, 1, 1], [-1, -1, -1]]},
         {"inputs": {"age": [1, -1], "income": [1, -1], "debt": [1, -1]}}, {"inputs": {"X": [[1, 1, 1], [-1, -1, -1]]}},
+        {"params": {}, "instances": [[1, 1, 1], [-1, -1, -1]]}, {"params": None, "inputs": [[1, 1, 1], [-1, -1, -1]]},
+        {"dataframe_split": {"index": [7, 8], "columns": ["age", "income", "debt"], "data": [[1, 1, 1], [-1, -1, -1]]}},
     ],
     ids=lambda body: next(iter(body)),
 )  # fmt: skip
@@ -295,6 +297,11 @@ def test_mlflow_s_other_content_types_are_refused_by_name(worker: Worker, token:
         ({"dataframe_split": {"columns": ["age"], "data": [[1, 2]]}}, "row 0"), ({"instances": [[1, 2]]}, "shape"),
         ({"instances": [["1", 2, 3]]}, "'age'"), ({}, "exactly one"), ({"instances": [], "inputs": []}, "exactly one"),
         ({"dataframe_records": []}, "missing"), ({"inputs": {"zip": [1]}}, "'zip'"), ({"instances": None}, "shape"),
+        ({"inputs": [[1, 2, 3]], "params": {"threshold": 0.9}}, "`params` ('threshold')"),
+        ({"inputs": [[1, 2, 3]], "params": [0.9]}, "`params`"), ({"inputs": [[1, 2, 3]], "params": 0}, "`params`"),
+        ({"inputs": [[1, 2, 3]], "nonsense": None}, "'nonsense'"), ({"instances": [[1, 2, 3]], "id": "7"}, "'id'"),
+        ({"instances": [[1, 2, 3]], "signature_name": "serving_default"}, "'signature_name'"),
+        ({"dataframe_split": {"columns": ["age", "income", "debt"], "data": [[1, 2, 3]], "rows": 1}}, "'rows'"),
     ],
 )  # fmt: skip
 def test_mlflow_s_bad_rows_are_refused_by_name(worker: Worker, token: str, body: Any, says: str) -> None:

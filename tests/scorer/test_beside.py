@@ -25,7 +25,7 @@ from services.scorer.logrecord import LogRecord
 from services.scorer.runtimes import Arrays
 from services.scorer.runtimes.errors import CannotLoad, ModelFailed
 from services.scorer.served import Answer, Ask, Served
-from services.scorer.spool import SegmentReader, Spool, segments
+from services.scorer.spool import SegmentReader, Spool, SpoolFull, segments
 from services.scorer.v2 import BadInput
 from services.scorer.wire import Head, Reply
 
@@ -334,6 +334,26 @@ async def test_a_log_that_is_half_full_keeps_its_room_for_what_callers_were_told
     app.asks()
     assert [one["version"] for one in await app.logged()] == [1]
     assert story.plane.endpoints["credit"].by_version[2].counts.shadow_dropped == 1
+
+
+async def test_a_copy_is_counted_once_as_logged_or_as_refused_or_as_dropped(
+    story: Story, worker: Callable[..., App], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await story.serves(story.beside(2, "shadow"))
+    app = worker(spool_bytes=10**9)
+    for _ in range(32):
+        app.asks()
+    append, left = app.spool.append, iter(range(20))
+
+    def until_full(payload: bytes) -> int:
+        if next(left, None) is None:
+            raise SpoolFull("the log has no room")
+        return append(payload)
+
+    monkeypatch.setattr(app.spool, "append", until_full)
+    assert sum("shadow_of" in one for one in await app.logged()) == 20
+    counts = story.plane.endpoints["credit"].by_version[2].counts
+    assert (counts.inferences, counts.shadow_dropped, counts.refused) == (20, 12, 0)
 
 
 async def test_a_shadow_that_works_long_delays_no_answer(

@@ -16,6 +16,7 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from sklearn.ensemble import RandomForestClassifier
 
 from contracts import Service, Training
 from examples.census import build
@@ -93,7 +94,8 @@ def explained(
         explainer = Explainer(settings, service_db("scorer"), Objects(settings), Shelf(made, **(decision or {})))
         with use(Context(caller)):
             try:
-                found = await explainer.explain(caller, Wish(id, more.get("row", 0), more.get("immutable", ()), 1.0))
+                wish = Wish(id, more.get("row", 0), more.get("immutable", ()), 1.0, more.get("about"))
+                found = await explainer.explain(caller, wish)
             finally:
                 explainer.close()
                 await all_ended()
@@ -127,6 +129,42 @@ async def test_a_forest_s_decision_is_explained_exactly_and_turned_by_few_column
     for step in made.counterfactual:
         turned["abc".index(step.column)] = step.instead
     assert catalog_models.forest().predict(turned[None, :].astype(np.float32))[0] == 0
+
+
+def three_classes() -> tuple[RandomForestClassifier, bytes]:
+    """A forest that sends away where `a` is large, refers where `b` is, and else grants; `c` counts for nothing."""
+    x = np.random.default_rng(5).normal(size=(400, 3)).astype(np.float32)
+    y = np.where(x[:, 0] > 0.5, 0, np.where(x[:, 1] > 0.5, 1, 2))
+    model = RandomForestClassifier(10, max_depth=4, random_state=0).fit(x, y)
+    out = io.BytesIO()
+    pq.write_table(pa.table({"a": x[:, 0], "b": x[:, 1], "c": x[:, 2], "y": y}), out)
+    said = {"training": "t.parquet", "label": "y", "columns": catalog_models.COLUMNS}
+    files = {"t.parquet": out.getvalue()}
+    return model, catalog_models.package(catalog_models.skops_bytes(model), files=files, format_="sklearn", **said)
+
+
+@pytest.mark.parametrize("about", [None, 2, "0", 1])
+async def test_of_many_classes_the_one_that_was_decided_or_that_is_named_is_explained(
+    explained: Callable[..., Any], about: int | str | None
+) -> None:
+    model, package = three_classes()
+    x = np.array([0.0, 0.0, 1.0])
+    decision = {"decided": [{"row": 0, "features": dict(zip("abc", x, strict=True)), "prediction": 2, "score": None}]}
+    made = await explained(package, decision=decision, about=about)
+    of = 2 if about is None else int(about)
+    assert (made.decided, made.explained, made.output, made.method) == (2, of, f"probabilities[{of}]", "trees")
+    scores = np.asarray(model.predict_proba(x[None, :].astype(np.float32)))[0]
+    assert made.value == pytest.approx(scores[of], abs=1e-6)
+    assert made.base + sum(each.contribution for each in made.contributions) == pytest.approx(made.value)
+    assert made.counterfactual_decides == of if of != 2 else made.counterfactual_decides in (0, 1)
+    if of != 2:
+        (step,) = made.counterfactual
+        assert step.column == "ab"[of] and step.instead > 0.3
+
+
+async def test_a_decision_that_the_model_does_not_make_cannot_be_asked_about(explained: Callable[..., Any]) -> None:
+    with pytest.raises(Invalid, match=r"decides 7 of none of its reference rows; it decides 0, 1$"):
+        await explained(package(), about=7)
 
 
 async def test_a_column_that_may_not_change_stays(explained: Callable[..., Any]) -> None:

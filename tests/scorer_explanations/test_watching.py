@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +15,17 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn.ensemble import RandomForestRegressor
 
-from contracts import AttributionsRequested, DriftDetected, Explaining, MonitorSettings, Service, Window
+from contracts import (
+    AttributionsRequested,
+    Column,
+    DriftDetected,
+    Explaining,
+    ModelSchema,
+    MonitorSettings,
+    Service,
+    TensorSpec,
+    Window,
+)
 from services.catalog.domain import Candidate
 from services.kit.burial import Burial
 from services.kit.bus import Bus
@@ -33,14 +43,18 @@ from services.monitor.app import build
 from services.monitor.settings import MonitorSettings as Monitor
 from services.monitor.usecases.influences import Influences, Telling
 from services.monitor.usecases.reading import Reading
+from services.scorer.explanations import attributions
+from services.scorer.explanations.coding import Coding
 from services.scorer.explanations.gateway import Records, Version
+from services.scorer.explanations.kept import Opened
+from services.scorer.explanations.opening import asking
 from services.scorer.explanations.watching import Watching
 from services.scorer.settings import ScorerSettings
 from tests import code_models
 from tests.catalog import models as catalog_models
 from tests.monitor.saying import aligned, deployment, fresh, logged, say_deployment, say_logged
 
-from .test_usecases import all_ended, registered
+from .test_usecases import all_ended, registered, three_classes
 
 pytestmark = pytest.mark.timeout(240)
 ENGINEER = Context(Caller("engineer", "person", frozenset({"engineer"}), frozenset({"retail"})))
@@ -229,6 +243,41 @@ async def test_rows_are_explained_as_their_explanations_are_and_odd_ones_are_cou
     sums = [sum(row) for row in said.rows]
     assert len(sums) == 60 and sums[-2:] == sums[:2]
     assert sums[0] - sums[1] == pytest.approx(answers[0] - answers[1], abs=1e-4)
+
+
+async def test_of_many_classes_each_row_is_explained_by_its_own(measured: Callable[..., Any]) -> None:
+    model, package = three_classes()
+    x = np.array([[1.5, 0.0, 0.0], [0.0, 1.5, 0.0], [-1.0, -1.0, 0.0], [1.4, 0.1, 0.3]], np.float32)
+    said = await measured(package, asked([tuple(row) for row in x.tolist()]))
+    assert (said.method, said.scale, said.output) == ("trees", "probability", "probabilities[likeliest]")
+    scores, sums = np.asarray(model.predict_proba(x)), np.array([sum(row) for row in said.rows])
+    assert np.argmax(scores, axis=1).tolist() == [0, 1, 2, 0]
+    assert sums[0] - sums[3] == pytest.approx(scores[0, 0] - scores[3, 0], abs=1e-4)
+    strongest = [said.columns[place] for place in np.argmax(np.abs(said.rows), axis=1)]
+    assert strongest[:2] == ["a", "b"] and (sums > 0.2).all()
+    influence = np.abs(said.reference).mean(axis=0)
+    assert min(influence[:2]) > 3 * influence[2], "both columns that tell classes apart are seen"
+
+
+async def test_classes_of_a_model_without_a_structure_are_asked_for(tmp_path: Path) -> None:
+    class Opaque:
+        def predict(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+            x = inputs["X"].astype(float)
+            scores = np.exp(np.column_stack([x[:, 0], x[:, 1], np.zeros(len(x))]))
+            return {"y": np.argmax(scores, axis=1), "p": scores / scores.sum(axis=1, keepdims=True)}
+
+    columns = tuple(Column(name=name) for name in "ab")
+    outputs = TensorSpec(name="y", datatype="INT64", shape=(-1,)), TensorSpec(name="p", datatype="FP64", shape=(-1, 3))
+    schema = ModelSchema(
+        inputs=(TensorSpec(name="X", datatype="FP64", shape=(-1, 2)),), outputs=outputs, columns=columns,
+        prediction="y", score="p",
+    )  # fmt: skip
+    rows = np.random.default_rng(1).normal(size=(60, 2))
+    opened = Opened(cast(Any, Opaque()), {}, Coding(columns, {}), rows)
+    measure, _ = await attributions.measure(opened, schema, "any", "python")
+    x = [(2.0, 0.0), (0.0, 2.0), (-2.0, -2.0)]
+    found, odd = await measure.contributions(x, lambda coding: asking(opened.runtime, coding, schema.inputs))
+    assert odd == 0 and np.argmax(np.abs(found[:2]), axis=1).tolist() == [0, 1] and (found.sum(axis=1) > 0).all()
 
 
 def function(folder: Path) -> Path:

@@ -99,8 +99,11 @@ def _check(number: int, rule: object, names: frozenset[str]) -> None:
 
 
 def _folded(whens: Sequence[str]) -> str:
-    """The number of the first that holds, else -1, as one expression."""
-    choices = "".join(f"({when}) ? {number} : " for number, when in enumerate(whens))
+    """The number of the first that holds, else -1, as one expression.
+
+    Each compiles alone, so its brackets and texts are closed; a comment at its end is closed by a new line alone.
+    """
+    choices = "".join(f"({when}\n) ? {number} : " for number, when in enumerate(whens))
     return f"{choices}-1"
 
 

@@ -27,6 +27,8 @@ class ExplanationAsk(Body):
     """Columns that a counterfactual leaves as they are, beside the protected ones."""
     budget_s: Annotated[float, Field(gt=0, le=30)] = 5.0
     """How long contributions are sampled where they cannot be exact."""
+    decision: float | Annotated[str, Field(max_length=1000)] | None = None
+    """Another decision of the model: what speaks for it, and what would have led to it; none: the one that was made."""
 
 
 class ContributionView(BaseModel):
@@ -59,6 +61,8 @@ class ExplanationView(BaseModel):
     method: Method
     scale: Unit
     output: str
+    explained: float | str | None
+    """The decision that `output` is the score of; none of a number."""
     base: float
     value: float
     contributions: list[ContributionView]

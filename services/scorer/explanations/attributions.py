@@ -1,4 +1,4 @@
-"""Attributions of many rows by one measure: the same number of the answer and the same background for all of them, so
+"""Attributions of many rows by one measure: the same function of the answer and the same background for all of them, so
 that what they are today can be compared with what they were. Exact where the model's structure lets them."""
 
 import asyncio
@@ -38,7 +38,8 @@ class Measure:
     schema: ModelSchema
     coding: Coding
     near: Array
-    focus: Focus
+    foci: tuple[Focus, ...]
+    """One number, the same of every row; or the scores of more than two classes, of which a row's own is explained."""
     method: Method
     scale: Unit
     structure: Fitted | None
@@ -46,7 +47,7 @@ class Measure:
     @property
     def output(self) -> str:
         """What is explained, by its name in an answer."""
-        return domain.output_of(self.schema, self.focus)
+        return domain.output_of(self.schema, self.foci[0]) if len(self.foci) == 1 else f"{self.schema.score}[likeliest]"
 
     async def contributions(
         self, rows: Sequence[Sequence[Told]], asked: Callable[[Coding], Ask] | None
@@ -67,11 +68,19 @@ class Measure:
         """Of coded rows [m, columns]; a row that cannot be explained is not finite."""
         if known := self.structure:
             return await asyncio.to_thread(
-                lambda: np.array([known.shares(row).contributions for row in rows]).reshape(rows.shape)
-            )
+                lambda: np.array([_told(known, row) for row in rows]).reshape(rows.shape)
+            )  # fmt: skip
         assert ask is not None
-        made = [await _asked(row, self.near, self.focus, self.method, ask) for row in rows]
+        own = await self._own(rows, ask)
+        made = [await _asked(row, self.near, focus, self.method, ask) for row, focus in zip(rows, own, strict=True)]
         return np.array(made).reshape(rows.shape)
+
+    async def _own(self, rows: Array, ask: Ask) -> list[Focus]:
+        """Of each row the number that is explained."""
+        if len(self.foci) == 1 or not len(rows):
+            return [self.foci[0]] * len(rows)
+        said = await ask(rows)
+        return [self.foci[place] for place in np.argmax([focus.of(said) for focus in self.foci], axis=0)]
 
 
 async def measure(opened: Opened, schema: ModelSchema, explaining: Explaining, format: str) -> tuple[Measure, Array]:
@@ -84,17 +93,17 @@ async def measure(opened: Opened, schema: ModelSchema, explaining: Explaining, f
         ask_allowed(explaining, format)
     ask = asking(opened.runtime, opened.coding, schema.inputs)
     said = await ask(opened.rows)
-    focus = focus_of(schema, said)
+    foci = foci_of(schema, said)
     places = domain.spaced(len(opened.rows), BACKGROUND_ROWS)
-    near, theirs = opened.rows[places], focus.of(said)[places]
+    near, theirs = opened.rows[places], np.array([focus.of(said)[places] for focus in foci])
     others = np.delete(opened.rows, places, axis=0)
     spaced = others[domain.spaced(len(others), REFERENCE_ROWS)]
-    if found := await asyncio.to_thread(fitted, opened.told, focus, near, theirs, near[0], float(theirs[0])):
-        return Measure(schema, opened.coding, near, focus, found.method, found.scale, found), spaced
+    if found := await asyncio.to_thread(fitted, opened.told, foci, near, theirs, near[0], theirs[:, 0]):
+        return Measure(schema, opened.coding, near, foci, found.method, found.scale, found), spaced
     ask_allowed(explaining, format)
     exact = 2 ** len(schema.columns) * len(near) <= _EXACT_ROWS
-    scale = "value" if focus.is_number else "probability"
-    return Measure(schema, opened.coding, near, focus, "exact" if exact else "sampled", scale, None), spaced
+    scale = "value" if foci[0].is_number else "probability"
+    return Measure(schema, opened.coding, near, foci, "exact" if exact else "sampled", scale, None), spaced
 
 
 def ask_allowed(explaining: Explaining, format: str) -> None:
@@ -111,15 +120,14 @@ def check(schema: ModelSchema) -> None:
         raise Conflict(why)
 
 
-def focus_of(schema: ModelSchema, said: Arrays) -> Focus:
-    """The one number that is explained of every row: the score of the second of two classes, of more classes that of
-    the likeliest one over the reference rows; the number of a regression; else whether the commonest is decided."""
+def foci_of(schema: ModelSchema, said: Arrays) -> tuple[Focus, ...]:
+    """What is explained of a row: the score of the second of two classes, of more classes that of its likeliest one, so
+    the scores of all; the number of a regression; else whether the decision is the commonest of the reference rows."""
     commonest = Counter(domain.decisions(said, schema).tolist()).most_common(1)[0][0]
     if schema.score is None:
-        return Focus(schema, commonest, 0)
-    scores = said[schema.score].astype(float).reshape(len(said[schema.score]), -1)
-    classes = scores.shape[1]
-    return Focus(schema, commonest, classes - 1 if classes <= 2 else int(np.argmax(scores.mean(axis=0))))
+        return (Focus(schema, commonest, 0),)
+    classes = said[schema.score].reshape(len(said[schema.score]), -1).shape[1]
+    return tuple(Focus(schema, commonest, place) for place in ([classes - 1] if classes <= 2 else range(classes)))
 
 
 def influential(reference: Array) -> Array:
@@ -132,6 +140,10 @@ def _fits(schema: ModelSchema, texts: frozenset[str], row: Sequence[Told]) -> bo
     return len(row) == len(schema.columns) and all(
         isinstance(value, str) == (column.name in texts) for column, value in zip(schema.columns, row, strict=True)
     )
+
+
+def _told(known: Fitted, row: Array) -> Array:
+    return known.shares(row, int(np.argmax(known.values(row)))).contributions
 
 
 async def _asked(row: Array, near: Array, focus: Focus, method: Method, ask: Ask) -> Array:

@@ -23,6 +23,8 @@ Unit = Literal["probability", "log-odds", "value"]
 PATH = "/v1/explanations"
 """Where an explanation is found, by its id below it."""
 _CLOSE = 1e-3
+_NAMED = 20
+"""Decisions that are told to whoever names an unknown one."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,9 @@ class Explanation:
     seconds: float
     asked_by: str
     asked_at: datetime
+    explained: float | str | None = None
+    """The decision that `output` speaks for: the one that was made, or that was named; None of a number, and of what
+    was explained before it was told."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +119,13 @@ class Focus:
     decided: float | str
     output: int
     """Which class score; 0 where there is one number."""
+    named: float | str | None = None
+    """Another decision that is asked about: why not this one."""
+
+    @property
+    def explained(self) -> float | str | None:
+        """The decision that is explained; None of a number."""
+        return None if self.is_number else self.decided if self.named is None else self.named
 
     @property
     def is_number(self) -> bool:
@@ -122,20 +134,25 @@ class Focus:
         return self.schema.score is None and spec.datatype in ("FP16", "FP32", "FP64")
 
     def of(self, answer: Arrays) -> Array:
-        """[m]: the score of the decided class; the number; or, without either, whether the decision is the same."""
+        """[m]: the score of the class; the number; or, without either, whether the decision is the one explained."""
         if self.schema.score is not None:
             return answer[self.schema.score].astype(float).reshape(len(answer[self.schema.score]), -1)[:, self.output]
         if self.is_number:
             return answer[self.schema.prediction].astype(float).reshape(-1)
-        return (~self.otherwise(answer)).astype(float)
+        return _are(decisions(answer, self.schema), self.explained).astype(float)
 
     def otherwise(self, answer: Arrays) -> Array:
-        """[m]: whether a row is decided otherwise; a number: by more than half of what it is."""
+        """[m]: whether a row is decided otherwise, as named where a decision is; a number: by more than half of what it
+        is."""
         decided = decisions(answer, self.schema)
         if self.is_number:
             own = float(self.decided)
             return np.abs(decided.astype(float) - own) > max(abs(own) / 2, 1e-9)
-        return np.array([each != self.decided for each in decided.tolist()], bool)
+        return ~_are(decided, self.decided) if self.named is None else _are(decided, self.named)
+
+
+def _are(decided: Array, one: object) -> Array:
+    return np.array([each == one for each in decided.tolist()], bool)
 
 
 def decisions(answer: Arrays, schema: ModelSchema) -> Array:
@@ -144,21 +161,40 @@ def decisions(answer: Arrays, schema: ModelSchema) -> Array:
     return np.array([each.decode() if isinstance(each, bytes) else each for each in said.tolist()], object)
 
 
-def focus_of(schema: ModelSchema, row: Row, answer: Arrays, others: Arrays) -> Focus:
-    """Of the answer to the row itself, asked once more, and of those to the reference rows. Raises Conflict where the
-    model decides otherwise today."""
+def focus_of(
+    schema: ModelSchema, row: Row, answer: Arrays, others: Arrays, named: float | str | None = None
+) -> Focus:  # fmt: skip
+    """Of the answer to the row itself, asked once more, and of those to the reference rows; `named`: the decision that
+    is asked about, where it is not the one that was made. Raises Conflict where the model decides otherwise today,
+    Invalid for a decision that the model does not make."""
     decided = decisions(answer, schema)[0]
     if not _same(decided, row.decided):
         raise Conflict(f"the model decides {decided} today where the log says {row.decided}: not the same input")
-    output = 0
-    if schema.score is not None:
-        output = _class_of(
-            decided, answer[schema.score].reshape(1, -1)[0], decisions(others, schema), others[schema.score]
-        )
-    return Focus(schema, decided, output)
+    focus, known = Focus(schema, decided, 0), decisions(others, schema)
+    if named is not None:
+        about = _known(named, known, decided, is_number=focus.is_number)
+        focus = focus if about == decided else replace(focus, named=about)
+    if schema.score is None:
+        return focus
+    own = answer[schema.score].reshape(1, -1)[0]
+    return replace(focus, output=_class_of(focus.explained, own, known, others[schema.score]))
 
 
-def _class_of(decided: float | str, own: Array, decided_of: Array, scores_of: Array) -> int:
+def _known(named: float | str, known: Array, decided: float | str, *, is_number: bool) -> float | str:
+    """The decision as the model makes it: a number may be named by its digits. Raises Invalid."""
+    if is_number:
+        raise Invalid("decision: the model answers a number, so there is no other decision to ask about", "decision")
+    made = dict.fromkeys([*known.tolist(), decided])
+    for each in made:
+        if each == named or str(each) == str(named):
+            return each
+    some = ", ".join(sorted(map(str, made))[:_NAMED])
+    raise Invalid(
+        f"decision: the model decides {str(named)[:100]} of none of its reference rows; it decides {some}", "decision"
+    )
+
+
+def _class_of(decided: float | str | None, own: Array, decided_of: Array, scores_of: Array) -> int:
     """The class score [classes] that speaks for a decision: among the reference rows it is higher where the same was
     decided, by the most. A model with a threshold of its own does not decide for the highest."""
     same = np.array([each == decided for each in decided_of.tolist()], bool)

@@ -40,6 +40,8 @@ class Wish:
     row: int
     immutable: Sequence[str]
     budget_s: float
+    decision: float | str | None = None
+    """What is asked about, where it is not what was decided."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ class Explainer:
                 coding, rows = opened.coding.knowing(row.said), opened.rows
                 values, ask = coding.coded(row.said), asking(opened.runtime, coding, version.model_schema.inputs)
                 said = await ask(rows)
-                focus = domain.focus_of(version.model_schema, row, await ask(values[None, :]), said)
+                focus = domain.focus_of(version.model_schema, row, await ask(values[None, :]), said, wish.decision)
                 found = await _found(values, rows, focus, ask, opened.told, started + wish.budget_s)
                 steps = counterfactual.Steps.of(rows, coding.texts)
                 other = await _counterfactual(values, rows, said, steps, focus, ask, mutable, found.shares)
@@ -141,7 +143,7 @@ async def _found(row: Array, rows: Array, focus: Focus, ask: Ask, told: Arrays, 
     near = rows[domain.spaced(len(rows), _BACKGROUND_ROWS)]
     value = float(focus.of(await ask(row[None, :]))[0])
     theirs = focus.of(await ask(near))
-    if known := await asyncio.to_thread(fitted, told, focus, near, theirs, row, value):
+    if known := await asyncio.to_thread(fitted, told, [focus], near, theirs[None, :], row, np.array([value])):
         return await asyncio.to_thread(_exactly, known, row)
     scale: domain.Unit = "value" if focus.is_number else "probability"
 
@@ -162,7 +164,7 @@ async def _found(row: Array, rows: Array, focus: Focus, ask: Ask, told: Arrays, 
 
 
 def _exactly(known: Fitted, row: Array) -> Found:
-    shares, own = known.shares(row), known.value(row)
+    shares, own = known.shares(row, 0), float(known.values(row)[0])
     return Found(shares, known.method, known.scale, own - float(shares.contributions.sum()), own)
 
 
@@ -208,7 +210,7 @@ def _explanation(
         counterfactual=domain.steps(coding, values, change[0].row, change[0].changed) if change else None,
         counterfactual_decides=change[1] if change else None,
         no_counterfactual=other if isinstance(other, str) else None,
-        seconds=0.0, asked_by=caller.actor, asked_at=now(),
+        seconds=0.0, asked_by=caller.actor, asked_at=now(), explained=focus.explained,
     )  # fmt: skip
 
 
