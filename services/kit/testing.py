@@ -67,9 +67,10 @@ class Seen:
 
 @asynccontextmanager
 async def expect_events(
-    settings: Settings, *kinds: type[Event], within: float = 10.0, where: Callable[[Any], bool] = lambda _: True
-) -> AsyncIterator[Seen]:
-    """Run a block and wait until each of `kinds` was said at least once since it began.
+    settings: Settings, *kinds: type[Event], within: float = 10.0, where: Callable[[Any], bool] = lambda _: True,
+    times: int = 1,
+) -> AsyncIterator[Seen]:  # fmt: skip
+    """Run a block and wait until each of `kinds` was said at least once, or so many times, since it began.
 
     Events for which `where` does not hold are passed over: topics are shared with whoever else is at work.
     """
@@ -84,7 +85,7 @@ async def expect_events(
         await _assign_at_end(consumer, list(by_topic))
         yield seen
         deadline = time.monotonic() + within
-        while missing := [k.type() for k in kinds if not seen.of(k)]:
+        while missing := [k.type() for k in kinds if len(seen.of(k)) < times]:
             if time.monotonic() > deadline:
                 raise AssertionError(f"not said within {within} s: {', '.join(missing)}")
             await _read(consumer, by_topic, seen, where)

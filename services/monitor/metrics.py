@@ -15,6 +15,10 @@ STATISTIC = Gauge("fairlead_monitor_statistic", "Logarithm of the evidence of a 
 THRESHOLD = Gauge(
     "fairlead_monitor_threshold", "What the statistic must pass: the logarithm of the budget", ["endpoint"]
 )
+UNREAD = Gauge(
+    "fairlead_monitor_unread_partitions", "Partitions of the inference log that stand still or were never read while "
+    "others go on",
+)  # fmt: skip
 FOUND = Counter("fairlead_monitor_findings_total", "Alarms and notes", ["endpoint", "kind"])
 LATENCY = Gauge("fairlead_monitor_latency_ms", "Latency in the last closed window", ["endpoint", "quantile"])
 OUTCOMES = Counter(

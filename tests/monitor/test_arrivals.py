@@ -1,23 +1,25 @@
 """Rows that stay away, or come in other numbers, are told once, and what an endpoint's history explains never is."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
+from prometheus_client import REGISTRY
 from sqlalchemy import text
 
 from contracts import AlertRaised, AlertResolved, InferenceLogged, MonitorSettings, Service
 from services.kit.context import Context, system, use
 from services.kit.db import Database
 from services.monitor import store
-from services.monitor.domain.arrivals import DAY_S, KEPT_S, History, hours_of, lulls, usual
-from services.monitor.domain.service.slots import Answered, Place, counted
+from services.monitor.domain.arrivals import DAY_S, KEPT_S, History, ReadUpTo, hours_of, lulls, usual
+from services.monitor.domain.service.slots import Place
 from services.monitor.domain.windows import HOUR_S
 from services.monitor.store import slots
 from services.monitor.usecases.arriving import Arrivals
 
 from . import streams
+from .counting import Answered, counted
 from .saying import alerts, deployment, fresh
 
 Stream = Callable[[np.random.Generator, int], np.ndarray]
@@ -282,6 +284,51 @@ async def test_a_partition_that_stands_still_keeps_no_silence_back_for_ever(stor
         assert await looked() == [AlertRaised]
         (raised,) = await alerts(story.db)
         assert isinstance(raised, AlertRaised) and "partition 0 (read up to 2026-03-04 10:30 UTC)" in raised.detail
+
+
+def test_a_partition_that_was_never_read_is_waited_for_as_long_as_one_that_stands_still() -> None:
+    start = datetime(2026, 3, 4, 10, tzinfo=UTC)
+
+    def read(minutes: int, reached: Mapping[int, datetime | None], seen: dict[int, int]) -> ReadUpTo:
+        front = start + timedelta(minutes=minutes)
+        known = {number: start + timedelta(minutes=at) for number, at in seen.items()}
+        return ReadUpTo.of({**reached, 0: front, 1: front}, known, 3)
+
+    for reached, seen in (({2: None}, {0: 0, 1: 0, 2: 0}), ({}, {0: 0, 1: 5})):  # looked at, or by nobody
+        assert read(30, reached, seen) == ReadUpTo(None, {}), "it may come yet"
+        assert read(31, reached, seen) == ReadUpTo(start + timedelta(minutes=31), {2: None})
+    assert read(31, {2: None}, {0: 0, 1: 0, 2: 5}) == ReadUpTo(None, {}), "it is new"
+    assert ReadUpTo.of({0: None, 1: None}, {0: start, 1: start}, 2) == ReadUpTo(None, {}), "nothing goes on"
+    late = read(40, {2: start}, {0: 0, 1: 0, 2: 0})
+    assert late == ReadUpTo(start + timedelta(minutes=40), {2: start})
+
+
+@pytest.mark.parametrize("looked_at", [True, False])
+async def test_a_partition_that_was_never_read_keeps_no_silence_back_for_ever(story: Story, *, looked_at: bool) -> None:
+    with use(Context(system("monitor"))):
+        await story.rows(range(26 * 60, 0, -1))
+        failed: list[dict[str, str]] = []
+
+        async def looked() -> list[type]:
+            async with story.db.transaction() as tx:
+                rest = list(range(1, InferenceLogged.topic.partitions))
+                await store.note_read_to_end(tx.session, rest, [0] if looked_at else [], story.now)
+            failed.append(await story.arrivals.judge(story.now))
+            return [type(event) for event in await alerts(story.db)]
+
+        assert await looked() == []
+        story.later(20)
+        assert (await looked(), failed[-1]) == ([], {}), "it may come yet"
+        story.later(20)
+        assert await looked() == [], "it must be seen twice"
+        assert failed[-1] == {"partition 0 of inference.logged": "stands still, nothing of it was read yet"}
+        assert REGISTRY.get_sample_value("fairlead_monitor_unread_partitions") == 1
+        story.later(2)
+        assert await looked() == [AlertRaised]
+        (raised,) = await alerts(story.db)
+        assert isinstance(raised, AlertRaised) and "partition 0 (nothing of it was read yet)" in raised.detail
+        await story.look()
+        assert REGISTRY.get_sample_value("fairlead_monitor_unread_partitions") == 0
 
 
 async def test_rows_that_are_back_after_a_silence_are_not_fewer_than_usual(story: Story) -> None:

@@ -20,7 +20,8 @@ DAY_S = 86_400.0
 KEPT_S = 29 * DAY_S
 """So long hours are remembered: four weeks, and the hour before them."""
 HELD_S = 1800.0
-"""So long a partition of the log that stands still keeps back what is told of rows that stay away."""
+"""So long a partition of the log that stands still, or was never read, keeps back what is told of rows that stay
+away."""
 CONFIRM_S = 60.0
 """A silence must be seen at two looks so far apart: a monitor that was away reads what came meanwhile."""
 VOLUME_CONFIRM_S = 900.0
@@ -161,16 +162,24 @@ class ReadUpTo:
     at: datetime | None
     """Up to where the log is read; None: that is not known yet."""
     behind: Mapping[int, datetime | None]
-    """Partitions that stand still while others go on, which nobody waits for: up to where each is read."""
+    """Partitions that stand still while others go on, which nobody waits for: up to where each is read, None of one
+    that never was."""
 
     @classmethod
-    def of(cls, reached: Mapping[int, datetime | None], partitions: int) -> "ReadUpTo":
-        """By up to where each partition is read. One that is long behind the foremost is left out: it would keep back
-        what is told of all. All that lag together do, for what they have not read is not missing."""
+    def of(
+        cls, reached: Mapping[int, datetime | None], seen: Mapping[int, datetime], partitions: int
+    ) -> "ReadUpTo":  # fmt: skip
+        """By up to where each partition is read, and since when it is known; one that nobody looked at, as long as any
+        is. One that is long behind the foremost is left out: it would keep back what is told of all. All that lag
+        together do, for what they have not read is not missing."""
         foremost = max((at for at in reached.values() if at), default=None)
-        if foremost is None or len(reached) < partitions:
+        if foremost is None:
             return cls(None, {})
-        never = {number: None for number, at in reached.items() if at is None}
-        behind = {n: at for n, at in reached.items() if at and (foremost - at).total_seconds() > HELD_S}
-        there = [at for number, at in reached.items() if at and number not in behind]
-        return cls(None if never else min(there), {**never, **behind})
+        first = min(seen.values(), default=foremost)
+        each = {number: reached.get(number) for number in sorted({*range(partitions), *reached})}
+        late = {
+            number: (foremost - (at or seen.get(number, first))).total_seconds() > HELD_S for number, at in each.items()
+        }
+        there = [at for number, at in each.items() if not late[number]]
+        read = [at for at in there if at]
+        return cls(min(read) if len(read) == len(there) else None, {n: at for n, at in each.items() if late[n]})

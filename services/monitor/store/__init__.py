@@ -41,6 +41,7 @@ from .windows import (
     replace_part,
     reports,
     save_closed,
+    seen,
     take_parts,
     tidy,
     watermark,
@@ -51,6 +52,6 @@ __all__ = [
     "Dimension", "Endpoint", "FindingRow", "VersionRow", "WindowKey", "add_finding", "add_part", "anything_open",
     "changed", "clock", "close_alarms", "closed", "drop_watch", "endpoint", "endpoints", "findings", "is_grouped",
     "lock", "lock_part", "note_event_time", "note_read_to_end", "open_alarm", "open_parts", "override", "own",
-    "parts_since", "reached", "replace_part", "reports", "save_closed", "save_desired", "save_watch", "serving",
-    "stop_serving", "take_parts", "tidy", "version", "watch", "watermark", "windows_to_close",
+    "parts_since", "reached", "replace_part", "reports", "save_closed", "save_desired", "save_watch", "seen",
+    "serving", "stop_serving", "take_parts", "tidy", "version", "watch", "watermark", "windows_to_close",
 ]  # fmt: skip

@@ -54,8 +54,8 @@ async def note_read_to_end(
 ) -> None:
     """Which partitions were read to their end at a moment, and which are behind."""
     insert = """
-        INSERT INTO progress (partition, read_to_end_at)
-        SELECT p, CASE WHEN ahead THEN CAST(:at AS timestamptz) END
+        INSERT INTO progress (partition, read_to_end_at, seen_at)
+        SELECT p, CASE WHEN ahead THEN CAST(:at AS timestamptz) END, CAST(:at AS timestamptz)
         FROM unnest(CAST(:all AS int[]), CAST(:ahead AS bool[])) AS given(p, ahead)
         ON CONFLICT (partition) DO UPDATE SET read_to_end_at = excluded.read_to_end_at
     """
@@ -79,6 +79,12 @@ async def reached(session: AsyncSession) -> dict[int, datetime | None]:
         FROM progress
     """
     return {row.partition: row.at for row in await session.execute(text(select))}
+
+
+async def seen(session: AsyncSession) -> dict[int, datetime]:
+    """Since when each partition is known that was looked at."""
+    rows = await session.execute(text("SELECT partition, seen_at FROM progress"))
+    return {row.partition: row.seen_at for row in rows}
 
 
 async def windows_to_close(session: AsyncSession, until: datetime, at_once: int = 100) -> list[WindowKey]:

@@ -46,7 +46,9 @@ class Arrivals:
         with use(Context(system("monitor"))):
             async with self._db.reading() as session:
                 waiting = await arrivals.to_look(session)
-                read = ReadUpTo.of(await store.reached(session), InferenceLogged.topic.partitions)
+                reached, seen = await store.reached(session), await store.seen(session)
+        read = ReadUpTo.of(reached, seen, InferenceLogged.topic.partitions)
+        metrics.UNREAD.set(len(read.behind))
         read = replace(read, at=min(at, read.at) if read.at else None)
         failed = await every("arrivals", [(name, unit, at, read) for name, unit in waiting], self._judge)
         behind = {
