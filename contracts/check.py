@@ -16,6 +16,9 @@ SCHEMAS = Path(__file__).parent / "schemas"
 _NOT_CONSTRAINTS = frozenset({
     "title", "description", "default", "examples", "$schema", "$id", "$defs", "format", "pattern",
 })  # fmt: skip
+_ACTED_ON = frozenset({"format", "strategy"})
+"""Members that a reader acts on: one of before must refuse a new value. Consumers are upgraded first, and what one
+refused is replayed."""
 _WRITE = "run `python -m contracts.check --write`"
 
 
@@ -59,7 +62,8 @@ def grown(old: dict[str, Any], new: dict[str, Any]) -> dict[str, set[str]]:
     became text, which tells a reader that there may be more."""
     before, now = _values(_plain(old)), _values(_plain(new))
     found = {at: now[at] - before[at] for at in before.keys() & now.keys() if None not in before[at] | now[at]}
-    return {at: {str(value) for value in more} for at, more in found.items() if more}
+    told = {at: more for at, more in found.items() if more and at.rpartition(".")[2] not in _ACTED_ON}
+    return {at: {str(value) for value in more} for at, more in told.items()}
 
 
 def _values(node: Any, at: str = "") -> dict[str, set[Any]]:

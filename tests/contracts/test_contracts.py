@@ -9,7 +9,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 import contracts
-from contracts import EVENTS, HEARS, SAYS, SERVICES, DriftDetected, Event
+from contracts import EVENTS, HEARS, SAYS, SERVICES, DriftDetected, Event, ModelRegistered
 from contracts.check import compatible, grown, path_of, problem, write
 from services.kit.asyncapi import document
 from services.kit.cloudevents import envelope, major_of
@@ -90,6 +90,10 @@ def test_a_new_value_of_an_enumeration_is_told_for_a_reader_of_before_would_refu
     assert compatible(old, new) and grown(old, new) == {"performance.metric": {"regret"}}
     new["$defs"]["PerformanceEvidence"]["properties"]["metric"] = {"type": "string"}
     assert compatible(old, new) and not grown(old, new), "a text says that there may be more"
+    old = ModelRegistered.json_schema()
+    new = copy.deepcopy(old)
+    new["properties"]["format"]["enum"].append("abacus")
+    assert not grown(old, new), "who cannot open it must refuse it"
 
 
 def test_what_cannot_be_read_by_readers_of_before_is_not_published(

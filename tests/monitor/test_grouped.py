@@ -22,7 +22,7 @@ from services.monitor.domain.latency import LatencyCounts
 from services.monitor.domain.segments import LEAST_ROWS
 from services.monitor.domain.trial import Setting
 from services.monitor.domain.watch import Finding, Watch
-from services.monitor.domain.windows import Part, Sums
+from services.monitor.domain.windows import Block, Part, Sums
 from services.monitor.settings import MonitorSettings as ServiceSettings
 from services.monitor.store import FindingRow
 from services.monitor.usecases.closing import Closing
@@ -156,8 +156,8 @@ class Story:
         for _ in range(count):
             await self.window(moved(self.random, 400, by, *colours))
 
-    async def window(self, rows: np.ndarray, over_s: float = 0.0) -> None:
-        """Rows that come at its beginning, or evenly over some seconds."""
+    async def window(self, rows: np.ndarray, over_s: float = 0.0) -> tuple[Block, ...]:
+        """Rows that come at its beginning, or evenly over some seconds; answers what the wholes see of it."""
         start_s, each_s = self.start.timestamp(), over_s / len(rows)
         key = store.WindowKey(self.endpoint, 1, "retail", self.start, self.start + timedelta(seconds=10))
         made = part(rows)
@@ -169,6 +169,7 @@ class Story:
                 tx.session, range(InferenceLogged.topic.partitions), [], datetime.now(UTC)
             )  # fmt: skip
         assert (await self.closing.close_due()).failed == {}
+        return blocks
 
     async def said(self) -> list[DriftDetected]:
         select = text("SELECT value FROM outbox WHERE topic = 'drift.detected' ORDER BY number")

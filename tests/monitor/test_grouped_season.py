@@ -9,6 +9,7 @@ import pytest
 from contracts import Service
 from services.kit.context import Context, system, use
 from services.kit.db import Database
+from services.monitor import store
 from services.monitor.domain.budget import of_data, of_segments
 from services.monitor.domain.season import NONE, Season
 from services.monitor.domain.watch import Finding, Watch
@@ -138,9 +139,16 @@ async def test_under_a_season_that_is_set_a_group_out_of_step_is_the_endpoints_a
     rows = nights(story.random, 0, 4 * period, period, out_of_step=3 * period)
     with use(Context(system("monitor"))):
         await story.serve()
+        wholes = Watch.start(streams.reference_of(ONE), Season(period_s))
         for at in range(0, 3 * period, hour):
-            await story.window(rows[at : at + hour], 10.0)
+            start_s = story.start.timestamp()
+            wholes = wholes.observe(
+                await story.window(rows[at : at + hour], 10.0), start_s, of_data(100_000, segmented=True)
+            )
         assert await story.said() == []
+        async with story.db.reading() as session:
+            kept = await store.watch(session, story.endpoint, 1)
+        assert kept and kept.to_bytes() == wholes.to_bytes(), "of the groups the wholes know nothing"
         for at in range(3 * period, 4 * period, hour):
             await story.window(rows[at : at + hour], 10.0)
         said = await story.said()
