@@ -17,7 +17,16 @@ from services.monitor.domain.latency import LatencyCounts
 from services.monitor.domain.reference import Kind, Reference, Track
 from services.monitor.domain.report import column_reports
 from services.monitor.domain.watch import Finding, Watch
-from services.monitor.domain.windows import Part, block_cuts, by_start, coalesced, merged, window_start
+from services.monitor.domain.windows import (
+    Block,
+    Part,
+    block_cuts,
+    block_size,
+    by_start,
+    coalesced,
+    merged,
+    window_start,
+)
 from services.monitor.usecases.summary import Inference, summary
 from services.monitor.usecases.versions import Watched
 
@@ -118,6 +127,15 @@ def test_blocks_hold_every_row_once_and_are_not_too_many(rows: int, size: int, m
     assert len(cuts) <= most
     assert [cut.start for cut in cuts[1:]] == [cut.stop for cut in cuts[:-1]]
     assert (cuts[0].start, cuts[-1].stop) == (0, rows)
+
+
+@given(st.lists(st.integers(1, 400), min_size=1, max_size=200), st.integers(1, 100), st.integers(1, 64))
+def test_a_window_is_looked_at_as_finely_as_wanted_and_not_too_often(parts: list[int], size: int, looks: int) -> None:
+    counted = [Block(float(at), rows, np.array([[rows]])) for at, rows in enumerate(parts)]
+    made = coalesced(counted, block_size(sum(parts), size, looks))
+    assert len(made) <= looks
+    assert all(block.rows >= size for block in made[:-1])
+    assert sum(int(block.counts.sum()) for block in made) == sum(parts)
 
 
 def test_small_blocks_are_put_together() -> None:

@@ -190,7 +190,7 @@ async def test_another_input_is_not_blamed_for_a_death_that_came_before_it() -> 
 class Elsewhere:
     """Doubles its input when it is let; two calls may be under way."""
 
-    calls, down, cpu_s, rss = 2, "", 0.0, 0
+    calls, down, away, cpu_s, rss = 2, "", "", 0.0, 0
 
     def __init__(self, error: Refusal | None = None) -> None:
         self.asked: list[int] = []

@@ -181,7 +181,12 @@ def coalesced(blocks: Sequence[Block], rows: int) -> list[Block]:
     return made
 
 
+def block_size(rows: int, block_rows: int, at_most: int) -> int:
+    """Of how many rows blocks are made of `rows`: as fine as `block_rows` unless there would be too many."""
+    return max(block_rows, -(-rows // at_most))
+
+
 def block_cuts(rows: int, block_rows: int, at_most: int) -> list[slice]:
-    """How `rows` consecutive rows are cut into blocks: as fine as `block_rows` unless there would be too many."""
-    size = max(block_rows, -(-rows // at_most))
+    """How `rows` consecutive rows are cut into blocks of `block_size`."""
+    size = block_size(rows, block_rows, at_most)
     return [slice(start, min(start + size, rows)) for start in range(0, rows, size)]
