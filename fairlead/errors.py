@@ -85,7 +85,7 @@ def error_of(response: httpx.Response) -> FairleadError:
     kind = _BY_STATUS.get(response.status_code, fallback)
     error = kind(message, status=response.status_code, field=field, problem=problem)
     if isinstance(error, Unreachable):
-        error.maybe_done = response.status_code in (502, 504)
+        error.maybe_done = response.status_code in (502, 504) and "retry-after" not in response.headers
     if isinstance(error, Busy):
         error.retry_after_s = _seconds(response.headers.get("retry-after"))
     return error

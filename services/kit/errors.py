@@ -96,6 +96,13 @@ class Unavailable(Refusal):
         self.after_s = after_s
 
 
+class TooLate(Refusal):
+    """It was not done in the time that it had, and will not be: nothing came of it."""
+
+    status = 504
+    title = "Too late"
+
+
 class AnswerLost(Refusal):
     """Another service had the request and gave no answer: whether it was done is not known."""
 
@@ -123,7 +130,7 @@ class NotYet(Exception):
 
 def retry_after(refusal: Refusal) -> int | None:
     """Whole seconds after which to ask again (the header of RFC 9110, 10.2.3); None where that helps nothing."""
-    if not isinstance(refusal, (Busy, Unavailable)):
+    if not isinstance(refusal, (Busy, TooLate, Unavailable)):
         return None
     known = refusal.after_s if isinstance(refusal, Unavailable) else None
     return max(1, ceil(known or 0))

@@ -1,8 +1,10 @@
 """The scorer's HTTP: as thin as ASGI allows, because every microsecond here is paid for every inference."""
 
+import asyncio
 import ipaddress
 import re
 import time
+from math import inf
 from typing import Any
 
 import orjson
@@ -20,6 +22,7 @@ from .dataplane import DataPlane
 from .endpoints import Endpoint
 from .follower import Follower
 from .health import Health
+from .patience import HEADER, LINE, Line, limit_of
 from .proxy import Proxy
 from .served import Answer, Ask, Served
 from .settings import ScorerSettings
@@ -98,7 +101,10 @@ class ScorerApp:
             self._counters.refused(refusal.status)
             await refusing(refusal, plain=path.startswith(("/v2", "/invocations/"))).send(send)
         except Gone:
-            return
+            self._counters.left += 1
+        except asyncio.CancelledError:
+            self._counters.left += 1
+            raise
 
     # Inference
 
@@ -133,20 +139,26 @@ class ScorerApp:
         caller = self._caller(headers)
         ask: Ask | None = scope.get("extensions", {}).get(ASKED)
         ask = ask or self._asked(await self._body(headers, receive), headers)
-        await self._answer(name, version, ask, caller, headers, send)
+        await self._answer(scope, name, version, ask, caller, headers, send)
 
-    async def _invoke(self, name: str, headers: dict[bytes, bytes], receive: Receive, send: Send) -> None:
+    async def _invoke(
+        self, scope: Scope, name: str, headers: dict[bytes, bytes], receive: Receive, send: Send
+    ) -> None:  # fmt: skip
         caller = self._caller(headers)
         form = mlflow.form_of(headers.get(b"content-type", b""))
         ask = Ask(await self._body(headers, receive), protocol=form)
         _tell_story(ask, headers)
-        await self._answer(name, None, ask, caller, headers, send)
+        await self._answer(scope, name, None, ask, caller, headers, send)
 
     async def _answer(
-        self, name: str, version: int | None, ask: Ask, caller: Caller, headers: dict[bytes, bytes], send: Send
-    ) -> None:
+        self, scope: Scope, name: str, version: int | None, ask: Ask, caller: Caller, headers: dict[bytes, bytes],
+        send: Send,
+    ) -> None:  # fmt: skip
         """Score, log, reply: in this order, so that what was answered is logged whatever happens next."""
-        answer = await self._plane.infer(name, version, ask, caller, "rest")
+        ask.limit_s = min(ask.limit_s or inf, self._settings.request_s)
+        line: Line | None = scope.get("extensions", {}).get(LINE)
+        scoring = self._plane.infer(name, version, ask, caller, "rest")
+        answer = await (scoring if line is None else line.carry(scoring))
         seq = self._spooled(answer)
         if seq is not None and self._settings.fsync == "always":
             await self._durable(answer, seq)
@@ -221,7 +233,7 @@ class ScorerApp:
             case ("GET", ["asyncapi.json"]):
                 await reply(send, 200, orjson.dumps(asyncapi.document("scorer", version())))
             case ("POST", ["invocations", name]):
-                await self._invoke(name, headers, receive, send)
+                await self._invoke(scope, name, headers, receive, send)
             case (_, ["v1", "batches" | "explanations" | "inferences", *_]):
                 await self._batches(scope, receive, send)
             case (_, ["v2", *rest]):
@@ -320,6 +332,8 @@ def _replied(answer: Answer, headers: dict[bytes, bytes]) -> Reply:
 def _tell_story(ask: Ask, headers: dict[bytes, bytes]) -> None:
     ask.traceparent = _story(headers, b"traceparent", 55)
     ask.correlation_id = _story(headers, b"fairlead-correlation-id", 64)
+    if HEADER in headers:
+        ask.limit_s = limit_of(headers[HEADER])
 
 
 def _refuse_other_methods(method: str, path: str) -> None:

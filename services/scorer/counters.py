@@ -108,6 +108,8 @@ class Counters(Collector):
         self._spool = spool
         self._statuses: dict[int, int] = {}
         self.dropped = 0
+        self.left = 0
+        """Requests that were not answered since their callers had gone."""
         REGISTRY.register(self)
 
     def refused(self, status: int) -> None:
@@ -122,5 +124,6 @@ class Counters(Collector):
         yield errors
         yield CounterMetricFamily("fairlead_scorer_spooled", "Inferences written to the spool", self._spool.appended)
         yield CounterMetricFamily("fairlead_scorer_dropped", "Inferences answered without a log", self.dropped)
+        yield CounterMetricFamily("fairlead_scorer_left", "Requests given up: their callers hung up", self.left)
         yield CounterMetricFamily("fairlead_scorer_torn_bytes", "Unfinished records cut", self._spool.torn_bytes)
         yield GaugeMetricFamily("fairlead_scorer_spool_bytes", "Bytes of this slot's spool", self._spool.used)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from contracts import DeploymentChanged, Mode, Variant
 from services.kit.auth import allow
 from services.kit.context import Caller
-from services.kit.errors import NotFound, Refusal, Unavailable
+from services.kit.errors import NotFound, Refusal, TooLate, Unavailable
 from services.kit.signing import KeyRing
 from services.kit.telemetry import get_logger
 
@@ -221,10 +221,12 @@ class DataPlane:
                 continue
             try:
                 request = served.reading_of(ask)
-                outputs = await served.lane.run(request.arrays, request.rows)
+                outputs = await served.lane.run(request.arrays, request.rows, ask.left_s(request))
                 answer = served.answered(ask, request, outputs, mode, application)
             except Refusal as refusal:
                 route.failed = route.failed or refusal
+                if isinstance(refusal, TooLate):
+                    break
                 continue
             if served is not first:
                 first.counts.failed += 1

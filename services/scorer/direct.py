@@ -7,6 +7,7 @@ from services.kit.telemetry import get_logger
 
 from .asgi import ASKED, ScorerApp
 from .draining import CLOSE
+from .patience import LINE, Line
 from .served import Ask
 from .wire import Head, Reply
 
@@ -63,6 +64,15 @@ class DirectProtocol(PlainHttp):
         self._piece = b""
         """What the parser is given, where it begins a request."""
         self._answered = False
+        self._line = Line()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._line.lost()
+        super().connection_lost(exc)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        cast(dict[str, Any], self.scope)["extensions"] = {LINE: self._line}
 
     def data_received(self, data: bytes) -> None:
         self._answered = False
@@ -114,7 +124,7 @@ class DirectProtocol(PlainHttp):
             return
         answer = self._ask or self._first(b"".join(self._held))
         if isinstance(answer, Ask):
-            cast(dict[str, Any], self.scope)["extensions"] = {ASKED: answer}
+            cast(dict[str, Any], self.scope)["extensions"][ASKED] = answer
             self._give_over()
             super().on_message_complete()
             return

@@ -5,11 +5,12 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import cast
 
-from services.kit.errors import Busy, Invalid, Refusal, Unavailable
+from services.kit.errors import Busy, Invalid, Refusal, TooLate, Unavailable
 from services.kit.sandbox.words import place_of
 
 from .callsize import CallSize
@@ -22,6 +23,7 @@ from .runtimes import Arrays, Remote, Runtime
 from .runtimes.errors import ModelFailed, TookTooLong
 
 _CLOSED = "this version is being closed"
+_LATE = "the model did not answer in the time that the request had; nothing was decided: try again"
 _TROUBLED_S = 60.0
 """How long readiness tells of a model that failed in a way that no runtime foresaw."""
 
@@ -38,7 +40,7 @@ class Limits:
     deadline_s: float = 10.0
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Job:
     inputs: Arrays
     rows: int
@@ -171,8 +173,9 @@ class Lane:
             return None
         return self._call_here(inputs, rows)
 
-    async def run(self, inputs: Arrays, rows: int) -> Arrays:
-        """The model's outputs. Raises Busy when too much waits, ModelFailed when the model refuses the input."""
+    async def run(self, inputs: Arrays, rows: int, within_s: float | None = None) -> Arrays:
+        """The model's outputs. Raises Busy when too much waits, ModelFailed when the model refuses the input, TooLate
+        where that takes longer than `within_s`. Who is late or cancelled before the model is called costs no call."""
         if (outputs := self.at_once(inputs, rows)) is not None:
             return outputs
         if len(self._waiting) >= self._limits.queue_requests or (
@@ -181,12 +184,27 @@ class Lane:
             raise Busy("too many requests wait for this model; try again after a while")
         if self._closing:
             raise Unavailable(_CLOSED)
+        if within_s is not None and within_s <= 0:
+            raise TooLate(_LATE)
         job = _Job(inputs, rows, asyncio.get_running_loop().create_future())
         self._waiting.append(job)
         self._waiting_rows += rows
         if len(self._calls) < self._most_calls:
             self._calls.add(asyncio.create_task(self._work()))
-        return await job.future
+        try:
+            async with asyncio.timeout(within_s):
+                return await job.future
+        except TimeoutError:
+            raise TooLate(_LATE) from None
+        finally:
+            if job.future.cancelled():
+                self._leaves(job)
+
+    def _leaves(self, job: _Job) -> None:
+        """Nobody waits for it any more: it takes no place in the line, if it is there still."""
+        with suppress(ValueError):
+            self._waiting.remove(job)
+            self._waiting_rows -= job.rows
 
     async def run_all(self, requests: Sequence[tuple[Arrays, int]]) -> list[Arrays | Refusal]:
         """Many requests in as few calls as fit. Raises Busy and Unavailable, which are no request's own fault."""

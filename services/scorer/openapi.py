@@ -134,6 +134,13 @@ _SCHEMAS: dict[str, Any] = {
 }
 
 
+_TIMEOUT: dict[str, Any] = {
+    "name": "Fairlead-Timeout", "in": "header", "required": False,
+    "schema": {"type": "number", "exclusiveMinimum": 0},
+    "description": "Seconds that the request may wait for its model; then 504",
+}  # fmt: skip
+
+
 def _operation(summary: str, *parameters: dict[str, Any], takes: str = "", gives: str = "Any") -> dict[str, Any]:
     def content(name: str) -> dict[str, Any]:
         return {"application/json": {"schema": {"$ref": f"#/components/schemas/{name}"}}}
@@ -213,8 +220,10 @@ def _imports() -> dict[str, Any]:
 
 def document(version: str) -> dict[str, Any]:
     """Open Inference Protocol V2, MLflow's protocol, batches, explanations and imports."""
-    infer = _operation("Score rows", _ENDPOINT, takes="InferRequest", gives="InferResponse")
-    invoke = _operation("Score rows as MLflow clients do", _ENDPOINT, takes="Any")
+    infer = _operation("Score rows", _ENDPOINT, _TIMEOUT, takes="InferRequest", gives="InferResponse")
+    invoke = _operation("Score rows as MLflow clients do", _ENDPOINT, _TIMEOUT, takes="Any")
+    for scoring in (infer, invoke):
+        scoring["responses"]["504"] = _ERROR
     invoke["requestBody"]["content"]["text/csv"] = _FILE
     model, one = "/v2/models/{endpoint}", "/v2/models/{endpoint}/versions/{version}"
     return {
@@ -232,7 +241,7 @@ def document(version: str) -> dict[str, Any]:
             f"{one}/ready": {
                 "get": _operation("Whether a version answers: else 503 with the reason", _ENDPOINT, _VERSION)
             },
-            f"{one}/infer": {"post": infer | {"parameters": [_ENDPOINT, _VERSION]}},
+            f"{one}/infer": {"post": infer | {"parameters": [_ENDPOINT, _VERSION, _TIMEOUT]}},
             "/v2/repository/index": {"post": _operation("What the caller can use, its state, and why it is not ready")},
             "/invocations/{endpoint}": {"post": invoke},
             **_batches(),

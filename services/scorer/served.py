@@ -32,6 +32,8 @@ class Ask:
     """Given by a stream, whose ids come from the input record; else a new one."""
     correlation_id: str | None = None
     traceparent: str | None = None
+    limit_s: float | None = None
+    """How long from `started` on it may wait for its model; None: as long as that takes."""
     received_at: datetime = field(default_factory=now)
     started: float = field(default_factory=time.perf_counter)
     request: Request | None = None
@@ -42,6 +44,11 @@ class Ask:
     """The `Served.reading` of `request`."""
     route: "Route | None" = None
     """Who shall answer, where an endpoint has a choice."""
+
+    def left_s(self, request: Request) -> float | None:
+        """What is left of that, or of what the request itself says, whichever is less."""
+        limits = [limit for limit in (self.limit_s, request.timeout_s) if limit is not None]
+        return min(limits) + self.started - time.perf_counter() if limits else None
 
 
 @dataclass(slots=True)
@@ -93,7 +100,7 @@ class Served:
     async def answer(self, ask: Ask, mode: Mode, application: str) -> Answer:
         """One request through the model."""
         request = self.reading_of(ask)
-        outputs = await self.lane.run(request.arrays, request.rows)
+        outputs = await self.lane.run(request.arrays, request.rows, ask.left_s(request))
         return self.answered(ask, request, outputs, mode, application)
 
     def read(self, ask: Ask) -> Request:

@@ -25,6 +25,8 @@ class ScorerSettings(Settings):
     queue_requests: int = 512
     """Requests that may wait for one busy model; beyond, 429."""
     queue_rows: int = 200_000
+    request_s: float = Field(default=60.0, gt=0)
+    """How long a request waits for its model at most; then 504. A caller may say less."""
 
     spool_bytes: int = 4 * 1024**3
     """The bound of the host's spool, shared by its slots; beyond, `spool_full` says what happens."""

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
-from services.kit.errors import Refusal, Unavailable
+from services.kit.errors import Busy, Refusal, TooLate, Unavailable
 from services.kit.sandbox import SandboxAway, SandboxDied
+from services.kit.testing import eventually
 from services.scorer.lane import Lane, Limits
 from services.scorer.runtimes import Arrays
 from services.scorer.runtimes.errors import ModelFailed
@@ -276,3 +277,27 @@ async def test_a_model_that_was_slow_for_a_while_is_asked_on_the_event_loop_agai
         await ask(lane, 1)
     assert lane.idle and model.at_once[-1], "what its calls in the thread showed"
     assert lane.lowered == 1
+
+
+async def test_who_is_late_or_gone_is_never_computed_and_leaves_its_place_to_others() -> None:
+    gate, model = threading.Event(), Model()
+    model.act = lambda _: gate.wait(10) and None
+    lane = Lane(model, replace(LIMITS, queue_requests=2, batch_rows=1), joinable=True)
+    first = asyncio.create_task(ask(lane, 1))
+    await eventually(lambda: model.calls)
+    with pytest.raises(TooLate):
+        await lane.run(one(2), 1, 0.01)
+    with pytest.raises(TooLate):
+        await lane.run(one(2), 1, 0)
+    gone = asyncio.create_task(ask(lane, 2))
+    await asyncio.sleep(0)
+    gone.cancel()
+    await asyncio.gather(gone, return_exceptions=True)
+    assert lane.waiting == 1
+    others = [asyncio.create_task(ask(lane, value)) for value in (3, 4)]
+    await asyncio.sleep(0)
+    assert isinstance(await ask(lane, 5), Busy), "the line is as long as it may be, without them"
+    gate.set()
+    async with asyncio.timeout(10):
+        assert await asyncio.gather(first, *others) == [2, 6, 8]
+    assert model.calls == [1, 1, 1]

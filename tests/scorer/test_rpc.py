@@ -46,11 +46,16 @@ class Rpc:
         self.channel = grpc.insecure_channel(f"127.0.0.1:{self.port}")
         grpc.channel_ready_future(self.channel).result(30)
 
-    def call(self, name: str, token: str | None, /, **fields: Any) -> Any:
+    def stop(self) -> None:
+        self.channel.close()
+        self.process.send_signal(signal.SIGTERM)
+        assert self.process.wait(20) == 0
+
+    def call(self, name: str, token: str | None, /, within_s: float = 10, **fields: Any) -> Any:
         asked, answer = message(f"{name}Request"), message(f"{name}Response")
         stub = self.channel.unary_unary(f"/{SERVICE}/{name}", asked.SerializeToString, answer.FromString)
         metadata = (("authorization", f"Bearer {token}"),) if token else ()
-        return stub(asked(**fields), metadata=metadata, timeout=10)
+        return stub(asked(**fields), metadata=metadata, timeout=within_s)
 
     def refused(self, name: str, token: str | None, /, **fields: Any) -> tuple[grpc.StatusCode, str]:
         with pytest.raises(grpc.RpcError) as told:
@@ -73,9 +78,7 @@ def rpc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rpc]:
     write_atomically(house.settings.desired_path, orjson.dumps(state))
     made = Rpc(house)
     yield made
-    made.channel.close()
-    made.process.send_signal(signal.SIGTERM)
-    assert made.process.wait(20) == 0
+    made.stop()
 
 
 def tensor(values: np.ndarray, name: str = "X", datatype: str = "FP32") -> Any:

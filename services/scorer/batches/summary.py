@@ -24,11 +24,15 @@ _STEP = 4_096
 
 @dataclass
 class _Numbers:
-    """Moments that merge."""
+    """Moments that merge, without the loss of digits of a sum of squares.
+
+    Chan, Golub and LeVeque: Updating formulae and a pairwise algorithm for computing sample variances (1979).
+    """
 
     rows: int = 0
-    total: float = 0.0
-    squares: float = 0.0
+    mean: float = 0.0
+    spread: float = 0.0
+    """The sum of squared distances from the mean."""
     least: float = np.inf
     most: float = -np.inf
 
@@ -36,17 +40,18 @@ class _Numbers:
         there = values.drop_null().to_numpy().astype(np.float64)
         there = there[np.isfinite(there)]
         if len(there):
+            mean, before = float(there.mean()), self.rows
             self.rows += len(there)
-            self.total += float(there.sum())
-            self.squares += float((there**2).sum())
+            apart = mean - self.mean
+            self.mean += apart * len(there) / self.rows
+            self.spread += float(((there - mean) ** 2).sum()) + apart**2 * before * len(there) / self.rows
             self.least, self.most = min(self.least, float(there.min())), max(self.most, float(there.max()))
 
     def said(self) -> dict[str, Any] | None:
         if not self.rows:
             return None
-        mean = self.total / self.rows
-        sd = sqrt(max(self.squares / self.rows - mean**2, 0.0))
-        return {"mean": mean, "sd": sd, "minimum": self.least, "maximum": self.most}
+        sd = sqrt(self.spread / self.rows)
+        return {"mean": self.mean, "sd": sd, "minimum": self.least, "maximum": self.most}
 
 
 @dataclass

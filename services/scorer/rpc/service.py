@@ -10,6 +10,7 @@ import grpc.aio
 import orjson
 
 from ..asgi import ScorerApp
+from ..patience import HEADER
 from ..v2 import BadInput
 from . import translate
 from .messages import CALLS, SERVICE, message
@@ -20,6 +21,7 @@ _STATUS = {
     429: grpc.StatusCode.RESOURCE_EXHAUSTED, 503: grpc.StatusCode.UNAVAILABLE, 504: grpc.StatusCode.DEADLINE_EXCEEDED,
 }  # fmt: skip
 _PASSED_ON = ("authorization", "traceparent", "fairlead-correlation-id")
+_ENDLESS_S = 1e9
 Context = grpc.aio.ServicerContext
 
 
@@ -96,6 +98,8 @@ class Calls:
         """The application's answer to a request that bears the call's own token and story."""
         given = [(key, value) for key, value in context.invocation_metadata() or () if key in _PASSED_ON]
         headers = [(key.encode(), _text(value)) for key, value in given] + list((more or {}).items())
+        if (left := context.time_remaining()) is not None and left < _ENDLESS_S:
+            headers.append((HEADER, b"%.6f" % max(left, 1e-6)))
         scope = {
             "type": "http", "method": method, "path": path, "raw_path": path.encode(), "query_string": b"",
             "headers": headers, "client": None,

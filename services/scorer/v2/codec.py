@@ -11,7 +11,7 @@ import orjson
 
 from contracts import Datatype, ModelSchema, TensorSpec
 
-from .document import Document, Wanted, name_in, parameters_of, parse, wanted_of
+from .document import Document, Wanted, name_in, parameters_of, parse, seconds_in, wanted_of
 from .errors import BadInput, called
 from .quick import Quick
 from .tail import piece, refuse_rest, split
@@ -47,6 +47,8 @@ class Request:
     correlation_id: str | None = None
     wanted: tuple[Wanted, ...] | None = None
     """None: every output, as JSON."""
+    timeout_s: float | None = None
+    """How long its caller waits, where it says so."""
 
 
 @dataclass(slots=True)
@@ -111,6 +113,7 @@ class Codec:
         if document.parameters:
             request.entity = name_in(document.parameters, "entity")
             request.correlation_id = name_in(document.parameters, "correlation_id")
+            request.timeout_s = seconds_in(document.parameters, "timeout")
         if not plain or not document.plain or self.sensitive:
             request.logged = self.describe(arrays, document.id, document.parameters)
         return request

@@ -88,6 +88,15 @@ def name_in(parameters: dict[str, Any], name: str) -> str | None:
     return value
 
 
+def seconds_in(parameters: dict[str, Any], name: str) -> float | None:
+    """A time among the parameters, which says it in microseconds as Triton's clients do; None: none, or 0."""
+    if (value := parameters.get(name)) is None:
+        return None
+    if type(value) is not int or value < 0:
+        raise BadInput(f"parameter {name!r} must be a whole number of microseconds", name)
+    return value / 1e6 or None
+
+
 def flag_in(parameters: dict[str, Any], name: str) -> bool:
     value = parameters.get(name, False)
     if type(value) is not bool:

@@ -16,6 +16,8 @@ from .tensors import BOUNDS, NUMPY, SHORT, Array, doubles
 
 _NUMBERS = frozenset({int, float})
 _MEMBERS = frozenset({"inputs", "id", "parameters"})
+_OTHERS = frozenset({"binary_data_output", "timeout"})
+"""Parameters that the codec reads."""
 _PLAIN = frozenset({str, int, float, bool, type(None)})
 
 Read = tuple[Array, int, str | None, str | None, str | None]
@@ -59,7 +61,7 @@ class Quick:
             entity = correlation_id = None
             colons = 4 + len(whole)
             if parameters is not None:
-                if type(parameters) is not dict or "binary_data_output" in parameters:
+                if type(parameters) is not dict or not _OTHERS.isdisjoint(parameters):
                     return None
                 if not _PLAIN.issuperset(map(type, parameters.values())):
                     return None

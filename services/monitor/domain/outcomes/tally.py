@@ -124,10 +124,12 @@ class Tally:
     kpis: dict[str, Moments] = field(default_factory=dict[str, Moments])
     untold: dict[str, int] = field(default_factory=dict[str, int])
     """By KPI, rows that its expression has no value for."""
+    undecided: int = 0
+    """Rows whose decision is not known: of them the value and the KPIs are counted alone."""
 
     @property
     def labelled(self) -> int:
-        """Rows whose truth is known."""
+        """Rows whose decision and truth are known."""
         return sum(cell.rows for cell in self.cells.values()) + self.errors.error.rows
 
     def fitted(self, row: Labelled) -> Labelled:
@@ -143,7 +145,9 @@ class Tally:
     def add(self, row: Labelled, sign: int = 1, *, in_group: bool = False) -> None:
         """Count a row, or (`sign` -1) take one out that was counted; as one of a group its score coarsely."""
         self.rows += sign
-        if isinstance(row.prediction, str) and isinstance(row.label, str):
+        if row.prediction is None:
+            self.undecided += sign
+        elif isinstance(row.prediction, str) and isinstance(row.label, str):
             score = row.score if row.scored_in_groups or not in_group else None
             self._add_cell(row.prediction, row.label, score, sign, coarse=in_group)
         elif isinstance(row.prediction, float) and isinstance(row.label, float):
@@ -167,6 +171,7 @@ class Tally:
     def merge(self, other: "Tally") -> None:
         """Count what the other one has counted; what it counted and took out is nothing."""
         self.rows += other.rows
+        self.undecided += other.undecided
         for key, cell in other.cells.items():
             mine = self.cells.setdefault(key, Cell())
             mine.rows += cell.rows
@@ -191,6 +196,8 @@ class Tally:
             said["k"] = kpis
         if self.untold:
             said["u"] = dict(sorted(self.untold.items()))
+        if self.undecided:
+            said["d"] = self.undecided
         return said
 
     @classmethod
@@ -200,7 +207,7 @@ class Tally:
             (prediction, label): Cell(rows, Scores.from_json(told) if told and scores else Scores())
             for prediction, label, rows, told in data.get("c", ())
         }
-        made = cls(data["n"], cells, untold=dict(data.get("u", {})))
+        made = cls(data["n"], cells, untold=dict(data.get("u", {})), undecided=data.get("d", 0))
         if "e" in data:
             made.errors = Errors(*(Moments.from_json(each) for each in data["e"]))
         if "v" in data:
