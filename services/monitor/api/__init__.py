@@ -1,14 +1,13 @@
 """HTTP in: how endpoints are watched and what was found."""
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field, model_validator
 
 from contracts import (
-    KPI_FACTS,
     DriftDetected,
     FeatureEvidence,
     GivenSettings,
@@ -18,10 +17,11 @@ from contracts import (
     UsageReported,
 )
 from services.kit.auth import allow
-from services.kit.cel import CelError, check
+from services.kit.cel import CelError
 from services.kit.http import Body, Page, Who, page
 from services.kit.ids import now
 from services.kit.inputs import as_cursor, from_cursor, moment, name, version
+from services.kit.kpis import check_kpi
 from services.kit.service import router as new_router
 
 from ..store import Endpoint, FindingRow
@@ -33,13 +33,17 @@ Limit = Annotated[int, Query(ge=1, le=1000)]
 
 
 class SettingsBody(SomeSettings, GivenSettings):
-    """Settings to override; what is left out stays as it is."""
+    """Settings to override; what is left out stays as it is, and null takes an override back."""
+
+    def given(self) -> dict[str, Any]:
+        """What was named; None is to be as it is deployed again."""
+        return {name: value for name, value in self.model_dump().items() if name in self.model_fields_set}
 
     @model_validator(mode="after")
     def _kpis_can_be_read(self) -> "SettingsBody":
         for kpi, expression in (self.kpis or {}).items():
             try:
-                check(expression, KPI_FACTS)
+                check_kpi(expression)
             except CelError as error:
                 raise ValueError(f"kpis.{kpi}: {error}") from None
         return self
@@ -190,7 +194,7 @@ def router(reading: Reading, desired: Desired) -> APIRouter:
     @api.put("/{endpoint}")
     async def configure(endpoint: Name, settings: SettingsBody, caller: Who) -> MonitorView:
         allow(caller, "monitor.configure")
-        return MonitorView.of(await desired.configure(endpoint, settings.model_dump(exclude_none=True)))
+        return MonitorView.of(await desired.configure(endpoint, settings.given()))
 
     @api.post("/{endpoint}/accept")
     async def accept(endpoint: Name, body: AcceptBody, caller: Who) -> MonitorView:

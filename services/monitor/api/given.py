@@ -10,6 +10,6 @@ class SomeSettings(Body):
 
     @model_validator(mode="after")
     def _says_something(self) -> "SomeSettings":
-        if not self.model_dump(exclude_none=True):
+        if not self.model_fields_set:
             raise ValueError(f"give one of {', '.join(type(self).model_fields)}")
         return self

@@ -146,8 +146,9 @@ async def clock(session: AsyncSession) -> datetime:
 
 
 async def override(session: AsyncSession, name: str, changed: Mapping[str, Any]) -> None:
-    """Settings that hold from now on whatever is deployed; those that are not named go on following the deployments."""
-    kept = "coalesce(override, '{}') || CAST(:s AS jsonb)"
+    """Settings that hold from now on whatever is deployed; those that are not named, or are None, follow the
+    deployments."""
+    kept = "jsonb_strip_nulls(coalesce(override, '{}') || CAST(:s AS jsonb))"
     update = f"UPDATE endpoint SET override = {kept}, changed_at = now() WHERE endpoint = :e"
     await session.execute(text(update), {"e": name, "s": orjson.dumps(changed).decode()})
 

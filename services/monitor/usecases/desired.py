@@ -59,16 +59,18 @@ class Desired:
                     await usability.drop(tx, name, unit, "the endpoint is removed")
 
     async def configure(self, name: str, changed: dict[str, Any]) -> Endpoint:
-        """Override some settings of an endpoint. Raises NotFound, or Invalid for a season of a few windows."""
+        """Override some settings of an endpoint; None takes an override back, and what is deployed holds again. Raises
+        NotFound, or Invalid for a season of a few windows."""
         async with self._db.transaction() as tx:
             await store.lock(tx.session, name)
             found = await store.endpoint(tx.session, name)
-            season.check(**{n: changed.get(n, getattr(found.settings, n)) for n in ("season_s", "window_s")})
             await store.override(tx.session, name, changed)
+            after = await store.endpoint(tx.session, name)
+            season.check(after.settings.season_s, after.settings.window_s)
             tx.record("monitor.configured", name, unit=found.unit, **{n: _scalar(v) for n, v in changed.items()})
             # Under an Idempotency-Key the commit comes with the answer, when this has long returned.
             tx.then.append(self._versions.outdate)
-            return await store.endpoint(tx.session, name)
+            return after
 
     async def accept(self, name: str, reason: str) -> Endpoint:
         """Take what is seen now as the new normal: the open alarm is closed, watching begins anew. Raises NotFound.
@@ -92,4 +94,6 @@ class Desired:
 
 def _scalar(value: Any) -> str | float | bool:
     """As an audit row holds it."""
+    if value is None:
+        return "as deployed"
     return value if isinstance(value, str | int | float | bool) else str(value)
