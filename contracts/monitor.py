@@ -21,10 +21,12 @@ class Window(Value):
 
 EffectUnit = Literal["sd", "psi", "share"]
 """In what an effect is told: standard deviations, the index of stability, or a part of all columns' influence."""
-Moved = Literal["location", "spread", "missing", "categories", "unseen", "residual", "pair", "performance", "influence"]
+Moved = Literal[
+    "location", "spread", "shape", "missing", "categories", "unseen", "residual", "pair", "performance", "influence"
+]
 _MOVED: dict[str, str] = {
-    "location": "location", "spread": "spread", "missing": "missing", "categories": "one class", "unseen": "unseen",
-    "residual": "given the others", "pair": "together", "performance": "", "influence": "",
+    "location": "location", "spread": "spread", "shape": "shape", "missing": "missing", "categories": "one class",
+    "unseen": "unseen", "residual": "given the others", "pair": "together", "performance": "", "influence": "",
 }  # fmt: skip
 
 

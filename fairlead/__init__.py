@@ -26,6 +26,7 @@ from .answers import (
     UseCase,
     Verification,
 )
+from .attributions import AttributionDrift
 from .client import AsyncFairlead, Fairlead
 from .errors import (
     Busy,
@@ -48,6 +49,7 @@ from .trials import DryRun
 __all__ = [
     "Approval",
     "AsyncFairlead",
+    "AttributionDrift",
     "Batch",
     "Busy",
     "Conflict",

@@ -70,8 +70,8 @@ class Failed(FairleadError):
 
 
 _BY_STATUS: dict[int, type[FairleadError]] = {
-    400: Invalid, 401: Unauthorized, 403: Forbidden, 404: NotFound, 409: Conflict, 413: Invalid, 415: Invalid,
-    422: Invalid, 429: Busy, 502: Unreachable, 503: Unreachable, 504: Unreachable,
+    400: Invalid, 401: Unauthorized, 403: Forbidden, 404: NotFound, 409: Conflict, 412: Conflict, 413: Invalid,
+    415: Invalid, 422: Invalid, 429: Busy, 502: Unreachable, 503: Unreachable, 504: Unreachable,
 }  # fmt: skip
 
 

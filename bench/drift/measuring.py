@@ -13,7 +13,7 @@ from services.monitor.domain.season import Season
 from services.monitor.domain.windows import Block
 
 from . import agreeing, beside, streams
-from .ours import Found, Monitor
+from .ours import WINDOW_ROWS, Found, Monitor
 from .streams import NAMES, Array, Stream
 
 BUDGET = 1_000_000
@@ -56,7 +56,8 @@ def _columns(rows: Array) -> dict[str, Array]:
 
 def _ours(stream: Stream) -> int | None:
     monitor = Monitor(stream.reference(), streams.schema(), BUDGET)
-    for first, rows in stream.anew().pieces(_BEFORE, _AFTER):
+    within = stream.seed * 7 % WINDOW_ROWS  # a change begins anywhere in a window
+    for first, rows in stream.anew().pieces(_BEFORE + within, _AFTER):
         for found in monitor.see(_columns(rows), first):
             if found.finding.kind == "alarm":
                 return found.row

@@ -17,7 +17,7 @@ from services.monitor.usecases.versions import Watched
 
 from .streams import Array
 
-BLOCK_ROWS, TOLERANCE = 100, 0.1
+WINDOW_ROWS, TOLERANCE = 25, 0.1
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Found:
 
 
 class Monitor:
-    """One version under watch, a window of `BLOCK_ROWS` at a time."""
+    """One version under watch, a window of `WINDOW_ROWS` at a time."""
 
     def __init__(self, reference: pa.Table, schema: ModelSchema, budget_rows: int, season: Season = NONE) -> None:
         self._watched = Watched.of("model", schema, build_profile(reference, schema))
@@ -43,8 +43,8 @@ class Monitor:
         """What is found over some rows, the first of them with this number; a row is a second."""
         rows = len(next(iter(columns.values())))
         bins = self._binner.bin(columns, rows)
-        for at in range(0, rows, BLOCK_ROWS):
-            cut = bins[at : at + BLOCK_ROWS]
+        for at in range(0, rows, WINDOW_ROWS):
+            cut = bins[at : at + WINDOW_ROWS]
             block = Block(float(first + at), len(cut), self._binner.count(cut))
             if finding := self._window(block):
                 yield Found(first + at + len(cut), finding)

@@ -6,6 +6,7 @@ import typer
 from rich.markdown import Markdown
 
 from fairlead.answers import Drift, Platform, TopicState
+from fairlead.attributions import AttributionDrift
 from fairlead.slices import SegmentDrift
 from fairlead.trials import DryRun
 
@@ -23,10 +24,18 @@ def drift(
     context: typer.Context,
     endpoint: Endpoint,
     segments: Annotated[bool, typer.Option("--segments", help="Within each group of its segments instead.")] = False,
+    attributions: Annotated[
+        bool, typer.Option("--attributions", help="Of what its decisions rest on instead.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Show how far an endpoint is from its baseline."""
+    if segments and attributions:
+        raise typer.BadParameter("give --segments or --attributions, not both")
     with refusals():
+        if attributions:
+            influence = client(context).attribution_drift(endpoint)
+            return render(influence, json, lambda: _attributions(influence))
         if segments:
             by_group = client(context).segment_drift(endpoint)
             return render(by_group, json, lambda: _segments(by_group))
@@ -54,6 +63,31 @@ def _segments(found: SegmentDrift) -> None:
     for group in found.groups:
         if group.why:
             out.print(f"[dim]{group.segment} {group.group}: {group.why} ({group.rows})[/dim]")
+
+
+def _attributions(found: AttributionDrift) -> None:
+    show_facts({
+        "endpoint": found.endpoint, "version": found.version, "state": found.state, "why": found.why,
+        "since": found.since, "evidence": found.statistic, "alarm at": found.threshold, "output": found.output,
+        "training rows": found.reference_rows, "windows": found.windows, "explained decisions": found.rows,
+        "tolerance": found.tolerance,
+    })  # fmt: skip
+    out.print()
+    show_table(
+        ["Feature", "Before", "Now", "Change", "Interval", "Beyond"],
+        (
+            [c.column, _share(c.before), _share(c.now), _share(c.effect, "+"),
+             f"{_share(c.interval[0], '+')} … {_share(c.interval[1], '+')}" if c.interval else None,
+             "yes" if c.beyond else ""]
+            for c in found.columns
+        ),
+        "No column's influence is known.",
+        right=["Before", "Now", "Change"],
+    )  # fmt: skip
+
+
+def _share(share: float | None, sign: str = "") -> str | None:
+    return None if share is None else f"{share:{sign}.1%}"
 
 
 def _drift(found: Drift) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 from contracts import RetrainingRequested
 
 from ..answers import Drift, Page, Replay, Retraining
+from ..attributions import AttributionDrift
 from ..flows import Document, part, read, send, settled, text
 from ..levels import Service
 from ..slices import SegmentDrift, Slices
@@ -24,7 +25,8 @@ class Watching:
     @operation
     def configure_monitor(self, endpoint: str, **settings: Any) -> Flow[Document]:
         """Change how an endpoint is watched: `window_s`, `budget_rows`, `tolerance`, `season_s`,
-        `retrain_on_drift`, `quality_alerts`, `silent_after_s`, `detectors` and the like."""
+        `retrain_on_drift`, `quality_alerts`, `silent_after_s`, `detectors` and the like; of `None` what the deployment
+        says holds again."""
         return (yield from send(Document, "PUT", f"/v1/monitors/{part(endpoint)}", settings))
 
     @operation
@@ -46,6 +48,13 @@ class Watching:
         columns of each group."""
         path = f"/v1/monitors/{part(endpoint)}/drift/segments"
         return (yield from read(SegmentDrift, path, windows=windows, limit=limit))
+
+    @operation
+    def attribution_drift(self, endpoint: str, *, windows: int | None = None) -> Flow[AttributionDrift]:
+        """What an endpoint's decisions rest on and how far that moved, over the newest `windows`; or why it is not
+        known."""
+        path = f"/v1/monitors/{part(endpoint)}/drift/attributions"
+        return (yield from read(AttributionDrift, path, windows=windows))
 
     @operation
     def windows(self, endpoint: str, *, limit: int | None = None, cursor: str | None = None) -> Flow[Page[Document]]:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +19,7 @@ from services.kit.unanswered import unanswered
 from .routing import back, onward
 
 _READ_S = 10.0
+Header = tuple[bytes, bytes]
 _PASS_ON = httpx.Timeout(600.0, connect=2.0)
 
 
@@ -29,6 +30,8 @@ class Answer:
     data: Any = field(default_factory=dict[str, Any])
     status: int = 200
     problem: str | None = None
+    tag: str | None = None
+    """The entity tag of the data, where they have one."""
 
     @property
     def ok(self) -> bool:
@@ -103,13 +106,19 @@ class Gateway:
                 return items
 
     async def tell(
-        self, request: Request, service: Service, path: str, body: Mapping[str, Any], method: str = "POST"
-    ) -> Answer:
-        """Ask a service to do something on behalf of the person who asks."""
-        return await self._send(request, service, method, path, json=dict(body))
+        self, request: Request, service: Service, path: str, body: Mapping[str, Any], method: str = "POST", *,
+        seen: str | None = None, timeout_s: float = _READ_S,
+    ) -> Answer:  # fmt: skip
+        """Ask a service to do something on behalf of the person who asks; with `seen`, the entity tag of what they saw,
+        only if it is still so."""
+        condition = [(b"if-match", seen.encode("latin-1", "replace"))] if seen else []
+        patience = httpx.Timeout(timeout_s, connect=2.0)
+        return await self._send(request, service, method, path, condition, json=dict(body), timeout=patience)
 
-    async def _send(self, request: Request, service: Service, method: str, path: str, **content: Any) -> Answer:
-        headers = [(b"authorization", request.headers.get("authorization", "").encode("latin-1")), *_story()]
+    async def _send(
+        self, request: Request, service: Service, method: str, path: str, also: Sequence[Header] = (), **content: Any
+    ) -> Answer:
+        headers = [(b"authorization", request.headers.get("authorization", "").encode("latin-1")), *_story(), *also]
         try:
             response = await self._http.request(method, self._settings.url(service) + path, headers=headers, **content)
         except httpx.TransportError as error:
@@ -155,7 +164,7 @@ class Gateway:
         return passed
 
 
-def _story() -> list[tuple[bytes, bytes]]:
+def _story() -> list[Header]:
     """The story in which a service acts for this request: the one that the console names in its answer."""
     story = current()
     return [
@@ -178,7 +187,7 @@ def _answer(response: httpx.Response) -> Answer:
     except ValueError:
         data = {"text": response.text}
     if response.status_code < 400:
-        return Answer(data, response.status_code)
+        return Answer(data, response.status_code, tag=response.headers.get("etag"))
     told = data if isinstance(data, dict) else {}
     reason = told.get("detail") or told.get("error") or told.get("title") or f"It answered {response.status_code}."
     return Answer(told, response.status_code, str(reason))

@@ -1,8 +1,6 @@
 """CloudEvents 1.0 in Kafka's binary mode: `ce_*` headers around a JSON body."""
 
-from collections.abc import Iterable
 from datetime import datetime
-from functools import cache
 from typing import Any
 from uuid import UUID
 
@@ -85,15 +83,3 @@ def check_version(event: type[Event], dataschema: str) -> None:
     """Raises Invalid where a `ce_dataschema` names another major version of an event than is understood here."""
     if (major := major_of(dataschema)) not in (None, event.major):
         raise Invalid(f"version {major} of {event.type()} is not understood here", "ce_dataschema")
-
-
-def check_record(event: type[Event], raw: Iterable[tuple[str, bytes]]) -> None:
-    """The same, of a record's headers; where none names a version, there is nothing against it."""
-    for name, value in raw:
-        if name == "ce_dataschema" and value != _understood(event):
-            check_version(event, value.decode(errors="replace"))
-
-
-@cache
-def _understood(event: type[Event]) -> bytes:
-    return event.schema_id().encode()

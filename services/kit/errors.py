@@ -50,6 +50,13 @@ class Conflict(Refusal):
     title = "Conflict"
 
 
+class Outdated(Refusal):
+    """The thing was changed since whoever asks saw it (RFC 9110, 13.1.1); nothing was done."""
+
+    status = 412
+    title = "Precondition failed"
+
+
 class Unauthorized(Refusal):
     """No token, or one that proves nothing."""
 

@@ -3,8 +3,9 @@
 import re
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
+from functools import lru_cache
 from math import isfinite
 from typing import Any
 
@@ -22,11 +23,10 @@ _ID_AT_MOST = 100
 _LARGEST = 2**31 - 1
 
 
-@dataclass(slots=True)
-class Head:
-    """What all rows of one inference have in common."""
+@dataclass(frozen=True, eq=False, slots=True)
+class Origin:
+    """What many inferences have in common: who answered whom, and in which mode. The same object for all of them."""
 
-    inference_id: str
     endpoint: str
     unit: str
     use_case: str
@@ -35,9 +35,19 @@ class Head:
     variant: str
     mode: str
     application: str
+
+
+@dataclass(slots=True)
+class Head:
+    """What all rows of one inference have in common."""
+
+    inference_id: str
+    origin: Origin
     entity: str | None
     request_id: str | None
     received_at: datetime
+    at_s: float
+    """The same in seconds since the epoch."""
     latency_ms: float
     rows: int
     shadow_of: str | None = None
@@ -60,17 +70,44 @@ class Logged:
     def head(self) -> Head:
         """Raises Invalid naming the field."""
         body = self.body
-        endpoint, id = _text(body, "endpoint"), _text(body, "inference_id")
-        if not _NAME.fullmatch(endpoint):
-            raise Invalid("endpoint: it is no name", "endpoint")
+        origin, id = _origin_of(body), _text(body.get("inference_id"), "inference_id")
         if not 0 < len(id) <= _ID_AT_MOST:
             raise Invalid(f"inference_id: it is empty or longer than {_ID_AT_MOST} characters", "inference_id")
+        at = _moment(body.get("received_at"))
+        at_s = at.timestamp()
+        if at_s > time.time() + _SKEW_S:
+            raise Invalid("received_at: it lies more than a day in the future", "received_at")
         return Head(
-            id, endpoint, _text(body, "unit"), _text(body, "use_case"), _text(body, "model"),
-            _count(body, "version"), _text(body, "variant"), _text(body, "mode"), _text(body, "application"),
-            _text_or_none(body, "entity"), _text_or_none(body, "request_id"), _moment(body), _latency(body),
-            _count(body, "rows"), _text_or_none(body, "shadow_of"), _text_or_none(body, "instead_of"),
+            id, origin, _text_or_none(body, "entity"), _text_or_none(body, "request_id"), at, at_s,
+            _latency(body.get("latency_ms")), _count(body.get("rows"), "rows"), _text_or_none(body, "shadow_of"),
+            _text_or_none(body, "instead_of"),
         )  # fmt: skip
+
+
+_ORIGIN = tuple(field.name for field in fields(Origin))
+
+
+def _origin_of(body: Mapping[str, Any]) -> Origin:
+    said = [body.get(name) for name in _ORIGIN]
+    try:
+        return _known_origin(*said)
+    except TypeError:  # a list or an object, where neither belongs
+        return _origin(*said)
+
+
+def _origin(
+    endpoint: Any, unit: Any, use_case: Any, model: Any, version: Any, variant: Any, mode: Any, application: Any
+) -> Origin:
+    if not _NAME.fullmatch(_text(endpoint, "endpoint")):
+        raise Invalid("endpoint: it is no name", "endpoint")
+    return Origin(
+        endpoint, _text(unit, "unit"), _text(use_case, "use_case"), _text(model, "model"), _count(version, "version"),
+        _text(variant, "variant"), _text(mode, "mode"), _text(application, "application"),
+    )  # fmt: skip
+
+
+_known_origin = lru_cache(maxsize=4096, typed=True)(_origin)
+"""Checked once for all records that say the same; by type too, as 1 and true are equal."""
 
 
 def recognised(record: Record) -> Logged:
@@ -81,7 +118,7 @@ def recognised(record: Record) -> Logged:
         raise Invalid(f"not an inference.logged: {error}") from None
     if not isinstance(body, dict):
         raise Invalid("not an inference.logged: the value is no JSON object")
-    writer, seq = _text(body, "writer"), body.get("seq")
+    writer, seq = _text(body.get("writer"), "writer"), body.get("seq")
     if type(seq) is not int or not 0 <= seq < 2**63:
         raise Invalid("seq: it is not a whole number from 0", "seq")
     return Logged(record, body, writer, seq, record.addressee is not None)
@@ -100,40 +137,38 @@ def readable(
             letters.append((record, reason))
 
 
-def _text(body: Mapping[str, Any], name: str) -> str:
-    value = body.get(name)
+def _text(value: Any, name: str) -> str:
     if not isinstance(value, str) or "\0" in value:
         raise Invalid(f"{name}: it is missing or no text", name)
     return value
 
 
 def _text_or_none(body: Mapping[str, Any], name: str) -> str | None:
-    return None if body.get(name) is None else _text(body, name)
-
-
-def _count(body: Mapping[str, Any], name: str) -> int:
     value = body.get(name)
+    return None if value is None else _text(value, name)
+
+
+def _count(value: Any, name: str) -> int:
     if type(value) is not int or not 0 <= value <= _LARGEST:
         raise Invalid(f"{name}: it is not a whole number from 0 to {_LARGEST}", name)
     return value
 
 
-def _latency(body: Mapping[str, Any]) -> float:
-    value = body.get("latency_ms")
-    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+def _latency(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (float, int)) or not isfinite(value):
         raise Invalid("latency_ms: it is not a finite number", "latency_ms")
     return float(value)
 
 
-def _moment(body: Mapping[str, Any]) -> datetime:
+def _moment(value: Any) -> datetime:
+    """In UTC, also where it names no zone."""
     try:
-        at = datetime.fromisoformat(_text(body, "received_at"))
-        at = at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
+        at = datetime.fromisoformat(_text(value, "received_at"))
+        if at.tzinfo is UTC:
+            return at
+        return at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
         raise Invalid("received_at: it is not an ISO 8601 time", "received_at") from None
-    if at.timestamp() > time.time() + _SKEW_S:
-        raise Invalid("received_at: it lies more than a day in the future", "received_at")
-    return at
 
 
 # What a reader that keeps no ids notes of the few inferences that were dead letters, in its inbox.

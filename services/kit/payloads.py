@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 
 from contracts import ModelSchema, PayloadReference
 
+from . import plain
 from .errors import Invalid
 from .logged import Logged
 from .objects import Objects
+from .plain import PlainAnswer
 from .stream import TooMuch
 from .tables import Tables
 
@@ -35,17 +37,29 @@ class Decisions:
     """Of a classifier of two classes the probability of the second one, of more classes that of the likeliest."""
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Payload:
-    """Request and response of one inference: V2 JSON, or rows of a Parquet file."""
+    """Request and response of one inference: plain numbers, other V2 JSON, or rows of a Parquet file."""
 
     rows: int
-    request: Mapping[str, Any] | pa.Table
-    response: Mapping[str, Any] | pa.Table
+    request: bytes | Mapping[str, Any] | pa.Table
+    response: PlainAnswer | Mapping[str, Any] | pa.Table
     bytes: int = 0
     """About how much memory it takes."""
     sampled: bool = True
     """Whether the log has it: where it has not, there is nothing to look into."""
+
+    @classmethod
+    def of(
+        cls, rows: int, request: Mapping[str, Any] | pa.Table, response: Mapping[str, Any] | pa.Table, size: int,
+        schema: ModelSchema | None,
+    ) -> "Payload":  # fmt: skip
+        """Of a document nothing is kept but its numbers, where it is plain by that schema."""
+        asked = answered = None
+        if schema is not None:
+            asked = plain.matrix(request, rows, len(schema.columns)) if isinstance(request, dict) else None
+            answered = plain.answer(response, rows, schema) if isinstance(response, dict) else None
+        return cls(rows, request if asked is None else asked, response if answered is None else answered, size)
 
 
 class Payloads:
@@ -67,17 +81,14 @@ class Payloads:
 
         Raises Invalid, or NotFound for an object that is not there.
         """
-        request, response, rows = logged.body.get("request"), logged.body.get("response"), int(logged.body["rows"])
-        if logged.body.get("sampled") is False:
-            return Payload(rows, {}, {}, len(logged.record.value or b""), sampled=False)
-        if not isinstance(request, Mapping) or not isinstance(response, Mapping):
-            raise Invalid("the record has no request or no response", "request")
-        size = len(logged.record.value or b"")
-        if "reference" not in request and "reference" not in response:
-            return Payload(rows, request, response, size)
-        said, inputs = await self._resolve(request, rows, _columns(schema))
-        answered, outputs = await self._resolve(response, rows, _ANSWERED)
-        return Payload(rows, said, answered, size + inputs + outputs)
+        return _inline(logged, schema) or await self.referred(logged, schema)
+
+    async def referred(self, logged: Logged, schema: ModelSchema | None) -> Payload:
+        """The same of a record that refers to what is elsewhere."""
+        body, rows = logged.body, int(logged.body["rows"])
+        said, inputs = await self._resolve(body["request"], rows, _columns(schema))
+        answered, outputs = await self._resolve(body["response"], rows, _ANSWERED)
+        return Payload.of(rows, said, answered, len(logged.record.value or b"") + inputs + outputs, schema)
 
     async def _resolve(
         self, payload: Mapping[str, Any], rows: int, columns: Sequence[str]
@@ -106,26 +117,42 @@ class Opening:
 
     async def open(self, logged: Logged, schema: ModelSchema | None) -> Payload:
         """`Payloads.open`. Raises TooMuch where the batch holds as much as it should already."""
-        payload = await self._payloads.open(logged, schema)
+        payload = _inline(logged, schema) or await self._payloads.referred(logged, schema)
         if self._bytes and self._bytes + payload.bytes > self._payloads.AT_ONCE:
             raise TooMuch
         self._bytes += payload.bytes
         return payload
 
 
+def _inline(logged: Logged, schema: ModelSchema | None) -> Payload | None:
+    """What a record holds itself; None of one that refers to what is elsewhere. Raises Invalid."""
+    body, size = logged.body, len(logged.record.value or b"")
+    request, response, rows = body.get("request"), body.get("response"), int(body["rows"])
+    if body.get("sampled") is False:
+        return Payload(rows, {}, {}, size, sampled=False)
+    if not isinstance(request, dict) or not isinstance(response, dict):
+        raise Invalid("the record has no request or no response", "request")
+    if "reference" in request or "reference" in response:
+        return None
+    return Payload.of(rows, request, response, size, schema)
+
+
 def features(schema: ModelSchema, payloads: Sequence[Payload]) -> Columns:
-    """The model's columns over all rows of all payloads. Raises Invalid for one that does not fit the schema."""
-    names = [column.name for column in schema.columns]
-    quick = _matrix(payloads, len(names)) if names else None
-    if quick is not None:
-        return {name: quick[:, place] for place, name in enumerate(names)}
-    return _joined([_features(schema, payload) for payload in payloads])
+    """The model's columns over all rows of all payloads, opened with this schema. Raises Invalid for one that does not
+    fit it."""
+    names, requests = [column.name for column in schema.columns], [payload.request for payload in payloads]
+    matrices = [each for each in requests if isinstance(each, bytes)]
+    if not names or len(matrices) < len(payloads):
+        return _joined([_features(schema, payload) for payload in payloads])
+    whole = plain.joined(matrices).reshape(-1, len(names))
+    return {name: whole[:, place] for place, name in enumerate(names)}
 
 
 def decisions(schema: ModelSchema, payloads: Sequence[Payload]) -> Decisions:
-    """Prediction and score of all rows of all payloads. Raises Invalid."""
-    if quick := _flat_answers(schema, payloads):
-        return quick
+    """Prediction and score of all rows of all payloads, opened with this schema. Raises Invalid."""
+    answers = [payload.response for payload in payloads if isinstance(payload.response, PlainAnswer)]
+    if len(answers) == len(payloads) and len(plain.widths(answers, [payload.rows for payload in payloads])) == 1:
+        return _plain_decisions(answers)
     found = [_decisions(schema, payload) for payload in payloads]
     scores = [each.score for each in found]
     return Decisions(
@@ -134,56 +161,10 @@ def decisions(schema: ModelSchema, payloads: Sequence[Payload]) -> Decisions:
     )
 
 
-def _flat_answers(schema: ModelSchema, payloads: Sequence[Payload]) -> Decisions | None:
-    """All answers at once where each has its outputs as flat numbers: the common case, quickly."""
-    predictions: list[list[Any]] = []
-    scores: list[list[Any]] = []
-    widths: set[float] = set()
-    for payload in payloads:
-        outputs = payload.response.get("outputs") if isinstance(payload.response, dict) else None
-        if not isinstance(outputs, list):
-            return None
-        data = {each.get("name"): each.get("data") for each in outputs if isinstance(each, dict) and not _is_text(each)}
-        prediction, score = data.get(schema.prediction), data.get(schema.score) if schema.score else []
-        if not isinstance(prediction, list) or len(prediction) != payload.rows or not isinstance(score, list):
-            return None
-        predictions.append(prediction)
-        scores.append(score)
-        widths.add(len(score) / payload.rows if payload.rows else -1.0)
-    if len(widths) != 1 or not (width := widths.pop()).is_integer() or width < bool(schema.score):
-        return None
-    predicted, scored = (_flat_numbers(each) for each in (predictions, scores))
-    if predicted is None or scored is None:
-        return None
-    return Decisions(predicted, _score(scored, len(predicted)) if schema.score else None)
-
-
-def _flat_numbers(parts: Sequence[list[Any]]) -> Array | None:
-    try:
-        made = np.array(list(chain.from_iterable(parts)), np.float64)
-    except (TypeError, ValueError):
-        return None
-    return made if made.ndim == 1 else None
-
-
-def _matrix(payloads: Sequence[Payload], width: int) -> Array | None:
-    """All requests at once where each is one matrix of plain numbers, flat: the common case, quickly."""
-    rows, data = 0, []
-    for payload in payloads:
-        if not isinstance(payload.request, Mapping):
-            return None
-        inputs = payload.request.get("inputs")
-        if not isinstance(inputs, list) or len(inputs) != 1 or len(inputs[0].get("shape", ())) != 2:
-            return None
-        if inputs[0].get("datatype") == "BYTES":
-            return None
-        values = inputs[0].get("data")
-        if not isinstance(values, list) or len(values) != payload.rows * width:
-            return None
-        data.append(values)
-        rows += payload.rows
-    flat = _flat_numbers(data)
-    return None if flat is None else flat.reshape(rows, width)
+def _plain_decisions(answers: Sequence[PlainAnswer]) -> Decisions:
+    """Of answers with as many scores a row."""
+    prediction = plain.joined([each.prediction for each in answers])
+    return Decisions(prediction, _score(plain.joined([each.score for each in answers]), len(prediction)))
 
 
 def _columns(schema: ModelSchema | None) -> list[str]:
@@ -192,6 +173,8 @@ def _columns(schema: ModelSchema | None) -> list[str]:
 
 
 def _features(schema: ModelSchema, payload: Payload) -> Columns:
+    if isinstance(payload.request, bytes):
+        return features(schema, [payload])
     if not isinstance(payload.request, Mapping):
         return _of_table(payload.request, _columns(schema), payload.rows)
     tensors = _tensors(payload.request.get("inputs"))
@@ -208,6 +191,8 @@ def _features(schema: ModelSchema, payload: Payload) -> Columns:
 
 
 def _decisions(schema: ModelSchema, payload: Payload) -> Decisions:
+    if isinstance(payload.response, PlainAnswer):
+        return _plain_decisions([payload.response])
     if not isinstance(payload.response, Mapping):
         found = _of_table(payload.response, _ANSWERED, payload.rows)
         if "prediction" not in found:
@@ -234,12 +219,8 @@ def _tensors(given: Any) -> dict[str, Array]:
     found: dict[str, Array] = {}
     for each in given:
         if isinstance(each, Mapping):
-            found[str(each.get("name"))] = (_objects if _is_text(each) else _array)(each.get("data"))
+            found[str(each.get("name"))] = (_objects if plain.is_text(each) else _array)(each.get("data"))
     return found
-
-
-def _is_text(tensor: Mapping[str, Any]) -> bool:
-    return tensor.get("datatype") == "BYTES"
 
 
 def _array(data: Any) -> Array:

@@ -14,7 +14,7 @@ from contracts import event_of
 from . import deadletters, kafka, poison
 from .again import Backoff
 from .away import is_away
-from .cloudevents import check_record
+from .cloudevents import check_version
 from .context import Context, system, use
 from .db import Database, Tx
 from .errors import Invalid
@@ -43,16 +43,21 @@ class Record:
     headers: Sequence[tuple[str, bytes]]
     addressee: bytes | None = None
     """The service that a replayed dead letter is for; None for all other records."""
+    dataschema: bytes | None = None
+    """Of which version it says that it is."""
 
 
 def taken(found: Any) -> Record:
-    """A record as the client gives it; its headers are looked through once, as all that read it ask whom it is for."""
+    """A record as the client gives it; its headers are looked through once, as all that read it ask whom it is for, and
+    of which version it is."""
     headers = found.headers
     named = dict(headers)
     if None in named.values():
         headers = [(name, value or b"") for name, value in headers]
     addressee = deadletters.addressee(headers) if deadletters.FOR in named else None
-    return Record(found.offset, found.timestamp, found.key, found.value, headers, addressee)
+    return Record(
+        found.offset, found.timestamp, found.key, found.value, headers, addressee, named.get("ce_dataschema")
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -255,11 +260,13 @@ class BatchConsumer:
         event = event_of(batch.topic)
         if event is None:
             return letters
+        ours = event.schema_id().encode()
         for record in batch.records:
-            if record.value is None or self._burial.for_another(record):
+            said = record.dataschema
+            if said == ours or said is None or record.value is None or self._burial.for_another(record):
                 continue
             try:
-                check_record(event, record.headers)
+                check_version(event, said.decode(errors="replace"))
             except Invalid as reason:
                 letters.append((record, reason))
         return letters

@@ -17,8 +17,10 @@ class MonitorSettings(Settings):
     lateness_s: float = Field(default=2.0, ge=0)
     """How long a window waits for rows after its end (ADR 9); several hosts with clocks of their own want 5. A row
     that comes later still revises its window."""
-    block_rows: int = Field(default=100, ge=1)
-    """The detector looks after each so many rows, where there are not too many at once."""
+    block_rows: int = Field(default=25, ge=1)
+    """The detector looks after each so many rows, where there are not too many at once (ADR 47)."""
+    looks_per_window: int = Field(default=64, ge=1)
+    """It looks so often at a window that has more rows, since each look costs a millisecond."""
     blocks_per_batch: int = Field(default=8, ge=1)
     """At a high rate the detector looks so often per batch of the stream: less often in rows, as often in time."""
     monitor_batch_records: int = Field(default=4_000, ge=1)

@@ -9,12 +9,12 @@ import orjson
 
 from contracts import Format
 from services.kit import asyncapi
-from services.kit.auth import Verifier, allow
+from services.kit.auth import Verifier
 from services.kit.context import Caller
-from services.kit.errors import NotFound, Refusal, TooLarge
+from services.kit.errors import NotFound, Refusal, TooLarge, Unavailable
 from services.kit.release import version
 
-from . import metrics, mlflow, openapi
+from . import metrics, mlflow, openapi, repository
 from .counters import Counters
 from .dataplane import DataPlane
 from .endpoints import Endpoint
@@ -26,7 +26,7 @@ from .settings import ScorerSettings
 from .shadows import Shadows
 from .spool import Spool, SpoolFull
 from .v2 import BadInput
-from .v2.document import parse_object
+from .v2.document import flag_in, parse_object
 from .wire import (
     JSON,
     Gone,
@@ -237,9 +237,9 @@ class ScorerApp:
             case ("GET", []):
                 await reply(send, 200, orjson.dumps({"name": _NAME, "version": version(), "extensions": _EXTENSIONS}))
             case ("POST", ["repository", "index"]):
-                if asked := await self._body(headers, receive):
-                    parse_object(asked)  # Triton's clients may ask for ready ones alone, which all are here
-                await reply(send, 200, orjson.dumps(self._index(caller)))
+                asked = await self._body(headers, receive)
+                ready_only = flag_in(parse_object(asked), "ready") if asked else False
+                await reply(send, 200, orjson.dumps(repository.index(self._plane, caller, ready_only=ready_only)))
             case ("GET", ["models", name, *rest]):
                 endpoint = self._plane.find(name, caller)
                 await reply(send, 200, orjson.dumps(self._model(endpoint, rest)))
@@ -251,23 +251,13 @@ class ScorerApp:
             case []:
                 return _metadata(endpoint, endpoint.champion)
             case ["ready"]:
-                return {"name": endpoint.name, "ready": True}
+                return _ready(endpoint, endpoint.away)
             case ["versions", version]:
                 return _metadata(endpoint, endpoint.choose(_version(version)))
             case ["versions", version, "ready"]:
-                endpoint.choose(_version(version))
-                return {"name": endpoint.name, "ready": True}
+                return _ready(endpoint, endpoint.choose(_version(version)).lane.away)
             case _:
                 raise NotFound("there is nothing at this path")
-
-    def _index(self, caller: Caller) -> list[dict[str, str]]:
-        allow(caller, "inference.score")
-        return [
-            {"name": endpoint.name, "version": str(version), "state": "READY", "reason": ""}
-            for endpoint in self._plane.endpoints.values()
-            if caller.sees(endpoint.unit)
-            for version in endpoint.by_version
-        ]
 
     async def _ready(self, send: Send, problems: dict[str, str], *, detailed: bool) -> None:
         said: dict[str, Any] = {"ready": not problems, "status": "not ready" if problems else "ready"}
@@ -282,6 +272,13 @@ class ScorerApp:
             self._caller(headers)
         page = metrics.page(self._settings.run_folder, self._process)
         await reply(send, 200, page, [(b"content-type", metrics.CONTENT_TYPE)])
+
+
+def _ready(endpoint: Endpoint, away: str) -> dict[str, Any]:
+    """Raises Unavailable, which is how V2's clients read that a model is not ready."""
+    if away:
+        raise Unavailable(f"endpoint {endpoint.name} is not ready: {away}")
+    return {"name": endpoint.name, "ready": True}
 
 
 def _metadata(endpoint: Endpoint, served: Served) -> dict[str, Any]:

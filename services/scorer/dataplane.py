@@ -140,6 +140,10 @@ class DataPlane:
         """For the caller of an endpoint that is stopped."""
         return f"the approval of what endpoint {endpoint} served was withdrawn; its successor is being loaded"
 
+    def why_awaited(self, endpoint: str) -> str:
+        """For the caller of an endpoint that serves nothing yet."""
+        return f"endpoint {endpoint} is being loaded; try again"
+
     def _bar(self, change: DeploymentChanged) -> None:
         """Raises Unavailable for a state whose champion's approval was withdrawn: the next state may be served."""
         if change.variants and change.variants[0] not in self._standing(change):
@@ -169,7 +173,7 @@ class DataPlane:
         if found is None and endpoint in self.stopped and caller.sees(self.stopped[endpoint].unit):
             raise Unavailable(self.why_stopped(endpoint))
         if found is None and endpoint in self.awaited and caller.sees(self.awaited[endpoint].unit):
-            raise Unavailable(f"endpoint {endpoint} is being loaded; try again")
+            raise Unavailable(self.why_awaited(endpoint))
         if found is None or not caller.sees(found.unit):
             raise NotFound(f"there is no endpoint {endpoint[:80]!r}")
         return found

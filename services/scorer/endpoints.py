@@ -56,6 +56,12 @@ class Endpoint:
             f"endpoint {self.name} has no version {version}; it has {known} (what is approved and deployed there)"
         )
 
+    @property
+    def away(self) -> str:
+        """Why a request that names no version is refused; empty where one would be tried."""
+        instead = self.fallback is not None and not self.fallback.lane.away
+        return "" if instead else self.champion.lane.away
+
     def route(self, ask: Ask, application: str) -> Route:
         """Who answers a request, which is read here. Raises BadInput for one that the champion does not take."""
         if ask.route and self.by_version.get(ask.route.chosen.origin.version) is ask.route.chosen:

@@ -78,6 +78,8 @@ class Lane:
         self._thread_took_s = 0.0
         """The last call in the thread, by the clock."""
         self._failure, self._failed_at = "", 0.0
+        self._opens = True
+        """Whether it was opened when it last should be."""
         self._failures = failures or Failures({})
 
     @property
@@ -136,6 +138,14 @@ class Lane:
         if self._remote is not None and self._remote.down:
             return f"it cannot be asked: {self._remote.down}"
         return self._failure if time.monotonic() - self._failed_at < _TROUBLED_S else ""
+
+    @property
+    def away(self) -> str:
+        """Why nobody is answered by this model; empty where a request would be tried. An input that it failed over is
+        no reason; one for which it could not be opened is, for a minute: nobody may ask until it is ready."""
+        if self._remote is not None:
+            return f"it cannot be asked: {self._remote.away}" if self._remote.away else ""
+        return "" if self._opens else self.trouble
 
     @property
     def idle(self) -> bool:
@@ -298,8 +308,10 @@ class Lane:
         assert self._waking is not None
         try:
             await self._waking(self)
+            self._opens = True
         except BaseException as error:
             self._leave()
+            self._opens = False
             self._failure, self._failed_at = f"cannot be loaded: {error}"[:300], time.monotonic()
             raise
 

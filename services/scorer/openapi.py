@@ -226,12 +226,14 @@ def document(version: str) -> dict[str, Any]:
             "/v2/health/live": {"get": _operation("Whether the process answers")},
             "/v2/health/ready": {"get": _operation("Whether it serves what it should")},
             model: {"get": _operation("An endpoint's tensors", _ENDPOINT)},
-            f"{model}/ready": {"get": _operation("Whether an endpoint serves", _ENDPOINT)},
+            f"{model}/ready": {"get": _operation("Whether an endpoint answers: else 503 with the reason", _ENDPOINT)},
             f"{model}/infer": {"post": infer},
             one: {"get": _operation("A version's tensors", _ENDPOINT, _VERSION)},
-            f"{one}/ready": {"get": _operation("Whether a version serves", _ENDPOINT, _VERSION)},
+            f"{one}/ready": {
+                "get": _operation("Whether a version answers: else 503 with the reason", _ENDPOINT, _VERSION)
+            },
             f"{one}/infer": {"post": infer | {"parameters": [_ENDPOINT, _VERSION]}},
-            "/v2/repository/index": {"post": _operation("What the caller can use")},
+            "/v2/repository/index": {"post": _operation("What the caller can use, its state, and why it is not ready")},
             "/invocations/{endpoint}": {"post": invoke},
             **_batches(),
             **_explanations(),

@@ -115,6 +115,18 @@ ANSWERS["/v1/monitors/credit/drift/segments"] = {
         {"segment": "product", "group": "other", "rows": 7, "why": "fewer than 100 rows", "columns": []},
     ],
 }  # fmt: skip
+INFLUENCE = {"column": "income", "before": 0.66, "now": 0.35, "effect": -0.31, "interval": [-0.4, -0.2], "beyond": True}
+ANSWERS["/v1/monitors/credit/drift/attributions"] = {
+    "endpoint": "credit", "version": 2, "attributions": "exact", "state": "alarmed", "why": None, "drifting": True,
+    "since": "2026-01-01T00:00:00Z", "statistic": 21.0, "threshold": 16.8, "budget_rows": 1_000_000, "tolerance": 0.05,
+    "method": "trees", "scale": "log-odds", "output": "probabilities[1]", "reference_rows": 400, "windows": 15,
+    "rows": 240, "columns": [INFLUENCE], "alarms": [], "notes": [],
+}  # fmt: skip
+ANSWERS["/v1/monitors/plain/drift/attributions"] = ANSWERS["/v1/monitors/credit/drift/attributions"] | {
+    "endpoint": "plain", "state": "waiting", "why": "no window of explained decisions is counted yet",
+    "drifting": False, "since": None, "output": None, "rows": 0, "windows": 0,
+    "columns": [INFLUENCE | {"now": None, "effect": None, "interval": None, "beyond": False}],
+}  # fmt: skip
 KEPT = {
     "inference_id": "i-1", "endpoint": "credit", "model": "credit", "version": 2, "variant": "canary", "mode": "rest",
     "entity": "customer-17", "received_at": "2026-01-01T00:00:00Z", "outcomes": [{"label": "repaid"}],
@@ -297,6 +309,18 @@ def test_drift_within_groups_says_what_moved_in_which(url: str) -> None:
     assert "product" in moved and "0.3 … 0.74" in moved and "yes" in moved
     assert "product other: fewer than 100 rows (7)" in shown
     assert json.loads(run(url, "drift", "credit", "--segments", "--json").stdout)["groups"][0]["group"] == "3"
+
+
+def test_drift_of_attributions_says_whose_influence_moved_or_why_it_is_not_known(url: str) -> None:
+    shown = run(url, "drift", "credit", "--attributions").stdout
+    moved = next(line for line in shown.splitlines() if "income" in line)
+    assert all(said in moved for said in ("66.0%", "35.0%", "-31.0%", "-40.0% … -20.0%", "yes")), moved
+    assert "alarmed" in shown and "probabilities[1]" in shown
+    shown = run(url, "drift", "plain", "--attributions").stdout
+    assert "no window of explained decisions" in shown and "66.0%" in shown and "yes" not in shown
+    assert json.loads(run(url, "drift", "credit", "--attributions", "--json").stdout)["columns"][0]["now"] == 0.35
+    both = run(url, "drift", "credit", "--attributions", "--segments")
+    assert both.exit_code == 2 and "not both" in both.output
 
 
 def test_a_cancelled_batch_says_who_did_it(url: str) -> None:

@@ -1,7 +1,9 @@
 """What the documents name is there: tests, files and make targets; nobody is sent to something that was moved."""
 
 import re
+import sys
 from collections import Counter
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 
@@ -15,6 +17,7 @@ DOCUMENTS = sorted(
     {ROOT / "README.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("*/README.md"), *ROOT.glob("*/*/README.md")}
 )
 _TEST = re.compile(r"tests/[\w/]+(?:\.py)?(?:::\w+)?")
+_FILE = re.compile(r"`((?:[\w.-]+/)*[\w-]+\.(?:py|md|toml))`")
 _LINK = re.compile(r"\]\((?!https?://|#)([^)#]+)")
 _VARIABLE = re.compile(r"\bFAIRLEAD_[A-Z_]+\b")
 _TARGET = re.compile(r"\bmake ([a-z-]+)\b")
@@ -41,6 +44,24 @@ def test_a_document_names_only_what_is_there(document: Path) -> None:
     assert [link for link in _LINK.findall(text) if not (document.parent / link).exists()] == []
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert set(_TARGET.findall(inside_code(document))) <= targets
+
+
+@cache
+def ends() -> frozenset[str]:
+    """Every file of ours by its path and by each end of it: who speaks of a folder names what lies within."""
+    rooms = [path for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith(".")]
+    found = [
+        *ROOT.iterdir(),
+        *(file for room in rooms for file in room.rglob("*.*") if "node_modules" not in file.parts),
+    ]
+    paths = [file.relative_to(ROOT).parts for file in found]
+    return frozenset("/".join(parts[start:]) for parts in paths for start in range(len(parts)))
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_document_names_no_file_that_was_moved(document: Path) -> None:
+    named = set(_FILE.findall(document.read_text()))
+    assert {name for name in named - ends() if Path(name).stem not in sys.stdlib_module_names} == set()
 
 
 @pytest.mark.parametrize("name", ["guarantees.md", "traps.md"])

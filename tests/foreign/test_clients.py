@@ -47,8 +47,10 @@ def test_tritons_client_is_answered_the_same_in_json_and_in_binary_tensors(trito
     assert len({answer["inference_id"] for answer in triton["forms"].values()}) == 4
 
 
-@pytest.mark.parametrize("way", ["plain", "gzip", "deflate"])
-def test_tritons_client_may_name_no_outputs_and_compress(triton: Told, target: Target, way: str) -> None:
+@pytest.mark.parametrize("way", ["plain", "gzip", "deflate", "by_name"])
+def test_tritons_client_may_name_no_outputs_and_compress_and_name_columns(
+    triton: Told, target: Target, way: str
+) -> None:
     assert decided(triton[way]) == target.labels
 
 

@@ -34,6 +34,15 @@ def tensors(binary: bool = True, values: Any = rows, datatype: str = "FP32", mod
     return [tensor]
 
 
+def columns() -> list[Any]:
+    """The rows as columns by their names, binary as this client has it by default."""
+    made: list[Any] = []
+    for number, name in enumerate(metadata["parameters"]["columns"]):
+        made.append(http.InferInput(name, [len(rows)], "FP32"))
+        made[-1].set_data_from_numpy(np.ascontiguousarray(rows[:, number]))
+    return made
+
+
 def told(answer: Any) -> dict[str, Any]:
     said = answer.get_response()
     return {
@@ -80,6 +89,7 @@ print(json.dumps({
     "index": [model["name"] for model in client.get_model_repository_index(headers=bearer())],
     "forms": in_every_form(),
     "plain": infer(),
+    "by_name": infer(inputs=columns()),
     "one_row": infer(inputs=tensors(values=rows[:1])),
     "gzip": infer(request_compression_algorithm="gzip", response_compression_algorithm="gzip"),
     "deflate": infer(request_compression_algorithm="deflate", response_compression_algorithm="deflate"),

@@ -203,11 +203,12 @@ async def test_repetitions_end_with_their_budget_and_the_circuit_opens_and_close
         await asked.predict(ROWS)
     assert retry_after(refused.value) == 4, "whoever comes then is let through"
     assert len(remote.asked) == 8, "an open circuit asks nothing"
-    assert asked.down
+    assert asked.down and asked.away
     remote.answer = lambda _: v2([1, 0], [0.9, 0.2])
     NOW[0] += guard.FIRST_PAUSE_S
+    assert asked.down and not asked.away, "the next call is let through"
     assert (await asked.predict(ROWS))["label"].tolist() == [1, 0]
-    assert not asked.down
+    assert not asked.down and not asked.away
     await asked.close()
 
 

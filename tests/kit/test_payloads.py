@@ -2,9 +2,7 @@
 
 import io
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -16,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contracts import Column, ModelSchema, TensorSpec
+from services.kit import plain
 from services.kit.errors import Invalid
 from services.kit.logged import Logged
 from services.kit.objects import Objects
@@ -77,7 +76,7 @@ async def test_a_chunk_gives_its_rows_of_the_models_columns(
     objects: Objects, payloads: Payloads, schema: ModelSchema
 ) -> None:
     found = await payloads.open(await chunk(objects, 2), schema)
-    assert not isinstance(found.request, Mapping) and found.request.column_names == ["age", "hours"]
+    assert not isinstance(found.request, bytes | Mapping) and found.request.column_names == ["age", "hours"]
     columns = features(schema, [found])
     assert columns["age"].tolist() == list(range(500, 750)) and columns["hours"][0] == -500
     assert decisions(schema, [found]).prediction.tolist() == [n % 2 for n in range(250)]
@@ -111,7 +110,11 @@ async def test_without_a_schema_nothing_of_a_file_is_in_memory_but_how_many_rows
     objects: Objects, payloads: Payloads
 ) -> None:
     found = await payloads.open(await chunk(objects, 2), None)
-    assert not isinstance(found.request, Mapping) and found.request.num_columns == 0 and found.request.num_rows == 250
+    assert (
+        not isinstance(found.request, bytes | Mapping)
+        and found.request.num_columns == 0
+        and found.request.num_rows == 250
+    )
 
 
 async def test_a_batch_holds_as_much_as_memory_should_and_one_payload_whatever_it_is(
@@ -202,12 +205,16 @@ def answered(draw: st.DrawFn) -> list[Payload]:
     return made
 
 
+def opened(given: Payload, schema: ModelSchema) -> Payload:
+    assert isinstance(given.request, dict) and isinstance(given.response, dict)
+    return Payload.of(given.rows, given.request, given.response, 0, schema)
+
+
 @given(answered(), st.booleans())
 @settings(deadline=None, max_examples=400)
-def test_answers_that_are_read_at_once_are_those_that_are_read_one_by_one(made: list[Payload], scored: bool) -> None:
+def test_plain_answers_are_those_that_their_documents_hold(made: list[Payload], scored: bool) -> None:
     schema = MATRIX.model_copy(update={"score": "score" if scored else None})
-    slow = decisions(schema, [replace(each, response=MappingProxyType(each.response)) for each in made])
-    quick = decisions(schema, made)
+    slow, quick = (decisions(schema, each) for each in (made, [opened(each, schema) for each in made]))
     assert quick.prediction.dtype == slow.prediction.dtype
     assert repr(quick.prediction.tolist()) == repr(slow.prediction.tolist())
     assert (quick.score is None) == (slow.score is None)
@@ -215,9 +222,47 @@ def test_answers_that_are_read_at_once_are_those_that_are_read_one_by_one(made: 
         assert np.array_equal(quick.score, slow.score, equal_nan=True)
 
 
-def test_flat_answers_are_read_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("services.kit.payloads._decisions", lambda *_: pytest.fail("one by one"))
-    outputs = [{"name": "label", "data": [1, 0]}, {"name": "score", "data": [0.25, 0.75, 0.5, 0.5]}]
-    found = decisions(MATRIX.model_copy(update={"score": "score"}), [Payload(2, {}, {"outputs": outputs})] * 3)
-    assert found.prediction.tolist() == [1, 0] * 3
-    assert found.score is not None and found.score.tolist() == [0.75, 0.5] * 3
+@st.composite
+def asked(draw: st.DrawFn) -> list[Payload]:
+    """Requests as callers say them: a matrix of numbers, some with nulls, texts, rows in rows or another width."""
+    made: list[Payload] = []
+    for _ in range(draw(st.integers(1, 4))):
+        rows, kind = draw(st.integers(0, 3)), draw(st.sampled_from(["FP32", "FP32", "FP32", "BYTES"]))
+        value = draw(st.sampled_from([st.integers(-3, 3), st.floats(-2, 2), _NUMBER]))
+        width = draw(st.sampled_from([2, 2, 2, 2, 3]))
+        data = draw(st.lists(value, min_size=rows * width, max_size=rows * width))
+        if draw(st.integers(0, 5)) == 0:
+            data = [data[at : at + width] for at in range(0, len(data), width)]
+        tensor = {"name": "X", "datatype": kind, "shape": draw(st.sampled_from([[rows, 2], [rows, 2], [-1]]))}
+        inputs: Any = [tensor | {"data": data}]
+        made.append(Payload(rows, {"inputs": draw(st.sampled_from([inputs, inputs, inputs, [7], None]))}, {}))
+    return made
+
+
+@given(asked())
+@settings(deadline=None, max_examples=400)
+def test_plain_requests_are_those_that_their_documents_hold(made: list[Payload]) -> None:
+    def told(given: list[Payload]) -> str:
+        try:
+            return repr({name: (each.dtype, each.tolist()) for name, each in features(MATRIX, given).items()})
+        except Invalid as refused:
+            return str(refused)
+
+    assert told([opened(each, MATRIX) for each in made]) == told(made)
+
+
+@pytest.mark.parametrize("number", [1, 0.5, True, 2**63, -(2**63), 1e308, 5e-324])
+def test_a_number_keeps_its_value(number: float) -> None:
+    assert plain.joined([plain.packed([number, None], 2) or b""])[:1].tolist() == [float(number)]
+
+
+def test_of_plain_payloads_no_document_is_kept() -> None:
+    outputs = [{"name": "label", "data": [1, 0]}, {"name": "score", "data": [0.25, 0.75, 0.5, None]}]
+    inputs = [{"name": "X", "datatype": "FP32", "shape": [2, 2], "data": [1, 2.5, None, 4]}]
+    schema = MATRIX.model_copy(update={"score": "score"})
+    found = Payload.of(2, {"inputs": inputs}, {"outputs": outputs}, 0, schema)
+    assert isinstance(found.request, bytes) and isinstance(found.response, plain.PlainAnswer)
+    said = decisions(schema, [found] * 3)
+    assert said.prediction.tolist() == [1, 0] * 3
+    assert said.score is not None and np.array_equal(said.score, [0.75, np.nan] * 3, equal_nan=True)
+    assert np.array_equal(features(schema, [found])["age"], [1, np.nan], equal_nan=True)

@@ -54,13 +54,21 @@ class World:
 
 
 def profile(random: np.random.Generator, rows: int = 6_000) -> Profile:
-    made = World(random).rows(rows)
-    table = pa.table({name: made[:, i] for i, name in enumerate((*NAMES, "label"))})
-    return build_profile(table, schema())
+    return profile_of(World(random).rows(rows))
+
+
+def profile_of(made: np.ndarray) -> Profile:
+    """Of the rows [rows, 6] that a model was made from."""
+    return build_profile(pa.table({name: made[:, i] for i, name in enumerate((*NAMES, "label"))}), schema())
 
 
 def watched(random: np.random.Generator, rows: int = 6_000) -> Watched:
     return Watched.of("model", schema(), profile(random, rows))
+
+
+def watched_of(made: np.ndarray) -> Watched:
+    """With a reference of these rows [rows, 6]."""
+    return Watched.of("model", schema(), profile_of(made))
 
 
 def reference_of(one: Watched) -> Reference:

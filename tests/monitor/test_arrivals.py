@@ -13,12 +13,13 @@ from services.kit.context import Context, system, use
 from services.kit.db import Database
 from services.monitor import store
 from services.monitor.domain.arrivals import DAY_S, KEPT_S, History, ReadUpTo, hours_of, lulls, usual
-from services.monitor.domain.service.slots import Answered, Place, counted
+from services.monitor.domain.service.slots import Place
 from services.monitor.domain.windows import HOUR_S
 from services.monitor.store import slots
 from services.monitor.usecases.arriving import Arrivals
 
 from . import streams
+from .counting import Answered, counted
 from .saying import alerts, deployment, fresh
 
 Stream = Callable[[np.random.Generator, int], np.ndarray]

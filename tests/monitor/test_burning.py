@@ -15,11 +15,12 @@ from services.kit.db import Database
 from services.monitor import store
 from services.monitor.domain.service.burning import CALM, RULES, Burning, Over, Severity, judge, may_burn
 from services.monitor.domain.service.objectives import Events
-from services.monitor.domain.service.slots import Answered, Place, counted
+from services.monitor.domain.service.slots import Place
 from services.monitor.store import service, slots, usage
 from services.monitor.usecases.burning import Budgets
 
 from . import streams
+from .counting import Answered, counted
 from .saying import alerts, deployment, fresh
 from .test_service_levels import promised, used
 

@@ -17,44 +17,62 @@ from services.monitor.domain.latency import LatencyCounts
 from services.monitor.domain.reference import Kind, Reference, Track
 from services.monitor.domain.report import column_reports
 from services.monitor.domain.watch import Finding, Watch
-from services.monitor.domain.windows import Part, block_cuts, coalesced, merged, window_start
-from services.monitor.usecases.summary import Counted, summary
+from services.monitor.domain.windows import (
+    Block,
+    Part,
+    block_cuts,
+    block_size,
+    by_start,
+    coalesced,
+    merged,
+    window_start,
+)
+from services.monitor.usecases.summary import Inference, summary
 from services.monitor.usecases.versions import Watched
 
-from . import streams
+from . import counting, streams
 
 ONE = streams.watched(np.random.default_rng(11))
 REFERENCE = streams.reference_of(ONE)
 
 
-def inference(rows: np.ndarray, at_s: float, latency_ms: float) -> Counted:
+def inference(rows: np.ndarray, at_s: float, latency_ms: float, schema: ModelSchema | None = ONE.schema) -> Inference:
     features = rows[:, :5]
     data = [None if v != v else v for v in features.ravel().tolist()]
     request = {"inputs": [{"name": "X", "datatype": "FP32", "shape": [len(rows), 5], "data": data}]}
     response = {"outputs": [{"name": "label", "data": rows[:, 5].astype(int).tolist()}]}
-    return Counted(Payload(len(rows), request, response), at_s, latency_ms)
+    return counting.inference(Payload.of(len(rows), request, response, 0, schema), at_s, latency_ms)
 
 
-def a_part(members: list[Counted]) -> Part:
+def a_part(members: list[Inference]) -> Part:
     part, unfit = summary(ONE, members, 100, 8)
     assert not unfit
     return part
 
 
 @st.composite
-def inferences(draw: st.DrawFn) -> list[Counted]:
+def inferences(draw: st.DrawFn) -> list[Inference]:
     random = np.random.default_rng(draw(st.integers(0, 10_000)))
     rows = streams.World(random).rows(draw(st.integers(1, 60)))
     rows[random.random(rows.shape) < 0.1] = np.nan
     rows[:, 5] = 1.0
     cuts = np.unique(random.integers(0, len(rows), draw(st.integers(0, 8))))
     parts = [p for p in np.split(rows, cuts) if len(p)]
-    return [inference(p, 1000.0 + i, float(random.lognormal())) for i, p in enumerate(parts)]
+    plain = draw(st.sampled_from([ONE.schema, None]))
+    return [inference(p, 1000.0 + i, float(random.lognormal()), plain) for i, p in enumerate(parts)]
+
+
+def test_rows_count_alike_whether_their_documents_are_kept_or_not() -> None:
+    rows = np.split(streams.World(np.random.default_rng(4)).rows(120), range(3, 120, 3))
+    plain, kept = (a_part([inference(each, 1.0, 1.0, schema) for each in rows]) for schema in (ONE.schema, None))
+    assert plain.to_bytes() == kept.to_bytes()
+    mixed = [inference(each, 1.0, 1.0, ONE.schema if at % 2 else None) for at, each in enumerate(rows)]
+    assert a_part(mixed).to_bytes() == kept.to_bytes()
 
 
 @settings(deadline=None, max_examples=40)
 @given(members=inferences(), cut=st.integers(0, 8))
-def test_parts_of_a_window_merge_to_what_one_worker_would_have_counted(members: list[Counted], cut: int) -> None:
+def test_parts_of_a_window_merge_to_what_one_worker_would_have_counted(members: list[Inference], cut: int) -> None:
     whole = a_part(members)
     split = [a_part(part) for part in (members[:cut], members[cut:]) if part]
     again = merged([Part.from_bytes(part.to_bytes()) for part in reversed(split)])
@@ -94,12 +112,30 @@ def test_a_moment_lies_in_its_window(at: float, length: float) -> None:
     assert window_start(at, length) <= at < window_start(at, length) + length
 
 
+@given(st.lists(st.floats(0, 4e9) | st.floats(0, 300), max_size=50), st.sampled_from([1.0, 10.0, 60.0]))
+def test_moments_lie_in_their_windows_in_the_order_in_which_they_came(at_s: list[float], length: float) -> None:
+    expected: dict[float, list[int]] = {}
+    for place, at in enumerate(at_s):
+        expected.setdefault(window_start(at, length), []).append(place)
+    found = [(start, places.tolist()) for start, places in by_start(np.array(at_s), length)]
+    assert found == sorted(expected.items())
+
+
 @given(st.integers(1, 100_000), st.integers(1, 500), st.integers(1, 50))
 def test_blocks_hold_every_row_once_and_are_not_too_many(rows: int, size: int, most: int) -> None:
     cuts = block_cuts(rows, size, most)
     assert len(cuts) <= most
     assert [cut.start for cut in cuts[1:]] == [cut.stop for cut in cuts[:-1]]
     assert (cuts[0].start, cuts[-1].stop) == (0, rows)
+
+
+@given(st.lists(st.integers(1, 400), min_size=1, max_size=200), st.integers(1, 100), st.integers(1, 64))
+def test_a_window_is_looked_at_as_finely_as_wanted_and_not_too_often(parts: list[int], size: int, looks: int) -> None:
+    counted = [Block(float(at), rows, np.array([[rows]])) for at, rows in enumerate(parts)]
+    made = coalesced(counted, block_size(sum(parts), size, looks))
+    assert len(made) <= looks
+    assert all(block.rows >= size for block in made[:-1])
+    assert sum(int(block.counts.sum()) for block in made) == sum(parts)
 
 
 def test_small_blocks_are_put_together() -> None:
@@ -112,7 +148,7 @@ def test_small_blocks_are_put_together() -> None:
 
 def test_an_inference_that_does_not_fit_the_schema_is_counted_but_not_looked_into() -> None:
     good = inference(streams.World(np.random.default_rng(1)).rows(3), 1.0, 1.0)
-    bad = Counted(Payload(2, {"inputs": [{"name": "X", "data": [1.0]}]}, {"outputs": []}), 2.0, 1.0)
+    bad = counting.inference(Payload(2, {"inputs": [{"name": "X", "data": [1.0]}]}, {"outputs": []}), 2.0, 1.0)
     part, unfit = summary(ONE, [good, bad], 100, 8)
     assert (part.inferences, part.rows) == (2, 5)
     assert sum(block.rows for block in part.blocks) == 3
@@ -408,7 +444,7 @@ def texts(watched: Watched, **columns: list[str]) -> np.ndarray:
     inputs = [{"name": n, "datatype": "BYTES", "shape": [rows], "data": data} for n, data in columns.items()]
     outputs = [{"name": "label", "datatype": "INT64", "shape": [rows], "data": [0] * rows}]
     payload = Payload(rows, {"inputs": inputs}, {"outputs": outputs})
-    part, unfit = summary(watched, [Counted(payload, 0.0, 1.0)], 100, 8)
+    part, unfit = summary(watched, [counting.inference(payload, 0.0, 1.0)], 100, 8)
     assert not unfit
     found = part.counts()
     assert found is not None

@@ -24,9 +24,10 @@ from services.monitor.domain.outcomes.numbers import cuts_of
 from services.monitor.domain.outcomes.performance import Statistic
 from services.monitor.domain.outcomes.tally import FAR, FINE, score_bin
 from services.monitor.domain.windows import Part
-from services.monitor.usecases.summary import Counted, summary
+from services.monitor.usecases.summary import Inference, summary
 
 from . import streams
+from .counting import inference
 
 Array = NDArray[Any]
 
@@ -304,8 +305,8 @@ def test_what_labels_taught_merges_and_is_taken_back_exactly(
     assert learned.to_json() == taught(kept).to_json()
 
 
-def members(rows: np.ndarray, scores: Sequence[float | None], size: int) -> list[Counted]:
-    made: list[Counted] = []
+def members(rows: np.ndarray, scores: Sequence[float | None], size: int) -> list[Inference]:
+    made: list[Inference] = []
     for start in range(0, len(rows), size):
         some, said = rows[start : start + size], scores[start : start + size]
         request = {"inputs": [{"name": "X", "shape": [len(some), 5], "data": some[:, :5].ravel().tolist()}]}
@@ -314,7 +315,7 @@ def members(rows: np.ndarray, scores: Sequence[float | None], size: int) -> list
             {"name": "probabilities", "shape": [len(some), 2], "data": [x for s in said for x in (0.5, s)]},
         ]}  # fmt: skip
         variant = "champion" if start % 3 else "challenger"
-        made.append(Counted(Payload(len(some), request, response), float(start), 1.0, variant=variant))
+        made.append(inference(Payload(len(some), request, response), float(start), 1.0, variant))
     return made
 
 

@@ -413,11 +413,6 @@ async def test_settings_that_a_person_overrides_hold_and_survive_a_deployment(
                 await desired.configure(endpoint, {"season_s": 60.0})
             assert (await desired.configure(endpoint, {"season_s": 86_400.0})).settings.season_s == 86_400.0
             assert (await desired.configure(endpoint, {"season_s": 0.0})).settings.season_s == 0.0
-            given = SettingsBody.model_validate({"season_s": None, "expected_error": 0.1}).given()
-            mixed = (await desired.configure(endpoint, given)).settings
-            assert (mixed.season_s, mixed.expected_error, mixed.tolerance) == (None, 0.1, 0.3)
-            given = SettingsBody.model_validate({"expected_error": None}).given()
-            assert (await desired.configure(endpoint, given)).settings.expected_error is None
         other = MonitorSettings(window_s=10.0, budget_rows=200_000)
         again = deployment(endpoint, streams.schema(), baseline, version=2, revision=2, monitor=other)
         await say_deployment(speaker("deployer"), again)

@@ -14,9 +14,11 @@ from services.monitor.domain.service import costs
 from services.monitor.domain.service.costs import Prices, Used, cost
 from services.monitor.domain.service.figures import Seen, figures
 from services.monitor.domain.service.objectives import ErrorBudget, Events, Promise
-from services.monitor.domain.service.slots import Answered, Counts, Place, by, counted
+from services.monitor.domain.service.slots import Counts, Place, by
 from services.monitor.domain.service.spans import Span, length_of
 from services.monitor.settings import MonitorSettings
+
+from .counting import Answered, counted
 
 NOW = datetime(2026, 3, 2, 9, 30, 30, tzinfo=UTC)
 PROMISE = Promise(50.0, 0.999)
@@ -37,6 +39,17 @@ def test_any_split_and_any_order_of_the_log_gives_the_same_counts(answered: list
     cuts = sorted(random.randrange(len(answered) + 1) for _ in range(3))
     parts = [shuffled[a:b] for a, b in zip([0, *cuts], [*cuts, len(answered)], strict=True)]
     assert by(pair for part in parts for pair in counted(part).items()) == counted(answered)
+
+
+@given(st.lists(_ANSWERED, max_size=40))
+def test_a_minute_holds_what_came_in_it(answered: list[Answered]) -> None:
+    """One by one: the whole of what came at once is what each of it adds."""
+    alone = by(pair for one in answered for pair in counted([one]).items())
+    assert counted(answered) == alone
+    for (place, start), counts in alone.items():
+        here = [one for one in answered if one.place == place and start <= one.at_s < start + 60]
+        assert (counts.inferences, counts.rows) == (len(here), sum(one.rows for one in here))
+        assert counts.latency.total == (len(here) if place.mode in ("rest", "stream") else 0)
 
 
 @given(st.lists(_ANSWERED, max_size=40), st.floats(0.002, 1e6))

@@ -23,12 +23,13 @@ from services.kit.settings import Settings
 from services.kit.testing import eventually
 from services.kit.testing import running as beside
 from services.monitor.app import build
-from services.monitor.domain.service.slots import Answered, Counts, Place, counted, together
+from services.monitor.domain.service.slots import Counts, Place, together
 from services.monitor.domain.service.spans import Span, minutes_end
 from services.monitor.settings import MonitorSettings
 from services.monitor.store import slots
 
 from . import streams
+from .counting import Answered, counted
 from .saying import EXAMPLES, aligned, deployment, fresh, logged, say_deployment, say_logged
 
 Speaker = Callable[[Service], Settings]

@@ -175,7 +175,9 @@ def test_another_method_is_refused_with_those_that_are_taken(
     assert allow in answer.json()["error" if path.startswith(("/v2", "/inv")) else "detail"]
 
 
-@pytest.mark.parametrize(("body", "status"), [(b"", 200), (b"{}", 200), (b'{"ready": true}', 200), (b"[", 400)])
+@pytest.mark.parametrize(
+    ("body", "status"), [(b"", 200), (b"{}", 200), (b'{"ready": true}', 200), (b"[", 400), (b'{"ready": 1}', 400)]
+)
 def test_the_index_takes_an_object_or_nothing(worker: Worker, token: str, body: bytes, status: int) -> None:
     assert worker.post("/v2/repository/index", body, token).status_code == status
 

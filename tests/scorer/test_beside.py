@@ -5,6 +5,7 @@ import gc
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from contracts import Cohorts, DeploymentChanged, ModelSchema, Routing, Variant
 from services.kit.context import Caller
 from services.kit.errors import Unavailable
 from services.kit.testing import eventually, running
+from services.scorer import repository
 from services.scorer.asgi import ScorerApp
 from services.scorer.dataplane import DataPlane
 from services.scorer.follower import Follower
@@ -134,6 +136,8 @@ async def test_a_new_host_serves_the_champion_though_a_shadow_cannot_be_loaded(
     await story.serves(story.beside(2, "shadow"), story.beside(3, "fallback"))
     assert set(story.plane.endpoints["credit"].by_version) == {1, 3}
     assert (await story.asks()).version == 1
+    listed = [(one["version"], one["state"], one["reason"]) for one in repository.index(story.plane, CALLER)]
+    assert listed == [("1", "READY", ""), ("2", "UNAVAILABLE", "it is not loaded here"), ("3", "READY", "")]
     change = story.plane.endpoints["credit"].change
     assert str((await story.plane.apply(change)).missing) == "torn", "it is tried again"
     monkeypatch.setattr(Loading, "served", load)
@@ -189,6 +193,15 @@ async def test_where_a_canary_fails_the_champion_answers_and_the_log_says_for_wh
     assert answer.record.described()["instead_of"] == "live-2"
     canary, champion = (story.plane.endpoints["credit"].by_version[v].counts for v in (2, 1))
     assert (canary.failed, canary.inferences, champion.inferences) == (1, 0, 1)
+
+
+async def test_an_endpoint_is_ready_while_its_fallback_stands_in(story: Story) -> None:
+    await story.serves(story.beside(3, "fallback"))
+    endpoint = story.plane.endpoints["credit"]
+    for version, away in ((1, ""), (3, "it cannot be asked: its process ended")):
+        lane = endpoint.by_version[version].lane
+        lane._remote = SimpleNamespace(away="its process ended", down="its process ended", rss=0, cpu_s=0.0)  # pyright: ignore
+        assert endpoint.away == away
 
 
 async def test_where_the_champion_fails_the_fallback_answers(story: Story) -> None:

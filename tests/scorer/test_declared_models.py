@@ -211,8 +211,15 @@ def test_another_scorer_answers_for_a_model_and_goes_and_comes_back(house: House
         while not (left := re.search(r"asked again in (\d+) s", gone.text)):
             gone = near.infer("rating", body, house.token())
         assert gone.headers["retry-after"] == left[1] and 1 <= int(left[1]) <= 5, gone.text
+        ready = near.get("/v2/models/rating/ready", house.token())
+        assert ready.status_code == 503 and "asked again in" in ready.json()["error"]
+        (listed,) = near.post("/v2/repository/index", {}, house.token()).json()
+        assert listed["state"] == "UNAVAILABLE" and "asked again in" in listed["reason"]
+        assert near.post("/v2/repository/index", {"ready": True}, house.token()).json() == []
         far.start()
         far.wait(lambda: near.infer("rating", body, house.token()).status_code == 200)
+        assert near.get("/v2/models/rating/ready", house.token()).json() == {"name": "rating", "ready": True}
+        assert [one["state"] for one in near.post("/v2/repository/index", {}, house.token()).json()] == ["READY"]
 
 
 def test_a_server_that_is_away_does_not_keep_a_scorer_from_starting(house: House, tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def tensor(name: str, data: Any, shape: list[int], **more: Any) -> dict[str, Any
 
 
 def binary(matrix: bool, number: float) -> Way:
-    """`a` is 1 and 3, `b` is 2 and the number."""
+    """`a` is 1 and 3, `b` is 2 and the number: as one matrix, or each column by its name."""
     if matrix:
         one = tensor("X", None, [2, 2], parameters={"binary_data_size": 32})
         return v2(one, tail=struct.pack("<4d", 1, 2, 3, number))
@@ -186,12 +186,17 @@ OF_MATRIX: dict[str, dict[str, Way]] = {
         "v2 json": v2(tensor("X", [1, 2, 3, None], [2, 2])),
         "v2 json, named": v2(tensor("a", [1, 3], [2, 1]), tensor("b", [2, None], [2, 1])),
         "v2 binary": binary(True, NAN),
+        "v2 binary, named": binary(False, NAN),
         "/invocations inputs": invocations({"inputs": [[1, 2], [3, None]]}),
         "client, array": client(np.array([[1, 2], [3, NAN]])),
         "client, lists": client([[1, 2], [3, None]]),
     },
-    "infinite": {"v2 binary": binary(True, INF)},
-    "absent": {},
+    "infinite": {"v2 binary": binary(True, INF), "v2 binary, named": binary(False, INF)},
+    "absent": {
+        "v2 binary, named": v2(
+            tensor("a", None, [2], parameters={"binary_data_size": 16}), tail=struct.pack("<2d", 1, 3)
+        ),
+    },
 }
 OF_TENSORS: dict[str, dict[str, Way]] = {
     "missing": {

@@ -50,7 +50,9 @@ async def test_who_asks_after_a_late_failure_gets_an_opening_of_their_own() -> N
     assert isinstance(await ask(bed.lane, 1), Unavailable)
     bed.let.set()
     await eventually(lambda: "no descriptor" in bed.lane.trouble)
+    assert "no descriptor" in bed.lane.away
     assert await ask(bed.lane, 1) == 2
+    assert not bed.lane.away
 
 
 async def test_a_model_that_failed_when_it_was_tried_is_closed_and_opened_anew() -> None:

@@ -16,6 +16,7 @@ from contracts import DeploymentChanged, ModelSchema, TensorSpec
 from services.kit.context import Caller
 from services.kit.errors import Unavailable
 from services.kit.testing import eventually
+from services.scorer import repository
 from services.scorer.dataplane import DataPlane
 from services.scorer.files import write_atomically
 from services.scorer.served import Ask
@@ -180,7 +181,10 @@ async def test_a_package_that_was_altered_while_its_model_slept_is_not_opened(tm
     (house.settings.run_folder / "packages" / f"{digest}.zip").write_bytes(package(adding(7)))
     with pytest.raises(Unavailable, match="cannot be loaded"):
         await ask(plane, 0)
-    assert "altered" in plane.endpoints["adds-0"].champion.lane.trouble
+    assert "altered" in plane.endpoints["adds-0"].away
+    altered, whole = repository.index(plane, CALLER)
+    assert altered["state"] == "UNAVAILABLE" and "the package was altered" in altered["reason"]
+    assert (whole["state"], whole["reason"]) == ("READY", ""), "it sleeps, and is opened for a request"
     await ask(plane, 1)
 
 

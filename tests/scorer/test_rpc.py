@@ -66,8 +66,10 @@ def rpc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rpc]:
         house.serving("echo", echo("BYTES", ("n", 1)), schema("BYTES", (-1, 1))),
         house.serving("halves", echo("FP16", ("n", 2)), schema("FP16", (-1, 2))),
     ]
-    wanted = {change.endpoint: orjson.loads(change.to_json()) for change in changes}
-    state = {"caught_up": True, "endpoints": wanted, "floors": {}}
+    gone = house.serving("gone", classifier())
+    wanted = {change.endpoint: orjson.loads(change.to_json()) for change in [*changes, gone]}
+    withdrawn = {"gone": [str(gone.variants[0].grant.statement.approval_id)]}
+    state = {"caught_up": True, "endpoints": wanted, "floors": {}, "withdrawn": withdrawn}
     write_atomically(house.settings.desired_path, orjson.dumps(state))
     made = Rpc(house)
     yield made
@@ -105,11 +107,11 @@ def test_triton_s_client_is_answered_and_each_answer_is_logged(rpc: Rpc, tmp_pat
     heard = json.loads(told.stdout)
     assert heard["live"] and heard["ready"]
     assert (heard["labels"], heard["shape"], heard["id"], heard["version"]) == ([1, 0], [2, 2], "mine", "1")
-    assert heard["echoed"] == ["grün", "b"]
+    assert (heard["echoed"], heard["by_name"]) == (["grün", "b"], [1, 0])
     assert heard["inputs"] == [{"name": "X", "datatype": "FP32", "shape": ["-1", "3"]}]
     assert heard["unknown"] == "StatusCode.NOT_FOUND there is no endpoint 'nowhere'"
     records = spooled(rpc.house)
-    assert len(records) == before + 2 and any(heard["inference_id"].encode() in record for record in records)
+    assert len(records) == before + 3 and any(heard["inference_id"].encode() in record for record in records)
 
 
 def test_typed_contents_mean_the_same_as_raw_ones(rpc: Rpc) -> None:
@@ -127,6 +129,23 @@ def test_typed_contents_mean_the_same_as_raw_ones(rpc: Rpc) -> None:
         assert answer.parameters["variant"].string_param == "champion"
 
 
+def test_columns_may_go_by_name_typed_and_raw(rpc: Rpc) -> None:
+    token = rpc.house.token()
+    columns = [("debt", "FP64", np.array([1.0, -1.0])), ("age", "INT64", np.array([1, -1])),
+               ("income", "FP32", np.array([1, -1], np.float32))]  # fmt: skip
+    typed = [tensor(values, name, datatype) for name, datatype, values in columns]
+    raw = [tensor(values, name, datatype) for name, datatype, values in columns]
+    typed[0].contents.fp64_contents.extend([1.0, -1.0])
+    typed[1].contents.int64_contents.extend([1, -1])
+    typed[2].contents.fp32_contents.extend([1.0, -1.0])
+    pieces = [values.tobytes() for _, _, values in columns]
+    for asked in ({"inputs": typed}, {"inputs": raw, "raw_input_contents": pieces}):
+        answer = rpc.call("ModelInfer", token, model_name="credit", **asked)
+        assert np.frombuffer(answer.raw_output_contents[0], np.int64).tolist() == [1, 0]
+    code, reason = rpc.refused("ModelInfer", token, model_name="credit", inputs=typed[1:])
+    assert (code, reason) == (grpc.StatusCode.INVALID_ARGUMENT, "column 'debt' is missing")
+
+
 def test_halves_go_raw(rpc: Rpc) -> None:
     values, token = np.array([[0.5, 2]], np.float16), rpc.house.token()
     asked = tensor(values, "x", "FP16")
@@ -142,7 +161,17 @@ def test_servers_models_and_the_repository_tell_of_themselves(rpc: Rpc) -> None:
     assert rpc.call("ServerMetadata", token).name == "fairlead"
     assert rpc.call("ModelReady", token, name="credit", version="1").ready
     assert rpc.call("ModelMetadata", token, name="credit").platform == "onnx_onnxv1"
-    assert {model.name for model in rpc.call("RepositoryIndex", token).models} == {"credit", "echo", "halves"}
+    ready = {model.name for model in rpc.call("RepositoryIndex", token, ready=True).models}
+    assert ready == {"credit", "echo", "halves"}
+
+
+def test_what_would_not_answer_is_not_ready_and_the_repository_says_why(rpc: Rpc) -> None:
+    token = rpc.house.token()
+    assert not rpc.call("ModelReady", token, name="gone").ready
+    (gone,) = [model for model in rpc.call("RepositoryIndex", token).models if model.name == "gone"]
+    assert (gone.version, gone.state) == ("1", "UNAVAILABLE") and "withdrawn" in gone.reason
+    assert rpc.refused("ModelReady", token, name="nothing")[0] == grpc.StatusCode.NOT_FOUND
+    assert rpc.refused("ModelReady", None, name="gone")[0] == grpc.StatusCode.UNAUTHENTICATED
 
 
 def test_what_is_refused_says_why_in_grpc_s_words(rpc: Rpc) -> None:

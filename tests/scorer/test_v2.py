@@ -298,6 +298,67 @@ def test_a_row_may_come_as_named_columns_in_any_order() -> None:
     assert [(one["name"], one["shape"], one["data"]) for one in logged] == [("X", [2, 3], [1, 2, 3, 4, 5, 6])]
 
 
+BINARY_COLUMNS = [name for name in NUMERIC if name != "BOOL"]
+
+
+def columns_in_binary(*given: tuple[str, Any, list[int], bytes], more: bytes = b"") -> tuple[bytes, int]:
+    """A body of named columns (name, datatype, shape, bytes), and how much of it is JSON."""
+    head = orjson.dumps({
+        "inputs": [
+            {"name": name, "datatype": datatype, "shape": shape, "parameters": {"binary_data_size": len(raw)}}
+            for name, datatype, shape, raw in given
+        ]
+    })  # fmt: skip
+    return head + b"".join(raw for *_, raw in given) + more, len(head)
+
+
+@pytest.mark.parametrize("flat", [True, False])
+@pytest.mark.parametrize("datatype", BINARY_COLUMNS)
+def test_named_columns_mean_the_same_in_binary(datatype: Any, flat: bool) -> None:
+    columns = {name: np.array(values, NUMPY[datatype]) for name, values in
+               {"debt": [3, 6], "age": [1, 4], "income": [2, 5]}.items()}  # fmt: skip
+    shape = [2] if flat else [2, 1]
+    body, length = columns_in_binary(*((n, datatype, shape, values.tobytes()) for n, values in columns.items()))
+    request = NUMBERS_CODEC.decode(body, length)
+    as_json = NUMBERS_CODEC.decode(named(debt=[3, 6], age=[1, 4], income=[2, 5]))
+    np.testing.assert_array_equal(request.arrays["X"], as_json.arrays["X"])
+    assert (request.rows, request.logged) == (2, as_json.logged)
+
+
+def test_named_columns_may_be_binary_beside_json() -> None:
+    inputs = [
+        {"name": "income", "datatype": "INT8", "shape": [1], "data": [2]},
+        {"name": "debt", "datatype": "FP64", "shape": [1], "parameters": {"binary_data_size": 8}},
+        {"name": "age", "datatype": "FP32", "shape": [1, 1], "parameters": {"binary_data_size": 4}},
+    ]
+    head = orjson.dumps({"inputs": inputs})
+    request = NUMBERS_CODEC.decode(head + struct.pack("<df", 3, 1), len(head))
+    assert request.arrays["X"].tolist() == [[1, 2, 3]]
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ([("age", "FP32", [1], b"\0" * 4), ("income", "FP32", [1], b"\0" * 4)], "'debt' is missing"),
+        ([("age", "FP32", [1], b"\0" * 3)], "needs 4 bytes"), ([("age", "FP32", [2], b"\0" * 4)], "needs 8 bytes"),
+        ([("age", "BYTES", [1], b"\1\0\0\0x")], "'age' has datatype 'BYTES'; a number is needed"),
+        ([("age", "BOOL", [1], b"\1")], "a number is needed"), ([("zip", "FP32", [1], b"\0" * 4)], "'zip'"),
+        ([("age", "FP32", [1], b"\0" * 4)] * 2, "there twice"), ([("age", "FP32", [1, 2], b"\0" * 8)], "shape"),
+        ([(name, "FP32", [1], b"\0\0\xc0\x7f") for name in ("age", "income", "debt")], "'age', row 0 is missing"),
+        ([(name, "FP64", [1], struct.pack("<d", 1e300)) for name in ("age", "income", "debt")], "'age', row 0 is inf"),
+    ],
+)  # fmt: skip
+def test_bad_binary_columns_are_refused_by_name(given: Any, says: str) -> None:
+    body, length = columns_in_binary(*given)
+    assert says in refused(body, json_length=length)
+
+
+def test_bytes_that_no_named_column_claims_are_refused() -> None:
+    columns = [(name, "FP32", [1], b"\0" * 4) for name in ("age", "income", "debt")]
+    body, length = columns_in_binary(*columns, more=b"x")
+    assert "1 bytes follow the JSON part that no tensor claims" in refused(body, json_length=length)
+
+
 @pytest.mark.parametrize(
     ("columns", "says"),
     [

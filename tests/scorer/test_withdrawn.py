@@ -14,6 +14,7 @@ from deploy.embedded.home import Home
 from services.kit.context import Caller
 from services.kit.errors import NotFound, Unavailable
 from services.kit.testing import eventually, running
+from services.scorer import repository
 from services.scorer.batches.serving import Serving
 from services.scorer.dataplane import DataPlane
 from services.scorer.files import write_atomically
@@ -94,11 +95,19 @@ async def test_it_stops_while_its_successor_is_being_loaded(story: Story, monkey
     assert (account.refused, account.faults) == (1, 1), "its callers saw that"
     with pytest.raises(NotFound):
         story.plane.find("credit", STRANGER)
+    assert listed(story) == [("1", "UNAVAILABLE", story.plane.why_stopped("credit"))]
+    assert repository.index(story.plane, STRANGER) == []
     said = orjson.loads((story.house.settings.run_folder / "loaded" / "worker-0.json").read_bytes())
     assert said["endpoints"] == {}
     slow.go_on.set()
     await eventually(lambda: "credit" in story.plane.endpoints, within=10)
     assert await story.version() == 2
+    assert listed(story) == [("2", "READY", "")]
+
+
+def listed(story: Story) -> list[tuple[str, str, str]]:
+    """What the repository's index says of each version."""
+    return [(one["version"], one["state"], one["reason"]) for one in repository.index(story.plane, CALLER)]
 
 
 @pytest.mark.usefixtures("following")
@@ -108,6 +117,8 @@ async def test_one_that_is_withdrawn_while_it_is_loaded_never_serves(
     slow = Slow(monkeypatch, version=2)
     story.write(story.two)
     await asyncio.wait_for(slow.began.wait(), 10)
+    assert listed(story) == [("2", "LOADING", "endpoint credit is being loaded; try again")]
+    assert repository.index(story.plane, STRANGER) == repository.index(story.plane, CALLER, ready_only=True) == []
     story.write(story.two, story.two)
     await asyncio.sleep(0.3)
     slow.go_on.set()

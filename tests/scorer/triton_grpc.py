@@ -17,6 +17,10 @@ with triton.InferenceServerClient(address) as client:
     text = triton.InferInput("x", [2, 1], "BYTES")
     text.set_data_from_numpy(np.array([["grün"], ["b"]], object))
     echoed = client.infer("echo", [text], headers=headers).as_numpy("y")
+    columns = [triton.InferInput(name, [2], "FP32") for name in ("debt", "age", "income")]
+    for column in columns:
+        column.set_data_from_numpy(matrix[:, 0])
+    by_name = client.infer("credit", columns, headers=headers).as_numpy("label").tolist()
     metadata = client.get_model_metadata("credit", headers=headers, as_json=True)
     try:
         client.infer("nowhere", [given], headers=headers)
@@ -28,5 +32,6 @@ with triton.InferenceServerClient(address) as client:
         "labels": answer.as_numpy("label").tolist(), "shape": list(answer.as_numpy("probabilities").shape),
         "id": answer.get_response().id, "version": answer.get_response().model_version,
         "inference_id": answer.get_response().parameters["inference_id"].string_param,
-        "echoed": [each.decode() for each in echoed.ravel()], "inputs": metadata["inputs"], "unknown": unknown,
+        "echoed": [each.decode() for each in echoed.ravel()], "inputs": metadata["inputs"],
+        "by_name": by_name, "unknown": unknown,
     }))  # fmt: skip

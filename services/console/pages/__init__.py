@@ -2,7 +2,20 @@
 
 from fastapi import APIRouter
 
-from . import alert_routes, alerts, approvals, audit, endpoints, figures, login, models, overview, silences, topics
+from . import (
+    alert_routes,
+    alerts,
+    approvals,
+    audit,
+    endpoints,
+    figures,
+    login,
+    models,
+    overview,
+    settings,
+    silences,
+    topics,
+)
 from .shell import Shell
 
 __all__ = ["routers"]
@@ -18,6 +31,7 @@ def routers(shell: Shell) -> list[APIRouter]:
             models,
             endpoints,
             figures,
+            settings,
             topics,
             approvals,
             alerts,

@@ -1,20 +1,20 @@
 """A route of alerts as a form: inputs are called as the governor calls its fields, so that a refusal finds its own."""
 
-import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
+from . import typed
+from .typed import Fields
+
 Draft = dict[str, Any]
 """As somebody typed it, in texts: `name`, `unit`, `group_s`, `match`, and `steps` of `after_s` and `channels`."""
-Fields = Mapping[str, Sequence[str]]
 
 KINDS = ("webhook", "alertmanager", "email")
 SEVERITIES = ("info", "warning", "critical")
 _LISTS = ("endpoints", "kinds", "use_cases")
 _MOST = {"steps": 10, "channels": 20}
-_PLAIN = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 _PLACE = re.compile(r"^steps\.(\d+)(?:\.channels\.(\d+))?$")
 
 
@@ -57,7 +57,7 @@ def read(fields: Fields) -> Draft:
     """What a form holds."""
 
     def said(name: str) -> str:
-        return next(iter(fields.get(name, ())), "").strip()
+        return typed.said(fields, name)
 
     match = {name: said(f"match.{name}") for name in _LISTS}
     steps = [
@@ -65,19 +65,15 @@ def read(fields: Fields) -> Draft:
             "after_s": said(f"steps.{number}.after_s"),
             "channels": [
                 {key: said(f"steps.{number}.channels.{place}.{key}") for key in _channel()}
-                for place in _counted(fields, f"steps.{number}.channels", "kind", _MOST["channels"])
+                for place in typed.counted(fields, f"steps.{number}.channels", "kind", _MOST["channels"])
             ],
         }
-        for number in _counted(fields, "steps", "after_s", _MOST["steps"])
+        for number in typed.counted(fields, "steps", "after_s", _MOST["steps"])
     ]
     return {
         "name": said("name"), "unit": said("unit"), "group_s": said("group_s"), "steps": steps,
         "match": match | {"severities": list(fields.get("match.severities", ()))},
     }  # fmt: skip
-
-
-def _counted(fields: Fields, within: str, member: str, most: int) -> range:
-    return range(next((n for n in range(most) if f"{within}.{n}.{member}" not in fields), most))
 
 
 def body(draft: Draft) -> dict[str, Any]:
@@ -141,8 +137,4 @@ def _parts(text: str) -> list[str]:
 
 
 def _number(text: str, otherwise: float) -> float | str:
-    """What is not written as a number, or is beyond all that JSON can say, stays a text."""
-    if not text:
-        return otherwise
-    number = float(text) if _PLAIN.fullmatch(text) else math.inf
-    return number if math.isfinite(number) else text
+    return typed.number(text) if text else otherwise

@@ -49,6 +49,14 @@
     if (document.hidden || busy || over) event.preventDefault();
   });
 
+  // What was typed after it was tried was not tried.
+  document.addEventListener("input", (event) => {
+    const force = event.target.form?.querySelector("#force");
+    if (!force || force.disabled) return;
+    force.disabled = true;
+    document.getElementById("stale").hidden = false;
+  });
+
   const tell = (text, on) => {
     const live = document.getElementById("live");
     if (live) { live.textContent = text; live.classList.toggle("on", on); }

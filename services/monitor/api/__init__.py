@@ -1,11 +1,11 @@
 """HTTP in: how endpoints are watched and what was found."""
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Query
-from pydantic import BaseModel, Field, model_validator
+from fastapi import APIRouter, Header, Query, Response
+from pydantic import AfterValidator, BaseModel, Field
 
 from contracts import (
     DriftDetected,
@@ -17,7 +17,6 @@ from contracts import (
     UsageReported,
 )
 from services.kit.auth import allow
-from services.kit.cel import CelError
 from services.kit.http import Body, Page, Who, page
 from services.kit.ids import now
 from services.kit.inputs import as_cursor, from_cursor, moment, name, version
@@ -25,6 +24,7 @@ from services.kit.kpis import check_kpi
 from services.kit.service import router as new_router
 
 from ..store import Endpoint, FindingRow
+from ..store.endpoints import Source
 from ..usecases.desired import Desired
 from ..usecases.reading import Reading, Standing
 from .given import SomeSettings
@@ -32,21 +32,22 @@ from .given import SomeSettings
 Limit = Annotated[int, Query(ge=1, le=1000)]
 
 
+def _can_be_read(expression: str) -> str:
+    """Raises CelError."""
+    check_kpi(expression)
+    return expression
+
+
 class SettingsBody(SomeSettings, GivenSettings):
-    """Settings to override; what is left out stays as it is, and null takes an override back."""
+    """Settings to override; what is left out stays as it is, of null what the deployment says holds again."""
 
-    def given(self) -> dict[str, Any]:
-        """What was named; None is to be as it is deployed again."""
-        return {name: value for name, value in self.model_dump().items() if name in self.model_fields_set}
-
-    @model_validator(mode="after")
-    def _kpis_can_be_read(self) -> "SettingsBody":
-        for kpi, expression in (self.kpis or {}).items():
-            try:
-                check_kpi(expression)
-            except CelError as error:
-                raise ValueError(f"kpis.{kpi}: {error}") from None
-        return self
+    kpis: (
+        Annotated[
+            dict[Annotated[str, Field(max_length=60)], Annotated[str, AfterValidator(_can_be_read)]],
+            Field(max_length=20),
+        ]
+        | None
+    ) = None
 
 
 class AcceptBody(Body):
@@ -80,15 +81,21 @@ class MonitorView(BaseModel):
     model: str
     version: int
     settings: MonitorSettings
+    sources: dict[str, Source]
+    """By setting: whether it is the default, said by the package that is deployed, set by a person, or learned."""
     overridden: bool
     changed_at: datetime
+    season_s: float | None
+    """That holds; None for none."""
     learned_season_s: float | None
     """A season that the monitor learned; it holds while `settings` has none."""
     season_learned_at: datetime | None
 
     @classmethod
     def of(cls, endpoint: Endpoint) -> "MonitorView":
-        return cls.model_validate(endpoint, from_attributes=True)
+        """With the season as seconds."""
+        told = {name: getattr(endpoint, name) for name in MonitorView.model_fields if name != "season_s"}
+        return cls(**told, season_s=endpoint.season.period_s)
 
 
 class StandingView(MonitorView):
@@ -166,9 +173,12 @@ def router(reading: Reading, desired: Desired) -> APIRouter:
         return page([MonitorView.of(endpoint) for endpoint in found], limit, following)
 
     @api.get("/{endpoint}")
-    async def monitor(endpoint: Name, caller: Who) -> StandingView:
+    async def monitor(endpoint: Name, caller: Who, response: Response) -> StandingView:
+        """The header `ETag` is of its settings."""
         allow(caller, "monitor.read")
-        return StandingView.at(await reading.standing(endpoint))
+        standing = await reading.standing(endpoint)
+        response.headers["ETag"] = _tag(standing.endpoint)
+        return StandingView.at(standing)
 
     @api.get("/{endpoint}/windows")
     async def windows(
@@ -192,9 +202,19 @@ def router(reading: Reading, desired: Desired) -> APIRouter:
         return DriftView.of(await reading.standing(endpoint))
 
     @api.put("/{endpoint}")
-    async def configure(endpoint: Name, settings: SettingsBody, caller: Who) -> MonitorView:
+    async def configure(
+        endpoint: Name, settings: SettingsBody, caller: Who, response: Response,
+        if_match: Annotated[str | None, Header(max_length=200)] = None, validate_only: bool = False,
+    ) -> MonitorView:  # fmt: skip
+        """Override some settings. With `If-Match` only those that have this `ETag`; with `validate_only` nothing is
+        changed, and the answer is what would hold."""
         allow(caller, "monitor.configure")
-        return MonitorView.of(await desired.configure(endpoint, settings.given()))
+        changed = settings.model_dump(exclude_unset=True)
+        after = await desired.configure(
+            endpoint, changed, lambda found: _is_seen(found, if_match), keep=not validate_only
+        )
+        response.headers["ETag"] = _tag(after)
+        return MonitorView.of(after)
 
     @api.post("/{endpoint}/accept")
     async def accept(endpoint: Name, body: AcceptBody, caller: Who) -> MonitorView:
@@ -202,3 +222,13 @@ def router(reading: Reading, desired: Desired) -> APIRouter:
         return MonitorView.of(await desired.accept(endpoint, body.reason))
 
     return api
+
+
+def _tag(endpoint: Endpoint) -> str:
+    """An entity tag of its settings: whatever changes them is dated."""
+    return f'"{endpoint.changed_at.timestamp():.6f}"'
+
+
+def _is_seen(endpoint: Endpoint, if_match: str | None) -> bool:
+    """Whether a condition holds (RFC 9110, 13.1.1)."""
+    return if_match in (None, "*") or _tag(endpoint) in (each.strip() for each in (if_match or "").split(","))

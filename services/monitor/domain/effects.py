@@ -22,8 +22,9 @@ from .outcomes.intervals import ALPHA, z_ever
 from .reference import Reference, Track
 
 Array = NDArray[Any]
-Measure = Literal["location", "spread", "distribution", "missing", "correlation", "influence"]
+Measure = Literal["location", "spread", "shape", "distribution", "missing", "correlation", "influence"]
 
+_TENTHS = 10
 _Z_ONCE = 2.807
 """Normal quantile of half of ALPHA, for both sides: of the reference, which is drawn once."""
 _CHANCE = 0.375
@@ -46,7 +47,8 @@ class Effect:
 
     `location` is a shift of the mean in standard deviations, `spread` the relative change of the standard deviation,
     both of the column's normal scores, so that outliers neither fake nor hide them; `distribution` and `missing` are
-    population stability indices of the classes and of missing values; `correlation` is how much that of a pair changed,
+    population stability indices of the classes and of missing values, `shape` that of a number's tenths, less what
+    location and spread make of it; `correlation` is how much that of a pair changed,
     of columns in three classes: low, middle, high; `influence` is how much a column's contributions grew or shrank, in
     parts of all columns'.
     """
@@ -67,7 +69,7 @@ class Effect:
                 return "residual"
             case ("pairs", _) | ("axis", "spread"):
                 return "pair"
-            case _, "location" | "spread" | "missing" | "influence" as measure:
+            case _, "location" | "spread" | "shape" | "missing" | "influence" as measure:
                 return measure
             case _:
                 return self.shares.of if self.shares else "categories"
@@ -95,7 +97,7 @@ class Effect:
         """What `size`, `low` and `high` are in: standard deviations, the index, or parts of all influence."""
         if self.measure == "influence":
             return "share"
-        return "psi" if self.measure in ("distribution", "missing") else "sd"
+        return "psi" if self.measure in ("distribution", "shape", "missing") else "sd"
 
     def evidence(self, tolerance: float) -> FeatureEvidence:
         """As it is told."""
@@ -132,7 +134,7 @@ def largest(found: Sequence[Effect]) -> Effect:
 
 
 def all_effects(reference: Reference, counts: Array) -> list[list[Effect]]:
-    """By track: location, spread and missing values of a number, the distribution of a class."""
+    """By track: location, spread, shape and missing values of a number, the distribution of a class."""
     return [_of_track(*each) for each in zip(reference.tracks, reference.counts, counts, reference.scores, strict=True)]
 
 
@@ -178,7 +180,27 @@ def _numeric(track: Track, before: Array, live: Array, scores: Array) -> list[Ef
     ]  # fmt: skip
     if one.rows > 1 and two.rows > 1 and one.sd > 0:
         found += [Effect(track, "location", *_shift(one, two)), Effect(track, "spread", *_ratio(one, two))]
+    if one.rows and two.rows and track.kind == "numeric":
+        found.append(Effect(track, "shape", *_shape(before[: track.bins], live[: track.bins], _explained(one, two))))
     return found
+
+
+def _shape(before: Array, live: Array, explained: float) -> tuple[float, float, float]:
+    """The index of the reference's tenths less what is explained, and its interval at all looks."""
+    ranks = (np.cumsum(before) - before / 2) / before.sum()
+    tenths = np.minimum((ranks * _TENTHS).astype(np.int64), _TENTHS - 1)
+    size, low, high = stability_index(*(np.bincount(tenths, each, _TENTHS) for each in (before, live)))
+    size, low, high = (max(0.0, each - explained) for each in (size, low, high))
+    return size, low, high
+
+
+def _explained(before: "_Scores", live: "_Scores") -> float:
+    """The index of two normal distributions with these means and deviations, which is that of no bins: the sum of both
+    divergences of Kullback and Leibler. Nought where one has no deviation: then all is shape."""
+    if before.sd == 0 or live.sd == 0:
+        return 0.0
+    shift, ratio = (live.mean - before.mean) / before.sd, (live.sd / before.sd) ** 2
+    return (ratio + 1 / ratio - 2) / 2 + shift**2 * (1 + 1 / ratio) / 2
 
 
 def _paired(track: Track, before: Array, live: Array) -> Effect:

@@ -3,8 +3,10 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from contracts import Latency
 
@@ -21,7 +23,7 @@ class LatencyCounts:
     buckets: Mapping[int, int]
 
     @classmethod
-    def of(cls, latencies_ms: Sequence[float]) -> "LatencyCounts":
+    def of(cls, latencies_ms: Sequence[float] | NDArray[Any]) -> "LatencyCounts":
         """Of latencies in milliseconds; what lies outside 0.001 to 16 million counts in the bucket at that end."""
         values = np.maximum(np.asarray(latencies_ms, np.float64), _LEAST_MS)
         places = np.minimum((np.log(values / _LEAST_MS) / _GROWTH).astype(np.int64), _LAST)

@@ -28,6 +28,16 @@ def window_start(at_s: float, window_s: float) -> float:
     return at_s // window_s * window_s
 
 
+def by_start(at_s: Array, window_s: float) -> list[tuple[float, Array]]:
+    """The windows of some moments by their starts, ascending, each with the places of its moments in their order."""
+    if not len(at_s):
+        return []
+    starts = at_s // window_s * window_s
+    order = np.argsort(starts, kind="stable")
+    cuts = np.flatnonzero(np.diff(starts[order])) + 1
+    return [(float(starts[places[0]]), places) for places in np.split(order, cuts)]
+
+
 def moment(at_s: float) -> datetime:
     """Seconds since the epoch as a time in UTC."""
     return datetime.fromtimestamp(at_s, UTC)
@@ -171,7 +181,12 @@ def coalesced(blocks: Sequence[Block], rows: int) -> list[Block]:
     return made
 
 
+def block_size(rows: int, block_rows: int, at_most: int) -> int:
+    """Of how many rows blocks are made of `rows`: as fine as `block_rows` unless there would be too many."""
+    return max(block_rows, -(-rows // at_most))
+
+
 def block_cuts(rows: int, block_rows: int, at_most: int) -> list[slice]:
-    """How `rows` consecutive rows are cut into blocks: as fine as `block_rows` unless there would be too many."""
-    size = max(block_rows, -(-rows // at_most))
+    """How `rows` consecutive rows are cut into blocks of `block_size`."""
+    size = block_size(rows, block_rows, at_most)
     return [slice(start, min(start + size, rows)) for start in range(0, rows, size)]

@@ -1,9 +1,9 @@
 """Endpoints and their versions: what is watched, with the settings that hold."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 from sqlalchemy import text
@@ -15,6 +15,10 @@ from services.kit.errors import NotFound
 from ..domain import rhythm
 from ..domain.budget import beside_chosen
 from ..domain.season import Season
+
+Source = Literal["default", "package", "set", "learned"]
+"""Where a setting comes from: nobody said it, the package of what is deployed did, a person did, or it was learned."""
+_DEFAULTS = MonitorSettings()
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,29 @@ class Endpoint:
     learned_season_s: float | None = None
     """A season that explained an alarm; one that is set wins over it."""
     season_learned_at: datetime | None = None
+    deployed: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """Settings as the deployment says them."""
+    override: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """Those that a person set."""
+
+    @property
+    def sources(self) -> dict[str, Source]:
+        """Where each setting comes from."""
+        return {name: self._source(name) for name in MonitorSettings.model_fields}
+
+    def _source(self, name: str) -> Source:
+        value = getattr(self.settings, name)
+        if name in self.override:
+            return "set"
+        if name == "season_s" and value is None and self.season.period_s:
+            return "learned"
+        return "default" if value == getattr(_DEFAULTS, name) else "package"
+
+    def changed(self, changed: Mapping[str, Any]) -> "Endpoint":
+        """With some settings set by a person; of None what the deployment says holds again."""
+        override = {name: value for name, value in {**self.override, **changed}.items() if value is not None}
+        settings = MonitorSettings.model_validate({**self.deployed, **override})
+        return replace(self, settings=settings, override=override, overridden=bool(override))
 
     @property
     def budget_rows(self) -> int:
@@ -50,7 +77,7 @@ class Endpoint:
         settings = MonitorSettings.model_validate(row.settings | (row.override or {}))
         return cls(
             row.endpoint, row.unit, row.use_case, row.serving, row.model, row.version, settings, bool(row.override),
-            row.changed_at, row.learned_season_s, row.season_learned_at,
+            row.changed_at, row.learned_season_s, row.season_learned_at, row.settings, row.override or {},
         )  # fmt: skip
 
 
@@ -145,12 +172,10 @@ async def clock(session: AsyncSession) -> datetime:
     return (await session.scalars(text("SELECT now()"))).one()
 
 
-async def override(session: AsyncSession, name: str, changed: Mapping[str, Any]) -> None:
-    """Settings that hold from now on whatever is deployed; those that are not named, or are None, follow the
-    deployments."""
-    kept = "jsonb_strip_nulls(coalesce(override, '{}') || CAST(:s AS jsonb))"
-    update = f"UPDATE endpoint SET override = {kept}, changed_at = now() WHERE endpoint = :e"
-    await session.execute(text(update), {"e": name, "s": orjson.dumps(changed).decode()})
+async def override(session: AsyncSession, name: str, settings: Mapping[str, Any]) -> None:
+    """Settings that hold from now on whatever is deployed; those that are not named follow the deployments."""
+    update = "UPDATE endpoint SET override = CAST(:s AS jsonb), changed_at = now() WHERE endpoint = :e"
+    await session.execute(text(update), {"e": name, "s": orjson.dumps(dict(settings)).decode()})
 
 
 async def version(session: AsyncSession, name: str, number: int) -> VersionRow | None:

@@ -1,47 +1,30 @@
 """Folds batches of the inference log into partial windows; counts and offset commit together."""
 
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
+
+import numpy as np
 
 from services.kit.burial import Burial
 from services.kit.db import Tx
 from services.kit.errors import Invalid, NotFound
 from services.kit.explaining import why_unexplained
 from services.kit.ids import now
-from services.kit.logged import Head, Logged, note, noted, readable
-from services.kit.payloads import Opening, Payload, Payloads
+from services.kit.logged import Logged, Origin, note, noted, readable
+from services.kit.payloads import Opening, Payloads
 from services.kit.repeats import Repeats, Seen
 from services.kit.stream import PartitionBatch, Record
 
 from .. import metrics, store
 from ..domain.sample import most_rows
-from ..domain.service.slots import Answered, Place
-from ..domain.service.slots import counted as by_minute
-from ..domain.windows import Part, moment, window_start
+from ..domain.service.slots import Counts, Place, by, by_minute
+from ..domain.windows import Part, by_start, moment
 from ..settings import MonitorSettings
 from ..store import slots
-from .summary import NOBODY, Counted, Unfit, Wanted, summary
-from .versions import Versions, Watched
-
-
-@dataclass(slots=True)
-class Inference:
-    """One record, as far as counting needs it."""
-
-    record: Record
-    head: Head
-    at_s: float
-    payload: Payload
-    replayed: bool = False
-    counted: bool = False
-    """Its rows are in a window since it became a dead letter: only its columns are missing there."""
-
-    @property
-    def id(self) -> str:
-        return self.head.inference_id
-
+from .summary import NOBODY, Inference, Unfit, Wanted, summary
+from .versions import Glance, Versions, Watched
 
 Letters = list[tuple[Record, BaseException | str]]
 
@@ -62,23 +45,26 @@ class Counting:
     async def fold(self, tx: Tx, batch: PartitionBatch) -> None:
         """Count a batch's new inferences into parts of windows."""
         seen = await self._repeats.open(tx.session, batch.partition, batch.first)
+        versions = Glance(self._versions)
         letters: Letters = []
-        latest = 0.0
+        new = await self._new(tx, batch, seen, versions, letters)
+        await slots.add(tx.session, batch.partition, _by_minute(each for each in new if not each.known))
         groups: dict[tuple[str, int, str], list[Inference]] = defaultdict(list)
-        new = await self._new(tx, batch, seen, letters)
-        await slots.add(tx.session, batch.partition, by_minute(_answered(each) for each in new if not each.counted))
         for inference in new:
-            head = inference.head
-            groups[head.endpoint, head.version, head.unit].append(inference)
-            latest = max(latest, inference.at_s)
+            origin = inference.head.origin
+            groups[origin.endpoint, origin.version, origin.unit].append(inference)
         for (endpoint, version, unit), inferences in groups.items():
-            await self._count(tx, batch, endpoint, version, unit, inferences, letters)
-        if latest:
-            await store.note_event_time(tx.session, batch.partition, moment(latest))
+            watched = await versions.find(endpoint, version)
+            await self._count(tx, batch, watched, endpoint, version, unit, inferences, letters)
+        if new:
+            latest_s = max(inference.head.at_s for inference in new)
+            await store.note_event_time(tx.session, batch.partition, moment(latest_s))
         await seen.save(tx.session, batch.next)
         await self._burial.bury(batch, letters)
 
-    async def _new(self, tx: Tx, batch: PartitionBatch, seen: Seen, letters: Letters) -> list[Inference]:
+    async def _new(
+        self, tx: Tx, batch: PartitionBatch, seen: Seen, versions: Glance, letters: Letters
+    ) -> list[Inference]:
         """What was never counted: by writer and number, and a replayed dead letter by its id."""
         fresh: list[Inference] = []
         replays: dict[str, Inference] = {}
@@ -88,7 +74,7 @@ class Counting:
                 tx.then.append(metrics.REPEATS.inc)
             elif logged.body.get("shadow_of") is not None:  # nobody was answered so
                 tx.then.append(metrics.SHADOWS.inc)
-            elif inference := await self._inference(logged, opening, letters):
+            elif inference := await _opened(logged, versions, opening, letters):
                 if logged.replayed:
                     replays.setdefault(inference.id, inference)
                 else:
@@ -96,34 +82,21 @@ class Counting:
         done = await noted(tx.session, _REPLAYED, list(replays))
         counted = await noted(tx.session, _COUNTED, list(replays))
         tx.then.append(partial(metrics.REPEATS.inc, len(done)))
-        return fresh + [replace(each, counted=id in counted) for id, each in replays.items() if id not in done]
-
-    async def _inference(self, logged: Logged, opening: Opening, letters: Letters) -> Inference | None:
-        try:
-            head, record = logged.head(), logged.record
-            watched = await self._versions.find(head.endpoint, head.version)
-            payload = await opening.open(logged, watched.schema)
-            return Inference(record, head, head.received_at.timestamp(), payload, logged.replayed)
-        except (Invalid, NotFound, KeyError, TypeError, ValueError) as error:
-            letters.append((logged.record, error))
-            return None
+        return fresh + [replace(each, known=id in counted) for id, each in replays.items() if id not in done]
 
     async def _count(
-        self, tx: Tx, batch: PartitionBatch, endpoint: str, version: int, unit: str,
+        self, tx: Tx, batch: PartitionBatch, watched: Watched, endpoint: str, version: int, unit: str,
         inferences: Sequence[Inference], letters: Letters,
     ) -> None:  # fmt: skip
-        watched = await self._versions.find(endpoint, version)
         length = self._versions.settings(endpoint).window_s
-        windows: dict[float, list[Inference]] = defaultdict(list)
-        for inference in inferences:
-            windows[window_start(inference.at_s, length)].append(inference)
         wanted = self._wanted(watched, endpoint)
-        for start, members in sorted(windows.items()):
+        for start, places in by_start(np.array([each.head.at_s for each in inferences]), length):
+            members = [inferences[place] for place in places.tolist()]
             part, unfit = self._summarise(watched, members, wanted)
             await self._note(tx, members, unfit, letters)
             key = store.WindowKey(endpoint, version, unit, moment(start), moment(start + length))
             await store.add_part(tx.session, key, batch.partition, batch.first, part)
-            tx.then.append(partial(_tell, endpoint, part.rows, members[-1].at_s))
+            tx.then.append(partial(_tell, endpoint, part.rows, members[-1].head.at_s))
 
     async def _note(self, tx: Tx, members: Sequence[Inference], unfit: Unfit, letters: Letters) -> None:
         """A dead letter whose rows were counted is known by its id, and so is a replayed one that was understood."""
@@ -143,17 +116,33 @@ class Counting:
 
     def _summarise(self, watched: Watched, members: Sequence[Inference], wanted: Wanted) -> tuple[Part, Unfit]:
         """All rows are counted; those that do not fit their model's schema are counted, but not looked into."""
-        counted = [
-            Counted(m.payload, m.at_s, m.head.latency_ms, m.counted, m.head.variant, m.head.request_id, m.id)
-            for m in members
-        ]
-        return summary(watched, counted, self._settings.block_rows, self._settings.blocks_per_batch, wanted)
+        return summary(watched, members, self._settings.block_rows, self._settings.blocks_per_batch, wanted)
 
 
-def _answered(inference: Inference) -> Answered:
-    head = inference.head
-    place = Place(head.endpoint, head.unit, head.model, head.version, head.mode)
-    return Answered(place, inference.at_s, inference.payload.rows, head.latency_ms)
+async def _opened(logged: Logged, versions: Glance, opening: Opening, letters: Letters) -> Inference | None:
+    """The record's head and its rows, which is all of it that is kept."""
+    try:
+        head = logged.head()
+        version = head.origin.endpoint, head.origin.version
+        watched = versions.known.get(version) or await versions.find(*version)
+        payload = await opening.open(logged, watched.schema)
+        return Inference(logged.record, head, payload, logged.replayed)
+    except (Invalid, NotFound, KeyError, TypeError, ValueError) as error:
+        letters.append((logged.record, error))
+        return None
+
+
+def _by_minute(inferences: Iterable[Inference]) -> Mapping[tuple[Place, float], Counts]:
+    groups: dict[Origin, list[Inference]] = defaultdict(list)
+    for inference in inferences:
+        groups[inference.head.origin].append(inference)
+    return by(pair for origin, members in groups.items() for pair in _of_origin(origin, members).items())
+
+
+def _of_origin(origin: Origin, members: Sequence[Inference]) -> dict[tuple[Place, float], Counts]:
+    place = Place(origin.endpoint, origin.unit, origin.model, origin.version, origin.mode)
+    at_s, latency_ms = np.array([(each.head.at_s, each.head.latency_ms) for each in members]).T
+    return by_minute(place, at_s, np.array([each.payload.rows for each in members]), latency_ms)
 
 
 def _tell(endpoint: str, rows: int, last_s: float) -> None:

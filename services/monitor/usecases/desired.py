@@ -1,11 +1,13 @@
 """What is watched: follows `deployment.changed`, and the settings that people give."""
 
+from collections.abc import Callable
 from typing import Any
 
 from contracts import DeploymentChanged
 from services.kit.compacted import Change
 from services.kit.context import Context, system, use
 from services.kit.db import Database
+from services.kit.errors import Outdated
 
 from .. import store
 from ..domain import season
@@ -18,6 +20,10 @@ from .versions import Versions
 
 _ACCEPTED: dict[Table, int] = {"watch": 1, "group_watch": LEAST_ROWS, "attribution_watch": 1}
 """What becomes the new normal, of whatever has so many rows."""
+
+
+def _whatever(_: Endpoint) -> bool:
+    return True
 
 
 class Desired:
@@ -58,19 +64,28 @@ class Desired:
                 if unit:
                     await usability.drop(tx, name, unit, "the endpoint is removed")
 
-    async def configure(self, name: str, changed: dict[str, Any]) -> Endpoint:
-        """Override some settings of an endpoint; None takes an override back, and what is deployed holds again. Raises
-        NotFound, or Invalid for a season of a few windows."""
+    async def configure(
+        self, name: str, changed: dict[str, Any], seen: Callable[[Endpoint], bool] = _whatever, *, keep: bool = True
+    ) -> Endpoint:
+        """Override some settings of an endpoint; of None the deployments are followed again. Answers what holds then;
+        without `keep` it stays as it was.
+
+        Raises NotFound, Outdated where it is not as the caller has `seen` it, Invalid for a season of a few windows.
+        """
         async with self._db.transaction() as tx:
             await store.lock(tx.session, name)
             found = await store.endpoint(tx.session, name)
-            await store.override(tx.session, name, changed)
-            after = await store.endpoint(tx.session, name)
+            if not seen(found):
+                raise Outdated(f"how {name} is watched was changed at {found.changed_at:%Y-%m-%d %H:%M:%S} UTC")
+            after = found.changed(changed)
             season.check(after.settings.season_s, after.settings.window_s)
+            if not keep:
+                return after
+            await store.override(tx.session, name, after.override)
             tx.record("monitor.configured", name, unit=found.unit, **{n: _scalar(v) for n, v in changed.items()})
             # Under an Idempotency-Key the commit comes with the answer, when this has long returned.
             tx.then.append(self._versions.outdate)
-            return after
+            return await store.endpoint(tx.session, name)
 
     async def accept(self, name: str, reason: str) -> Endpoint:
         """Take what is seen now as the new normal: the open alarm is closed, watching begins anew. Raises NotFound.

@@ -13,7 +13,7 @@ from ..domain.budget import of_data
 from ..domain.detectors.edetector import NAME
 from ..domain.reference import Reference
 from ..domain.watch import Finding, Watch
-from ..domain.windows import Block, Part, coalesced, moment
+from ..domain.windows import Block, Part, block_size, coalesced, moment
 from ..settings import MonitorSettings
 from ..store import Endpoint, WindowKey
 from . import choosing, grouping, usability
@@ -63,7 +63,8 @@ class Drifting:
         season = endpoint.season
         known = await store.watch(tx.session, key.endpoint, key.version) or Watch.start(reference, season)
         known = known.suited(reference, season)
-        blocks = coalesced(part.blocks, self._settings.block_rows)
+        size = block_size(part.rows, self._settings.block_rows, self._settings.looks_per_window)
+        blocks = coalesced(part.blocks, size)
         seen = await asyncio.to_thread(known.observe, blocks, key.start.timestamp(), budget)
         if known.phase == "watching" and seen.phase == "doubting":
             seen = await _with_earlier(tx, key, seen)

@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 
 from contracts import Told
 from services.kit.errors import Invalid
+from services.kit.logged import Head
 from services.kit.payloads import Columns, Decisions, Payload, decisions, features
 from services.kit.profiles import Binner, numeric
+from services.kit.stream import Record
 
 from ..domain.latency import LatencyCounts
 from ..domain.outcomes.decided import Counts, Decided
@@ -25,19 +27,19 @@ Unfit = list[tuple[int, Invalid]]
 
 
 @dataclass(slots=True)
-class Counted:
-    """One inference: its rows, when it came, how long it took."""
+class Inference:
+    """One record, as far as counting needs it: its head and its rows."""
 
+    record: Record
+    head: Head
     payload: Payload
-    at_s: float
-    latency_ms: float
+    replayed: bool = False
     known: bool = False
-    """Its rows and its latency were counted before: only its columns are new."""
-    variant: str = ""
-    """That decided."""
-    request_id: str | None = None
-    """What its caller called it."""
-    id: str = ""
+    """Its rows and its latency were counted since it became a dead letter: only its columns are new."""
+
+    @property
+    def id(self) -> str:
+        return self.head.inference_id
 
 
 class Wanted(NamedTuple):
@@ -51,14 +53,14 @@ NOBODY = Wanted(0, 0.0)
 
 
 def summary(
-    watched: Watched, members: Sequence[Counted], block_rows: int, blocks_at_most: int, wanted: Wanted = NOBODY
+    watched: Watched, members: Sequence[Inference], block_rows: int, blocks_at_most: int, wanted: Wanted = NOBODY
 ) -> tuple[Part, Unfit]:
     """The part, and the places of inferences whose rows are not those of their model's schema.
 
     Inferences whose payloads were not logged count by rows and latency alone.
     """
     new = [member for member in members if not member.known]
-    latency = LatencyCounts.of([member.latency_ms for member in new])
+    latency = LatencyCounts.of([member.head.latency_ms for member in new])
     rows = sum(member.payload.rows for member in new)
     if watched.binner is None:
         return Part(len(new), rows, (), Sums.zero(0), latency, traffic=_traffic(new)), []
@@ -81,14 +83,14 @@ def summary(
     return Part(latency.total, rows, blocks, sums, latency, decided, segments, _traffic(new), sample), unfit
 
 
-def _sample(watched: Watched, members: Sequence[Counted], columns: Columns, wanted: Wanted) -> Sample:
+def _sample(watched: Watched, members: Sequence[Inference], columns: Columns, wanted: Wanted) -> Sample:
     """One row of each decision that may be explained: rows of one request are alike, and told by its id which."""
     if not wanted.most or watched.schema is None:
         return Sample()
     names = [column.name for column in watched.schema.columns]
     if any(name not in columns for name in names):
         return Sample(wanted.most)
-    places = np.array([place_of(member.id) for member in members], np.int64)
+    places = np.array([place_of(member.head.inference_id) for member in members], np.int64)
     rows = np.array([member.payload.rows for member in members], np.int64)
     first = np.cumsum(rows) - rows
     some = np.flatnonzero((places < wanted.share * SPACE) & (rows > 0))
@@ -109,12 +111,13 @@ def _value(value: Any) -> Told:
     return number if isfinite(number) else None
 
 
-def _traffic(members: Sequence[Counted]) -> Traffic:
-    newest_s = max((member.at_s for member in members), default=-inf)
-    return Traffic(newest_s, Ids.of(member.request_id for member in members if member.request_id is not None))
+def _traffic(members: Sequence[Inference]) -> Traffic:
+    newest_s = max((member.head.at_s for member in members), default=-inf)
+    named = [member.head.request_id for member in members]
+    return Traffic(newest_s, Ids.of(id for id in named if id is not None))
 
 
-def _columns(watched: Watched, members: Sequence[Counted]) -> tuple[Columns, Decisions | None]:
+def _columns(watched: Watched, members: Sequence[Inference]) -> tuple[Columns, Decisions | None]:
     """Features, prediction and score by the names of the profile, and the decisions; nothing of nobody."""
     if not members:
         return {}, None
@@ -130,7 +133,7 @@ def _columns(watched: Watched, members: Sequence[Counted]) -> tuple[Columns, Dec
     return columns, said
 
 
-def _unfit(watched: Watched, members: Mapping[int, Counted]) -> Unfit:
+def _unfit(watched: Watched, members: Mapping[int, Inference]) -> Unfit:
     found: Unfit = []
     for place, member in members.items():
         try:
@@ -140,30 +143,30 @@ def _unfit(watched: Watched, members: Mapping[int, Counted]) -> Unfit:
     return found
 
 
-def _bins(binner: Binner, members: Sequence[Counted], columns: Columns) -> Array:
+def _bins(binner: Binner, members: Sequence[Inference], columns: Columns) -> Array:
     return binner.bin(columns, sum(member.payload.rows for member in members))
 
 
 def _blocks(
-    binner: Binner, members: Sequence[Counted], bins: Array, block_rows: int, at_most: int
+    binner: Binner, members: Sequence[Inference], bins: Array, block_rows: int, at_most: int
 ) -> tuple[Block, ...]:
     if not len(bins):
         return ()
-    at = np.repeat([member.at_s for member in members], [member.payload.rows for member in members])
+    at = np.repeat([member.head.at_s for member in members], [member.payload.rows for member in members])
     cuts = block_cuts(len(bins), block_rows, at_most)
     return tuple(Block(float(at[cut].min()), cut.stop - cut.start, binner.count(bins[cut])) for cut in cuts)
 
 
-def _decided(watched: Watched, members: Sequence[Counted], bins: Array, said: Decisions | None) -> Decided:
+def _decided(watched: Watched, members: Sequence[Inference], bins: Array, said: Decisions | None) -> Decided:
     """What each variant decided, by score."""
     deciding = watched.deciding
     if deciding is None or said is None or not len(bins):
         return Decided()
     decisions, score = bins[:, deciding.place], said.score
-    variants = {member.variant for member in members}
+    variants = {member.head.origin.variant for member in members}
     if len(variants) == 1:
         return _told(variants.pop(), deciding.count(decisions, score))
-    by_row = np.repeat([member.variant for member in members], [member.payload.rows for member in members])
+    by_row = np.repeat([member.head.origin.variant for member in members], [member.payload.rows for member in members])
     found = Decided()
     for variant in variants:
         here = by_row == variant

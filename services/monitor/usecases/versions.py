@@ -237,3 +237,18 @@ class Versions:
         except NotFound:
             log.error("a baseline is not in the object store", digest=digest)
             return None
+
+
+class Glance:
+    """Versions as one batch sees them: the same for its last row as for its first, whatever is learned meanwhile."""
+
+    def __init__(self, versions: Versions) -> None:
+        self._versions = versions
+        self.known: dict[tuple[str, int], Watched] = {}
+
+    async def find(self, endpoint: str, version: int) -> Watched:
+        """`Versions.find`, once."""
+        key = endpoint, version
+        if key not in self.known:
+            self.known[key] = await self._versions.find(endpoint, version)
+        return self.known[key]

@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 from uuid import UUID
 
@@ -38,22 +38,19 @@ class Inference:
     head: Head
     payload: Payload
     schema: ModelSchema | None
-    record: Logged
+    record: Record
+    objects: list[str]
+    """What holds its payload alone, where that was too large for the log; a batch's files hold others' too."""
 
     @property
     def offset(self) -> int:
-        return self.record.record.offset
-
-    @property
-    def objects(self) -> list[str]:
-        """What holds its payload alone, where that was too large for the log; a batch's files hold others' too."""
-        references = (self.record.body[name].get("reference") for name in ("request", "response"))
-        return [r["digest"] for r in references if r and r.get("media_type") == _ALONE]
+        return self.record.offset
 
     @property
     def unread(self) -> str:
         """The payload as the log has it, for rows that no schema explains."""
-        return orjson.dumps({name: self.record.body[name] for name in ("request", "response")}).decode()
+        body = orjson.loads(self.record.value or b"")
+        return orjson.dumps({name: body[name] for name in ("request", "response")}).decode()
 
 
 class Recording:
@@ -128,7 +125,7 @@ class Recording:
         try:
             head = _head(logged)
             schema = await self._schemas.find(head.endpoint, head.version)
-            return Inference(head, await opening.open(logged, schema), schema, logged)
+            return Inference(head, await opening.open(logged, schema), schema, logged.record, _objects(logged))
         except (Invalid, NotFound, KeyError, TypeError, ValueError) as error:
             letters.append((logged.record, error))
             return None
@@ -159,7 +156,18 @@ def _head(logged: Logged) -> Head:
     headers = logged.record.headers
     correlation = next((v.decode(errors="replace") for n, v in headers if n == "ce_correlationid"), None)
     head = logged.head()
-    return Head(**{f.name: getattr(head, f.name) for f in fields(head)}, correlation_id=correlation)
+    origin = head.origin
+    return Head(
+        head.inference_id, origin.endpoint, origin.unit, origin.use_case, origin.model, origin.version, origin.variant,
+        origin.mode, origin.application, head.entity, head.request_id, correlation, head.received_at, head.latency_ms,
+        head.rows, head.shadow_of, head.instead_of,
+    )  # fmt: skip
+
+
+def _objects(logged: Logged) -> list[str]:
+    said = [logged.body.get(name) for name in ("request", "response")]
+    references = [each.get("reference") for each in said if isinstance(each, dict)]
+    return [r["digest"] for r in references if r and r.get("media_type") == _ALONE]
 
 
 def _table(found: Sequence[Inference]) -> pa.Table:

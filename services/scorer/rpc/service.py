@@ -61,16 +61,18 @@ class Calls:
         return answer(**await self._told("GET", "/v2", context))
 
     async def _ModelReady(self, request: Any, context: Context, answer: Any) -> Any:  # noqa: N802
-        return answer(
-            ready=(await self._told("GET", f"{_path(request.name, request.version)}/ready", context))["ready"]
-        )
+        said = await self._ask("GET", f"{_path(request.name, request.version)}/ready", context)
+        if said.status != 503:
+            await _refuse(said, context)
+        return answer(ready=said.status == 200)
 
     async def _ModelMetadata(self, request: Any, context: Context, answer: Any) -> Any:  # noqa: N802
         said = await self._told("GET", _path(request.name, request.version), context)
         return answer(**{name: said[name] for name in ("name", "versions", "platform", "inputs", "outputs")})
 
     async def _RepositoryIndex(self, request: Any, context: Context, answer: Any) -> Any:  # noqa: N802
-        return answer(models=await self._told("POST", "/v2/repository/index", context))
+        asked = orjson.dumps({"ready": request.ready})
+        return answer(models=await self._told("POST", "/v2/repository/index", context, asked))
 
     async def _ModelInfer(self, request: Any, context: Context, answer: Any) -> Any:  # noqa: N802
         try:
@@ -83,8 +85,8 @@ class Calls:
         length = said.headers.get(b"inference-header-content-length")
         return translate.response(said.body, None if length is None else int(length))
 
-    async def _told(self, method: str, path: str, context: Context) -> Any:
-        said = await self._ask(method, path, context)
+    async def _told(self, method: str, path: str, context: Context, body: bytes = b"") -> Any:
+        said = await self._ask(method, path, context, body)
         await _refuse(said, context)
         return orjson.loads(said.body)
 

@@ -29,7 +29,12 @@ class Remote(Protocol):
 
     @property
     def down(self) -> str:
-        """Why the process is away; empty while it is there."""
+        """Why it does not work as it should; empty while it does."""
+        ...
+
+    @property
+    def away(self) -> str:
+        """Why a call would be refused; empty where one would be tried."""
         ...
 
     @property

@@ -57,5 +57,9 @@ class ExternalRuntime:
     def down(self) -> str:
         return self._model.down
 
+    @property
+    def away(self) -> str:
+        return self._model.away
+
     def close(self) -> None:
         self._closing = asyncio.ensure_future(self._model.close())

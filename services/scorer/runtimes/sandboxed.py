@@ -75,6 +75,10 @@ class SandboxedRuntime:
         return self._model.sandbox.down
 
     @property
+    def away(self) -> str:
+        return self.down
+
+    @property
     def cpu_s(self) -> float:
         return self._model.sandbox.cpu_s
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
 from typing import Any
 
@@ -13,6 +14,7 @@ from contracts import Datatype, ModelSchema, TensorSpec
 from .document import Document, Wanted, name_in, parameters_of, parse, wanted_of
 from .errors import BadInput, called
 from .quick import Quick
+from .tail import piece, refuse_rest, split
 from .tensors import (
     NUMPY,
     Array,
@@ -101,7 +103,7 @@ class Codec:
         if self._quick is not None and json_length is None and (read := self._quick.read(body)):
             values, rows, id, entity, correlation_id = read
             return Request({self._quick.name: values}, rows, body, id, entity, correlation_id)
-        raw, tail = _split(body, json_length)
+        raw, tail = split(body, json_length)
         document = parse(raw)
         arrays, plain = self._arrays(document, tail)
         rows = self._rows(arrays)
@@ -183,7 +185,7 @@ class Codec:
             if self._nulls[spec.name]:
                 self._refuse_missing(spec, values)
             return values, at
-        raw = _slice(spec, one, size, tail, at)
+        raw = piece(spec, one, size, tail, at)
         values = from_binary(spec, shape, raw)
         self._refuse_missing(spec, values)
         return values, at + len(raw)
@@ -218,21 +220,19 @@ class Codec:
             if rows is None or not self._nulls[name] or spec.shape[:1] != (-1,) or width != 1:
                 raise BadInput(f"tensor {called(name)} is missing: {self._takes()}", name)
             arrays[name] = np.full((rows, *[1] * (len(spec.shape) - 1)), np.nan, NUMPY[spec.datatype])
-        if tail is not None and at != len(tail):
-            raise BadInput(f"{len(tail) - at} bytes follow the JSON part that no tensor claims")
+        refuse_rest(tail, at)
         return not absent
 
     def _assemble(self, document: Document, tail: memoryview | None) -> Array:
         """The matrix of a request that names its columns, one tensor of [rows] or [rows, 1] each."""
-        assert self._matrix is not None
-        if tail is not None:
-            raise BadInput("columns by name are taken as JSON only")
         given: dict[str, Array] = {}
+        at = 0
         for one in document.inputs:
-            column, values = self._column(one, document.literals)
+            column, values, at = self._column(one, document.literals, tail, at)
             if column in given:
                 raise BadInput(f"column {called(column)} is there twice", column)
             given[column] = values
+        refuse_rest(tail, at)
         return self.matrix(given)
 
     def matrix(self, given: Mapping[str, Array]) -> Array:
@@ -256,7 +256,9 @@ class Codec:
             raise BadInput(f"column {called(column)} holds a number that is no {self._matrix.datatype}", column)
         return cast
 
-    def _column(self, one: dict[str, Any], literals: bool) -> tuple[str, Array]:
+    def _column(
+        self, one: dict[str, Any], literals: bool, tail: memoryview | None, at: int
+    ) -> tuple[str, Array, int]:  # fmt: skip
         name, datatype = one.get("name"), one.get("datatype")
         column = next((c for c in self._columns if c.name == name), None)
         if column is None:
@@ -266,12 +268,17 @@ class Codec:
             raise BadInput(f"column {called(name)} has datatype {called(datatype)}; a number is needed", column.name)
         shape = one.get("shape")
         rank = 2 if type(shape) is list and len(shape) == 2 else 1
-        spec = TensorSpec(name=column.name, datatype=kind, shape=(-1, 1)[:rank])
+        spec = _column_spec(column.name, kind, rank)
+        sizes = read_shape(spec, shape)
+        size = parameters_of(one).get("binary_data_size")
+        if size is not None:
+            raw = piece(spec, one, size, tail, at)
+            return column.name, from_binary(spec, sizes, raw).reshape(-1), at + len(raw)
         values = from_json(
-            spec, read_shape(spec, shape), one.get("data"), Place(spec, [column.name]),
+            spec, sizes, one.get("data"), Place(spec, [column.name]),
             nulls=column.nullable and kind.startswith("FP"), literals=literals,
         )  # fmt: skip
-        return column.name, values.reshape(-1)
+        return column.name, values.reshape(-1), at
 
     def _rows(self, arrays: dict[str, Array]) -> int:
         rows: int | None = None
@@ -346,6 +353,12 @@ class Codec:
         return Encoded(b"".join((json, *tails)), len(json) if tails else None, logged)
 
 
+@lru_cache(4096)
+def _column_spec(name: str, datatype: Datatype, rank: int) -> TensorSpec:
+    """Of a column that is sent by its name; made once, since checking it takes longer than reading a row."""
+    return TensorSpec(name=name, datatype=datatype, shape=(-1, 1)[:rank])
+
+
 def _prefix(spec: TensorSpec) -> bytes:
     return orjson.dumps({"name": spec.name, "datatype": spec.datatype})[:-1] + b',"shape":'
 
@@ -362,24 +375,3 @@ def _shape(shape: tuple[int, ...]) -> bytes:
     if len(shape) == 1:
         return b"[%d]" % shape
     return b"[%d,%d]" % shape if len(shape) == 2 else orjson.dumps(shape)
-
-
-def _split(body: bytes, json_length: int | None) -> tuple[bytes, memoryview | None]:
-    if json_length is None:
-        return body, None
-    if not 0 < json_length <= len(body):
-        raise BadInput("Inference-Header-Content-Length is not within the body")
-    return body[:json_length], memoryview(body)[json_length:]
-
-
-def _slice(spec: TensorSpec, one: dict[str, Any], size: object, tail: memoryview | None, at: int) -> memoryview:
-    name = called(spec.name)
-    if type(size) is not int or size < 0:
-        raise BadInput(f"tensor {name}: `binary_data_size` must be a whole number", spec.name)
-    if "data" in one:
-        raise BadInput(f"tensor {name} has both `data` and `binary_data_size`", spec.name)
-    if tail is None:
-        raise BadInput(f"tensor {name} is binary, but there is no header Inference-Header-Content-Length", spec.name)
-    if at + size > len(tail):
-        raise BadInput(f"tensor {name} claims {size} bytes, {len(tail) - at} are left", spec.name)
-    return tail[at : at + size]

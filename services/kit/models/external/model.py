@@ -102,11 +102,16 @@ class ExternalModel:
 
     @property
     def down(self) -> str:
-        """Why nothing is asked; empty while calls pass."""
+        """Why it is not asked as usual; empty while calls pass."""
         now = self._clock()
         if self._breaker.state(now) == "closed":
             return ""
         return f"it failed too often ({self._last}); it is asked again in {ceil(self._breaker.left_s(now))} s"
+
+    @property
+    def away(self) -> str:
+        """Why nothing is asked; empty while a call would pass, be it a trial."""
+        return self.down if self._breaker.state(self._clock()) == "open" else ""
 
     async def close(self) -> None:
         """Let go of its sockets."""

@@ -37,8 +37,8 @@ _RISES = np.array((0.05, 0.12, 0.3, 0.6))
 """Bets on a location: likelihood ratios of a normal one that moved by so many standard deviations, up or down."""
 _SPREADS = np.array((0.5, 0.75, 1.25, 1.6))
 """Bets on a spread: likelihood ratios of a normal one whose standard deviation became so many times itself."""
-_LIKELY = 40
-"""Tracks of at most so many bins have a bettor that learns which bins are in favour."""
+_LIKELY, _GROUPS = 40, 20
+"""A bettor learns which bins are in favour; of tracks with more bins than so many, which twentieths of the rows."""
 _MEMORY_ROWS = 400.0
 _PRIOR_ROWS = 60.0
 _FAR = 3.5
@@ -110,12 +110,10 @@ class EDetector:
         return self.pairs.observe(new, unpacked(bag, count), block.start_s) if count else self.pairs
 
     def evidence(self) -> Evidence:
-        """Of the bettors that bet, over all tracks and by track [tracks]."""
-        bettors = self._active()
-        log_m = np.where(bettors, self.log_m, -np.inf)
-        best = np.argmax(np.where(bettors, self.gain, -np.inf), axis=1)
-        by_columns = float(_log_sum(log_m.ravel()) - np.log(max(1, bettors.sum())))
-        by_track, since = _log_sum(log_m) - np.log(bettors.sum(axis=1)), self.began[np.arange(len(best)), best]
+        """Over all tracks and by track [tracks]."""
+        best = np.argmax(self.gain, axis=1)
+        by_columns = float(_log_sum(self.log_m.ravel()) - np.log(max(1, self.log_m.size)))
+        by_track, since = _log_sum(self.log_m) - np.log(BETTORS), self.began[np.arange(len(best)), best]
         if not len(self.pairs.log_m):
             return Evidence(by_columns, by_track, since)
         on_one, by_pairs = self.bag.shape[1] // 3, self.pairs
@@ -132,14 +130,6 @@ class EDetector:
         for sheet in (each - len(log_m) for each in tracks if each >= len(log_m)):
             pairs = pairs.renewed(slice(sheet * on_one, (sheet + 1) * on_one))
         return replace(self, bag=self.bag.renewed(tracks, bag), recent=recent, log_m=log_m, gain=gain, pairs=pairs)
-
-    def _active(self) -> Array:
-        active = np.ones(self.log_m.shape, bool)
-        active[:, -1] = self._learns()
-        return active
-
-    def _learns(self) -> Array:
-        return self.bag.used[: len(self.log_m)] <= _LIKELY
 
     def _winnings(self, counts: Array, bag: Array) -> Array:
         """Logarithms [tracks, bettors] of the block's e-values."""
@@ -158,10 +148,12 @@ class EDetector:
         return won
 
     def _learned(self, counts: Array, shares: Array, rows: Array) -> Array:
-        """The bet that the bins that were in favour lately still are; its mean over the bag is one by itself."""
+        """The bet that what was in favour lately still is; its mean over the bag is one by itself."""
+        place = _groups(shares, self.bag.used[: len(shares)])
+        recent, share = (np.bincount(place.ravel(), each.ravel(), place.size)[place] for each in (self.recent, shares))
         seen = self.recent.sum(axis=1)[:, None]
-        expected = (self.recent + _PRIOR_ROWS * shares) / (seen + _PRIOR_ROWS)
-        bet = np.divide(expected, shares, out=np.ones(shares.shape), where=shares > 0)
+        expected = (recent + _PRIOR_ROWS * share) / (seen + _PRIOR_ROWS)
+        bet = np.divide(expected, share, out=np.ones(share.shape), where=share > 0)
         mean = (bet * shares).sum(axis=1)
         return (counts * np.log(np.maximum(bet, 1e-9))).sum(axis=1) - rows * np.log(np.maximum(mean, 1e-9))
 
@@ -200,6 +192,15 @@ def _scores(shares: Array) -> Array:
     """Standardised logistic scores of the bins' mid-ranks: close to normal ones, and one logarithm."""
     ranks = np.clip(np.cumsum(shares, axis=1) - shares / 2, 1e-9, 1 - 1e-9)
     return np.clip(np.log(ranks / (1 - ranks)) * (3**0.5 / np.pi), -_FAR, _FAR)
+
+
+def _groups(shares: Array, used: Array) -> Array:
+    """[tracks, bins]: the number of the group that each bin is in, over all tracks: itself, or a part of all ranks."""
+    tracks, bins = shares.shape
+    ranks = np.cumsum(shares, axis=1) - shares / 2
+    parts = np.clip((ranks * _GROUPS).astype(np.int64), 0, _GROUPS - 1)
+    own = np.where((used > _LIKELY)[:, None], parts, np.arange(bins))
+    return own + bins * np.arange(tracks)[:, None]
 
 
 def _log_sum(values: Array) -> Any:

@@ -3,11 +3,14 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import reduce
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
+
+from numpy.typing import NDArray
 
 from ..latency import LatencyCounts
-from ..windows import window_start
+from ..windows import by_start
 
+Array = NDArray[Any]
 K = TypeVar("K")
 
 _NONE = LatencyCounts({})
@@ -28,15 +31,6 @@ class Place(NamedTuple):
     mode: str
 
 
-class Answered(NamedTuple):
-    """One inference as far as it is counted here: when it came (seconds since the epoch) and how long it took."""
-
-    place: Place
-    at_s: float
-    rows: int
-    latency_ms: float
-
-
 @dataclass(frozen=True)
 class Counts:
     """Inferences, their rows, and how long those took that somebody waited for."""
@@ -52,17 +46,14 @@ class Counts:
         )  # fmt: skip
 
 
-def counted(answered: Iterable[Answered]) -> dict[tuple[Place, float], Counts]:
-    """By place and the minute (its start) in which they came."""
-    groups: dict[tuple[Place, float], list[Answered]] = {}
-    for one in answered:
-        groups.setdefault((one.place, window_start(one.at_s, MINUTE_S)), []).append(one)
-    return {key: _of(key[0].mode, members) for key, members in groups.items()}
-
-
-def _of(mode: str, members: list[Answered]) -> Counts:
-    latencies = [one.latency_ms for one in members] if mode in ONLINE else []
-    return Counts(len(members), sum(one.rows for one in members), LatencyCounts.of(latencies))
+def by_minute(place: Place, at_s: Array, rows: Array, latency_ms: Array) -> dict[tuple[Place, float], Counts]:
+    """Inferences of one place by the minute (its start) in which they came: of each when that was (seconds since the
+    epoch), how many rows it had and how long it took."""
+    took = LatencyCounts.of if place.mode in ONLINE else lambda _: _NONE
+    return {
+        (place, start): Counts(len(here), int(rows[here].sum()), took(latency_ms[here]))
+        for start, here in by_start(at_s, MINUTE_S)
+    }
 
 
 def together(counts: Iterable[Counts]) -> Counts:
