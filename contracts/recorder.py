@@ -38,7 +38,9 @@ class OutcomeObserved(Event):
     model: Name
     version: Version
     variant: str
-    prediction: float | str
+    prediction: float | str | None
+    """None: what was decided is not known, as the payload was not logged, does not fit the model's schema, or the model
+    gave no finite number."""
     score: float | None
     entity: str | None
     segments: dict[str, float | str] = {}

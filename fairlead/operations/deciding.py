@@ -118,7 +118,8 @@ class Deciding:
         """What each column contributed to a decision, and what would have turned it; the answer is recorded.
 
         A counterfactual leaves protected columns as they are, and those in `immutable`. `decision` asks about another
-        one of the model's: what speaks for it, and what would have led to it.
+        one of the model's: what speaks for it, and what would have led to it. `budget_s` (5, at most 30) bounds what is
+        asked of the open model.
 
         >>> fl.explain(scores.inference_id).contributions[0]["column"]  # doctest: +SKIP
         'AGEP'

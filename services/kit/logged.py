@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from functools import lru_cache
 from math import isfinite
+from operator import itemgetter
 from typing import Any
 
 import orjson
@@ -85,14 +86,14 @@ class Logged:
 
 
 _ORIGIN = tuple(field.name for field in fields(Origin))
+_said = itemgetter(*_ORIGIN)
 
 
 def _origin_of(body: Mapping[str, Any]) -> Origin:
-    said = [body.get(name) for name in _ORIGIN]
     try:
-        return _known_origin(*said)
-    except TypeError:  # a list or an object, where neither belongs
-        return _origin(*said)
+        return _known_origin(*_said(body))
+    except (KeyError, TypeError):  # one is missing, or a list or an object
+        return _origin(*map(body.get, _ORIGIN))
 
 
 def _origin(

@@ -45,10 +45,14 @@ def answer(response: Mapping[str, Any], rows: int, schema: ModelSchema) -> Plain
     outputs = response.get("outputs")
     if not isinstance(outputs, list) or not rows:
         return None
-    said = {each.get("name"): each.get("data") for each in outputs if isinstance(each, dict) and not is_text(each)}
-    prediction = packed(said.get(schema.prediction), rows)
-    score = _scores(said.get(schema.score), rows) if schema.score else b""
-    return None if prediction is None or score is None else PlainAnswer(prediction, score)
+    prediction = scores = None
+    for each in outputs:
+        if isinstance(each, dict) and not is_text(each):
+            name = each.get("name")
+            prediction = each.get("data") if name == schema.prediction else prediction
+            scores = each.get("data") if name == schema.score else scores
+    told, score = packed(prediction, rows), _scores(scores, rows) if schema.score else b""
+    return None if told is None or score is None else PlainAnswer(told, score)
 
 
 def _scores(data: Any, rows: int) -> bytes | None:

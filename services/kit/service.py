@@ -53,6 +53,8 @@ class Parts:
     """Set when the process shall end: answers without an end (event streams) listen to it."""
     prepare: Callable[[FastAPI], None] | None = None
     """Last word on the HTTP application, for what is not a router."""
+    collect_after: int = 20_000
+    """New objects until the collector looks for garbage: who folds batches of records holds many, and none of it."""
 
 
 def router(**options: Any) -> APIRouter:
@@ -82,7 +84,7 @@ def run(build: Callable[[S], Parts], settings: type[S]) -> None:
         sys.exit(f"error: {error}")
     parts = build(given)
     configure_logging(parts.service, given.log_level)
-    settle()
+    settle(parts.collect_after)
     uvloop.run(_serve(parts))
     log.info("stopped")
     sys.stdout.flush()

@@ -71,4 +71,5 @@ def build(settings: MonitorSettings) -> Parts:
         ],
         closing=[burial.close],
         progress=progress,
+        collect_after=200_000,
     )

@@ -5,6 +5,7 @@ import hashlib
 import hmac
 import time
 from collections import Counter
+from datetime import timedelta
 
 from starlette.responses import Response
 
@@ -110,6 +111,27 @@ async def test_a_resolution_is_told_once_to_those_who_were_told(house: House, re
     await look(house.governor.telling)
     assert sorted(receiver.paths[2:]) == ["/alerts", "/late"]
     assert {body["alerts"][0]["episode"] for body in receiver.asked[2:]} == {2}
+
+
+async def test_an_episode_whose_end_is_heard_before_its_beginning_is_told(house: House, receiver: Server) -> None:
+    await routed(house)
+    at, second = now(), timedelta(seconds=1)
+    await house.hear(raised(), said_at=at)
+    await house.hear(resolved(), said_at=at + second)
+    await look(house.governor.telling)
+    await house.hear(resolved(reason="it is quick once more"), said_at=at + 3 * second)
+    await look(house.governor.telling)
+    assert len(receiver.asked) == 1, "nothing new is known yet"
+    await house.hear(raised(), said_at=at + 2 * second)
+    await look(house.governor.telling)
+    (alert,) = receiver.asked[-1]["alerts"]
+    assert (len(receiver.asked), alert["episode"], alert["status"]) == (2, 2, "resolved")
+    assert alert["resolution"] == "it is quick once more"
+    (row,) = await house.rows("SELECT state, episode, raised_at, resolved_at FROM alert")
+    assert row == {"state": "resolved", "episode": 2, "raised_at": at + 2 * second, "resolved_at": at + 3 * second}
+    await house.hear(raised(), said_at=at + 4 * second)
+    (row,) = await house.rows("SELECT state, episode, resolved_at FROM alert")
+    assert row == {"state": "open", "episode": 3, "resolved_at": None}
 
 
 async def test_alerts_about_one_endpoint_that_come_together_are_one_message(house: House, receiver: Server) -> None:

@@ -12,7 +12,7 @@ from services.kit.producer import Outgoing, Producer
 from services.kit.settings import Settings
 
 
-def outcome(endpoint: str, label: float | str | None, prediction: float | str, **more: Any) -> OutcomeObserved:
+def outcome(endpoint: str, label: float | str | None, prediction: float | str | None, **more: Any) -> OutcomeObserved:
     """Of a row of an inference of its own, unless `more` says otherwise."""
     given: dict[str, Any] = {
         "inference_id": str(uuid7()), "row": 0, "label": label, "value": None, "endpoint": endpoint,

@@ -58,8 +58,10 @@ def labelled(endpoint: str, random: np.random.Generator, count: int, **more: Any
 
 
 @asynccontextmanager
-async def watching(settings: MonitorSettings, speaker: Speaker, endpoint: str, **more: Any) -> AsyncIterator[Outcomes]:
-    await say_deployment(speaker("deployer"), deployment(endpoint, schema(), None, **more))
+async def watching(
+    settings: MonitorSettings, speaker: Speaker, endpoint: str, model: ModelSchema | None = None, **more: Any
+) -> AsyncIterator[Outcomes]:
+    await say_deployment(speaker("deployer"), deployment(endpoint, model or schema(), None, **more))
     async with running(settings) as parts:
         assert parts.db
         yield Outcomes(parts.db, Versions(parts.db, Objects(settings)))
@@ -108,6 +110,35 @@ async def test_outcomes_count_once_and_a_revised_one_replaces_the_earlier(
         assert accuracy.value == 1.0 and accuracy.rows == 800 and accuracy.interval[0] > 0.97
         with use(ELSEWHERE), pytest.raises(NotFound):
             await outcomes.performance(endpoint, None, None, None, 1)
+
+
+@pytest.mark.parametrize("kind", ["classes", "numbers"])
+async def test_decisions_that_are_not_known_are_counted_as_such_and_are_not_wrong(
+    monitor_settings: MonitorSettings, speaker: Speaker, kind: str
+) -> None:
+    endpoint, kpis = fresh(), {"told": "value", "yes": "prediction == 1.0 ? 1 : 0"}
+    said: dict[str, Any] = {"expected_error": 0.1} if kind == "classes" else {}
+    plain = schema() if kind == "classes" else _of_numbers()
+    watched = Watching(window_s=10.0, budget_rows=1_000, kpis=kpis, **said)
+    async with watching(monitor_settings, speaker, endpoint, plain, monitor=watched) as outcomes:
+        await tell(speaker("recorder"), [outcome(endpoint, 1.0, 1.0, value=2.0) for _ in range(100)])
+        await after(outcomes, endpoint, 100)
+        await tell(speaker("recorder"), [outcome(endpoint, 1.0, None, value=4.0) for _ in range(300)])
+        found = await after(outcomes, endpoint, 400)
+    (view,) = PerformanceView.of(found).overall
+    assert (view.window.rows, view.labelled, view.undecided) == (400, 100, 300)
+    name = "accuracy" if kind == "classes" else "mae"
+    assert (figure(found, name).value, figure(found, name).rows) == (float(kind == "classes"), 100)
+    assert figure(found, "reported value").rows == 400 and figure(found, "kpi", "told").rows == 400
+    yes = figure(found, "kpi", "yes")
+    assert (yes.value, yes.rows, yes.why) == (1.0, 100, "no number for 300 more rows")
+    assert not found.findings
+
+
+def _of_numbers() -> ModelSchema:
+    plain = schema()
+    price = plain.outputs[0].model_copy(update={"name": plain.prediction, "datatype": "FP64"})
+    return plain.model_copy(update={"outputs": (price,), "score": None})
 
 
 async def test_windows_are_those_of_the_decisions_and_say_how_many_were_labelled(

@@ -41,6 +41,8 @@ def rows(draw: st.DrawFn) -> Labelled:
         prediction, label = draw(_CLASSES), draw(st.none() | _CLASSES)
         score = draw(st.none() | st.floats(0, 1))
     kpis = {"a": draw(st.none() | _NUMBERS)} if draw(st.booleans()) else {}
+    if not draw(st.integers(0, 3)):
+        prediction = None
     return Labelled(prediction, label, score, draw(st.none() | _NUMBERS), kpis, {"sex": draw(_CLASSES)})
 
 

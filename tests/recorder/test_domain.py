@@ -44,6 +44,13 @@ def test_texts_as_predictions_and_payloads_without_a_schema_have_their_places() 
     assert unread["unread"].to_pylist() == ['{"request": 1}', None] and unread["features"].null_count == 2
 
 
+def test_no_decision_is_infinite_and_a_columns_number_may_be() -> None:
+    odd = np.array([np.inf, -np.inf, np.nan, 1.0])
+    made = table([head(rows=4)], Body({"age": odd}, odd, odd))
+    assert made["prediction"].to_pylist() == made["score"].to_pylist() == [None, None, None, 1.0]
+    assert [dict(row)["age"] for row in made["features"].to_pylist()] == [np.inf, -np.inf, None, 1.0]
+
+
 @given(st.datetimes(timezones=st.sampled_from([UTC, timezone(timedelta(hours=5, minutes=30))])))
 def test_folders_follow_the_hour_in_utc(at: datetime) -> None:
     utc = at.astimezone(UTC) if at.year > 1 else at

@@ -257,6 +257,26 @@ async def test_a_decision_without_a_logged_payload_is_found_and_no_retraining_le
     assert made["rows"] == 6
 
 
+async def test_of_what_is_not_known_no_outcome_says_what_was_decided(
+    recorder_settings: RecorderSettings, speaker: Speaker, operator: Settings
+) -> None:
+    endpoint = await served(speaker)
+    whole, bare, unread = records(endpoint, 3)
+    bare |= {"sampled": False, "request": {}, "response": {}}
+    unread |= {"response": {"outputs": []}}
+    said = [whole, bare, unread]
+    body = {"outcomes": [{"inference_id": record["inference_id"], "label": 1.0} for record in said]}
+    async with running(recorder_settings) as client:
+        await say_logged(speaker("scorer"), said)
+        assert await eventually(lambda: files(recorder_settings, endpoint).num_rows == 3, within=30)
+        mine = lambda event: event.endpoint == endpoint  # noqa: E731
+        async with expect_events(operator, OutcomeObserved, within=30, where=mine, times=3) as seen:
+            assert (await client.ask("POST", "/v1/outcomes", json=body)).status_code == 202
+    told = {event.inference_id: event.prediction for event in seen.of(OutcomeObserved)}
+    assert told.pop(whole["inference_id"]) in (0.0, 1.0)
+    assert told == {bare["inference_id"]: None, unread["inference_id"]: None}
+
+
 async def test_a_decision_of_no_rows_is_told_so(recorder_settings: RecorderSettings, speaker: Speaker) -> None:
     endpoint = await served(speaker)
     (empty,), (last,) = records(endpoint, 1, rows=0), records(endpoint, 1)

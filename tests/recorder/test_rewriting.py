@@ -233,6 +233,16 @@ async def test_a_damaged_file_keeps_an_erasure_open_and_says_so_until_it_is_gone
     broken.unlink()
     assert await house.erasing.go_on()
     assert (await house.erasing.look(asked.id))[0].state == "done"
+    async with house.db.reading() as session:
+        known = [row.inference_id for row in await store.decisions(session, store.Wanted(), None, 100)]
+        said = await session.scalars(text("SELECT value FROM outbox WHERE topic = 'decisions.erased'"))
+        told = {id for value in said for id in DecisionsErased.from_json(value.encode()).inference_ids}
+    assert len(known) == 10
+    for id in known:  # nobody is left in the books whose row is lost
+        assert (await house.reading.decision(id)).rows
+    assert {"d-0-0", "d-0-1", "d-0-2"} <= told
+    assert (await house.erase("ben")).state == "done"
+    assert not any(id.endswith("-1") for id, _ in house.lying())
 
 
 async def test_a_zombies_leftover_takes_nobodys_place(house: House) -> None:

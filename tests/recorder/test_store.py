@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import asyncpg
@@ -17,6 +18,7 @@ from contracts import OutcomeReported, Service
 from services.kit.burial import Burial
 from services.kit.context import Context, system, use
 from services.kit.db import Database
+from services.kit.errors import Invalid
 from services.kit.objects import Objects
 from services.kit.settings import Settings
 from services.kit.stream import PartitionBatch, Record
@@ -25,6 +27,7 @@ from services.recorder import metrics, store
 from services.recorder.domain.layout import Head
 from services.recorder.domain.outcomes import Known, Report
 from services.recorder.files import Files
+from services.recorder.store import lookup
 from services.recorder.usecases import snapshots
 from services.recorder.usecases.joining import Joining
 from services.recorder.usecases.retention import Retention
@@ -271,3 +274,38 @@ async def test_outcomes_are_counted_once_they_are_committed(service_db: Database
     async with db.transaction() as tx:
         await joining.fold(tx, batch)
     assert counter._value.get() == before + 1
+
+
+async def test_a_small_units_list_reads_its_own_decisions_and_nobody_elses(service_db: Databases) -> None:
+    db, minute = service_db("recorder"), timedelta(minutes=1)
+    for unit, count, age in (("wealth", 40, 20_000), ("cards", 40, 30_000), ("retail", 5_000, 0)):
+        await add(db, *(decision(f"{unit}-{n:04}", unit, unit, (age + n) * minute) for n in range(count)))
+    async with db.engine.connect() as connection:
+        await connection.exec_driver_sql("ANALYZE recorder.decision")
+    seen = ["cards", "wealth"]
+    async with db.reading(",".join(seen)) as session:
+        found = await store.decisions(session, store.Wanted(), None, 50, seen)
+        select, values = lookup.question(store.Wanted(), None, 50, seen)
+        explained = f"EXPLAIN (ANALYZE, FORMAT JSON) {select}"
+        plan = (await session.execute(text(explained), values)).scalar_one()[0]["Plan"]
+    assert [each.inference_id for each in found] == [f"wealth-{n:04}" for n in range(40)] + [
+        f"cards-{n:04}" for n in range(10)
+    ]
+    assert _read(plan) <= 80 * 2, "of 5,080"
+
+
+def _read(plan: dict[str, Any]) -> float:
+    """Rows that were looked at in the table."""
+    own = plan["Actual Rows"] + plan.get("Rows Removed by Filter", 0) if "Relation Name" in plan else 0
+    return own * plan["Actual Loops"] + sum(_read(each) for each in plan.get("Plans", ()))
+
+
+async def test_a_list_that_takes_too_long_says_how_to_ask_for_less(
+    service_db: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = ("SELECT pg_sleep(60)", dict[str, Any]())
+    monkeypatch.setattr(lookup, "_PATIENCE_S", 0.2)
+    monkeypatch.setattr(lookup, "question", lambda *_: slow)
+    async with service_db("recorder").reading() as session:
+        with pytest.raises(Invalid, match="from, to"):
+            await store.decisions(session, store.Wanted(), None, 50)

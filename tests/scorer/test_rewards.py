@@ -44,6 +44,7 @@ def outcome(n: int = 1, **more: Any) -> OutcomeObserved:
         ({"label": 1}, 1.0), ({"label": 0}, 0.0), ({"label": "yes", "prediction": "yes"}, 1.0),
         ({"label": "1.0", "prediction": 1.0}, 1.0), ({"label": "no", "prediction": "yes"}, 0.0), ({}, None),
         ({"label": 1.0, "prediction": "1"}, 1.0), ({"label": 1.0, "shadow_of": "i-0"}, None),
+        ({"label": 0.0, "prediction": None}, None), ({"value": 0.5, "prediction": None}, 0.5),
     ],
 )  # fmt: skip
 def test_a_reward_is_the_value_else_whether_the_prediction_came_true(

@@ -94,7 +94,7 @@ def explained(
         explainer = Explainer(settings, service_db("scorer"), Objects(settings), Shelf(made, **(decision or {})))
         with use(Context(caller)):
             try:
-                wish = Wish(id, more.get("row", 0), more.get("immutable", ()), 1.0, more.get("about"))
+                wish = Wish(id, more.get("row", 0), more.get("immutable", ()), 5.0, more.get("about"))
                 found = await explainer.explain(caller, wish)
             finally:
                 explainer.close()
@@ -303,7 +303,7 @@ async def all_ended() -> None:
 
 async def asked(explainer: Explainer) -> float:
     with use(Context(ENGINEER)):
-        return (await explainer.explain(ENGINEER, Wish("one", 0, (), 1.0))).seconds
+        return (await explainer.explain(ENGINEER, Wish("one", 0, (), 30.0))).seconds
 
 
 async def test_a_model_stays_open_for_the_next_explanation_and_goes_when_nobody_asks(

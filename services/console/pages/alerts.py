@@ -10,6 +10,8 @@ from fastapi.responses import HTMLResponse
 
 from .shell import Person, Shell, tried
 
+_DRIFTS = 30
+
 
 def router(shell: Shell) -> APIRouter:
     """`/alerts`."""
@@ -43,9 +45,10 @@ async def _facts(shell: Shell, request: Request, me: Any) -> dict[str, Any]:
         shell.gateway.ask(request, "governor", "/v1/alerts", limit=100),
         shell.gateway.ask(request, "governor", "/v1/alert-messages", limit=300),
         shell.gateway.ask(request, "governor", "/v1/alert-silences", limit=50, state="active"),
-        tried(shell.console.latest(me, request, ["drift.detected"], 30)),
+        tried(shell.console.latest(me, request, ["drift.detected"], _DRIFTS)),
     )
-    return {"alerts": alerts, "told": told(messages.items), "silences": silences, "drifts": drifts}
+    return {"alerts": alerts, "told": told(messages.items), "messages": messages, "silences": silences,
+            "drifts": drifts, "most": _DRIFTS}  # fmt: skip
 
 
 def told(messages: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:

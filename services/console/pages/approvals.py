@@ -48,4 +48,4 @@ async def _facts(shell: Shell, request: Request) -> dict[str, Any]:
         shell.gateway.ask(request, "governor", "/v1/approvals", limit=30),
     )
     done = [approval for approval in decided.items if approval.get("state") != "pending"]
-    return {"pending": pending, "decided": done}
+    return {"pending": pending, "decided": done, "earlier": decided}

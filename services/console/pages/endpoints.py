@@ -43,8 +43,8 @@ def router(shell: Shell) -> APIRouter:
 
     @api.get("/endpoints/{endpoint}/parts/groups")
     async def groups(request: Request, me: Person, endpoint: Name) -> HTMLResponse:
-        told = await ask(request, "monitor", f"/v1/monitors/{endpoint}/drift/segments", limit=_MOVED)
-        return shell.page(request, "endpoint_groups.html", told=told, moved=moved_in_groups(told.data))
+        told = await ask(request, "monitor", f"/v1/monitors/{endpoint}/drift/segments", limit=_MOVED + 1)
+        return shell.page(request, "endpoint_groups.html", told=told, moved=moved_in_groups(told.data), name=endpoint)
 
     @api.get("/endpoints/{endpoint}/parts/influence")
     async def influence(request: Request, me: Person, endpoint: Name) -> HTMLResponse:
@@ -95,7 +95,7 @@ async def _facts(shell: Shell, request: Request, endpoint: str) -> dict[str, Any
 def moved_in_groups(told: dict[str, Any]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
     """Groups of segments, each with a column that is surely beyond the tolerance in it, the most surely moved first."""
     found = [(group, column) for group in told.get("groups", []) for column in group["columns"] if column["beyond"]]
-    return sorted(found, key=lambda each: -each[1]["interval"][0])[:_MOVED]
+    return sorted(found, key=lambda each: -each[1]["interval"][0])
 
 
 def points_of(windows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -60,7 +60,7 @@ def router(shell: Shell) -> APIRouter:
             request, endpoint, "performance", told, settings=settings, figures=figures,
             figure=chosen(figures, figure), rows=compared(overall), pick=pick, by=by, groups=by_group(overall),
             expected=compared([each["estimated"] or NOTHING for each in overall]),
-            segments=told.data.get("segments", []), sliced=sliced,
+            segments=told.data.get("segments", []), sliced=sliced, most=_WINDOWS,
         )  # fmt: skip
 
     @api.get("/performance/series")

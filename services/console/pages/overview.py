@@ -43,7 +43,7 @@ def router(shell: Shell) -> APIRouter:
             shell.gateway.ask(request, "governor", "/v1/approvals", state="pending", limit=100),
             shell.gateway.ask(request, "governor", "/v1/alerts", state="open", limit=100),
         )
-        badges = {"approvals": len(approvals.items), "alerts": len(alerts.items)}
+        badges = {"approvals": approvals.items and approvals.count, "alerts": alerts.items and alerts.count}
         return shell.page(request, "nav.html", at=at, badges=badges)
 
     return api

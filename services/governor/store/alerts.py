@@ -75,37 +75,46 @@ async def raised(session: AsyncSession, event: AlertRaised, unit: str, source: s
             times = known.times + 1, last_at = greatest(known.last_at, excluded.last_at),
             episode = CASE WHEN {_AGAIN} THEN known.episode + 1 ELSE known.episode END,
             raised_at = CASE WHEN {_AGAIN} THEN excluded.raised_at ELSE known.raised_at END,
-            state = CASE WHEN {_AGAIN} THEN 'open' ELSE known.state END,
+            state = CASE WHEN {_AGAIN} AND {_OVER} THEN 'resolved' WHEN {_AGAIN} THEN 'open' ELSE known.state END,
             owner = CASE WHEN {_AGAIN} THEN NULL ELSE known.owner END,
             comment = CASE WHEN {_AGAIN} THEN NULL ELSE known.comment END,
             acknowledged_at = CASE WHEN {_AGAIN} THEN NULL ELSE known.acknowledged_at END,
             retraining_id = CASE WHEN {_AGAIN} THEN NULL ELSE known.retraining_id END,
-            resolved_at = CASE WHEN {_AGAIN} THEN NULL ELSE known.resolved_at END,
-            resolution = CASE WHEN {_AGAIN} THEN NULL ELSE known.resolution END
+            resolved_at = CASE WHEN {_AGAIN} AND {_OVER} THEN known.over_at WHEN {_AGAIN} THEN NULL
+                ELSE known.resolved_at END,
+            resolution = CASE WHEN {_AGAIN} AND {_OVER} THEN known.over_reason WHEN {_AGAIN} THEN NULL
+                ELSE known.resolution END,
+            over_at = CASE WHEN {_AGAIN} THEN NULL ELSE known.over_at END,
+            over_reason = CASE WHEN {_AGAIN} THEN NULL ELSE known.over_reason END
         RETURNING {_COLUMNS}
     """
     row: dict[str, Any] = {name: getattr(event, name) for name in _SAID}
     row |= {"id": event.alert_id, "unit": unit, "source": source, "at": at}
     alert = Alert(**(await session.execute(text(upsert), row)).mappings().one())
-    if alert.state != "resolved":
+    if alert.state != "resolved" or alert.raised_at == at:  # an episode may be over before it is heard of
         await notices.add(session, Notice(alert.id, alert.episode, "raised"))
     return alert
 
 
 _SAID = ("subject", "kind", "severity", "title", "detail", "todo", "since", "how_much", "segment", "cost")
-_AGAIN = "known.state = 'resolved' AND known.resolved_at < excluded.raised_at"
+_AGAIN = "(known.state = 'resolved' AND known.resolved_at < excluded.raised_at)"
+_OVER = "COALESCE(known.over_at >= excluded.raised_at, false)"
 
 
 async def resolved(session: AsyncSession, id: UUID, reason: str, at: datetime) -> bool:
     """Close an alert; answers whether it is known. A resolution older than the last raising closes nothing.
 
-    What is over keeps the reason that ended it: a person's finding outlives what is heard later. Whoever tells people
-    of alerts gets notice of it.
+    What is over keeps the time and the reason that ended it: a person's finding outlives what is heard later. What is
+    heard later may have ended an episode whose raising is still on its way, over another topic: it is kept for that.
+    Whoever tells people of alerts gets notice of it.
     """
-    update = """
+    later = "state = 'resolved' AND resolved_at < :at AND (over_at IS NULL OR over_at < :at)"
+    update = f"""
         UPDATE alert SET
             state = CASE WHEN last_at <= :at THEN 'resolved' ELSE state END,
-            resolved_at = CASE WHEN last_at <= :at THEN :at ELSE resolved_at END,
+            resolved_at = CASE WHEN last_at <= :at AND state <> 'resolved' THEN :at ELSE resolved_at END,
+            over_at = CASE WHEN {later} THEN :at ELSE over_at END,
+            over_reason = CASE WHEN {later} THEN :reason ELSE over_reason END,
             resolution = CASE WHEN last_at <= :at AND state <> 'resolved' THEN :reason ELSE resolution END
         WHERE id = :id RETURNING state, episode
     """

@@ -82,6 +82,9 @@ class FiguresView(BaseModel):
     task: Task
     decided: int | None
     labelled: int
+    """Whose decision and truth are known."""
+    undecided: int
+    """With an outcome, but the decision is not known: its payload was not logged, or could not be read."""
     coverage: float | None
     """Labelled rows of the rows decided."""
     statistics: list[StatisticView]
@@ -98,7 +101,7 @@ class FiguresView(BaseModel):
         return cls(
             window=Window(**{"from": each.start, "to": each.end}, rows=each.outcomes), version=each.version,
             variant=each.variant, task=each.task, decided=each.decided, labelled=each.labelled,
-            coverage=min(1.0, each.labelled / each.decided) if each.decided else None,
+            undecided=each.undecided, coverage=min(1.0, each.labelled / each.decided) if each.decided else None,
             statistics=StatisticView.of_all(each.statistics), groups=groups,
             estimated=EstimateView.of(each.estimated) if each.estimated else None,
         )  # fmt: skip

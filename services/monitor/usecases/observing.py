@@ -31,6 +31,9 @@ from ..store.estimates import WEEK_S, Lesson
 from ..store.outcomes import Counts, Place, Remembered, Span
 from .versions import Versions
 
+_DECIDED = frozenset({"prediction", "score", "segments"})
+"""What is read from the payload."""
+
 Letters = list[tuple[Record, BaseException | str]]
 
 
@@ -195,8 +198,8 @@ def _events(batch: PartitionBatch, burial: Burial, letters: Letters) -> Iterator
 
 
 def _kpis(event: OutcomeObserved, kpis: Mapping[str, str]) -> dict[str, float | None]:
-    """By key, what the expressions say of a row; None where one has no number for it."""
-    facts = event.model_dump(mode="json", include=set(KPI_FACTS)) if kpis else {}
+    """By key, what the expressions say of a row; None where one has no number for it, or asks for what is not known."""
+    facts = event.model_dump(mode="json", include=_known_of(event)) if kpis else {}
     found: dict[str, float | None] = {}
     for name, expression in kpis.items():
         key = kpi_key(name, expression)
@@ -208,6 +211,13 @@ def _kpis(event: OutcomeObserved, kpis: Mapping[str, str]) -> dict[str, float | 
         fit = isinstance(value, bool | int | float) and abs(value) <= LARGEST  # none that is no number, either
         found[key] = float(value) if fit else None
     return found
+
+
+def _known_of(event: OutcomeObserved) -> set[str]:
+    """Where the decision is not known, no expression takes it for another one: it is no fact."""
+    if event.prediction is not None:
+        return set(KPI_FACTS)
+    return {name for name in KPI_FACTS if name not in _DECIDED or getattr(event, name)}
 
 
 def _unit(record: Record) -> str:

@@ -43,6 +43,8 @@ class Figures:
     statistics: Sequence[Statistic]
     groups: Mapping[str, tuple[int, Sequence[Statistic]]]
     """By group of the segment that was asked for: rows labelled, and the figures."""
+    undecided: int = 0
+    """Of the rows with an outcome those whose decision is not known."""
     estimated: Estimate | None = None
     """Of all decisions that have a score or are numbers, labelled or not."""
 
@@ -260,4 +262,5 @@ def _figures(
     return Figures(
         span.version, span.variant, counts.task, span.start, span.end, decided, counts.tally.rows,
         counts.tally.labelled, [*all_of(counts.tally), label_shift(counts.tally, counts.task, truth)], told,
+        counts.tally.undecided,
     )  # fmt: skip

@@ -40,7 +40,8 @@ SCHEMA = pa.schema([
 the whole payload as the log has it, in JSON, where it does not fit the model's schema: in row 0 of its inference;
 `shadow_of` the inference that was answered, where this one is a shadow's; `instead_of` the variant that failed, where
 this one answered in its place. New columns are put at the end, and may be null: files of before them lack them.
-Of an inference whose payload was not logged `features`, `texts` and `unread` are null.
+Of an inference whose payload was not logged `features`, `texts` and `unread` are null, as are its decisions; so is a
+prediction or score that is no finite number.
 The endpoint is in the folder's name."""
 
 
@@ -119,12 +120,19 @@ def table(heads: Sequence[Head], body: Body) -> pa.Table:
         if field.name in Head.__dataclass_fields__:
             columns[field.name] = pa.array([getattr(h, field.name) for h in heads], field.type).take(pa.array(each))
     rows = len(each)
-    columns["prediction"], columns["prediction_text"] = _number_or_text(body.prediction, rows)
-    columns["score"] = _numbers(body.score, rows)
+    columns["prediction"], columns["prediction_text"] = _number_or_text(_finite(body.prediction), rows)
+    columns["score"] = _numbers(_finite(body.score), rows)
     columns["features"], columns["texts"] = _maps(body.features, rows)
     unread = body.unread or (None,) * len(heads)
     columns["unread"] = pa.array(unread, pa.string()).take(pa.array(each, mask=numbers > 0))
     return pa.table([columns[name] for name in SCHEMA.names], schema=SCHEMA)
+
+
+def _finite(values: Array | None) -> Array | None:
+    """With NaN in place of what is infinite, which no event can say."""
+    if values is None or values.dtype == object:
+        return values
+    return np.where(np.isfinite(values), values, np.nan)
 
 
 def _numbers(values: Array | None, rows: int) -> pa.Array:

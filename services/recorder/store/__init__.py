@@ -3,6 +3,7 @@
 from .erasures import (
     Erasure,
     add_erasure,
+    all_in,
     any_tombstone,
     count_late,
     erase,
@@ -58,7 +59,7 @@ from .shadows import for_late_shadows, for_shadows
 
 __all__ = [
     "FOLDING", "MOVING", "Chosen", "DecisionRow", "Erasure", "Followed", "Frozen", "InUse", "Kept", "Member",
-    "NewFile", "OutcomeRow", "Waiting", "Wanted", "add_erasure", "add_file", "add_snapshot", "alone",
+    "NewFile", "OutcomeRow", "Waiting", "Wanted", "add_erasure", "add_file", "add_snapshot", "all_in", "alone",
     "already_there", "any_tombstone", "count_late", "decision", "decisions", "doom", "doomed", "drop", "empty",
     "erase", "erased_ids", "erasure", "expired", "finish", "followed", "for_late_shadows", "for_shadows", "forget",
     "frozen", "frozen_of", "give_back", "ids_in", "is_referred_to", "know_sizes", "labels", "left", "mark_placed",

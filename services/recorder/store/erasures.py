@@ -103,6 +103,14 @@ async def ids_in(session: AsyncSession, erasure: Erasure, file: int) -> list[str
     return list(await session.scalars(text(select), erasure.whose | {"file": file}))
 
 
+async def all_in(session: AsyncSession, file: int) -> list[str]:
+    """Everybody's inferences in a file."""
+    select = """
+        SELECT inference_id FROM decision JOIN segment ON segment.id = decision.segment WHERE segment.file = :file
+    """
+    return list(await session.scalars(text(select), {"file": file}))
+
+
 async def erase(session: AsyncSession, erasure: Erasure, ids: Sequence[str]) -> None:
     """Take decisions out of the books, with what followed from them, and count it."""
     delete = """

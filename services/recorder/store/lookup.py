@@ -6,9 +6,10 @@ from datetime import datetime
 from typing import Any, Literal
 
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.kit.errors import NotFound
+from services.kit.errors import Invalid, NotFound
 
 from ..domain.layout import Place
 from .files import INDEXED
@@ -56,6 +57,13 @@ class Wanted:
     """What was observed of any of its rows, as a person writes it: a text or a number."""
 
 
+_PATIENCE_S = 10
+_CANCELED = "57014"
+_TOO_WIDE = (
+    f"this list takes longer than {_PATIENCE_S} s: ask for an endpoint, use_case, application or entity, or for a "
+    "shorter time (from, to)"
+)
+
 _EQUAL = ("use_case", "application", "entity", "endpoint", "model", "version", "variant", "mode")
 _OBSERVED = "EXISTS (SELECT FROM outcome AS o WHERE o.inference_id = decision.inference_id AND o.state = 'observed'{})"
 _LABELLED = " AND (o.label = to_jsonb(CAST(:label AS text)) OR o.label = to_jsonb(CAST(:number AS double precision)))"
@@ -79,9 +87,33 @@ async def decision(session: AsyncSession, inference_id: str) -> tuple[DecisionRo
 
 
 async def decisions(
-    session: AsyncSession, wanted: Wanted, before: tuple[datetime, str] | None, limit: int
-) -> list[DecisionRow]:
-    """Newest first; what shadows would have decided is none."""
+    session: AsyncSession, wanted: Wanted, before: tuple[datetime, str] | None, limit: int,
+    units: Sequence[str] | None = None,
+) -> list[DecisionRow]:  # fmt: skip
+    """Newest first; what shadows would have decided is none. `units`: those that the session sees, None for all.
+
+    Raises Invalid where it takes longer than a list may.
+    """
+    select, values = question(wanted, before, limit, units)
+    await session.execute(text(f"SET LOCAL statement_timeout = {round(1_000 * _PATIENCE_S)}"))
+    try:
+        rows = [_decision(row) for row in await session.execute(text(select), values)]
+    except DBAPIError as error:
+        if getattr(error.orig, "sqlstate", None) == _CANCELED:
+            raise Invalid(_TOO_WIDE) from None
+        raise
+    await session.execute(text("SET LOCAL statement_timeout = 0"))
+    return rows
+
+
+def question(
+    wanted: Wanted, before: tuple[datetime, str] | None, limit: int, units: Sequence[str] | None = None
+) -> tuple[str, dict[str, Any]]:
+    """The SQL of a list and its values.
+
+    Row-level security only filters what an index gave, and another unit's decisions may be many: an index gives each
+    unit's own, newest first.
+    """
     conditions = [f"{name} = :{name}" for name in _EQUAL if getattr(wanted, name) is not None]
     if wanted.start:
         conditions.append("received_at >= :start")
@@ -97,8 +129,15 @@ async def decisions(
         conditions.append("(received_at, inference_id) < (:before_at, :before_id)")
         values |= {"before_at": before[0], "before_id": before[1]}
     where = " AND ".join(("shadow_of IS NULL", *conditions))
-    select = f"SELECT * FROM decision WHERE {where} ORDER BY received_at DESC, inference_id DESC LIMIT :limit"
-    return [_decision(row) for row in await session.execute(text(select), values)]
+    newest_first = "ORDER BY received_at DESC, inference_id DESC LIMIT :limit"
+    if units is None:
+        return f"SELECT * FROM decision WHERE {where} {newest_first}", values
+    select = f"""
+        SELECT own.* FROM unnest(CAST(:units AS text[])) AS seen(name) CROSS JOIN LATERAL (
+            SELECT * FROM decision WHERE decision.unit = seen.name AND {where} {newest_first}
+        ) AS own {newest_first}
+    """
+    return select, values | {"units": list(units)}
 
 
 def _number(said: str) -> float | None:

@@ -155,6 +155,6 @@ async def rewrite(session: AsyncSession, file: int, pending: str, rows: int, byt
 
 
 async def empty(session: AsyncSession, file: int) -> None:
-    """Nothing is left in a file: it goes."""
+    """Nothing is left in a file, and no decision in the books is of it: it goes."""
     await session.execute(text("DELETE FROM segment WHERE file = :id"), {"id": file})
     await session.execute(text("UPDATE file SET removing = true WHERE id = :id"), {"id": file})

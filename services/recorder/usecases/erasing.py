@@ -132,6 +132,8 @@ class Erasing:
                 await store.alone(tx.session, store.MOVING)
                 if not await store.still(tx.session, [file]):
                     raise store.InUse("a file changed while it was rewritten")
+                if kept.gone:  # who else was in it has no row any more: nothing would find, keep or forget them
+                    ids = await store.all_in(tx.session, file.id)
                 await store.erase(tx.session, erasure, ids)
                 for part in batched(ids, _TOLD_AT_ONCE):  # who holds anything about them hears of it
                     tx.emit(DecisionsErased(erasure_id=erasure.id, inference_ids=part), unit=erasure.unit)
@@ -153,6 +155,7 @@ class _Rest:
         self._place = place
         self._without = pa.array(without, pa.string())
         self.rows = 0
+        self.gone = False
 
     def parts(self) -> Iterator[pa.Table]:
         try:
@@ -164,3 +167,4 @@ class _Rest:
         except Lost as lost:
             if lost.there:
                 raise
+            self.rows, self.gone = 0, True

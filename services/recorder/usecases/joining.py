@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
+from math import isfinite
 from typing import Any
 
 import orjson
@@ -111,19 +112,30 @@ class Joining:
             if not known:
                 return 0
             rows, at = await self._decided(tx, known), now()
-            refusals = [each.refusal() or (None if each.place in rows else _LOST) for each in known]
-            standing = [each for each, refusal in zip(known, refusals, strict=True) if refusal is None]
-            said = [_outgoing(each, await self._event(each, rows[each.place], at)) for each in standing]
+            said = [await self._said(each, rows.get(each.place), at) for each in known]
+            refusals = [each if isinstance(each, str) else None for each in said]
             for each, refusal in zip(known, refusals, strict=True):
                 if refusal:
                     await self._bury(each.report, refusal)
-            await producer.send_all(said)
+            await producer.send_all([each for each in said if not isinstance(each, str)])
             await store.settle(tx.session, known, refusals, at)
-            observed = list({each.report.inference_id for each in standing})
-            await store.report(tx.session, await store.for_shadows(tx.session, observed))
-        metrics.OUTCOMES.labels("observed").inc(len(standing))
-        metrics.OUTCOMES.labels("refused").inc(len(known) - len(standing))
+            observed = {k.report.inference_id for k, refusal in zip(known, refusals, strict=True) if refusal is None}
+            await store.report(tx.session, await store.for_shadows(tx.session, list(observed)))
+        unsaid = sum(refusal is not None for refusal in refusals)
+        metrics.OUTCOMES.labels("observed").inc(len(known) - unsaid)
+        metrics.OUTCOMES.labels("refused").inc(unsaid)
         return len(known)
+
+    async def _said(self, known: Known, row: dict[str, Any] | None, at: datetime) -> Outgoing | str:
+        """The event of an outcome, or why it does not stand: one that cannot be said stops no other."""
+        if refusal := known.refusal():
+            return refusal
+        if row is None:
+            return _LOST
+        try:
+            return _outgoing(known, await self._event(known, row, at))
+        except ValidationError as error:
+            return refused(error.errors(include_url=False, include_input=False), root="the recorded row").message
 
     async def follow(self) -> bool:
         """Outcomes of late become those of shadows that were recorded after them; answers whether there were any."""
@@ -174,13 +186,13 @@ class Joining:
         schema = await self._schemas.find(known.endpoint, row["version"])
         grouped = {column.name for column in schema.columns if column.protected or column.segment} if schema else set()
         values = [*(row["features"] or ()), *(row["texts"] or ())]
-        prediction = row["prediction"] if row["prediction_text"] is None else row["prediction_text"]
+        prediction = _finite(row["prediction"]) if row["prediction_text"] is None else row["prediction_text"]
         return OutcomeObserved(
             inference_id=known.report.inference_id, row=known.report.row, label=known.report.label,
             value=known.report.value, endpoint=known.endpoint, use_case=row["use_case"], model=row["model"],
-            version=row["version"], variant=row["variant"], prediction="" if prediction is None else prediction,
-            score=row["score"], entity=row["entity"],
-            segments={name: value for name, value in values if name in grouped and value is not None},
+            version=row["version"], variant=row["variant"], prediction=prediction,
+            score=_finite(row["score"]), entity=row["entity"],
+            segments={n: v for n, v in values if n in grouped and (isinstance(v, str) or _finite(v) is not None)},
             received_at=row["received_at"], observed_at=at, shadow_of=row["shadow_of"],
         )  # fmt: skip
 
@@ -196,6 +208,11 @@ def _event(record: Record) -> OutcomeReported:
         raise Invalid(f"the value is not JSON: {error}") from None
     except ValidationError as error:
         raise refused(error.errors(include_url=False, include_input=False), root="the value") from None
+
+
+def _finite(number: float | None) -> float | None:
+    """None of what no event can say: files that were written before may hold infinite numbers."""
+    return number if number is not None and isfinite(number) else None
 
 
 def _actor(record: Record) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 
+from services.kit.context import EVERY_UNIT, current
 from services.kit.db import Database
 from services.kit.errors import NotFound
 
@@ -70,9 +71,11 @@ class Reading:
     async def decisions(
         self, wanted: Wanted, before: tuple[datetime, str] | None, limit: int
     ) -> list[tuple[DecisionRow, Followed]]:
-        """Newest first, each with what followed from it."""
+        """Newest first, each with what followed from it. Raises Invalid where it takes too long."""
+        seen = current().caller.units
+        units = None if EVERY_UNIT in seen else sorted(seen)
         async with self._db.reading() as session:
-            found = await store.decisions(session, wanted, before, limit)
+            found = await store.decisions(session, wanted, before, limit, units)
             followed = await store.followed(session, [each.inference_id for each in found], _OUTCOMES_AT_MOST)
         return [(each, followed.get(each.inference_id, Followed())) for each in found]
 

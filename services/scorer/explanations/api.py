@@ -26,7 +26,7 @@ class ExplanationAsk(Body):
     immutable: Annotated[list[_Column], Field(max_length=1000)] = []
     """Columns that a counterfactual leaves as they are, beside the protected ones."""
     budget_s: Annotated[float, Field(gt=0, le=30)] = 5.0
-    """How long contributions are sampled where they cannot be exact."""
+    """How long the open model is asked, all in all: two thirds of it for contributions."""
     decision: float | Annotated[str, Field(max_length=1000)] | None = None
     """Another decision of the model: what speaks for it, and what would have led to it; none: the one that was made."""
 

@@ -4,7 +4,7 @@ Wachter, Mittelstadt, Russell: Counterfactual Explanations without Opening the B
 the package that the model decides otherwise (nearest unlike neighbours: Keane, Smyth 2020). Pure.
 """
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,13 +54,17 @@ Asking = Generator[Array, Array, Change | None]
 """Asks of rows [m, n] whether they are decided otherwise, hears [m] booleans, ends with the change, if there is one."""
 
 
-def search(row: Array, others: Array, mutable: Array, steps: Steps, weight: Array) -> Asking:
-    """`others` [m, n]: rows that are decided otherwise. `mutable` [n]: what may change; `weight` [n]: how much each
+def search(
+    row: Array, others: Array, mutable: Array, steps: Steps, weight: Array, known: list[Change] | None = None
+) -> Asking:  # fmt: skip
+    """`known`: hears of each change as soon as it is known, the best so far last: for who must stop before the end.
+
+    `others` [m, n]: rows that are decided otherwise. `mutable` [n]: what may change; `weight` [n]: how much each
     column had to do with the decision: those are changed first.
 
     A missing value is never proposed: nobody can be advised to have none.
     """
-    found: list[Change] = []
+    known = [] if known is None else known
     near = _nearest(row, others, mutable, steps)
     differs = [np.flatnonzero(mutable & ~_same(row, other) & ~np.isnan(other)) for other in near]
     ways = [
@@ -70,11 +74,25 @@ def search(row: Array, others: Array, mutable: Array, steps: Steps, weight: Arra
     if not ways:
         return None
     flips = yield np.concatenate(ways)
+    turned: list[Array] = []
     for way in ways:
         own, flips = flips[: len(way)], flips[len(way) :]
         if own.any():
-            found.append((yield from _pruned(row, way[int(np.argmax(own))])))
-    return min(found, key=lambda change: (len(change.changed), _distance(row, change.row, steps)), default=None)
+            turned.append(way[int(np.argmax(own))])
+
+    def far(change: Change) -> tuple[int, float]:
+        return len(change.changed), float(steps.between(row, change.row).sum())
+
+    def hear(changed: Array) -> None:
+        change = Change(changed, tuple(map(int, np.flatnonzero(~_same(row, changed)))))
+        if not known or far(change) < far(known[-1]):
+            known.append(change)
+
+    for each in turned:
+        hear(each)
+    for each in turned:
+        yield from _pruned(row, each, hear)
+    return known[-1] if known else None
 
 
 def _nearest(row: Array, others: Array, mutable: Array, steps: Steps) -> Array:
@@ -94,19 +112,13 @@ def _way(row: Array, other: Array, columns: Array) -> Array:
     return steps
 
 
-def _pruned(row: Array, changed: Array) -> Generator[Array, Array, Change]:
-    """Take changes back as long as the decision stays the other one."""
-    while True:
-        columns = np.flatnonzero(~_same(row, changed))
-        if len(columns) <= 1:
-            return Change(changed, tuple(map(int, columns)))
+def _pruned(row: Array, changed: Array, hear: Callable[[Array], None]) -> Generator[Array, Array, None]:
+    """Take changes back as long as the decision stays the other one; whoever hears is told of each such row."""
+    while len(columns := np.flatnonzero(~_same(row, changed))) > 1:
         tries = np.repeat(changed[None, :], len(columns), axis=0)
         tries[np.arange(len(columns)), columns] = row[columns]
         flips = yield tries
         if not flips.any():
-            return Change(changed, tuple(map(int, columns)))
+            return
         changed = tries[int(np.argmax(flips))]
-
-
-def _distance(row: Array, other: Array, steps: Steps) -> float:
-    return float(steps.between(row, other).sum())
+        hear(changed)

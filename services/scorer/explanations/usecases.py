@@ -22,6 +22,7 @@ from ..settings import ScorerSettings
 from . import counterfactual, domain, shapley, store
 from .asking import answered
 from .coding import Coding
+from .deadline import Deadline, OutOfTime
 from .domain import Array, Arrays, Explanation, Focus, Method, Row
 from .fitting import Fitted, fitted
 from .gateway import Records, Version
@@ -29,6 +30,8 @@ from .opening import Ask, Models, asking
 
 _BACKGROUND_ROWS = 100
 _SEED = 0
+_SHARE = 2 / 3
+"""Of the time that is left, for contributions; the rest is the counterfactual's."""
 _UNKNOWN = "there is no recorded decision with this id"
 
 
@@ -88,12 +91,14 @@ class Explainer:
         try:
             async with self._models.opened(version, decision["unit"]) as opened:
                 coding, rows = opened.coding.knowing(row.said), opened.rows
-                values, ask = coding.coded(row.said), asking(opened.runtime, coding, version.model_schema.inputs)
+                deadline = Deadline(wish.budget_s)
+                values = coding.coded(row.said)
+                ask = deadline.bounded(asking(opened.runtime, coding, version.model_schema.inputs))
                 said = await ask(rows)
                 focus = domain.focus_of(version.model_schema, row, await ask(values[None, :]), said, wish.decision)
-                found = await _found(values, rows, focus, ask, opened.told, started + wish.budget_s)
+                found = await _found(values, rows, focus, ask, opened.told, deadline)
                 steps = counterfactual.Steps.of(rows, coding.texts)
-                other = await _counterfactual(values, rows, said, steps, focus, ask, mutable, found.shares)
+                other = await _counterfactual(values, rows, said, steps, focus, ask, mutable, found.shares, deadline)
         except (ModelFailed, CannotLoad) as error:
             raise Conflict(f"the model cannot be asked: {error}") from None
         case = Case(decision, wish, row, version, coding, values)
@@ -138,26 +143,37 @@ class Explainer:
         return [made for made in found if _is_theirs(caller, made.asked_by)]
 
 
-async def _found(row: Array, rows: Array, focus: Focus, ask: Ask, told: Arrays, until: float) -> Found:
-    """Exact where trees, coefficients or few columns let it be, else sampled until the time is over."""
+async def _found(row: Array, rows: Array, focus: Focus, ask: Ask, told: Arrays, deadline: Deadline) -> Found:
+    """Exact where trees, coefficients or few columns let it be, else sampled for a part of what time is left.
+
+    Raises OutOfTime where not even that can be had.
+    """
     near = rows[domain.spaced(len(rows), _BACKGROUND_ROWS)]
     value = float(focus.of(await ask(row[None, :]))[0])
     theirs = focus.of(await ask(near))
-    if known := await asyncio.to_thread(fitted, told, [focus], near, theirs[None, :], row, np.array([value])):
-        return await asyncio.to_thread(_exactly, known, row)
+    fitting = asyncio.to_thread(fitted, told, [focus], near, theirs[None, :], row, np.array([value]))
+    if known := await deadline.within(fitting):
+        return await deadline.within(asyncio.to_thread(_exactly, known, row))
     scale: domain.Unit = "value" if focus.is_number else "probability"
 
     async def values(asked: Array) -> Array:
         return focus.of(await ask(asked))
 
-    if shapley.few(len(row), len(near)):
+    share_s = deadline.left_s * _SHARE
+    until = time.monotonic() + share_s
+    if shapley.few(len(row), len(near)) and 2 ** len(row) * len(near) * deadline.row_s < share_s:
         shares = await answered(shapley.of_subsets(row, near), values)
         return Found(shares, "exact", scale, float(theirs.mean()), value)
     sample = shapley.Sample(len(row))
     asking = shapley.sampling(row, near, sample, _SEED)
     asked = next(asking)
     while sample.rounds < 2 or time.monotonic() < until:
-        asked = asking.send(await values(asked))
+        try:
+            asked = asking.send(await values(asked))
+        except OutOfTime:
+            if sample.rounds < 2:
+                raise
+            break
     shares = sample.shares()
     # Of the rows that were walked from: in the middle of a pass not the mean over all.
     return Found(shares, "sampled", scale, value - float(shares.contributions.sum()), value)
@@ -177,21 +193,31 @@ async def _counterfactual(
     ask: Ask,
     mutable: Array,
     shares: shapley.Shares,
+    deadline: Deadline,
 ) -> tuple[counterfactual.Change, float | str] | str:
-    """A change and what is decided then; or why there is none."""
+    """A change and what is decided then, the best that was found within the time; or why there is none."""
     others = rows[focus.otherwise(said)]
     if not len(others):
         return f"the model decides none of the package's {len(rows)} rows otherwise"
 
+    decided: dict[bytes, float | str] = {}
+
     async def flips(asked: Array) -> Array:
-        return focus.otherwise(await ask(asked))
+        answer = await ask(asked)
+        made = domain.decisions(answer, focus.schema).tolist()
+        decided.update(zip((each.tobytes() for each in asked), made, strict=True))
+        return focus.otherwise(answer)
 
     weight = np.abs(shares.contributions)
-    found = await answered(counterfactual.search(row, others, mutable, steps, weight), flips)
-    if found is None:
+    known: list[counterfactual.Change] = []
+    try:
+        await answered(counterfactual.search(row, others, mutable, steps, weight, known), flips)
+    except OutOfTime:
+        if not known:
+            return f"budget_s: {deadline.budget_s:g} s were over before a change was found that turns the decision"
+    if not known:
         return "no change of the columns that may change, to values that the package's rows have, turns the decision"
-    decided = domain.decisions(await ask(found.row[None, :]), focus.schema)[0]
-    return found, decided
+    return known[-1], decided[known[-1].row.tobytes()]
 
 
 def _explanation(

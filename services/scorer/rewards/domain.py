@@ -43,12 +43,12 @@ def counts(outcome: OutcomeObserved, experiment: Experiment | None) -> bool:
 
 def reward_of(outcome: OutcomeObserved) -> float | None:
     """The value where it lies between 0 and 1; else 1 for a prediction that came true and 0 for one that did not. None
-    where neither is known, and of a shadow, which decided nothing."""
+    where neither is known, nor what was decided, and of a shadow, which decided nothing."""
     if outcome.shadow_of is not None:
         return None
     if outcome.value is not None:
         return outcome.value if 0.0 <= outcome.value <= 1.0 else None
-    if outcome.label is None:
+    if outcome.label is None or outcome.prediction is None:
         return None
     said, true = outcome.prediction, outcome.label
     return float(class_name(said) == class_name(true) or str(said) == str(true))  # 1.0 is "1" and "1.0"

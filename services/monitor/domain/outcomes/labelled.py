@@ -24,8 +24,8 @@ SEARCHED_AT_MOST = 8
 class Labelled:
     """What is remembered of a row: enough to count it, and to take it out again when its outcome is revised."""
 
-    prediction: str | float
-    """The name of a class; a number where numbers are predicted."""
+    prediction: str | float | None
+    """The name of a class; a number where numbers are predicted; None where the decision is not known."""
     label: str | float | None
     score: float | None = None
     value: float | None = None
@@ -50,11 +50,10 @@ class Labelled:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Labelled":
         """What `to_json` wrote. JSON of a database may give whole numbers back as integers."""
-        label = None if data["l"] is None else _told(data["l"])
         learned = data.get("b")
         return cls(
-            _told(data["p"]), label, _number(data["s"]), _number(data["v"]), data["k"], data["g"], data.get("j"),
-            None if learned is None else (learned[0], learned[1]), data.get("c", False),
+            _told(data["p"]), _told(data["l"]), _number(data["s"]), _number(data["v"]), data["k"], data["g"],
+            data.get("j"), None if learned is None else (learned[0], learned[1]), data.get("c", False),
         )  # fmt: skip
 
     def within(self, segments: Mapping[str, str]) -> "Labelled":
@@ -99,7 +98,8 @@ class Meaning:
         groups = {name: self.groupings.get(name, Grouping()).group(v) for name, v in sorted(event.segments.items())}
         paired = {name: self.groupings[name].paired(groups[name]) for name in self.searched if name in groups}
         return Labelled(
-            told(event.prediction), None if event.label is None else told(event.label), _share(event.score),
+            None if event.prediction is None else told(event.prediction),
+            None if event.label is None else told(event.label), _share(event.score),
             None if event.value is None else _as_number(event.value), kpis, groups, paired if self.searched else None,
         )  # fmt: skip
 
@@ -164,8 +164,8 @@ def _share(score: float | None) -> float | None:
     return score if score is not None and 0.0 <= score <= 1.0 else None
 
 
-def _told(value: str | float) -> str | float:
-    return value if isinstance(value, str) else float(value)
+def _told(value: str | float | None) -> str | float | None:
+    return value if value is None or isinstance(value, str) else float(value)
 
 
 def _number(value: Any) -> float | None:

@@ -20,7 +20,7 @@ def placed(row: Labelled, task: Task, cuts: Sequence[float]) -> Labelled:
     """The row with the place where it teaches something; None without a label, or without what could be calibrated."""
     if isinstance(row.prediction, float):
         place = None if row.label is None else ("", bisect_left(cuts, row.prediction))
-    elif row.label is None or row.score is None:
+    elif row.label is None or row.score is None or row.prediction is None:
         place = None
     else:
         name = str(row.label) if task == "binary" else RIGHT if row.prediction == row.label else WRONG

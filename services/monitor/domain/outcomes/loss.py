@@ -36,8 +36,8 @@ _LEAST_ROWS = 30
 
 
 def loss_of(row: Labelled) -> int | None:
-    """Its bin; None of a row without a label."""
-    if row.label is None:
+    """Its bin; None of a row without a label, or whose decision is not known."""
+    if row.label is None or row.prediction is None:
         return None
     if isinstance(row.prediction, float) and isinstance(row.label, float):
         size = abs(row.prediction - row.label)

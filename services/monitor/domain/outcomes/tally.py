@@ -125,6 +125,8 @@ class Tally:
     """By KPI, rows that its expression has no value for."""
     apart: Apart = field(default_factory=Apart)
     """Which classes have cells of their own."""
+    undecided: int = 0
+    """Rows whose decision is not known: of them the value and the KPIs are counted alone."""
 
     @classmethod
     def of(cls, classes: frozenset[str]) -> "Tally":
@@ -137,13 +139,15 @@ class Tally:
 
     @property
     def labelled(self) -> int:
-        """Rows whose truth is known."""
+        """Rows whose decision and truth are known."""
         return sum(cell.rows for cell in self.cells.values()) + self.errors.error.rows
 
     def add(self, row: Labelled, sign: int = 1, *, in_group: bool = False) -> None:
         """Count a row, or (`sign` -1) take one out that was counted; as one of a group its score coarsely."""
         self.rows += sign
-        if isinstance(row.prediction, str) and isinstance(row.label, str):
+        if row.prediction is None:
+            self.undecided += sign
+        elif isinstance(row.prediction, str) and isinstance(row.label, str):
             score = row.score if row.scored_in_groups or not in_group else None
             self._add_cell(row.prediction, row.label, score, sign, coarse=in_group)
         elif isinstance(row.prediction, float) and isinstance(row.label, float):
@@ -183,6 +187,7 @@ class Tally:
         self.rows += other.rows
         if self.apart.merge(other.apart):
             self._fold()
+        self.undecided += other.undecided
         for key, cell in other.cells.items():
             self._merge_cell(key, cell)
         self.errors.merge(other.errors)
@@ -206,6 +211,8 @@ class Tally:
             said["k"] = kpis
         if self.untold:
             said["u"] = dict(sorted(self.untold.items()))
+        if self.undecided:
+            said["d"] = self.undecided
         return said
 
     @classmethod
@@ -215,7 +222,7 @@ class Tally:
             (prediction, label): Cell(rows, Scores.from_json(told) if told and scores else Scores())
             for prediction, label, rows, told in data.get("c", ())
         }
-        made = cls(data["n"], cells, untold=dict(data.get("u", {})))
+        made = cls(data["n"], cells, untold=dict(data.get("u", {})), undecided=data.get("d", 0))
         names = {name for place in cells for name in told(place)}
         if "a" in data:
             made.apart = Apart.from_json(data["a"], names)
