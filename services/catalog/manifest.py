@@ -6,10 +6,11 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from contracts import KPI_FACTS
-from services.kit import cel, plain_yaml
+from services.kit import plain_yaml
+from services.kit.cel import CelError
 from services.kit.errors import Invalid
 from services.kit.inputs import check_texts
+from services.kit.kpis import check_kpi
 from services.kit.strict import refused
 
 from .domain import MANIFEST, Manifest
@@ -34,8 +35,8 @@ def parse(data: bytes, overrides: dict[str, Any]) -> Manifest:
 def _check_kpis(manifest: Manifest) -> None:
     for name, expression in ((manifest.monitor and manifest.monitor.kpis) or {}).items():
         try:
-            cel.check(expression, KPI_FACTS)
-        except cel.CelError as error:
+            check_kpi(expression)
+        except CelError as error:
             raise Invalid(f"monitor.kpis.{name}: {error}", f"monitor.kpis.{name}") from None
 
 

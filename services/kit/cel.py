@@ -14,14 +14,23 @@ class CelError(ValueError):
     """An expression that does not compile, or does not evaluate over these facts."""
 
 
+class CelTooMuch(CelError):
+    """It would never have a value: more iterations than the evaluator allows, or something else that it gives up at."""
+
+
 def evaluate(expression: str, facts: Mapping[str, Any]) -> Any:
     """The value of an expression over plain JSON facts. Raises CelError."""
     checked = {name: plain(value, name) for name, value in facts.items()}
-    result = _compiled(expression, frozenset(checked)).eval(data=checked)
+    compiled = _compiled(expression, frozenset(checked))
+    try:
+        result = compiled.eval(data=checked)
+        value = result.plain_value()
+    except Exception as error:  # noqa: BLE001 - a C++ library's: too many iterations, a text that is no UTF-8
+        raise CelTooMuch(f"`{expression[:300]}`: {str(error)[:300]}") from None
     # The library answers an error as a value, and its text would count as true.
     if result.type() == cel.Type.ERROR:
-        raise CelError(f"`{expression}`: {str(result.plain_value())[:300]}")
-    return result.plain_value()
+        raise CelError(f"`{expression[:300]}`: {str(value)[:300]}")
+    return value
 
 
 def holds(expression: str, facts: Mapping[str, Any]) -> bool:
@@ -67,7 +76,7 @@ def _compiled(expression: str, names: frozenset[str]) -> cel.Expression:
     try:
         return _environment(names).compile(expression)
     except RuntimeError as error:
-        raise CelError(f"`{expression}`: {_first_line(error)}") from None
+        raise CelError(f"`{expression[:300]}`: {_first_line(error)}") from None
 
 
 @lru_cache(maxsize=64)

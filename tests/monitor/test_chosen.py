@@ -28,9 +28,11 @@ from services.monitor.domain.budget import (
 from services.monitor.domain.chosen import Watched, WatchedLabels
 from services.monitor.domain.detectors.chosen import COLUMNS, LABELS, hddm_w
 from services.monitor.domain.detectors.chosen.levels import LINES
-from services.monitor.domain.outcomes.loss import LossBlock
+from services.monitor.domain.effects import effects
+from services.monitor.domain.outcomes.loss import LossBlock, worse
 from services.monitor.settings import MonitorSettings as Service_
 from services.monitor.store import losses
+from services.monitor.usecases.choosing import kind_of
 from services.monitor.usecases.desired import Desired
 from services.monitor.usecases.judging import Judging
 from services.monitor.usecases.versions import Versions
@@ -53,6 +55,19 @@ def counts(random: np.random.Generator, change: str | None = None) -> np.ndarray
 def block(random: np.random.Generator, share: float, number: int) -> LossBlock:
     wrong = int((random.random(LABELS_AT_ONCE) < share).sum())
     return LossBlock(float(number), {0: LABELS_AT_ONCE - wrong, 1: wrong})
+
+
+def test_what_a_chosen_detector_hears_is_an_alarm_only_beyond_the_tolerance() -> None:
+    rows = streams.World(np.random.default_rng(4)).rows(300)
+    rows[:, 0] += 0.03
+    (seen,) = streams.blocks(ONE, rows, 300)
+    found = effects(REFERENCE.part([0]), seen.counts[[0]])
+    assert found[0].high > 0.1 and kind_of(found, 0.1) == "note"  # the interval alone leaves an effect open
+    rows[:, 0] += 1.0
+    (moved,) = streams.blocks(ONE, rows, 300)
+    assert kind_of(effects(REFERENCE.part([0]), moved.counts[[0]]), 0.1) == "alarm"
+    few = worse("binary", {0: 9_500, 1: 500}, {0: 473, 1: 27}, None)
+    assert few is not None and few.high > 0.1 and kind_of([few], 0.1) == "note"
 
 
 def test_all_parts_of_the_budget_are_the_whole_of_it() -> None:

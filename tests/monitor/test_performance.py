@@ -11,12 +11,12 @@ from sklearn import metrics as sk
 
 from contracts import Column, ModelSchema, TensorSpec, ValueMatrix
 from services.kit.groups import OTHER, Grouping, class_name
+from services.monitor.domain.outcomes.apart import CLASSES_AT_MOST
 from services.monitor.domain.outcomes.intervals import share
 from services.monitor.domain.outcomes.labelled import Labelled, Meaning, in_order
 from services.monitor.domain.outcomes.performance import Statistic, classes_of, performance, worth_of_being_right
 from services.monitor.domain.outcomes.sums import Moments
 from services.monitor.domain.outcomes.tally import (
-    CLASSES_AT_MOST,
     Groups,
     Tally,
     add_to_groups,
@@ -191,15 +191,72 @@ def test_too_many_classes_and_groups_share_one_place() -> None:
     tally, groups = Tally(), Groups()
     kept = []
     for n in range(100):
-        row = add_to_groups(groups, tally.fitted(Labelled(f"class {n}", f"class {n}", segments={"zip": str(n)})))
+        row = add_to_groups(groups, Labelled(f"class {n}", f"class {n}", segments={"zip": str(n)}))
         tally.add(row)
         kept.append(row)
-    assert len({name for cell in tally.cells for name in cell}) == CLASSES_AT_MOST + 1
+    assert len(classes_of(tally)) == CLASSES_AT_MOST and len(tally.cells) == CLASSES_AT_MOST + 1
     assert len(groups["zip"]) == 21 and groups["zip"][OTHER].rows == 80
     for row in kept:
         tally.add(row, -1)
         add_to_groups(groups, row, -1)
     assert stored(tally, groups) == stored(Tally(), Groups())
+
+
+def test_of_many_classes_right_is_right_though_few_are_told_apart() -> None:
+    random = np.random.default_rng(1)
+    rows = [Labelled(str(p), str(t), 0.5) for p, t in random.integers(0, 100, (5_000, 2))]
+    tally, _ = counted(rows)
+    found = performance(tally, "classes", classes_of(tally))
+    right = sum(row.prediction == row.label for row in rows) / len(rows)
+    assert told(found, "accuracy").value == right and told(found, "accuracy").rows == 5_000
+    assert told(found, "brier").value == pytest.approx(0.25)
+    mid = (told(found, "calibration error").value or 0) + right
+    assert mid == pytest.approx(0.5)
+    assert "30 classes" in (told(found, "macro recall").why or "")
+
+
+_MANY = st.integers(0, 60).map(str)
+
+
+@given(st.lists(st.tuples(_MANY, _MANY, st.integers(0, 3)), max_size=150), st.sampled_from([(), ("7", "9")]))
+@settings(deadline=None, max_examples=100)
+def test_of_many_classes_any_split_tells_the_same(given: list[tuple[str, str, int]], declared: tuple[str, ...]) -> None:
+    one, parts = Tally.of(frozenset(declared)), [Tally.of(frozenset(declared)) for _ in range(4)]
+    for prediction, label, part in given:
+        one.add(Labelled(prediction, label, 0.5))
+        parts[part].add(Labelled(prediction, label, 0.5))
+    merged = Tally()
+    for part in reversed(parts):
+        merged.merge(Tally.from_json(part.to_json()))
+    assert merged.to_json() == one.to_json()
+    assert set(declared) & {name for p, t, _ in given for name in (p, t)} <= set(classes_of(one))
+    for prediction, label, part in given:
+        parts[part].add(Labelled(prediction, label, 0.5), -1)
+    assert not any(part.rows or part.cells for part in parts)
+
+
+def test_classes_of_the_baseline_are_told_apart_before_all_others() -> None:
+    meaning = Meaning.of(streams.schema(), streams.profile(np.random.default_rng(1)))
+    assert meaning.classes == {"0", "1"}
+    tally = Tally.of(meaning.classes)
+    for n in range(100):
+        tally.add(Labelled(f"!{n}", f"!{n}"))
+    tally.add(Labelled("1", "0"))
+    assert {"0", "1"} < set(classes_of(tally)) and len(classes_of(tally)) == CLASSES_AT_MOST
+
+
+def test_what_the_first_release_counted_of_too_many_classes_is_no_right_decision() -> None:
+    cells = [[str(n), str(n), 1, None] for n in range(CLASSES_AT_MOST)] + [
+        [OTHER, OTHER, 70, None],
+        [OTHER, "3", 5, None],
+    ]
+    tally = Tally.from_json({"n": 105, "c": cells})
+    found = told(performance(tally, "classes", classes_of(tally)), "accuracy")
+    assert found.rows == 35 and found.value == pytest.approx(30 / 35) and "70 more rows" in (found.why or "")
+    tally.add(Labelled(OTHER, OTHER), -1)
+    tally.add(Labelled(OTHER, "3"), -1)
+    tally.add(Labelled("new", "new"))
+    assert Tally.from_json(tally.to_json()).to_json() == tally.to_json() and tally.labelled == 104
 
 
 def test_a_group_has_every_figure_of_the_whole_and_its_auc_only_more_coarsely() -> None:

@@ -8,7 +8,6 @@ from fastapi import APIRouter, Header, Query, Response
 from pydantic import AfterValidator, BaseModel, Field
 
 from contracts import (
-    KPI_FACTS,
     DriftDetected,
     FeatureEvidence,
     GivenSettings,
@@ -18,10 +17,10 @@ from contracts import (
     UsageReported,
 )
 from services.kit.auth import allow
-from services.kit.cel import check
 from services.kit.http import Body, Page, Who, page
 from services.kit.ids import now
 from services.kit.inputs import as_cursor, from_cursor, moment, name, version
+from services.kit.kpis import check_kpi
 from services.kit.service import router as new_router
 
 from ..store import Endpoint, FindingRow
@@ -35,7 +34,7 @@ Limit = Annotated[int, Query(ge=1, le=1000)]
 
 def _can_be_read(expression: str) -> str:
     """Raises CelError."""
-    check(expression, KPI_FACTS)
+    check_kpi(expression)
     return expression
 
 

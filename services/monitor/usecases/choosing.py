@@ -1,6 +1,8 @@
 """Shows windows and labels to the detectors that an operator chose for an endpoint."""
 
 import asyncio
+from collections.abc import Iterable
+from typing import Literal
 
 from contracts import MonitorSettings
 from services.kit.db import Tx
@@ -8,9 +10,9 @@ from services.kit.db import Tx
 from ..domain.budget import of_each_chosen
 from ..domain.chosen import Heard, Watched, WatchedLabels
 from ..domain.detectors.chosen import chosen as of_kind
-from ..domain.effects import effects
+from ..domain.effects import Effect, effects
 from ..domain.outcomes.labelled import Task
-from ..domain.outcomes.loss import LossBlock, LossFinding, worse
+from ..domain.outcomes.loss import LossBlock, LossFinding, Worse, worse
 from ..domain.reference import Reference
 from ..domain.season import NONE
 from ..domain.watch import Finding
@@ -36,8 +38,13 @@ async def observe(
         return None
     places, seen = list(heard.columns), heard.counts
     found = tuple(effects(reference.part(places), seen[places]))
-    kind = "note" if all(effect.within(endpoint.settings.tolerance) for effect in found) else "alarm"
+    kind = kind_of(found, endpoint.settings.tolerance)
     return Finding(kind, heard.since_s, heard.statistic, int(seen.sum(axis=1).max()), found), heard
+
+
+def kind_of(found: Iterable[Effect | Worse], tolerance: float) -> Literal["alarm", "note"]:
+    """An alarm needs an effect beyond the tolerance, as with the monitor's own detectors; a small one is a note."""
+    return "alarm" if any(effect.beyond(tolerance) for effect in found) else "note"
 
 
 async def observe_labels(
@@ -64,6 +71,6 @@ def _shown(
         watch, heard = watch.observe(names, block, budget)
         effect = worse(task, watch.before, watch.now, settings.expected_error) if heard else None
         if heard and effect:
-            kind = "note" if effect.high < settings.tolerance else "alarm"
+            kind = kind_of((effect,), settings.tolerance)
             found = LossFinding(kind, watch.since_s, heard.statistic, effect), heard
     return watch.to_bytes(), found

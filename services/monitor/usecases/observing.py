@@ -143,15 +143,16 @@ class Observing:
         found = await store.counts(tx.session, changes, partition)
         learned = await estimates.lessons(tx.session, {_lesson(span) for span in changes}, partition)
         for span, change in changes.items():
+            classes = change.meaning.classes
             taught = learned.setdefault(_lesson(span), Learned())
-            counts = found.setdefault(span, Counts(change.meaning.task, Tally(), {}))
+            counts = found.setdefault(span, Counts(change.meaning.task, Tally.of(classes), {}))
             counts.task = change.meaning.task
             for row in change.gone:
                 counts.tally.add(row, -1)
                 add_to_groups(counts.groups, row, -1)
                 taught.add(row, -1)
             for place, row in change.come:
-                counted = add_to_groups(counts.groups, counts.tally.fitted(row))
+                counted = add_to_groups(counts.groups, row, classes=classes)
                 counts.tally.add(counted)
                 after[place] = Remembered(span, after[place].observed_at, taught.add(counted))
         await store.save(tx.session, found, partition)
@@ -236,7 +237,7 @@ def _place(event: OutcomeObserved) -> Place:
 
 
 def _same(before: Labelled, after: Labelled) -> bool:
-    """Whether a row would be counted as it is; what it is called where there is no more room is nobody's news."""
+    """Whether a row would be counted as it is; which groups had no more room is nobody's news."""
     return (before.label, before.value, before.prediction, before.score) == (
         after.label, after.value, after.prediction, after.score)  # fmt: skip
 

@@ -175,6 +175,8 @@ def _attribute(
         why = "a number is predicted: compare the errors of the groups in /performance?segment="
     elif favourable is None:
         why = "which class is favourable is not declared, and there are not two"
+    elif not all(tally.tells(favourable) for tally in groups.values()):
+        why = f"the favourable class {favourable} is not told apart from others"
     measures = fairness(groups, favourable) if favourable and not why else []
     return Attribute(span.version, span.variant, attribute, favourable, labelled, measures, why)
 

@@ -1,5 +1,6 @@
 """One decided row with what followed, as it is counted: which class, which error, in which groups."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -10,6 +11,7 @@ from contracts import ModelSchema, OutcomeObserved, Profile
 from contracts.profile import CategoricalProfile
 from services.kit.groups import Grouping, class_name
 
+from .apart import CLASSES_AT_MOST
 from .numbers import cuts_of
 from .sums import LARGEST
 
@@ -72,6 +74,8 @@ class Meaning:
     """Those whose groups and pairs are searched for the worst slices."""
     cuts: tuple[float, ...] = ()
     """Of predicted numbers, between their groups."""
+    classes: frozenset[str] = frozenset()
+    """Of the baseline, the commonest: they are told apart."""
 
     @classmethod
     def of(cls, schema: ModelSchema | None, profile: Profile | None) -> "Meaning":
@@ -85,7 +89,7 @@ class Meaning:
         searched = [column.name for column in segments_first if groupings[column.name].declared]
         return cls(
             _task(schema, profile), groupings, frozenset(column.name for column in grouped if not column.protected),
-            tuple(searched[:SEARCHED_AT_MOST]), cuts_of(profile),
+            tuple(searched[:SEARCHED_AT_MOST]), cuts_of(profile), _classes(profile),
         )  # fmt: skip
 
     def read(self, event: OutcomeObserved, kpis: Mapping[str, float | None]) -> Labelled:
@@ -112,6 +116,16 @@ def _task(schema: ModelSchema, profile: Profile | None) -> Task:
     if score is not None or kind in ("BYTES", "BOOL"):
         return "binary"
     return "regression" if decided is not None or kind.startswith("FP") else "binary"
+
+
+def _classes(profile: Profile | None) -> frozenset[str]:
+    """The commonest of what the baseline's rows decided and were."""
+    rows = Counter[str]()
+    decided = next((c for c in profile.columns if c.role == "prediction"), None) if profile else None
+    for column in (decided, profile.label if profile else None):
+        if isinstance(column, CategoricalProfile):
+            rows.update(dict(zip(map(class_name, column.classes), column.counts, strict=True)))
+    return frozenset(sorted(rows, key=lambda name: (-rows[name], name))[:CLASSES_AT_MOST])
 
 
 def in_order(classes: Iterable[str]) -> list[str]:

@@ -35,9 +35,11 @@ def _classes(tally: Tally, reference: ColumnProfile) -> Statistic:
     live = Counter[str]()
     for (_, label), cell in tally.cells.items():
         live[label] += cell.rows
-    names = [class_name(each) for each in reference.classes]
-    others = sum(rows for label, rows in live.items() if label not in set(names))
-    before = np.array([*reference.counts, reference.unseen])
+    known = Counter(dict(zip(map(class_name, reference.classes), reference.counts, strict=True)))
+    names = [name for name in known if tally.tells(name)]
+    others = live.total() - sum(live[name] for name in names)
+    rest = known.total() - sum(known[name] for name in names)
+    before = np.array([*(known[name] for name in names), rest + reference.unseen])
     size, low, high = stability_index(before, np.array([*(live[name] for name in names), others]))
     return Statistic(NAME, None, size, (low, high), tally.labelled)
 

@@ -7,9 +7,10 @@ from typing import Any
 
 from services.kit.groups import OTHER
 
+from .apart import CLASSES_AT_MOST
 from .labelled import Labelled, Task
 from .sums import Moments
-from .tally import CLASSES_AT_MOST, score_bin
+from .tally import score_bin
 
 RIGHT, WRONG = "right", "wrong"
 """What is told apart where there are more than two classes: their score is the chance that the decision is right."""

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from contracts import ValueMatrix
 
+from .apart import is_known, rest_of, told
 from .intervals import ALPHA, LEAST_ROWS, Interval, about, mean, share, z_ever
 from .labelled import Task, in_order, kpi_key
 from .sums import Moments, real
@@ -43,8 +44,9 @@ class Statistic:
 
 
 def classes_of(tally: Tally) -> list[str]:
-    """Predicted or true, in the order of a model's probabilities; of one that has a usual complement, both."""
-    return in_order(completed({name for cell in tally.cells for name in cell}))
+    """Predicted or true and told apart, in the order of a model's probabilities; of one that has a usual complement,
+    both."""
+    return in_order(completed({name for place in tally.cells for name in told(place)}))
 
 
 def completed(names: set[str]) -> set[str]:
@@ -58,9 +60,18 @@ def performance(tally: Tally, task: Task, classes: Sequence[str]) -> list[Statis
         return _regression(tally)
     if not tally.cells:
         return []
-    found = [Statistic.told("accuracy", share(_rows(tally, lambda p, t: p == t), tally.labelled)), *_by_class(
-        tally, classes)]  # fmt: skip
+    found = [_accuracy(tally), *_by_class(tally, classes)]
     return found + _of_scores(tally, classes if task == "binary" and len(classes) == 2 else None)
+
+
+def _accuracy(tally: Tally) -> Statistic:
+    known = sum(cell.rows for place, cell in tally.cells.items() if is_known(place))
+    found = Statistic.told("accuracy", share(_rows(tally, lambda p, t: p == t), known))
+    unknown = sum(cell.rows for cell in tally.cells.values()) - known
+    if not unknown:
+        return found
+    why = f"of {unknown} more rows an earlier release counted neither class apart"
+    return replace(found, why=why) if known else Statistic("accuracy", None, None, None, 0, why)
 
 
 def _rows(tally: Tally, wanted: Callable[[str, str], bool]) -> int:
@@ -79,7 +90,9 @@ def _by_class(tally: Tally, classes: Sequence[str]) -> list[Statistic]:
         shared = [of(tally, c, ALPHA / len(classes)) for c in classes if each[c].rows]
         if shared:
             value, low, high = (float(np.mean([getattr(i, end) for i in shared])) for end in ("value", "low", "high"))
-            found.append(Statistic(f"macro {name}", None, value, (low, high), tally.labelled))
+            rest = rest_of({place: cell.rows for place, cell in tally.cells.items()})
+            why = f"over {len(classes)} classes; {rest} rows are of others, which are not told apart" if rest else None
+            found.append(Statistic(f"macro {name}", None, value, (low, high), tally.labelled, why))
     return found
 
 
@@ -113,7 +126,9 @@ def business(
 ) -> list[Statistic]:  # fmt: skip
     """What a row was worth on average: by the value matrix, as outcomes reported it, and by each KPI."""
     found: list[Statistic] = []
-    if matrix and favourable is not None and tally.cells:
+    if matrix and favourable is not None and not tally.tells(favourable):
+        found.append(Statistic("value", None, None, None, 0, f"the class {favourable} is not told apart"))
+    elif matrix and favourable is not None and tally.cells:
         found.append(Statistic.told("value", _worth(tally, matrix, favourable), tally.labelled))
     if tally.value.rows:
         found.append(Statistic.told("reported value", mean(tally.value), tally.value.rows))
@@ -159,7 +174,8 @@ def _of_scores(tally: Tally, two: Sequence[str] | None) -> list[Statistic]:
     """Of two classes the score is the probability of the second one, of more that the decision is right."""
     hits, misses = Scores(), Scores()
     for (prediction, label), cell in tally.cells.items():
-        (hits if (label == two[1] if two else prediction == label) else misses).merge(cell.scores)
+        if is_known((prediction, label)):
+            (hits if (label == two[1] if two else prediction == label) else misses).merge(cell.scores)
     rows = hits.score.rows + misses.score.rows
     if not rows:
         return []

@@ -2,7 +2,7 @@
 
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from math import log
 from typing import Any
 
@@ -10,11 +10,10 @@ import orjson
 
 from services.kit.groups import GROUPS_AT_MOST, OTHER
 
+from .apart import Apart, told
 from .labelled import Labelled
 from .sums import Moments, fixed
 
-CLASSES_AT_MOST = 30
-"""Classes that one window tells apart; the rest is `OTHER`."""
 GROUPS = 10
 """Calibration compares score and truth in so many groups of scores of equal width."""
 FINE, FAR = 32, 12
@@ -124,23 +123,24 @@ class Tally:
     kpis: dict[str, Moments] = field(default_factory=dict[str, Moments])
     untold: dict[str, int] = field(default_factory=dict[str, int])
     """By KPI, rows that its expression has no value for."""
+    apart: Apart = field(default_factory=Apart)
+    """Which classes have cells of their own."""
     undecided: int = 0
     """Rows whose decision is not known: of them the value and the KPIs are counted alone."""
+
+    @classmethod
+    def of(cls, classes: frozenset[str]) -> "Tally":
+        """Of a version whose baseline has these classes."""
+        return cls(apart=Apart(classes))
+
+    def tells(self, name: str) -> bool:
+        """Whether rows of a class can be told from those of others."""
+        return not self.apart.full or self.apart.tells(name)
 
     @property
     def labelled(self) -> int:
         """Rows whose decision and truth are known."""
         return sum(cell.rows for cell in self.cells.values()) + self.errors.error.rows
-
-    def fitted(self, row: Labelled) -> Labelled:
-        """The row, with classes for which there is no place any more as `OTHER`."""
-        known = {name for cell in self.cells for name in cell}
-        full = len(known) >= CLASSES_AT_MOST
-
-        def kept(name: str | float | None) -> Any:
-            return OTHER if full and isinstance(name, str) and name not in known else name
-
-        return replace(row, prediction=kept(row.prediction), label=kept(row.label))
 
     def add(self, row: Labelled, sign: int = 1, *, in_group: bool = False) -> None:
         """Count a row, or (`sign` -1) take one out that was counted; as one of a group its score coarsely."""
@@ -161,21 +161,35 @@ class Tally:
                 self.kpis.setdefault(key, Moments(2)).add(value, sign)
 
     def _add_cell(self, prediction: str, label: str, score: float | None, sign: int, *, coarse: bool) -> None:
-        cell = self.cells.setdefault((prediction, label), Cell())
+        if self.apart.see((prediction, label)):
+            self._fold()
+        place = self.apart.place(prediction, label)
+        cell = self.cells.setdefault(place, Cell())
         cell.rows += sign
         if score is not None:
             cell.scores.add(score, sign, coarse=coarse)
         if not cell.rows:
-            del self.cells[prediction, label]
+            del self.cells[place]
+
+    def _fold(self) -> None:
+        """Put cells together whose classes are no longer told apart."""
+        cells, self.cells = self.cells, {}
+        for key, cell in cells.items():
+            self._merge_cell(key, cell)
+
+    def _merge_cell(self, key: tuple[str, str], cell: Cell) -> None:
+        mine = self.cells.setdefault(self.apart.place(*key), Cell())
+        mine.rows += cell.rows
+        mine.scores.merge(cell.scores)
 
     def merge(self, other: "Tally") -> None:
         """Count what the other one has counted; what it counted and took out is nothing."""
         self.rows += other.rows
+        if self.apart.merge(other.apart):
+            self._fold()
         self.undecided += other.undecided
         for key, cell in other.cells.items():
-            mine = self.cells.setdefault(key, Cell())
-            mine.rows += cell.rows
-            mine.scores.merge(cell.scores)
+            self._merge_cell(key, cell)
         self.errors.merge(other.errors)
         self.value.merge(other.value)
         for key, moments in other.kpis.items():
@@ -188,6 +202,7 @@ class Tally:
         said: dict[str, Any] = {"n": self.rows}
         if self.cells:
             said["c"] = [[*key, cell.rows, _scores(cell)] for key, cell in sorted(self.cells.items())]
+            said["a"] = self.apart.to_json()
         if self.errors.error.rows:
             said["e"] = [each.to_json() for each in (self.errors.error, self.errors.size, self.errors.truth)]
         if self.value.rows:
@@ -208,6 +223,12 @@ class Tally:
             for prediction, label, rows, told in data.get("c", ())
         }
         made = cls(data["n"], cells, untold=dict(data.get("u", {})), undecided=data.get("d", 0))
+        names = {name for place in cells for name in told(place)}
+        if "a" in data:
+            made.apart = Apart.from_json(data["a"], names)
+        elif cells:
+            made.apart = Apart.of_first_release(names)
+            made._fold()
         if "e" in data:
             made.errors = Errors(*(Moments.from_json(each) for each in data["e"]))
         if "v" in data:
@@ -220,13 +241,16 @@ Groups = dict[str, dict[str, Tally]]
 """By segment and group."""
 
 
-def add_to_groups(groups: Groups, row: Labelled, sign: int = 1) -> Labelled:
-    """Count a row in its groups; answers it with the groups that it really is in, where there were too many."""
+def add_to_groups(
+    groups: Groups, row: Labelled, sign: int = 1, classes: frozenset[str] = frozenset()
+) -> Labelled:  # fmt: skip
+    """Count a row in its groups; answers it with the groups that it really is in, where there were too many. `classes`
+    are those of the baseline."""
     kept: dict[str, str] = {}
     for segment, given in row.segments.items():
         known = groups.setdefault(segment, {})
         name = given if given in known or len(known) < GROUPS_AT_MOST or sign < 0 else OTHER
-        known.setdefault(name, Tally()).add(row, sign, in_group=True)
+        known.setdefault(name, Tally.of(classes)).add(row, sign, in_group=True)
         kept[segment] = name
         if not known[name].rows:
             del known[name]
