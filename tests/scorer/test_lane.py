@@ -23,6 +23,10 @@ from .making import NUMBERS
 LIMITS = Limits(inline_ms=0.5, batch_rows=100, queue_requests=100, queue_rows=10_000)
 
 
+def _waited(gate: threading.Event) -> None:
+    gate.wait(10)
+
+
 @dataclass
 class Model:
     """Doubles its input; `act` happens before, in the thread of the call."""
@@ -281,7 +285,7 @@ async def test_a_model_that_was_slow_for_a_while_is_asked_on_the_event_loop_agai
 
 async def test_who_is_late_or_gone_is_never_computed_and_leaves_its_place_to_others() -> None:
     gate, model = threading.Event(), Model()
-    model.act = lambda _: gate.wait(10) and None
+    model.act = lambda _: _waited(gate)
     lane = Lane(model, replace(LIMITS, queue_requests=2, batch_rows=1), joinable=True)
     first = asyncio.create_task(ask(lane, 1))
     await eventually(lambda: model.calls)

@@ -142,7 +142,8 @@ def test_columns_may_go_by_name_typed_and_raw(rpc: Rpc) -> None:
     typed[1].contents.int64_contents.extend([1, -1])
     typed[2].contents.fp32_contents.extend([1.0, -1.0])
     pieces = [values.tobytes() for _, _, values in columns]
-    for asked in ({"inputs": typed}, {"inputs": raw, "raw_input_contents": pieces}):
+    asks: list[dict[str, Any]] = [{"inputs": typed}, {"inputs": raw, "raw_input_contents": pieces}]
+    for asked in asks:
         answer = rpc.call("ModelInfer", token, model_name="credit", **asked)
         assert np.frombuffer(answer.raw_output_contents[0], np.int64).tolist() == [1, 0]
     code, reason = rpc.refused("ModelInfer", token, model_name="credit", inputs=typed[1:])
