@@ -52,6 +52,16 @@ def test_what_is_exported_from_scikit_learn_runs_in_process(model: Any, zipmap: 
     )
 
 
+def test_networks_that_convolve_and_that_remember_run_in_process() -> None:
+    convolving = graph(
+        helper.make_node("Conv", ["x", "w"], ["c"], pads=[1, 1, 1, 1]), helper.make_node("Relu", ["c"], ["r"]),
+        helper.make_node("MaxPool", ["r"], ["m"], kernel_shape=[2, 2]),
+        helper.make_node("GlobalAveragePool", ["m"], ["y"]),
+    )  # fmt: skip
+    remembering = graph(helper.make_node("LSTM", ["x", "w", "r"], ["", "y"], hidden_size=4))
+    assert [unbounded(of(each)) for each in (convolving, remembering)] == ["", ""]
+
+
 @pytest.mark.parametrize(("model", "operator"), [
     (looping(), "Loop"), (endless(), "Loop"), (hungry(), "ConstantOfShape"),
     (b"\xff\xff\xff", "a part that cannot be read"),

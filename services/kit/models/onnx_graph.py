@@ -23,6 +23,13 @@ _OF_A_WHOLE = """
     MatMulInteger MeanVarianceNormalization ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean
     ReduceMin ReduceProd ReduceSum ReduceSumSquare Softmax
 """
+_OF_NETWORKS = """
+    AveragePool Conv ConvInteger ConvTranspose DepthToSpace GRU GlobalAveragePool GlobalLpPool GlobalMaxPool
+    GroupNormalization InstanceNormalization LRN LSTM LpPool MaxPool QLinearConv QLinearMatMul RMSNormalization RNN
+    SpaceToDepth
+"""
+"""What they do beyond the shapes of their inputs (strides, edges, directions) stands in the graph, and the catalog has
+run it within bounds."""
 _NO_LARGER = """
     Compress Concat Constant Flatten Gather GatherElements GatherND NonZero Reshape ScatterElements ScatterND
     Shape Size Slice Split Squeeze StringNormalizer TfIdfVectorizer TopK Transpose Trilu Unsqueeze
@@ -36,7 +43,7 @@ _OF_TABLES = """
     TreeEnsembleClassifier TreeEnsembleRegressor ZipMap
 """
 _BOUNDED = frozenset(
-    [("", name) for name in f"{_BY_ELEMENT} {_OF_A_WHOLE} {_NO_LARGER} {_BRANCHING}".split()]
+    [("", name) for name in f"{_BY_ELEMENT} {_OF_A_WHOLE} {_OF_NETWORKS} {_NO_LARGER} {_BRANCHING}".split()]
     + [("ai.onnx.ml", name) for name in _OF_TABLES.split()]
 )
 _SIZED = {"ConstantOfShape": (0,), "Expand": (1,), "OneHot": (1,), "Pad": (1,), "Range": (0, 1, 2), "Tile": (1,)}
