@@ -39,7 +39,7 @@ from services.monitor.usecases.versions import Versions
 
 from . import streams
 from .saying import aligned, deployment, fresh, logged, say_deployment, say_logged, spread
-from .test_handlers import baseline, counted, drifts, running
+from .test_handlers import ENGINEER, baseline, counted, drifts, running
 
 __all__ = ["baseline"]
 ONE = streams.watched(np.random.default_rng(5))
@@ -211,7 +211,7 @@ def test_a_name_that_nobody_knows_is_refused_with_those_that_are_known() -> None
     assert GivenSettings.model_validate({"detectors": ["ddm", "adwin"]}).settings().detectors == ("ddm", "adwin")
 
 
-async def test_what_a_chosen_detector_finds_first_is_the_alarm(
+async def test_what_a_chosen_detector_finds_within_the_tolerance_is_a_note_by_its_name(
     monitor_settings: Service_, speaker: Callable[[Service], Settings], baseline: str
 ) -> None:
     endpoint, world = fresh(), streams.World(np.random.default_rng(3))
@@ -228,8 +228,13 @@ async def test_what_a_chosen_detector_finds_first_is_the_alarm(
             return await counted(parts, endpoint) == 6_000
 
         assert await eventually(all_counted, within=60)
-        found: list[DriftDetected] = await drifts(monitor_settings, endpoint)
-    (first, *_) = found
+        assert parts.db
+        with use(ENGINEER):
+            async with parts.db.reading() as session:
+                found = await store.findings(session, endpoint, 50)
+        alarms: list[DriftDetected] = await drifts(monitor_settings, endpoint)
+    assert alarms == [] and {row.kind for row in found} == {"note"}
+    (first, *_) = [row.event for row in reversed(found) if row.event.detector == "river adwin"]
     assert first.detector == "river adwin" and first.budget_rows == 100_000
     assert first.features[0].name == "a" and first.features[0].effect == pytest.approx(0.5, abs=0.2)
 
