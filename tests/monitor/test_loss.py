@@ -79,3 +79,25 @@ def test_larger_errors_of_numbers_are_found_whatever_their_scale() -> None:
     assert watch.rows + sum(watch.recent.values()) < 3_600
     calm = watch.accepted()
     assert calm.phase == "watching" and calm.rows == sum(watch.recent.values())
+
+
+def test_a_change_after_too_few_labels_to_call_a_normal_keeps_nobody_from_watching_on() -> None:
+    random = np.random.default_rng(1)
+    losses = stream(random, (0.0, 20), (0.5, 3_000), (0.9, 3_000))
+    finding, at = watched(losses, block=1)
+    assert finding and finding.kind == "alarm" and 3_020 < at < 3_500
+    assert finding.effect.before == pytest.approx(0.5, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    "before", [loss_of(Labelled(1.0, 1.0)), loss_of(Labelled(2.0, 1.0))], ids=["none", "all alike"]
+)
+def test_errors_of_a_model_that_made_none_or_always_the_same_are_found(before: int) -> None:
+    watch, after = LossWatch("regression"), loss_of(Labelled(101.0, 1.0))
+    assert after is not None
+    for at in range(20):
+        watch = watch.observe(LossBlock(float(at), {before: 50}), log(BUDGET), None)
+    watch = watch.observe(LossBlock(20.0, {after: 50}), log(BUDGET), None)
+    watch, found = watch.judge(0.1, None)
+    assert found and found.kind == "alarm" and watch.phase == "alarmed"
+    assert found.effect.now.value == pytest.approx(100, rel=0.1)

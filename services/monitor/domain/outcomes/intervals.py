@@ -78,11 +78,11 @@ def z_ever(rows: int, alpha: float = ALPHA) -> float:
 
 
 def mean(moments: Moments, power: int = 1, alpha: float = ALPHA) -> Interval | None:
-    """Of a power of the numbers, whose double power is summed as well; None of too few rows."""
-    if moments.rows < LEAST_ROWS:
+    """Of a power of the numbers, whose double power is summed as well; None of too few rows, and of numbers so small
+    that their variance is lost."""
+    if moments.rows < LEAST_ROWS or moments.vanishes(2 * power):
         return None
-    value = moments.mean(power)
-    return about(value, moments.mean(2 * power) - value**2, moments.rows, alpha)
+    return about(moments.mean(power), moments.variance_of(power), moments.rows, alpha)
 
 
 def about(value: float, variance: float, rows: int, alpha: float = ALPHA) -> Interval | None:

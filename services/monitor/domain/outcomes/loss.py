@@ -29,6 +29,8 @@ Phase = Literal["watching", "doubting", "alarmed"]
 _ODDS = (1.25, 1.6, 2.2, 3.5, 7.0)
 _FINE, _FAR = 4, 160
 """Sizes of errors are told apart by a quarter of an octave, from 2^-40 to 2^40."""
+_WIDTH = (2 ** (0.5 / _FINE) - 2 ** (-0.5 / _FINE)) / sqrt(12)
+"""Deviation of errors that are even within a bin, in parts of their mean."""
 _DECIDE_ROWS = 5_000
 """So many labels after a change its effect is known well enough to stop waiting for a better interval."""
 BLOCK_ROWS = 50
@@ -161,7 +163,7 @@ class LossWatch:
             return self, None
         effect = worse(self.task, self.bag, self.recent, expected)
         if effect is None:
-            return self, None
+            return self._without_normal(expected), None
         late = sum(self.recent.values()) >= _DECIDE_ROWS
         if effect.beyond(tolerance):
             return replace(self, phase="alarmed"), LossFinding("alarm", self.since_s, self.statistic, effect)
@@ -169,6 +171,13 @@ class LossWatch:
             finding = LossFinding("note", self.since_s, self.statistic, effect)
             return LossWatch(self.task, bag=_added(self.bag, self.recent.items())), finding
         return self, None
+
+    def _without_normal(self, expected: float | None) -> "LossWatch":
+        """Itself while too few labels came since; where too few came before, they are a normal with those since."""
+        has_normal = expected is not None and self.task != "regression"
+        if has_normal or self.rows >= _LEAST_ROWS or sum(self.recent.values()) < _LEAST_ROWS:
+            return self
+        return LossWatch(self.task, bag=_added(self.bag, self.recent.items()))
 
     def accepted(self) -> "LossWatch":
         """What came since the change is the new normal."""
@@ -219,10 +228,11 @@ def worse(task: Task, before: Bins, now: Bins, expected: float | None) -> Worse 
     half = ALPHA / 2
     if task == "regression":
         old, new = (_mean_size(each, half) for each in (before, now))
-        sd = sqrt(_variance(before))
-        if old is None or new is None or sd == 0:
+        if old is None or new is None:
             return None
-        return _as_worse("mean absolute error", old, new, sd)
+        # Errors of one bin differ by less than its width; of a model that never erred, an error is all there is.
+        sd = max(sqrt(_variance(before)), old.value * _WIDTH) or new.value
+        return _as_worse("mean absolute error", old, new, sd) if sd else None
     new = share(now.get(1, 0), sum(now.values()), half)
     rows = sum(before.values())
     if expected is not None:

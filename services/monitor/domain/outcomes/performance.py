@@ -39,8 +39,14 @@ class Statistic:
     def told(cls, name: str, found: Interval | None, rows: int = 0, of: str | None = None) -> "Statistic":
         """As an interval says it."""
         if found is None:
-            return cls(name, of, None, None, rows, f"fewer than {LEAST_ROWS} rows")
+            return cls(name, of, None, None, rows, _why_unknown(rows))
         return cls(name, of, found.value, (found.low, found.high), found.rows)
+
+
+def _why_unknown(rows: int) -> str:
+    if rows < LEAST_ROWS:
+        return f"fewer than {LEAST_ROWS} rows"
+    return "too small for its interval to be known: another unit would do"
 
 
 def classes_of(tally: Tally) -> list[str]:
@@ -271,10 +277,9 @@ def _r2(error: Moments, truth: Moments) -> Statistic:
     """One minus the squared error over the truth's variance; the interval has half of the doubt from each."""
     spread, square = truth.variance, mean(error, 2, ALPHA / 2)
     if square is None or spread == 0:
-        why = f"fewer than {LEAST_ROWS} rows" if square is None else "the truth is the same in all rows"
+        why = _why_unknown(error.rows) if square is None else "the truth is the same in all rows"
         return Statistic("r2", None, None, None, error.rows, why)
-    fourth = _fourth_about_the_mean(truth)
-    apart = about(spread, fourth - spread**2, truth.rows, ALPHA / 2)
+    apart = about(spread, truth.fourth - spread**2, truth.rows, ALPHA / 2)
     assert apart is not None
     low = 1 - square.high / apart.low if apart.low > 0 else float("-inf")
     high = min(1.0, 1 - max(0.0, square.low) / apart.high)
@@ -282,11 +287,6 @@ def _r2(error: Moments, truth: Moments) -> Statistic:
     if low == float("-inf"):
         return Statistic("r2", None, value, None, error.rows, "the truth's variance is not known well enough")
     return Statistic("r2", None, value, (low, high), error.rows)
-
-
-def _fourth_about_the_mean(truth: Moments) -> float:
-    m1, m2, m3, m4 = (truth.mean(power) for power in (1, 2, 3, 4))
-    return max(0.0, m4 - 4 * m1 * m3 + 6 * m1**2 * m2 - 3 * m1**4)
 
 
 def _clipped(found: Interval | None, least: float, most: float) -> Interval | None:
