@@ -12,7 +12,7 @@ from services.kit.service import Parts
 from . import api
 from .api import influences, performance, segments, service, slices, trial
 from .handlers import subscriptions
-from .jobs import ARRIVALS_S, BUDGETS_S, SEASONS_S, Looks, OutcomeStream, Rounds, Stream
+from .jobs import ARRIVALS_S, BUDGETS_S, FIGURES_S, SEASONS_S, Looks, OutcomeStream, Rounds, Stream
 from .settings import MonitorSettings
 from .usecases.arriving import Arrivals
 from .usecases.attributing import Attributing
@@ -27,6 +27,7 @@ from .usecases.learning import Learning
 from .usecases.metering import Metering
 from .usecases.observing import Observing
 from .usecases.outcomes import Outcomes
+from .usecases.publishing import Publishing
 from .usecases.reading import Reading
 from .usecases.segments import Segments
 from .usecases.serving import Serving
@@ -44,7 +45,7 @@ def build(settings: MonitorSettings) -> Parts:
     payloads, burial = Payloads(objects, settings.home / "run" / "monitor"), Burial(settings, "monitor")
     stream = Stream(settings, db, Counting(settings, versions, payloads, burial), burial, progress)
     outcomes = OutcomeStream(settings, db, Observing(settings, versions, burial), burial, progress)
-    serving = Serving(settings, db)
+    serving, told = Serving(settings, db), Outcomes(db, versions)
     rounds = Rounds(settings, db, Closing(settings, db, versions), versions, Judging(db), stream, progress)
     return Parts(
         service="monitor",
@@ -52,7 +53,7 @@ def build(settings: MonitorSettings) -> Parts:
         db=db,
         routers=[
             api.router(Reading(db), desired),
-            performance.router(Outcomes(db, versions)),
+            performance.router(told),
             slices.router(Slicing(db, versions)),
             segments.router(Segments(db, versions)),
             influences.router(Telling(db)),
@@ -68,6 +69,7 @@ def build(settings: MonitorSettings) -> Parts:
             Looks("budgets", BUDGETS_S, Budgets(db).judge, progress).run,
             Looks("seasons", SEASONS_S, Learning(db, versions).look, progress).run,
             Looks("arrivals", ARRIVALS_S, Arrivals(db).judge, progress).run,
+            Looks("figures", FIGURES_S, Publishing(db, told, serving).look, progress).run,
         ],
         closing=[burial.close],
         progress=progress,

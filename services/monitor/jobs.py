@@ -36,6 +36,7 @@ _REFRESH_S = 2.0
 BUDGETS_S = 15.0
 ARRIVALS_S = 30.0
 SEASONS_S = 300.0
+FIGURES_S = 60.0
 _TIDY_S = 600.0
 LOOK_S = 600.0
 """A look that takes longer hangs: it is given up, told, and tried again."""

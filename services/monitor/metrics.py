@@ -38,3 +38,30 @@ ATTRIBUTION_THRESHOLD = Gauge(
     "fairlead_monitor_attribution_threshold", "What that must pass: the logarithm of its part of the budget",
     ["endpoint"],
 )  # fmt: skip
+
+_OF_A_VARIANT = ["endpoint", "version", "variant"]
+PERFORMANCE = Gauge(
+    "fairlead_monitor_performance", "Figures of decisions whose outcome is known, of the last 7 days (bound: value, or "
+    "low and high of its 99 % interval; of: the class, or the KPI)", [*_OF_A_VARIANT, "figure", "of", "bound"],
+)  # fmt: skip
+ESTIMATED = Gauge(
+    "fairlead_monitor_estimated_performance", "The same of all decisions, as their scores have it",
+    [*_OF_A_VARIANT, "figure", "of", "bound"],
+)  # fmt: skip
+FAIRNESS = Gauge(
+    "fairlead_monitor_fairness", "How groups of a protected attribute are treated, of the last 7 days (bound as above)",
+    [*_OF_A_VARIANT, "attribute", "measure", "bound"],
+)  # fmt: skip
+AVAILABILITY = Gauge(
+    "fairlead_monitor_availability", "Answered requests of those that were right, of the last day", ["endpoint"]
+)
+BUDGET_LEFT = Gauge(
+    "fairlead_monitor_error_budget_left", "Part of the last day's error budget that is left; below 0: overspent",
+    ["endpoint", "objective"],
+)  # fmt: skip
+COST = Gauge(
+    "fairlead_monitor_cost_per_1000_inferences", "At the installation's prices, of the last day",
+    ["endpoint", "currency"],
+)  # fmt: skip
+FIGURES = (PERFORMANCE, ESTIMATED, FAIRNESS, AVAILABILITY, BUDGET_LEFT, COST)
+"""That `usecases/publishing.py` reads again and again."""

@@ -3,6 +3,7 @@
 from .endpoints import (
     Endpoint,
     VersionRow,
+    all_serving,
     changed,
     clock,
     endpoint,
@@ -49,9 +50,10 @@ from .windows import (
 )
 
 __all__ = [
-    "Dimension", "Endpoint", "FindingRow", "VersionRow", "WindowKey", "add_finding", "add_part", "anything_open",
-    "changed", "clock", "close_alarms", "closed", "drop_watch", "endpoint", "endpoints", "findings", "is_grouped",
-    "lock", "lock_part", "note_event_time", "note_read_to_end", "open_alarm", "open_parts", "override", "own",
-    "parts_since", "reached", "replace_part", "reports", "save_closed", "save_desired", "save_watch", "seen",
-    "serving", "stop_serving", "take_parts", "tidy", "version", "watch", "watermark", "windows_to_close",
+    "Dimension", "Endpoint", "FindingRow", "VersionRow", "WindowKey", "add_finding", "add_part", "all_serving",
+    "anything_open", "changed", "clock", "close_alarms", "closed", "drop_watch", "endpoint", "endpoints",
+    "findings", "is_grouped", "lock", "lock_part", "note_event_time", "note_read_to_end", "open_alarm",
+    "open_parts", "override", "own", "parts_since", "reached", "replace_part", "reports", "save_closed",
+    "save_desired", "save_watch", "seen", "serving", "stop_serving", "take_parts", "tidy", "version", "watch",
+    "watermark", "windows_to_close",
 ]  # fmt: skip

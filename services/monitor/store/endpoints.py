@@ -204,3 +204,9 @@ async def serving(session: AsyncSession, name: str) -> tuple[str, int] | None:
     select = "SELECT model, CASE WHEN serving THEN version ELSE 0 END AS version FROM endpoint WHERE endpoint = :e"
     row = (await session.execute(text(select), {"e": name})).first()
     return (row.model, row.version) if row else None
+
+
+async def all_serving(session: AsyncSession) -> list[tuple[str, str]]:
+    """Endpoints that serve, each with its unit."""
+    select = "SELECT endpoint, unit FROM endpoint WHERE serving ORDER BY endpoint"
+    return [(row.endpoint, row.unit) for row in await session.execute(text(select))]
