@@ -17,6 +17,7 @@ class Raised(Answer):
     since: datetime
     statistic: float
     rows_watched: int
+    segment: str | None = None
     features: list[FeatureEvidence] = []
 
 
@@ -41,3 +42,5 @@ class DryRun(Answer):
     rows: int
     present: Trial
     proposed: Trial
+    not_tried: list[str] = []
+    """What alarms as well, and is not in it."""

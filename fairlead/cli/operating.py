@@ -141,9 +141,9 @@ def _tried(found: DryRun) -> None:
             f"season {f'{trial.season_s:g} s' if trial.season_s else 'none'}; {len(trial.notes)} notes"
         )
         show_table(
-            ["Alarm at", "Since", "Rows", "What moved"],
+            ["Alarm at", "Since", "Rows", "Where", "What moved"],
             (
-                [a.at, a.since, a.rows_watched, ", ".join(f"{f.name} {f.told}" for f in a.features)]
+                [a.at, a.since, a.rows_watched, a.segment, ", ".join(f"{f.name} {f.told}" for f in a.features)]
                 for a in trial.alarms
             ),
             "No alarm.",

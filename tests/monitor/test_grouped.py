@@ -20,7 +20,7 @@ from services.monitor.domain.budget import of_attributions, of_data, of_performa
 from services.monitor.domain.grouped import Grouped
 from services.monitor.domain.latency import LatencyCounts
 from services.monitor.domain.segments import LEAST_ROWS
-from services.monitor.domain.trial import Setting
+from services.monitor.domain.trial import Setting, Trial
 from services.monitor.domain.watch import Finding, Watch
 from services.monitor.domain.windows import Block, Part, Sums
 from services.monitor.settings import MonitorSettings as ServiceSettings
@@ -250,3 +250,18 @@ async def test_what_earlier_windows_counted_is_read_in_pages_and_is_all_of_it(
         async with story.db.transaction() as tx:
             seen = await remember(tx, key, watch, since.timestamp(), lambda part: part.blocks)
     assert seen.recent is not None and seen.recent.rows[0, 0] == 3 * 400
+
+
+def test_a_trial_tells_what_moved_within_groups_as_the_watch_does() -> None:
+    random, reference = np.random.default_rng(5), streams.reference_of(ONE)
+    tight, loose = (Trial(reference, Setting(BUDGET, by, None, True), grouped()) for by in (0.1, 2.0))
+    for place in range(40):
+        rows, start_s = moved(random, 250, 0.9 if place >= 20 else 0.0, 3), 250.0 * place
+        window, end = part(rows, start_s), datetime.fromtimestamp(start_s + 250, UTC)
+        for trial in (tight, loose):
+            trial.see(start_s, end, window.blocks, window)
+    alarms = [each for each in tight.raised if each.finding.kind == "alarm"]
+    assert alarms and {each.segment for each in alarms} == {"colour = 3"}
+    assert alarms[0].finding.effects[0].track.name == "b where colour = 3"
+    assert alarms[0].at.timestamp() > 5_000
+    assert not [each for each in loose.raised if each.finding.kind == "alarm"]

@@ -16,6 +16,13 @@ from ..domain.windows import moment
 from ..usecases.trying import Tried, Trying
 from .given import SomeSettings
 
+_NOT_TRIED = [
+    "data quality, silence and volume",
+    "performance: labels are not kept one by one",
+    "attributions: explained rows are not kept",
+    "detectors that were chosen: they see rows that are not kept",
+]
+
 
 class DryRunBody(SomeSettings):
     """A setting to try; what is left out is as it is set now."""
@@ -33,6 +40,8 @@ class RaisedView(BaseModel):
     since: datetime
     statistic: float
     rows_watched: int
+    segment: str | None
+    """The groups in which it is, where it is in some."""
     features: list[FeatureEvidence]
 
     @classmethod
@@ -41,7 +50,8 @@ class RaisedView(BaseModel):
         found = raised.finding
         return cls(
             kind=found.kind, at=raised.at, since=moment(found.since_s), statistic=found.statistic,
-            rows_watched=found.rows, features=[effect.evidence(tolerance) for effect in found.effects],
+            rows_watched=found.rows, segment=raised.segment,
+            features=[effect.evidence(tolerance) for effect in found.effects],
         )  # fmt: skip
 
 
@@ -76,6 +86,8 @@ class DryRunView(BaseModel):
     rows: int
     present: TrialView
     proposed: TrialView
+    not_tried: list[str] = _NOT_TRIED
+    """What alarms as well, and is not shown what is recorded."""
 
     @classmethod
     def of(cls, endpoint: str, tried: Tried) -> "DryRunView":

@@ -1,15 +1,17 @@
-"""What a setting would have raised over windows that are closed: the same watch, over the same counts."""
+"""What a setting would have raised over windows that are closed: the same watches, over the same counts."""
 
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from .budget import beside_chosen, of_data
+from .budget import beside_chosen, of_data, of_segments
+from .grouped import Grouped
 from .reference import Reference
 from .season import Season
+from .segments import LEAST_ROWS
 from .watch import Finding, Watch
-from .windows import Block
+from .windows import Block, Part
 
 _REMEMBERED = 500
 """Windows before a change showed that may hold its beginning."""
@@ -37,6 +39,11 @@ class Setting:
         """Of columns as wholes, in rows."""
         return of_data(beside_chosen(self.budget_rows, self.detectors), segmented=self.segmented)
 
+    @property
+    def budget_of_groups(self) -> int:
+        """Of columns within groups of segments, in rows."""
+        return of_segments(beside_chosen(self.budget_rows, self.detectors))
+
 
 @dataclass(frozen=True)
 class Raised:
@@ -44,6 +51,30 @@ class Raised:
 
     at: datetime
     finding: Finding
+    segment: str | None = None
+    """The groups in which it was, where it was in some."""
+
+
+class _Course:
+    """One watch, shown one closed window after the other."""
+
+    def __init__(self, reference: Reference, setting: Setting, budget: int, least_rows: int = 1) -> None:
+        self.watch = Watch.start(reference, setting.season)
+        self._reference, self._budget, self._tolerance = reference, budget, setting.tolerance
+        self._least_rows = least_rows
+        self._kept: deque[Block] = deque(maxlen=_REMEMBERED)
+
+    def see(self, start_s: float, blocks: Sequence[Block]) -> Finding | None:
+        before = self.watch
+        watch = before.observe(blocks, start_s, self._budget)
+        if before.phase == "watching" and watch.phase == "doubting" and watch.since_s is not None:
+            watch = watch.remember([block for block in self._kept if block.start_s >= (watch.since_s or 0.0)])
+        self.watch, finding = watch.judge(self._reference, self._tolerance)
+        self._kept.extend(blocks)
+        return finding
+
+    def accept(self) -> None:
+        self.watch = self.watch.accepted(self._least_rows)
 
 
 @dataclass
@@ -53,36 +84,48 @@ class Trial:
 
     reference: Reference
     setting: Setting
+    grouped: Grouped | None = None
+    """Groups of segments that are watched as well."""
     raised: list[Raised] = field(default_factory=list)
     rows: int = 0
     windows: int = 0
 
     def __post_init__(self) -> None:
-        self._watch = Watch.start(self.reference, self.setting.season)
-        self._kept: deque[Block] = deque(maxlen=_REMEMBERED)
+        setting = self.setting
+        self._wholes = _Course(self.reference, setting, setting.budget)
+        self._some = self.grouped.under(setting.season) if self.grouped else None
+        self._groups = _Course(
+            self._some.reference, setting, setting.budget_of_groups, LEAST_ROWS
+        ) if self._some else None  # fmt: skip
 
     @property
     def watch(self) -> Watch:
-        """Where it stands."""
-        return self._watch
+        """Where that of columns as wholes stands."""
+        return self._wholes.watch
 
-    def see(self, start_s: float, end: datetime, blocks: Sequence[Block]) -> None:
-        """One more window. Blocks of another baseline than the reference are left out."""
+    def see(self, start_s: float, end: datetime, blocks: Sequence[Block], part: Part | None = None) -> None:
+        """One more window; `part` has its counts by group. Blocks of another baseline than the reference are left
+        out."""
         fitting = [block for block in blocks if block.counts.shape == self.reference.counts.shape]
         if not fitting:
             return
         self.windows += 1
         self.rows += sum(block.rows for block in fitting)
-        before = self._watch
-        watch = before.observe(fitting, start_s, self.setting.budget)
-        if before.phase == "watching" and watch.phase == "doubting" and watch.since_s is not None:
-            watch = watch.remember(self._since(watch.since_s))
-        self._watch, finding = watch.judge(self.reference, self.setting.tolerance)
-        self._kept.extend(fitting)
+        finding, within = self._wholes.see(start_s, fitting), self._within(start_s, part)
+        where = self._some.where(within.effects) if self._some and within else None
         if finding:
-            self.raised.append(Raised(end, finding))
-            if finding.kind == "alarm":
-                self._watch = self._watch.accepted()
+            self.raised.append(Raised(end, finding, where if _alarms(finding) and _alarms(within) else None))
+        if within and not _alarms(finding):
+            self.raised.append(Raised(end, within, where))
+        if _alarms(finding):
+            self._wholes.accept()
+        if self._groups and (_alarms(finding) or _alarms(within)):
+            self._groups.accept()
 
-    def _since(self, since_s: float) -> list[Block]:
-        return [block for block in self._kept if block.start_s >= since_s]
+    def _within(self, start_s: float, part: Part | None) -> Finding | None:
+        block = self._some.block(part, self.setting.season) if self._some and part else None
+        return self._groups.see(start_s, [block]) if self._groups and block else None
+
+
+def _alarms(finding: Finding | None) -> bool:
+    return finding is not None and finding.kind == "alarm"

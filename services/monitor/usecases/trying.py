@@ -58,7 +58,7 @@ class Trying:
         reference = watched.reference
         if reference is None:
             raise Conflict(f"version {endpoint.version} has no baseline: nothing of it is watched for drift")
-        trials = Trial(reference, present), Trial(reference, proposed)
+        trials = Trial(reference, present, watched.grouped), Trial(reference, proposed, watched.grouped)
         async with self._one:  # each takes a core for seconds
             first, last = await self._show(name, endpoint.version, trials)
         return Tried(endpoint.version, first, last, *trials)
@@ -80,4 +80,4 @@ class Trying:
 def _see(trials: Sequence[Trial], found: Sequence[Recorded]) -> None:
     for window in found:
         for trial in trials:
-            trial.see(window.start.timestamp(), window.end, window.part.blocks)
+            trial.see(window.start.timestamp(), window.end, window.part.blocks, window.part)
