@@ -75,6 +75,7 @@ class Lane:
         self._stopping = asyncio.Event()
         self._limit = stream.max_records
         self._failures = 0
+        self._reading = False
         self._refused: tuple[int, Exception] | None = None
         """The offset of a record whose results the broker does not take."""
         self._task = asyncio.create_task(self._run(), name=f"lane {tp.topic}/{tp.partition}")
@@ -87,6 +88,8 @@ class Lane:
     async def stop(self, grace_s: float = 4.0) -> None:
         """Finish the transaction in hand, or give it up: the next owner fences it."""
         self._stopping.set()
+        if self._reading:  # nothing is in hand; aiokafka holds a read back until the join that waits here has ended
+            self._task.cancel()
         _, pending = await asyncio.wait([self._task], timeout=grace_s)
         for task in pending:
             task.cancel()
@@ -138,8 +141,14 @@ class Lane:
 
     async def _read(self) -> Sequence[Incoming]:
         patience_s = self._stream.patience_s
-        with _asking():
-            found = await poison.read(self._consumer, self._tp, self._limit, timeout_ms=_IDLE_MS, patience_s=patience_s)
+        self._reading = True
+        try:
+            with _asking():
+                found = await poison.read(
+                    self._consumer, self._tp, self._limit, timeout_ms=_IDLE_MS, patience_s=patience_s
+                )
+        finally:
+            self._reading = False
         await self._stream.tell_progress(fetched=bool(found))
         if end := self._consumer.highwater(self._tp):
             with _asking():

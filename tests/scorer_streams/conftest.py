@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -95,9 +95,12 @@ def stage(installation: Home, kafka: Path, tmp_path: Path) -> Iterator[Stage]:
 def streaming(stage: Stage, kafka: Path) -> Callable[..., str]:
     """`streaming()`: a fresh endpoint with its pair of topics, served in the desired state."""
 
-    def make(model: bytes | None = None, schema: ModelSchema = NUMBERS, **more: Any) -> str:
+    def make(
+        model: bytes | None = None, schema: ModelSchema = NUMBERS, partitions: int | None = None, **more: Any
+    ) -> str:
         name = f"loans-{uuid4().hex[:8]}"
-        ensure_topics(connect(Connection.read(kafka).properties), endpoint_topics(name))
+        topics = [replace(topic, partitions=partitions or topic.partitions) for topic in endpoint_topics(name)]
+        ensure_topics(connect(Connection.read(kafka).properties), topics)
         stage.serve(name, model or classifier(), schema, streaming=True, **more)
         return name
 
