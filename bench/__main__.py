@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from . import away, batch, cold, decisions, rest, streaming, watching
+from .bounds import broken
 from .drift import beside
 from .drift import measuring as drift
 from .model import census
@@ -49,6 +50,8 @@ def main() -> None:
     if given.json:
         given.json.write_text(text + "\n")
     print(text)
+    if parts := broken(found):
+        raise SystemExit(f"beyond its bound: {', '.join(parts)}")
 
 
 def _measure(given: argparse.Namespace, folder: Path) -> dict[str, Any]:

@@ -9,9 +9,11 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx
 import numpy as np
 import psutil
 
+from .bounds import verdict
 from .load import wire
 from .model import Model, bodies
 from .rest import until_served
@@ -20,31 +22,44 @@ from .stage import SERVER_CORE, Stage, pin
 ENDPOINT = "bench-away"
 RATE = 1_000
 """Requests a second; each is due at its time, and waits from then on, whatever became of the one before."""
+BOUND = 1.5
+"""Times the p99 with Kafka there that the one without it may be: little more than two runs of the same differ by."""
 _CONNECTIONS = 16
 _LOGGED = "fairlead_scorer_logged_total"
 _DRAINED_S = 300.0
 
 
 def measure(stage: Stage, model: Model, seconds: float) -> dict[str, Any]:
-    """Latencies [ms] over `seconds` with Kafka and as long without it (stopped: it takes connections and says nothing);
-    the seconds until all is logged after it came back. Raises SystemExit where a request was refused or one is
-    missing."""
+    """Latencies [ms] over `seconds` with Kafka and as long without it (stopped: it takes connections and says nothing),
+    and whether their ratio is within `BOUND`; by how many MiB worker and forwarder grew meanwhile, what the scorer said
+    of itself at the end of it, and the seconds until all is logged after Kafka came back. Raises SystemExit where a
+    request was refused or one is missing."""
     asyncio.run(stage.serve(ENDPOINT, model))
     url = f"{stage.url}/v2/models/{ENDPOINT}/infer"
     asked = bodies(256)
     until_served(url, stage.token, asked[0])
-    pin(stage.child("services.scorer.worker").pid, SERVER_CORE)
+    worker = stage.child("services.scorer.worker")
+    pin(worker.pid, SERVER_CORE)
     requests = wire(url, stage.token, asked)
     _paced(url, requests, 5)
     began = stage.metric(_LOGGED)
     before = _paced(url, requests, seconds)
+    own = worker, stage.child("services.scorer.forwarder")
+    resident = _resident(own)
     with _stopped(_broker()):
         meanwhile = _paced(url, requests, seconds)
+        grown, told = _resident(own) - resident, httpx.get(f"{stage.url}/readyz", timeout=10)
     asked_of = before["requests"] + meanwhile["requests"]
     return {
         "rate": RATE, "seconds": seconds, "before": before, "away": meanwhile,
+        **verdict(before["p99_ms"], meanwhile["p99_ms"], BOUND), "grown_mb": grown / 2**20,
+        "readyz": told.json() | {"status": told.status_code},
         "logged_after_s": _until_logged(stage, began + asked_of), "requests": asked_of,
     }  # fmt: skip
+
+
+def _resident(processes: tuple[psutil.Process, ...]) -> int:
+    return sum(process.memory_info().rss for process in processes)
 
 
 def _paced(url: str, requests: list[bytes], seconds: float) -> dict[str, float]:

@@ -81,8 +81,15 @@ def _away(console: Console, found: Found) -> None:
     console.print(table)
     console.print(
         f"{found['requests']:,} requests at {found['rate']:,} a second, Kafka away for {found['seconds']:.0f} s: all "
-        f"logged {found['logged_after_s']:.1f} s after it was back"
+        f"logged {found['logged_after_s']:.1f} s after it was back; worker and forwarder grew by "
+        f"{found['grown_mb']:.0f} MiB, /readyz said {found['readyz']['status']} and {found['readyz']['delayed']}"
     )
+    _bound(console, found, "p99 without Kafka")
+
+
+def _bound(console: Console, found: Found, what: str) -> None:
+    said = "kept" if found["kept"] else "broken"
+    console.print(f"{what}: {found['ratio']:.2f} times the one before, bound {found['bound']}: {said}")
 
 
 def _watch(console: Console, lines: Found) -> None:
