@@ -4,6 +4,7 @@ import asyncio
 import fcntl
 import os
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -172,9 +173,16 @@ class Forwarder:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Forward until told to stop; then to the end, so that a stopped scorer leaves an empty spool."""
-        lock, backoff = await self._sole(stop), Backoff(0.2)
-        saying = asyncio.create_task(self._keep_saying())
+        lock, saying = await self._sole(stop), asyncio.create_task(self._keep_saying())
         saying.add_done_callback(fatal)
+        try:
+            await self._carry(stop)
+        finally:
+            saying.cancel()
+            os.close(lock)
+
+    async def _carry(self, stop: asyncio.Event) -> None:
+        backoff = Backoff(0.2)
         while not stop.is_set():
             try:
                 async with Producer(self._settings, linger_ms=0, max_batch_size=_BATCH_BYTES) as producer:
@@ -189,8 +197,6 @@ class Forwarder:
                 if not (is_away(error) or isinstance(error, (Refusal, OSError))):
                     raise
                 await self._wait(error, backoff.pause(), stop)
-        saying.cancel()
-        os.close(lock)
 
     async def _wait(self, error: Exception, delay: float, stop: asyncio.Event) -> None:
         """Kafka or the object store is away, nothing is lost, all is taken again from the checkpoint."""
@@ -247,8 +253,9 @@ class Forwarder:
         """A broker that says nothing is waited for without end, at the start and in a write: what waits is told
         meanwhile, too."""
         while True:
-            self._find_slots()
-            self._say(self._said)
+            with suppress(OSError):  # a disk that fails is told by the round that it breaks
+                self._find_slots()
+                self._say(self._said)
             await asyncio.sleep(_LOOK_FOR_SLOTS_S)
 
     def _say(self, failing: str) -> None:
