@@ -7,7 +7,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from . import away, batch, cold, decisions, rest, streaming, watching
+from . import away, batch, cold, decisions, neighbour, rest, streaming, watching
+from .bounds import broken
 from .drift import beside
 from .drift import measuring as drift
 from .model import census
@@ -22,10 +23,10 @@ def main() -> None:
         "what",
         nargs="*",
         default=["rest", "stream", "batch", "peers", "cold"],
-        help="rest, stream, batch, peers, cold, away, decisions, drift, watch",
+        help="rest, stream, batch, peers, cold, away, neighbour, decisions, drift, watch",
     )
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=4.0, help="of one REST run")
+    parser.add_argument("--seconds", type=float, default=4.0, help="of one run over REST")
     parser.add_argument("--connections", type=int, nargs="+", default=[1, 16, 64])
     parser.add_argument("--rows", type=int, default=100_000, help="of one streaming run")
     parser.add_argument("--batch-rows", type=int, default=1_000_000, help="of one batch")
@@ -49,6 +50,8 @@ def main() -> None:
     if given.json:
         given.json.write_text(text + "\n")
     print(text)
+    if parts := broken(found):
+        raise SystemExit(f"beyond its bound: {', '.join(parts)}")
 
 
 def _measure(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
@@ -79,6 +82,8 @@ def _measure(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
             found["batch"] = batch.measure(platform, model, folder, given.rounds, given.batch_rows)
         if "away" in given.what:
             found["away"] = away.measure(platform, model, given.away_seconds)
+        if "neighbour" in given.what:
+            found["neighbour"] = neighbour.measure(platform, model, given.rounds, given.seconds)
         if "peers" in given.what:
             both = model, census(folder / "packages", "sklearn")
             counts = tuple(given.connections)

@@ -75,14 +75,37 @@ def _cold(console: Console, lines: Found) -> None:
 
 
 def _away(console: Console, found: Found) -> None:
-    table = Table("Kafka", "p50 ms", "p99 ms", "p99.9 ms", "worst ms")
-    for name, line in (("there", found["before"]), ("away", found["away"])):
-        table.add_row(name, *(f"{line[key]:.2f}" for key in ("p50_ms", "p99_ms", "p999_ms", "worst_ms")))
-    console.print(table)
+    _latencies(console, "Kafka", {"there": found["before"], "away": found["away"]})
     console.print(
         f"{found['requests']:,} requests at {found['rate']:,} a second, Kafka away for {found['seconds']:.0f} s: all "
         f"logged {found['logged_after_s']:.1f} s after it was back"
     )
+    console.print(
+        f"{found['waiting_mb']:.0f} MiB waited in the spool, worker and forwarder grew by {found['grown_mb']:.0f}; "
+        f"/readyz said {found['readyz']['status']}: {found['readyz']['delayed']}"
+    )
+    _bound(console, found, "p99 without Kafka")
+
+
+def _neighbour(console: Console, found: Found) -> None:
+    _latencies(console, "an endpoint", {"alone": found["alone"], "beside the other": found["beside"]})
+    console.print(
+        f"{found['rate']:,} requests a second, in {found['rounds']} rounds; beside it a sandboxed model that burned "
+        f"{found['burned_s']:.1f} s of their core"
+    )
+    _bound(console, found, "p99 beside it")
+
+
+def _latencies(console: Console, what: str, lines: Found) -> None:
+    table = Table(what, "p50 ms", "p99 ms", "p99.9 ms", "worst ms")
+    for name, line in lines.items():
+        table.add_row(name, *(f"{line[key]:.2f}" for key in ("p50_ms", "p99_ms", "p999_ms", "worst_ms")))
+    console.print(table)
+
+
+def _bound(console: Console, found: Found, what: str) -> None:
+    said = "kept" if found["kept"] else "broken"
+    console.print(f"{what}: {found['ratio']:.2f} times the other, bound {found['bound']}: {said}")
 
 
 def _watch(console: Console, lines: Found) -> None:
@@ -135,5 +158,5 @@ def _delay(found: Found) -> str:
 
 _TELLS: dict[str, Callable[[Console, Found], None]] = {
     "rest": _rest, "peers": _peers, "stream": _stream, "batch": _batch, "cold": _cold, "away": _away, "watch": _watch,
-    "decisions": _decisions, "drift": _drift,
+    "neighbour": _neighbour, "decisions": _decisions, "drift": _drift,
 }  # fmt: skip

@@ -12,16 +12,13 @@ import pytest
 from hypothesis import settings as hypothesis_settings
 
 from contracts import Service
-from deploy.embedded import kafka as embedded_kafka
 from deploy.embedded import postgres as embedded_postgres
 from deploy.embedded import secrets
 from deploy.embedded.home import Home
 from deploy.embedded.standalone import free_home, running
 from services.kit.db import Database
 from services.kit.migrate import migrate, store_urls, stored_passwords
-from services.kit.provision import provision, read_properties
-from services.kit.rights import PRINCIPALS
-from tests.houses import started_house
+from tests.houses import started_broker, started_house
 
 _TEMPLATE = "fairlead_template"
 
@@ -45,11 +42,8 @@ def installation() -> Iterator[Home]:
 @pytest.fixture(scope="session")
 def kafka(installation: Home) -> Iterator[Path]:
     """An administrator's client properties for a running broker with all topics, principals and rights."""
-    with running(embedded_kafka.part(installation)):
-        path = installation.client_properties(secrets.LAUNCHER)
-        clients = {name: secrets.read_client_properties(installation, name) for name in PRINCIPALS}
-        provision(read_properties(path), {name: client["sasl.password"] for name, client in clients.items()}, 120)
-        yield path
+    with started_broker(installation):
+        yield installation.client_properties(secrets.LAUNCHER)
 
 
 @pytest.fixture(scope="session")

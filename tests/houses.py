@@ -1,4 +1,4 @@
-"""Whole platforms for tests, started and stopped as a user does it."""
+"""What tests start: whole platforms, as a user does it, and brokers with all that services need of one."""
 
 import os
 import subprocess
@@ -8,8 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from deploy.embedded.home import ROOT
-from deploy.embedded.standalone import free_home
+from deploy.embedded import kafka, secrets
+from deploy.embedded.home import ROOT, Home
+from deploy.embedded.standalone import free_home, running
+from services.kit.provision import provision, read_properties
+from services.kit.rights import PRINCIPALS
 
 
 @contextmanager
@@ -24,3 +27,13 @@ def started_house(**settings: str) -> Iterator[Path]:
             yield Path(folder)
         finally:
             subprocess.run([*launcher, "down"], env=environment, cwd=ROOT, check=False, timeout=120)
+
+
+@contextmanager
+def started_broker(home: Home) -> Iterator["subprocess.Popen[bytes]"]:
+    """A broker with all topics, principals and rights, in a home with secrets and client properties."""
+    with running(kafka.part(home)) as process:
+        launcher = read_properties(home.client_properties(secrets.LAUNCHER))
+        clients = {name: secrets.read_client_properties(home, name) for name in PRINCIPALS}
+        provision(launcher, {name: client["sasl.password"] for name, client in clients.items()}, 120)
+        yield process

@@ -4,6 +4,7 @@ import asyncio
 import fcntl
 import os
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from .counters import metering
 from .files import tell
 from .logrecord import HeaderMaker, LogRecord, Origin, offload
 from .metering import Meter
-from .process import BEHIND, run_child
+from .process import BEHIND, fatal, run_child
 from .settings import ScorerSettings
 from .spool import SegmentReader, segments
 from .spool.segment import HEADER_BYTES, generation
@@ -172,7 +173,16 @@ class Forwarder:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Forward until told to stop; then to the end, so that a stopped scorer leaves an empty spool."""
-        lock, backoff = await self._sole(stop), Backoff(0.2)
+        lock, saying = await self._sole(stop), asyncio.create_task(self._keep_saying())
+        saying.add_done_callback(fatal)
+        try:
+            await self._carry(stop)
+        finally:
+            saying.cancel()
+            os.close(lock)
+
+    async def _carry(self, stop: asyncio.Event) -> None:
+        backoff = Backoff(0.2)
         while not stop.is_set():
             try:
                 async with Producer(self._settings, linger_ms=0, max_batch_size=_BATCH_BYTES) as producer:
@@ -187,7 +197,6 @@ class Forwarder:
                 if not (is_away(error) or isinstance(error, (Refusal, OSError))):
                     raise
                 await self._wait(error, backoff.pause(), stop)
-        os.close(lock)
 
     async def _wait(self, error: Exception, delay: float, stop: asyncio.Event) -> None:
         """Kafka or the object store is away, nothing is lost, all is taken again from the checkpoint."""
@@ -201,7 +210,7 @@ class Forwarder:
         """One piece of every slot."""
         if time.monotonic() - self._looked > _LOOK_FOR_SLOTS_S:
             self._look_for_slots()
-        sent = [await self._forward(slot, producer) for slot in self._slots.values()]
+        sent = [await self._forward(slot, producer) for slot in tuple(self._slots.values())]
         return any(sent)
 
     async def _forward(self, slot: Slot, producer: Producer) -> int:
@@ -232,9 +241,22 @@ class Forwarder:
 
     def _look_for_slots(self) -> None:
         self._looked = time.monotonic()
-        for folder in sorted(self._settings.spool_folder.glob("*/")):
-            self._slots.setdefault(folder.name, Slot(folder)).leave()
+        for slot in self._find_slots():
+            slot.leave()
         self._say("")
+
+    def _find_slots(self) -> list[Slot]:
+        folders = sorted(self._settings.spool_folder.glob("*/"))
+        return [self._slots.setdefault(folder.name, Slot(folder)) for folder in folders]
+
+    async def _keep_saying(self) -> None:
+        """A broker that says nothing is waited for without end, at the start and in a write: what waits is told
+        meanwhile, too."""
+        while True:
+            with suppress(OSError):  # a disk that fails is told by the round that it breaks
+                self._find_slots()
+                self._say(self._said)
+            await asyncio.sleep(_LOOK_FOR_SLOTS_S)
 
     def _say(self, failing: str) -> None:
         """For the workers' metrics and health."""

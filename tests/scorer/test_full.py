@@ -1,13 +1,17 @@
-"""A log that is not carried away: within its bound, refused or dropped as the operator chose, never in memory."""
+"""A log that is not carried away: within its bound, refused or dropped as the operator chose, never in memory; told."""
 
 import asyncio
+import socket
 from datetime import UTC, datetime
 from pathlib import Path
 
+import orjson
 import pytest
+from prometheus_client import REGISTRY
 
 from services.kit.ids import uuid7_text
 from services.kit.producer import Producer
+from services.kit.testing import eventually, running
 from services.scorer.forwarder import Forwarder, Slot
 from services.scorer.logrecord import Origin, RecordBuilder
 from services.scorer.spool import Spool
@@ -55,16 +59,42 @@ class SlowKafka(Producer):
         await self.go_on.wait()
 
 
-async def test_behind_a_broker_that_takes_nothing_a_spool_of_any_size_takes_a_piece_of_memory(tmp_path: Path) -> None:
-    house = House(tmp_path / "home")
+def spooled(house: House, count: int) -> Spool:
+    """The first slot's spool with so many records of 20,000 bytes of payload."""
     builder = RecordBuilder(Origin("credit", "retail", "loans", "credit", 1, "champion"))
-    spool = Spool(tmp_path / "spool", limit=1 << 30, segment_bytes=1 << 24, fsync="none")
-    for _ in range(2_000):
+    spool = Spool(house.settings.spool_folder / "0", limit=1 << 30, segment_bytes=1 << 24, fsync="none")
+    for _ in range(count):
         record = builder.record(
             inference_id=uuid7_text(), mode="rest", application="application", received_at=datetime.now(UTC),
             latency_ms=1.0, rows=1, request=b"x" * 10_000, response=b"y" * 10_000,
         )  # fmt: skip
         spool.append(record.to_spool())
+    return spool
+
+
+async def test_what_waits_is_told_while_a_broker_takes_connections_and_says_nothing(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        properties = tmp_path / "kafka.properties"
+        properties.write_text(f"bootstrap.servers=127.0.0.1:{silent.getsockname()[1]}\n")
+        house = House(tmp_path / "home", kafka_properties=properties)
+        spool, told = spooled(house, 10), house.settings.run_folder / "forwarder.json"
+
+        def shown(records: int) -> bool:
+            found = REGISTRY.get_sample_value("fairlead_scorer_spool_backlog_bytes", {"slot": "0"})
+            return found is not None and records * 20_000 < found < (records + 1) * 20_000
+
+        async with running(Forwarder(house.settings).run(asyncio.Event())):
+            await eventually(lambda: shown(10), within=20)
+            spool.close()
+            spooled(house, 10).close()
+            await eventually(lambda: shown(20), within=20)
+            first = orjson.loads(told.read_bytes())["at"]
+            await eventually(lambda: orjson.loads(told.read_bytes())["at"] > first, within=20)
+
+
+async def test_behind_a_broker_that_takes_nothing_a_spool_of_any_size_takes_a_piece_of_memory(tmp_path: Path) -> None:
+    house = House(tmp_path / "home")
+    spool = spooled(house, 2_000)
     forwarder, kafka, slot = Forwarder(house.settings), SlowKafka(), Slot(spool.folder)
     forwarding = asyncio.create_task(forwarder._forward(slot, kafka))
     while not kafka.in_hand:
