@@ -551,7 +551,7 @@ async def test_a_job_says_why_its_endpoint_was_not_to_be_had(
     job = await done(client, id)
     running.cancel()
     assert job["state"] == "failed"
-    assert "endpoint loans cannot be loaded here: ONNX Runtime refuses the model" in job["reason"]
+    assert "endpoint loans cannot be loaded here: the model cannot be opened" in job["reason"]
 
 
 class Breaking(Here):
