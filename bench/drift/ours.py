@@ -8,6 +8,7 @@ import pyarrow as pa
 from contracts import ModelSchema
 from services.kit.profiles import build_profile
 from services.monitor.domain.budget import of_data
+from services.monitor.domain.course import Course
 from services.monitor.domain.rhythm import learned
 from services.monitor.domain.season import NONE, Season
 from services.monitor.domain.trial import Setting
@@ -35,9 +36,7 @@ class Monitor:
         self._watched = Watched.of("model", schema, build_profile(reference, schema))
         assert self._watched.reference is not None and self._watched.binner is not None
         self._reference, self._binner = self._watched.reference, self._watched.binner
-        self._budget = of_data(budget_rows)
-        self._watch = Watch.start(self._reference, season)
-        self._kept: list[Block] = []
+        self._course = Course(Watch.start(self._reference, season), of_data(budget_rows))
 
     def see(self, columns: dict[str, Array], first: int) -> Iterable[Found]:
         """What is found over some rows, the first of them with this number; a row is a second."""
@@ -46,17 +45,9 @@ class Monitor:
         for at in range(0, rows, WINDOW_ROWS):
             cut = bins[at : at + WINDOW_ROWS]
             block = Block(float(first + at), len(cut), self._binner.count(cut))
-            if finding := self._window(block):
+            self._course.see(block.start_s, [block])
+            if finding := self._course.judge(self._reference, TOLERANCE):
                 yield Found(first + at + len(cut), finding)
-
-    def _window(self, block: Block) -> Finding | None:
-        before = self._watch
-        watch = before.observe([block], block.start_s, self._budget)
-        if before.phase == "watching" and watch.phase == "doubting":
-            watch = watch.remember([each for each in self._kept if each.start_s >= (watch.since_s or 0.0)])
-        self._kept = [*self._kept[-500:], block]
-        self._watch, finding = watch.judge(self._reference, TOLERANCE)
-        return finding
 
     def hour(self, columns: dict[str, Array], number: int) -> Block:
         """The counts of an hour's rows, at its middle."""
@@ -67,9 +58,9 @@ class Monitor:
         """Go on with a daily season if it explains these hours."""
         found = learned(self._reference, hours, Setting(budget_rows, TOLERANCE, 24 * HOUR_S))
         if found:
-            self._watch = replace(found, last_s=self._watch.last_s)
+            self._course.watch = replace(found, last_s=self._course.watch.last_s)
         return found is not None
 
     def accept(self) -> None:
         """What is seen is the new normal: go on after an alarm."""
-        self._watch = self._watch.accepted()
+        self._course.watch = self._course.watch.accepted()

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .course import Course
 from .effects import Effect
 from .reference import Kind, Reference, Track
 from .season import NONE, Season
@@ -86,13 +87,10 @@ class Grouped:
 
     def replayed(self, blocks: Sequence[Block], season: Season, budget_rows: int) -> Watch:
         """The watch that goes on after some blocks under a season. What is in doubt then is judged by what follows."""
-        watch = Watch.start(self.reference, season)
-        for place, block in enumerate(blocks):
-            before, watch = watch, watch.observe([block], block.start_s, budget_rows)
-            if before.phase == "watching" and watch.phase == "doubting" and watch.since_s is not None:
-                since_s = watch.since_s
-                watch = watch.remember([each for each in blocks[:place] if each.start_s >= since_s])
-        return watch
+        course = Course(Watch.start(self.reference, season), budget_rows, remembered=None)
+        for block in blocks:
+            course.see(block.start_s, [block])
+        return course.watch
 
     def where(self, effects: Sequence[Effect]) -> str | None:
         """The groups of the segment in which a column moved most, for a reader; None where these are more than half of

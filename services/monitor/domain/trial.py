@@ -1,20 +1,17 @@
 """What a setting would have raised over windows that are closed: the same watches, over the same counts."""
 
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from .budget import beside_chosen, of_data, of_segments
+from .course import Course
 from .grouped import Grouped
 from .reference import Reference
 from .season import Season
 from .segments import LEAST_ROWS
 from .watch import Finding, Watch
 from .windows import Block, Part
-
-_REMEMBERED = 500
-"""Windows before a change showed that may hold its beginning."""
 
 
 @dataclass(frozen=True)
@@ -55,28 +52,6 @@ class Raised:
     """The groups in which it was, where it was in some."""
 
 
-class _Course:
-    """One watch, shown one closed window after the other."""
-
-    def __init__(self, reference: Reference, setting: Setting, budget: int, least_rows: int = 1) -> None:
-        self.watch = Watch.start(reference, setting.season)
-        self._reference, self._budget, self._tolerance = reference, budget, setting.tolerance
-        self._least_rows = least_rows
-        self._kept: deque[Block] = deque(maxlen=_REMEMBERED)
-
-    def see(self, start_s: float, blocks: Sequence[Block]) -> Finding | None:
-        before = self.watch
-        watch = before.observe(blocks, start_s, self._budget)
-        if before.phase == "watching" and watch.phase == "doubting" and watch.since_s is not None:
-            watch = watch.remember([block for block in self._kept if block.start_s >= (watch.since_s or 0.0)])
-        self.watch, finding = watch.judge(self._reference, self._tolerance)
-        self._kept.extend(blocks)
-        return finding
-
-    def accept(self) -> None:
-        self.watch = self.watch.accepted(self._least_rows)
-
-
 @dataclass
 class Trial:
     """One setting, shown one closed window after the other. An alarm counts as accepted at once, so that what comes
@@ -92,10 +67,10 @@ class Trial:
 
     def __post_init__(self) -> None:
         setting = self.setting
-        self._wholes = _Course(self.reference, setting, setting.budget)
+        self._wholes = Course(Watch.start(self.reference, setting.season), setting.budget)
         self._some = self.grouped.under(setting.season) if self.grouped else None
-        self._groups = _Course(
-            self._some.reference, setting, setting.budget_of_groups, LEAST_ROWS
+        self._groups = Course(
+            Watch.start(self._some.reference, setting.season), setting.budget_of_groups
         ) if self._some else None  # fmt: skip
 
     @property
@@ -111,20 +86,24 @@ class Trial:
             return
         self.windows += 1
         self.rows += sum(block.rows for block in fitting)
-        finding, within = self._wholes.see(start_s, fitting), self._within(start_s, part)
+        self._wholes.see(start_s, fitting)
+        finding, within = self._wholes.judge(self.reference, self.setting.tolerance), self._within(start_s, part)
         where = self._some.where(within.effects) if self._some and within else None
         if finding:
             self.raised.append(Raised(end, finding, where if _alarms(finding) and _alarms(within) else None))
         if within and not _alarms(finding):
             self.raised.append(Raised(end, within, where))
         if _alarms(finding):
-            self._wholes.accept()
+            self._wholes.watch = self._wholes.watch.accepted()
         if self._groups and (_alarms(finding) or _alarms(within)):
-            self._groups.accept()
+            self._groups.watch = self._groups.watch.accepted(LEAST_ROWS)
 
     def _within(self, start_s: float, part: Part | None) -> Finding | None:
         block = self._some.block(part, self.setting.season) if self._some and part else None
-        return self._groups.see(start_s, [block]) if self._groups and block else None
+        if not (self._some and self._groups and block):
+            return None
+        self._groups.see(start_s, [block])
+        return self._groups.judge(self._some.reference, self.setting.tolerance)
 
 
 def _alarms(finding: Finding | None) -> bool:

@@ -12,7 +12,6 @@ from services.kit.errors import NotFound
 from services.kit.telemetry import get_logger
 
 from .. import store
-from ..domain.budget import beside_chosen, of_segments
 from ..domain.grouped import Grouped
 from ..domain.outcomes.decided import Decided
 from ..domain.rhythm import KEPT_S, PERIODS, candidates, learned
@@ -175,8 +174,7 @@ def _groups(
     blocks = [
         replace(block, start_s=middle_s) for middle_s, part in hours if (block := some.block(part, setting.season))
     ]
-    budget = of_segments(beside_chosen(setting.budget_rows, setting.detectors))
-    return some.replayed(blocks, setting.season, budget) if blocks else None
+    return some.replayed(blocks, setting.season, setting.budget_of_groups) if blocks else None
 
 
 def _whole(found: Sequence[tuple[datetime, Part]], upto: datetime) -> list[tuple[float, Part]]:
