@@ -135,7 +135,8 @@ class EDetector:
         """Logarithms [tracks, bettors] of the block's e-values."""
         rows, total = counts.sum(axis=1), np.maximum(bag.sum(axis=1), 1)
         shares = bag / total[:, None]
-        scores = _scores(shares)
+        ranks = np.cumsum(shares, axis=1) - shares / 2
+        scores = _scores(ranks)
         squares = scores**2
         up = np.exp(_RISES[:, None, None] * scores)
         spread = np.exp(_SQUARE[:, None, None] * squares)
@@ -144,12 +145,12 @@ class EDetector:
         won = np.empty(self.log_m.shape)
         won[:, :-1] = np.concatenate([first * -_RISES, first * _RISES, second * _SQUARE], axis=1)
         won[:, :-1] -= rows[:, None] * np.log(np.where(means > 0, means, 1.0))  # a group may have no rows at a time
-        won[:, -1] = self._learned(counts, shares, rows)
+        won[:, -1] = self._learned(counts, shares, ranks, rows)
         return won
 
-    def _learned(self, counts: Array, shares: Array, rows: Array) -> Array:
+    def _learned(self, counts: Array, shares: Array, ranks: Array, rows: Array) -> Array:
         """The bet that what was in favour lately still is; its mean over the bag is one by itself."""
-        place = _groups(shares, self.bag.used[: len(shares)])
+        place = _groups(ranks, self.bag.used[: len(shares)])
         recent, share = (np.bincount(place.ravel(), each.ravel(), place.size)[place] for each in (self.recent, shares))
         seen = self.recent.sum(axis=1)[:, None]
         expected = (recent + _PRIOR_ROWS * share) / (seen + _PRIOR_ROWS)
@@ -188,16 +189,15 @@ class EDetector:
         return cls(bag, recent, log_m, gain, began, head["rows"], PairBets(pair_m, pair_gain, pair_began))
 
 
-def _scores(shares: Array) -> Array:
+def _scores(ranks: Array) -> Array:
     """Standardised logistic scores of the bins' mid-ranks: close to normal ones, and one logarithm."""
-    ranks = np.clip(np.cumsum(shares, axis=1) - shares / 2, 1e-9, 1 - 1e-9)
+    ranks = np.clip(ranks, 1e-9, 1 - 1e-9)
     return np.clip(np.log(ranks / (1 - ranks)) * (3**0.5 / np.pi), -_FAR, _FAR)
 
 
-def _groups(shares: Array, used: Array) -> Array:
+def _groups(ranks: Array, used: Array) -> Array:
     """[tracks, bins]: the number of the group that each bin is in, over all tracks: itself, or a part of all ranks."""
-    tracks, bins = shares.shape
-    ranks = np.cumsum(shares, axis=1) - shares / 2
+    tracks, bins = ranks.shape
     parts = np.clip((ranks * _GROUPS).astype(np.int64), 0, _GROUPS - 1)
     own = np.where((used > _LIKELY)[:, None], parts, np.arange(bins))
     return own + bins * np.arange(tracks)[:, None]
