@@ -81,10 +81,8 @@ class Payloads:
 
         Raises Invalid, or NotFound for an object that is not there.
         """
-        return _inline(logged, schema) or await self.referred(logged, schema)
-
-    async def referred(self, logged: Logged, schema: ModelSchema | None) -> Payload:
-        """The same of a record that refers to what is elsewhere."""
+        if payload := _inline(logged, schema):
+            return payload
         body, rows = logged.body, int(logged.body["rows"])
         said, inputs = await self._resolve(body["request"], rows, _columns(schema))
         answered, outputs = await self._resolve(body["response"], rows, _ANSWERED)
@@ -117,7 +115,7 @@ class Opening:
 
     async def open(self, logged: Logged, schema: ModelSchema | None) -> Payload:
         """`Payloads.open`. Raises TooMuch where the batch holds as much as it should already."""
-        payload = _inline(logged, schema) or await self._payloads.referred(logged, schema)
+        payload = await self._payloads.open(logged, schema)
         if self._bytes and self._bytes + payload.bytes > self._payloads.AT_ONCE:
             raise TooMuch
         self._bytes += payload.bytes

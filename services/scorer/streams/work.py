@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections.abc import Sequence
 from datetime import datetime
-from itertools import count
 from typing import Protocol
 
 import orjson
@@ -173,16 +172,16 @@ class EndpointWork:
     async def _score(self, items: list[Item]) -> Scoring:
         """Score what is new, with one version for the whole batch unless the endpoint has a choice; answers the
         champion's scoring. Waits while none is loaded."""
-        left, by = items, None
-        for attempt in count():
+        left, by, is_first = items, None, True
+        while True:
             endpoint = await self._current()
             scoring = self._scoring_of(endpoint.champion)
-            if attempt and not (endpoint.plain and scoring is by):
+            if not is_first and not (endpoint.plain and scoring is by):
                 # The version was replaced: all of the batch goes to the next one.
                 left = items
                 for item in items:
                     item.answer = item.refusal = item.scoring = item.instead_of = None
-            by = scoring if endpoint.plain else None
+            by, is_first = scoring if endpoint.plain else None, False
             try:
                 if endpoint.plain:
                     await scoring.score(left)
@@ -193,7 +192,6 @@ class EndpointWork:
                 # Its sandbox may have to start again: what it answered before it went stays answered.
                 left = [item for item in items if item.answer is None and item.refusal is None]
                 await asyncio.sleep(0.1)
-        raise AssertionError("asked for ever")
 
     async def _current(self) -> Endpoint:
         endpoint = await self._endpoints.wait(self._name)
