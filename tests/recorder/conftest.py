@@ -1,13 +1,17 @@
 """The recorder's settings against the session's broker and a database of the test's own."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from contracts import Service
+from services.kit.context import Context, system, use
+from services.kit.db import Database
 from services.kit.settings import Settings
 from services.recorder.settings import RecorderSettings
+
+from .house import House
 
 
 @pytest.fixture
@@ -34,3 +38,15 @@ def application(kafka: Path, home: Path) -> Settings:
 def operator(kafka: Path, home: Path) -> Settings:
     """The operator may read every topic."""
     return Settings(home=home, kafka_properties=home / "kafka" / "operator.properties")
+
+
+@pytest.fixture
+def as_the_recorder() -> Iterator[None]:
+    """For tests of what the service does by itself."""
+    with use(Context(system("recorder"))):
+        yield
+
+
+@pytest.fixture
+def house(service_db: Callable[[Service], Database], tmp_path: Path) -> House:
+    return House(service_db("recorder"), RecorderSettings(home=tmp_path))

@@ -1,42 +1,27 @@
 """The join without its streams: one row that cannot be said stops no other."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from sqlalchemy import text
 
-from contracts import OutcomeObserved, Service
+from contracts import OutcomeObserved
 from services.kit.burial import Burial
-from services.kit.context import Context, system, use
-from services.kit.db import Database
 from services.kit.producer import Outgoing
 from services.kit.settings import Settings
 from services.recorder import store
 from services.recorder.domain.layout import SCHEMA, Body
 from services.recorder.domain.outcomes import Report
-from services.recorder.settings import RecorderSettings
 from services.recorder.usecases.joining import Joining
 from services.recorder.usecases.schemas import Schemas
 
 from . import house as houses
 from .house import House
 
-Databases = Callable[[Service], Database]
-
-
-@pytest.fixture(autouse=True)
-def as_the_recorder() -> Iterator[None]:
-    with use(Context(system("recorder"))):
-        yield
-
-
-@pytest.fixture
-def house(service_db: Databases, tmp_path: Path) -> House:
-    return House(service_db("recorder"), RecorderSettings(home=tmp_path))
+pytestmark = pytest.mark.usefixtures("as_the_recorder")
 
 
 @dataclass

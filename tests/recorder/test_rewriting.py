@@ -1,41 +1,25 @@
 """Files are merged and rewritten: no row is lost, none is there twice, and who was erased is nowhere any more."""
 
 import asyncio
-from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import timedelta
-from pathlib import Path
 
 import numpy as np
 import pytest
 from sqlalchemy import text
 
-from contracts import DecisionsErased, Service
-from services.kit.context import Context, system, use
-from services.kit.db import Database
+from contracts import DecisionsErased
 from services.kit.errors import Invalid, NotFound
 from services.recorder import store
 from services.recorder.domain.erasures import pseudonym
 from services.recorder.domain.layout import Body, Place
 from services.recorder.files import Files
-from services.recorder.settings import RecorderSettings
 from services.recorder.usecases.erasing import Asked, batched
 from services.recorder.usecases.upkeep import Upkeep
 
 from .house import KEY, OFFICER, House
 
-Databases = Callable[[Service], Database]
-
-
-@pytest.fixture(autouse=True)
-def as_the_recorder() -> Iterator[None]:
-    with use(Context(system("recorder"))):
-        yield
-
-
-@pytest.fixture
-def house(service_db: Databases, tmp_path: Path) -> House:
-    return House(service_db("recorder"), RecorderSettings(home=tmp_path))
+pytestmark = pytest.mark.usefixtures("as_the_recorder")
 
 
 async def filled(house: House, count: int = 6, rows: int = 2) -> list[tuple[str, int]]:

@@ -1,30 +1,12 @@
 """What a snapshot holds, from files and labels to the object in the store."""
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
-
 import pytest
 
-from contracts import Service
-from services.kit.context import Context, system, use
-from services.kit.db import Database
 from services.recorder.domain.layout import Place, file_name, folder
-from services.recorder.settings import RecorderSettings
 
 from .house import AT, House
 
-Databases = Callable[[Service], Database]
-
-
-@pytest.fixture(autouse=True)
-def as_the_recorder() -> Iterator[None]:
-    with use(Context(system("recorder"))):
-        yield
-
-
-@pytest.fixture
-def house(service_db: Databases, tmp_path: Path) -> House:
-    return House(service_db("recorder"), RecorderSettings(home=tmp_path))
+pytestmark = pytest.mark.usefixtures("as_the_recorder")
 
 
 async def test_a_column_may_be_called_as_what_a_snapshot_says_about_a_row(house: House) -> None:

@@ -1,7 +1,7 @@
 """Retention on real PostgreSQL: what is too old goes, with all that hangs on it, and nothing else."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -38,11 +38,7 @@ Databases = Callable[[Service], Database]
 KEPT = timedelta(days=30)
 AT = datetime(2026, 3, 2, 10, 30, tzinfo=UTC)
 
-
-@pytest.fixture(autouse=True)
-def as_the_recorder() -> Iterator[None]:
-    with use(Context(system("recorder"))):
-        yield
+pytestmark = pytest.mark.usefixtures("as_the_recorder")
 
 
 def decision(id: str, endpoint: str, unit: str, age: timedelta) -> Head:
