@@ -111,6 +111,8 @@ class InferenceLogged(Event):
     """The inference that was answered, where this one is a shadow's: nobody was told of it."""
     instead_of: Name | None = Field(default=None, exclude_if=absent)
     """The variant that was to answer and failed, where this one answered in its place."""
+    params: dict[str, Any] | None = Field(default=None, exclude_if=absent)
+    """What the request set of the model's `params`; of the others their defaults held."""
 
 
 class InferenceRequested(Event):

@@ -117,7 +117,9 @@ class Shadows:
                 served.counts.refused += 1
             await asyncio.sleep(0)
         try:
-            outputs = await served.lane.run_all([Asked(request.arrays, request.rows) for _, request in read])
+            outputs = await served.lane.run_all(
+                [Asked(request.arrays, request.rows, request.params) for _, request in read]
+            )
         except (Busy, Unavailable):
             served.counts.shadow_dropped += len(read)
             return

@@ -1,5 +1,6 @@
 """A recorder without its streams: files, books, objects, and what works on them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -83,10 +84,13 @@ class House:
         sizes = np.random.default_rng(self.offset).normal(size=rows)
         await self.write(heads, Body({"size": sizes}, np.ones(rows), None))
 
-    async def write(self, heads: list[Head], body: Body, payloads: dict[str, list[str]] | None = None) -> None:
+    async def write(
+        self, heads: list[Head], body: Body, payloads: dict[str, list[str]] | None = None, without: Sequence[str] = ()
+    ) -> None:
+        """`without`: columns that its file lacks, as one of before there were any."""
         self.offset += 10
         place = Place(f"{folder(heads[0].endpoint, heads[0].received_at)}/{file_name(0, self.offset, self.offset + 9)}")
-        made = table(heads, body)
+        made = table(heads, body).drop_columns(list(without))
         size = self.files.write(place, [made])
         new = store.NewFile(place.path, heads[0].endpoint, heads[0].unit, 0, self.offset, self.offset + 9,
                             made.num_rows, tuple(heads), size, payloads=payloads or {})  # fmt: skip

@@ -113,12 +113,14 @@ async def test_every_inference_is_recorded_once_and_found_by_its_id(
 ) -> None:
     endpoint = await served(speaker)
     said = records(endpoint, 60, rows=3)
+    said[20]["params"] = {"threshold": 1.0}
     async with running(recorder_settings) as client:
         await say_logged(speaker("scorer"), said)
         await say_logged(speaker("scorer"), said[10:40])
         assert await eventually(lambda: files(recorder_settings, endpoint).num_rows == 180, within=30)
         whole = await found(client, said[20]["inference_id"])
     assert whole is not None and whole["endpoint"] == endpoint and whole["rows"] == 3
+    assert whole["params"] == {"threshold": 1.0}
     assert whole["entity"] == said[20]["entity"] and whole["variant"] == "champion"
     data = said[20]["request"]["inputs"][0]["data"]
     assert [row["features"]["a"] for row in whole["decided"]] == data[::5]

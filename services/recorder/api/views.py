@@ -89,6 +89,8 @@ class WholeDecision(DecisionView):
     latency_ms: float
     sampled: bool
     """False: its endpoint logs the payloads of a share of its inferences, and this is none of them."""
+    params: dict[str, Any] | None
+    """What the request set of the model's `params`; of the others their defaults held."""
     decided: list[RowView]
     outcomes: list[OutcomeView]
 
@@ -97,7 +99,7 @@ class WholeDecision(DecisionView):
         cls, index: DecisionRow, rows: list[dict[str, Any]], outcomes: list[OutcomeRow], sampled: bool
     ) -> "WholeDecision":
         """What all rows have in common is the first row's."""
-        names = ("variant", "instead_of", "request_id", "correlation_id", "latency_ms")
+        names = ("variant", "instead_of", "request_id", "correlation_id", "latency_ms", "params")
         common = {name: rows[0][name] for name in names}
         return cls(
             **DecisionView.of(index).model_dump() | common, sampled=sampled,

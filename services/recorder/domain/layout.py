@@ -35,11 +35,13 @@ SCHEMA = pa.schema([
     pa.field("unread", pa.string()),
     pa.field("shadow_of", pa.string()),
     pa.field("instead_of", pa.string()),
+    pa.field("params", pa.string()),
 ])  # fmt: skip
 """`features` holds the numbers of a row by column, `texts` its texts and the tokens of sensitive columns; `unread` is
 the whole payload as the log has it, in JSON, where it does not fit the model's schema: in row 0 of its inference;
 `shadow_of` the inference that was answered, where this one is a shadow's; `instead_of` the variant that failed, where
-this one answered in its place. New columns are put at the end, and may be null: files of before them lack them.
+this one answered in its place; `params` what the request set of the model, in JSON.
+New columns are put at the end, and may be null: files of before them lack them.
 Of an inference whose payload was not logged `features`, `texts` and `unread` are null, as are its decisions; so is a
 prediction or score that is no finite number.
 The endpoint is in the folder's name."""
@@ -66,6 +68,7 @@ class Head:
     rows: int
     shadow_of: str | None = None
     instead_of: str | None = None
+    params: str | None = None
 
 
 @dataclass(frozen=True)

@@ -160,7 +160,7 @@ def _head(logged: Logged) -> Head:
     return Head(
         head.inference_id, origin.endpoint, origin.unit, origin.use_case, origin.model, origin.version, origin.variant,
         origin.mode, origin.application, head.entity, head.request_id, correlation, head.received_at, head.latency_ms,
-        head.rows, head.shadow_of, head.instead_of,
+        head.rows, head.shadow_of, head.instead_of, head.params,
     )  # fmt: skip
 
 
