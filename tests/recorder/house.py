@@ -90,8 +90,10 @@ class House:
         """`without`: columns that its file lacks, as one of before there were any."""
         self.offset += 10
         place = Place(f"{folder(heads[0].endpoint, heads[0].received_at)}/{file_name(0, self.offset, self.offset + 9)}")
-        made = table(heads, body).drop_columns(list(without))
+        made = table(heads, body)
         size = self.files.write(place, [made])
+        if without:
+            pq.write_table(made.drop_columns(list(without)), self.settings.inferences / place.path)
         new = store.NewFile(place.path, heads[0].endpoint, heads[0].unit, 0, self.offset, self.offset + 9,
                             made.num_rows, tuple(heads), size, payloads=payloads or {})  # fmt: skip
         async with self.db.transaction() as tx:
