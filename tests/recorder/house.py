@@ -92,13 +92,13 @@ class House:
         place = Place(f"{folder(heads[0].endpoint, heads[0].received_at)}/{file_name(0, self.offset, self.offset + 9)}")
         made = table(heads, body)
         size = self.files.write(place, [made])
-        if without:
-            pq.write_table(made.drop_columns(list(without)), self.settings.inferences / place.path)
         new = store.NewFile(place.path, heads[0].endpoint, heads[0].unit, 0, self.offset, self.offset + 9,
                             made.num_rows, tuple(heads), size, payloads=payloads or {})  # fmt: skip
         async with self.db.transaction() as tx:
             await store.add_file(tx.session, new)
         await self.upkeep.place()
+        if without:
+            pq.write_table(made.drop_columns(list(without)), self.settings.inferences / place.path)
 
     async def observe(self, id: str, row: int, label: float | str | None, value: float | None = None) -> None:
         async with self.db.transaction(unit="*") as tx:

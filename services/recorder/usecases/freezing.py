@@ -17,7 +17,7 @@ from ..files import Files, Lost
 
 _ABOUT = ["inference_id", "row", "received_at", "version", "prediction", "prediction_text", "score"]
 """What a snapshot keeps of a row beside its columns, as the recorded files have it."""
-_READ = [*_ABOUT, "params", "features", "texts"]
+_READ = [*_ABOUT, "features", "texts", "params"]
 
 Label = tuple[str, int, float | str]
 
