@@ -22,6 +22,7 @@ from .given import SomeSettings
 
 _NOT_TRIED = [
     "silence and volume: they are watched by the clock, row by row",
+    "business rules: rows are not kept one by one",
     "attributions: explained rows are not kept",
     "detectors that were chosen: they see rows that are not kept",
 ]
