@@ -83,7 +83,7 @@ def _measure(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
         if "away" in given.what:
             found["away"] = away.measure(platform, model, given.away_seconds)
         if "neighbour" in given.what:
-            found["neighbour"] = neighbour.measure(platform, model, given.rounds, given.seconds)
+            found["neighbour"] = neighbour.measure(platform, model, folder, given.rounds, given.seconds)
         if "peers" in given.what:
             both = model, census(folder / "packages", "sklearn")
             counts = tuple(given.connections)

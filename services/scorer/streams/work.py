@@ -13,11 +13,12 @@ from services.kit import deadletters
 from services.kit.errors import Busy, Invalid, Refusal, TooLarge, Unavailable
 from services.kit.ids import now
 from services.kit.objects import Objects
-from services.kit.transaction_output import Output, Placed, Target
+from services.kit.recordbatch import Record
+from services.kit.transaction_output import Output, Placed
 from services.kit.transactional import Incoming
 
 from ..endpoints import Endpoint
-from ..logrecord import INLINE_LIMIT, LogRecord, offload
+from ..logrecord import INLINE_LIMIT, offload
 from ..metering import Account
 from ..served import Ask, Served
 from ..shadows import Shadows
@@ -88,7 +89,7 @@ class EndpointWork:
         moment, started = now(), time.perf_counter()
         items: list[Item] = []
         async for piece in in_pieces(records):
-            items += [item for record in piece if (item := self._read(record))]
+            items += self._read(piece)
         await self._recognise(partition, [item for item in items if item.refusal is None])
         scoring = await self._score([i for i in items if i.answer is None and i.refusal is None and i.repeats is None])
         scored = time.perf_counter()
@@ -97,10 +98,11 @@ class EndpointWork:
 
     def reject(self, partition: int, record: Incoming, error: Exception, out: Output) -> None:
         self.dropped(partition)
-        if item := self._read(record):
+        for item in self._read([record]):
             item.refusal = item.refusal or Refusal(f"the record could not be handled: {type(error).__name__}")
             stamps = self._stamps or wire.Stamps(self._name, "*")
-            self._fail(partition, item, stamps.of(wire.stamp(now())), out, error)
+            failure = self._failure(partition, item, stamps.of(wire.stamp(now())), out, error)
+            out.to(self.completed, partition % out.partitions(self.completed)).extend([failure])
 
     async def committed(self, partition: int, placed: dict[tuple[str, int], list[Placed]]) -> None:
         turn = self._turns.pop(partition, None)
@@ -126,22 +128,14 @@ class EndpointWork:
 
     # Steps
 
-    def _read(self, record: Incoming) -> Item | None:
-        """None for a replay that is addressed to another service."""
-        said, item = dict(record.headers), Item(record, record.value or b"")
-        if said.get(deadletters.FOR, _OURS) != _OURS:
-            return None
-        try:
-            item.envelope = envelope = wire.read(said)
-            item.inference_id, item.key = self._identities.of(envelope.source, envelope.id)
-            if record.value is None:
-                raise Invalid("the record has no value: a V2 infer request is needed")
-            if len(record.key or b"") > _LARGEST_KEY:
-                raise Invalid(f"the key has {len(record.key or b'')} bytes; {_LARGEST_KEY} go with an answer at most")
-        except Refusal as refusal:
-            item.refusal = refusal
-            item.envelope = item.envelope or wire.partly(said)
-        return item
+    def _read(self, records: Sequence[Incoming]) -> list[Item]:
+        """What is ours to answer: not a replay that is addressed to another service."""
+        items = [item for record in records if (item := _opened(record))]
+        told = [(item, envelope) for item in items if (envelope := item.envelope) and item.is_event]
+        ids, keys = self._identities.of([(envelope.source, envelope.id) for _, envelope in told])
+        for (item, _), id, key in zip(told, ids, keys, strict=True):
+            item.inference_id, item.key = id, key
+        return items
 
     async def _recognise(self, partition: int, items: list[Item]) -> None:
         """Mark what was answered before, or is asked twice in this batch."""
@@ -226,54 +220,55 @@ class EndpointWork:
         shadowed = endpoint is not None and bool(endpoint.shadows)
         writer = b',"writer":"%b","seq":' % self._writer(partition).encode()
         async for piece in in_pieces(items):
+            told, kept = list[Record](), list[Record]()
             for item in piece:
                 if item.repeats is not None:
                     item.answer, item.refusal, item.told = item.repeats.answer, item.repeats.refusal, True
-                key, answer = item.record.key, item.answer
+                key, answer, envelope = item.record.key, item.answer, item.envelope
                 if answer is None or len(answer) + len(key or b"") > _LARGEST_ANSWER:
-                    self._fail(partition, _refused(item), headers, out)
+                    told.append(self._failure(partition, _refused(item), headers, out))
                     continue
-                assert item.envelope
+                assert envelope
                 id = item.inference_id.encode()
-                place = answers.add(key, answer, headers.answer(item.envelope, id))
-                if item.told:
-                    continue
-                turn.answered.append(item.key)
-                turn.places.append(place)
-                own = records[item.scoring or scoring]
-                if not shadowed and (plain := own.plain(item, id, writer)):
-                    logs.add(id, *plain)
-                else:
-                    record = await self._log(item, own, partition, logs)
-                    if shadowed:
-                        turn.copies.append((Ask(item.body, received_at=moment), record, item.envelope.source))
+                if not item.told:
+                    turn.answered.append(item.key)
+                    turn.places.append(answers.count + len(told))
+                    own = records[item.scoring or scoring]
+                    if shadowed or not (record := own.plain(item, id, writer)):
+                        record = await self._log(item, own, partition, turn if shadowed else None)
+                    kept.append(record)
+                told.append((key, answer, headers.answer(envelope, id)))
+            answers.extend(told)
+            logs.extend(kept)
 
     def _writer(self, partition: int) -> str:
         return f"stream.{self._name}.{partition}"
 
-    async def _log(self, item: Item, records: BatchRecords, partition: int, logs: Target) -> LogRecord:
+    async def _log(self, item: Item, records: BatchRecords, partition: int, shadowed: Turn | None) -> Record:
+        """The record of one with more to say than a plain one; `shadowed` keeps a copy for shadows."""
         record = records.record(item)
         if item.instead_of is not None:
             record.say("instead_of", item.instead_of)
         headers = records.headers(record, item)
         if len(record.request) + len(record.response) > INLINE_LIMIT:
             record = await offload(record, self._objects)
-        logs.add(item.inference_id.encode(), record.value(self._writer(partition), item.record.offset + 1), headers)
-        return record
+        if shadowed and item.envelope:
+            shadowed.copies.append((Ask(item.body, received_at=records.moment), record, item.envelope.source))
+        return item.inference_id.encode(), record.value(self._writer(partition), item.record.offset + 1), headers
 
-    def _fail(
+    def _failure(
         self, partition: int, item: Item, headers: wire.Moment, out: Output, error: Exception | None = None
-    ) -> None:
-        """An error event for the producer and a dead letter for the operator."""
+    ) -> Record:
+        """The error event for the producer; a dead letter for the operator is in `out` then."""
         refusal, record = item.refusal or Refusal("the record was not answered"), item.record
         key = record.key if len(record.key or b"") <= _LARGEST_KEY else None
         said = orjson.dumps({"error": refusal.message[:1500], "status": refusal.status})
         id = f"{self.requested}/{partition}/{record.offset}".encode()
         story = headers.failure(id, item.envelope, item.inference_id.encode() or None)
-        out.to(self.completed, partition % out.partitions(self.completed)).add(key, said, story)
         place = ("scorer", self.requested, partition, record.offset)
         value, reason = deadletters.letter(self._dead_value(record), self._owned(record), *place, error or refusal)
         out.add(self.dead, partition % out.partitions(self.dead), key, value, reason)
+        return key, said, story
 
     def _owned(self, record: Incoming) -> deadletters.Raw:
         """A record's headers with the unit of its endpoint: who sees the letter is not for its producer to say."""
@@ -309,6 +304,23 @@ class EndpointWork:
             else:
                 places = [offsets[place] for place in turn.places]
                 self._history.committed(target, turn.answered, places, offsets[-1] + 1)
+
+
+def _opened(record: Incoming) -> Item | None:
+    """A record with its envelope, or with what is wrong with it; None for a replay that is another service's."""
+    said, item = dict(record.headers), Item(record, record.value or b"")
+    if said.get(deadletters.FOR, _OURS) != _OURS:
+        return None
+    try:
+        item.envelope, item.is_event = wire.read(said), True
+        if record.value is None:
+            raise Invalid("the record has no value: a V2 infer request is needed")
+        if len(record.key or b"") > _LARGEST_KEY:
+            raise Invalid(f"the key has {len(record.key or b'')} bytes; {_LARGEST_KEY} go with an answer at most")
+    except Refusal as refusal:
+        item.refusal = refusal
+        item.envelope = item.envelope or wire.partly(said)
+    return item
 
 
 def _add(counts: Account, items: list[Item], scoring_s: float, own_s: float) -> None:
