@@ -1,7 +1,7 @@
 """The limit of streaming: what a careful engineer writes for this one model: prebuilt batches in transactions.
 
-`python -m bench.handwritten PROPERTIES MODEL REQUESTED COMPLETED LOGGED ROWS`: says "ready" where the rows begin, and ends
-after that many.
+`python -m bench.handwritten PROPERTIES MODEL REQUESTED COMPLETED LOGGED ROWS`: says "ready" where the rows begin, and
+ends after that many.
 """
 
 import sys
