@@ -20,7 +20,7 @@ class BatchRecords:
     def __init__(self, served: Served, headers: wire.Moment, moment: datetime, latency_ms: float) -> None:
         self._served = served
         self._headers = headers
-        self.moment = moment
+        self._moment = moment
         self._latency_ms = latency_ms
         self._heads: dict[str, tuple[bytes, bytes]] = {}
         self._whole = served.records.payload_sample >= 1.0
@@ -70,7 +70,7 @@ class BatchRecords:
         """Everything before and after the inference id of a record with nothing of its own, up to its request."""
         if application not in self._heads:
             made = self._served.records.record(
-                inference_id=_PLACEHOLDER, mode="stream", application=application, received_at=self.moment,
+                inference_id=_PLACEHOLDER, mode="stream", application=application, received_at=self._moment,
                 latency_ms=self._latency_ms, rows=1, request=b"", response=b"",
             )  # fmt: skip
             before, _, after = made.head.partition(_PLACEHOLDER.encode())
@@ -81,7 +81,7 @@ class BatchRecords:
         asked = item.asked
         assert asked
         return self._served.records.record(
-            inference_id=item.inference_id, mode="stream", application=envelope.source, received_at=self.moment,
+            inference_id=item.inference_id, mode="stream", application=envelope.source, received_at=self._moment,
             latency_ms=self._latency_ms, rows=item.rows, request=item.logged, response=answer, entity=asked.entity,
             request_id=asked.id, correlation_id=asked.correlation_id or envelope.correlation_id,
             traceparent=envelope.traceparent,

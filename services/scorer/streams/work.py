@@ -6,35 +6,25 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Protocol
 
-import orjson
-
-from contracts import InferenceCompleted, InferenceLogged, InferenceRequested
 from services.kit import deadletters
-from services.kit.errors import Busy, Invalid, Refusal, TooLarge, Unavailable
+from services.kit.errors import Busy, Invalid, Refusal, Unavailable
 from services.kit.ids import now
 from services.kit.objects import Objects
-from services.kit.recordbatch import Record
 from services.kit.transaction_output import Output, Placed
 from services.kit.transactional import Incoming
 
 from ..endpoints import Endpoint
-from ..logrecord import INLINE_LIMIT, offload
 from ..metering import Account
-from ..served import Ask, Served
+from ..served import Served
 from ..shadows import Shadows
 from . import sharing, wire
 from .domain import Identities
 from .history import History, header
 from .items import Item, Turn, in_pieces
-from .records import BatchRecords
+from .saying import LARGEST_KEY, Place, Saying, Topics
 from .scoring import Scoring
 
-WITHHELD = b'{"withheld":"this endpoint has sensitive columns: the record is where the headers say, for 24 hours"}'
 _OURS = b"scorer"
-_LARGEST_ANSWER = 880_000
-"""Of an answer with its key: below the broker's largest message, which the producer's batches respect."""
-_LARGEST_KEY = 64 * 1024
-"""Of a producer's key, which goes back with its answer and into dead letters beside the whole record."""
 
 
 def group_of(endpoint: str) -> str:
@@ -71,14 +61,7 @@ class EndpointWork:
         self._rotation = 0
         self._scorings: dict[int, Scoring] = {}
         self._stamps: wire.Stamps | None = None
-        self.requested = InferenceRequested.topic.of(endpoint)
-        self.completed = InferenceCompleted.topic.of(endpoint)
-        self.logged = InferenceLogged.topic.name
-        self.dead = deadletters.topic_of(self.requested)
-
-    @property
-    def outputs(self) -> tuple[str, ...]:
-        return self.completed, self.logged, self.dead
+        self.topics = Topics.of(endpoint)
 
     # Work
 
@@ -93,16 +76,16 @@ class EndpointWork:
         await self._recognise(partition, [item for item in items if item.refusal is None])
         scoring = await self._score([i for i in items if i.answer is None and i.refusal is None and i.repeats is None])
         scored = time.perf_counter()
-        await self._say(partition, items, scoring, moment, (scored - started) * 1000, out)
+        self._rotation += 1
+        saying, turn = self._saying(partition, moment, out), self._turns[partition]
+        await saying.say(items, scoring.served, (scored - started) * 1000, turn, self._rotation, self._objects)
         self._count(scoring, items, scored - started, time.perf_counter() - scored)
 
     def reject(self, partition: int, record: Incoming, error: Exception, out: Output) -> None:
         self.dropped(partition)
         for item in self._read([record]):
             item.refusal = item.refusal or Refusal(f"the record could not be handled: {type(error).__name__}")
-            stamps = self._stamps or wire.Stamps(self._name, "*")
-            failure = self._failure(partition, item, stamps.of(wire.stamp(now())), out, error)
-            out.to(self.completed, partition % out.partitions(self.completed)).extend([failure])
+            self._saying(partition, now(), out).reject(item, error)
 
     async def committed(self, partition: int, placed: dict[tuple[str, int], list[Placed]]) -> None:
         turn = self._turns.pop(partition, None)
@@ -204,84 +187,9 @@ class EndpointWork:
             known = self._scorings[version] = Scoring(served)
         return known
 
-    async def _say(
-        self, partition: int, items: list[Item], scoring: Scoring, moment: datetime, latency_ms: float, out: Output
-    ) -> None:
-        assert self._stamps
-        headers, turn = self._stamps.of(wire.stamp(moment)), self._turns[partition]
-        answers = out.to(self.completed, partition % out.partitions(self.completed))
-        self._rotation += 1
-        logs = out.to(self.logged, self._rotation % out.partitions(self.logged))
-        records = {scoring: BatchRecords(scoring.served, headers, moment, latency_ms)}
-        for one in {item.scoring for item in items} - {None, scoring}:
-            assert one is not None
-            records[one] = BatchRecords(one.served, headers, moment, latency_ms)
-        endpoint = self._endpoints.find(self._name)
-        shadowed = endpoint is not None and bool(endpoint.shadows)
-        writer = b',"writer":"%b","seq":' % self._writer(partition).encode()
-        async for piece in in_pieces(items):
-            told, kept = list[Record](), list[Record]()
-            for item in piece:
-                if item.repeats is not None:
-                    item.answer, item.refusal, item.told = item.repeats.answer, item.repeats.refusal, True
-                key, answer, envelope = item.record.key, item.answer, item.envelope
-                if answer is None or len(answer) + len(key or b"") > _LARGEST_ANSWER:
-                    told.append(self._failure(partition, _refused(item), headers, out))
-                    continue
-                assert envelope
-                id = item.inference_id.encode()
-                if not item.told:
-                    turn.answered.append(item.key)
-                    turn.places.append(answers.count + len(told))
-                    own = records[item.scoring or scoring]
-                    if shadowed or not (record := own.plain(item, id, writer)):
-                        record = await self._log(item, own, partition, turn if shadowed else None)
-                    kept.append(record)
-                told.append((key, answer, headers.answer(envelope, id)))
-            answers.extend(told)
-            logs.extend(kept)
-
-    def _writer(self, partition: int) -> str:
-        return f"stream.{self._name}.{partition}"
-
-    async def _log(self, item: Item, records: BatchRecords, partition: int, shadowed: Turn | None) -> Record:
-        """The record of one with more to say than a plain one; `shadowed` keeps a copy for shadows."""
-        record = records.record(item)
-        if item.instead_of is not None:
-            record.say("instead_of", item.instead_of)
-        headers = records.headers(record, item)
-        if len(record.request) + len(record.response) > INLINE_LIMIT:
-            record = await offload(record, self._objects)
-        if shadowed and item.envelope:
-            shadowed.copies.append((Ask(item.body, received_at=records.moment), record, item.envelope.source))
-        return item.inference_id.encode(), record.value(self._writer(partition), item.record.offset + 1), headers
-
-    def _failure(
-        self, partition: int, item: Item, headers: wire.Moment, out: Output, error: Exception | None = None
-    ) -> Record:
-        """The error event for the producer; a dead letter for the operator is in `out` then."""
-        refusal, record = item.refusal or Refusal("the record was not answered"), item.record
-        key = record.key if len(record.key or b"") <= _LARGEST_KEY else None
-        said = orjson.dumps({"error": refusal.message[:1500], "status": refusal.status})
-        id = f"{self.requested}/{partition}/{record.offset}".encode()
-        story = headers.failure(id, item.envelope, item.inference_id.encode() or None)
-        place = ("scorer", self.requested, partition, record.offset)
-        value, reason = deadletters.letter(self._dead_value(record), self._owned(record), *place, error or refusal)
-        out.add(self.dead, partition % out.partitions(self.dead), key, value, reason)
-        return key, said, story
-
-    def _owned(self, record: Incoming) -> deadletters.Raw:
-        """A record's headers with the unit of its endpoint: who sees the letter is not for its producer to say."""
-        endpoint = self._endpoints.find(self._name)
-        if endpoint is None:
-            return record.headers
-        said = [(name, content) for name, content in record.headers if name != "ce_unit"]
-        return [("ce_unit", endpoint.unit.encode()), *said]
-
-    def _dead_value(self, record: Incoming) -> bytes | None:
-        endpoint = self._endpoints.find(self._name)
-        private = endpoint is None or any(one.codec.sensitive for one in endpoint.by_version.values())
-        return WITHHELD if private else record.value
+    def _saying(self, partition: int, moment: datetime, out: Output) -> Saying:
+        place = Place(self._name, self._endpoints.find(self._name), partition, moment)
+        return Saying(self.topics, place, self._stamps or wire.Stamps(self._name, "*"), out)
 
     def _count(self, scoring: Scoring, items: list[Item], scoring_s: float, saying_s: float) -> None:
         by: dict[Scoring, list[Item]] = {scoring: items}
@@ -296,7 +204,7 @@ class EndpointWork:
 
     async def _remember(self, partition: int, turn: Turn, placed: dict[tuple[str, int], list[Placed]]) -> None:
         for (topic, target), batches in placed.items():
-            if topic != self.completed:
+            if topic != self.topics.completed:
                 continue
             offsets = _offsets(batches)
             if offsets is None or target != partition:
@@ -315,8 +223,8 @@ def _opened(record: Incoming) -> Item | None:
         item.envelope, item.is_event = wire.read(said), True
         if record.value is None:
             raise Invalid("the record has no value: a V2 infer request is needed")
-        if len(record.key or b"") > _LARGEST_KEY:
-            raise Invalid(f"the key has {len(record.key or b'')} bytes; {_LARGEST_KEY} go with an answer at most")
+        if len(record.key or b"") > LARGEST_KEY:
+            raise Invalid(f"the key has {len(record.key or b'')} bytes; {LARGEST_KEY} go with an answer at most")
     except Refusal as refusal:
         item.refusal = refusal
         item.envelope = item.envelope or wire.partly(said)
@@ -335,15 +243,6 @@ def _add(counts: Account, items: list[Item], scoring_s: float, own_s: float) -> 
             counts.seconds += scoring_s
             counts.bytes_in += len(item.body)
             counts.bytes_out += len(answer)
-
-
-def _refused(item: Item) -> Item:
-    """One without an answer, or with one that no record can hold: that is a refusal from here on."""
-    if item.answer is not None:
-        size = len(item.answer) + len(item.record.key or b"")
-        item.answer = None
-        item.refusal = TooLarge(f"the answer has {size} bytes with its key, more than a record holds: send fewer rows")
-    return item
 
 
 def _offsets(batches: list[Placed]) -> list[int] | None:
