@@ -84,7 +84,9 @@ def _decisions(api: APIRouter, reading: Reading) -> None:
     async def decision(
         inference_id: Annotated[str, Field(max_length=100)],
         caller: Who,
-        row: Annotated[int, Query(ge=0, le=2**31 - 1, description="The first of the rows to answer, 1,000 at most")] = 0,
+        row: Annotated[
+            int, Query(ge=0, le=2**31 - 1, description="The first of the rows to answer, 1,000 at most")
+        ] = 0,
     ) -> WholeDecision:
         allow(caller, "decision.read")
         found = await reading.decision(inference_id, row)
