@@ -8,7 +8,6 @@ import uvicorn
 import uvloop
 
 from services.kit.collector import settle
-from services.kit.scheduling import answer_soon
 from services.kit.telemetry import configure_logging, get_logger
 
 from . import metrics
@@ -28,7 +27,6 @@ log = get_logger(__name__)
 def main() -> None:
     """One worker in the slot that its environment names."""
     follow_parent()
-    answer_soon()
     settings = ScorerSettings()
     configure_logging("scorer", settings.log_level)
     listening = socket.socket(fileno=int(os.environ["FAIRLEAD_LISTEN_FD"]))
