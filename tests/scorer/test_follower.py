@@ -5,7 +5,6 @@ import errno
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import orjson
 import pytest
@@ -58,21 +57,21 @@ class Hold:
         self.tried: list[str] = []
         self.looks = 0
         self._wanted: dict[str, DeploymentChanged] = {}
-        load, learn = Loading.served, Follower.learn
+        load, learn = Loading.loaded, Follower.learn
 
-        async def held(loading: Loading, change: DeploymentChanged, variant: Variant, before: Any) -> Served:
+        async def held(loading: Loading, change: DeploymentChanged, variant: Variant) -> Served:
             self.tried.append(change.endpoint)
             if change.endpoint in self.held:
                 await self.held[change.endpoint].wait()
             if change.endpoint in self.broken:
                 raise CannotLoad("torn")
-            return await load(loading, change, variant, before)
+            return await load(loading, change, variant)
 
         async def counted(follower: Follower) -> None:
             self.looks += 1
             await learn(follower)
 
-        monkeypatch.setattr(Loading, "served", held)
+        monkeypatch.setattr(Loading, "loaded", held)
         monkeypatch.setattr(Follower, "learn", counted)
 
     def wants(self, *names: str, **changes: DeploymentChanged) -> None:
