@@ -25,9 +25,11 @@ from .segment import (
     SegmentReader,
     create,
     frame,
+    keep_spare,
+    occupied,
     reserve,
     segments,
-    size_of,
+    set_aside,
 )
 
 log = get_logger(__name__)
@@ -69,6 +71,8 @@ class Spool:
         self._segment_bytes = min(segment_bytes, limit // _SEGMENTS)
         self._fsync = fsync
         self._lock = _lock(folder / "lock")
+        if damaged := set_aside(folder):
+            log.error("segments of the log cannot be read and are set aside", files=[path.name for path in damaged])
         self.torn_bytes = _cut_torn_tail(folder)
         self.writer = ""
         self._seq = _last_seq(folder)
@@ -78,6 +82,8 @@ class Spool:
         self._lost: list[range] = []
         self._named = False
         """Whether a segment was begun since the folder was written to the disk: its name is in there."""
+        self._spare_kept = True
+        """Whether nothing was reserved since the disk was told to keep what is."""
         self._syncing: asyncio.Task[None] | None = None
         self._failing = ""
         self._refused, self._refused_at = "", -_TELL_S
@@ -183,6 +189,9 @@ class Spool:
         except OSError as error:
             raise self._not_kept(error) from error
         self._retired, folder, self._named = [], self._folder if self._named else None, False
+        if not self._spare_kept:
+            self._spare_kept = True
+            await asyncio.to_thread(keep_spare, self._folder)
         failed, error = await asyncio.to_thread(_synced, parts, folder)
         for part in failed:
             self._lose(part)
@@ -231,7 +240,8 @@ class Spool:
         self._retire()
         self._file, self._at, self._first, self._named = file, HEADER_BYTES, self._seq + 1, True
         self._begun = time.monotonic()
-        reserve(self._folder)
+        reserve(self._folder, self.writer)
+        self._spare_kept = False
 
     def _retire(self) -> None:
         """Write nothing more to the current segment."""
@@ -268,7 +278,7 @@ class Spool:
         return SpoolFull(reason)
 
     def _look(self) -> None:
-        self._used, self._looked = sum(map(size_of, segments(self._folder))), time.monotonic()
+        self._used, self._looked = occupied(self._folder), time.monotonic()
 
     def _refuse_beyond_limit(self, size: int) -> None:
         if self._used + size <= self._limit:
