@@ -14,7 +14,7 @@ from services.kit.context import Caller
 from services.kit.errors import NotFound, Unavailable
 from services.kit.testing import eventually, running
 from services.scorer.dataplane import DataPlane
-from services.scorer.files import write_atomically
+from services.scorer.files import Watched, write_atomically
 from services.scorer.follower import Follower
 from services.scorer.loading import Loading
 from services.scorer.runtimes.errors import CannotLoad
@@ -23,6 +23,16 @@ from services.scorer.served import Served
 from .making import House, classifier, package
 
 CALLER = Caller("application", "application", frozenset({"application"}), frozenset({"retail"}))
+
+
+@pytest.mark.parametrize("left", [b"", bytes(64), b'{"endpoints'])
+def test_a_file_that_a_power_loss_left_says_nothing_until_it_is_written_again(tmp_path: Path, left: bytes) -> None:
+    path = tmp_path / "desired.json"
+    path.write_bytes(left)
+    watched = Watched(path)
+    assert watched.changed() is None
+    write_atomically(path, b'{"endpoints":{}}')
+    assert (watched.changed(), watched.changed()) == ({"endpoints": {}}, None)
 
 
 async def test_a_file_that_cannot_be_opened_for_a_while_is_read_later(
