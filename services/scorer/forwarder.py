@@ -28,8 +28,9 @@ from .metering import Meter
 from .process import BEHIND, fatal, run_child
 from .settings import ScorerSettings
 from .spool import SegmentReader, aside, segments
+from .spool.owner import unowned
 from .spool.segment import HEADER_BYTES, generation, set_aside
-from .spool.writer import checkpoint, unowned
+from .spool.writer import checkpoint
 
 log = get_logger(__name__)
 

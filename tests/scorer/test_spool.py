@@ -218,7 +218,7 @@ def test_a_full_disk_leaves_no_half_record(tmp_path: Path) -> None:
 
 
 def test_a_slot_has_one_owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("services.scorer.spool.writer._LOCK_WAIT_S", 0.1)
+    monkeypatch.setattr("services.scorer.spool.owner._LOCK_WAIT_S", 0.1)
     spool = opened(tmp_path)
     with pytest.raises(Unavailable):
         opened(tmp_path)

@@ -1,11 +1,10 @@
 """The writing side of a slot: one `write` before each reply, under a lock that says whose slot it is."""
 
 import asyncio
-import fcntl
 import os
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -18,6 +17,7 @@ from services.kit.errors import Unavailable
 from services.kit.telemetry import get_logger
 
 from ..files import write_atomically
+from .owner import own
 from .segment import (
     FRAME_BYTES,
     HEADER_BYTES,
@@ -35,7 +35,6 @@ from .segment import (
 log = get_logger(__name__)
 
 Fsync = Literal["none", "interval", "always"]
-_LOCK_WAIT_S = 10.0
 _LOOK_AGAIN_S = 0.1
 _TELL_S = 5.0
 """How long readiness tells of a record that was refused."""
@@ -70,7 +69,7 @@ class Spool:
         # Only whole segments are given back: one as large as the bound would never be.
         self._segment_bytes = min(segment_bytes, limit // _SEGMENTS)
         self._fsync = fsync
-        self._lock = _lock(folder / "lock")
+        self._lock = own(folder)
         if damaged := set_aside(folder):
             log.error("segments of the log cannot be read and are set aside", files=[path.name for path in damaged])
         self.torn_bytes = _cut_torn_tail(folder)
@@ -289,35 +288,6 @@ class Spool:
             raise self._refusal("the log's spool is full: Kafka has been away for too long; try again later")
 
 
-def _lock(path: Path) -> int:
-    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    ends = time.monotonic() + _LOCK_WAIT_S
-    while True:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return file
-        except BlockingIOError:
-            if time.monotonic() > ends:
-                os.close(file)
-                raise Unavailable(f"slot {path.parent.name} of the spool is held by another process") from None
-            time.sleep(0.05)
-
-
-@contextmanager
-def unowned(folder: Path) -> Iterator[bool]:
-    """Whether nobody writes to a slot; then nobody begins to before the block ends."""
-    file = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        free = True
-    except BlockingIOError:
-        free = False
-    try:
-        yield free
-    finally:
-        os.close(file)
-
-
 def _cut_torn_tail(folder: Path) -> int:
     """Cut what a killed writer did not finish (its request was never answered); answers how many bytes."""
     torn = 0
@@ -405,4 +375,4 @@ def _said(error: OSError) -> str:
     return error.strerror or str(error)
 
 
-__all__ = ["FRAME_BYTES", "Fsync", "Spool", "SpoolFull", "checkpoint", "unowned"]
+__all__ = ["FRAME_BYTES", "Fsync", "Spool", "SpoolFull", "checkpoint"]
