@@ -374,7 +374,7 @@ async def test_a_shadow_whose_answers_cannot_be_written_is_told_for_each_copy_an
 ) -> None:
     await story.serves(story.beside(2, "shadow"), story.beside(3, "shadow"))
     lane = story.plane.endpoints["credit"].by_version[2].lane
-    lane._local.predict = lambda inputs: {"label": inputs["X"][:, 0]}  # pyright: ignore
+    lane._local.predict = lambda inputs: {"label": inputs["X"][:, 0]}
     app = worker()
     for _ in range(5):
         app.asks()

@@ -464,7 +464,7 @@ def test_what_a_power_loss_left_in_place_of_a_segment_stops_neither_writer_nor_f
 async def test_a_spare_is_kept_with_a_header_before_it_is_needed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spool, kept, real = opened(tmp_path), dict[int, bytes](), os.fdatasync
+    spool, kept, real = opened(tmp_path / "0"), dict[int, bytes](), os.fdatasync
 
     def fdatasync(file: int) -> None:
         kept[os.fstat(file).st_ino] = Path(f"/proc/self/fd/{file}").read_bytes()
@@ -475,7 +475,7 @@ async def test_a_spare_is_kept_with_a_header_before_it_is_needed(
     await spool.sync()
     as_kept = tmp_path / "kept" / f"{2:020}.seg"
     as_kept.parent.mkdir()
-    as_kept.write_bytes(kept[(tmp_path / "spare.part").stat().st_ino])
+    as_kept.write_bytes(kept[(tmp_path / "0" / "spare.part").stat().st_ino])
     with SegmentReader(as_kept) as reader:
         assert (reader.writer, reader.first_seq) == (spool.writer, 2)
     spool.close()
