@@ -11,15 +11,15 @@ import orjson
 
 from contracts import Datatype, ModelSchema, TensorSpec
 
-from .document import Document, Wanted, name_in, parameters_of, parse, seconds_in, wanted_of
+from .document import Document, Wanted, name_in, parse, seconds_in, wanted_of
 from .errors import BadInput, called
 from .quick import Quick
-from .tail import piece, refuse_rest, split
+from .reading import Reading
+from .tail import split
 from .tensors import (
     NUMPY,
     Array,
     Place,
-    from_binary,
     from_json,
     read_shape,
     textual,
@@ -120,7 +120,7 @@ class Codec:
 
     def request(self, arrays: dict[str, Array]) -> Request:
         """A request out of arrays that another protocol brought."""
-        self._complete(arrays, None, 0)
+        self._complete(arrays)
         return Request(arrays, self._rows(arrays), self.describe(arrays, None, {}))
 
     def tensor(self, name: str, data: object) -> Array:
@@ -159,39 +159,22 @@ class Codec:
     def _arrays(self, document: Document, tail: memoryview | None) -> tuple[dict[str, Array], bool]:
         """The model's inputs, and whether the request's own bytes say them in the model's terms."""
         names = [one.get("name") for one in document.inputs]
+        reading = Reading(document.literals, tail)
         if self._matrix is not None and self._matrix.name not in names:
-            return {self._matrix.name: self._assemble(document, tail)}, False
+            return {self._matrix.name: self._assemble(document, reading)}, False
         arrays: dict[str, Array] = {}
-        at = 0
         for one, name in zip(document.inputs, names, strict=True):
             spec = self._inputs.get(name) if type(name) is str else None
             if spec is None:
                 raise BadInput(f"tensor {called(name)} is not an input of this model: {self._takes()}", "inputs")
             if name in arrays:
                 raise BadInput(f"tensor {called(name)} is there twice", spec.name)
-            arrays[spec.name], at = self._read(spec, one, document.literals, tail, at)
-        whole = self._complete(arrays, tail, at)
-        return arrays, whole and tail is None
-
-    def _read(
-        self, spec: TensorSpec, one: dict[str, Any], literals: bool, tail: memoryview | None, at: int
-    ) -> tuple[Array, int]:
-        if one.get("datatype") != spec.datatype:
-            raise BadInput(f"tensor {called(spec.name)} has datatype {called(one.get('datatype'))}, "
-                           f"the model takes {spec.datatype}", spec.name)  # fmt: skip
-        shape = read_shape(spec, one.get("shape"))
-        size = parameters_of(one).get("binary_data_size")
-        if size is None:
-            values = from_json(
-                spec, shape, one.get("data"), self._places[spec.name], nulls=self._nulls[spec.name], literals=literals
-            )
-            if self._nulls[spec.name]:
-                self._refuse_missing(spec, values)
-            return values, at
-        raw = piece(spec, one, size, tail, at)
-        values = from_binary(spec, shape, raw)
-        self._refuse_missing(spec, values)
-        return values, at + len(raw)
+            values = reading.input(spec, one, self._places[spec.name], nulls=self._nulls[spec.name])
+            self._refuse_missing(spec, values)
+            arrays[spec.name] = values
+        whole = self._complete(arrays)
+        reading.end()
+        return arrays, whole and reading.plain
 
     def _refuse_missing(self, spec: TensorSpec, values: Array) -> None:
         """NaN stands for a missing value: only a nullable column may have it. Infinity is no value at all."""
@@ -213,7 +196,7 @@ class Codec:
             return bool(self._nullable.any())
         return bool((column := self._tensor_columns.get(spec.name)) and column.nullable)
 
-    def _complete(self, arrays: dict[str, Array], tail: memoryview | None, at: int) -> bool:
+    def _complete(self, arrays: dict[str, Array]) -> bool:
         """Whether all inputs were given; an input of one nullable column is missing in every row where it was not."""
         absent = [name for name in self._inputs if name not in arrays]
         rows = next((len(v) for name, v in arrays.items() if self._inputs[name].shape[:1] == (-1,)), None)
@@ -223,19 +206,17 @@ class Codec:
             if rows is None or not self._nulls[name] or spec.shape[:1] != (-1,) or width != 1:
                 raise BadInput(f"tensor {called(name)} is missing: {self._takes()}", name)
             arrays[name] = np.full((rows, *[1] * (len(spec.shape) - 1)), np.nan, NUMPY[spec.datatype])
-        refuse_rest(tail, at)
         return not absent
 
-    def _assemble(self, document: Document, tail: memoryview | None) -> Array:
+    def _assemble(self, document: Document, reading: Reading) -> Array:
         """The matrix of a request that names its columns, one tensor of [rows] or [rows, 1] each."""
         given: dict[str, Array] = {}
-        at = 0
         for one in document.inputs:
-            column, values, at = self._column(one, document.literals, tail, at)
+            column, values = self._column(one, reading)
             if column in given:
                 raise BadInput(f"column {called(column)} is there twice", column)
             given[column] = values
-        refuse_rest(tail, at)
+        reading.end()
         return self.matrix(given)
 
     def matrix(self, given: Mapping[str, Array]) -> Array:
@@ -259,9 +240,7 @@ class Codec:
             raise BadInput(f"column {called(column)} holds a number that is no {self._matrix.datatype}", column)
         return cast
 
-    def _column(
-        self, one: dict[str, Any], literals: bool, tail: memoryview | None, at: int
-    ) -> tuple[str, Array, int]:  # fmt: skip
+    def _column(self, one: dict[str, Any], reading: Reading) -> tuple[str, Array]:
         name, datatype = one.get("name"), one.get("datatype")
         column = next((c for c in self._columns if c.name == name), None)
         if column is None:
@@ -272,16 +251,8 @@ class Codec:
         shape = one.get("shape")
         rank = 2 if type(shape) is list and len(shape) == 2 else 1
         spec = _column_spec(column.name, kind, rank)
-        sizes = read_shape(spec, shape)
-        size = parameters_of(one).get("binary_data_size")
-        if size is not None:
-            raw = piece(spec, one, size, tail, at)
-            return column.name, from_binary(spec, sizes, raw).reshape(-1), at + len(raw)
-        values = from_json(
-            spec, sizes, one.get("data"), Place(spec, [column.name]),
-            nulls=column.nullable and kind.startswith("FP"), literals=literals,
-        )  # fmt: skip
-        return column.name, values.reshape(-1), at
+        nulls = column.nullable and kind.startswith("FP")
+        return column.name, reading.values(spec, one, Place(spec, [column.name]), nulls=nulls).reshape(-1)
 
     def _rows(self, arrays: dict[str, Array]) -> int:
         rows: int | None = None
