@@ -11,9 +11,11 @@ import pyarrow.parquet as pq
 
 from contracts import ModelSchema, TensorSpec
 from services.kit.errors import Invalid
+from services.kit.models.feeding import matrix_of, texts_of
 
 from ..v2 import NUMPY
 from ..v2.errors import called
+from ..v2.matrix import whole
 from . import arrow, texts
 from .cells import REFUSED
 from .texts import short
@@ -23,7 +25,6 @@ Columns = dict[str, np.ndarray[Any, Any]]
 LARGEST_ROWS = 100_000_000
 _LARGEST_PART = 1024**3
 """Bytes of one column of one row group, unpacked: so much of it may have to be in memory."""
-_EXACT = 2.0**53
 _FILLED = {b"fairlead:filled": b""}
 """Marks a column that is not in the file."""
 _PARQUET = b"PAR1"
@@ -120,16 +121,16 @@ class Sheet:
 
 def needed(schema: ModelSchema) -> dict[str, bool]:
     """Column names of the model, and whether each is text."""
-    if is_matrix(schema):
-        return {column.name: False for column in schema.columns}
-    return {spec.name: spec.datatype == "BYTES" for spec in schema.inputs}
+    names = [each.name for each in (schema.columns if matrix_of(schema) else schema.inputs)]
+    texts = texts_of(schema)
+    return {name: name in texts for name in names}
 
 
 def optional(schema: ModelSchema) -> frozenset[str]:
     """The columns that a file need not have, as a request need not: where the schema allows a missing value."""
     nullable = {column.name for column in schema.columns if column.nullable}
     floats = [spec.name for spec in schema.inputs if spec.datatype.startswith("FP")]
-    return frozenset(nullable & set(floats) if not is_matrix(schema) else nullable if floats else ())
+    return frozenset(nullable & set(floats) if not matrix_of(schema) else nullable if floats else ())
 
 
 def columns_of(batch: pa.RecordBatch, takes: Mapping[str, bool], first_row: int) -> Columns:
@@ -164,11 +165,6 @@ def parquet(table: pa.Table) -> bytes:
     return sink.getvalue().to_pybytes()
 
 
-def is_matrix(schema: ModelSchema) -> bool:
-    """One input whose columns the schema names."""
-    return len(schema.inputs) == 1 and len(schema.inputs[0].shape) == 2 and bool(schema.columns)
-
-
 def tensor(spec: TensorSpec, values: np.ndarray[Any, Any], *, nullable: bool) -> np.ndarray[Any, Any]:
     """One column as an input tensor of one column. Raises Invalid where it does not fit its datatype, as a request's
     would not."""
@@ -179,20 +175,19 @@ def tensor(spec: TensorSpec, values: np.ndarray[Any, Any], *, nullable: bool) ->
         if any(value is None for value in values):
             raise Invalid(f"column {called(spec.name)} is missing", spec.name)
         return values.reshape(shape)
-    with np.errstate(over="ignore", invalid="ignore"):
-        cast = values.astype(NUMPY[spec.datatype])
     if np.isnan(values).any() and not nullable:
         raise Invalid(f"column {called(spec.name)} is missing", spec.name)
     if np.isinf(values).any():
         raise Invalid(f"column {called(spec.name)} is infinite", spec.name)
-    if np.isinf(cast).any() if cast.dtype.kind == "f" else (_beyond(values, cast) | (cast != values)).any():
+    if NUMPY[spec.datatype].kind == "f":
+        with np.errstate(over="ignore"):
+            cast = values.astype(NUMPY[spec.datatype])
+        wrong = np.isinf(cast)
+    else:
+        cast, wrong = whole(values, NUMPY[spec.datatype])
+    if wrong.any():
         raise Invalid(f"column {called(spec.name)} holds a number that is no {spec.datatype}", spec.name)
     return cast.reshape(shape)
-
-
-def _beyond(values: np.ndarray[Any, Any], cast: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Whole numbers that a double does not tell from their neighbours: one of them is not what the file says."""
-    return (np.abs(values) >= _EXACT) if cast.dtype.itemsize == 8 else np.zeros(len(values), bool)
 
 
 def _filled(batch: pa.RecordBatch, schema: ModelSchema) -> pa.RecordBatch:

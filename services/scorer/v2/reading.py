@@ -6,6 +6,7 @@ import numpy as np
 
 from contracts import Datatype, TensorSpec
 
+from .content import from_base64, is_base64
 from .document import parameters_of
 from .errors import BadInput, called
 from .tail import piece, refuse_rest
@@ -41,13 +42,18 @@ class Reading:
 
     def values(self, spec: TensorSpec, one: dict[str, Any], place: Place, *, nulls: bool) -> Array:
         """A tensor as `spec` says it. Raises BadInput."""
-        shape = read_shape(spec, one.get("shape"))
-        size = parameters_of(one).get("binary_data_size")
+        shape, parameters = read_shape(spec, one.get("shape")), parameters_of(one)
+        size = parameters.get("binary_data_size")
         if size is None:
-            return from_json(spec, shape, one.get("data"), place, nulls=nulls, literals=self._literals)
-        raw = piece(spec, one, size, self._tail, self._at)
-        self._at += len(raw)
-        return from_binary(spec, shape, raw)
+            values = from_json(spec, shape, one.get("data"), place, nulls=nulls, literals=self._literals)
+        else:
+            raw = piece(spec, one, size, self._tail, self._at)
+            self._at += len(raw)
+            values = from_binary(spec, shape, raw)
+        if not is_base64(spec, parameters):
+            return values
+        self.plain = False
+        return from_base64(spec, values, place)
 
     def end(self) -> None:
         """Raises BadInput where bytes are left that no tensor claimed."""
