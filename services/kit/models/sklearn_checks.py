@@ -65,10 +65,9 @@ def _passed(X: Array, estimator: Any, params: dict[str, Any]) -> Array | None:  
         or not all(name in _HARMLESS or _is_met(name, value) for name, value in params.items())
     ):
         return None
-    if kind != X.dtype:
-        with np.errstate(over="ignore"):
-            X = X.astype(kind)  # noqa: N806
-    return X if np.isfinite(X).all() else None
+    with np.errstate(over="ignore"):
+        made = X.astype(kind, copy=False)
+    return made if np.isfinite(made).all() else None
 
 
 def _kind(has: "np.dtype[Any]", wanted: Any) -> "np.dtype[Any] | None":
