@@ -43,11 +43,12 @@ class Table:
         if not asked.inputs:
             return [{"name": "X", "datatype": self._model.datatype, "shape": [-1, width]}]
         declared = asked.inputs[0]
-        shapes = ([-1, -1], [-1, width]) if width != -1 else ([-1, *declared["shape"][1:2]],)
-        if len(asked.inputs) > 1 or declared["datatype"] not in _FLOATS or list(declared["shape"]) not in shapes:
+        shape = list(declared["shape"])
+        is_wide = len(shape) == 2 and shape[0] == -1 and (-1 in (width, shape[1]) or shape[1] == width)
+        if len(asked.inputs) > 1 or declared["datatype"] not in _FLOATS or not is_wide:
             takes = f"[-1, {'n' if width == -1 else width}]"
             raise Unreadable(f"inputs: the model takes one matrix {takes} of FP64 or FP32")
-        return [{"name": declared["name"], "datatype": declared["datatype"], "shape": [-1, width]}]
+        return [{"name": declared["name"], "datatype": declared["datatype"], "shape": [-1, max(width, shape[1])]}]
 
     def _outputs(self) -> list[dict[str, Any]]:
         classes: Array | None = self._model.classes
