@@ -23,7 +23,8 @@ def measure(
     stage: Stage, models: tuple[Model, Model], folder: Path, connections: tuple[int, ...], rounds: int, seconds: float
 ) -> list[dict[str, Any]]:
     """The same models, ONNX and scikit-learn's own, behind us, MLServer and BentoML, in turns: rows by connections."""
-    asked, (onnx, sklearn) = {name: bodies(256, format=name) for name in FORMATS}, models
+    asked: dict[Format, list[bytes]] = {name: bodies(256, format=name) for name in FORMATS}
+    onnx, sklearn = models
     body = asked["onnx"][0]
     (folder / "model.onnx").write_bytes(onnx.data)
     (folder / "model.skops").write_bytes(sklearn.data)
