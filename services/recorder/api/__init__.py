@@ -82,9 +82,15 @@ def router(reading: Reading, joining: Joining, snapshots: Snapshots, erasing: Er
 
 def _decisions(api: APIRouter, reading: Reading) -> None:
     @api.get("/decisions/{inference_id}")
-    async def decision(inference_id: Annotated[str, Field(max_length=100)], caller: Who) -> WholeDecision:
+    async def decision(
+        inference_id: Annotated[str, Field(max_length=100)],
+        caller: Who,
+        row: Annotated[
+            int, Query(ge=0, le=2**31 - 1, description="The first of the rows to answer, 1,000 at most")
+        ] = 0,
+    ) -> WholeDecision:
         allow(caller, "decision.read")
-        found = await reading.decision(inference_id)
+        found = await reading.decision(inference_id, row)
         return WholeDecision.whole(found.index, found.rows, found.outcomes, found.sampled)
 
     @api.get("/decisions")
