@@ -256,7 +256,8 @@ class ScorerApp:
             case ("POST", ["invocations", name]):
                 await self._invoke(scope, name, headers, receive, send)
             case (_, ["v1", "batches" | "explanations" | "inferences", *_]):
-                await self._batches(scope, receive, send)
+                caller = self._verifier.presented(headers.get(b"authorization", b"").decode("latin-1"))
+                await self._batches(scope, receive, send, caller.actor)
             case (_, ["v2", *rest]):
                 await self._v2(method, rest, headers, receive, send)
             case _:
