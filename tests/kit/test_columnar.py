@@ -11,9 +11,8 @@ from services.kit import cel, columnar
 
 NAMES = frozenset({"a", "b", "s", "t", "never", "prediction", "columns"})
 _numbers = st.sampled_from([None, 0.0, 1.0, -1.0, 2.0, 0.5, 1e300, float("inf"), 3.0])
-_texts = st.sampled_from(
-    [None, "", "a", "b", "Z", "é", "1", "a b"]
-)  # none with a NUL: the evaluator, not the columns, takes what stands before it for the whole
+# None with a NUL: the evaluator, unlike the columns, takes what stands before it for the whole.
+_texts = st.sampled_from([None, "", "a", "b", "Z", "é", "1", "a b"])
 _literal = st.sampled_from(
     [
         "0",

@@ -83,7 +83,7 @@ class Reading:
 
     def _rows(self, place: Place, inference_id: str, first: int) -> list[dict[str, Any]]:
         found = self._files.find(place, [inference_id])
-        wanted = found.filter(pc.greater_equal(found["row"], first))
+        wanted = found.filter(pc.field("row") >= first)
         return [_row(row) for row in wanted.slice(0, _ROWS_AT_MOST).to_pylist()]
 
 
