@@ -12,6 +12,10 @@ FILES = Counter("fairlead_recorder_files_total", "Parquet files written")
 MERGED = Counter("fairlead_recorder_merged_files_total", "Small Parquet files that became part of larger ones")
 ERASED = Counter("fairlead_recorder_erased_total", "Decisions that were erased because somebody asked for it")
 OUTCOMES = Counter("fairlead_recorder_outcomes_total", "Outcomes, by what became of them", ["what"])
-"""`reported` (new ones), `repeated` (known already), `withheld` (of another unit's inference), `invalid`; and of those
-that met their inference, `observed` or `refused`."""
+"""`reported` (new ones), `repeated` (known already), `withheld` (of another unit's inference), `invalid`; of those that
+met their inference, `observed` or `refused`; and of the observed, `written` to Parquet or `left out` of it: repeats,
+and what is about a decision that is forgotten."""
+OUTCOMES_BEHIND = Histogram(
+    "fairlead_recorder_outcomes_behind_seconds", "Age of an observed outcome when it is written", buckets=_AGES
+)
 BEHIND = Histogram("fairlead_recorder_behind_seconds", "Age of an inference when it is recorded", buckets=_AGES)
