@@ -54,6 +54,10 @@ async def test_every_outcome_is_in_the_files_once_however_often_it_is_killed(
     endpoint = await served(speaker)
     said = records(endpoint, 300, rows=2)
     ids = [record["inference_id"] for record in said]
+
+    def known(so_many: int) -> bool:
+        return len(outcome_rows(recorder_settings, endpoint)) >= so_many
+
     with victim("recorder", recorder_settings, free_home(recorder_settings.home).port) as recorder:
         await say_logged(speaker("scorer"), said)
         for number, label in enumerate((0.0, 1.0), 1):  # what was said first, and a correction
@@ -63,8 +67,7 @@ async def test_every_outcome_is_in_the_files_once_however_often_it_is_killed(
                 await asyncio.sleep(2.0 + 0.3 * (number + part))
                 recorder.kill()
                 recorder.start()
-            rows = lambda: len(outcome_rows(recorder_settings, endpoint))  # noqa: E731
-            assert await eventually(lambda so_many=300 * number: rows() >= so_many, within=90, every=0.3)
+            assert await eventually(lambda so_many=300 * number: known(so_many), within=90, every=0.3)
         await asyncio.sleep(2.0)
     found = sorted((r["inference_id"], r["revision"], r["label"]) for r in outcome_rows(recorder_settings, endpoint))
     assert found == sorted((id, revision, label) for id in ids for revision, label in ((1, 0.0), (2, 1.0)))
