@@ -1,6 +1,6 @@
 """How many rows of one model the event loop bears in a call: learned, fewer once it was slow, and tried again."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from .runtimes import Arrays
 
@@ -29,13 +29,15 @@ class InlineBudget:
         """`rows` of a model that was measured and sleeps."""
         self._strikes = self._good = 0
 
-    def measure(self, timed: Callable[[Arrays], float], one: Arrays, many: Arrays | None, rows: int, most: int) -> int:
-        """How many rows can be borne, `most` at most; blocks. `timed` calls the model with inputs and says how long
-        that took, `one` is a row of them, `many` are `rows`, or None where a model's rows cannot be joined."""
-        first = min(timed(one) for _ in range(3))
+    async def measure(
+        self, timed: Callable[[Arrays], Awaitable[float]], one: Arrays, many: Arrays | None, rows: int, most: int
+    ) -> int:
+        """How many rows can be borne, `most` at most. `timed` calls the model with inputs and says how long that took,
+        `one` is a row of them, `many` are `rows`, or None where a model's rows cannot be joined."""
+        first = await _least(timed, one)
         if first > self._bearable_s or many is None:
             return 1 if first <= self._bearable_s else 0
-        each = max(min(timed(many) for _ in range(3)) - first, 0.0) / (rows - 1)
+        each = max(await _least(timed, many) - first, 0.0) / (rows - 1)
         return int((self._bearable_s - first) / each) + 1 if each > 0 else most
 
     def learn(self, rows: int) -> None:
@@ -77,3 +79,8 @@ class InlineBudget:
             self._good = 0
         if self._good >= _GOOD:
             self.rows, self._good = more, 0
+
+
+async def _least(timed: Callable[[Arrays], Awaitable[float]], inputs: Arrays) -> float:
+    """The shortest of a few calls: longer ones were somebody else's doing."""
+    return min([await timed(inputs) for _ in range(3)])

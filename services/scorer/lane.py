@@ -1,29 +1,27 @@
-"""One loaded model's queue: at once while it is idle, joined into one call while it is busy."""
+"""One loaded model and its calls: at once while it is idle, one after the other for those who wait while it is busy."""
 
 import asyncio
 import time
-from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import cast
 
-from services.kit.errors import Busy, Invalid, Refusal, TooLate, Unavailable
+from services.kit.errors import Invalid, Refusal, Unavailable
 from services.kit.sandbox.words import place_of
 
 from .callsize import CallSize
 from .engines import ThreadClock
 from .failures import Failures
 from .inline import InlineBudget
-from .joining import alike, joined, refuse_other_rows, split
+from .joining import joined, refuse_other_rows, split
+from .line import Asked, Job, WaitingLine
 from .opening import Opening
 from .runtimes import Arrays, Remote, Runtime
 from .runtimes.errors import ModelFailed, TookTooLong
 
 _CLOSED = "this version is being closed"
-_LATE = "the model did not answer in the time that the request had; nothing was decided: try again"
 _TROUBLED_S = 60.0
 """How long readiness tells of a model that failed in a way that no runtime foresaw."""
 
@@ -38,13 +36,6 @@ class Limits:
     queue_rows: int
     cold_load_s: float = 10.0
     deadline_s: float = 10.0
-
-
-@dataclass(slots=True, eq=False)
-class _Job:
-    inputs: Arrays
-    rows: int
-    future: asyncio.Future[Arrays]
 
 
 class Lane:
@@ -63,8 +54,7 @@ class Lane:
         self._limits = limits
         self._joinable = joinable
         """Every input and output has a row dimension, so requests can be put below one another."""
-        self._waiting: deque[_Job] = deque()
-        self._waiting_rows = 0
+        self._line = WaitingLine(limits.queue_requests, limits.queue_rows, joinable=joinable)
         self._working = 0
         """Requests that are being answered."""
         self._calls: set[asyncio.Task[None]] = set()
@@ -90,7 +80,7 @@ class Lane:
     @property
     def waiting(self) -> int:
         """Requests that are not answered yet."""
-        return len(self._waiting) + self._working
+        return len(self._line) + self._working
 
     @property
     def busy_s(self) -> float:
@@ -178,63 +168,30 @@ class Lane:
         where that takes longer than `within_s`. Who is late or cancelled before the model is called costs no call."""
         if (outputs := self.at_once(inputs, rows)) is not None:
             return outputs
-        if len(self._waiting) >= self._limits.queue_requests or (
-            self._waiting and self._waiting_rows + rows > self._limits.queue_rows
-        ):
-            raise Busy("too many requests wait for this model; try again after a while")
         if self._closing:
             raise Unavailable(_CLOSED)
-        if within_s is not None and within_s <= 0:
-            raise TooLate(_LATE)
-        job = _Job(inputs, rows, asyncio.get_running_loop().create_future())
-        self._waiting.append(job)
-        self._waiting_rows += rows
+        job = self._line.enter(inputs, rows, within_s)
         if len(self._calls) < self._most_calls:
             self._calls.add(asyncio.create_task(self._work()))
-        try:
-            async with asyncio.timeout(within_s):
-                return await job.future
-        except TimeoutError:
-            raise TooLate(_LATE) from None
-        finally:
-            if job.future.cancelled():
-                self._leaves(job)
+        return await self._line.answer(job)
 
-    def _leaves(self, job: _Job) -> None:
-        """Nobody waits for it any more: it takes no place in the line, if it is there still."""
-        with suppress(ValueError):
-            self._waiting.remove(job)
-            self._waiting_rows -= job.rows
-
-    async def run_all(self, requests: Sequence[tuple[Arrays, int]]) -> list[Arrays | Refusal]:
+    async def run_all(self, asked: Sequence[Asked]) -> list[Arrays | Refusal]:
         """Many requests in as few calls as fit. Raises Busy and Unavailable, which are no request's own fault."""
         results: list[Arrays | Refusal] = []
-        for group in self._groups(requests):
+        for group in self._line.together(asked, self._most_rows):
             try:
-                outputs = await self.run(joined([inputs for inputs, _ in group]), sum(rows for _, rows in group))
-                results += split(outputs, [rows for _, rows in group]) if len(group) > 1 else [outputs]
+                sizes = [one.rows for one in group]
+                outputs = await self.run(joined([one.inputs for one in group]), sum(sizes))
+                results += split(outputs, sizes) if len(group) > 1 else [outputs]
             except Invalid as refusal:
-                results += [refusal] if len(group) == 1 else [await self._excused(*one) for one in group]
+                results += [refusal] if len(group) == 1 else [await self._excused(one) for one in group]
         return results
 
-    async def _excused(self, inputs: Arrays, rows: int) -> Arrays | Refusal:
+    async def _excused(self, one: Asked) -> Arrays | Refusal:
         try:
-            return await self.run(inputs, rows)
+            return await self.run(one.inputs, one.rows)
         except Invalid as refusal:
             return refusal
-
-    def _groups(self, requests: Sequence[tuple[Arrays, int]]) -> Iterator[list[tuple[Arrays, int]]]:
-        group: list[tuple[Arrays, int]] = []
-        rows = 0
-        for one in requests:
-            fits = self._joinable and rows + one[1] <= self._most_rows
-            if group and not (fits and alike(group[0][0], one[0])):
-                yield group
-                group, rows = [], 0
-            group.append(one)
-            rows += one[1]
-        if group:
-            yield group
 
     async def open(self) -> None:
         """Open the model before anybody asks. Raises what opening it raises."""
@@ -265,9 +222,7 @@ class Lane:
         await self._call(many)
         if self._remote is None:
             joinable = many if self._joinable else None
-            self._inline.learn(
-                await asyncio.to_thread(self._inline.measure, self._timed, one, joinable, rows, self._limits.batch_rows)
-            )
+            self._inline.learn(await self._inline.measure(self._timed, one, joinable, rows, self._limits.batch_rows))
         if self._inline.rows and self._thread:  # another one is there when it is needed
             self._thread.shutdown(wait=False)
             self._thread = None
@@ -299,36 +254,20 @@ class Lane:
             self._inline.fair()
         return outputs
 
-    def _timed(self, inputs: Arrays) -> float:
-        self._metered(inputs)
+    async def _timed(self, inputs: Arrays) -> float:
+        """Within the deadline of any call."""
+        await self._outputs(inputs, 0)
         return self._thread_took_s
-
-    def _take(self) -> list[_Job]:
-        """The first that waits, and the next ones as far as they fit below it."""
-        taken = [self._waiting.popleft()]
-        rows = taken[0].rows
-        while self._joinable and self._waiting and rows + self._waiting[0].rows <= self._most_rows:
-            if not alike(taken[0].inputs, self._waiting[0].inputs):
-                break
-            taken.append(self._waiting.popleft())
-            rows += taken[-1].rows
-        self._waiting_rows -= rows
-        return taken
 
     async def _work(self) -> None:
         """Call after call, as long as something waits."""
         if not self.loaded and (refusal := await self._opening.wait()):
-            self._refuse(refusal)
-        while self._waiting:
-            jobs = [job for job in self._take() if not job.future.done()]
+            self._line.refuse(refusal)
+        while self._line:
+            jobs = self._line.next(self._most_rows)
             self._working += len(jobs)
             for job, result in zip(jobs, await self._settled(jobs), strict=True):
-                if job.future.done():
-                    continue  # the caller went away
-                if isinstance(result, Refusal):
-                    job.future.set_exception(result)
-                else:
-                    job.future.set_result(result)
+                job.end(result)
             self._working -= len(jobs)
         self._calls.discard(cast("asyncio.Task[None]", asyncio.current_task()))
         if self._closing and not self._calls:
@@ -346,15 +285,7 @@ class Lane:
             self._failure, self._failed_at = f"cannot be loaded: {error}"[:300], time.monotonic()
             raise
 
-    def _refuse(self, refusal: Refusal) -> None:
-        """All who wait."""
-        for job in self._waiting:
-            if not job.future.done():
-                job.future.set_exception(refusal)
-        self._waiting.clear()
-        self._waiting_rows = 0
-
-    async def _settled(self, jobs: Sequence[_Job]) -> Sequence[Arrays | Refusal]:
+    async def _settled(self, jobs: Sequence[Job]) -> Sequence[Arrays | Refusal]:
         """A result for each, whatever happens: nobody else would wake those who wait."""
         try:
             return await self._results(jobs)
@@ -363,7 +294,7 @@ class Lane:
         except Exception as error:  # noqa: BLE001 - a fault of ours too: whoever waits gets an answer
             return [self._failed(error)] * len(jobs)
 
-    async def _results(self, jobs: Sequence[_Job]) -> Sequence[Arrays | Refusal]:
+    async def _results(self, jobs: Sequence[Job]) -> Sequence[Arrays | Refusal]:
         """One call for all; where it is refused, each alone, so that none suffers for another."""
         if len(jobs) > 1:
             try:
@@ -373,7 +304,7 @@ class Lane:
                 pass
         return [await self._alone(job) for job in jobs]
 
-    async def _alone(self, job: _Job) -> Arrays | Refusal:
+    async def _alone(self, job: Job) -> Arrays | Refusal:
         try:
             return await self._call(job.inputs)
         except Refusal as refusal:

@@ -12,6 +12,7 @@ from contracts import Mode
 from services.kit.errors import Busy, Refusal, Unavailable
 from services.kit.telemetry import get_logger
 
+from .line import Asked
 from .logrecord import LogRecord
 from .runtimes import Arrays
 from .served import Answer, Ask, Served
@@ -116,7 +117,7 @@ class Shadows:
                 served.counts.refused += 1
             await asyncio.sleep(0)
         try:
-            outputs = await served.lane.run_all([(request.arrays, request.rows) for _, request in read])
+            outputs = await served.lane.run_all([Asked(request.arrays, request.rows) for _, request in read])
         except (Busy, Unavailable):
             served.counts.shadow_dropped += len(read)
             return

@@ -3,6 +3,7 @@
 import numpy as np
 
 from services.scorer.inline import InlineBudget
+from services.scorer.runtimes import Arrays
 
 ONE, MANY = {"x": np.ones(1)}, {"x": np.ones(32)}
 
@@ -23,13 +24,18 @@ def good(one: InlineBudget, calls: int, rows: int = 1) -> None:
         one.elsewhere(0.0005, rows)
 
 
-def test_as_many_rows_are_borne_as_fit_the_time() -> None:
-    costs = {1: 0.0002, 32: 0.0002 + 31 * 0.0001}
-    rows = InlineBudget(1.0).measure(lambda x: costs[len(x["x"])], ONE, MANY, 32, 4096)
-    assert rows in (8, 9)
-    assert InlineBudget(1.0).measure(lambda _: 0.0002, ONE, MANY, 32, 4096) == 4096
-    assert InlineBudget(1.0).measure(lambda _: 0.002, ONE, MANY, 32, 4096) == 0
-    assert InlineBudget(1.0).measure(lambda _: 0.0002, ONE, None, 32, 4096) == 1
+async def measured(costs: dict[int, float], many: Arrays | None = MANY) -> int:
+    async def timed(inputs: Arrays) -> float:
+        return costs[len(inputs["x"])]
+
+    return await InlineBudget(1.0).measure(timed, ONE, many, 32, 4096)
+
+
+async def test_as_many_rows_are_borne_as_fit_the_time() -> None:
+    assert await measured({1: 0.0002, 32: 0.0002 + 31 * 0.0001}) in (8, 9)
+    assert await measured({1: 0.0002, 32: 0.0002}) == 4096
+    assert await measured({1: 0.002}) == 0
+    assert await measured({1: 0.0002}, many=None) == 1
 
 
 def test_slow_calls_in_a_row_lower_it_and_one_that_was_not_forgives() -> None:

@@ -15,7 +15,7 @@ from services.kit.sandbox import SandboxAway, SandboxDied
 from services.kit.testing import eventually
 from services.scorer.lane import Lane, Limits
 from services.scorer.runtimes import Arrays
-from services.scorer.runtimes.errors import ModelFailed
+from services.scorer.runtimes.errors import ModelFailed, TookTooLong
 from services.scorer.runtimes.sandboxed import SandboxedRuntime
 
 from .making import NUMBERS
@@ -281,6 +281,24 @@ async def test_a_model_that_was_slow_for_a_while_is_asked_on_the_event_loop_agai
         await ask(lane, 1)
     assert lane.idle and model.at_once[-1], "what its calls in the thread showed"
     assert lane.lowered == 1
+
+
+async def test_a_model_that_hangs_once_it_is_warm_is_stopped_at_its_deadline() -> None:
+    stopped = threading.Event()
+
+    class Hanging(Model):
+        def predict(self, inputs: Arrays) -> Arrays:
+            if len(self.calls) == 2:
+                _waited(stopped)
+                raise TookTooLong("the model took too long over this input")
+            return super().predict(inputs)
+
+        def stop(self) -> None:
+            stopped.set()
+
+    lane = Lane(Hanging(), replace(LIMITS, deadline_s=0.1), joinable=True)
+    with pytest.raises(TookTooLong):
+        await lane.warm(one(1), {"x": np.ones(32)}, 32)
 
 
 async def test_who_is_late_or_gone_is_never_computed_and_leaves_its_place_to_others() -> None:
