@@ -4,6 +4,7 @@ import asyncio
 import ipaddress
 import re
 import time
+from functools import lru_cache
 from math import inf
 from typing import Any
 
@@ -29,9 +30,10 @@ from .settings import ScorerSettings
 from .shadows import Shadows
 from .spool import Spool, SpoolFull
 from .v2 import BadInput
-from .v2.document import flag_in, parse_object
+from .v2.document import flag_in, name_in, parse_object
 from .wire import (
     JSON,
+    LARGE,
     Gone,
     Head,
     NotAllowed,
@@ -108,10 +110,11 @@ class ScorerApp:
 
     # Inference
 
-    def at_once(self, head: Head, body: bytes) -> Reply | Ask:
+    def at_once(self, head: Head, body: bytes) -> Reply | Ask | None:
         """Answer a whole `POST /v2/models/…/infer` where nothing must be waited for.
 
-        Else the request as far as it was read: `__call__` goes on from it, where the scope bears it as `ASKED`.
+        Else the request as far as it was read: `__call__` goes on from it, where the scope bears it as `ASKED`. None
+        where it was not read: to inflate it would hold up others.
         """
         headers = head.headers
         try:
@@ -119,8 +122,11 @@ class ScorerApp:
             caller = self._caller(headers)
             if len(body) > self._limit:
                 raise TooLarge(f"the body is larger than {self._limit} bytes")
+            if len(body) > LARGE and b"content-encoding" in headers:
+                return None
             ask = self._asked(self._plain(headers, body), headers)
-            answer = self._plane.at_once(name, version, ask, caller, "rest") if self._fast else None
+            fast = self._fast and not (len(body) > LARGE and b"accept-encoding" in headers)
+            answer = self._plane.at_once(name, version, ask, caller, "rest") if fast else None
             if answer is None:
                 return ask
             self._spooled(answer)
@@ -146,7 +152,7 @@ class ScorerApp:
     ) -> None:  # fmt: skip
         caller = self._caller(headers)
         form = mlflow.form_of(headers.get(b"content-type", b""))
-        ask = Ask(await self._body(headers, receive), protocol=form)
+        ask = Ask(await self._body(headers, receive), protocol=form, entity=_entity(headers))
         _tell_story(ask, headers)
         await self._answer(scope, name, None, ask, caller, headers, send)
 
@@ -163,7 +169,11 @@ class ScorerApp:
         if seq is not None and self._settings.fsync == "always":
             await self._durable(answer, seq)
         answer.count()
-        await _replied(answer, headers).send(send)
+        if len(answer.body) > LARGE and b"accept-encoding" in headers:
+            said = await asyncio.to_thread(_replied, answer, headers)
+        else:
+            said = _replied(answer, headers)
+        await said.send(send)
         if answer.shadows:
             self._shadows.offer(answer.shadows, ask, answer.record, caller.actor, "rest")
 
@@ -194,6 +204,14 @@ class ScorerApp:
             raise full
         self._counters.dropped += 1
 
+    def refuse_strangers(self, authorization: bytes) -> None:
+        """Before anything is read of a request that comes another way. Raises Unauthorized, which is counted."""
+        try:
+            self._caller({b"authorization": authorization})
+        except Refusal as refusal:
+            self._counters.refused(refusal.status)
+            raise
+
     def _caller(self, headers: dict[bytes, bytes]) -> Caller:
         header = headers.get(b"authorization", b"")
         known = self._callers.get(header)
@@ -206,7 +224,10 @@ class ScorerApp:
         return caller
 
     async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
-        return self._plain(headers, await read_body(receive, self._limit))
+        body = await read_body(receive, self._limit)
+        if len(body) > LARGE and b"content-encoding" in headers:
+            return await asyncio.to_thread(self._plain, headers, body)
+        return self._plain(headers, body)
 
     def _plain(self, headers: dict[bytes, bytes], body: bytes) -> bytes:
         encoding = headers.get(b"content-encoding")
@@ -235,7 +256,8 @@ class ScorerApp:
             case ("POST", ["invocations", name]):
                 await self._invoke(scope, name, headers, receive, send)
             case (_, ["v1", "batches" | "explanations" | "inferences", *_]):
-                await self._batches(scope, receive, send)
+                caller = self._verifier.presented(headers.get(b"authorization", b"").decode("latin-1"))
+                await self._batches(scope, receive, send, caller.actor)
             case (_, ["v2", *rest]):
                 await self._v2(method, rest, headers, receive, send)
             case _:
@@ -314,10 +336,17 @@ def _metadata(endpoint: Endpoint, served: Served) -> dict[str, Any]:
     }
 
 
+@lru_cache(1024)
+def _who(version: int, variant: str) -> tuple[tuple[bytes, bytes], ...]:
+    """Who answered; V2's body says it, too, MLflow's has no place for it."""
+    return (b"fairlead-model-version", b"%d" % version), (b"fairlead-variant", variant.encode())
+
+
 def _replied(answer: Answer, headers: dict[bytes, bytes]) -> Reply:
     extra = [
         JSON if answer.json_length is None else _BINARY,
         (b"fairlead-inference-id", answer.inference_id.encode()),
+        *_who(answer.version, answer.variant),
     ]
     if answer.json_length is not None:
         extra.append((b"inference-header-content-length", b"%d" % answer.json_length))
@@ -327,6 +356,12 @@ def _replied(answer: Answer, headers: dict[bytes, bytes]) -> Reply:
         if encoding:
             extra.append((b"content-encoding", encoding))
     return Reply(200, body, extra)
+
+
+def _entity(headers: dict[bytes, bytes]) -> str | None:
+    """Of a protocol whose body cannot say it. Raises BadInput where it is no short text."""
+    said = headers.get(b"fairlead-entity")
+    return None if said is None else name_in({"Fairlead-Entity": said.decode(errors="replace")}, "Fairlead-Entity")
 
 
 def _tell_story(ask: Ask, headers: dict[bytes, bytes]) -> None:

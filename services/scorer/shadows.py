@@ -125,10 +125,20 @@ class Shadows:
             if isinstance(one, Refusal):
                 served.counts.refused += 1
             elif self._has_room():
-                self._keep(_scored(copy, request, one, started))
+                self._finish(copy, request, one, started)
             else:
                 served.counts.shadow_dropped += 1
             await asyncio.sleep(0)
+
+    def _finish(self, copy: Copy, request: Request, outputs: Arrays, started: float) -> None:
+        """What a model answers may be anything: one that cannot be written is refused, and holds up no other."""
+        try:
+            self._keep(_scored(copy, request, outputs, started))
+        except Exception as error:  # noqa: BLE001
+            origin = copy.served.origin
+            log.error("a shadow's answer cannot be written", endpoint=origin.endpoint, model=origin.model,
+                      version=origin.version, error=type(error).__name__)  # fmt: skip
+            copy.served.counts.refused += 1
 
     def _keep(self, scored: Answer) -> None:
         """It is an inference where the log has it."""

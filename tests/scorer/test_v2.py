@@ -1,6 +1,5 @@
 """Open Inference Protocol V2: every datatype both ways, and bad input refused with a sentence that names it."""
 
-import base64
 import math
 import struct
 from typing import Any
@@ -15,7 +14,7 @@ from hypothesis.extra import numpy as nps
 from contracts import Column, ModelSchema, TensorSpec
 from services.scorer import mlflow
 from services.scorer.tokenise import Tokeniser
-from services.scorer.v2 import NUMPY, BadInput, Codec
+from services.scorer.v2 import NUMPY, BadInput, Codec, document
 from services.scorer.v2.errors import LIMIT
 
 from .making import NUMBERS
@@ -107,9 +106,45 @@ def test_bytes_travel_whatever_they_hold(values: list[bytes], binary_out: bool) 
     encoded = one.encode(request, {"y": request.arrays["x"]}, "id")
     if binary_out:
         assert encoded.body[encoded.json_length or 0 :] == raw
-    for said in (orjson.loads(request.logged)["inputs"][0], orjson.loads(encoded.logged)["outputs"][0]):
-        as_base64 = said.get("parameters", {}).get("content_type") == "base64"
-        assert [base64.b64decode(one) if as_base64 else one.encode() for one in said["data"]] == values
+    said = orjson.loads(encoded.logged)["outputs"][0] | {"name": "x"}
+    for logged in (request.logged, orjson.dumps({"inputs": [said]})):
+        assert one.decode(logged).arrays["x"].ravel().tolist() == values
+
+
+def test_base64_is_read_as_the_bytes_that_it_says() -> None:
+    one, said = echo("BYTES"), {"parameters": {"content_type": "base64"}}
+    tensor = {"name": "x", "shape": [1, 2], "datatype": "BYTES", "data": ["/wBh", "YWJj"]} | said
+    request = one.decode(orjson.dumps({"inputs": [tensor]}))
+    assert request.arrays["x"].tolist() == [[b"\xff\0a", b"abc"]]
+    assert one.decode(request.logged).arrays["x"].tolist() == [[b"\xff\0a", b"abc"]]
+    raw = b"".join(struct.pack("<I", 4) + each for each in (b"/wBh", b"YWJj"))
+    head = orjson.dumps({"inputs": [
+        {"name": "x", "shape": [1, 2], "datatype": "BYTES",
+         "parameters": {"content_type": "base64", "binary_data_size": len(raw)}},
+    ]})  # fmt: skip
+    assert one.decode(head + raw, len(head)).arrays["x"].tolist() == [[b"\xff\0a", b"abc"]]
+    for data in (["/wBh", "ab"], ["/wBh", "a b="], ["/wBh", "ü"]):
+        assert "'x', element 1 is no Base64" in refused(orjson.dumps({"inputs": [tensor | {"data": data}]}), one)
+
+
+@pytest.mark.parametrize("content", ["np", "str", "pd", "datetime"])
+def test_a_content_that_is_python_s_alone_changes_nothing(content: str) -> None:
+    tensor = {"name": "x", "shape": [1, 2], "datatype": "BYTES", "data": ["2026-01-02T03:04:05Z", "YWJj"]}
+    body = orjson.dumps({"inputs": [tensor | {"parameters": {"content_type": content}}]})
+    request = echo("BYTES").decode(body)
+    assert request.arrays["x"].tolist() == [[b"2026-01-02T03:04:05Z", b"YWJj"]]
+    assert request.logged == body
+
+
+@pytest.mark.parametrize("content", ["hf_json", "pil_image", "BASE64", 7, ["base64"]])
+def test_a_content_that_nobody_reads_here_is_refused_by_its_name(content: Any) -> None:
+    told = refused(numbers([1, 2, 3], parameters={"content_type": content}))
+    assert "`content_type`" in told and "is none of base64, datetime, np, pd, str" in told
+    assert not isinstance(content, str) or repr(content) in told
+
+
+def test_numbers_are_no_base64() -> None:
+    assert "base64 is of BYTES, not FP32" in refused(numbers([1, 2, 3], parameters={"content_type": "base64"}))
 
 
 @given(st.lists(st.text(max_size=20), min_size=2, max_size=2))
@@ -247,9 +282,57 @@ def test_bad_binary_tensors_are_refused(size: Any, tail: bytes, json_length: int
     assert says in refused(head + tail if length is not None else head, json_length=length)
 
 
+@pytest.mark.parametrize(("datatype", "printed", "beyond"), [
+    ("FP32", 3.4028235e38, 3.4028236e38), ("FP16", 65519.0, 65520.0),
+])  # fmt: skip
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("rows", [1, 50])
+def test_a_number_that_is_rounded_to_the_largest_is_taken(
+    datatype: Any, printed: float, beyond: float, sign: int, rows: int
+) -> None:
+    def asking(value: float) -> bytes:
+        tensor = {"name": "x", "shape": [rows, 2], "datatype": datatype, "data": [1, sign * value] * rows}
+        return orjson.dumps({"inputs": [tensor]})
+
+    largest = sign * np.finfo(NUMPY[datatype]).max
+    assert echo(datatype).decode(asking(printed)).arrays["x"][-1].tolist() == [1, largest]
+    assert f"beyond {datatype}" in refused(asking(beyond), echo(datatype))
+
+
 def test_a_colon_in_a_text_is_no_duplicate_key() -> None:
     tensor = {"name": "x", "shape": [1, 2], "datatype": "BYTES", "data": ['a":1,"a":2', "::"]}
     assert echo("BYTES").decode(orjson.dumps({"inputs": [tensor]})).rows == 1
+
+
+def beside(member: str, rows: int = 30_000) -> bytes:
+    """A large request with another member."""
+    values = b",".join([b"1.5"] * (3 * rows))
+    return b'{%b,"inputs":[{"name":"X","datatype":"FP32","shape":[%d,3],"data":[%b]}]}' % (
+        member.encode(), rows, values,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("member", [
+    '"id":"a:b"', r'"id":"a\":b"', r'"id":"\\\\","parameters":{"\\\"::\\":1}',
+    '"parameters":{"deep":{"deeper":[{"a":1}]}}',
+    '"other":[[{"a":{}}],"x:"]',
+])  # fmt: skip
+def test_no_colon_of_a_large_request_makes_it_read_slowly(member: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow(*_: Any, **__: Any) -> None:
+        raise AssertionError("nothing else runs meanwhile")
+
+    monkeypatch.setattr(document.json, "loads", slow)
+    assert NUMBERS_CODEC.decode(beside(member)).rows == 30_000
+
+
+@pytest.mark.parametrize("member", [
+    '"id":"a","id":"b"', r'"id":"a","\u0069d":"b"', '"parameters":{"a":{"b":1,"b":1}}', '"other":[{"a":1,"a":{"b":1}}]',
+    '"id":"::","parameters":{"a":1,"a":1}',
+])  # fmt: skip
+def test_a_key_that_is_there_twice_is_refused_in_a_request_of_any_size(member: str) -> None:
+    assert refused(beside(member)) == "a key of the body is there twice"
+    assert refused(beside(member, 2)).endswith(" is there twice")
+    assert "the key" in refused(beside(member, 2))
 
 
 JSON = st.recursive(
@@ -271,6 +354,16 @@ def test_no_json_is_answered_with_anything_but_a_refusal(value: Any) -> None:
         NUMBERS_CODEC.decode(orjson.dumps(value))
     except BadInput as refusal:
         assert len(refusal.message) <= LIMIT
+
+
+@given(st.dictionaries(st.text(), JSON, max_size=4), st.booleans())
+def test_an_object_without_duplicates_is_taken_and_one_with_them_is_not(value: dict[str, Any], twice: bool) -> None:
+    raw = orjson.dumps(value)
+    if not twice:
+        assert document.parse_object(raw) == value
+    else:
+        with pytest.raises(BadInput, match="twice"):
+            document.parse_object(b'{"":{"a":%b,"a":1},%b' % (raw, orjson.dumps(value | {"end": 1})[1:]))
 
 
 @given(st.binary(max_size=80), st.integers(-5, 90) | st.none())
