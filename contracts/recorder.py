@@ -48,6 +48,8 @@ class OutcomeObserved(Event):
     shadow_of: str | None = Field(default=None, exclude_if=absent)
     """The inference whose truth this is, where the one here is a shadow's: nobody was told of it."""
     received_at: datetime
+    reported_at: datetime | None = Field(default=None, exclude_if=absent)
+    """When the recorder was told what it says; None in events of before this was said."""
     observed_at: datetime
 
 

@@ -175,7 +175,7 @@ class ErasureView(BaseModel):
     """Files that were rewritten or removed."""
     snapshots: int
     left: int
-    """Decisions that are still to be erased."""
+    """Decisions that are still to be erased, or of which an outcome still lies in a file."""
     late: int
     """Decisions of before the erasure that came after it and were not recorded."""
     elsewhere: list[RemainderView]

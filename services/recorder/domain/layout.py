@@ -1,14 +1,16 @@
-"""The Parquet files: one schema for all models, one row for each decided row, folders by endpoint, date and hour."""
+"""Where Parquet files lie, and those of decisions: one schema for all models, one row for each decided row."""
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+
+from .observed import OUTCOMES
 
 Array = NDArray[Any]
 
@@ -46,6 +48,10 @@ Of an inference whose payload was not logged `features`, `texts` and `unread` ar
 prediction or score that is no finite number.
 The endpoint is in the folder's name."""
 
+Kind = Literal["inferences", "outcomes"]
+"""Files of a kind lie below a folder of that name."""
+SCHEMAS: dict[Kind, pa.Schema] = {"inferences": SCHEMA, "outcomes": OUTCOMES}
+
 
 @dataclass(frozen=True)
 class Head:
@@ -73,10 +79,11 @@ class Head:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a file lies below the folder of files, and under which name its newest content waits for that place."""
+    """Where a file lies below the folder of its kind, and under which name its newest content waits for that place."""
 
     path: str
     pending: str | None = None
+    kind: Kind = "inferences"
 
 
 @dataclass(frozen=True)
@@ -105,11 +112,11 @@ def merged_name(names: Iterable[str]) -> str:
     return f"m-{hashlib.sha256(chr(10).join(sorted(names)).encode()).hexdigest()[:20]}.parquet"
 
 
-def conform(part: pa.Table) -> pa.Table:
+def conform(part: pa.Table, kind: Kind) -> pa.Table:
     """Rows of a file as they would be written now: columns that came later are null."""
-    rows = part.num_rows
-    columns = [part[f.name] if f.name in part.column_names else pa.nulls(rows, f.type) for f in SCHEMA]
-    return pa.table(columns, schema=SCHEMA)
+    rows, schema = part.num_rows, SCHEMAS[kind]
+    columns = [part[f.name] if f.name in part.column_names else pa.nulls(rows, f.type) for f in schema]
+    return pa.table(columns, schema=schema)
 
 
 def table(heads: Sequence[Head], body: Body) -> pa.Table:

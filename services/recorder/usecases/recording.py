@@ -145,12 +145,6 @@ class Recording:
         await store.add_file(tx.session, new)
         tx.then.append(partial(_tell, new))
 
-    async def sweep(self, partition: int) -> None:
-        """Remove what a batch of this partition left that was rolled back; asked when the partition is quiet."""
-        async with self._db.reading() as session:
-            known = {file.place.path for file in await store.unplaced(session)}
-        await asyncio.to_thread(self._files.sweep, partition, known)
-
 
 def _head(logged: Logged) -> Head:
     headers = logged.record.headers
