@@ -97,6 +97,42 @@ def test_a_rule_that_was_set_for_other_columns_has_no_truth_for_any_row() -> Non
     assert (tally.rows, tally.broken, tally.undecided) == (3, 0, 3)
 
 
+def called(*names: str) -> ModelSchema:
+    """A schema of columns of numbers with these names."""
+    return SCHEMA.model_copy(update={"columns": tuple(SCHEMA.columns[0].model_copy(update={"name": n}) for n in names)})
+
+
+@pytest.mark.parametrize(
+    "name", ["type", "int", "double", "string", "bool", "bytes", "uint", "list", "map", "dyn", "null_type"]
+)
+def test_a_column_that_is_called_as_a_type_of_cel_is_asked_by_columns(name: str) -> None:
+    schema = called("a", name)
+    for must in ("a <= 3.0", f"columns['{name}'] <= 3.0"):
+        check_rule(must, schema)
+        (found,) = Rulebook.of(schema, {"one": Rule(must=must)}).look(
+            {"a": np.array([1.0, 4.0]), name: np.array([1.0, 4.0])}, np.ones(2), None, 1.0)  # fmt: skip
+        assert (found.broken.tolist(), found.undecided.any()) == ([False, True], False)
+    for must in (f"{name} <= 3.0", f"{name} != a"):
+        with pytest.raises(ValueError, match=rf"{name} by itself is a type of CEL.*columns\['{name}'\]"):
+            check_rule(must, schema)
+
+
+@pytest.mark.parametrize(
+    "must", ["a <= {'1': 100.0, '2': b}[string(c)]", "a <= {string(b): b}[string(c)]", "{'x': a <= columns['b']}.x"]
+)
+def test_what_stands_in_a_map_is_asked_for(must: str) -> None:
+    schema = called("a", "b", "c")
+    check_rule(must, schema)
+    columns = {"a": np.array([1.0, 4.0]), "b": np.array([2.0, 2.0]), "c": np.array([2.0, 2.0])}
+    (found,) = Rulebook.of(schema, {"one": Rule(must=must)}).look(columns, np.ones(2), None, 1.0)
+    assert (found.broken.tolist(), found.undecided.any()) == ([False, True], False)
+
+
+def test_a_member_in_a_map_that_is_no_column_is_refused() -> None:
+    with pytest.raises(ValueError, match="x y is not a column"):
+        check_rule("a <= {'one': columns['x y']}['one']", SCHEMA)
+
+
 def test_rows_that_there_is_no_time_for_are_not_looked_at() -> None:
     columns = {"a": np.arange(5_000.0)}
     book = Rulebook.of(SCHEMA, {"slow": Rule(must="string(a) != 'x'"), "fast": LIMIT})
