@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contracts import AlertRaised, AlertResolved, InferenceLogged, ModelSchema, MonitorSettings, Rule, Service
+from contracts import (
+    AlertRaised,
+    AlertResolved,
+    GivenSettings,
+    InferenceLogged,
+    ModelSchema,
+    MonitorSettings,
+    Rule,
+    Service,
+)
 from services.kit import plain
 from services.kit.compacted import Change
 from services.kit.context import Caller, Context, system, use
@@ -185,6 +194,24 @@ def test_a_share_that_may_break_it_is_told_on_evidence_alone() -> None:
     quiet = kept(may, [(20, int(random.binomial(20, 0.1))) for _ in range(5_000)])
     assert sum(quiet) == 0, "at the very share that it may have, 100,000 rows"
     assert kept(may, [(5, 2)] * 60)[-1] and not any(kept(may, [(5, 1)]))
+
+
+@pytest.mark.parametrize("tolerance", [5e-324, 1e-310, 1e-6, 0.999, 0.9999999999999999, 1.0])
+def test_no_tolerance_is_an_error_or_an_alert_about_what_is_kept(tolerance: float) -> None:
+    may = LIMIT.model_copy(update={"tolerance": tolerance})
+    assert not any(kept(may, [(1_000, 0)] * 5))
+    assert kept(may, [(1_000, 1_000)] * 3)[-1] is (tolerance < 0.999)
+
+
+@pytest.mark.parametrize(("tolerance", "fits"), [(0, True), (1e-6, True), (0.999, True), (1e-310, False),
+                                                 (0.9999999999999999, False), (1, False), (-0.1, False)])  # fmt: skip
+def test_a_tolerance_is_none_or_a_share_that_can_be_told(tolerance: float, fits: bool) -> None:
+    given = {"rules": {"limit": {"must": "a <= 3.0", "tolerance": tolerance}}}
+    if fits:
+        assert GivenSettings.model_validate(given).settings().rules["limit"].tolerance == tolerance
+    else:
+        with pytest.raises(ValueError, match=r"rules\.limit\.tolerance\s.*0 for none, or a share from 0.000001"):
+            GivenSettings.model_validate(given)
 
 
 def test_a_version_that_keeps_it_does_not_end_what_another_one_breaks() -> None:
