@@ -55,6 +55,8 @@ class Head:
     """The inference that was answered, where nobody was told of this one."""
     instead_of: str | None = None
     """The variant that was to answer and failed, where this one answered in its place."""
+    failed: str | None = None
+    """Why there is no answer, where this is a shadow that failed; its rows are those that it was asked about."""
 
 
 @dataclass(slots=True)
@@ -81,7 +83,7 @@ class Logged:
         return Head(
             id, origin, _text_or_none(body, "entity"), _text_or_none(body, "request_id"), at, at_s,
             _latency(body.get("latency_ms")), _count(body.get("rows"), "rows"), _text_or_none(body, "shadow_of"),
-            _text_or_none(body, "instead_of"),
+            _text_or_none(body, "instead_of"), _text_or_none(body, "failed"),
         )  # fmt: skip
 
 

@@ -30,6 +30,8 @@ class Ask:
     protocol: Literal["v2"] | mlflow.Form = "v2"
     inference_id: str | None = None
     """Given by a stream, whose ids come from the input record; else a new one."""
+    shadow_of: str | None = None
+    """The inference that was answered, where this asks a shadow about the same request."""
     correlation_id: str | None = None
     traceparent: str | None = None
     limit_s: float | None = None
@@ -143,6 +145,7 @@ class Served:
             latency_ms=took * 1000, rows=request.rows, request=request.logged, response=encoded.logged,
             entity=request.entity, request_id=request.id,
             correlation_id=request.correlation_id or ask.correlation_id, traceparent=ask.traceparent,
+            drawn_by=ask.shadow_of,
         )  # fmt: skip
         self.counts.own_s += ask.reading_s + ended - started
         body = encoded.body if ask.protocol == "v2" else mlflow.encode(outputs, self.schema)
