@@ -14,6 +14,7 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import ObjectStore, from_url
 
+from .durable import sync_folder
 from .errors import FULL, Altered, Invalid, NoRoom, NotFound, Unavailable
 from .settings import Settings
 from .signing import digest_of
@@ -117,19 +118,28 @@ class Objects:
         except (BaseError, OSError) as error:
             raise _away(digest, error) from error
 
-    async def fetch(self, digest: str, to: Path) -> Path:
-        """Copy an object into a file of its owner's alone, checked, atomically; a chunk at a time is in memory."""
+    async def fetch(self, digest: str, to: Path, *, kept: bool = False) -> Path:
+        """Copy an object into a file of its owner's alone, checked, atomically; a chunk at a time is in memory.
+
+        `kept`: a power loss after this leaves it whole, under its name.
+        """
         part = to.with_name(f"{to.name}.{uuid4().hex[:8]}.part")  # another process may fetch it at the same time
         to.parent.mkdir(parents=True, exist_ok=True)
         try:
-            await self._copy(digest, part)
-            return part.replace(to)
+            await self._copy(digest, part, kept=kept)
+            part.replace(to)
+            if kept:
+                await asyncio.to_thread(sync_folder, to.parent)
+            return to
         finally:
             part.unlink(missing_ok=True)
 
-    async def _copy(self, digest: str, to: Path) -> None:
+    async def _copy(self, digest: str, to: Path, *, kept: bool) -> None:
         with await asyncio.to_thread(open, to, "xb", opener=_private) as file:
             await self._fill(digest, file)
+            if kept:
+                file.flush()
+                await asyncio.to_thread(os.fsync, file.fileno())
 
     async def _fill(self, digest: str, file: IO[bytes]) -> None:
         hashed = hashlib.sha256()

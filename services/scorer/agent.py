@@ -26,6 +26,7 @@ from .admission import admit, check_speaker
 from .counters import metering
 from .files import Watched, write_atomically
 from .libraries import Libraries, bring
+from .mending import Mending
 from .metering import Meter
 from .packages import Packages
 from .process import lives, run_child
@@ -57,7 +58,8 @@ class Agent:
         self._keys = KeyRing(settings.keys / "public")
         self._objects = Objects(settings)
         self._packages = Packages(settings.run_folder.absolute(), settings.package_bytes)
-        self._libraries = Libraries(settings, lambda: map(self._packages.lock, self._needed()))
+        self._libraries = Libraries(settings, self._packages)
+        self._mending = Mending(self._packages, self._objects, self._libraries)
         self._topic = CompactedTopic(settings, DeploymentChanged)
         self._replica = name_of(settings)
         self._usage = UsageReports(settings, self._replica)
@@ -92,8 +94,9 @@ class Agent:
         self._packages.sweep()
         self._resume()
         async with asyncio.TaskGroup() as tasks:
-            others = (self._usage.run, self._rewards.run, self._libraries.keep)
-            work = [tasks.create_task(one()) for one in (self._listen, self._work, self._report, *others)]
+            packages = self._mending.run(self._needed), self._libraries.keep(self._needed)
+            others = self._usage.run(), self._rewards.run(), *packages
+            work = [tasks.create_task(one) for one in (self._listen(), self._work(), self._report(), *others)]
             await stop.wait()
             for task in work:
                 task.cancel()
@@ -175,7 +178,7 @@ class Agent:
         self._in_hand[event.endpoint] = event
         try:
             admit(event, self._keys)
-            await bring(event.variants, self._packages, self._objects, self._libraries)
+            await bring((v.digest for v in event.variants), self._packages, self._objects, self._libraries)
         except (Refusal, CannotLoad, OSError) as error:
             self._leave(event, error, change)
             return

@@ -1,6 +1,5 @@
 """Small files that one process writes and others read: whole or not at all."""
 
-import errno
 import os
 from pathlib import Path
 from typing import Any
@@ -22,21 +21,6 @@ def write_atomically(path: Path, data: bytes) -> None:
     except OSError:
         part.unlink(missing_ok=True)  # half a file on a full disk
         raise
-
-
-def sync_folder(path: Path) -> None:
-    """Write to the disk which names a folder has: a file that is synced and whose name is not is lost all the same.
-
-    A file system that knows no such thing keeps names in its own way.
-    """
-    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
-            raise
-    finally:
-        os.close(folder)
 
 
 def tell(path: Path, data: bytes) -> bool:

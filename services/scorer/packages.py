@@ -8,6 +8,7 @@ import threading
 import zipfile
 import zlib
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, TypeVar
@@ -80,9 +81,11 @@ class Packages:
         try:
             data = self.path(digest).read_bytes()
         except FileNotFoundError:
-            raise CannotLoad(f"the package {digest} is not here yet") from None
+            raise self._lacks(digest, f"the package {digest} is not here yet") from None
         if "sha256:" + hashlib.sha256(data).hexdigest() != digest:
-            raise CannotLoad(f"the package was altered: its bytes are not those of {digest}, which was approved")
+            raise self._lacks(
+                digest, f"the package was altered: its bytes are not those of {digest}, which was approved"
+            )
         name, model, lock, training = _taken_out(data, self.largest)
         to = self.folder / "models" / _digits(digest) / _MODEL
         to.parent.mkdir(parents=True, exist_ok=True)
@@ -90,6 +93,26 @@ class Packages:
         part.write_bytes(model)
         own = hashlib.sha256(model).hexdigest()
         return ModelFile(part.replace(to), own, name, self.path(digest), _digits(digest), lock, training)
+
+    def _lacks(self, digest: str, why: str) -> CannotLoad:
+        """It is noted, for whoever brings packages."""
+        with suppress(OSError):
+            self._lacked.mkdir(parents=True, exist_ok=True)
+            (self._lacked / _digits(digest)).touch()
+        return CannotLoad(why)
+
+    def lacking(self) -> set[str]:
+        """The digests of packages that some process of this host wanted to open and did not find whole."""
+        return {f"sha256:{path.name}" for path in self._lacked.glob("*")}
+
+    def lacks_no_more(self, digest: str) -> None:
+        """It was brought, or nobody needs it."""
+        with suppress(OSError):
+            (self._lacked / digest.removeprefix("sha256:")).unlink()
+
+    @property
+    def _lacked(self) -> Path:
+        return self.folder / "lacking"
 
     def proof(self, digest: str) -> Path:
         """Where it is noted that this host has tried the model; it goes with the package."""

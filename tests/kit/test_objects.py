@@ -33,6 +33,22 @@ async def test_a_copy_is_its_owner_s_alone_whatever_the_launcher_s_mask(objects:
     assert copy.stat().st_mode & 0o777 == 0o600
 
 
+async def test_a_copy_that_is_kept_is_on_the_disk_before_it_has_its_name_and_then_its_name_is(
+    objects: Objects, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced, real, to = list[tuple[int, int, bool]](), os.fsync, tmp_path / "to" / "model"
+
+    def fsync(file: int) -> None:
+        status = os.fstat(file)
+        synced.append((status.st_ino, status.st_size if to.parent.stat().st_ino != status.st_ino else 0, to.exists()))
+        real(file)
+
+    digest = await objects.put(b"a model")
+    monkeypatch.setattr(os, "fsync", fsync)
+    await objects.fetch(digest, to, kept=True)
+    assert synced == [(to.stat().st_ino, 7, False), (to.parent.stat().st_ino, 0, True)]
+
+
 async def test_a_file_and_its_bytes_have_one_digest(objects: Objects, tmp_path: Path) -> None:
     (tmp_path / "model").write_bytes(b"a model")
     assert await objects.put_file(tmp_path / "model") == await objects.put(b"a model")

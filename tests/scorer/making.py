@@ -2,6 +2,7 @@
 
 import io
 import zipfile
+from collections.abc import Mapping
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
@@ -118,12 +119,14 @@ def fragile() -> bytes:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9).SerializeToString()
 
 
-def package(model: bytes, name: str = "model.onnx", **manifest: Any) -> bytes:
+def package(model: bytes, name: str = "model.onnx", files: Mapping[str, bytes] | None = None, **manifest: Any) -> bytes:
     """A package as the catalog makes it."""
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as made:
         made.writestr("fairlead.yaml", yaml.safe_dump({"name": "m", "format": "onnx", "model": name} | manifest))
         made.writestr(name, model)
+        for each, data in (files or {}).items():
+            made.writestr(each, data)
     return out.getvalue()
 
 

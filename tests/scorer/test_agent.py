@@ -13,6 +13,10 @@ from services.kit.compacted import Change
 from services.kit.objects import Objects
 from services.kit.testing import eventually, running
 from services.scorer.agent import Agent
+from services.scorer.dataplane import DataPlane
+from services.scorer.files import write_atomically
+from services.scorer.packages import Packages
+from services.scorer.runtimes.errors import CannotLoad
 
 from .making import House, classifier, package
 
@@ -26,11 +30,11 @@ class Story:
         self.fetched: list[str] = []
         fetch = Objects.fetch
 
-        async def fetched(objects: Objects, digest: str, to: Path) -> Path:
+        async def fetched(objects: Objects, digest: str, to: Path, *, kept: bool = False) -> Path:
             self.fetched.append(digest)
             if digest == self.slow:
                 await self.here.wait()
-            return await fetch(objects, digest, to)
+            return await fetch(objects, digest, to, kept=kept)
 
         monkeypatch.setattr(Objects, "fetch", fetched)
 
@@ -80,3 +84,39 @@ async def test_what_was_removed_or_replaced_while_it_was_fetched_is_not_handed_o
     story.here.set()
     await eventually(lambda: story.desired()["caught_up"], within=20)
     assert story.wanted() == {"quick": 1}
+
+
+@pytest.mark.parametrize("left", [None, b"", package(b"another")], ids=["lost", "empty", "swapped"])
+async def test_what_is_served_and_its_package_is_not_whole_any_more_is_fetched_again(
+    left: bytes | None, tmp_path: Path
+) -> None:
+    nowhere = tmp_path / "kafka.properties"
+    nowhere.write_text("bootstrap.servers=127.0.0.1:1\n")
+    house = House(tmp_path / "home", kafka_properties=nowhere)
+    digest = await Objects(house.settings).put(package(classifier()))
+    change = house.change("credit", house.variant("credit", digest))
+    state = {"caught_up": True, "endpoints": {"credit": orjson.loads(change.to_json())}, "floors": {"credit": 1}}
+    write_atomically(house.settings.desired_path, orjson.dumps(state))
+    packages, plane, stop = Packages(house.settings.run_folder, 1 << 20), DataPlane(house.settings), asyncio.Event()
+
+    def spoil() -> None:
+        packages.path(digest).parent.mkdir(parents=True, exist_ok=True)
+        packages.path(digest).unlink(missing_ok=True)
+        if left is not None:
+            packages.path(digest).write_bytes(left)
+
+    async def served() -> bool:
+        try:
+            await plane.apply(change)
+        except CannotLoad:
+            return False
+        return True
+
+    spoil()
+    async with running(Agent(house.settings).run(stop)):
+        await eventually(lambda: packages.whole(digest), within=20)
+        spoil()
+        assert not await served()
+        assert await eventually(served, within=20)
+        assert not packages.lacking()
+        stop.set()

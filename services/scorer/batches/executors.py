@@ -95,7 +95,7 @@ class ChunkWorker:
         self._settings = settings
         self._objects = Objects(settings)
         self._packages = Packages(settings.run_folder.absolute(), settings.package_bytes)
-        self._libraries = Libraries(settings, tuple)
+        self._libraries = Libraries(settings, self._packages)
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="models", daemon=True).start()
         self._name = f"{socket.gethostname()}:{os.getpid()}"
@@ -129,9 +129,10 @@ class ChunkWorker:
         """What this machine does not have yet is brought here first: another machine's agent knows nothing of it."""
         loaded = self._plane.endpoints.get(change.endpoint)
         if loaded is None or loaded.revision < change.revision or len(loaded.by_version) < len(change.variants):
-            await bring(change.variants[:1], self._packages, self._objects, self._libraries)
+            digests = [variant.digest for variant in change.variants]
+            await bring(digests[:1], self._packages, self._objects, self._libraries)
             with suppress(Refusal, CannotLoad):
-                await bring(change.variants[1:], self._packages, self._objects, self._libraries)
+                await bring(digests[1:], self._packages, self._objects, self._libraries)
         await self._plane.apply(change)
 
     def _on_loop(self, work: Coroutine[Any, Any, T]) -> T:

@@ -51,7 +51,7 @@ class Models:
 
     async def _file(self, digest: str) -> ModelFile:
         if not await asyncio.to_thread(self._packages.whole, digest):
-            await self._objects.fetch(digest, self._packages.path(digest))
+            await self._objects.fetch(digest, self._packages.path(digest), kept=True)
         return await asyncio.to_thread(self._packages.unpack, digest)
 
     async def _reference_rows(self, file: ModelFile, version: Version) -> tuple[Coding, Array]:

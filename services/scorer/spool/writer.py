@@ -13,10 +13,11 @@ from uuid import uuid4
 
 import orjson
 
+from services.kit.durable import sync_folder
 from services.kit.errors import Unavailable
 from services.kit.telemetry import get_logger
 
-from ..files import sync_folder, write_atomically
+from ..files import write_atomically
 from .segment import (
     FRAME_BYTES,
     HEADER_BYTES,
