@@ -141,7 +141,9 @@ def _count(made: Answers, watched: Watched, against: Watched, pairs: Sequence[Pa
     if watched.meaning.task == "regression":
         made.count_numbers(numeric(told.prediction), numeric(said.prediction), groups)
     else:
-        made.count_classes(watched.meaning.task, told.prediction, said.prediction, _scores(told, said), groups)
+        both = watched.meaning.task == against.meaning.task == "binary"  # of more classes each tells another one's
+        scores = _scores(told, said) if both else None
+        made.count_classes(watched.meaning.task, told.prediction, said.prediction, scores, groups)
 
 
 def _read(watched: Watched, against: Watched, pairs: Sequence[Pair]) -> tuple[Columns, Decisions, Decisions]:

@@ -60,7 +60,7 @@ class Answers:
     cells: Cells = field(default_factory=Cells)
     apart: Apart = field(default_factory=Apart)
     near: Near = field(default_factory=Near)
-    """Of numbers, or of the scores of classes."""
+    """Of numbers, or of the scores of two classes."""
     groups: Groups = field(default_factory=Groups)
     told_ms: LatencyCounts = field(default_factory=lambda: LatencyCounts({}))
     said_ms: LatencyCounts = field(default_factory=lambda: LatencyCounts({}))
