@@ -40,11 +40,13 @@ from .monitor import (
     MonitorReported,
     Moved,
     PerformanceEvidence,
+    RuleExample,
+    RuleReport,
     Told,
     TrafficReport,
     Window,
 )
-from .monitoring import KPI_FACTS, Budget, GivenSettings, MonitorSettings, Season, Tolerance, ValueMatrix
+from .monitoring import KPI_FACTS, Budget, GivenSettings, MonitorSettings, Rule, Season, Tolerance, ValueMatrix
 from .profile import AxisProfile, CategoricalProfile, ColumnProfile, NumericProfile, Profile, Rotation
 from .recorder import Decided, DecisionsErased, OutcomeObserved, OutcomeReported
 from .retrainer import RetrainingCompleted
@@ -63,7 +65,7 @@ from .scorer import (
 from .topology import EVENTS, HEARS, SAYS, event_of
 
 __all__ = [
-    "Budget", "GivenSettings", "KPI_FACTS", "Season", "Tolerance",
+    "Budget", "GivenSettings", "KPI_FACTS", "Rule", "RuleExample", "RuleReport", "Season", "Tolerance",
     "COHORTS", "EVENTS", "HEARS", "MISSING_CELLS", "NUMPY_OF", "SAYS", "SERVICES",
     "AxisProfile", "CategoricalProfile", "ColumnProfile", "NumericProfile", "Profile", "Rotation",
     "AlertRaised", "AlertResolved", "ApprovalGranted", "ApprovalRejected", "ApprovalRequested", "ApprovalRevoked",

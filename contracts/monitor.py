@@ -1,6 +1,7 @@
 """What the monitor says: closed windows, and departures from the baseline with their evidence."""
 
 from datetime import datetime, timedelta
+from operator import not_
 from typing import ClassVar, Literal, get_args
 
 from pydantic import Field
@@ -177,6 +178,28 @@ class TrafficReport(Value):
     """Of them those whose id another one of the window had; an estimate beyond 512 ids."""
 
 
+class RuleExample(Value):
+    """A decision that broke a business rule."""
+
+    inference_id: str
+    row: int
+    """Of its request, counted from 0."""
+    received_at: datetime
+
+
+class RuleReport(Value):
+    """How decisions of a window kept a business rule; rows of the window beyond `rows` were not looked at."""
+
+    name: str
+    must: str
+    rows: int
+    broken: int
+    undecided: int
+    """Of these rows, those for which it could not be evaluated."""
+    examples: tuple[RuleExample, ...] = ()
+    """The first that broke it."""
+
+
 class MonitorReported(Event):
     """A window closed, or a later row revised it."""
 
@@ -194,3 +217,4 @@ class MonitorReported(Event):
     statistic: float
     threshold: float
     traffic: TrafficReport | None = Field(default=None, exclude_if=absent)
+    rules: tuple[RuleReport, ...] = Field(default=(), exclude_if=not_)

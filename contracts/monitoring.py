@@ -3,7 +3,7 @@
 from operator import not_
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from .base import Value, absent
 from .monitor import Explaining
@@ -22,6 +22,16 @@ class ValueMatrix(Value):
     false_positive: float = 0.0
     false_negative: float = 0.0
     true_negative: float = 0.0
+
+
+class Rule(Value):
+    """A business rule: what must be true of every decision."""
+
+    must: str
+    """In CEL, over the model's columns, `prediction` and `score`."""
+    tolerance: float = 0.0
+    """The share of decisions that may break it."""
+    severity: Literal["warning", "critical"] = "warning"
 
 
 class MonitorSettings(Value):
@@ -48,6 +58,8 @@ class MonitorSettings(Value):
     value_matrix: ValueMatrix | None = Field(default=None, exclude_if=absent)
     kpis: dict[str, str] = Field(default={}, exclude_if=not_)
     """By name, expressions in CEL over a decision and its outcome, whose mean is told."""
+    rules: dict[str, Rule] = Field(default={}, exclude_if=not_)
+    """By name, what must be true of every decision."""
     quality_alerts: bool = Field(default=True, exclude_if=bool)
     """Alerts where rows stay away, come in other numbers, or come with values that cannot be used."""
     quality_tolerance: float = Field(default=0.05, exclude_if=(0.05).__eq__)
@@ -93,6 +105,19 @@ class GivenMatrix(ValueMatrix):
     model_config = _CLOSED
 
 
+class GivenRule(Rule):
+    """A business rule as a person writes it: what is misspelt is refused."""
+
+    model_config = _CLOSED
+
+    must: str = Field(min_length=1)
+    tolerance: float = Field(0.0, ge=0, lt=1)
+
+
+RuleName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
+"""Its alert is called by it."""
+
+
 class GivenSettings(BaseModel):
     """Settings as a person writes them; what is left out is as it was."""
 
@@ -108,6 +133,7 @@ class GivenSettings(BaseModel):
     expected_error: float | None = Field(None, gt=0, lt=1)
     value_matrix: GivenMatrix | None = None
     kpis: Annotated[dict[Annotated[str, Field(max_length=60)], str], Field(max_length=20)] | None = None
+    rules: Annotated[dict[RuleName, GivenRule], Field(max_length=50)] | None = None
     quality_alerts: bool | None = None
     quality_tolerance: float | None = Field(None, gt=0, lt=1)
     attributions: Explaining | None = None

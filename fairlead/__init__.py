@@ -44,6 +44,7 @@ from .errors import (
 )
 from .events import EventStream, Occurrence
 from .levels import Service
+from .rules import Rules
 from .slices import SegmentDrift, Slices
 from .trials import DryRun
 
@@ -77,6 +78,7 @@ __all__ = [
     "Platform",
     "Replay",
     "Retraining",
+    "Rules",
     "Scores",
     "SegmentDrift",
     "Service",

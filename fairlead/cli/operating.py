@@ -1,4 +1,4 @@
-"""Commands of operators: drift, retrain, replay, report, topics, status."""
+"""Commands of operators: drift, rules, retrain, replay, report, topics, status."""
 
 from typing import Annotated, Any
 
@@ -7,6 +7,7 @@ from rich.markdown import Markdown
 
 from fairlead.answers import Drift, Platform, TopicState
 from fairlead.attributions import AttributionDrift
+from fairlead.rules import Rules
 from fairlead.slices import SegmentDrift
 from fairlead.trials import DryRun
 
@@ -112,6 +113,39 @@ def _drift(found: Drift) -> None:
         "No feature is beyond its tolerance.",
         right=["Effect", "Tolerance"],
     )
+
+
+@app.command()
+def rules(
+    context: typer.Context,
+    endpoint: Endpoint,
+    windows: Annotated[int, typer.Option(min=1, max=2_000, help="So many of the newest windows.")] = 60,
+    json: Json = False,
+) -> None:
+    """Show how decisions of an endpoint kept its business rules."""
+    with refusals():
+        found = client(context).rules(endpoint, windows=windows)
+    render(found, json, lambda: _rules(found))
+
+
+def _rules(found: Rules) -> None:
+    show_facts({
+        "endpoint": found.endpoint, "from": found.start, "to": found.end, "windows": found.windows, "rows": found.rows,
+    })  # fmt: skip
+    out.print()
+    show_table(
+        ["Rule", "Must", "Rows", "Broken", "Share", "May", "Undecided", "Not looked at", "Since", "First decision"],
+        (
+            [r.name, r.must, r.rows, r.broken, None if r.share is None else f"{r.share:.3%}", f"{r.tolerance:.3%}",
+             r.undecided, r.not_looked_at, r.since, r.examples[0].inference_id if r.examples else None]
+            for r in found.rules
+        ),
+        "No rule is set.",
+        right=["Rows", "Broken", "Share", "May", "Undecided", "Not looked at"],
+    )  # fmt: skip
+    for rule in found.rules:
+        if rule.why:
+            out.print(f"{rule.name} cannot be evaluated: {rule.why}", markup=False)
 
 
 @app.command()

@@ -10,6 +10,7 @@ from ..attributions import AttributionDrift
 from ..comparisons import Comparisons
 from ..flows import Document, part, read, send, settled, text
 from ..levels import Service
+from ..rules import Rules
 from ..slices import SegmentDrift, Slices
 from ..trials import DryRun
 from ..wire import Flow, operation
@@ -26,8 +27,8 @@ class Watching:
     @operation
     def configure_monitor(self, endpoint: str, **settings: Any) -> Flow[Document]:
         """Change how an endpoint is watched: `window_s`, `budget_rows`, `tolerance`, `season_s`,
-        `retrain_on_drift`, `quality_alerts`, `silent_after_s`, `detectors` and the like; of `None` what the deployment
-        says holds again."""
+        `retrain_on_drift`, `quality_alerts`, `silent_after_s`, `detectors`, `rules` and the like; of `None` what the
+        deployment says holds again."""
         return (yield from send(Document, "PUT", f"/v1/monitors/{part(endpoint)}", settings))
 
     @operation
@@ -56,6 +57,11 @@ class Watching:
         known."""
         path = f"/v1/monitors/{part(endpoint)}/drift/attributions"
         return (yield from read(AttributionDrift, path, windows=windows))
+
+    @operation
+    def rules(self, endpoint: str, *, windows: int | None = None) -> Flow[Rules]:
+        """How decisions kept the business rules of an endpoint, over its newest `windows`."""
+        return (yield from read(Rules, f"/v1/monitors/{part(endpoint)}/rules", windows=windows))
 
     @operation
     def windows(self, endpoint: str, *, limit: int | None = None, cursor: str | None = None) -> Flow[Page[Document]]:

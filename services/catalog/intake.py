@@ -18,6 +18,7 @@ from services.kit.environments import Environments
 from services.kit.errors import Invalid
 from services.kit.inputs import check_texts
 from services.kit.objects import Objects
+from services.kit.rules import check_rules
 from services.kit.signing import canonical
 from services.kit.turns import Turns
 
@@ -118,6 +119,8 @@ class Intake:
         data = {each.name: each.digest for each in members}.get(pack.manifest.training or "")
         told = {"rows": training.rows or seen.training_rows, "data_digest": training.data_digest or data}
         metrics = training.metrics or pack.manifest.metrics
+        if pack.manifest.monitor:
+            check_rules(pack.manifest.monitor.rules or {}, seen.model_schema, "monitor.rules")
         made = Candidate(
             manifest=pack.manifest,
             digest=await self._objects.put_file(pack.file),

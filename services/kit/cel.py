@@ -6,6 +6,8 @@ from typing import Any
 
 from cel_expr_python import cel
 
+from . import cel_tree
+
 _INT64 = range(-(2**63), 2**63)
 _SCALARS = (str, float, bool, type(None))
 
@@ -86,3 +88,9 @@ def _environment(names: frozenset[str]) -> cel.Env:
 
 def _first_line(error: RuntimeError) -> str:
     return str(error).removeprefix("INVALID_ARGUMENT: ").splitlines()[0][:300]
+
+
+@lru_cache(maxsize=1024)
+def tree(expression: str, names: frozenset[str]) -> cel_tree.Tree:
+    """What an expression over these variables is made of. Raises CelError."""
+    return cel_tree.read(_compiled(expression, names).serialize())

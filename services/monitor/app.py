@@ -10,7 +10,7 @@ from services.kit.payloads import Payloads
 from services.kit.service import Parts
 
 from . import api
-from .api import comparison, influences, performance, segments, service, slices, trial
+from .api import comparison, influences, performance, rules, segments, service, slices, trial
 from .handlers import subscriptions
 from .jobs import ARRIVALS_S, BUDGETS_S, FIGURES_S, SEASONS_S, Looks, OutcomeStream, Rounds, Stream
 from .settings import MonitorSettings
@@ -30,6 +30,7 @@ from .usecases.outcomes import Outcomes
 from .usecases.paired import Comparisons
 from .usecases.publishing import Publishing
 from .usecases.reading import Reading
+from .usecases.rules import Telling as Ruled
 from .usecases.segments import Segments
 from .usecases.serving import Serving
 from .usecases.slicing import Slicing
@@ -59,6 +60,7 @@ def build(settings: MonitorSettings) -> Parts:
             slices.router(Slicing(db, versions)),
             segments.router(Segments(db, versions)),
             influences.router(Telling(db)),
+            rules.router(Ruled(db)),
             service.router(serving),
             trial.router(Trying(db, versions)),
         ],

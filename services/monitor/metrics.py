@@ -20,6 +20,10 @@ UNREAD = Gauge(
     "others go on",
 )  # fmt: skip
 FOUND = Counter("fairlead_monitor_findings_total", "Alarms and notes", ["endpoint", "kind"])
+RULES = Counter(
+    "fairlead_monitor_rule_rows_total", "Rows of closed windows that kept or broke a business rule, or could not be "
+    "evaluated (result: kept, broken, undecided)", ["endpoint", "rule", "result"],
+)  # fmt: skip
 LATENCY = Gauge("fairlead_monitor_latency_ms", "Latency in the last closed window", ["endpoint", "quantile"])
 OUTCOMES = Counter(
     "fairlead_monitor_outcomes_total", "Outcomes counted, revised, repeated, or too old to count", ["result"]

@@ -151,6 +151,7 @@ BAD_UPLOADS: list[tuple[bytes, dict[str, str], int, str]] = [
     (small(), {"columns": "[{}]"}, 422, "columns.0.name"),
     (small(), {"unit": "wealth"}, 403, "wealth"),
     (small(recipe="recipe.py"), {}, 422, "recipe.py is not in the package"),
+    (small(monitor={"rules": {"limit": {"must": "amount > 1.0"}}}), {}, 422, "the columns are: a, b, c"),
     (models.package(models.onnx_bytes(models.external_models()["initializer"])), {}, 422, "external data"),
     (models.onnx_bytes(models.onnx_model())[:60], {"name": "credit"}, 422, "not a valid ONNX"),
     (b"x" * 5_000_000, {"name": "credit"}, 413, "4194304"),

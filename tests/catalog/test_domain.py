@@ -76,6 +76,9 @@ BAD_MANIFESTS = {
     WATCHED + b"{value_matrix: {true_postive: 1}}": "monitor.value_matrix.true_postive",
     WATCHED + b"{kpis: {profit: 'lable * 2'}}": "monitor.kpis.profit",
     WATCHED + b"{kpis: {profit: 'label +'}}": "monitor.kpis.profit",
+    WATCHED + b"{rules: {Limit: {must: 'a > 1.0'}}}": "monitor.rules.Limit",
+    WATCHED + b"{rules: {limit: {must: 'a > 1.0', tolerance: 1}}}": "monitor.rules.limit.tolerance",
+    WATCHED + b"{rules: {limit: {when: 'a > 1.0'}}}": "monitor.rules.limit",
 }
 
 

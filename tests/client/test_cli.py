@@ -126,6 +126,15 @@ ANSWERS["/v1/monitors/credit/comparison"] = {
     "endpoint": "credit", "confidence": 0.99, "window_s": 3600.0, "comparisons": [BESIDE],
 }  # fmt: skip
 ANSWERS["/v1/monitors/plain/comparison"] = ANSWERS["/v1/monitors/credit/comparison"] | {"comparisons": []}
+RULE = {
+    "name": "limit", "must": "amount <= limit", "tolerance": 0.01, "severity": "critical", "rows": 900, "broken": 27,
+    "undecided": 0, "not_looked_at": 100, "share": 0.03, "by_row": False, "why": "x is [not] a column", "alarmed": True,
+    "since": "2026-01-01T00:00:00Z",
+    "examples": [{"inference_id": "0192-aa", "row": 3, "received_at": "2026-01-01T00:00:01Z"}],
+}  # fmt: skip
+ANSWERS["/v1/monitors/credit/rules"] = {
+    "endpoint": "credit", "start": None, "end": None, "windows": 60, "rows": 1_000, "rules": [RULE],
+}  # fmt: skip
 ANSWERS["/v1/monitors/plain/slices"] = {"endpoint": "plain", "confidence": 0.99, "searches": []}
 ANSWERS["/v1/monitors/credit/drift/segments"] = {
     "endpoint": "credit", "version": 2, "confidence": 0.99, "tolerance": 0.1, "start": None, "end": None, "windows": 60,
@@ -312,6 +321,12 @@ def test_a_dry_run_shows_both_settings_and_what_would_have_moved(url: str) -> No
     assert "season none; 1 notes" in shown and "No alarm." in shown
     assert "season 86400 s" in shown and "income -0.4 sd" in shown
     assert json.loads(run(url, "dry-run", "credit", "--tolerance", "0.2", "--json").stdout)["windows"] == 60
+
+
+def test_business_rules_say_how_many_rows_broke_them_and_which_was_the_first(url: str) -> None:
+    shown = run(url, "rules", "credit").stdout
+    assert "3.000%" in shown and "27" in shown and "limit cannot be evaluated: x is [not] a column" in shown
+    assert json.loads(run(url, "rules", "credit", "--json").stdout)["rules"][0]["examples"][0]["row"] == 3
 
 
 def test_the_worst_slices_say_where_how_much_and_of_how_many(url: str) -> None:

@@ -18,6 +18,11 @@ _settings: dict[str, st.SearchStrategy[Any]] = {
     "season_s": st.sampled_from([0.0, 86_400.0, 604_800.0]), "retrain_on_drift": st.booleans(),
     "favourable": _text, "expected_error": st.floats(0.001, 0.9), "value_matrix": _matrix,
     "kpis": st.dictionaries(_text, _text, min_size=1, max_size=3), "quality_alerts": st.booleans(),
+    "rules": st.dictionaries(
+        st.sampled_from(["limit", "age-1", "x"]), st.fixed_dictionaries({
+            "must": _text, "tolerance": st.sampled_from([0.0, 0.01, 0.5]), "severity": st.sampled_from(form.SEVERITIES),
+        }), min_size=1,
+    ),
     "attributions": st.sampled_from(form.CHOICES["models"]), "silent_after_s": st.sampled_from([0.0, 60.5, 3600.0]),
     "detectors": st.sets(st.sampled_from(form.DETECTORS)).map(lambda some: [d for d in form.DETECTORS if d in some]),
 }  # fmt: skip
@@ -31,8 +36,9 @@ def fields(draft: form.Draft) -> dict[str, list[str]]:
         if isinstance(value, str):
             found[name] = [value]
     found |= {f"value_matrix.{cell}": [said] for cell, said in draft["value_matrix"].items()}
-    for place, kpi in enumerate(draft["kpis"]):
-        found |= {f"kpis.{place}.{key}": [said] for key, said in kpi.items()}
+    for within in form.LISTS:
+        for place, row in enumerate(draft[within]):
+            found |= {f"{within}.{place}.{key}": [said] for key, said in row.items()}
     return found
 
 
@@ -82,6 +88,9 @@ def test_what_two_people_change_at_once_is_neither_lost_nor_overwritten(
      ({"value_matrix.true_positive": "12"}, {"value_matrix": {"true_positive": 12.0}}),
      ({"kpis.0.name": "a", "kpis.0.expression": "label"}, {"kpis": {"a": "label"}}),
      ({"kpis.0.name": "", "kpis.0.expression": ""}, {"kpis": {}}),
+     ({"rules.0.name": "x", "rules.0.must": "a > 1.0", "rules.0.tolerance": "much", "rules.0.severity": "critical"},
+      {"rules": {"x": {"must": "a > 1.0", "tolerance": "much", "severity": "critical"}}}),
+     ({"rules.0.name": "", "rules.0.must": "", "rules.0.tolerance": "0", "rules.0.severity": "warning"}, {"rules": {}}),
      ({"detectors": ["hddm-w", "adwin", "strange"]}, {"detectors": ["adwin", "hddm-w"]})],
 )  # fmt: skip
 def test_what_is_typed_is_asked_for_and_what_is_no_number_is_left_to_the_monitor(
@@ -110,10 +119,11 @@ def test_kpis_come_and_go_and_two_of_one_name_are_not_made_one() -> None:
 @pytest.mark.parametrize(("field", "name"), [
     ("kpis.a.b", "kpis.1.expression"), ("kpis.a.b.[key]", "kpis.1.expression"), ("kpis.a", "kpis.0.expression"),
     ("detectors.3", "detectors"), ("value_matrix.true_positive", "value_matrix.true_positive"), ("kpis", "kpis"),
+    ("rules.x.must", "rules.0.must"), ("rules.x.tolerance", "rules.0.tolerance"), ("rules.x.[key]", "rules.0.name"),
     ("tolerance", "tolerance"), ("body", ""), ("payload_sample", ""),
 ])  # fmt: skip
 def test_a_refusal_finds_the_input_that_it_is_about(field: str, name: str) -> None:
-    draft = held({"kpis": {"a": "label", "a.b": "score"}})
+    draft = held({"kpis": {"a": "label", "a.b": "score"}, "rules": {"x": {"must": "a > 1.0"}}})
     wrong, reason = Answer({"field": field}, 422, f"{field}: it is not so").refuses(form.names(draft))
     assert (form.place_of(draft, wrong), reason) == (name, "It is not so")
 
@@ -123,6 +133,7 @@ def test_a_refusal_finds_the_input_that_it_is_about(field: str, name: str) -> No
     [("budget_rows", {}, "1\u202f000\u202f000 rows"), ("tolerance", {}, "0.1"), ("season_s", {"season_s": 0.0}, "none"),
      ("silent_after_s", {}, "by its history"), ("favourable", {"favourable": 0.0}, "0"),
      ("value_matrix", {"value_matrix": {"false_negative": -3.5}}, "false negative -3.5"), ("kpis", {}, "none"),
+     ("rules", {"rules": {"x": {"must": "a > 1.0", "tolerance": 0.01}}}, "x: a > 1.0 (warning; 0.01 may break it)"),
      ("value_matrix", {"value_matrix": {}}, "0"), ("detectors", {"detectors": ["adwin", "ddm"]}, "adwin, ddm")],
 )  # fmt: skip
 def test_a_setting_reads_as_people_say_it(name: str, some: dict[str, Any], said: str) -> None:

@@ -263,12 +263,20 @@ CASE = Case("retail", "credit-live", "drift", "warning", "lending")
     ({}, True),
     ({"endpoints": ("credit-live", "x")}, True), ({"endpoints": ("x",)}, False),
     ({"kinds": ("drift",)}, True), ({"kinds": ("slow",)}, False),
+    ({"kinds": ("dri",)}, False),
     ({"severities": ("warning",)}, True), ({"severities": ("critical",)}, False),
     ({"use_cases": ("lending",)}, True), ({"use_cases": ("x",)}, False),
     ({"endpoints": ("credit-live",), "severities": ("critical",)}, False),
 ])  # fmt: skip
 def test_a_route_is_for_what_all_its_lists_let_through(match: dict[str, Any], wanted: bool) -> None:
     assert wants(route(**match), CASE) is wanted
+
+
+def test_a_kind_lets_its_parts_through() -> None:
+    rule = Case("retail", "credit-live", "business-rule.limit", "warning", "lending")
+    wanted = {kind: wants(route(kinds=(kind,)), rule) for kind in ("business-rule", "business-rule.limit", "business")}
+    assert wanted == {"business-rule": True, "business-rule.limit": True, "business": False}
+    assert not wants(route(kinds=("business-rule.lim",)), rule)
 
 
 def test_a_route_is_for_its_unit_and_that_of_all_units_for_every_one() -> None:

@@ -10,7 +10,7 @@ import orjson
 import pytest
 from sqlalchemy import text
 
-from contracts import DriftDetected, MonitorReported, MonitorSettings, Service
+from contracts import DriftDetected, MonitorReported, MonitorSettings, Rule, Service
 from services.kit.context import Caller, Context, use
 from services.kit.errors import Invalid, NotFound
 from services.kit.kafka import Connection
@@ -328,6 +328,52 @@ async def test_rows_that_were_counted_without_their_columns_get_them_by_a_replay
         with use(ENGINEER):
             whole = (await Serving(monitor_settings, parts.db).service(endpoint, "1h")).whole
     assert window.inferences == whole.inferences == 2 and whole.rows == 7
+
+
+async def test_rules_are_counted_for_distinct_rows_late_and_replayed_ones_too(
+    monitor_settings: Service_, speaker: Speaker, baseline: str
+) -> None:
+    """Every second row breaks a rule; some records are said twice, one is a dead letter at first, one comes late."""
+    endpoint, world, start = fresh(), streams.World(np.random.default_rng(9)), aligned(60)
+    watching = MonitorSettings(window_s=10.0, rules={"limit": Rule(must="!(a > 100.0 && prediction in [0, 1])")})
+    broader = streams.schema().model_copy(update={"prediction": "another"})
+    records = [logged(endpoint, _with(world.rows(6), 200.0), seq, start + timedelta(seconds=seq)) for seq in range(5)]
+    late = logged(endpoint, _with(world.rows(4), 200.0), 9, start + timedelta(seconds=1))
+    await say_deployment(speaker("deployer"), deployment(endpoint, broader, baseline, monitor=watching))
+    async with running(monitor_settings) as parts:
+        await say_logged(speaker("scorer"), records[:1])
+        assert await eventually(lambda: _is(counted(parts, endpoint), 6), within=60)
+        (letter,) = await letters_of(monitor_settings, records[:1])
+    deployed = deployment(endpoint, streams.schema(), baseline, revision=2, monitor=watching)
+    await say_deployment(speaker("deployer"), deployed)
+    async with running(monitor_settings) as parts:
+
+        async def kept() -> tuple[int, ...]:
+            (window,) = await windows(parts, endpoint)
+            counts = [(rule.rows, rule.broken, rule.undecided) for rule in window.rules]
+            return window.window.rows, *(counts[0] if counts else ())
+
+        await eventually(lambda: _known(parts, endpoint), within=20)
+        await say_logged(speaker("scorer"), [*records[1:], *records[1:3]])
+        assert await eventually(lambda: _is(kept(), (30, 24, 12, 0)), within=30), await kept()
+        for _ in range(2):
+            await replay(monitor_settings, [letter])
+            assert await eventually(lambda: _is(kept(), (30, 30, 15, 0)), within=30), await kept()
+        await say_logged(speaker("scorer"), [late])
+        assert await eventually(lambda: _is(kept(), (34, 34, 17, 0)), within=30), await kept()
+        (window,) = await windows(parts, endpoint)
+    (rule,) = window.rules
+    first = [(each.inference_id, each.row) for each in rule.examples]
+    assert first == [
+        (records[0]["inference_id"], 0),
+        *sorted([(records[1]["inference_id"], 0), (late["inference_id"], 0)]),
+    ]
+
+
+def _with(rows: np.ndarray, large: float) -> np.ndarray:
+    """Every second row with a large first column."""
+    rows[::2, 0] = large
+    return rows
 
 
 async def _have(asked: Any, wanted: int) -> bool:

@@ -51,6 +51,11 @@ def router(shell: Shell) -> APIRouter:
         told = await ask(request, "monitor", f"/v1/monitors/{endpoint}/drift/attributions")
         return shell.page(request, "endpoint_influence.html", told=told)
 
+    @api.get("/endpoints/{endpoint}/parts/rules")
+    async def rules(request: Request, me: Person, endpoint: Name) -> HTMLResponse:
+        told = await ask(request, "monitor", f"/v1/monitors/{endpoint}/rules", windows=_WINDOWS)
+        return shell.page(request, "endpoint_rules.html", told=told, name=endpoint)
+
     @api.get("/endpoints/{endpoint}/series")
     async def series(request: Request, me: Person, endpoint: Name) -> JSONResponse:
         windows = await ask(request, "monitor", f"/v1/monitors/{endpoint}/windows", limit=_WINDOWS)

@@ -194,6 +194,7 @@ def _words(held: Answer) -> dict[str, Any]:
     """What the templates need to tell of settings."""
     return {
         "groups": form.GROUPS, "choices": form.CHOICES, "cells": form.CELLS, "detectors": form.DETECTORS,
+        "severities": form.SEVERITIES,
         "told": form.told, "settings": _settings(held) if held.ok else None,
     }  # fmt: skip
 

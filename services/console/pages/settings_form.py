@@ -13,14 +13,20 @@ from . import typed
 from .typed import Fields
 
 Draft = dict[str, Any]
-"""As somebody typed it, by setting: a text, of `value_matrix` a text by cell, of `kpis` rows of `name` and
-`expression`, of `detectors` their names; and as `follow` the settings that are left to the deployments again."""
-Kind = Literal["number", "whole", "text", "yes or no", "models", "matrix", "kpis", "detectors"]
+"""As somebody typed it, by setting: a text, of `value_matrix` a text by cell, of `kpis` and `rules` rows of texts, of
+`detectors` their names; and as `follow` the settings that are left to the deployments again."""
+Kind = Literal["number", "whole", "text", "yes or no", "models", "matrix", "kpis", "rules", "detectors"]
 
 CHOICES: Mapping[str, tuple[str, ...]] = {"yes or no": ("yes", "no"), "models": get_args(Explaining)}
 CELLS = tuple(ValueMatrix.model_fields)
 DETECTORS: tuple[str, ...] = get_args(Detector)
-_MOST_KPIS = 20
+SEVERITIES = ("warning", "critical")
+LISTS: Mapping[str, tuple[int, Mapping[str, str]]] = {
+    "kpis": (20, {"name": "", "expression": ""}),
+    "rules": (50, {"name": "", "must": "", "tolerance": "0", "severity": "warning"}),
+}
+"""Settings with rows: how many at most, and an empty one."""
+_ONE = {"kpis": "A KPI", "rules": "A rule"}
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,10 @@ GROUPS: tuple[tuple[str, tuple[Setting, ...]], ...] = (
         Setting("quality_tolerance", "Share of unusable values", "number", "Beyond the usual one; 0.05 is five of 100"),
         Setting("silent_after_s", "Silent after, seconds", "number", "0: as long as its history does not explain", "s",
                 "by its history"),
+    )),
+    ("Business rules", (
+        Setting("rules", "Business rules", "rules", "In CEL over the model's columns, prediction and score: what must "
+                "be true of every decision, and the share that may break it", none="none"),
     )),
     ("What decisions rest on", (
         Setting("attributions", "Which models", "models",
@@ -92,6 +102,11 @@ def _typed(setting: Setting, value: Any) -> Any:
             return {cell: typed.shown(getattr(value, cell)) if value else "" for cell in CELLS}
         case "kpis":
             return [{"name": name, "expression": expression} for name, expression in value.items()]
+        case "rules":
+            return [
+                {"name": name, "must": rule.must, "tolerance": typed.shown(rule.tolerance), "severity": rule.severity}
+                for name, rule in value.items()
+            ]
         case "detectors":
             return list(value)
         case _:
@@ -110,10 +125,11 @@ def _read(setting: Setting, fields: Fields) -> Any:
     match setting.kind:
         case "matrix":
             return {cell: typed.said(fields, f"{name}.{cell}") for cell in CELLS}
-        case "kpis":
+        case "kpis" | "rules":
+            most, empty = LISTS[name]
             return [
-                {key: typed.said(fields, f"{name}.{place}.{key}") for key in ("name", "expression")}
-                for place in typed.counted(fields, name, "name", _MOST_KPIS)
+                {key: typed.said(fields, f"{name}.{place}.{key}") for key in empty}
+                for place in typed.counted(fields, name, "name", most)
             ]
         case "detectors":
             return [each for each in DETECTORS if each in fields.get(name, ())]
@@ -122,11 +138,12 @@ def _read(setting: Setting, fields: Fields) -> Any:
 
 
 def changed(draft: Draft, press: str) -> Draft:
-    """With one KPI more or less, as the button says that was pressed: `add kpis`, `remove kpis.0`."""
+    """With one row more or less, as the button says that was pressed: `add kpis`, `remove rules.0`."""
     made = deepcopy(draft)
-    if press == "add kpis" and len(made["kpis"]) < _MOST_KPIS:
-        made["kpis"].append({"name": "", "expression": ""})
-    made["kpis"] = [kpi for place, kpi in enumerate(made["kpis"]) if press != f"remove kpis.{place}"]
+    for within, (most, empty) in LISTS.items():
+        if press == f"add {within}" and len(made[within]) < most:
+            made[within].append(dict(empty))
+        made[within] = [row for place, row in enumerate(made[within]) if press != f"remove {within}.{place}"]
     return made
 
 
@@ -149,8 +166,19 @@ def _said(setting: Setting, value: Any) -> Any:
             return {c: typed.number(said) for c, said in value.items() if said} or None
         case "kpis":
             return {kpi["name"]: kpi["expression"] for kpi in value if any(kpi.values())}
+        case "rules":
+            return {rule["name"]: _rule(rule) for rule in value if _is_typed("rules", rule)}
         case _:
             return value if setting.kind == "detectors" else value or None
+
+
+def _rule(rule: Mapping[str, str]) -> dict[str, Any]:
+    return {"must": rule["must"], "tolerance": typed.number(rule["tolerance"] or "0"), "severity": rule["severity"]}
+
+
+def _is_typed(within: str, row: Mapping[str, str]) -> bool:
+    """Whether somebody typed anything into it."""
+    return any(value and value != LISTS[within][1][key] for key, value in row.items())
 
 
 def merged(before: Mapping[str, Any], draft: Draft, now: Draft) -> Draft:
@@ -159,29 +187,49 @@ def merged(before: Mapping[str, Any], draft: Draft, now: Draft) -> Draft:
 
 
 def mistake(draft: Draft) -> tuple[str, str]:
-    """The input that no service can be asked about, and why: of two KPIs of one name, one would be lost."""
-    taken: set[str] = set()
-    for place, kpi in enumerate(draft["kpis"]):
-        if not any(kpi.values()):
-            continue
-        if not kpi["name"] or kpi["name"] in taken:
-            return f"kpis.{place}.name", "There is one of this name above" if kpi["name"] else "A KPI needs a name"
-        taken.add(kpi["name"])
+    """The input that no service can be asked about, and why: of two KPIs or rules of one name, one would be lost."""
+    for within in LISTS:
+        taken: set[str] = set()
+        for place, row in enumerate(draft[within]):
+            if not _is_typed(within, row):
+                continue
+            if not row["name"] or row["name"] in taken:
+                reason = "There is one of this name above" if row["name"] else f"{_ONE[within]} needs a name"
+                return f"{within}.{place}.name", reason
+            taken.add(row["name"])
     return "", ""
 
 
 def names(draft: Draft) -> Iterator[str]:
-    """Every input of the form, KPIs as the monitor calls them."""
+    """Every input of the form, KPIs and rules as the monitor calls them."""
     for each in ALL:
         yield each.name
     yield from (f"value_matrix.{cell}" for cell in CELLS)
-    yield from (f"kpis.{kpi['name']}" for kpi in draft["kpis"] if kpi["name"])
+    for within, member, row in _rows(draft):
+        yield _called(within, row["name"], member)
+
+
+def _rows(draft: Draft) -> Iterator[tuple[str, str, Mapping[str, str]]]:
+    for within, (_, empty) in LISTS.items():
+        for row in draft[within]:
+            yield from ((within, member, row) for member in empty if row["name"])
+
+
+def _called(within: str, name: str, member: str) -> str:
+    """A KPI is its expression; a rule has members, and what is wrong with its name is said of the rule."""
+    if within == "rules" and member != "name":
+        return f"{within}.{name}.{member}"
+    return f"{within}.{name}"
 
 
 def place_of(draft: Draft, wrong: str) -> str:
     """An input as the form calls it, by what the monitor calls it."""
-    at = (n for n, kpi in enumerate(draft["kpis"]) if kpi["name"] and wrong == f"kpis.{kpi['name']}")
-    return next((f"kpis.{number}.expression" for number in at), wrong)
+    for within, (_, empty) in LISTS.items():
+        for place, row in enumerate(draft[within]):
+            for member in reversed([*empty]):
+                if row["name"] and wrong == _called(within, row["name"], member):
+                    return f"{within}.{place}.{member}"
+    return wrong
 
 
 def told(setting: Setting, value: Any) -> str:
@@ -199,6 +247,11 @@ def told(setting: Setting, value: Any) -> str:
             )
         case "kpis":
             return ", ".join(f"{name}: {expression}" for name, expression in value.items())
+        case "rules":
+            return ", ".join(
+                f"{name}: {rule.must} ({rule.severity}; {typed.shown(rule.tolerance)} may break it)"
+                for name, rule in value.items()
+            )
         case "detectors":
             return ", ".join(value)
         case _:

@@ -119,6 +119,10 @@ class Case:
     use_case: str | None
     """Of an endpoint; None for any other subject."""
 
+    def is_of(self, kind: str) -> bool:
+        """Whether it is of this kind, or of a part of it: `business-rule.limit` is one of `business-rule`."""
+        return self.kind == kind or self.kind.startswith(f"{kind}.")
+
 
 def wants(route: Route, case: Case) -> bool:
     """Whether this route is for this alert."""
@@ -126,7 +130,7 @@ def wants(route: Route, case: Case) -> bool:
     return (
         route.unit in (EVERY_UNIT, case.unit)
         and (not match.endpoints or case.subject in match.endpoints)
-        and (not match.kinds or case.kind in match.kinds)
+        and (not match.kinds or any(map(case.is_of, match.kinds)))
         and (not match.severities or case.severity in match.severities)
         and (not match.use_cases or case.use_case in match.use_cases)
     )

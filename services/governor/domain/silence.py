@@ -64,5 +64,5 @@ def _holds(silence: Silence, case: Case, at: datetime) -> bool:
         silence.state(at) == "active"
         and silence.unit in (EVERY_UNIT, case.unit)
         and silence.endpoint in (None, case.subject)
-        and silence.kind in (None, case.kind)
+        and (silence.kind is None or case.is_of(silence.kind))
     )

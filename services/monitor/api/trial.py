@@ -18,6 +18,7 @@ from .given import SomeSettings
 
 _NOT_TRIED = [
     "data quality, silence and volume",
+    "business rules: rows are not kept one by one",
     "performance: labels are not kept one by one",
     "attributions: explained rows are not kept",
     "detectors that were chosen: they see rows that are not kept",

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from .latency import LatencyCounts
 from .outcomes.decided import Decided
+from .rules import Rules
 from .sample import Sample
 from .traffic import Traffic
 
@@ -107,6 +108,8 @@ class Part:
     traffic: Traffic = field(default_factory=Traffic)
     sample: Sample = field(default_factory=Sample)
     """Rows to be explained, until the window closes."""
+    rules: Rules = field(default_factory=Rules)
+    """How its rows kept the business rules."""
 
     def merge(self, other: "Part") -> "Part":
         """The rows of both; the other's blocks come after these."""
@@ -115,12 +118,12 @@ class Part:
             self.inferences + other.inferences, self.rows + other.rows, self.blocks + other.blocks,
             self.sums.merge(other.sums), self.latency.merge(other.latency), self.decided.merge(other.decided),
             np.sum(both, axis=0) if both else None, self.traffic.merge(other.traffic),
-            self.sample.merge(other.sample),
+            self.sample.merge(other.sample), self.rules.merge(other.rules),
         )  # fmt: skip
 
     def without_columns(self) -> "Part":
-        """Its rows and latencies alone."""
-        return Part(self.inferences, self.rows, (), Sums.zero(0), self.latency, traffic=self.traffic)
+        """What does not rest on a baseline."""
+        return Part(self.inferences, self.rows, (), Sums.zero(0), self.latency, traffic=self.traffic, rules=self.rules)
 
     def counts(self) -> Array | None:
         """Of all rows; None where nothing is watched."""
@@ -137,7 +140,7 @@ class Part:
             "sums": [self.sums.count.tolist(), self.sums.first.tolist(), self.sums.second.tolist()],
             "latency": list(self.latency.buckets.items()), "decided": self.decided.to_json(),
             "segments": None if self.segments is None else self.segments.shape, "traffic": self.traffic.to_json(),
-            "sample": self.sample.to_json(),
+            "sample": self.sample.to_json(), "rules": self.rules.to_json(),
         })  # fmt: skip
         every = [block.counts for block in self.blocks] + ([] if self.segments is None else [self.segments])
         body = b"".join(counts.astype("<u4").tobytes() for counts in every)
@@ -158,8 +161,10 @@ class Part:
         sums = Sums(np.array(count, np.int64), np.array(first, np.float64), np.array(second, np.float64))
         latency, decided = LatencyCounts(dict(head["latency"])), Decided.from_json(head.get("decided", {}))
         traffic = Traffic.from_json(head.get("traffic"))
-        sample = Sample.from_json(head.get("sample"))
-        return cls(head["inferences"], head["rows"], tuple(blocks), sums, latency, decided, segments, traffic, sample)
+        sample, rules = Sample.from_json(head.get("sample")), Rules.from_json(head.get("rules"))
+        return cls(
+            head["inferences"], head["rows"], tuple(blocks), sums, latency, decided, segments, traffic, sample, rules
+        )
 
 
 def merged(parts: Iterable[Part]) -> Part:

@@ -17,11 +17,12 @@ from services.kit.ids import now
 from .. import metrics, store
 from ..domain.outcomes.decided import Decided
 from ..domain.report import column_reports, traffic_report
+from ..domain.rules import Rules
 from ..domain.sample import Sample
 from ..domain.windows import Part, coalesced, merged, moment, window_start
 from ..settings import MonitorSettings
 from ..store import WindowKey, estimates, traffic
-from . import attributing
+from . import attributing, ruling
 from .drifting import Drifting
 from .owning import every, owned
 from .versions import Versions, Watched
@@ -83,6 +84,7 @@ class Closing:
             before[2].statistic, before[2].threshold)  # fmt: skip
         if before is None:
             await attributing.ask(tx, key, fresh)
+        await ruling.observe(tx, key, fresh.rules)
         whole = fresh if before is None else _revised(watched, before[1], fresh)
         earlier = await self._rows_before(tx, key)
         report = self._report(key, watched, whole, fresh, before, statistic, threshold, earlier)
@@ -111,12 +113,13 @@ class Closing:
         if whole and watched.reference:
             columns = column_reports(watched.reference, watched.numeric, watched.centres, whole)
         latency = whole.latency.report() if whole else (last.latency if last else None)
+        rules = whole.rules if whole else Rules.reported(last.rules if last else ()).merge(fresh.rules)
         came = traffic_report((whole or fresh).traffic, rows, earlier, last.traffic if last and not whole else None)
         return MonitorReported(
             endpoint=key.endpoint, model=watched.model or (last.model if last else "unknown"), version=key.version,
             window=Window(**{"from": key.start, "to": key.end}, rows=rows),
             revision=before[0] + 1 if before else 0, inferences=inferences, latency=latency, columns=columns,
-            statistic=statistic, threshold=threshold, traffic=came,
+            statistic=statistic, threshold=threshold, traffic=came, rules=rules.reports(),
         )  # fmt: skip
 
     async def _rows_before(self, tx: Tx, key: WindowKey) -> list[int]:
@@ -140,6 +143,7 @@ def _as_one(part: Part) -> Part:
 
 def _tell(key: WindowKey, fresh: Part, report: MonitorReported, *, revised: bool) -> None:
     metrics.WINDOWS.labels(key.endpoint, "revised" if revised else "closed").inc()
+    ruling.count(key.endpoint, fresh.rules)
     if revised:
         metrics.LATE.labels(key.endpoint).inc(fresh.rows)
         return

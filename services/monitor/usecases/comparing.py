@@ -10,7 +10,7 @@ from contracts import Answered
 from services.kit.db import Tx
 from services.kit.errors import Invalid, NotFound
 from services.kit.logged import Head, Logged, note, noted
-from services.kit.payloads import Columns, Decisions, Opening, Payload, decisions, features
+from services.kit.payloads import Columns, Decisions, Opening, Payload, Payloads, decisions, features
 from services.kit.profiles import numeric
 from services.kit.stream import Record
 from services.kit.strict import refused
@@ -43,8 +43,8 @@ class Pair:
 class Comparing:
     """Counts a batch's shadows, in the transaction of the batch."""
 
-    def __init__(self, versions: Versions) -> None:
-        self._versions = versions
+    def __init__(self, versions: Versions, payloads: Payloads) -> None:
+        self._versions, self._payloads = versions, payloads
 
     async def count(
         self, tx: Tx, partition: int, copies: Sequence[Logged], versions: Glance, opening: Opening, letters: Letters
@@ -72,7 +72,8 @@ class Comparing:
         done = await noted(tx.session, _COMPARED, list(replays))
         fresh = [each for each in copies if not each.replayed]
         again = [each for id, each in replays.items() if id not in done]
-        pairs = [pair for each in (*fresh, *again) if (pair := await _opened(each, versions, opening, letters))]
+        told = self._payloads.begin()  # a bound of its own: one record alone is never too much
+        pairs = [pair for each in (*fresh, *again) if (pair := await _opened(each, versions, opening, told, letters))]
         await note(tx.session, _COMPARED, [p.head.inference_id for p in pairs if p.head.inference_id in replays])
         return pairs
 
@@ -86,7 +87,9 @@ class Comparing:
         )  # fmt: skip
 
 
-async def _opened(logged: Logged, versions: Glance, opening: Opening, letters: Letters) -> Pair | None:
+async def _opened(
+    logged: Logged, versions: Glance, opening: Opening, told: Opening, letters: Letters
+) -> Pair | None:  # fmt: skip
     try:
         head, answered = logged.head(), Answered.model_validate(logged.body["answered"])
         pair = Pair(head, answered)
@@ -95,7 +98,7 @@ async def _opened(logged: Logged, versions: Glance, opening: Opening, letters: L
             against = await versions.find(head.origin.endpoint, answered.version)
             pair.said = await opening.open(logged, watched.schema)
             body = {"request": {}, "response": answered.response, "rows": head.rows}
-            pair.told = await opening.open(Logged(logged.record, body, "", 0, False), against.schema)
+            pair.told = await told.open(Logged(logged.record, body, "", 0, False), against.schema)
         return pair
     except ValidationError as error:
         reason = refused(error.errors(include_url=False, include_input=False), root="answered")

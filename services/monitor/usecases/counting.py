@@ -15,6 +15,7 @@ from services.kit.ids import now
 from services.kit.logged import Logged, Origin, note, noted, readable
 from services.kit.payloads import Opening, Payloads
 from services.kit.repeats import Repeats, Seen
+from services.kit.rules import Rulebook
 from services.kit.stream import PartitionBatch, Record
 
 from .. import metrics, store
@@ -41,7 +42,7 @@ class Counting:
         self._versions = versions
         self._payloads = payloads
         self._burial = burial
-        self._comparing = Comparing(versions)
+        self._comparing = Comparing(versions, payloads)
         self._repeats = Repeats()
 
     async def fold(self, tx: Tx, batch: PartitionBatch) -> None:
@@ -115,12 +116,16 @@ class Counting:
         await note(tx.session, _REPLAYED, understood)
 
     def _wanted(self, watched: Watched, endpoint: str) -> Wanted:
-        """How many decisions of a window are to be explained; none where it is off, or the log has not all columns."""
+        """How many decisions of a window are to be explained; none where it is off, or the log has not all columns.
+        And which rules they must keep."""
         settings, schema = self._versions.settings(endpoint), watched.schema
-        if settings.attributions == "off" or schema is None or why_unexplained(schema):
+        if schema is None:
             return NOBODY
+        rulebook = Rulebook.of(schema, settings.rules) if settings.rules else None
+        if settings.attributions == "off" or why_unexplained(schema):
+            return Wanted(0, 0.0, rulebook)
         most = most_rows(self._settings.attributed_per_s, settings.window_s, len(schema.columns))
-        return Wanted(most, settings.attribution_share)
+        return Wanted(most, settings.attribution_share, rulebook)
 
     def _summarise(self, watched: Watched, members: Sequence[Inference], wanted: Wanted) -> tuple[Part, Unfit]:
         """All rows are counted; those that do not fit their model's schema are counted, but not looked into."""

@@ -6,15 +6,16 @@ from typing import Any
 from contracts import DeploymentChanged
 from services.kit.compacted import Change
 from services.kit.context import Context, system, use
-from services.kit.db import Database
+from services.kit.db import Database, Tx
 from services.kit.errors import Outdated
+from services.kit.rules import check_rules
 
 from .. import store
 from ..domain import season
 from ..domain.segments import LEAST_ROWS
 from ..store import Endpoint, chosen, losses
 from ..store.findings import Table
-from . import usability
+from . import ruling, usability
 from .ending import end_alarms
 from .versions import Versions
 
@@ -54,6 +55,15 @@ class Desired:
                     serves = f"version {after[1]} serves" if after and after[1] else "the endpoint is removed"
                     await store.close_alarms(tx.session, event.endpoint, serves)
                     await usability.drop(tx, event.endpoint, event.unit, serves)
+                await self._settle(tx, event)
+
+    async def _settle(self, tx: Tx, event: DeploymentChanged) -> None:
+        """What the deployment says of rules holds, but for what a person set."""
+        found = await store.endpoint(tx.session, event.endpoint)
+        if found.serving:
+            await ruling.settle(tx, event.endpoint, event.unit, found.settings.rules)
+        else:
+            await ruling.settle(tx, event.endpoint, event.unit, why="the endpoint is removed")
 
     async def _forget(self, name: str) -> None:
         with use(Context(system("monitor"))):
@@ -63,6 +73,7 @@ class Desired:
                 await store.close_alarms(tx.session, name, "the endpoint is removed")
                 if unit:
                     await usability.drop(tx, name, unit, "the endpoint is removed")
+                    await ruling.settle(tx, name, unit, why="the endpoint is removed")
 
     async def configure(
         self, name: str, changed: dict[str, Any], seen: Callable[[Endpoint], bool] = _whatever, *, keep: bool = True
@@ -70,7 +81,8 @@ class Desired:
         """Override some settings of an endpoint; of None the deployments are followed again. Answers what holds then;
         without `keep` it stays as it was.
 
-        Raises NotFound, Outdated where it is not as the caller has `seen` it, Invalid for a season of a few windows.
+        Raises NotFound, Outdated where it is not as the caller has `seen` it, Invalid for a season of a few windows and
+        for a rule that cannot be evaluated.
         """
         async with self._db.transaction() as tx:
             await store.lock(tx.session, name)
@@ -79,9 +91,12 @@ class Desired:
                 raise Outdated(f"how {name} is watched was changed at {found.changed_at:%Y-%m-%d %H:%M:%S} UTC")
             after = found.changed(changed)
             season.check(after.settings.season_s, after.settings.window_s)
+            if changed.get("rules") and (row := await store.version(tx.session, name, found.version)):
+                check_rules(after.settings.rules, row.schema, "rules")
             if not keep:
                 return after
             await store.override(tx.session, name, after.override)
+            await ruling.settle(tx, name, found.unit, after.settings.rules)
             tx.record("monitor.configured", name, unit=found.unit, **{n: _scalar(v) for n, v in changed.items()})
             # Under an Idempotency-Key the commit comes with the answer, when this has long returned.
             tx.then.append(self._versions.outdate)

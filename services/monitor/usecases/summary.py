@@ -13,10 +13,12 @@ from services.kit.errors import Invalid
 from services.kit.logged import Head
 from services.kit.payloads import Columns, Decisions, Payload, decisions, features
 from services.kit.profiles import Binner, numeric
+from services.kit.rules import Rulebook
 from services.kit.stream import Record
 
 from ..domain.latency import LatencyCounts
 from ..domain.outcomes.decided import Counts, Decided
+from ..domain.rules import Evidence, Key, Rules, Tally
 from ..domain.sample import SPACE, Row, Sample, place_of
 from ..domain.traffic import Ids, Traffic
 from ..domain.windows import Block, Part, Sums, block_cuts
@@ -43,13 +45,17 @@ class Inference:
 
 
 class Wanted(NamedTuple):
-    """How many decisions of a window are explained at most, and the share that may be among them."""
+    """How many decisions of a window are explained at most, and the share that may be among them; and the rules that
+    all must keep."""
 
     most: int
     share: float
+    rulebook: Rulebook | None = None
 
 
 NOBODY = Wanted(0, 0.0)
+RULES_S = 0.05
+"""So long the rules that go row by row may take for a part of a window."""
 
 
 def summary(
@@ -62,7 +68,7 @@ def summary(
     new = [member for member in members if not member.known]
     latency = LatencyCounts.of([member.head.latency_ms for member in new])
     rows = sum(member.payload.rows for member in new)
-    if watched.binner is None:
+    if watched.binner is None and wanted.rulebook is None:
         return Part(len(new), rows, (), Sums.zero(0), latency, traffic=_traffic(new)), []
     seen = {place: member for place, member in enumerate(members) if member.payload.sampled}
     unfit: Unfit = []
@@ -74,13 +80,32 @@ def summary(
             del seen[place]
         columns, said = _columns(watched, list(seen.values()))
     members = list(seen.values())
+    rules = ruled(wanted.rulebook, members, columns, said) if wanted.rulebook and said else Rules()
+    if watched.binner is None:
+        return Part(len(new), rows, (), Sums.zero(0), latency, traffic=_traffic(new), rules=rules), unfit
     bins = _bins(watched.binner, members, columns)
     blocks = _blocks(watched.binner, members, bins, block_rows, blocks_at_most)
     decided = _decided(watched, members, bins, said)
     segments = watched.segmenter.count(bins) if watched.segmenter else None
     sums = _sums(watched, columns)
     sample = _sample(watched, members, columns, wanted)
-    return Part(latency.total, rows, blocks, sums, latency, decided, segments, _traffic(new), sample), unfit
+    return Part(latency.total, rows, blocks, sums, latency, decided, segments, _traffic(new), sample, rules), unfit
+
+
+def ruled(rulebook: Rulebook, members: Sequence[Inference], columns: Columns, said: Decisions) -> Rules:
+    """How the rows of these inferences kept the rules, with the first decisions that broke each."""
+    ends = np.cumsum([member.payload.rows for member in members])
+    looked = rulebook.look(columns, said.prediction, said.score, RULES_S)
+    made: dict[Key, Tally] = {}
+    for key, found in zip(rulebook.rules.items(), looked, strict=True):
+        broken = np.flatnonzero(found.broken)
+        places, firsts = np.unique(np.searchsorted(ends, broken, side="right"), return_index=True)
+        first = [
+            Evidence(members[place].head.at_s, members[place].id, at - int(ends[place]) + members[place].payload.rows)
+            for place, at in zip(places.tolist(), broken[firsts].tolist(), strict=True)
+        ]
+        made[Key(*key)] = Tally.of(int(found.looked.sum()), len(broken), int(found.undecided.sum()), first)
+    return Rules(made)
 
 
 def _sample(watched: Watched, members: Sequence[Inference], columns: Columns, wanted: Wanted) -> Sample:
@@ -121,10 +146,12 @@ def _columns(watched: Watched, members: Sequence[Inference]) -> tuple[Columns, D
     """Features, prediction and score by the names of the profile, and the decisions; nothing of nobody."""
     if not members:
         return {}, None
-    assert watched.schema is not None and watched.binner is not None
+    assert watched.schema is not None
     payloads = [member.payload for member in members]
     columns = features(watched.schema, payloads)
     said = decisions(watched.schema, payloads)
+    if watched.binner is None:
+        return columns, said
     for name, role in zip(watched.binner.names, watched.binner.roles, strict=True):
         if role == "prediction":
             columns[name] = said.prediction

@@ -1,0 +1,91 @@
+"""Tells how decisions keep the business rules of an endpoint."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from contracts import ModelSchema, MonitorReported, Rule
+from services.kit.cel import CelError
+from services.kit.db import Database
+from services.kit.rules import Rulebook, check_rule
+
+from .. import store
+from ..domain.rules import Keeping, Key, Rules, Tally
+from ..store import Endpoint, rules
+
+
+@dataclass(frozen=True)
+class Kept:
+    """One rule, over the windows that were looked at."""
+
+    name: str
+    rule: Rule
+    tally: Tally
+    keeping: Keeping | None
+    """Where its watch stands."""
+    by_row: bool
+    """Whether it is evaluated row by row, so that some rows are left out where there are many."""
+    why: str | None
+    """Why it cannot be evaluated for decisions of the version that serves."""
+
+
+@dataclass(frozen=True)
+class Ruled:
+    """All rules of an endpoint, over its newest windows."""
+
+    endpoint: Endpoint
+    windows: Sequence[MonitorReported]
+    kept: Sequence[Kept]
+
+    @property
+    def rows(self) -> int:
+        """Of these windows, looked at or not."""
+        return sum(each.window.rows for each in self.windows)
+
+    @property
+    def start(self) -> datetime | None:
+        """Of the oldest one."""
+        return min((each.window.start for each in self.windows), default=None)
+
+    @property
+    def end(self) -> datetime | None:
+        """Of the newest one."""
+        return max((each.window.end for each in self.windows), default=None)
+
+
+class Telling:
+    """Reads under the caller's units."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    async def told(self, name: str, windows: int) -> Ruled:
+        """Over so many newest windows of whichever version. Raises NotFound."""
+        async with self._db.reading() as session:
+            endpoint = await store.endpoint(session, name)
+            version = await store.version(session, name, endpoint.version)
+            reports = await store.reports(session, name, None, windows)
+            states = await rules.watches(session, name)
+        counted = Rules()
+        for report in reports:
+            counted = counted.merge(Rules.reported(report.rules))
+        schema = version.schema if version else None
+        kept = [
+            _kept(each, rule, counted, states.get(each), schema) for each, rule in endpoint.settings.rules.items()
+        ]  # fmt: skip
+        return Ruled(endpoint, reports, kept)
+
+
+def _kept(name: str, rule: Rule, counted: Rules, state: Keeping | None, schema: ModelSchema | None) -> Kept:
+    tally = counted.by.get(Key(name, rule.must), Tally())
+    keeping = state if state and state.is_of(rule) else None
+    by_row = schema is not None and Rulebook.of(schema, {name: rule}).by_row(rule.must)
+    return Kept(name, rule, tally, keeping, by_row, _why(rule, schema) if schema else None)
+
+
+def _why(rule: Rule, schema: ModelSchema) -> str | None:
+    try:
+        check_rule(rule.must, schema)
+    except CelError as error:
+        return str(error)
+    return None

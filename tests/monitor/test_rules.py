@@ -1,0 +1,274 @@
+"""Business rules: counts that merge, one alert for each rule that is broken, and what is refused when it is set."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from contracts import AlertRaised, AlertResolved, InferenceLogged, ModelSchema, MonitorSettings, Rule, Service
+from services.kit import plain
+from services.kit.compacted import Change
+from services.kit.context import Caller, Context, system, use
+from services.kit.db import Database
+from services.kit.errors import Invalid
+from services.kit.objects import Objects
+from services.kit.payloads import Payload
+from services.kit.rules import Rulebook, check_rule
+from services.monitor import store
+from services.monitor.api.rules import RulesView
+from services.monitor.domain.latency import LatencyCounts
+from services.monitor.domain.rules import EXAMPLES, Evidence, Keeping, Key, Rules, Tally
+from services.monitor.domain.windows import Part, Sums
+from services.monitor.settings import MonitorSettings as ServiceSettings
+from services.monitor.usecases.closing import Closing
+from services.monitor.usecases.desired import Desired
+from services.monitor.usecases.rules import Telling
+from services.monitor.usecases.summary import Wanted, summary
+from services.monitor.usecases.versions import Versions, Watched
+
+from . import streams
+from .counting import inference
+from .saying import alerts, deployment, fresh
+
+ENGINEER = Context(Caller("engineer", "person", frozenset({"engineer"}), frozenset({"retail"})))
+LIMIT = Rule(must="a <= 3.0")
+_TEN = "[0,1,2,3,4,5,6,7,8,9]"
+SCHEMA = streams.schema()
+
+_evidence = st.builds(Evidence, st.integers(0, 9).map(float), st.sampled_from("abcdef"), st.just(0))
+_tallies = st.builds(
+    Tally.of, st.integers(0, 50), st.integers(0, 9), st.integers(0, 9), st.lists(_evidence, max_size=5)
+)  # fmt: skip
+_rules = st.dictionaries(st.builds(Key, st.sampled_from(["one", "two"]), st.sampled_from(["a > 1", "b"])), _tallies)
+
+
+@given(st.lists(_rules.map(Rules), min_size=1, max_size=5), st.randoms())
+def test_counts_of_rules_are_the_same_however_rows_are_split(parts: list[Rules], random: Any) -> None:
+    def whole(some: list[Rules]) -> dict[Key, Tally]:
+        made = Rules()
+        for each in some:
+            made = made.merge(each)
+        return dict(made.by)
+
+    first, other = whole(parts), list(parts)
+    random.shuffle(other)
+    assert whole(other) == first
+    for tally in first.values():
+        assert list(tally.first) == sorted(tally.first)[:EXAMPLES]
+    assert Rules.from_json(Rules(first).to_json()).by == first == Rules.reported(Rules(first).reports()).by
+
+
+def counted(rows: list[list[float]], of: list[int], rules: dict[str, Rule]) -> Rules:
+    """Of rows, asked for in requests of so many, with 1 decided of all."""
+    members, at = list[Any](), 0
+    for place, size in enumerate(of):
+        asked, decided = np.array(rows[at : at + size], float), np.ones(size)
+        answer = plain.PlainAnswer(decided.tobytes(), np.tile([0.2, 0.8], size).tobytes())
+        members.append(inference(Payload(size, asked.tobytes(), answer), float(place), 1.0))
+        at += size
+    part, unfit = summary(Watched(None, SCHEMA, None, None), members, 25, 8, Wanted(0, 0.0, Rulebook.of(SCHEMA, rules)))
+    assert unfit == [] and part.rows == len(rows)
+    return part.rules
+
+
+def row(a: float) -> list[float]:
+    return [a, *[0.0] * (len(SCHEMA.columns) - 1)]
+
+
+def test_every_row_is_looked_at_and_the_first_decisions_that_broke_a_rule_are_named() -> None:
+    rows = [row(a) for a in (1.0, 9.0, 8.0, float("nan"), 1.0, 7.0, 6.0, 5.0)]
+    found = counted(rows, [1, 2, 3, 1, 1], {"limit": LIMIT, "by-row": Rule(must="string(a) != '7'"),
+                                            "decided": Rule(must="!(prediction == 1 && a > 8.0)")}).by  # fmt: skip
+    limit = found[Key("limit", LIMIT.must)]
+    assert (limit.rows, limit.broken, limit.undecided) == (8, 5, 1)
+    assert limit.first == (Evidence(1.0, "of-1.0", 0), Evidence(2.0, "of-2.0", 2), Evidence(3.0, "of-3.0", 0))
+    by_row = found[Key("by-row", "string(a) != '7'")]
+    assert (by_row.rows, by_row.broken, by_row.undecided, by_row.first) == (8, 1, 1, (Evidence(2.0, "of-2.0", 2),))
+    decided = found[Key("decided", "!(prediction == 1 && a > 8.0)")]
+    assert (decided.broken, decided.undecided) == (1, 1)
+
+
+def test_a_rule_that_was_set_for_other_columns_has_no_truth_for_any_row() -> None:
+    (tally,) = counted([row(1.0)] * 3, [3], {"old": Rule(must="gone > 1.0")}).by.values()
+    assert (tally.rows, tally.broken, tally.undecided) == (3, 0, 3)
+
+
+def test_rows_that_there_is_no_time_for_are_not_looked_at() -> None:
+    columns = {"a": np.arange(5_000.0)}
+    book = Rulebook.of(SCHEMA, {"slow": Rule(must="string(a) != 'x'"), "fast": LIMIT})
+    slow, fast = book.look(columns, np.ones(5_000), None, 0.0)
+    assert slow.looked.sum() < 5_000 and fast.looked.all() and fast.broken.sum() == 4_996
+
+
+SLOW = f"{_TEN}.all(x, {_TEN}.all(y, {_TEN}.all(z, !'{'a' * 500}'.matches('(a+)+b'))))"
+
+
+@pytest.mark.parametrize(
+    ("must", "why"),
+    [
+        ("limt > 1.0", "undeclared reference to 'limt'.*the columns are: a, b"),
+        ("a +", "ERROR"),
+        ("columns['x y'] > 1.0", "x y is not a column"),
+        ("a + 1.0", "float, not true or false"),
+        ("a * 2 > 3", "every number of a row is a double"),
+        ("a * 2 > 3.0", "every number of a row is a double"),
+        ("a > 1.0 //" + " " * 1_000, "may have 1000"),
+        ("secret > 1.0", "column secret is sensitive"),
+        ("columns.secret == 1.0", "column secret is sensitive"),
+        (SLOW, "ms for one row"),
+    ],
+)
+def test_what_cannot_be_a_rule_is_refused_with_its_reason(must: str, why: str) -> None:
+    secret = SCHEMA.columns[0].model_copy(update={"name": "secret", "sensitive": True})
+    with pytest.raises(ValueError, match=why):
+        check_rule(must, SCHEMA.model_copy(update={"columns": (*SCHEMA.columns, secret)}))
+
+
+def kept(rule: Rule, windows: list[tuple[int, int]], budget: int = 100_000) -> list[bool]:
+    """Whether it is told after each window of so many rows, so many of which broke it."""
+    state, told = Keeping(rule.must, rule.tolerance), list[bool]()
+    for at, (rows, broken) in enumerate(windows):
+        state = Keeping.from_json(state.to_json()).observe(Tally.of(rows, broken, 0, ()), 10.0 * at, budget)
+        told.append(state.told)
+    return told
+
+
+def test_one_row_breaks_what_nothing_may_break_and_three_clean_windows_end_it() -> None:
+    windows = [(100, 0), (100, 1), (100, 0), (100, 0), (0, 0), (100, 0), (100, 0)]
+    assert kept(LIMIT, windows) == [False, True, True, True, True, False, False]
+    assert kept(LIMIT, [(5, 1), (5, 0), (5, 0), (5, 1), (5, 0), (5, 0), (5, 0)])[-2:] == [True, False]
+
+
+def test_a_share_that_may_break_it_is_told_on_evidence_alone() -> None:
+    may = LIMIT.model_copy(update={"tolerance": 0.1})
+    random = np.random.default_rng(1)
+    quiet = kept(may, [(20, int(random.binomial(20, 0.1))) for _ in range(5_000)])
+    assert sum(quiet) == 0, "at the very share that it may have, 100,000 rows"
+    assert kept(may, [(5, 2)] * 60)[-1] and not any(kept(may, [(5, 1)]))
+
+
+def test_a_version_that_keeps_it_does_not_end_what_another_one_breaks() -> None:
+    state, at = Keeping(LIMIT.must, 0.0), 0.0
+    for _ in range(6):
+        state = state.observe(Tally.of(90, 0, 0, ()), at, 1_000).observe(Tally.of(10, 1, 0, ()), at, 1_000)
+        at += 10.0
+    assert state.told and (state.seen.broken, state.since_s) == (6, 0.0)
+
+
+def test_what_can_be_evaluated_for_no_row_is_told_after_three_windows() -> None:
+    state, told = Keeping(LIMIT.must, 0.0), list[bool]()
+    for at in range(4):
+        state = state.observe(Tally.of(50, 0, 50, ()), 10.0 * at, 1_000)
+        told.append(state.told)
+    assert told == [False, False, True, True] and state.seen.decided == 0
+
+
+class Story:
+    """An endpoint whose windows are closed by the monitor's own round."""
+
+    def __init__(self, db: Database, settings: ServiceSettings) -> None:
+        versions = Versions(db, Objects(settings))
+        self.db, self.endpoint = db, fresh()
+        self.closing, self.desired = Closing(settings, db, versions), Desired(db, versions)
+        self.start = datetime(2026, 3, 4, 10, 30, tzinfo=UTC)
+        self.revision = 0
+
+    async def serve(self, schema: ModelSchema = SCHEMA, state: str = "serving", **rules: Rule) -> None:
+        self.revision += 1
+        event = deployment(self.endpoint, schema, None, revision=self.revision, state=state,
+                           monitor=MonitorSettings(rules=rules))  # fmt: skip
+        await self.desired.learn(Change(self.endpoint, event, None, 0))
+
+    async def window(self, back: int = 0, **broken: int) -> None:
+        start = self.start - timedelta(seconds=10 * back)
+        at_s = start.timestamp()
+        rules = Rules({
+            Key(name, LIMIT.must): Tally.of(20, many, 0, [Evidence(at_s, f"{name}-{at_s}", 0)] if many else [])
+            for name, many in broken.items()
+        })  # fmt: skip
+        key = store.WindowKey(self.endpoint, 1, "retail", start, start + timedelta(seconds=10))
+        self.start = max(self.start, key.end)
+        part = Part(25, 25, (), Sums.zero(0), LatencyCounts({}), rules=rules)
+        async with self.db.transaction() as tx:
+            await store.add_part(tx.session, key, 0, 0, part)
+            await store.note_read_to_end(tx.session, range(InferenceLogged.topic.partitions), [], datetime.now(UTC))
+        assert (await self.closing.close_due()).failed == {}
+
+    async def said(self) -> list[AlertRaised | AlertResolved]:
+        return [each for each in await alerts(self.db) if each.subject == self.endpoint]
+
+
+@pytest.fixture
+async def story(service_db: Callable[[Service], Database], monitor_settings: ServiceSettings) -> Story:
+    return Story(service_db("monitor"), monitor_settings)
+
+
+async def test_each_rule_that_is_broken_has_an_alert_that_ends_by_itself(story: Story) -> None:
+    with use(Context(system("monitor"))):
+        await story.serve(limit=LIMIT, other=LIMIT.model_copy(update={"severity": "critical"}))
+        await story.window(limit=0, other=0)
+        await story.window(limit=3, other=0)
+        await story.window(limit=2, other=1)
+        one, other = await story.said()
+        assert isinstance(one, AlertRaised) and isinstance(other, AlertRaised)
+        assert (one.kind, one.severity, other.kind, other.severity) == (
+            "business-rule.limit", "warning", "business-rule.other", "critical")  # fmt: skip
+        assert one.alert_id != other.alert_id and one.since == story.start - timedelta(seconds=20)
+        assert one.since and one.how_much == "3 of 20 rows broke it, 0 of them may"
+        assert "a <= 3.0" in one.detail and f"decision limit-{one.since.timestamp()}, row 0" in one.detail
+        for _ in range(3):
+            await story.window(limit=0, other=4)
+        over = (await story.said())[2:]
+        assert [each.alert_id for each in over] == [one.alert_id], "the other one is broken still"
+    with use(ENGINEER):
+        told = RulesView.of(await Telling(story.db).told(story.endpoint, 60))
+    limit, other_ = told.rules
+    assert (told.windows, told.rows, limit.rows, limit.broken, limit.not_looked_at) == (6, 150, 120, 5, 30)
+    assert not limit.alarmed and other_.alarmed and (other_.broken_since, other_.rows_since) == (13, 80)
+    assert limit.share == pytest.approx(5 / 120) and limit.examples[0].row == 0
+
+
+async def test_rows_that_come_late_are_counted_once_and_may_break_a_rule(story: Story) -> None:
+    with use(Context(system("monitor"))):
+        await story.serve(limit=LIMIT)
+        await story.window(limit=0)
+        await story.window(limit=0)
+        await story.window(back=1, limit=2)
+        (raised,) = await story.said()
+        assert isinstance(raised, AlertRaised) and raised.since == story.start - timedelta(seconds=10)
+        async with story.db.reading() as session:
+            revised, first = await store.reports(session, story.endpoint, None, 10)
+        (rule,) = revised.rules
+        assert (revised.revision, revised.window.rows, rule.rows, rule.broken) == (1, 50, 40, 2)
+        assert first.rules[0].broken == 0
+
+
+async def test_a_rule_that_is_changed_or_taken_away_ends_its_alert(story: Story) -> None:
+    with use(Context(system("monitor"))):
+        await story.serve(limit=LIMIT, other=LIMIT, third=LIMIT)
+        await story.window(limit=1, other=1, third=1)
+    with use(ENGINEER):
+        changed = {"limit": Rule(must="a <= 4.0").model_dump(), "third": LIMIT.model_dump()}
+        await story.desired.configure(story.endpoint, {"rules": changed})
+    with use(Context(system("monitor"))):
+        over = {type(each).__name__: each for each in (await story.said())[3:]}
+        reasons = sorted(each.reason for each in (await story.said())[3:] if isinstance(each, AlertResolved))
+        assert reasons == ["it was changed", "there is no such rule any more"] and len(over) == 1
+        await story.serve(state="removed", limit=LIMIT)
+        last = (await story.said())[-1]
+        assert isinstance(last, AlertResolved) and last.reason == "the endpoint is removed"
+
+
+async def test_a_rule_that_cannot_be_evaluated_is_refused_by_its_name(story: Story) -> None:
+    with use(Context(system("monitor"))):
+        await story.serve()
+    with use(ENGINEER):
+        with pytest.raises(Invalid, match=r"rules\.limit\.must: .*undeclared reference to 'limt'") as refused:
+            await story.desired.configure(story.endpoint, {"rules": {"limit": {"must": "limt > 1.0"}}}, keep=False)
+        assert refused.value.field == "rules.limit.must"
+        held = await story.desired.configure(story.endpoint, {"rules": {"limit": {"must": "a > 1.0"}}})
+    assert held.settings.rules == {"limit": Rule(must="a > 1.0")} and held.sources["rules"] == "set"
