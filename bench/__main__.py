@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=4.0, help="of one run over REST")
     parser.add_argument("--connections", type=int, nargs="+", default=[1, 16, 64])
-    parser.add_argument("--rows", type=int, default=100_000, help="of one streaming run")
+    parser.add_argument("--rows", type=int, default=400_000, help="of one streaming run")
     parser.add_argument("--batch-rows", type=int, default=1_000_000, help="of one batch")
     parser.add_argument("--away-seconds", type=float, default=60.0, help="for how long Kafka is away")
     parser.add_argument("--decisions", type=int, default=1_000_000, help="recorded ones to look up among")
@@ -83,7 +83,7 @@ def _measure(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
         if "away" in given.what:
             found["away"] = away.measure(platform, model, given.away_seconds)
         if "neighbour" in given.what:
-            found["neighbour"] = neighbour.measure(platform, model, given.rounds, given.seconds)
+            found["neighbour"] = neighbour.measure(platform, model, folder, given.rounds, given.seconds)
         if "peers" in given.what:
             both = model, census(folder / "packages", "sklearn")
             counts = tuple(given.connections)

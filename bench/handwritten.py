@@ -1,6 +1,7 @@
 """The limit of streaming: what a careful engineer writes for this one model: prebuilt batches in transactions.
 
-`python -m bench.handwritten PROPERTIES MODEL REQUESTED COMPLETED LOGGED ROWS`: ends after that many rows.
+`python -m bench.handwritten PROPERTIES MODEL REQUESTED COMPLETED LOGGED ROWS`: says "ready" where the rows begin, and
+ends after that many.
 """
 
 import sys
@@ -31,6 +32,7 @@ async def main(connection: Connection, model: bytes, requested: str, completed: 
     )  # fmt: skip
     producer = AIOKafkaProducer(**client, transactional_id=group, max_batch_size=900_000)
     async with consumer, producer:
+        print("ready", flush=True)
         done = 0
         while done < rows:
             for tp, records in (await consumer.getmany(timeout_ms=500, max_records=_MOST)).items():

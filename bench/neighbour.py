@@ -3,11 +3,13 @@
 import asyncio
 import io
 import statistics
-import threading
+import subprocess
+import sys
 import time
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -34,7 +36,7 @@ _CALL_S = 0.3
 """What one of these calls takes: far below the deadline, at which the sandbox would rest until it is started again."""
 
 
-def measure(stage: Stage, model: Model, rounds: int, seconds: float) -> dict[str, Any]:
+def measure(stage: Stage, model: Model, folder: Path, rounds: int, seconds: float) -> dict[str, Any]:
     """Latencies [ms] alone and beside the burning model, in turns, medians; the median ratio of their p99, and whether
     it is within `BOUND`. Worker and sandbox share one core: nothing but the kernel's scheduler is between them. Raises
     SystemExit where a request was refused or the model did not burn."""
@@ -49,7 +51,7 @@ def measure(stage: Stage, model: Model, rounds: int, seconds: float) -> dict[str
     body, burned = _long(stage, other), 0.0
     for _ in range(rounds):
         alone, before = paced(url, requests, seconds), _burned(stage)
-        with _asked(stage, other, body):
+        with _asked(stage, folder, other, body):
             runs.append((alone, paced(url, requests, seconds)))
         burned += _burned(stage) - before
     if burned < 0.2 * rounds * seconds:
@@ -75,23 +77,20 @@ def _long(stage: Stage, url: str) -> bytes:
 
 
 @contextmanager
-def _asked(stage: Stage, url: str, body: bytes) -> Iterator[None]:
-    """The model is busy all the while."""
-    stop = threading.Event()
-
-    def call() -> None:
-        while not stop.is_set():
-            _ask(stage, url, body)
-
-    callers = [threading.Thread(target=call) for _ in range(_CALLERS)]
-    for caller in callers:
-        caller.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        for caller in callers:
-            caller.join()
+def _asked(stage: Stage, folder: Path, url: str, body: bytes) -> Iterator[None]:
+    """The model is busy all the while, asked by a process of its own: a thread would take turns with the other load."""
+    bodies = folder / "hostile.json"
+    bodies.write_text(orjson.dumps([body.decode()]).decode())
+    command = [sys.executable, "-m", "bench.load", url, "--bodies", str(bodies), "--token", stage.token,
+               "--connections", str(_CALLERS), "--seconds", "3600"]  # fmt: skip
+    with subprocess.Popen(command) as process:
+        before = _burned(stage)
+        try:
+            while _burned(stage) == before:
+                time.sleep(0.1)
+            yield
+        finally:
+            process.kill()
 
 
 def _ask(stage: Stage, url: str, body: bytes) -> None:

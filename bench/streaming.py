@@ -61,11 +61,14 @@ def _hand(stage: Stage, folder: Path, rows: int) -> dict[str, float]:
     asyncio.run(_fill(stage.connection("operator"), requested, rows))
     command = [sys.executable, "-m", "bench.handwritten", str(stage.home.client_properties("scorer")),
                str(folder / "model.onnx"), requested, completed, logged, str(rows)]  # fmt: skip
-    with subprocess.Popen(command, preexec_fn=_on_server_core) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, preexec_fn=_on_server_core) as process:
+        assert process.stdout
         watched = psutil.Process(process.pid)
         try:
+            process.stdout.readline()
+            before = watched.cpu_times()
             rate = asyncio.run(_rate(stage.connection("operator"), completed, rows))
-            cpu = _cpu(None, watched.cpu_times())
+            cpu = _cpu(before, watched.cpu_times())
         finally:
             process.terminate()
     return {"per_second": rate, "cpu_us": cpu / rows}
@@ -77,7 +80,7 @@ def _on_server_core() -> None:
 
 def _cpu(before: Any, after: Any) -> float:
     """Microseconds of CPU in between."""
-    return (after.user + after.system - (before.user + before.system if before else 0.0)) * 1e6
+    return (after.user + after.system - before.user - before.system) * 1e6
 
 
 async def _fill(connection: Connection, topic: str, rows: int) -> None:

@@ -37,8 +37,8 @@ class S3:
         right = {"region": REGION, "access_key_id": self.id, "secret_access_key": self.key}
         return {"kind": "objects", "url": f"s3://{bucket}/june", "endpoint": self.url, "options": right | options}
 
-    def put(self, path: str, data: bytes) -> None:
-        obstore.put(self._store(), path, data)
+    def put(self, path: str, data: bytes, **attributes: str) -> None:
+        obstore.put(self._store(), path, data, attributes=attributes)
 
     def get(self, path: str) -> bytes:
         return bytes(obstore.get(self._store(), path).bytes())

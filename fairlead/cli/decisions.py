@@ -104,11 +104,12 @@ def outcomes(
 def decision(
     context: typer.Context,
     inference_id: Annotated[str, typer.Argument(help="The id that the scoring answer carried.")],
+    row: Annotated[int, typer.Option(min=0, help="From which of its rows on; a thousand are told.")] = 0,
     json: Json = False,
 ) -> None:
     """Look a decision up: what was asked and decided, by which version, what followed."""
     with refusals():
-        found = client(context).decision(inference_id)
+        found = client(context).decision(inference_id, row=row)
     render(found, json, lambda: _decision(found.model_dump(mode="json")))
 
 

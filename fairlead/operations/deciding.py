@@ -106,9 +106,10 @@ class Deciding:
         return dict(sums)
 
     @operation
-    def decision(self, inference_id: str) -> Flow[Decision]:
-        """A decision by its id: request, response, version, and what followed."""
-        return (yield from read(Decision, f"/v1/decisions/{part(inference_id)}"))
+    def decision(self, inference_id: str, *, row: int = 0) -> Flow[Decision]:
+        """A decision by its id: request, response, version, and what followed. Of one with many rows, as a chunk of a
+        batch is, a thousand from `row` on."""
+        return (yield from read(Decision, f"/v1/decisions/{part(inference_id)}?row={row}"))
 
     @operation
     def explain(

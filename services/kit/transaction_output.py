@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from aiokafka import AIOKafkaProducer
 
-from .recordbatch import Header, RecordBatch, block
+from .recordbatch import Header, Record, RecordBatch, block
 
 BATCH_BYTES = 900_000
 """Below the broker's largest message set (1 MiB), so that one record's overhead never tips a batch over it."""
@@ -25,18 +25,16 @@ class Target:
 
     def __init__(self) -> None:
         self.batches = [RecordBatch(BATCH_BYTES, transactional=True)]
-        self._add = self.batches[0].add
         self.count = 0
 
-    def add(self, key: bytes | None, value: bytes | None, headers: bytes) -> int:
-        """Append a record with a `recordbatch.block` of headers; answers its place among this transaction's records of
-        the partition."""
-        if not self._add(key, value, headers):
+    def extend(self, records: Sequence[Record]) -> int:
+        """Append records; answers the first one's place among this transaction's records of the partition."""
+        place = self.count
+        self.count += len(records)
+        while (taken := self.batches[-1].extend(records)) < len(records):
+            records = records[taken:]
             self.batches.append(RecordBatch(BATCH_BYTES, transactional=True))
-            self._add = self.batches[-1].add
-            self._add(key, value, headers)
-        self.count += 1
-        return self.count - 1
+        return place
 
 
 class Output:
@@ -60,7 +58,7 @@ class Output:
 
     def add(self, topic: str, partition: int, key: bytes | None, value: bytes | None, headers: Sequence[Header]) -> int:
         """Append a record; answers its place among this transaction's records of that partition."""
-        return self.to(topic, partition).add(key, value, block(headers))
+        return self.to(topic, partition).extend([(key, value, block(headers))])
 
     async def send(self) -> dict[tuple[str, int], list[Placed]]:
         """Write everything and wait for the broker. Raises the first failure: then the transaction must not commit."""

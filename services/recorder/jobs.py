@@ -96,10 +96,18 @@ class Joins:
                 self._joining.reported.clear()
                 self._recording.arrived.clear()
                 with use(Context(system("recorder"))):
-                    while await self._joining.join(producer):
-                        self._progress.beat("join")
-                self._progress.beat("join")
+                    await self._all(producer)
                 await self._something()
+
+    async def _all(self, producer: Producer) -> None:
+        """Until nothing is new: what waits for a decision that is not there is no part of a round."""
+        busy = True
+        while busy:
+            busy = await self._joining.seek()
+            while await self._joining.join(producer):
+                busy = True
+                self._progress.beat("join")
+            self._progress.beat("join")
 
     async def _something(self) -> None:
         waits = [asyncio.create_task(e.wait()) for e in (self._joining.reported, self._recording.arrived)]
@@ -141,6 +149,7 @@ class Tidying:
                     or await self._retention.forget()
                 ):
                     self._progress.beat("tidying")
+                await self._joining.count()
                 await self._upkeep.place()
                 await self._upkeep.sweep()
             in_use = not await self._compact()

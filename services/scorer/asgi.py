@@ -32,6 +32,7 @@ from .v2 import BadInput
 from .v2.document import flag_in, parse_object
 from .wire import (
     JSON,
+    LARGE,
     Gone,
     Head,
     NotAllowed,
@@ -108,10 +109,11 @@ class ScorerApp:
 
     # Inference
 
-    def at_once(self, head: Head, body: bytes) -> Reply | Ask:
+    def at_once(self, head: Head, body: bytes) -> Reply | Ask | None:
         """Answer a whole `POST /v2/models/…/infer` where nothing must be waited for.
 
-        Else the request as far as it was read: `__call__` goes on from it, where the scope bears it as `ASKED`.
+        Else the request as far as it was read: `__call__` goes on from it, where the scope bears it as `ASKED`. None
+        where it was not read: to inflate it would hold up others.
         """
         headers = head.headers
         try:
@@ -119,8 +121,11 @@ class ScorerApp:
             caller = self._caller(headers)
             if len(body) > self._limit:
                 raise TooLarge(f"the body is larger than {self._limit} bytes")
+            if len(body) > LARGE and b"content-encoding" in headers:
+                return None
             ask = self._asked(self._plain(headers, body), headers)
-            answer = self._plane.at_once(name, version, ask, caller, "rest") if self._fast else None
+            fast = self._fast and not (len(body) > LARGE and b"accept-encoding" in headers)
+            answer = self._plane.at_once(name, version, ask, caller, "rest") if fast else None
             if answer is None:
                 return ask
             self._spooled(answer)
@@ -163,7 +168,11 @@ class ScorerApp:
         if seq is not None and self._settings.fsync == "always":
             await self._durable(answer, seq)
         answer.count()
-        await _replied(answer, headers).send(send)
+        if len(answer.body) > LARGE and b"accept-encoding" in headers:
+            said = await asyncio.to_thread(_replied, answer, headers)
+        else:
+            said = _replied(answer, headers)
+        await said.send(send)
         if answer.shadows:
             self._shadows.offer(answer.shadows, ask, answer.record, caller.actor, "rest")
 
@@ -194,6 +203,14 @@ class ScorerApp:
             raise full
         self._counters.dropped += 1
 
+    def refuse_strangers(self, authorization: bytes) -> None:
+        """Before anything is read of a request that comes another way. Raises Unauthorized, which is counted."""
+        try:
+            self._caller({b"authorization": authorization})
+        except Refusal as refusal:
+            self._counters.refused(refusal.status)
+            raise
+
     def _caller(self, headers: dict[bytes, bytes]) -> Caller:
         header = headers.get(b"authorization", b"")
         known = self._callers.get(header)
@@ -206,7 +223,10 @@ class ScorerApp:
         return caller
 
     async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
-        return self._plain(headers, await read_body(receive, self._limit))
+        body = await read_body(receive, self._limit)
+        if len(body) > LARGE and b"content-encoding" in headers:
+            return await asyncio.to_thread(self._plain, headers, body)
+        return self._plain(headers, body)
 
     def _plain(self, headers: dict[bytes, bytes], body: bytes) -> bytes:
         encoding = headers.get(b"content-encoding")

@@ -90,7 +90,7 @@ class DirectProtocol(PlainHttp):
         if known is None:
             return False
         answer = self._answer(*known)
-        if isinstance(answer, Ask):
+        if not isinstance(answer, Reply):
             self._ask = answer
             return False
         self._unset_keepalive_if_required()
@@ -123,21 +123,22 @@ class DirectProtocol(PlainHttp):
             super().on_message_complete()
             return
         answer = self._ask or self._first(b"".join(self._held))
-        if isinstance(answer, Ask):
-            cast(dict[str, Any], self.scope)["extensions"][ASKED] = answer
+        if not isinstance(answer, Reply):
+            if answer is not None:
+                cast(dict[str, Any], self.scope)["extensions"][ASKED] = answer
             self._give_over()
             super().on_message_complete()
             return
         self._held = None
         self._reply(answer)
 
-    def _first(self, body: bytes) -> Reply | Ask:
+    def _first(self, body: bytes) -> Reply | Ask | None:
         """Answer what the parser read; the next one with this head is found without it."""
         head = Head.read(self.url.decode("ascii"), self.headers)
         self.heads.keep(self._piece, head, len(body))
         return self._answer(head, body)
 
-    def _answer(self, head: Head, body: bytes) -> Reply | Ask:
+    def _answer(self, head: Head, body: bytes) -> Reply | Ask | None:
         try:
             return self.app.at_once(head, body)
         except Exception:  # an error of ours: the parser would take it for one of the caller's

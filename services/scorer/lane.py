@@ -266,8 +266,7 @@ class Lane:
         while self._line:
             jobs = self._line.next(self._most_rows)
             self._working += len(jobs)
-            for job, result in zip(jobs, await self._settled(jobs), strict=True):
-                job.end(result)
+            await self._settle(jobs)
             self._working -= len(jobs)
         self._calls.discard(cast("asyncio.Task[None]", asyncio.current_task()))
         if self._closing and not self._calls:
@@ -285,24 +284,32 @@ class Lane:
             self._failure, self._failed_at = f"cannot be loaded: {error}"[:300], time.monotonic()
             raise
 
-    async def _settled(self, jobs: Sequence[Job]) -> Sequence[Arrays | Refusal]:
+    async def _settle(self, jobs: Sequence[Job]) -> None:
         """A result for each, whatever happens: nobody else would wake those who wait."""
         try:
-            return await self._results(jobs)
+            await self._ask(jobs)
         except Refusal as refusal:  # of all: whoever answers is away
-            return [refusal] * len(jobs)
+            _end(jobs, refusal)
         except Exception as error:  # noqa: BLE001 - a fault of ours too: whoever waits gets an answer
-            return [self._failed(error)] * len(jobs)
+            _end(jobs, self._failed(error))
 
-    async def _results(self, jobs: Sequence[Job]) -> Sequence[Arrays | Refusal]:
-        """One call for all; where it is refused, each alone, so that none suffers for another."""
+    async def _ask(self, jobs: Sequence[Job]) -> None:
+        """One call for all. Where that took too long they wait again, for smaller calls; where it is refused otherwise
+        each is asked alone, so that none suffers for another. The model is asked nothing for those who left."""
         if len(jobs) > 1:
             try:
                 outputs = await self._call(joined([job.inputs for job in jobs]))
-                return split(outputs, [job.rows for job in jobs])
+                for job, own in zip(jobs, split(outputs, [job.rows for job in jobs]), strict=True):
+                    job.end(own)
+                return
+            except TookTooLong:
+                self._line.again(jobs)
+                return
             except Invalid:
                 pass
-        return [await self._alone(job) for job in jobs]
+        for job in jobs:
+            if not job.answer.done():
+                job.end(await self._alone(job))
 
     async def _alone(self, job: Job) -> Arrays | Refusal:
         try:
@@ -320,7 +327,7 @@ class Lane:
             return outputs
         except Refusal as refusal:
             if isinstance(refusal, TookTooLong):
-                self._size.too_long(rows, time.perf_counter() - started)
+                self._size.too_long(rows, max(time.perf_counter() - started, self._limits.deadline_s))
             raise self._failures.noted(refusal) from None
         except Exception as error:  # noqa: BLE001 - a model may raise anything
             raise self._failed(error) from None
@@ -332,17 +339,15 @@ class Lane:
         if self._remote is not None:
             return await self._remote.call(inputs)
         self._thread = self._thread or ThreadPoolExecutor(1, "model")
-        loop = asyncio.get_running_loop()
-        deadline = loop.call_later(self._limits.deadline_s, self._stop)
+        loop, runtime = asyncio.get_running_loop(), self._local
+        deadline = loop.call_later(self._limits.deadline_s, runtime.stop)
         try:
             outputs = await loop.run_in_executor(self._thread, self._metered, inputs)
         finally:
             deadline.cancel()
+            runtime.resume()  # it may have been stopped between its answer and here
         self._inline.elsewhere(self._thread_took_s, rows)
         return outputs
-
-    def _stop(self) -> None:
-        self._local.stop()
 
     def _metered(self, inputs: Arrays) -> Arrays:
         """In a thread."""
@@ -383,3 +388,8 @@ class Lane:
             self._runtime.close()
         if self._thread:
             self._thread.shutdown(wait=False)
+
+
+def _end(jobs: Sequence[Job], refusal: Refusal) -> None:
+    for job in jobs:
+        job.end(refusal)

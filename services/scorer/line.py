@@ -100,6 +100,12 @@ class WaitingLine:
         self._rows -= rows
         return [job for job in taken if not job.answer.done()]
 
+    def again(self, jobs: Sequence[Job]) -> None:
+        """Who was taken waits on, before all others."""
+        left = [job for job in jobs if not job.answer.done()]
+        self._jobs.extendleft(reversed(left))
+        self._rows += sum(job.rows for job in left)
+
     def refuse(self, refusal: Refusal) -> None:
         """All who wait."""
         for job in self._jobs:

@@ -74,6 +74,8 @@ class ScorerSettings(Settings):
     """Of them one caller's."""
     batch_processes: int = Field(default=0, ge=0, le=256)
     """Processes that score batches beside one another; 1: the batches' own process; 0: half of the cores."""
+    batch_turn_s: float = Field(default=60.0, gt=0)
+    """How long a batch is worked at while others wait; then it is their turn."""
     ray: str = ""
     """The address of a Ray cluster that scores batches such as `head:6379`; empty: this machine."""
     kserve_wait_hours: float = Field(default=24.0, gt=0, le=168)

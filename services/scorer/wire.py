@@ -23,7 +23,13 @@ JSON = (b"content-type", b"application/json")
 _BODY_S = 30.0
 """How long a body may take to arrive."""
 _GZIP, _ZLIB, _RAW = 31, 15, -15
+_WINDOWS = {b"gzip": (_GZIP,), b"x-gzip": (_GZIP,), b"deflate": (_ZLIB, _RAW)}
+"""Some say deflate and mean it raw."""
+_CODINGS = 4
+"""Who compresses what is compressed does so once or twice."""
 _WORTH_COMPRESSING = 1024
+LARGE = 64 * 1024
+"""A body beyond it is inflated and deflated beside the event loop."""
 _NEVER = re.compile(rb";\s*q\s*=\s*0(\.0*)?\s*$")
 _PIECE = 64 * 1024
 _MEMBERS = 4096
@@ -84,13 +90,18 @@ async def _rest(message: Message, receive: Receive, limit: int) -> bytes:
 
 def inflate(body: bytes, encoding: bytes, limit: int) -> bytes:
     """A compressed body as it was before. Raises TooLarge beyond the limit, whatever the header claims."""
-    method = encoding.strip().lower()
-    if method in (b"", b"identity"):
-        return body
-    if method not in (b"gzip", b"x-gzip", b"deflate"):
-        raise Unsupported(f"Content-Encoding {encoding[:40].decode('latin-1')} is not understood; gzip and deflate are")
-    windows = (_GZIP,) if method != b"deflate" else (_ZLIB, _RAW)  # some say deflate and mean it raw
-    for window in windows:
+    methods = [method for each in encoding.lower().split(b",") if (method := each.strip()) not in (b"", b"identity")]
+    if strange := next((method for method in methods if method not in _WINDOWS), None):
+        raise Unsupported(f"Content-Encoding {strange[:40].decode('latin-1')} is not understood; gzip and deflate are")
+    if len(methods) > _CODINGS:
+        raise Unsupported(f"Content-Encoding names {len(methods)} codings; {_CODINGS} are undone at most")
+    for method in reversed(methods):  # in the order in which they were applied
+        body = _undone(body, method, limit)
+    return body
+
+
+def _undone(body: bytes, method: bytes, limit: int) -> bytes:
+    for window in _WINDOWS[method]:
         try:
             return _inflate(body, window, limit)
         except zlib.error:

@@ -121,6 +121,25 @@ def test_operators_of_unknown_domains_are_refused_by_name(tmp_path: Path) -> Non
     assert "evil.ops" in message
 
 
+@pytest.mark.parametrize("domain", ["", "ai.onnx", "ai.onnx.ml", "com.microsoft"])
+def test_a_function_under_the_name_of_an_operator_is_refused_by_name(domain: str, tmp_path: Path) -> None:
+    message, _ = refused(tmp_path, models.onnx_bytes(with_function(domain, "ConstantOfShape")))
+    assert f"function 'ConstantOfShape' of its own in {domain or 'ai.onnx'!r}" in message
+
+
+def test_a_function_in_a_domain_of_its_own_is_taken(tmp_path: Path) -> None:
+    passed(tmp_path, models.onnx_bytes(with_function("pkg.onnxscript.torch_lib", "aten_relu")))
+
+
+def with_function(domain: str, name: str) -> ModelProto:
+    made, sets = models.onnx_model(), [helper.make_opsetid("", 17)]
+    body = helper.make_node("Identity", ["x"], ["y"])
+    made.functions.append(helper.make_function(domain, name, ["x"], ["y"], [body], sets))
+    if domain not in ("", "ai.onnx"):
+        made.opset_import.append(helper.make_opsetid(domain, 1))
+    return made
+
+
 @pytest.mark.parametrize("data", [b"\x08\x08\x12\xff\xff\xff", b"\x08\x08\x12\x01a", b"\x08\x08" * 500])
 def test_broken_onnx_is_refused(data: bytes, tmp_path: Path) -> None:
     refused(tmp_path, data)

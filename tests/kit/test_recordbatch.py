@@ -18,7 +18,7 @@ headers = st.lists(st.tuples(st.text(max_size=80), st.binary(max_size=200)), max
 def test_a_batch_is_what_aiokafka_builds(records: list[tuple[bytes | None, bytes | None, Any]]) -> None:
     ours, theirs = RecordBatch(900_000, transactional=True), BatchBuilder(900_000, 0, is_transactional=1)
     for key, value, said in records:
-        assert ours.add(key, value, block(said))
+        assert ours.extend([(key, value, block(said))]) == 1
         theirs.append(timestamp=ours.at_ms, key=key, value=value, headers=said)
     assert ours.size() == theirs.size()
     ours._set_producer_state(7, 3, 12345)
@@ -28,7 +28,7 @@ def test_a_batch_is_what_aiokafka_builds(records: list[tuple[bytes | None, bytes
 
 def test_headers_that_have_no_content_are_null() -> None:
     batch = RecordBatch(1_000, transactional=False)
-    batch.add(b"k", b"v", block([("there", b""), ("not", None)]))
+    batch.extend([(b"k", b"v", block([("there", b""), ("not", None)]))])
     found = MemoryRecords(bytes(batch._build())).next_batch()
     assert found is not None
     [record] = found
@@ -49,5 +49,5 @@ def test_a_block_needs_all_contents() -> None:
 
 def test_a_full_batch_takes_no_more_and_a_first_record_always_fits() -> None:
     batch = RecordBatch(1_000, transactional=True)
-    assert batch.add(None, bytes(5_000), block([])) and batch.size() > 5_000
-    assert not batch.add(None, b"", block([])) and batch.closed() and batch.record_count() == 1
+    assert batch.extend([(None, bytes(5_000), block([])), (None, b"", block([]))]) == 1 and batch.size() > 5_000
+    assert not batch.extend([(None, b"", block([]))]) and batch.closed() and batch.record_count() == 1

@@ -469,6 +469,8 @@ async def test_what_is_no_outcome_is_a_dead_letter_with_its_reason(
             return bool(decision and decision["outcomes"])
 
         assert await eventually(followed, within=30)
+        assert (await client.get("/v1/outcomes/unmet")).status_code == 403
+        assert isinstance((await client.get("/v1/outcomes/unmet", "admin")).json(), list)
 
         async def reasons() -> list[str] | None:
             letters = await buried(recorder_settings, "recorder", "outcome.reported", [said["inference_id"]])

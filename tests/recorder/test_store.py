@@ -150,6 +150,10 @@ async def test_an_outcome_waits_for_its_inference_as_long_as_the_limit_and_no_lo
         await tx.session.execute(text(aged))
     async with db.transaction() as tx:
         assert [outcome.inference_id for outcome in await store.expired(tx.session, KEPT)] == ["old"]
+        assert await store.expired(tx.session, KEPT) == [] and await store.forget_expired(tx.session, KEPT) == 0
+        assert await store.count_unmet(tx.session) == {"waiting": 1, "expired": 1}
+        await tx.session.execute(text("UPDATE outcome SET observed_at = now() - interval '30 days 1 minute'"))
+        assert await store.forget_expired(tx.session, KEPT) == 1
     assert await remaining(db, "outcome") == {"young"}
 
 
@@ -288,6 +292,68 @@ async def test_a_small_units_list_reads_its_own_decisions_and_nobody_elses(servi
         f"cards-{n:04}" for n in range(10)
     ]
     assert _read(plan) <= 80 * 2, "of 5,080"
+
+
+async def followed(db: Database) -> None:
+    """Decisions of two units, a minute apart; of a few of the oldest something followed."""
+    for unit in ("retail", "wealth"):
+        heads = [decision(f"{unit}-{n:04}", unit, unit, n * timedelta(minutes=1)) for n in range(2_000)]
+        shadow = replace(decision(f"{unit}-shadow", unit, unit, timedelta(minutes=1_900)), shadow_of=f"{unit}-1900")
+        await add(db, *heads, shadow)
+        said = [(f"{unit}-{n:04}", row, label) for n, row, label in (
+            (1_900, 0, "fraud"), (1_901, 0, 1.0), (1_902, 0, "fraud"), (1_902, 1, "fraud"), (1_903, 0, "1"),
+        )] + [(f"{unit}-shadow", 0, "fraud")]  # fmt: skip
+        reports = [Report(id, row, label, None, "somebody", None) for id, row, label in said]
+        async with db.transaction() as tx:
+            await store.report(tx.session, reports)
+            await store.settle(tx.session, [Known(r, unit, unit, 2, 1, AT) for r in reports], [None] * 6, AT)
+    async with db.engine.connect() as connection:
+        await connection.exec_driver_sql("ANALYZE recorder.decision, recorder.outcome")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "numbers"),
+    [
+        (store.Wanted(label="fraud"), (1_900, 1_902)),
+        (store.Wanted(label="1"), (1_901, 1_903)),
+        (store.Wanted(outcome="known"), (1_900, 1_901, 1_902, 1_903)),
+        (store.Wanted(label="fraud", application="another"), ()),
+        (store.Wanted(label="nan"), ()),
+        (store.Wanted(label="fraud", outcome="known", model="census"), (1_900, 1_902)),
+    ],
+)
+async def test_a_list_by_what_followed_reads_no_decision_that_nothing_followed_from(
+    service_db: Databases, wanted: store.Wanted, numbers: tuple[int, ...]
+) -> None:
+    db = service_db("recorder")
+    await followed(db)
+    for units in (None, ["retail"], ["retail", "wealth"]):
+        expected = {f"{unit}-{n}" for unit in units or ("retail", "wealth") for n in numbers}
+        async with db.reading(",".join(units or "*")) as session:
+            found = await store.decisions(session, wanted, None, 50, units)
+            select, values = lookup.question(wanted, None, 50, units)
+            explained = f"EXPLAIN (ANALYZE, FORMAT JSON) {select}"
+            plan = (await session.execute(text(explained), values)).scalar_one()[0]["Plan"]
+        assert {each.inference_id for each in found} == expected and len(found) == len(expected)
+        assert [each.received_at for each in found] == sorted((each.received_at for each in found), reverse=True)
+        assert _read(plan) <= 100, "of 4,002"
+
+
+async def test_a_list_by_what_followed_goes_on_where_a_page_ended_and_keeps_to_its_time(service_db: Databases) -> None:
+    db, known = service_db("recorder"), store.Wanted(outcome="known", endpoint="retail")
+    await followed(db)
+    pages: list[str] = []
+    async with db.reading() as session:
+        before = None
+        while page := await store.decisions(session, known, before, 3):
+            pages += [each.inference_id for each in page]
+            before = page[-1].received_at, page[-1].inference_id
+        assert pages == ["retail-1900", "retail-1901", "retail-1902", "retail-1903"]
+        until = replace(known, start=datetime.now(UTC) - timedelta(minutes=1_902, seconds=30))
+        assert len(await store.decisions(session, until, None, 50)) == 3
+        assert await store.decisions(session, replace(known, end=until.start, label="fraud"), None, 50) == []
+        of_one = replace(known, entity="nobody")
+        assert await store.decisions(session, of_one, None, 50) == []
 
 
 def _read(plan: dict[str, Any]) -> float:

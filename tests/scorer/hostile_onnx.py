@@ -1,7 +1,7 @@
 """ONNX models behind the classifier's schema whose inputs, not their shapes, say what they take."""
 
 import numpy as np
-from onnx import GraphProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
+from onnx import FunctionProto, GraphProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 
 def _value(name: str, kind: int, shape: list[int | None]) -> ValueInfoProto:
@@ -20,7 +20,7 @@ def _counting() -> GraphProto:
     )  # fmt: skip
 
 
-def _model(nodes: list[NodeProto]) -> bytes:
+def _model(nodes: list[NodeProto], *functions: FunctionProto) -> bytes:
     """`nodes` make `taken`, shape [1], of `count`: the largest number of the request, a whole number, at least 1."""
     given = {
         "first": np.array(1.0, np.float32), "true": np.array(True), "zero": np.zeros(1, np.float32),
@@ -44,7 +44,9 @@ def _model(nodes: list[NodeProto]) -> bytes:
         [_value("label", TensorProto.INT64, [None]), _value("probabilities", TensorProto.FLOAT, [None, 2])],
         [numpy_helper.from_array(values, name) for name, values in given.items()],
     )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9).SerializeToString()
+    sets = {domain: 18 if domain in ("", "ai.onnx") else 1 for domain in ("", *(each.domain for each in functions))}
+    opsets = [helper.make_opsetid(domain, version) for domain, version in sets.items()]
+    return helper.make_model(graph, opset_imports=opsets, functions=functions, ir_version=9).SerializeToString()
 
 
 def looping() -> bytes:
@@ -64,3 +66,28 @@ def hungry() -> bytes:
         helper.make_node("ConstantOfShape", ["shape"], ["much"]),
         helper.make_node("ReduceSum", ["much", "start"], ["taken"], keepdims=1),
     ])  # fmt: skip
+
+
+def disguised(domain: str = "") -> bytes:
+    """As `hungry`, with a harmless function under the name of the operator: the runtime runs the operator."""
+    harmless = helper.make_node("Cast", ["x"], ["y"], to=TensorProto.FLOAT)
+    sets = [helper.make_opsetid("", 18)]
+    return _model(
+        [
+            helper.make_node("Reshape", ["count", "flat"], ["shape"]),
+            helper.make_node("ConstantOfShape", ["shape"], ["much"], domain=domain),
+            helper.make_node("ReduceSum", ["much", "start"], ["taken"], keepdims=1),
+        ],
+        helper.make_function(domain, "ConstantOfShape", ["x"], ["y"], [harmless], sets),
+    )
+
+
+def composed() -> bytes:
+    """No hostile one: a function of its own, as PyTorch's exporter leaves them."""
+    domain, sets = "pkg.onnxscript.torch_lib", [helper.make_opsetid("", 18)]
+    nothing = helper.make_node("Sub", ["x", "x"], ["y"])
+    flat = helper.make_node("Reshape", ["positive", "flat"], ["one"])
+    return _model(
+        [flat, helper.make_node("aten_sub", ["one"], ["taken"], domain=domain)],
+        helper.make_function(domain, "aten_sub", ["x"], ["y"], [nothing], sets),
+    )

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
+import numpy as np
 import orjson
 import pytest
 
@@ -16,6 +17,7 @@ from .living import Worker, request, rows
 from .making import House, classifier
 
 _GOOD = orjson.dumps(rows([1, 2, 3], [-1, -1, -1], id="r-1", parameters={"entity": "customer-7"}))
+_LARGE = orjson.dumps(rows(*np.random.default_rng(3).normal(size=(5000, 3)).tolist()))
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +73,9 @@ def asked(worker: Worker, *pieces: bytes, answers: int = 1) -> list[Said]:
         ("credit", gzip.compress(_GOOD), {"Content-Encoding": "gzip"}, 200),
         ("credit", orjson.dumps(rows(*[[1.0, 2.0, 3.0]] * 400)), {"Accept-Encoding": "gzip"}, 200),
         ("credit", orjson.dumps(rows(*[[1.0, 2.0, 3.0]] * 5000)), {}, 200),
+        ("credit", gzip.compress(_LARGE), {"Content-Encoding": "gzip", "Accept-Encoding": "gzip"}, 200),
+        ("credit", gzip.compress(_LARGE)[:-9], {"Content-Encoding": "gzip"}, 400),
+        ("credit", _LARGE, {"Accept-Encoding": "gzip"}, 200),
         ("credit", b"{", {}, 400),
         ("credit", orjson.dumps(rows([1.0, 2.0])), {}, 400),
         ("credit", _GOOD, {"Inference-Header-Content-Length": "x"}, 400),
@@ -80,6 +85,7 @@ def asked(worker: Worker, *pieces: bytes, answers: int = 1) -> list[Said]:
         ("credit/versions/x", _GOOD, {}, 404),
         ("nothing", _GOOD, {}, 404),
     ],
+    ids=lambda said: "body" if isinstance(said, bytes) else None,
 )
 def test_a_request_is_answered_alike_whole_and_again_and_in_pieces(
     worker: Worker, path: str, body: bytes, headers: dict[str, str], status: int

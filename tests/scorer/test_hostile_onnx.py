@@ -11,7 +11,7 @@ from services.scorer.lane import Lane, Limits
 from services.scorer.runtimes.errors import TookTooLong
 from services.scorer.runtimes.onnx import OnnxRuntime
 
-from .hostile_onnx import endless, hungry, looping
+from .hostile_onnx import composed, disguised, endless, hungry, looping
 from .living import Worker, rows
 from .making import NUMBERS, House, classifier
 
@@ -46,10 +46,11 @@ def test_a_request_that_makes_a_model_loop_stops_nobody_else(tmp_path: Path) -> 
         assert worker.infer("loops", rows([1, 2, 3]), token).status_code == 200
 
 
-def test_a_request_that_makes_a_model_hungry_gets_no_memory_of_the_workers(tmp_path: Path) -> None:
+@pytest.mark.parametrize("model", [hungry(), disguised()], ids=["openly", "behind a function"])
+def test_a_request_that_makes_a_model_hungry_gets_no_memory_of_the_workers(model: bytes, tmp_path: Path) -> None:
     house = House(tmp_path / "home")
     with Worker(house, FAIRLEAD_SANDBOX_MEMORY_MB="256") as worker:
-        worker.deploy(house.serving("hungry", hungry()), house.serving("credit", classifier()))
+        worker.deploy(house.serving("hungry", model), house.serving("credit", classifier()))
         token = house.token()
         assert worker.infer("hungry", rows([1, 2, 3]), token).json()["outputs"][0]["data"] == [6]
         before = psutil.Process(worker.pid).memory_info().rss
@@ -58,6 +59,13 @@ def test_a_request_that_makes_a_model_hungry_gets_no_memory_of_the_workers(tmp_p
         assert psutil.Process(worker.pid).memory_info().rss < before + 100 * 2**20
         assert worker.infer("credit", rows([1, 1, 1]), token).status_code == 200
         assert worker.infer("hungry", rows([1, 2, 3]), token).status_code == 200
+
+
+def test_a_model_with_functions_of_its_own_is_served(tmp_path: Path) -> None:
+    house = House(tmp_path / "home")
+    with Worker(house) as worker:
+        worker.deploy(house.serving("composed", composed()))
+        assert worker.infer("composed", rows([1, 2, 3]), house.token()).json()["outputs"][0]["data"] == [6]
 
 
 def test_a_model_that_never_ends_keeps_no_other_from_being_loaded(tmp_path: Path) -> None:

@@ -16,9 +16,10 @@ from services.kit.testing import eventually
 from services.scorer.lane import Lane, Limits
 from services.scorer.runtimes import Arrays
 from services.scorer.runtimes.errors import ModelFailed, TookTooLong
+from services.scorer.runtimes.onnx import OnnxRuntime
 from services.scorer.runtimes.sandboxed import SandboxedRuntime
 
-from .making import NUMBERS
+from .making import NUMBERS, classifier
 
 LIMITS = Limits(inline_ms=0.5, batch_rows=100, queue_requests=100, queue_rows=10_000)
 
@@ -42,6 +43,8 @@ class Model:
 
     def stop(self) -> None:
         raise AssertionError("no call of these tests takes so long")
+
+    def resume(self) -> None: ...
 
     def close(self) -> None:
         self.closed += 1
@@ -148,11 +151,11 @@ async def test_nobody_gets_another_s_rows_when_a_model_leaves_rows_out() -> None
 async def test_a_lane_that_fails_itself_wakes_those_who_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     lane = Lane(Model(), LIMITS, joinable=True)
 
-    async def broken(_: object) -> list[Arrays]:
+    async def broken(_: object) -> None:
         raise RuntimeError("a bug of ours")
 
     with monkeypatch.context() as patched:
-        patched.setattr(lane, "_results", broken)
+        patched.setattr(lane, "_ask", broken)
         async with asyncio.timeout(10):
             answers = await asyncio.gather(ask(lane, 1), ask(lane, 2))
     assert all(isinstance(answer, ModelFailed) for answer in answers)
@@ -323,3 +326,94 @@ async def test_who_is_late_or_gone_is_never_computed_and_leaves_its_place_to_oth
     async with asyncio.timeout(10):
         assert await asyncio.gather(first, *others) == [2, 6, 8]
     assert model.calls == [1, 1, 1]
+
+
+@dataclass
+class Bearing:
+    """A model elsewhere that doubles `most` rows at once; each call waits for the gate."""
+
+    most: int
+    asked: list[int] = field(default_factory=list[int])
+    gate: asyncio.Event = field(default_factory=asyncio.Event)
+    calls: int = 1
+    down: str = ""
+    away: str = ""
+    cpu_s: float = 0.0
+    rss: int = 0
+
+    async def call(self, inputs: Arrays) -> Arrays:
+        self.asked.append(len(inputs["x"]))
+        await self.gate.wait()
+        if len(inputs["x"]) > self.most:
+            raise TookTooLong("the model took too long over this input")
+        return {"y": inputs["x"] * 2}
+
+    def close(self) -> None: ...
+
+
+async def test_who_left_while_they_were_asked_together_is_not_asked_alone() -> None:
+    model = Bearing(most=0)
+    lane = Lane(model, LIMITS, joinable=True)
+    asked = [asyncio.create_task(ask(lane, value)) for value in range(50)]
+    await eventually(lambda: model.asked)
+    for one_of_them in asked:
+        one_of_them.cancel()
+    await asyncio.gather(*asked, return_exceptions=True)
+    model.gate.set()
+    lane.close()
+    await eventually(lambda: lane.ended)
+    assert model.asked == [50]
+
+
+async def test_who_left_while_another_was_asked_alone_is_not_asked() -> None:
+    class Refusing(Bearing):
+        async def call(self, inputs: Arrays) -> Arrays:
+            await super().call(inputs)
+            if len(self.asked) == 2:
+                for one_of_them in asked[1:]:
+                    one_of_them.cancel()
+            raise ModelFailed("the model does not take this input")
+
+    model = Refusing(most=100)
+    lane = Lane(model, LIMITS, joinable=True)
+    asked = [asyncio.create_task(ask(lane, value)) for value in range(50)]
+    model.gate.set()
+    await asyncio.gather(*asked, return_exceptions=True)
+    lane.close()
+    await eventually(lambda: lane.ended)
+    assert model.asked == [50, 1]
+
+
+async def test_what_took_too_long_together_is_asked_in_smaller_calls_and_not_one_by_one() -> None:
+    model = Bearing(most=15)
+    lane = Lane(model, LIMITS, joinable=True)
+    model.gate.set()
+    async with asyncio.timeout(10):
+        assert await asyncio.gather(*(ask(lane, value) for value in range(90))) == [2 * value for value in range(90)]
+    assert len(model.asked) < 20, model.asked
+    assert lane.waiting == 0
+
+
+async def test_one_that_is_stopped_after_its_answer_costs_the_next_one_nothing() -> None:
+    loop = asyncio.get_running_loop()
+
+    class Late(OnnxRuntime):
+        def predict(self, inputs: Arrays) -> Arrays:
+            outputs = super().predict(inputs)
+            loop.call_soon_threadsafe(self.stop)  # before this answer is heard
+            return outputs
+
+    lane = Lane(Late(classifier(), NUMBERS), LIMITS, joinable=True)
+    for _ in range(3):
+        assert (await lane.run({"X": np.ones((1, 3), np.float32)}, 1))["label"].tolist() == [1]
+
+
+async def test_however_soon_a_call_was_ended_it_had_its_deadline() -> None:
+    model = Bearing(most=1)
+    lane = Lane(model, replace(LIMITS, deadline_s=1000), joinable=True)
+    model.gate.set()
+    with pytest.raises(TookTooLong):
+        await lane.run({"x": np.ones(2)}, 2)
+    assert lane.call_rows == 1
+    assert await ask(lane, 1) == 2
+    assert lane.call_rows == 2, "a row took less than an eighth of the deadline"

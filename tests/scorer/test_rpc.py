@@ -19,9 +19,11 @@ import pytest
 from contracts import Datatype, ModelSchema, TensorSpec
 from services.kit.environments import Environments, lock
 from services.scorer.files import write_atomically
+from services.scorer.rpc import translate
 from services.scorer.rpc.messages import SERVICE, message
 from services.scorer.settings import ScorerSettings
 from services.scorer.spool import SegmentReader, segments
+from services.scorer.v2 import NUMPY
 
 from .living import HERE
 from .making import NUMBERS, House, classifier, echo
@@ -121,15 +123,75 @@ def test_typed_contents_mean_the_same_as_raw_ones(rpc: Rpc) -> None:
     matrix, token = np.array([[1, 1, 1], [-1, -1, -1]], np.float32), rpc.house.token()
     typed = tensor(matrix)
     typed.contents.fp32_contents.extend(matrix.ravel().tolist())
-    answers = [
-        rpc.call("ModelInfer", token, model_name="credit", inputs=[typed]),
-        rpc.call("ModelInfer", token, model_name="credit", model_version="1", inputs=[tensor(matrix)],
-                 raw_input_contents=[matrix.tobytes()]),
-    ]  # fmt: skip
-    for answer in answers:
-        assert np.frombuffer(answer.raw_output_contents[0], np.int64).tolist() == [1, 0]
+    first = rpc.call("ModelInfer", token, model_name="credit", inputs=[typed])
+    other = rpc.call("ModelInfer", token, model_name="credit", model_version="1", inputs=[tensor(matrix)],
+                     raw_input_contents=[matrix.tobytes()])  # fmt: skip
+    for answer in (first, other):
+        assert labels(answer) == [1, 0]
         assert [output.name for output in answer.outputs] == [spec.name for spec in NUMBERS.outputs]
         assert answer.parameters["variant"].string_param == "champion"
+    typed_scores = np.array(first.outputs[1].contents.fp32_contents, np.float32)
+    assert typed_scores.tobytes() == other.raw_output_contents[1] and typed_scores.size == 4
+
+
+def labels(answer: Any) -> list[int]:
+    """Of the classifier, as they were said: typed or raw, never both."""
+    typed = list(answer.outputs[0].contents.int64_contents)
+    raw = [np.frombuffer(each, np.int64).tolist() for each in answer.raw_output_contents[:1]]
+    (said,) = raw if raw else [typed]
+    assert not (raw and typed)
+    return said
+
+
+def test_who_asks_typed_is_answered_typed_and_who_asks_raw_raw(rpc: Rpc) -> None:
+    token = rpc.house.token()
+    texts = [b"gr\xc3\xbcn", b"", b"b"]
+    asked = tensor(np.empty((3, 1)), "x", "BYTES")
+    asked.contents.bytes_contents.extend(texts)
+    answer = rpc.call("ModelInfer", token, model_name="echo", inputs=[asked])
+    assert list(answer.outputs[0].contents.bytes_contents) == texts
+    assert not answer.raw_output_contents
+    packed = b"".join(len(text).to_bytes(4, "little") + text for text in texts)
+    raw = tensor(np.empty((3, 1)), "x", "BYTES")
+    answer = rpc.call("ModelInfer", token, model_name="echo", inputs=[raw], raw_input_contents=[packed])
+    assert list(answer.raw_output_contents) == [packed]
+    assert not answer.outputs[0].contents.bytes_contents
+
+
+@pytest.mark.parametrize(("datatype", "values", "field"), [
+    ("BOOL", [True, False], "bool_contents"), ("INT8", [-1, 7], "int_contents"),
+    ("UINT64", [2**63, 1], "uint64_contents"),
+    ("FP64", [0.1, -2.0], "fp64_contents"), ("FP32", [0.5, 2.0], "fp32_contents"), ("UINT16", [1, 2], "uint_contents"),
+])  # fmt: skip
+def test_each_datatype_has_its_own_typed_contents(datatype: Datatype, values: list[Any], field: str) -> None:
+    made = translate.response(*binary((datatype, values)), typed=True)
+    assert list(getattr(made.outputs[0].contents, field)) == values
+    assert not made.raw_output_contents
+
+
+def test_where_one_has_no_typed_form_all_are_raw() -> None:
+    made = translate.response(*binary(("FP64", [1.0]), ("FP16", [0.5])), typed=True)
+    assert list(made.raw_output_contents) == [np.float64(1).tobytes(), np.float16(0.5).tobytes()]
+    assert not made.outputs[0].contents.fp64_contents
+
+
+def binary(*tensors: tuple[Datatype, list[Any]]) -> tuple[bytes, int]:
+    """An answer as the binary extension has it, and the length of its JSON."""
+    pieces = [np.array(values, NUMPY[datatype]).tobytes() for datatype, values in tensors]
+    outputs = [
+        {"name": "y", "datatype": datatype, "shape": [len(values)], "parameters": {"binary_data_size": len(piece)}}
+        for (datatype, values), piece in zip(tensors, pieces, strict=True)
+    ]
+    head = orjson.dumps({"model_name": "m", "outputs": outputs})
+    return b"".join([head, *pieces]), len(head)
+
+
+def test_a_stranger_is_refused_before_anything_is_read(rpc: Rpc) -> None:
+    asked = tensor(np.empty((1, 3)), datatype="COMPLEX")
+    code, reason = rpc.refused("ModelInfer", None, model_name="credit", inputs=[asked])
+    assert code == grpc.StatusCode.UNAUTHENTICATED, reason
+    code, reason = rpc.refused("ModelInfer", rpc.house.token(), model_name="credit", inputs=[asked])
+    assert code == grpc.StatusCode.INVALID_ARGUMENT and "COMPLEX" in reason
 
 
 def test_columns_may_go_by_name_typed_and_raw(rpc: Rpc) -> None:
@@ -145,7 +207,7 @@ def test_columns_may_go_by_name_typed_and_raw(rpc: Rpc) -> None:
     asks: list[dict[str, Any]] = [{"inputs": typed}, {"inputs": raw, "raw_input_contents": pieces}]
     for asked in asks:
         answer = rpc.call("ModelInfer", token, model_name="credit", **asked)
-        assert np.frombuffer(answer.raw_output_contents[0], np.int64).tolist() == [1, 0]
+        assert labels(answer) == [1, 0]
     code, reason = rpc.refused("ModelInfer", token, model_name="credit", inputs=typed[1:])
     assert (code, reason) == (grpc.StatusCode.INVALID_ARGUMENT, "column 'debt' is missing")
 

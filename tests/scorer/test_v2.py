@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as nps
 from contracts import Column, ModelSchema, TensorSpec
 from services.scorer import mlflow
 from services.scorer.tokenise import Tokeniser
-from services.scorer.v2 import NUMPY, BadInput, Codec
+from services.scorer.v2 import NUMPY, BadInput, Codec, document
 from services.scorer.v2.errors import LIMIT
 
 from .making import NUMBERS
@@ -247,9 +247,57 @@ def test_bad_binary_tensors_are_refused(size: Any, tail: bytes, json_length: int
     assert says in refused(head + tail if length is not None else head, json_length=length)
 
 
+@pytest.mark.parametrize(("datatype", "printed", "beyond"), [
+    ("FP32", 3.4028235e38, 3.4028236e38), ("FP16", 65519.0, 65520.0),
+])  # fmt: skip
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("rows", [1, 50])
+def test_a_number_that_is_rounded_to_the_largest_is_taken(
+    datatype: Any, printed: float, beyond: float, sign: int, rows: int
+) -> None:
+    def asking(value: float) -> bytes:
+        tensor = {"name": "x", "shape": [rows, 2], "datatype": datatype, "data": [1, sign * value] * rows}
+        return orjson.dumps({"inputs": [tensor]})
+
+    largest = sign * np.finfo(NUMPY[datatype]).max
+    assert echo(datatype).decode(asking(printed)).arrays["x"][-1].tolist() == [1, largest]
+    assert f"beyond {datatype}" in refused(asking(beyond), echo(datatype))
+
+
 def test_a_colon_in_a_text_is_no_duplicate_key() -> None:
     tensor = {"name": "x", "shape": [1, 2], "datatype": "BYTES", "data": ['a":1,"a":2', "::"]}
     assert echo("BYTES").decode(orjson.dumps({"inputs": [tensor]})).rows == 1
+
+
+def beside(member: str, rows: int = 30_000) -> bytes:
+    """A large request with another member."""
+    values = b",".join([b"1.5"] * (3 * rows))
+    return b'{%b,"inputs":[{"name":"X","datatype":"FP32","shape":[%d,3],"data":[%b]}]}' % (
+        member.encode(), rows, values,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("member", [
+    '"id":"a:b"', r'"id":"a\":b"', r'"id":"\\\\","parameters":{"\\\"::\\":1}',
+    '"parameters":{"deep":{"deeper":[{"a":1}]}}',
+    '"other":[[{"a":{}}],"x:"]',
+])  # fmt: skip
+def test_no_colon_of_a_large_request_makes_it_read_slowly(member: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow(*_: Any, **__: Any) -> None:
+        raise AssertionError("nothing else runs meanwhile")
+
+    monkeypatch.setattr(document.json, "loads", slow)
+    assert NUMBERS_CODEC.decode(beside(member)).rows == 30_000
+
+
+@pytest.mark.parametrize("member", [
+    '"id":"a","id":"b"', r'"id":"a","\u0069d":"b"', '"parameters":{"a":{"b":1,"b":1}}', '"other":[{"a":1,"a":{"b":1}}]',
+    '"id":"::","parameters":{"a":1,"a":1}',
+])  # fmt: skip
+def test_a_key_that_is_there_twice_is_refused_in_a_request_of_any_size(member: str) -> None:
+    assert refused(beside(member)) == "a key of the body is there twice"
+    assert refused(beside(member, 2)).endswith(" is there twice")
+    assert "the key" in refused(beside(member, 2))
 
 
 JSON = st.recursive(
@@ -271,6 +319,16 @@ def test_no_json_is_answered_with_anything_but_a_refusal(value: Any) -> None:
         NUMBERS_CODEC.decode(orjson.dumps(value))
     except BadInput as refusal:
         assert len(refusal.message) <= LIMIT
+
+
+@given(st.dictionaries(st.text(), JSON, max_size=4), st.booleans())
+def test_an_object_without_duplicates_is_taken_and_one_with_them_is_not(value: dict[str, Any], twice: bool) -> None:
+    raw = orjson.dumps(value)
+    if not twice:
+        assert document.parse_object(raw) == value
+    else:
+        with pytest.raises(BadInput, match="twice"):
+            document.parse_object(b'{"":{"a":%b,"a":1},%b' % (raw, orjson.dumps(value | {"end": 1})[1:]))
 
 
 @given(st.binary(max_size=80), st.integers(-5, 90) | st.none())

@@ -59,7 +59,7 @@ class Shelf(Records):
             "decided": [{"row": 0, "features": features, "prediction": 1, "score": None}],
         } | decision  # fmt: skip
 
-    async def decision(self, inference_id: str) -> dict[str, Any]:
+    async def decision(self, inference_id: str, row: int) -> dict[str, Any]:
         if inference_id != "one":
             raise NotFound("no")
         return self.told

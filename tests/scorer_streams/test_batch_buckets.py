@@ -116,3 +116,31 @@ async def test_files_that_arrive_in_a_bucket_are_scored_once_and_another_version
     assert len(found) == 3 and sorted(run["key"].partition("@")[0] for run in found) == [
         "new/a.parquet", "new/a.parquet", "new/b.parquet",
     ]  # fmt: skip
+
+
+async def test_a_file_that_cannot_be_read_holds_up_no_other_and_is_named(
+    stage: Stage, client: httpx.AsyncClient, bucket: S3, approved: Path
+) -> None:
+    order = {"endpoint": "loans", "arrives": {"connection": "rows", "prefix": "mixed"}}
+    id = (await client.post(PATH, json=order)).json()["id"]
+    bucket.put("june/mixed/a.parquet", parquet(table(11)), **{"Storage-Class": "GLACIER"})  # it is listed, not given
+    bucket.put("june/mixed/b.parquet", parquet(table(12)))
+    stage.start("batches")
+
+    async def scored() -> bool:
+        return [job["rows_done"] for job in await batches(client, id) if job["state"] == "done"] == [12]
+
+    assert await eventually(scored, within=60, every=0.3)
+
+    async def told() -> bool:
+        return "mixed/a.parquet: connection rows" in ((await client.get(f"{PATH}/{id}")).json()["reason"] or "")
+
+    assert await eventually(told, within=30, every=0.3)
+    bucket.put("june/mixed/a.parquet", parquet(table(13)))
+    sizes = [12, 13]
+
+    async def both() -> bool:
+        made = await batches(client, id)
+        return sorted(job["rows_done"] for job in made if job["state"] == "done") == sizes
+
+    assert await eventually(both, within=90, every=0.3)

@@ -659,3 +659,14 @@ async def test_odd_files_are_refused_by_name(client: httpx.AsyncClient) -> None:
         assert answer.status_code == 422 and named in answer.json()["detail"], answer.text
     odd = await submit(client, parquet(good), "a\0b.parquet")
     assert odd.status_code in (202, 422), odd.text
+
+
+async def test_a_small_batch_waits_for_no_large_ones_end(stage: Stage, client: httpx.AsyncClient) -> None:
+    large = (await submit(client, parquet(table(200_000)))).json()["id"]
+    small = (await submit(client, parquet(table(600)))).json()["id"]
+    stage.start("batches", FAIRLEAD_BATCH_TURN_S="0.5")
+    job = await done(client, small)
+    meanwhile = (await client.get(f"{URL}/{large}")).json()
+    assert job["rows_done"] == 600 and meanwhile["state"] == "running" and meanwhile["rows_done"] < 200_000
+    assert (await done(client, large, within=200))["rows_done"] == 200_000
+    assert sum(log.rows for log in await log_of(stage, large)) == 200_000

@@ -59,7 +59,8 @@ def served(model: Slow, tmp_path: Path) -> Served:
     house = House(tmp_path / "home")
     variant = house.variant("credit", "sha256:" + "0" * 64, format="sklearn")
     runtime: Any = model
-    lane = Lane(SandboxedRuntime(runtime, NUMBERS), Limits(0.5, 4096, 512, 200_000), joinable=True)
+    limits = Limits(0.5, 4096, 512, 200_000, deadline_s=DEADLINE_S)
+    lane = Lane(SandboxedRuntime(runtime, NUMBERS), limits, joinable=True)
     change = house.change("credit", variant)
     origin = Origin.of(change, variant)
     return Served(origin, variant, lane, Tokeniser.of(house.settings.keys), Account(origin))

@@ -77,7 +77,11 @@ async def test_an_event_is_answered_with_its_key_and_logged(
     }
     key, body, said = by_id["a"]
     assert key == "a" and said["ce_type"] == "inference.completed" and said["ce_specversion"] == "1.0"
-    assert said["ce_inferenceid"] == Identities(endpoint).of("/till/7", "a")[0] == body["parameters"]["inference_id"]
+    assert (
+        said["ce_inferenceid"]
+        == Identities(endpoint).of([("/till/7", "a")])[0][0]
+        == body["parameters"]["inference_id"]
+    )
     assert body["model_name"] == endpoint and body["model_version"] == "1" and body["id"] == "r1"
     assert [output["name"] for output in body["outputs"]] == ["label", "probabilities"]
     logs = await logged(stage, endpoint)

@@ -22,6 +22,8 @@ DATATYPES: dict[str, Datatype] = {
     "float16": "FP16", "float": "FP32", "double": "FP64", "string": "BYTES",
 }  # fmt: skip
 KNOWN_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml"})
+_OWNED = ("ai.onnx.", "com.microsoft.", "com.ms.")
+"""Domains, and all below them, whose operators are ONNX's or ONNX Runtime's to define."""
 
 
 class OnnxModel:
@@ -58,6 +60,10 @@ def open_model(path: Path, prediction: str | None, score: str | None) -> Opened:
         onnx.checker.check_model(proto)
     except (DecodeError, onnx.checker.ValidationError, ValueError) as error:
         raise Invalid(f"{path.name} is not a valid ONNX model: {_line(error)}", "package") from None
+    if own := next((each for each in proto.functions if _is_owned(each.domain)), None):
+        domain = own.domain or "ai.onnx"
+        raise Invalid(f"{path.name} has a function {own.name[:80]!r} of its own in {domain!r}, where the runtime's "
+                      "operators are: what it says is not what is run", "package")  # fmt: skip
     domains = {each.domain for each in proto.opset_import}
     if unknown := sorted(domains - KNOWN_DOMAINS - {function.domain for function in proto.functions}):
         raise Invalid(f"{path.name} needs operators of {unknown[0]!r}, which this installation lacks", "package")
@@ -71,6 +77,10 @@ def open_model(path: Path, prediction: str | None, score: str | None) -> Opened:
         model.inputs, model.outputs, prediction or names[0], score or (None if prediction else guessed), model,
         environment=_environment(proto),
     )  # fmt: skip
+
+
+def _is_owned(domain: str) -> bool:
+    return not domain or f"{domain}.".startswith(_OWNED)
 
 
 def _external(message: Message) -> Iterator[str]:

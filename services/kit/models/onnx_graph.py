@@ -55,7 +55,7 @@ _FIELDS = {
     "Graph": (
         ("node", 1, "[]Node"), ("initializer", 5, "[]Tensor"), ("input", 11, "[]Value"),
     ),
-    "Function": (("name", 1, "bytes"), ("node", 7, "[]Node"), ("domain", 10, "bytes")),
+    "Function": (("name", 1, "bytes"),),
     "Node": (
         ("input", 1, "[]bytes"), ("output", 2, "[]bytes"), ("op_type", 4, "bytes"), ("attribute", 5, "[]Attribute"),
         ("domain", 7, "bytes"),
@@ -68,34 +68,33 @@ _FIELDS = {
 
 def unbounded(model: bytes) -> str:
     """The operator for which a model needs the sandbox; empty where every one's work is bounded by the shapes of its
-    inputs. Bytes that cannot be read are not."""
+    inputs. Bytes that cannot be read are not; nor is a function of the model's own, whatever it does: the runtime takes
+    it for an operator only where it knows none of that name, and which it knows is the runtime's to say."""
     try:
         said = _model().FromString(model)
     except DecodeError:
         return "a part that cannot be read"
-    known = {(_domain(each.domain), _text(each.name)) for each in said.functions}
-    for each in said.functions:
-        if found := _within(each.node, known, frozenset()):
-            return found
-    return _of_graph(said.graph, known, frozenset())
+    if said.functions:
+        return f"function {_text(said.functions[0].name)[:80]}"
+    return _of_graph(said.graph, frozenset())
 
 
-def _of_graph(graph: Any, known: Collection[tuple[str, str]], around: frozenset[bytes]) -> str:
+def _of_graph(graph: Any, around: frozenset[bytes]) -> str:
     given = {each.name for each in graph.input}
-    return _within(graph.node, known, (around | {each.name for each in graph.initializer}) - given)
+    return _within(graph.node, (around | {each.name for each in graph.initializer}) - given)
 
 
-def _within(nodes: Iterable[Any], known: Collection[tuple[str, str]], constants: frozenset[bytes]) -> str:
+def _within(nodes: Iterable[Any], constants: frozenset[bytes]) -> str:
     nodes = list(nodes)
     made = [name for node in nodes if node.op_type == b"Constant" and not node.domain for name in node.output]
     constants |= frozenset(made)
     for node in nodes:
         place = _domain(node.domain), _text(node.op_type)
-        if place not in _BOUNDED and place not in known and not _is_sized_by(node, place, constants):
+        if place not in _BOUNDED and not _is_sized_by(node, place, constants):
             return place[1][:80]
         for attribute in node.attribute:
             for graph in (attribute.g, *attribute.graphs):
-                if found := _of_graph(graph, known, constants):
+                if found := _of_graph(graph, constants):
                     return found
     return ""
 

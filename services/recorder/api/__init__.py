@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field
 
 from contracts import Name, OutcomeReported
 from services.kit.auth import allow
+from services.kit.context import EVERY_UNIT
 from services.kit.http import Body, Page, Who, page
 from services.kit.inputs import Version, as_cursor, from_cursor, moment, moment_of, name
 from services.kit.service import router as new_router
@@ -17,7 +18,7 @@ from ..usecases.erasing import Asked, Erasing
 from ..usecases.joining import Joining
 from ..usecases.reading import Reading
 from ..usecases.snapshots import Snapshots
-from .views import ErasureView, KnownSnapshot, ListedDecision, SnapshotView, WholeDecision
+from .views import ErasureView, KnownSnapshot, ListedDecision, SnapshotView, UnmetView, WholeDecision
 
 Limit = Annotated[int, Query(ge=1, le=1000)]
 Said = Annotated[str | None, Query(max_length=256)]
@@ -81,9 +82,15 @@ def router(reading: Reading, joining: Joining, snapshots: Snapshots, erasing: Er
 
 def _decisions(api: APIRouter, reading: Reading) -> None:
     @api.get("/decisions/{inference_id}")
-    async def decision(inference_id: Annotated[str, Field(max_length=100)], caller: Who) -> WholeDecision:
+    async def decision(
+        inference_id: Annotated[str, Field(max_length=100)],
+        caller: Who,
+        row: Annotated[
+            int, Query(ge=0, le=2**31 - 1, description="The first of the rows to answer, 1,000 at most")
+        ] = 0,
+    ) -> WholeDecision:
         allow(caller, "decision.read")
-        found = await reading.decision(inference_id)
+        found = await reading.decision(inference_id, row)
         return WholeDecision.whole(found.index, found.rows, found.outcomes, found.sampled)
 
     @api.get("/decisions")
@@ -121,6 +128,12 @@ def _outcomes(api: APIRouter, joining: Joining) -> None:
         allow(caller, "outcome.report")
         events = [OutcomeReported(**outcome.model_dump()) for outcome in body.outcomes]
         return Accepted(accepted=len(events), new=await joining.report(caller, events))
+
+    @api.get("/outcomes/unmet")
+    async def unmet(caller: Who) -> list[UnmetView]:
+        """Reports whose decisions are not recorded, by who reported them: for those who see every business unit."""
+        allow(caller, "decision.read", EVERY_UNIT)
+        return [UnmetView.model_validate(each, from_attributes=True) for each in await joining.unmet()]
 
 
 def _snapshots(api: APIRouter, snapshots: Snapshots) -> None:

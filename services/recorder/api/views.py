@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
@@ -61,6 +61,20 @@ class OutcomeView(BaseModel):
     @classmethod
     def of(cls, outcome: OutcomeRow) -> "OutcomeView":
         return cls.model_validate(outcome, from_attributes=True)
+
+
+class UnmetView(BaseModel):
+    """What somebody reported of decisions that are not recorded: of ids that nobody decided under, or of others'."""
+
+    state: Literal["waiting", "expired"]
+    """`expired`: the decision did not come in `FAIRLEAD_PATIENCE_DAYS`; kept as long again, to be seen."""
+    reported_by: str
+    units: list[str] | None
+    reports: int
+    oldest: datetime
+    newest: datetime
+    examples: list[str]
+    """Ids of at most three."""
 
 
 class ListedDecision(DecisionView):

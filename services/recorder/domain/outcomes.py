@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from math import isfinite
 from uuid import NAMESPACE_URL, uuid5
 
@@ -13,6 +13,12 @@ from services.kit.errors import Invalid
 
 _ID_AT_MOST = 100
 _TEXT_AT_MOST = 200
+
+PAUSES = tuple(timedelta(seconds=s) for s in (2, 10, 60, 300, 1_800, 7_200, 28_800, 86_400))
+"""Between one look for a decision that is not recorded and the next; the last again and again.
+
+A decision that is recorded wakes what waits for it. The pauses are for a report that came at the very moment.
+"""
 
 
 @dataclass(frozen=True)

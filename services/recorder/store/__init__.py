@@ -34,7 +34,7 @@ from .files import (
 )
 from .frozen import Frozen, add_snapshot, erased_ids, frozen, frozen_of, remove_snapshot, replace_snapshot
 from .lookup import Chosen, DecisionRow, Followed, Wanted, decision, decisions, followed, newest
-from .reports import Kept, OutcomeRow, expired, labels, met, outcomes, reopen, report, settle, sizes
+from .reports import Kept, OutcomeRow, labels, outcomes, reopen, report, settle, sizes
 from .rewriting import (
     FOLDING,
     MOVING,
@@ -55,16 +55,17 @@ from .rewriting import (
     unsettled,
 )
 from .schemas import newest_schema, save_versions, schema
+from .seeking import Unmet, count_unmet, expired, forget_expired, met, seek, unmet
 from .shadows import for_late_shadows, for_shadows
 
 __all__ = [
     "FOLDING", "MOVING", "Chosen", "DecisionRow", "Erasure", "Followed", "Frozen", "InUse", "Kept", "Member",
-    "NewFile", "OutcomeRow", "Waiting", "Wanted", "add_erasure", "add_file", "add_snapshot", "all_in", "alone",
-    "already_there", "any_tombstone", "count_late", "decision", "decisions", "doom", "doomed", "drop", "empty",
-    "erase", "erased_ids", "erasure", "expired", "finish", "followed", "for_late_shadows", "for_shadows", "forget",
-    "frozen", "frozen_of", "give_back", "ids_in", "is_referred_to", "know_sizes", "labels", "left", "mark_placed",
-    "merge", "met", "newest", "newest_schema", "next_file", "outcomes", "places", "remove_snapshot", "removing",
-    "reopen", "replace_snapshot", "report", "rewrite", "running", "save_versions", "schema", "set_aside", "settle",
-    "settle_folder", "share", "share_for_long", "sizes", "small", "still", "tell_problem", "tombstones", "undoom",
-    "unplaced", "unsettled",
+    "NewFile", "OutcomeRow", "Unmet", "Waiting", "Wanted", "add_erasure", "add_file", "add_snapshot", "all_in",
+    "alone", "already_there", "any_tombstone", "count_late", "count_unmet", "decision", "decisions", "doom", "doomed",
+    "drop", "empty", "erase", "erased_ids", "erasure", "expired", "finish", "followed", "for_late_shadows",
+    "for_shadows", "forget", "forget_expired", "frozen", "frozen_of", "give_back", "ids_in", "is_referred_to",
+    "know_sizes", "labels", "left", "mark_placed", "merge", "met", "newest", "newest_schema", "next_file", "outcomes",
+    "places", "remove_snapshot", "removing", "reopen", "replace_snapshot", "report", "rewrite", "running",
+    "save_versions", "schema", "seek", "set_aside", "settle", "settle_folder", "share", "share_for_long", "sizes",
+    "small", "still", "tell_problem", "tombstones", "undoom", "unmet", "unplaced", "unsettled",
 ]  # fmt: skip

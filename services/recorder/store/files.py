@@ -8,6 +8,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from ..domain.layout import Head, Place
+from .seeking import wake
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ async def add_file(session: AsyncSession, new: NewFile) -> None:
     columns = {name: [getattr(head, name) for head in new.heads] for name in INDEXED}
     columns["sampled"] = [head.inference_id not in new.unsampled for head in new.heads]
     await session.execute(_ADD_DECISIONS, columns | {"segment": file})
+    await wake(session, columns["inference_id"])
     if pairs := [(id, digest) for id, digests in new.payloads.items() for digest in digests]:
         ids, digests = zip(*pairs, strict=True)
         await session.execute(_ADD_PAYLOADS, {"ids": [*ids], "digests": [*digests], "unit": new.unit})

@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from math import isfinite
 from typing import Any, Literal
 
+import orjson
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -65,8 +67,20 @@ _TOO_WIDE = (
 )
 
 _EQUAL = ("use_case", "application", "entity", "endpoint", "model", "version", "variant", "mode")
+_NEWEST_FIRST = "ORDER BY received_at DESC, inference_id DESC LIMIT :limit"
 _OBSERVED = "EXISTS (SELECT FROM outcome AS o WHERE o.inference_id = decision.inference_id AND o.state = 'observed'{})"
-_LABELLED = " AND (o.label = to_jsonb(CAST(:label AS text)) OR o.label = to_jsonb(CAST(:number AS double precision)))"
+_LABELS = "CAST(CAST(:labels AS text[]) AS jsonb[])"
+_LABELLED = f" AND o.label = ANY ({_LABELS})"
+_UNITS = "SELECT name FROM unnest(CAST(:units AS text[])) AS seen(name)"
+# One step in the index for each unit: it has no list of them.
+_EVERY_UNIT = """
+    WITH RECURSIVE seen(name) AS (
+        (SELECT unit FROM outcome WHERE state = 'observed' ORDER BY unit LIMIT 1)
+        UNION ALL
+        SELECT (SELECT unit FROM outcome WHERE state = 'observed' AND unit > seen.name ORDER BY unit LIMIT 1)
+        FROM seen WHERE seen.name IS NOT NULL
+    ) SELECT name FROM seen WHERE name IS NOT NULL
+"""
 
 
 def _decision(row: Any) -> DecisionRow:
@@ -114,37 +128,73 @@ def question(
     Row-level security only filters what an index gave, and another unit's decisions may be many: an index gives each
     unit's own, newest first.
     """
-    conditions = [f"{name} = :{name}" for name in _EQUAL if getattr(wanted, name) is not None]
-    if wanted.start:
-        conditions.append("received_at >= :start")
-    if wanted.end:
-        conditions.append("received_at < :end")
     values = {name: value for name, value in vars(wanted).items() if value is not None} | {"limit": limit}
+    if wanted.label is not None:
+        values["labels"] = _said(wanted.label)
+    if before:
+        values |= {"before_at": before[0], "before_id": before[1]}
+    if units is not None:
+        values["units"] = list(units)
+    followed = wanted.outcome == "known" or (wanted.label is not None and wanted.outcome is None)
+    of_outcomes = followed and wanted.entity is None
+    return (_by_outcome if of_outcomes else _by_decision)(wanted, before is not None, units is not None), values
+
+
+def _by_decision(wanted: Wanted, following: bool, some_units: bool) -> str:
+    """Through the decisions, by one of their indexes."""
+    conditions = [*_about(wanted), *_when(wanted, "received_at", following)]
     if wanted.outcome:
         conditions.append(("" if wanted.outcome == "known" else "NOT ") + _OBSERVED.format(""))
     if wanted.label is not None:
         conditions.append(_OBSERVED.format(_LABELLED))
-        values["number"] = _number(wanted.label)
-    if before:
-        conditions.append("(received_at, inference_id) < (:before_at, :before_id)")
-        values |= {"before_at": before[0], "before_id": before[1]}
-    where = " AND ".join(("shadow_of IS NULL", *conditions))
-    newest_first = "ORDER BY received_at DESC, inference_id DESC LIMIT :limit"
-    if units is None:
-        return f"SELECT * FROM decision WHERE {where} {newest_first}", values
-    select = f"""
-        SELECT own.* FROM unnest(CAST(:units AS text[])) AS seen(name) CROSS JOIN LATERAL (
-            SELECT * FROM decision WHERE decision.unit = seen.name AND {where} {newest_first}
-        ) AS own {newest_first}
+    where = " AND ".join(conditions)
+    if not some_units:
+        return f"SELECT * FROM decision WHERE {where} {_NEWEST_FIRST}"
+    return f"""
+        SELECT own.* FROM ({_UNITS}) AS seen CROSS JOIN LATERAL (
+            SELECT * FROM decision WHERE decision.unit = seen.name AND {where} {_NEWEST_FIRST}
+        ) AS own {_NEWEST_FIRST}
     """
-    return select, values | {"units": list(units)}
 
 
-def _number(said: str) -> float | None:
+def _by_outcome(wanted: Wanted, following: bool, some_units: bool) -> str:
+    """Through what was observed in each unit, and there through each label that is meant."""
+    conditions = ["o.state = 'observed'", "o.unit = seen.name", *_when(wanted, "o.decided_at", following, "o.")]
+    if wanted.endpoint is not None:
+        conditions.append("o.endpoint = :endpoint")
+    if wanted.label is not None:
+        conditions.append("o.label = said.label AND o.label IS NOT NULL")
+    labels = f"CROSS JOIN unnest({_LABELS}) AS said(label)" if wanted.label is not None else ""
+    about = " AND ".join(_about(wanted))
+    # OFFSET 0: each decision is looked up by its id, and none is read that no outcome named.
+    return f"""
+        SELECT DISTINCT own.* FROM ({_UNITS if some_units else _EVERY_UNIT}) AS seen {labels} CROSS JOIN LATERAL (
+            SELECT DISTINCT ON (o.decided_at, o.inference_id) d.* FROM outcome AS o CROSS JOIN LATERAL (
+                SELECT * FROM decision WHERE decision.inference_id = o.inference_id AND {about} OFFSET 0
+            ) AS d WHERE {" AND ".join(conditions)}
+            ORDER BY o.decided_at DESC, o.inference_id DESC LIMIT :limit
+        ) AS own {_NEWEST_FIRST}
+    """
+
+
+def _about(wanted: Wanted) -> list[str]:
+    return ["shadow_of IS NULL", *(f"{name} = :{name}" for name in _EQUAL if getattr(wanted, name) is not None)]
+
+
+def _when(wanted: Wanted, column: str, following: bool, of: str = "") -> list[str]:
+    found = [f"{column} >= :start"] if wanted.start else []
+    found += [f"{column} < :end"] if wanted.end else []
+    return found + ([f"({column}, {of}inference_id) < (:before_at, :before_id)"] if following else [])
+
+
+def _said(label: str) -> list[str]:
+    """As JSON: what a person writes may be a text or a number."""
     try:
-        return float(said)
+        number = float(label)
     except ValueError:
-        return None
+        number = None
+    said = [label] if number is None or not isfinite(number) else [label, number]
+    return [orjson.dumps(each).decode() for each in said]
 
 
 @dataclass(frozen=True)

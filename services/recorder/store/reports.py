@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import orjson
@@ -33,14 +33,16 @@ _REPORT = text(f"""
         ORDER BY inference_id, "row"
         ON CONFLICT (inference_id, "row") DO UPDATE SET (label, value) = ROW({_SAYS.format(new="excluded")}),
             units = excluded.units, reported_by = excluded.reported_by, state = 'waiting', reason = NULL,
-            partition = excluded.partition, "offset" = excluded."offset", reported_at = now()
-        WHERE (known.label, known.value) IS DISTINCT FROM ({_SAYS.format(new="excluded")})
+            partition = excluded.partition, "offset" = excluded."offset", reported_at = now(),
+            seek_at = NULL, sought = 0
+        WHERE (known.state = 'expired' OR (known.label, known.value) IS DISTINCT FROM ({_SAYS.format(new="excluded")}))
             AND (known.unit = '*' OR excluded.units IS NULL OR excluded.units && ARRAY['*', known.unit])
         RETURNING 1
     )
     SELECT (SELECT count(*) FROM kept) AS new,
            (SELECT count(*) FROM given JOIN outcome AS known USING (inference_id, "row")
-            WHERE (known.label, known.value) IS NOT DISTINCT FROM ({_SAYS.format(new="given")})) AS repeated
+            WHERE known.state <> 'expired'
+                AND (known.label, known.value) IS NOT DISTINCT FROM ({_SAYS.format(new="given")})) AS repeated
 """)
 
 
@@ -76,7 +78,7 @@ async def reopen(session: AsyncSession, replayed: Sequence[Report]) -> None:
     """Refused outcomes that are given out again wait once more: what was against them may be mended."""
     update = """
         UPDATE outcome AS known SET state = 'waiting', reason = NULL, partition = given.partition,
-            "offset" = given."offset", reported_at = now()
+            "offset" = given."offset", reported_at = now(), seek_at = NULL, sought = 0
         FROM jsonb_to_recordset(CAST(:reports AS jsonb)) AS given(
             inference_id text, "row" integer, partition integer, "offset" bigint)
         WHERE known.inference_id = given.inference_id AND known."row" = given."row" AND known.state = 'refused'
@@ -91,25 +93,6 @@ def _json(reports: Iterable[Report]) -> str:
     ).decode()
 
 
-async def met(session: AsyncSession, limit: int) -> list[Known]:
-    """Waiting outcomes whose inference is recorded; they are locked."""
-    select = """
-        SELECT o.inference_id, o."row", o.label, o.value, o.units, o.reported_by, o.partition, o."offset",
-               o.reported_at, d.unit, d.endpoint, d.rows, s.file, d.shadow_of, own.file AS answered_file
-        FROM outcome AS o JOIN decision AS d USING (inference_id) JOIN segment AS s ON s.id = d.segment
-        LEFT JOIN decision AS told ON told.inference_id = d.shadow_of AND told.unit = d.unit
-        LEFT JOIN segment AS own ON own.id = told.segment
-        WHERE o.state = 'waiting'
-        ORDER BY s.file LIMIT :limit FOR UPDATE OF o SKIP LOCKED
-    """
-    return [
-        Known(
-            _said(r), r.unit, r.endpoint, r.rows, r.file, r.reported_at, r.shadow_of, r.answered_file,
-        )
-        for r in await session.execute(text(select), {"limit": limit})
-    ]  # fmt: skip
-
-
 async def sizes(session: AsyncSession, ids: Sequence[str]) -> dict[str, tuple[str, int]]:
     """Unit and number of rows of the inferences that are recorded."""
     select = "SELECT inference_id, unit, rows FROM decision WHERE inference_id = ANY (CAST(:ids AS text[]))"
@@ -120,6 +103,7 @@ async def settle(session: AsyncSession, known: Sequence[Known], refusals: Sequen
     """Observed outcomes get their inference's unit and endpoint; refused ones their reason."""
     update = """
         UPDATE outcome SET unit = given.unit, endpoint = given.endpoint, reason = given.reason, observed_at = :at,
+            decided_at = (SELECT received_at FROM decision WHERE decision.inference_id = given.id),
             state = CASE WHEN given.reason IS NULL THEN 'observed' ELSE 'refused' END
         FROM unnest(CAST(:ids AS text[]), CAST(:rows AS int[]), CAST(:units AS text[]), CAST(:endpoints AS text[]),
                     CAST(:reasons AS text[])) AS given(id, "row", unit, endpoint, reason)
@@ -132,24 +116,6 @@ async def settle(session: AsyncSession, known: Sequence[Known], refusals: Sequen
         "endpoints": [k.endpoint for k in known], "reasons": list(refusals),
     }  # fmt: skip
     await session.execute(text(update), values)
-
-
-async def expired(session: AsyncSession, patience: timedelta, limit: int = 1_000) -> list[Report]:
-    """Outcomes whose inference never came; they are gone then."""
-    take = """
-        DELETE FROM outcome WHERE (inference_id, "row") IN (
-            SELECT inference_id, "row" FROM outcome
-            WHERE state = 'waiting' AND reported_at < now() - CAST(:patience AS interval)
-            LIMIT :limit)
-        RETURNING *
-    """
-    rows = await session.execute(text(take), {"patience": patience, "limit": limit})
-    return [_said(r) for r in rows]
-
-
-def _said(r: Any) -> Report:
-    units = None if r.units is None else frozenset(r.units)
-    return Report(r.inference_id, r.row, r.label, r.value, r.reported_by, units, r.partition, r.offset)
 
 
 @dataclass(frozen=True)

@@ -25,11 +25,13 @@ from services.kit.strict import refused
 
 from .. import metrics, store
 from ..domain.layout import Place as FilePlace
-from ..domain.outcomes import Known, Report, checked, units_of, within
+from ..domain.outcomes import PAUSES, Known, Report, checked, units_of, within
 from ..files import Files, Lost
 from .schemas import Schemas
 
 _AT_ONCE = 2_000
+_REPORTERS = 100
+"""Of whom at most is told what did not meet its decision."""
 _LATELY = timedelta(hours=1)
 """By so much a shadow's record may come later than the truth about it."""
 _TOPIC = OutcomeReported.topic.name
@@ -106,6 +108,14 @@ class Joining:
         tx.then += [partial(metrics.OUTCOMES.labels(what).inc, count) for what, count in told.items()]
         return kept.new
 
+    async def seek(self) -> bool:
+        """Look up what was reported since, and a part of what was to be looked up again; answers whether any changed.
+
+        What has no decision yet waits for it, or for its next pause to end: it is not looked at in every round.
+        """
+        async with self._db.transaction() as tx:
+            return await store.seek(tx.session, PAUSES) > 0
+
     async def join(self, producer: Producer) -> int:
         """Say what has met; said again under the same id where a crash came between saying and noting."""
         async with self._db.transaction() as tx:
@@ -116,9 +126,7 @@ class Joining:
             rows, at = await self._decided(tx, known), now()
             said = [await self._said(each, rows, at) for each in known]
             refusals = [each if isinstance(each, str) else None for each in said]
-            for each, refusal in zip(known, refusals, strict=True):
-                if refusal:
-                    await self._bury(each.report, refusal)
+            await self._bury([(k.report, refusal) for k, refusal in zip(known, refusals, strict=True) if refusal])
             await producer.send_all([each for each in said if not isinstance(each, str)])
             await store.settle(tx.session, known, refusals, at)
             observed = {k.report.inference_id for k, refusal in zip(known, refusals, strict=True) if refusal is None}
@@ -148,26 +156,39 @@ class Joining:
         return bool(late)
 
     async def expire(self, patience: timedelta) -> bool:
-        """Some outcomes whose inference never came become dead letters; answers whether there were any."""
+        """Some outcomes whose inference never came become dead letters; answers whether there were any.
+
+        They stay in the books as expired for as long as they waited, so that somebody can see whose they were.
+        """
         async with self._db.transaction() as tx:
             expired = await store.expired(tx.session, patience)
-            for outcome in expired:
-                await self._bury(outcome, f"no inference {outcome.inference_id} within {patience.days} days")
-        return bool(expired)
+            await self._bury([(o, f"no inference {o.inference_id} within {patience.days} days") for o in expired])
+            gone = await store.forget_expired(tx.session, patience)
+        metrics.OUTCOMES.labels("expired").inc(len(expired))
+        return bool(expired or gone)
 
-    async def _bury(self, outcome: Report, reason: str) -> None:
-        """Where it came over the topic; who reported by HTTP is not told, since ids of others are not to be probed."""
-        if outcome.partition is None or outcome.offset is None:
-            return
-        value = OutcomeReported(
-            inference_id=outcome.inference_id, row=outcome.row, label=outcome.label, value=outcome.value
-        )
-        key, place = outcome.inference_id.encode(), outcome.offset
-        units = outcome.units or frozenset()
-        said = [("ce_unit", unit.encode()) for unit in units] if len(units) == 1 else []  # a replay claims no more
-        record = Record(place, 0, key, value.to_json(), said)
-        batch = PartitionBatch(_TOPIC, outcome.partition, place, place + 1, place + 1, [record])
-        await self._burial.bury(batch, [(record, Invalid(reason))])
+    async def count(self) -> None:
+        """Tell how many wait, and how many waited in vain."""
+        async with self._db.reading() as session:
+            for state, count in (await store.count_unmet(session)).items():
+                metrics.UNMET.labels(state).set(count)
+
+    async def unmet(self) -> list[store.Unmet]:
+        """Reports whose decisions are not recorded, by who reported them; the most first."""
+        async with self._db.reading() as session:
+            return await store.unmet(session, _REPORTERS)
+
+    async def _bury(self, refused: Sequence[tuple[Report, str]]) -> None:
+        """What came over the topic; who reported by HTTP is not told, since ids of others are not to be probed."""
+        letters: dict[int, list[tuple[Record, BaseException | str]]] = defaultdict(list)
+        for outcome, reason in refused:
+            if outcome.partition is not None and outcome.offset is not None:
+                letters[outcome.partition].append((_as_it_came(outcome, outcome.offset), Invalid(reason)))
+        for partition, buried in letters.items():
+            records = [record for record, _ in buried]
+            places = [record.offset for record in records]
+            first, end = min(places), max(places) + 1
+            await self._burial.bury(PartitionBatch(_TOPIC, partition, first, end, end, records), buried)
 
     async def _decided(self, tx: Tx, known: Sequence[Known]) -> Rows:
         """The recorded rows that outcomes are about, and those that callers were told of where these are shadows'.
@@ -227,6 +248,15 @@ def _decided(row: dict[str, Any] | None) -> Decided | None:
     return Decided(
         version=row["version"], variant=row["variant"], prediction=_prediction(row), score=_finite(row["score"])
     )
+
+
+def _as_it_came(outcome: Report, offset: int) -> Record:
+    value = OutcomeReported(
+        inference_id=outcome.inference_id, row=outcome.row, label=outcome.label, value=outcome.value
+    )
+    units = outcome.units or frozenset()
+    said = [("ce_unit", unit.encode()) for unit in units] if len(units) == 1 else []  # a replay claims no more
+    return Record(offset, 0, outcome.inference_id.encode(), value.to_json(), said)
 
 
 def _finite(number: float | None) -> float | None:

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 import orjson
+import pyarrow.compute as pc
 
 from services.kit.context import EVERY_UNIT, current
 from services.kit.db import Database
@@ -42,15 +43,16 @@ class Reading:
         self._db = db
         self._files = files
 
-    async def decision(self, inference_id: str) -> Decision:
-        """Raises NotFound, for a decision whose rows are lost too."""
+    async def decision(self, inference_id: str, first: int = 0) -> Decision:
+        """With its rows from number `first` on, as many as are read at once. Raises NotFound, for a decision whose rows
+        are lost too."""
         index, place, outcomes = await self._look(inference_id)
         try:
-            rows = await asyncio.to_thread(self._rows, place, inference_id)
+            rows = await asyncio.to_thread(self._rows, place, inference_id, first)
         except Lost:
             index, moved, outcomes = await self._look(inference_id)
-            rows = await self._moved(place, moved, inference_id)
-        if not rows:
+            rows = await self._moved(place, moved, inference_id, first)
+        if not rows and first < index.rows:
             raise NotFound("this decision has no rows")
         return Decision(index, rows, outcomes)
 
@@ -59,11 +61,11 @@ class Reading:
             index, place = await store.decision(session, inference_id)
             return index, place, await store.outcomes(session, inference_id)
 
-    async def _moved(self, place: Place, moved: Place, inference_id: str) -> list[dict[str, Any]]:
+    async def _moved(self, place: Place, moved: Place, inference_id: str, first: int) -> list[dict[str, Any]]:
         """The rows, where they were moved into another file just now. Raises NotFound."""
         try:
             if moved != place:
-                return await asyncio.to_thread(self._rows, moved, inference_id)
+                return await asyncio.to_thread(self._rows, moved, inference_id, first)
         except Lost:
             pass
         raise NotFound("the rows of this decision are lost: their file cannot be read")
@@ -79,8 +81,10 @@ class Reading:
             followed = await store.followed(session, [each.inference_id for each in found], _OUTCOMES_AT_MOST)
         return [(each, followed.get(each.inference_id, Followed())) for each in found]
 
-    def _rows(self, place: Place, inference_id: str) -> list[dict[str, Any]]:
-        return [_row(row) for row in self._files.find(place, [inference_id]).slice(0, _ROWS_AT_MOST).to_pylist()]
+    def _rows(self, place: Place, inference_id: str, first: int) -> list[dict[str, Any]]:
+        found = self._files.find(place, [inference_id])
+        wanted = found.filter(pc.greater_equal(found["row"], first))
+        return [_row(row) for row in wanted.slice(0, _ROWS_AT_MOST).to_pylist()]
 
 
 def _row(row: dict[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ writer and number, which readers know for a repeat.
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -30,7 +31,7 @@ from .executors import Broken, Executor, executor_of
 from .inputs import Inputs
 from .places import Places
 from .serving import Serving
-from .work import Cancelled, Work
+from .work import Cancelled, GaveWay, Work
 
 log = get_logger(__name__)
 
@@ -158,6 +159,8 @@ class Runner:
             try:
                 if await self._change(job, state="running", reason=None):
                     await self._doing(producer).do(job, kept)
+            except GaveWay:
+                log.info("a batch gave way to others", batch=str(job.id))
             except Cancelled:
                 self._inputs.forget(job.id)
                 log.info("a batch was cancelled", batch=str(job.id))
@@ -168,8 +171,22 @@ class Runner:
     def _doing(self, producer: Producer) -> Work:
         return Work(
             self._db, self._objects, self._inputs, self._serving, self._executor, self._progress, producer,
-            self._headers, self._places,
+            self._headers, self._places, self._turn(),
         )  # fmt: skip
+
+    def _turn(self) -> Callable[[], Awaitable[bool]]:
+        """Of a job that begins to work: whether it is over, which it never is while nobody else waits."""
+        until = time.monotonic() + self._settings.batch_turn_s
+
+        async def is_over() -> bool:
+            nonlocal until
+            if time.monotonic() < until:
+                return False
+            until = time.monotonic() + self._settings.batch_turn_s
+            async with self._db.reading() as session:
+                return len(await store.waiting(session, self._inputs.host)) > 1
+
+        return is_over
 
     async def _without_endpoint(self, job: Job) -> bool:
         """Its endpoint is not (or no longer) served here: wait for it, but not for ever."""

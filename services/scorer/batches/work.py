@@ -3,7 +3,7 @@
 import asyncio
 import tempfile
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,10 @@ class Cancelled(Exception):
     """Somebody ended the job meanwhile."""
 
 
+class GaveWay(Exception):
+    """Others wait: the job goes on from its last kept chunk when it is its turn again."""
+
+
 @dataclass
 class Work:
     """What a job is done with."""
@@ -59,9 +63,11 @@ class Work:
     producer: Producer
     headers: HeaderMaker
     places: Places
+    gives_way: Callable[[], Awaitable[bool]]
+    """Whether the job has worked for long enough while others wait."""
 
     async def do(self, job: Job, kept: Sequence[Chunk]) -> None:
-        """Say what was kept but not said, score the rest, and put the result together."""
+        """Say what was kept but not said, score the rest, and put the result together. Raises GaveWay."""
         served = (await self.serving.needed(job.endpoint)).choose(job.version)
         with self.serving.meter.working_for(served.counts):
             for chunk in kept:
@@ -91,6 +97,8 @@ class Work:
                 await self._say(job, chunk, done.record)
                 said = [chunk]
                 self.progress.beat("batches")
+                if await self.gives_way():
+                    raise GaveWay
         except Exception:  # whatever ends the job: what is in the log counts
             await self._count(job, said)
             raise

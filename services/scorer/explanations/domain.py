@@ -98,9 +98,7 @@ def row_of(decision: Mapping[str, Any], number: int, schema: ModelSchema) -> Row
         raise Conflict(f"column {hidden[0]} is sensitive: the log holds no value of it, so nothing can be explained")
     row = next((each for each in decision["decided"] if each["row"] == number), None)
     if row is None:
-        raise Invalid(
-            f"row: the decision has {decision['rows']} rows; they count from 0, at most 1,000 are kept", "row"
-        )
+        raise Invalid(f"row: the decision has {decision['rows']} rows; they count from 0", "row")
     if row["prediction"] is None or any(column.name not in row["features"] for column in schema.columns):
         raise Conflict("the log holds no readable payload of this decision")
     texts = texts_of(schema)

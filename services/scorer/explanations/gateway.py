@@ -34,9 +34,9 @@ class Records:
         self._recorder, self._catalog = settings.url("recorder"), settings.url("catalog")
         self._identity = ServiceIdentity(settings, "scorer")
 
-    async def decision(self, inference_id: str) -> dict[str, Any]:
-        """A decision as the recorder tells it. Raises NotFound, Unavailable."""
-        return await self._get(self._recorder, f"/v1/decisions/{quote(inference_id, safe='')}", "recorder")
+    async def decision(self, inference_id: str, row: int) -> dict[str, Any]:
+        """A decision as the recorder tells it, its rows from this one on. Raises NotFound, Unavailable."""
+        return await self._get(self._recorder, f"/v1/decisions/{quote(inference_id, safe='')}?row={row}", "recorder")
 
     async def version(self, model: str, version: int) -> Version:
         """A version as the catalog tells it. Raises NotFound, Unavailable."""

@@ -84,7 +84,7 @@ class Explainer:
         """Raises NotFound for a decision that the caller may not see, Conflict and Invalid naming why it cannot be
         explained, Unavailable."""
         started = time.monotonic()
-        decision = await self._decision(wish.inference_id, caller)
+        decision = await self._decision(wish, caller)
         version = await self._records.version(decision["model"], decision["version"])
         row = domain.row_of(decision, wish.row, version.model_schema)
         mutable = domain.may_change(version.model_schema, wish.immutable)
@@ -113,11 +113,11 @@ class Explainer:
             )  # fmt: skip
         return made
 
-    async def _decision(self, inference_id: str, caller: Caller) -> dict[str, Any]:
+    async def _decision(self, wish: Wish, caller: Caller) -> dict[str, Any]:
         """Another unit's, or for an application another one's, is answered as one that is not there."""
         unknown = NotFound(_UNKNOWN)
         try:
-            found = await self._records.decision(inference_id)
+            found = await self._records.decision(wish.inference_id, wish.row)
         except NotFound:
             raise unknown from None
         if not caller.sees(found["unit"]) or not _is_theirs(caller, found["application"]):

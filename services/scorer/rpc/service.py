@@ -9,6 +9,8 @@ import grpc
 import grpc.aio
 import orjson
 
+from services.kit.errors import Refusal
+
 from ..asgi import ScorerApp
 from ..patience import HEADER
 from ..v2 import BadInput
@@ -77,6 +79,7 @@ class Calls:
         return answer(models=await self._told("POST", "/v2/repository/index", context, asked))
 
     async def _ModelInfer(self, request: Any, context: Context, answer: Any) -> Any:  # noqa: N802
+        await self._refuse_strangers(context)
         try:
             body, json_length = translate.request(request)
         except BadInput as refusal:
@@ -85,7 +88,16 @@ class Calls:
         said = await self._ask("POST", path, context, body, {b"inference-header-content-length": b"%d" % json_length})
         await _refuse(said, context)
         length = said.headers.get(b"inference-header-content-length")
-        return translate.response(said.body, None if length is None else int(length))
+        typed = not request.raw_input_contents
+        return translate.response(said.body, None if length is None else int(length), typed=typed)
+
+    async def _refuse_strangers(self, context: Context) -> None:
+        """Before a request of any size is worked on."""
+        given = dict(_given(context))
+        try:
+            self._app.refuse_strangers(given.get(b"authorization", b""))
+        except Refusal as refusal:
+            await context.abort(_STATUS.get(refusal.status, grpc.StatusCode.INTERNAL), refusal.message[:2000])
 
     async def _told(self, method: str, path: str, context: Context, body: bytes = b"") -> Any:
         said = await self._ask(method, path, context, body)
@@ -96,8 +108,7 @@ class Calls:
         self, method: str, path: str, context: Context, body: bytes = b"", more: dict[bytes, bytes] | None = None
     ) -> Answered:
         """The application's answer to a request that bears the call's own token and story."""
-        given = [(key, value) for key, value in context.invocation_metadata() or () if key in _PASSED_ON]
-        headers = [(key.encode(), _text(value)) for key, value in given] + list((more or {}).items())
+        headers = _given(context) + list((more or {}).items())
         left = cast("float | None", context.time_remaining())  # grpc's own annotation forgets calls without a deadline
         if left is not None and left < _ENDLESS_S:
             headers.append((HEADER, b"%.6f" % max(left, 1e-6)))
@@ -118,6 +129,12 @@ class Calls:
 
         await self._app(scope, receive, send)
         return answered
+
+
+def _given(context: Context) -> list[tuple[bytes, bytes]]:
+    """Of the call's metadata, what the application reads as headers."""
+    metadata = context.invocation_metadata() or ()
+    return [(key.encode(), _text(value)) for key, value in metadata if key in _PASSED_ON]
 
 
 async def _refuse(said: Answered, context: Context) -> None:

@@ -1,7 +1,7 @@
 """Between V2's gRPC messages and V2's REST form with binary tensors, which holds the very same bytes."""
 
 import struct
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ _CONTENTS: dict[str, str] = {
     "INT64": "int64_contents", "UINT8": "uint_contents", "UINT16": "uint_contents", "UINT32": "uint_contents",
     "UINT64": "uint64_contents", "FP32": "fp32_contents", "FP64": "fp64_contents", "BYTES": "bytes_contents",
 }  # fmt: skip
+_LENGTH = struct.Struct("<I")
 _OWN = frozenset({"binary_data", "binary_data_output", "binary_data_size"})
 """Parameters that say what is on the wire: here that is not the caller's to say."""
 _Infer, _Output = message("ModelInferResponse"), message("ModelInferResponse.InferOutputTensor")
@@ -41,22 +42,32 @@ def request(asked: Any) -> tuple[bytes, int]:
     return b"".join([head, *pieces]), len(head)
 
 
-def response(body: bytes, json_length: int | None) -> Any:
-    """A ModelInferResponse with raw contents."""
+def response(body: bytes, json_length: int | None, *, typed: bool) -> Any:
+    """A ModelInferResponse: with typed contents, or raw ones. The protocol has no mixture, so all are raw where one has
+    no typed form (FP16)."""
     said = orjson.loads(body[:json_length] if json_length is not None else body)
     made = _Infer(model_name=said["model_name"], model_version=said.get("model_version", ""), id=said.get("id", ""))
     for name, value in said.get("parameters", {}).items():
         _set(made.parameters[name], value)
-    at = json_length or 0
-    for each in said["outputs"]:
-        size = each.get("parameters", {}).get("binary_data_size")
-        made.outputs.append(_Output(name=each["name"], datatype=each["datatype"], shape=each["shape"]))
-        if size is None:
-            made.raw_output_contents.append(_bytes_of(each["datatype"], each["data"]))
-        else:
-            made.raw_output_contents.append(body[at : at + size])
-            at += size
+    pieces = list(_pieces(said["outputs"], body, json_length or 0))
+    made.outputs.extend(_Output(name=o["name"], datatype=o["datatype"], shape=o["shape"]) for o in said["outputs"])
+    if typed and all(output.datatype in _CONTENTS for output in made.outputs):
+        for output, piece in zip(made.outputs, pieces, strict=True):
+            getattr(output.contents, _CONTENTS[output.datatype]).extend(_values_of(output.datatype, piece))
+    else:
+        made.raw_output_contents.extend(pieces)
     return made
+
+
+def _pieces(outputs: Iterable[Mapping[str, Any]], body: bytes, at: int) -> Iterator[bytes]:
+    """The bytes of each tensor, as the binary extension has them."""
+    for each in outputs:
+        size = each.get("parameters", {}).get("binary_data_size")
+        if size is None:
+            yield _bytes_of(each["datatype"], each["data"])
+        else:
+            yield body[at : at + size]
+            at += size
 
 
 def _input(tensor: Any, piece: bytes) -> dict[str, Any]:
@@ -76,11 +87,23 @@ def _packed(tensor: Any) -> bytes:
 def _bytes_of(datatype: Datatype, values: Iterable[Any]) -> bytes:
     if datatype == "BYTES":
         texts = [each if isinstance(each, bytes) else str(each).encode() for each in values]
-        return b"".join(struct.pack("<I", len(text)) + text for text in texts)
+        return b"".join(_LENGTH.pack(len(text)) + text for text in texts)
     try:
         return np.array(list(values), NUMPY[datatype]).tobytes()
     except OverflowError:
         raise BadInput(f"a value is no {datatype}", "contents") from None
+
+
+def _values_of(datatype: Datatype, piece: bytes) -> list[Any]:
+    if datatype != "BYTES":
+        return np.frombuffer(piece, NUMPY[datatype]).tolist()
+    values: list[bytes] = []
+    at = 0
+    while at < len(piece):
+        (size,) = _LENGTH.unpack_from(piece, at)
+        values.append(piece[at + 4 : at + 4 + size])
+        at += 4 + size
+    return values
 
 
 def _parameters(said: Mapping[str, Any]) -> dict[str, Any]:

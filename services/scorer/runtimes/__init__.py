@@ -15,7 +15,11 @@ class Runtime(Protocol):
         ...
 
     def stop(self) -> None:
-        """End the call that is under way in another thread, which raises TookTooLong then."""
+        """End the call that is under way in another thread, which raises TookTooLong then, and all until `resume`."""
+        ...
+
+    def resume(self) -> None:
+        """Take calls again: what was stopped has ended, or had before."""
         ...
 
     def close(self) -> None:

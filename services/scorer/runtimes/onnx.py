@@ -41,7 +41,6 @@ class OnnxRuntime:
             answers = self._session.run(self._outputs, inputs, self._run)
         except _ERRORS as error:
             if self._run.terminate:
-                self._run = ort.RunOptions()
                 raise TookTooLong("the model took too long over this input", "it was stopped at its deadline") from None
             name = type(error).__name__
             raise ModelFailed(f"the model does not take this input ({name})", f"{name} of ONNX Runtime") from None
@@ -49,6 +48,10 @@ class OnnxRuntime:
 
     def stop(self) -> None:
         self._run.terminate = True
+
+    def resume(self) -> None:
+        if self._run.terminate:
+            self._run = ort.RunOptions()
 
     def close(self) -> None:
         """The session goes with its last reference."""

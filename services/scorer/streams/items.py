@@ -28,6 +28,8 @@ class Item:
     body: bytes
     """The record's value, empty where it has none."""
     envelope: Envelope | None = None
+    is_event: bool = False
+    """Its envelope is whole: it has an id of ours, whatever else is wrong with it."""
     inference_id: str = ""
     key: int = 0
     """See `domain.key_of`."""

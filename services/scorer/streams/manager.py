@@ -127,7 +127,7 @@ class Streams:
         history = History(connection, InferenceCompleted.topic.of(name))
         work = EndpointWork(name, self, history, self._objects)
         stream = TransactionalStream(
-            connection, work.requested, group_of(name), work, work.outputs, self._progress
+            connection, work.topics.requested, group_of(name), work, work.topics.outputs, self._progress
         )  # fmt: skip
         self._progress.expect(stream.part, grace_s=30)
         following = asyncio.create_task(_follow_others(history, stream))

@@ -2,12 +2,15 @@
 
 from datetime import datetime
 
+from services.kit.recordbatch import Record
+
 from ..logrecord import INLINE_LIMIT, LogRecord, traceparent_of
 from ..served import Served
 from ..v2.rows import Row
 from . import wire
 from .items import Item
 
+_REQUEST = b',"request":'
 _PLACEHOLDER = "00000000-0000-0000-0000-000000000000"
 
 
@@ -22,26 +25,26 @@ class BatchRecords:
         self._heads: dict[str, tuple[bytes, bytes]] = {}
         self._whole = served.records.payload_sample >= 1.0
 
-    def plain(self, item: Item, id: bytes, writer: bytes) -> tuple[bytes, bytes] | None:
-        """Value and block of headers of the log of an answered item in one step; None of one with more to say.
+    def plain(self, item: Item, id: bytes, writer: bytes) -> Record | None:
+        """The log record of an answered item in one step; None of one with more to say.
 
         `id`: the inference's; `writer`: the member that follows the payloads, and the next one's name. The same as
         `record` and `headers` give, at half of what they cost.
         """
-        asked, envelope, answer, body = item.asked, item.envelope, item.answer, item.record.value
+        asked, envelope, answer, body = item.asked, item.envelope, item.answer, item.body
         if type(asked) is not Row or not asked.bare or item.instead_of or not self._whole:
             return None
-        assert envelope and answer and body
+        assert envelope and answer
         if len(body) + len(answer) > INLINE_LIMIT:
             return None
-        before, after = self._head(envelope.source)
-        number = b"%d" % (item.record.offset + 1)
-        value = b"".join((before, id, after, b',"request":', body, b',"response":', answer, writer, number, b"}"))
+        source = envelope.source
+        before, after = self._heads.get(source) or self._head(source)
+        value = b"".join((before, id, after, body, b',"response":', answer, writer, b"%d}" % (item.record.offset + 1)))
         parent = (envelope.traceparent or traceparent_of(item.inference_id)).encode()
         if envelope.correlation_id is None and envelope.traceparent is None:
-            return value, self._headers.first(id, parent, envelope.source)
+            return id, value, self._headers.first(id, parent, source)
         story = id if envelope.correlation_id is None else envelope.correlation_id.encode()
-        return value, self._headers.log(id, story, parent, envelope.source)
+        return id, value, self._headers.log(id, story, parent, source)
 
     def record(self, item: Item) -> LogRecord:
         """The log of one answered item."""
@@ -52,7 +55,7 @@ class BatchRecords:
         before, after = self._head(envelope.source)
         id = item.inference_id
         made = LogRecord(
-            id, before + id.encode() + after, item.logged, item.answer,
+            id, before + id.encode() + after.removesuffix(_REQUEST), item.logged, item.answer,
             asked.correlation_id or envelope.correlation_id or id, envelope.traceparent or traceparent_of(id),
         )  # fmt: skip
         return made if self._served.records.payload_sample >= 1.0 else self._served.records.sampled(made)
@@ -64,14 +67,14 @@ class BatchRecords:
         return self._headers.log(item.inference_id.encode(), story, parent, item.envelope.source)
 
     def _head(self, application: str) -> tuple[bytes, bytes]:
-        """Everything before and after the inference id of a record with nothing of its own."""
+        """Everything before and after the inference id of a record with nothing of its own, up to its request."""
         if application not in self._heads:
             made = self._served.records.record(
                 inference_id=_PLACEHOLDER, mode="stream", application=application, received_at=self._moment,
                 latency_ms=self._latency_ms, rows=1, request=b"", response=b"",
             )  # fmt: skip
             before, _, after = made.head.partition(_PLACEHOLDER.encode())
-            self._heads[application] = before, after
+            self._heads[application] = before, after + _REQUEST
         return self._heads[application]
 
     def _built(self, item: Item, envelope: wire.Envelope, answer: bytes) -> LogRecord:

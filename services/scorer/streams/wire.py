@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 
 from contracts import InferenceCompleted, InferenceLogged, InferenceRequested
 from services.kit import cloudevents
@@ -37,7 +38,7 @@ def read(said: dict[str, bytes]) -> Envelope:
         raise Invalid("the header ce_type must be inference.requested", "ce_type")
     if schema := said.get("ce_dataschema"):
         cloudevents.check_version(InferenceRequested, schema.decode(errors="replace"))
-    id, source = _text(said.get("ce_id")), _text(said.get("ce_source"))
+    id, source = _text(said.get("ce_id")), _source(said.get("ce_source"))
     if id is None or source is None:
         name = "ce_id" if id is None else "ce_source"
         raise Invalid(f"not a CloudEvent: the header {name} is missing, too long or not printable text", name)
@@ -60,6 +61,10 @@ def _text(raw: bytes | None) -> str | None:
     except UnicodeDecodeError:
         return None
     return value if value.isprintable() else None
+
+
+_source = lru_cache(1024)(_text)
+"""Of many records one source: it is read once."""
 
 
 class Stamps:

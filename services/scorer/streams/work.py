@@ -6,34 +6,25 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Protocol
 
-import orjson
-
-from contracts import InferenceCompleted, InferenceLogged, InferenceRequested
 from services.kit import deadletters
-from services.kit.errors import Busy, Invalid, Refusal, TooLarge, Unavailable
+from services.kit.errors import Busy, Invalid, Refusal, Unavailable
 from services.kit.ids import now
 from services.kit.objects import Objects
-from services.kit.transaction_output import Output, Placed, Target
+from services.kit.transaction_output import Output, Placed
 from services.kit.transactional import Incoming
 
 from ..endpoints import Endpoint
-from ..logrecord import INLINE_LIMIT, LogRecord, offload
 from ..metering import Account
-from ..served import Ask, Served
+from ..served import Served
 from ..shadows import Shadows
 from . import sharing, wire
 from .domain import Identities
 from .history import History, header
 from .items import Item, Turn, in_pieces
-from .records import BatchRecords
+from .saying import LARGEST_KEY, Place, Saying, Topics
 from .scoring import Scoring
 
-WITHHELD = b'{"withheld":"this endpoint has sensitive columns: the record is where the headers say, for 24 hours"}'
 _OURS = b"scorer"
-_LARGEST_ANSWER = 880_000
-"""Of an answer with its key: below the broker's largest message, which the producer's batches respect."""
-_LARGEST_KEY = 64 * 1024
-"""Of a producer's key, which goes back with its answer and into dead letters beside the whole record."""
 
 
 def group_of(endpoint: str) -> str:
@@ -70,14 +61,7 @@ class EndpointWork:
         self._rotation = 0
         self._scorings: dict[int, Scoring] = {}
         self._stamps: wire.Stamps | None = None
-        self.requested = InferenceRequested.topic.of(endpoint)
-        self.completed = InferenceCompleted.topic.of(endpoint)
-        self.logged = InferenceLogged.topic.name
-        self.dead = deadletters.topic_of(self.requested)
-
-    @property
-    def outputs(self) -> tuple[str, ...]:
-        return self.completed, self.logged, self.dead
+        self.topics = Topics.of(endpoint)
 
     # Work
 
@@ -88,19 +72,20 @@ class EndpointWork:
         moment, started = now(), time.perf_counter()
         items: list[Item] = []
         async for piece in in_pieces(records):
-            items += [item for record in piece if (item := self._read(record))]
+            items += self._read(piece)
         await self._recognise(partition, [item for item in items if item.refusal is None])
         scoring = await self._score([i for i in items if i.answer is None and i.refusal is None and i.repeats is None])
         scored = time.perf_counter()
-        await self._say(partition, items, scoring, moment, (scored - started) * 1000, out)
+        self._rotation += 1
+        saying, turn = self._saying(partition, moment, out), self._turns[partition]
+        await saying.say(items, scoring.served, (scored - started) * 1000, turn, self._rotation, self._objects)
         self._count(scoring, items, scored - started, time.perf_counter() - scored)
 
     def reject(self, partition: int, record: Incoming, error: Exception, out: Output) -> None:
         self.dropped(partition)
-        if item := self._read(record):
+        for item in self._read([record]):
             item.refusal = item.refusal or Refusal(f"the record could not be handled: {type(error).__name__}")
-            stamps = self._stamps or wire.Stamps(self._name, "*")
-            self._fail(partition, item, stamps.of(wire.stamp(now())), out, error)
+            self._saying(partition, now(), out).reject(item, error)
 
     async def committed(self, partition: int, placed: dict[tuple[str, int], list[Placed]]) -> None:
         turn = self._turns.pop(partition, None)
@@ -126,22 +111,14 @@ class EndpointWork:
 
     # Steps
 
-    def _read(self, record: Incoming) -> Item | None:
-        """None for a replay that is addressed to another service."""
-        said, item = dict(record.headers), Item(record, record.value or b"")
-        if said.get(deadletters.FOR, _OURS) != _OURS:
-            return None
-        try:
-            item.envelope = envelope = wire.read(said)
-            item.inference_id, item.key = self._identities.of(envelope.source, envelope.id)
-            if record.value is None:
-                raise Invalid("the record has no value: a V2 infer request is needed")
-            if len(record.key or b"") > _LARGEST_KEY:
-                raise Invalid(f"the key has {len(record.key or b'')} bytes; {_LARGEST_KEY} go with an answer at most")
-        except Refusal as refusal:
-            item.refusal = refusal
-            item.envelope = item.envelope or wire.partly(said)
-        return item
+    def _read(self, records: Sequence[Incoming]) -> list[Item]:
+        """What is ours to answer: not a replay that is addressed to another service."""
+        items = [item for record in records if (item := _opened(record))]
+        told = [(item, envelope) for item in items if (envelope := item.envelope) and item.is_event]
+        ids, keys = self._identities.of([(envelope.source, envelope.id) for _, envelope in told])
+        for (item, _), id, key in zip(told, ids, keys, strict=True):
+            item.inference_id, item.key = id, key
+        return items
 
     async def _recognise(self, partition: int, items: list[Item]) -> None:
         """Mark what was answered before, or is asked twice in this batch."""
@@ -210,83 +187,9 @@ class EndpointWork:
             known = self._scorings[version] = Scoring(served)
         return known
 
-    async def _say(
-        self, partition: int, items: list[Item], scoring: Scoring, moment: datetime, latency_ms: float, out: Output
-    ) -> None:
-        assert self._stamps
-        headers, turn = self._stamps.of(wire.stamp(moment)), self._turns[partition]
-        answers = out.to(self.completed, partition % out.partitions(self.completed))
-        self._rotation += 1
-        logs = out.to(self.logged, self._rotation % out.partitions(self.logged))
-        records = {scoring: BatchRecords(scoring.served, headers, moment, latency_ms)}
-        for one in {item.scoring for item in items} - {None, scoring}:
-            assert one is not None
-            records[one] = BatchRecords(one.served, headers, moment, latency_ms)
-        endpoint = self._endpoints.find(self._name)
-        shadowed = endpoint is not None and bool(endpoint.shadows)
-        writer = b',"writer":"%b","seq":' % self._writer(partition).encode()
-        async for piece in in_pieces(items):
-            for item in piece:
-                if item.repeats is not None:
-                    item.answer, item.refusal, item.told = item.repeats.answer, item.repeats.refusal, True
-                key, answer = item.record.key, item.answer
-                if answer is None or len(answer) + len(key or b"") > _LARGEST_ANSWER:
-                    self._fail(partition, _refused(item), headers, out)
-                    continue
-                assert item.envelope
-                id = item.inference_id.encode()
-                place = answers.add(key, answer, headers.answer(item.envelope, id))
-                if item.told:
-                    continue
-                turn.answered.append(item.key)
-                turn.places.append(place)
-                own = records[item.scoring or scoring]
-                if not shadowed and (plain := own.plain(item, id, writer)):
-                    logs.add(id, *plain)
-                else:
-                    record = await self._log(item, own, partition, logs)
-                    if shadowed:
-                        turn.copies.append((Ask(item.body, received_at=moment), record, item.envelope.source))
-
-    def _writer(self, partition: int) -> str:
-        return f"stream.{self._name}.{partition}"
-
-    async def _log(self, item: Item, records: BatchRecords, partition: int, logs: Target) -> LogRecord:
-        record = records.record(item)
-        if item.instead_of is not None:
-            record.say("instead_of", item.instead_of)
-        headers = records.headers(record, item)
-        if len(record.request) + len(record.response) > INLINE_LIMIT:
-            record = await offload(record, self._objects)
-        logs.add(item.inference_id.encode(), record.value(self._writer(partition), item.record.offset + 1), headers)
-        return record
-
-    def _fail(
-        self, partition: int, item: Item, headers: wire.Moment, out: Output, error: Exception | None = None
-    ) -> None:
-        """An error event for the producer and a dead letter for the operator."""
-        refusal, record = item.refusal or Refusal("the record was not answered"), item.record
-        key = record.key if len(record.key or b"") <= _LARGEST_KEY else None
-        said = orjson.dumps({"error": refusal.message[:1500], "status": refusal.status})
-        id = f"{self.requested}/{partition}/{record.offset}".encode()
-        story = headers.failure(id, item.envelope, item.inference_id.encode() or None)
-        out.to(self.completed, partition % out.partitions(self.completed)).add(key, said, story)
-        place = ("scorer", self.requested, partition, record.offset)
-        value, reason = deadletters.letter(self._dead_value(record), self._owned(record), *place, error or refusal)
-        out.add(self.dead, partition % out.partitions(self.dead), key, value, reason)
-
-    def _owned(self, record: Incoming) -> deadletters.Raw:
-        """A record's headers with the unit of its endpoint: who sees the letter is not for its producer to say."""
-        endpoint = self._endpoints.find(self._name)
-        if endpoint is None:
-            return record.headers
-        said = [(name, content) for name, content in record.headers if name != "ce_unit"]
-        return [("ce_unit", endpoint.unit.encode()), *said]
-
-    def _dead_value(self, record: Incoming) -> bytes | None:
-        endpoint = self._endpoints.find(self._name)
-        private = endpoint is None or any(one.codec.sensitive for one in endpoint.by_version.values())
-        return WITHHELD if private else record.value
+    def _saying(self, partition: int, moment: datetime, out: Output) -> Saying:
+        place = Place(self._name, self._endpoints.find(self._name), partition, moment)
+        return Saying(self.topics, place, self._stamps or wire.Stamps(self._name, "*"), out)
 
     def _count(self, scoring: Scoring, items: list[Item], scoring_s: float, saying_s: float) -> None:
         by: dict[Scoring, list[Item]] = {scoring: items}
@@ -301,7 +204,7 @@ class EndpointWork:
 
     async def _remember(self, partition: int, turn: Turn, placed: dict[tuple[str, int], list[Placed]]) -> None:
         for (topic, target), batches in placed.items():
-            if topic != self.completed:
+            if topic != self.topics.completed:
                 continue
             offsets = _offsets(batches)
             if offsets is None or target != partition:
@@ -309,6 +212,23 @@ class EndpointWork:
             else:
                 places = [offsets[place] for place in turn.places]
                 self._history.committed(target, turn.answered, places, offsets[-1] + 1)
+
+
+def _opened(record: Incoming) -> Item | None:
+    """A record with its envelope, or with what is wrong with it; None for a replay that is another service's."""
+    said, item = dict(record.headers), Item(record, record.value or b"")
+    if said.get(deadletters.FOR, _OURS) != _OURS:
+        return None
+    try:
+        item.envelope, item.is_event = wire.read(said), True
+        if record.value is None:
+            raise Invalid("the record has no value: a V2 infer request is needed")
+        if len(record.key or b"") > LARGEST_KEY:
+            raise Invalid(f"the key has {len(record.key or b'')} bytes; {LARGEST_KEY} go with an answer at most")
+    except Refusal as refusal:
+        item.refusal = refusal
+        item.envelope = item.envelope or wire.partly(said)
+    return item
 
 
 def _add(counts: Account, items: list[Item], scoring_s: float, own_s: float) -> None:
@@ -323,15 +243,6 @@ def _add(counts: Account, items: list[Item], scoring_s: float, own_s: float) -> 
             counts.seconds += scoring_s
             counts.bytes_in += len(item.body)
             counts.bytes_out += len(answer)
-
-
-def _refused(item: Item) -> Item:
-    """One without an answer, or with one that no record can hold: that is a refusal from here on."""
-    if item.answer is not None:
-        size = len(item.answer) + len(item.record.key or b"")
-        item.answer = None
-        item.refusal = TooLarge(f"the answer has {size} bytes with its key, more than a record holds: send fewer rows")
-    return item
 
 
 def _offsets(batches: list[Placed]) -> list[int] | None:

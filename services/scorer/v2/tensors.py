@@ -27,7 +27,19 @@ _EXPECTED: dict[str, frozenset[type]] = {
     name: frozenset({bool}) if name == "BOOL" else frozenset({str}) if name == "BYTES" else frozenset({int})
     for name in NUMPY
 } | dict.fromkeys(_FLOATS, _NUMBERS)
-BOUNDS = {name: float(np.finfo(NUMPY[name]).max) for name in ("FP16", "FP32", "FP64")}
+
+
+def _bound(datatype: Datatype) -> float:
+    """The largest double that is rounded to a finite number of this datatype: FP32's largest is printed 3.4028235e38,
+    which is more than it."""
+    said = np.finfo(NUMPY[datatype])
+    if datatype == "FP64":
+        return float(said.max)
+    half_a_step = 2.0 ** (said.maxexp - said.nmant - 2)
+    return float(np.nextafter(float(said.max) + half_a_step, 0))
+
+
+BOUNDS = {name: _bound(name) for name in ("FP16", "FP32", "FP64")}
 _WORDS = {bool: "a boolean", str: "a string", int: "an integer", float: "a decimal number", type(None): "null"}
 SHORT = 64
 _LONGEST = 2**31 - 1

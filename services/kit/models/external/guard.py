@@ -15,7 +15,8 @@ class Breaker:
 
     *Closed*: calls pass. It opens when of the last 20 calls 5 or more failed and they are half or more. *Open*: none
     passes for 5 s. Then *half-open*: one passes as a trial; its success closes the circuit, its failure opens it again
-    for twice as long, at most 60 s.
+    for twice as long, at most 60 s. A call that passed before the circuit opened, or before a trial, says nothing of
+    the server as it is since then: how it ends is not heard.
     """
 
     def __init__(self) -> None:
@@ -23,6 +24,8 @@ class Breaker:
         self._pause_s = FIRST_PAUSE_S
         self._until: float | None = None
         self._trial = False
+        self._epoch = 1
+        """Another one from each opening and each trial on."""
 
     def state(self, now: float) -> State:
         """Where it stands."""
@@ -34,24 +37,31 @@ class Breaker:
         """How long it stays open; 0 where a call may pass."""
         return max(0.0, self._until - now) if self._until is not None else 0.0
 
-    def enter(self, now: float) -> bool:
-        """Whether a call may pass; who passes must say `succeeded`, `failed` or `left`."""
-        if self._until is None:
-            return True
-        if self.state(now) == "open":
-            return False
-        self._trial = True
-        return True
+    def enter(self, now: float) -> int | None:
+        """What a call that may pass must say `succeeded`, `failed` or `left` with; None: it may not."""
+        match self.state(now):
+            case "open":
+                return None
+            case "half-open":
+                self._trial = True
+                self._epoch += 1
+            case "closed":
+                pass
+        return self._epoch
 
-    def succeeded(self) -> None:
+    def succeeded(self, epoch: int) -> None:
         """A call was answered, whatever the answer."""
+        if epoch != self._epoch:
+            return
         if self._trial:
             self._failed.clear()
         self._failed.append(False)
         self._pause_s, self._until, self._trial = FIRST_PAUSE_S, None, False
 
-    def failed(self, now: float) -> None:
+    def failed(self, epoch: int, now: float) -> None:
         """A call was not answered, or the server said that it cannot."""
+        if epoch != self._epoch:
+            return
         self._failed.append(True)
         failures = sum(self._failed)
         if self._trial:
@@ -59,10 +69,12 @@ class Breaker:
         elif failures < LEAST_FAILURES or failures < SHARE * len(self._failed):
             return
         self._until, self._trial = now + self._pause_s, False
+        self._epoch += 1
 
-    def left(self) -> None:
+    def left(self, epoch: int) -> None:
         """The caller went away: it is not known how the call ended."""
-        self._trial = False
+        if epoch == self._epoch:
+            self._trial = False
 
 
 class RetryBudget:

@@ -80,7 +80,7 @@ class ExternalModel:
         except WireError as error:  # a BYTES element that JSON cannot carry
             raise RemoteRefused(str(error)) from None
         connection = self._connection()
-        if not self._breaker.enter(self._clock()):
+        if (call := self._breaker.enter(self._clock())) is None:
             raise Unavailable(f"{self._name}: {self.down}", self._breaker.left_s(self._clock()))
         settled = False
         try:
@@ -88,16 +88,16 @@ class ExternalModel:
             settled = True
         except _Failed as failure:
             settled, self._last = True, str(failure)
-            self._breaker.failed(self._clock())
+            self._breaker.failed(call, self._clock())
             raise Unavailable(f"{self._name}: {failure}") from None
         except (RemoteRefused, WireError):
             settled = True
-            self._breaker.succeeded()
+            self._breaker.succeeded(call)
             raise
         finally:
             if not settled:
-                self._breaker.left()
-        self._breaker.succeeded()
+                self._breaker.left(call)
+        self._breaker.succeeded(call)
         return self._talk.answer(said, rows)
 
     @property

@@ -5,7 +5,10 @@ comes second finds it and does nothing.
 """
 
 import asyncio
+import time
 from datetime import timedelta
+from pathlib import PurePosixPath
+from uuid import UUID
 
 from services.kit.away import is_away
 from services.kit.connections.files import Found, listed
@@ -27,6 +30,10 @@ log = get_logger(__name__)
 _LOOK_S = 2.0
 _SETTLED = timedelta(seconds=2)
 """A file of a folder may still be written; an object of a bucket is whole as soon as it is there."""
+_PUT_OFF_S = 60.0
+"""Until a file that could not be read is looked at again; others have their turn meanwhile."""
+_FAILURES = 3
+"""So many files in a row that cannot be read: it is the connection that is away."""
 _AT_ONCE = 50
 _ASKED = 500
 
@@ -36,6 +43,8 @@ class Keeper:
 
     def __init__(self, db: Database, places: Places, batches: Batches, progress: Progress) -> None:
         self._db, self._places, self._batches, self._progress = db, places, batches, progress
+        self._put_off: dict[tuple[UUID, str], tuple[float, str]] = {}
+        """Files of schedules that could not be read: when they are tried again, and why they were not."""
         progress.expect("schedules", grace_s=600)
 
     async def run(self) -> None:
@@ -75,23 +84,37 @@ class Keeper:
         order, at = schedule.order, now()
         if order.cron is None or schedule.next_at is None or schedule.next_at > at:
             return
-        time, missed = due(order.cron, schedule.next_at, at)
-        ahead = next_time(order.cron, time)
-        await self._one(Due(schedule, f"{time:%Y-%m-%dT%H:%M}Z", order.input_at(time), None, ahead, missed))
+        last, missed = due(order.cron, schedule.next_at, at)
+        ahead = next_time(order.cron, last)
+        await self._one(Due(schedule, f"{last:%Y-%m-%dT%H:%M}Z", order.input_at(last), None, ahead, missed))
 
     async def _arrivals(self, schedule: Schedule) -> None:
+        """One file that cannot be read holds up no other. Raises Unavailable naming those that could not be."""
+        failed = 0
         for found in await self._new(schedule):
-            place = Place(connection=_watched(schedule).connection, path=found.path)
-            await self._one(Due(schedule, _key(found), place, found.version))
+            place, which = Place(connection=_watched(schedule).connection, path=found.path), (schedule.id, _key(found))
+            try:
+                await self._one(Due(schedule, _key(found), place, found.version))
+                failed = 0
+            except Unavailable as error:
+                failed += 1
+                self._put_off[which] = time.monotonic() + _PUT_OFF_S, f"{found.path[:200]}: {error.message}"
+            if failed == _FAILURES:
+                break
+        if reasons := [why for (id, _), (_, why) in self._put_off.items() if id == schedule.id]:
+            raise Unavailable("; ".join(reasons))
 
     async def _new(self, schedule: Schedule) -> list[Found]:
+        now_s = time.monotonic()
+        self._put_off = {which: told for which, told in self._put_off.items() if told[0] > now_s}
         arrives = _watched(schedule)
         connection = self._places.connections.objects(arrives.connection, schedule.unit)
         latest = now() - _SETTLED if connection.folder() else None
         new: list[Found] = []
         some: list[Found] = []
         async for found in listed(connection, arrives.prefix.rstrip("/")):
-            if found.bytes and (latest is None or found.modified < latest):
+            waits = latest is not None and (found.modified >= latest or _is_temporary(found.path))
+            if found.bytes and not waits and (schedule.id, _key(found)) not in self._put_off:
                 some.append(found)
             if len(some) == _ASKED:
                 new += await self._unseen(schedule, some)
@@ -129,6 +152,11 @@ def _watched(schedule: Schedule) -> Arrives:
     arrives = schedule.order.arrives
     assert arrives is not None
     return arrives
+
+
+def _is_temporary(path: str) -> bool:
+    """What is copied into a folder has a hidden name until it is whole, by rsync and its kind."""
+    return PurePosixPath(path).name.startswith(".")
 
 
 def _key(found: Found) -> str:
