@@ -8,8 +8,11 @@ from pathlib import Path
 import orjson
 import yaml
 
-from contracts import Column, Format, ModelSchema, TensorSpec
+from contracts import Column, Datatype, Format, ModelSchema, TensorSpec
 from examples.census import build, rows
+
+DATATYPES: dict[Format, Datatype] = {"onnx": "FP32", "sklearn": "FP64"}
+"""Of its input, as the catalog would have it."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ def census(folder: Path, format: Format = "onnx") -> Model:
         data = opened.read(manifest["model"])
     columns = tuple(Column.model_validate(column) for column in manifest["columns"])
     schema = ModelSchema(
-        inputs=(TensorSpec(name="X", datatype="FP32", shape=(-1, len(columns))),),
+        inputs=(TensorSpec(name="X", datatype=DATATYPES[format], shape=(-1, len(columns))),),
         outputs=(
             TensorSpec(name="label", datatype="INT64", shape=(-1,)),
             TensorSpec(name="probabilities", datatype="FP32", shape=(-1, 2)),
@@ -41,13 +44,13 @@ def census(folder: Path, format: Format = "onnx") -> Model:
     return Model(package, data, schema, format)
 
 
-def bodies(count: int, rows_each: int = 1) -> list[bytes]:
+def bodies(count: int, rows_each: int = 1, format: Format = "onnx") -> list[bytes]:
     """V2 requests of real people, as applications write them."""
     table = rows.shuffled(rows.year(2016), seed=7).select(rows.COLUMNS).slice(0, count * rows_each)
     people = [list(row.values()) for row in table.to_pylist()]
     made: list[bytes] = []
     for start in range(0, len(people), rows_each):
         data = [float(value) for person in people[start : start + rows_each] for value in person]
-        tensor = {"name": "X", "shape": [rows_each, len(rows.COLUMNS)], "datatype": "FP32", "data": data}
+        tensor = {"name": "X", "shape": [rows_each, len(rows.COLUMNS)], "datatype": DATATYPES[format], "data": data}
         made.append(orjson.dumps({"inputs": [tensor]}))
     return made

@@ -13,6 +13,8 @@ class Raised(Answer):
     """An alarm or a note as it would have been told."""
 
     kind: str
+    dimension: str = "data"
+    """`data`, `quality` or `performance`."""
     at: datetime
     since: datetime
     statistic: float
@@ -27,12 +29,15 @@ class Trial(Answer):
     budget_rows: int
     tolerance: float
     season_s: float | None = None
+    quality_alerts: bool = True
+    quality_tolerance: float = 0.05
+    expected_error: float | None = None
     alarms: list[Raised] = []
     notes: list[Raised] = []
 
 
 class DryRun(Answer):
-    """Two settings over the same recorded windows."""
+    """Two settings over the same recorded windows and labels."""
 
     endpoint: str
     version: int
@@ -40,6 +45,8 @@ class DryRun(Answer):
     end: datetime | None = Field(None, alias="to")
     windows: int
     rows: int
+    labels: int = 0
+    labels_from: datetime | None = None
     present: Trial
     proposed: Trial
     not_tried: list[str] = []

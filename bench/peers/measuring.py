@@ -9,18 +9,23 @@ from typing import Any
 
 import psutil
 
+from contracts import Format
+
 from ..model import Model, bodies
 from ..rest import ENDPOINT, load, metered, until_served
 from ..stage import SERVER_CORE, Stage, pin
 from .starting import bentoml, mlserver
+
+FORMATS: tuple[Format, ...] = ("onnx", "sklearn")
 
 
 def measure(
     stage: Stage, models: tuple[Model, Model], folder: Path, connections: tuple[int, ...], rounds: int, seconds: float
 ) -> list[dict[str, Any]]:
     """The same models, ONNX and scikit-learn's own, behind us, MLServer and BentoML, in turns: rows by connections."""
-    asked, (onnx, sklearn) = bodies(256), models
-    body = asked[0]
+    asked: dict[Format, list[bytes]] = {name: bodies(256, format=name) for name in FORMATS}
+    onnx, sklearn = models
+    body = asked["onnx"][0]
     (folder / "model.onnx").write_bytes(onnx.data)
     (folder / "model.skops").write_bytes(sklearn.data)
     with ExitStack() as up:
@@ -49,13 +54,14 @@ def _served(stage: Stage, endpoint: str, model: Model, body: bytes) -> tuple[str
 
 
 def _compared(
-    sides: dict[str, tuple[tuple[str, psutil.Process], str]], asked: list[bytes], folder: Path, count: int, rounds: int,
-    seconds: float,
+    sides: dict[str, tuple[tuple[str, psutil.Process], str]], asked: dict[Format, list[bytes]], folder: Path,
+    count: int, rounds: int, seconds: float,
 ) -> dict[str, Any]:  # fmt: skip
     runs: dict[str, list[dict[str, float]]] = {name: [] for name in sides}
     for _ in range(rounds):
         for name, ((url, process), token) in sides.items():
-            said = _both(asked) if name == "mlserver sklearn" else asked
+            said = asked["sklearn" if name.endswith("sklearn") else "onnx"]
+            said = _both(said) if name == "mlserver sklearn" else said
             with metered(process, runs[name]):
                 runs[name].append(load(url, token, said, folder, count, seconds))
     middle = {name: {key: statistics.median(run[key] for run in own) for key in own[0]} for name, own in runs.items()}

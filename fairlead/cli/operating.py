@@ -155,10 +155,15 @@ def dry_run(
     tolerance: Annotated[float | None, typer.Option(help="The smallest effect that matters.")] = None,
     budget: Annotated[int | None, typer.Option(help="Rows between two false alarms.")] = None,
     season: Annotated[float | None, typer.Option(help="A period that comes again, in seconds; 0: none.")] = None,
+    unusable: Annotated[float | None, typer.Option(help="The share of unusable values, beyond the usual one.")] = None,
+    errors: Annotated[float | None, typer.Option(help="The share of wrong decisions that is accepted.")] = None,
     json: Json = False,
 ) -> None:
     """Show which alarms a setting would have raised over what is recorded."""
-    given = {"tolerance": tolerance, "budget_rows": budget, "season_s": season}
+    given = {
+        "tolerance": tolerance, "budget_rows": budget, "season_s": season, "quality_tolerance": unusable,
+        "expected_error": errors,
+    }  # fmt: skip
     with refusals():
         found = client(context).dry_run(endpoint, **{name: v for name, v in given.items() if v is not None})
     render(found, json, lambda: _tried(found))
@@ -167,7 +172,7 @@ def dry_run(
 def _tried(found: DryRun) -> None:
     show_facts({
         "endpoint": found.endpoint, "version": found.version, "from": found.start, "to": found.end,
-        "windows": found.windows, "rows": found.rows,
+        "windows": found.windows, "rows": found.rows, "labels": found.labels,
     })  # fmt: skip
     for name, trial in (("present", found.present), ("proposed", found.proposed)):
         out.print(

@@ -30,7 +30,7 @@ from .settings import CatalogSettings
 
 _ENTRY = "services.catalog.inspect:inspector"
 _Model = SandboxedModel | ProcessModel | ExternalModel
-_OF_FIELDS = ("score", "columns")
+_OF_FIELDS = ("score", "columns", "inputs")
 
 
 async def inspection(

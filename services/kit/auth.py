@@ -1,6 +1,7 @@
 """Who a token proves its bearer to be, and what each role may do."""
 
 import base64
+import binascii
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -125,6 +126,12 @@ class Verifier:
             raise Unauthorized("send a token: `Authorization: Bearer …`")
         return self.verify(token.strip())
 
+    def presented(self, header: str | None) -> Caller:
+        """As `bearer`, and for a sender that knows a URL and no header the token may be its password. Raises
+        Unauthorized."""
+        scheme, _, encoded = (header or "").partition(" ")
+        return self.verify(_password(encoded)) if scheme.lower() == "basic" else self.bearer(header)
+
     def _issuer_of(self, token: str) -> _Issuer:
         """The issuer that the token names; whether it is so is checked with that one's keys alone."""
         try:
@@ -159,6 +166,14 @@ class Verifier:
             exp={"essential": True}, sub={"essential": True}, jti={"essential": True},
         ).validate(claims)  # fmt: skip
         return claims
+
+
+def _password(encoded: str) -> str:
+    try:
+        _, _, password = base64.b64decode(encoded, validate=True).decode().partition(":")
+    except (binascii.Error, UnicodeDecodeError):
+        raise Unauthorized("the Authorization header is no Basic one: send a token as its password") from None
+    return password
 
 
 def _check_subject(caller: Caller, issuer: _Issuer) -> None:

@@ -1,5 +1,6 @@
 """What an `inference.logged` holds, as arrays: the features and the decisions of its rows."""
 
+import base64
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -217,12 +218,28 @@ def _tensors(given: Any) -> dict[str, Array]:
     found: dict[str, Array] = {}
     for each in given:
         if isinstance(each, Mapping):
-            found[str(each.get("name"))] = (_objects if plain.is_text(each) else _array)(each.get("data"))
+            found[str(each.get("name"))] = (_texts if plain.is_text(each) else _array)(each)
     return found
 
 
-def _array(data: Any) -> Array:
+def _texts(tensor: Mapping[str, Any]) -> Array:
+    """As they are; of bytes that were no text, which the log has as Base64, what a text keeps of them."""
+    found = _objects(tensor.get("data"))
+    parameters = tensor.get("parameters")
+    if not isinstance(parameters, Mapping) or parameters.get("content_type") != "base64":
+        return found
+    try:
+        found[:] = [base64.b64decode(each, validate=True).decode(errors="replace") for each in found.tolist()]
+    except (ValueError, TypeError):
+        raise Invalid(
+            f"the tensor {str(tensor.get('name'))[:80]} is no Base64, which it says it is", "request"
+        ) from None
+    return found
+
+
+def _array(tensor: Mapping[str, Any]) -> Array:
     """Numbers as float64, null as NaN; anything with a text in it as it is."""
+    data = tensor.get("data")
     try:
         return np.array(data, np.float64)
     except (TypeError, ValueError):

@@ -24,7 +24,7 @@ from services.kit.telemetry import get_logger
 
 from .admission import admit, check_speaker
 from .counters import metering
-from .files import Watched, write_atomically
+from .files import Watched, tell
 from .libraries import Libraries, bring
 from .mending import Mending
 from .metering import Meter
@@ -47,6 +47,7 @@ _AT_ONCE = 4
 _AGAIN_AT_ONCE = 2
 """Of them those that were not taken before."""
 _HAND_ON_S = 0.5
+_SAVE_AGAIN_S = 1.0
 
 
 class Agent:
@@ -66,6 +67,8 @@ class Agent:
         self._wanted: dict[str, dict[str, Any]] = {}
         self._unsaved = 0.0
         """Since when something is wanted that workers were not told of."""
+        self._saved = True
+        """Whether the disk took what workers are to know."""
         self._floors: dict[str, int] = {}
         """The highest revision seen of each endpoint: nothing goes below it, not even after a removal."""
         self._withdrawn: dict[str, list[str]] = {}
@@ -96,7 +99,8 @@ class Agent:
         async with asyncio.TaskGroup() as tasks:
             packages = self._mending.run(self._needed), self._libraries.keep(self._needed)
             others = self._usage.run(), self._rewards.run(), *packages
-            work = [tasks.create_task(one) for one in (self._listen(), self._work(), self._report(), *others)]
+            own = self._listen(), self._work(), self._report(), self._keep_saved()
+            work = [tasks.create_task(one) for one in (*own, *others)]
             await stop.wait()
             for task in work:
                 task.cancel()
@@ -198,7 +202,8 @@ class Agent:
         if self._unsaved and (now or time.monotonic() - self._unsaved > _HAND_ON_S):
             self._unsaved = 0.0
             self._save()
-            self._prune()
+            if self._saved:
+                self._prune()
 
     def _prune(self) -> None:
         """What a process serves stays, also while a newer state that cannot be loaded is wanted."""
@@ -244,7 +249,14 @@ class Agent:
             "caught_up": self._ever_caught_up, "endpoints": self._wanted, "floors": self._floors,
             "withdrawn": self._withdrawn,
         }  # fmt: skip
-        write_atomically(self._settings.desired_path, orjson.dumps(state))
+        self._saved = tell(self._settings.desired_path, orjson.dumps(state))
+
+    async def _keep_saved(self) -> None:
+        """A disk that takes nothing is tried again: what is withdrawn must arrive as soon as it can."""
+        while True:
+            await asyncio.sleep(_SAVE_AGAIN_S)
+            if not self._saved:
+                self._save()
 
     def _resume(self) -> None:
         try:

@@ -4,6 +4,7 @@ import asyncio
 import ipaddress
 import re
 import time
+from functools import lru_cache
 from math import inf
 from typing import Any
 
@@ -29,7 +30,7 @@ from .settings import ScorerSettings
 from .shadows import Shadows
 from .spool import Spool, SpoolFull
 from .v2 import BadInput
-from .v2.document import flag_in, parse_object
+from .v2.document import flag_in, name_in, parse_object
 from .wire import (
     JSON,
     LARGE,
@@ -151,7 +152,7 @@ class ScorerApp:
     ) -> None:  # fmt: skip
         caller = self._caller(headers)
         form = mlflow.form_of(headers.get(b"content-type", b""))
-        ask = Ask(await self._body(headers, receive), protocol=form)
+        ask = Ask(await self._body(headers, receive), protocol=form, entity=_entity(headers))
         _tell_story(ask, headers)
         await self._answer(scope, name, None, ask, caller, headers, send)
 
@@ -255,7 +256,8 @@ class ScorerApp:
             case ("POST", ["invocations", name]):
                 await self._invoke(scope, name, headers, receive, send)
             case (_, ["v1", "batches" | "explanations" | "inferences", *_]):
-                await self._batches(scope, receive, send)
+                caller = self._verifier.presented(headers.get(b"authorization", b"").decode("latin-1"))
+                await self._batches(scope, receive, send, caller.actor)
             case (_, ["v2", *rest]):
                 await self._v2(method, rest, headers, receive, send)
             case _:
@@ -334,10 +336,17 @@ def _metadata(endpoint: Endpoint, served: Served) -> dict[str, Any]:
     }
 
 
+@lru_cache(1024)
+def _who(version: int, variant: str) -> tuple[tuple[bytes, bytes], ...]:
+    """Who answered; V2's body says it, too, MLflow's has no place for it."""
+    return (b"fairlead-model-version", b"%d" % version), (b"fairlead-variant", variant.encode())
+
+
 def _replied(answer: Answer, headers: dict[bytes, bytes]) -> Reply:
     extra = [
         JSON if answer.json_length is None else _BINARY,
         (b"fairlead-inference-id", answer.inference_id.encode()),
+        *_who(answer.version, answer.variant),
     ]
     if answer.json_length is not None:
         extra.append((b"inference-header-content-length", b"%d" % answer.json_length))
@@ -347,6 +356,12 @@ def _replied(answer: Answer, headers: dict[bytes, bytes]) -> Reply:
         if encoding:
             extra.append((b"content-encoding", encoding))
     return Reply(200, body, extra)
+
+
+def _entity(headers: dict[bytes, bytes]) -> str | None:
+    """Of a protocol whose body cannot say it. Raises BadInput where it is no short text."""
+    said = headers.get(b"fairlead-entity")
+    return None if said is None else name_in({"Fairlead-Entity": said.decode(errors="replace")}, "Fairlead-Entity")
 
 
 def _tell_story(ask: Ask, headers: dict[bytes, bytes]) -> None:

@@ -1,6 +1,6 @@
 """The one way from a request to an answer, under REST, stream and batch."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from contracts import DeploymentChanged, Mode, Variant
@@ -48,6 +48,8 @@ class DataPlane:
         """Endpoints that serve nothing since what served was withdrawn, with that, until a successor is up."""
         self.awaited: dict[str, Origin] = {}
         """Endpoints that shall serve and may soon, with their champions: until then they are refused for a while."""
+        self._coming: list[dict[int, Served]] = []
+        """What will serve of each state that is being loaded."""
         self._withdrawn: dict[str, frozenset[str]] = {}
         self._rewards: dict[str, tuple[str, Rewards]] = {}
 
@@ -65,34 +67,53 @@ class DataPlane:
             self.remove(change.endpoint)
             return Applied()
         self._bar(change)
-        served: dict[int, Served] = {}
-        missing: Refusal | CannotLoad | None = None
+        served = self._kept(change, before) if before else {}
+        self._coming.append(served)
         try:
-            for variant in self._standing(change):
-                try:
-                    served[variant.version] = await self._loading.served(change, variant, before)
-                except (Refusal, CannotLoad) as error:
-                    if variant is change.variants[0] or (before and before.revision < change.revision):
-                        raise
-                    missing = missing or error
+            missing = await self._load(change, served, before)
             self._bar(change)  # it may have been withdrawn while it was loaded
-        except BaseException:  # it is tried again: each time a sandbox would stay
-            _close(served, keep=before.by_version if before else {})
-            raise
-        self._move(change, served, before)
+            self._put(change, {v.version: served[v.version] for v in self._standing(change) if v.version in served})
+        finally:  # it is tried again: each time a sandbox would stay
+            self._coming = [one for one in self._coming if one is not served]
+            self._retire(change.endpoint, [*served.values(), *(before.by_version.values() if before else ())])
+        self.stopped.pop(change.endpoint, None)
         return Applied(missing)
+
+    async def _load(
+        self, change: DeploymentChanged, served: dict[int, Served], before: Endpoint | None
+    ) -> Refusal | CannotLoad | None:
+        """What of a state does not serve yet; answers why something beside the champion cannot."""
+        missing: Refusal | CannotLoad | None = None
+        for variant in self._standing(change):
+            try:
+                if variant.version not in served:
+                    served[variant.version] = await self._loading.loaded(change, variant)
+            except (Refusal, CannotLoad) as error:
+                if variant is change.variants[0] or (before and before.revision < change.revision):
+                    raise
+                missing = missing or error
+        return missing
+
+    def _kept(self, change: DeploymentChanged, before: Endpoint) -> dict[int, Served]:
+        kept = {v.version: self._loading.kept(change, v, before) for v in self._standing(change)}
+        return {version: one for version, one in kept.items() if one}
 
     def _is_whole(self, before: Endpoint, change: DeploymentChanged) -> bool:
         """Whether all of a state serves here already."""
-        return change.revision == before.revision and all(
-            variant.version in before.by_version for variant in self._standing(change)
+        if change.revision != before.revision:
+            return False
+        kept = self._kept(change, before)
+        return all(
+            v.version in kept and kept[v.version] is before.by_version[v.version] for v in self._standing(change)
         )
 
-    def _move(self, change: DeploymentChanged, served: dict[int, Served], before: Endpoint | None) -> None:
-        self.stopped.pop(change.endpoint, None)
-        self._put(change, {v.version: served[v.version] for v in self._standing(change) if v.version in served})
-        for loaded in (before.by_version if before else {}, served):
-            _close(loaded, keep=self.endpoints[change.endpoint].by_version)
+    def _retire(self, endpoint: str, served: Iterable[Served]) -> None:
+        """Close the lanes of an endpoint that nobody serves on and no state that is being loaded will."""
+        serving = self.endpoints[endpoint].by_version.values() if endpoint in self.endpoints else ()
+        going_on = {id(one.lane) for one in (*serving, *(one for each in self._coming for one in each.values()))}
+        for one in served:
+            if id(one.lane) not in going_on:
+                one.lane.close()
 
     def _put(self, change: DeploymentChanged, served: dict[int, Served]) -> None:
         for one in served.values():
@@ -128,7 +149,7 @@ class DataPlane:
             return False
         if found.champion.origin.version in left:
             self._put(found.change, left)
-            _close(found.by_version, keep=left)
+            self._retire(endpoint, found.by_version.values())
             log.info("what stood beside a champion is stopped: its approval was withdrawn", endpoint=endpoint)
             return True
         self.remove(endpoint)
@@ -160,7 +181,7 @@ class DataPlane:
         """Stop serving an endpoint; requests in hand are finished."""
         self.stopped.pop(endpoint, None)
         if found := self.endpoints.pop(endpoint, None):
-            _close(found.by_version, keep={})
+            self._retire(endpoint, found.by_version.values())
 
     def find(self, endpoint: str, caller: Caller) -> Endpoint:
         """An endpoint that the caller may use. Raises Forbidden for one who may use none, Unavailable while it is
@@ -257,10 +278,3 @@ class DataPlane:
         except Refusal as refusal:
             endpoint.champion.counts.refuse(refusal)
             raise
-
-
-def _close(served: Mapping[int, Served], keep: Mapping[int, Served]) -> None:
-    kept = {id(one.lane) for one in keep.values()}
-    for one in served.values():
-        if id(one.lane) not in kept:
-            one.lane.close()

@@ -46,8 +46,12 @@ class Watched:
             status = self._path.stat()
             if (seen := (status.st_ino, status.st_mtime_ns)) == self._seen:
                 return None
-            content = orjson.loads(self._path.read_bytes())
+            data = self._path.read_bytes()
         except FileNotFoundError:
             return None
         self._seen = seen
-        return content
+        try:
+            return orjson.loads(data)
+        except orjson.JSONDecodeError:  # as a power loss leaves one: who writes it will write it again
+            log.error("a file cannot be read", file=self._path.name, bytes=len(data))
+            return None

@@ -27,15 +27,17 @@ from .logrecord import HeaderMaker, LogRecord, Origin, offload
 from .metering import Meter
 from .process import BEHIND, fatal, run_child
 from .settings import ScorerSettings
-from .spool import SegmentReader, segments
-from .spool.segment import HEADER_BYTES, generation
-from .spool.writer import checkpoint, unowned
+from .spool import SegmentReader, aside, segments
+from .spool.owner import unowned
+from .spool.segment import HEADER_BYTES, generation, set_aside
+from .spool.writer import checkpoint
 
 log = get_logger(__name__)
 
 LOGGED = Counter("fairlead_scorer_logged_total", "Inferences that Kafka acknowledged, repeats included", ["slot"])
 DAMAGED = Counter("fairlead_scorer_spool_damaged_total", "Spool records that the disk gave back altered", ["slot"])
 BACKLOG = Gauge("fairlead_scorer_spool_backlog_bytes", "Spooled and not yet acknowledged by Kafka", ["slot"])
+ASIDE = Gauge("fairlead_scorer_spool_damaged_segments", "Spool files that cannot be read and were set aside", ["slot"])
 
 _PIECE = 1024 * 1024
 _BATCH_BYTES = 900_000
@@ -43,6 +45,7 @@ _BATCH_BYTES = 900_000
 _LINGER_S = 0.03
 _IDLE_S = 0.06
 _LOOK_FOR_SLOTS_S = 1.0
+_FIRST_PAUSE_S = 0.2
 _SAY_AGAIN_S = 5.0
 _RECORD_S, _BYTE_S = 2e-5, 2e-9
 """What forwarding a record takes of a processor and what each of its bytes does, about: only their ratio counts."""
@@ -59,6 +62,11 @@ class Slot:
     """Segments that are behind, and go once the checkpoint is."""
     listed: int = 0
     """The `generation` of the segments when they were last listed."""
+    held: str = ""
+    """Why nothing of it is sent at the moment, though Kafka is there."""
+    due: float = 0.0
+    """Until when, by `time.monotonic`."""
+    pauses: Backoff = field(default_factory=lambda: Backoff(_FIRST_PAUSE_S))
 
     @property
     def name(self) -> str:
@@ -68,6 +76,7 @@ class Slot:
     def open(self) -> bool:
         """Stand where the checkpoint says, or at the oldest record; False where there is none yet."""
         if self.reader is None:
+            set_aside(self.folder)
             segment, offset, self.seq = checkpoint(self.folder)
             found = segments(self.folder)
             if not found:
@@ -136,6 +145,12 @@ class Slot:
             self.reader.close()
         self.reader, self.finished, self.listed = None, [], 0
 
+    def hold(self, error: Exception) -> None:
+        """What it needs beside Kafka is away: it waits, and no other slot."""
+        log.warning("a slot's log is delayed", slot=self.name, error=f"{type(error).__name__}: {error}"[:300])
+        self.again()
+        self.held, self.due = f"slot {self.name} waits: {error}"[:300], time.monotonic() + self.pauses.pause()
+
     @property
     def backlog(self) -> int:
         """Bytes in segments that Kafka has not acknowledged."""
@@ -182,7 +197,7 @@ class Forwarder:
             os.close(lock)
 
     async def _carry(self, stop: asyncio.Event) -> None:
-        backoff = Backoff(0.2)
+        backoff = Backoff(_FIRST_PAUSE_S)
         while not stop.is_set():
             try:
                 async with Producer(self._settings, linger_ms=0, max_batch_size=_BATCH_BYTES) as producer:
@@ -199,7 +214,7 @@ class Forwarder:
                 await self._wait(error, backoff.pause(), stop)
 
     async def _wait(self, error: Exception, delay: float, stop: asyncio.Event) -> None:
-        """Kafka or the object store is away, nothing is lost, all is taken again from the checkpoint."""
+        """Kafka is away or the disk fails, nothing is lost, all is taken again from the checkpoint."""
         log.warning("the log is delayed", error=f"{type(error).__name__}: {error}"[:300])
         for slot in self._slots.values():
             slot.again()
@@ -214,14 +229,19 @@ class Forwarder:
         return any(sent)
 
     async def _forward(self, slot: Slot, producer: Producer) -> int:
-        if slot.still() or not slot.open():
+        if slot.due > time.monotonic() or slot.still() or not slot.open():
             return 0
         writer, records, numbers = slot.take()
         if not records:
             if slot.finished:
                 slot.acknowledged(slot.seq)
             return 0
-        outgoing = [await self._outgoing(r, writer, seq) for r, seq in zip(records, numbers, strict=True)]
+        try:
+            outgoing = [await self._outgoing(r, writer, seq) for r, seq in zip(records, numbers, strict=True)]
+        except (Refusal, OSError) as error:  # of the object store, which takes what is large
+            slot.hold(error)
+            return 0
+        slot.held = ""
         await producer.write(InferenceLogged.topic.name, outgoing)
         slot.acknowledged(numbers[-1])
         LOGGED.labels(slot.name).inc(len(records))
@@ -243,7 +263,7 @@ class Forwarder:
         self._looked = time.monotonic()
         for slot in self._find_slots():
             slot.leave()
-        self._say("")
+        self._say("; ".join(slot.held for slot in self._slots.values() if slot.held)[:300])
 
     def _find_slots(self) -> list[Slot]:
         folders = sorted(self._settings.spool_folder.glob("*/"))
@@ -262,6 +282,7 @@ class Forwarder:
         """For the workers' metrics and health."""
         for slot in self._slots.values():
             BACKLOG.labels(slot.name).set(slot.backlog)
+            ASIDE.labels(slot.name).set(aside(slot.folder))
         if failing == self._said and time.monotonic() - self._said_at < _SAY_AGAIN_S:
             return
         self._said, self._said_at = failing, time.monotonic()

@@ -14,7 +14,7 @@ from .dataplane import DataPlane
 from .files import Watched, tell
 from .follower import Follower
 from .settings import ScorerSettings
-from .spool import Spool
+from .spool import Spool, aside
 from .spool.writer import checkpoint
 
 _QUIET_S = 30.0
@@ -122,6 +122,8 @@ class Health:
             found["forwarder"] = self._said["failing"]
         elif reason := self._backlog.delay():
             found["log"] = reason
+        if count := aside(self._spool.folder):
+            found["spool"] = f"{count} damaged segments of the log are set aside ({self._spool.folder}/*.damaged)"
         return found
 
     def _models(self) -> dict[str, str]:

@@ -45,14 +45,19 @@ class Loading:
             settings.sandbox_deadline_s,
         )
 
-    async def served(self, change: DeploymentChanged, variant: Variant, before: Endpoint | None) -> Served:
-        """A version of a state, as it serves already or loaded now. Raises Refusal or CannotLoad."""
-        origin = Origin.of(change, variant)
-        same = before.by_version.get(variant.version) if before else None
+    def kept(self, change: DeploymentChanged, variant: Variant, before: Endpoint) -> Served | None:
+        """A version of a state as it serves already, or on the lane on which it does: what goes on is decided here
+        alone. None: it is to be `loaded`."""
+        origin, same = Origin.of(change, variant), before.by_version.get(variant.version)
         if same and same.origin == origin and _lasting(same.variant) == _lasting(variant):
             return same
         if same and same.schema == variant.model_schema and _loaded(same.variant) == _loaded(variant):
             return Served(origin, variant, same.lane, self._tokeniser, self._meter.account(origin))  # promoted, say
+        return None
+
+    async def loaded(self, change: DeploymentChanged, variant: Variant) -> Served:
+        """A version of a state on a lane of its own. Raises Refusal or CannotLoad."""
+        origin = Origin.of(change, variant)
         account = self._meter.account(origin)
         lane = await self._load(variant, origin, account)
         try:

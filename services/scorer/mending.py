@@ -42,6 +42,6 @@ class Mending:
             await bring([digest], self._packages, self._objects, self._libraries)
             self._packages.lacks_no_more(digest)
         except (Refusal, CannotLoad, OSError) as error:
-            log.error("what a served model needs is not here", digest=digest, reason=str(error)[:300])
+            log.warning("what a served model needs is not here", digest=digest, reason=str(error)[:300])
             return False
         return True

@@ -2,12 +2,13 @@
 
 import csv
 import io
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
 import orjson
 
-from contracts import ModelSchema, number_in
+from contracts import Datatype, ModelSchema, number_in
 
 from .runtimes import Arrays
 from .v2 import NUMPY, BadInput, Codec, Request
@@ -20,6 +21,9 @@ Form = Literal["mlflow", "mlflow-csv"]
 _SHAPES = ("dataframe_split", "dataframe_records", "instances", "inputs")
 _SPLIT = ("columns", "data", "index")
 """As pandas writes it; an index says nothing of a row."""
+_NUMBERS = (frozenset({int, float}), "a number")
+_KINDS = {"BYTES": (frozenset({str}), "a text"), "BOOL": (frozenset({bool}), "true or false")}
+"""Which values a column takes, and how they are called."""
 _TRUTHS = {"true": True, "false": False}
 _EXACT = 2**53
 """Below it a float is the whole number that was written."""
@@ -89,7 +93,9 @@ def _csv(body: bytes, codec: Codec, schema: ModelSchema) -> dict[str, Array]:
     for number, row in enumerate(rows):
         if len(row) != len(names):
             raise BadInput(f"row {number} of the CSV has {len(row)} values, its first line has {len(names)} names")
-    kinds = {spec.name: spec.datatype for spec in schema.inputs if codec.matrix_name is None}
+    kinds = dict.fromkeys(names, schema.inputs[0].datatype) if codec.matrix_name else {
+        spec.name: spec.datatype for spec in schema.inputs
+    }  # fmt: skip
     cells = zip(*rows, strict=True) if rows else ([] for _ in names)
     read = {name: [_cell(cell, kinds.get(name, "FP64")) for cell in column]
             for name, column in zip(names, cells, strict=True)}  # fmt: skip
@@ -158,7 +164,7 @@ def _columns(values: dict[str, Any], codec: Codec, schema: ModelSchema) -> dict[
     for name, column in values.items():
         if name not in known:
             raise BadInput(f"column {called(name)} is not one of this model")
-        made[name] = _numbers(name, column, known[name])
+        made[name] = _values(name, column, schema.inputs[0].datatype, nullable=known[name])
     return {codec.matrix_name: codec.matrix(made)}
 
 
@@ -170,14 +176,27 @@ def _nested(column: Any, shape: tuple[int, ...]) -> Any:
     return [[value] for value in column] if is_flat else list(column)
 
 
-def _numbers(name: str, values: Any, nullable: bool) -> Array:
+def _values(name: str, values: Any, datatype: Datatype, *, nullable: bool) -> Array:
+    """A column of a matrix; whole numbers as such where it takes no others, since a double holds not all of them."""
     if not isinstance(values, (list, tuple)):
         raise BadInput(f"column {called(name)} must be a list")
+    kinds, wanted = _KINDS.get(datatype, _NUMBERS)
     for row, value in enumerate(values):
-        if type(value) not in (int, float) and not (nullable and value is None):
-            found = "missing (null)" if value is None else "not a number"
+        if type(value) not in kinds and not (nullable and value is None and kinds is _NUMBERS[0]):
+            found = "missing (null)" if value is None else f"not {wanted}"
             raise BadInput(f"column {called(name)}, row {row} is {found}", name)
-    return np.array(values, NUMPY["FP64"])
+    if datatype == "BYTES":
+        return np.array([value.encode() for value in values], object)
+    if datatype == "BOOL":
+        return np.array(values, bool)
+    return _whole(values) if "INT" in datatype and set(map(type, values)) == {int} else np.array(values, NUMPY["FP64"])
+
+
+def _whole(values: Sequence[int]) -> Array:
+    """64 bits hold what JSON said, with its sign or without."""
+    if min(values) < 0 and max(values) >= 2**63:
+        return np.array(values, NUMPY["FP64"])
+    return np.array(values, NUMPY["INT64" if max(values) < 2**63 else "UINT64"])
 
 
 _READERS = {"dataframe_split": _split, "dataframe_records": _records, "instances": _instances, "inputs": _inputs}

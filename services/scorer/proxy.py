@@ -1,11 +1,12 @@
 """Passes a request on to another process of this host, without holding it in memory."""
 
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
 
-from services.kit.errors import NotFound, Unavailable
+from services.kit.errors import Busy, NotFound, Unavailable
 from services.kit.unanswered import unanswered
 
 from .v2 import BadInput
@@ -17,16 +18,31 @@ _FROM_OUTSIDE = (b"x-forwarded-for", b"worker")
 _LONGEST_URL = 8192
 _WHO = "part of the scorer that does this"
 _TIMEOUT = httpx.Timeout(60.0, connect=2.0)
+_AT_ONCE_EACH = 64
+"""A body may come as slowly as its caller likes: each of them can hold up itself alone."""
+_LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=20)
 
 
 class Proxy:
-    """An ASGI application that another process answers."""
+    """What another process answers, for callers who are known: so many requests at once of each."""
 
     def __init__(self, port: Path) -> None:
         self._port = port
-        self._client = httpx.AsyncClient(timeout=_TIMEOUT, trust_env=False)
+        self._client = httpx.AsyncClient(timeout=_TIMEOUT, limits=_LIMITS, trust_env=False)
+        self._open = Counter[str]()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send, caller: str) -> None:
+        """Raises Busy for one who has too many open, and what says that there was no answer."""
+        if self._open[caller] >= _AT_ONCE_EACH:
+            raise Busy(f"{_AT_ONCE_EACH} requests of this caller are open; try again when some of them have ended")
+        self._open[caller] += 1
+        try:
+            await self._answered(scope, receive, send)
+        finally:
+            self._open[caller] -= 1
+            self._open += Counter()  # without those who have none
+
+    async def _answered(self, scope: Scope, receive: Receive, send: Send) -> None:
         if {".", ".."} & set(scope["path"].split("/")):
             # Clients and servers drop such segments at different times: it would lead to another path than was seen.
             raise NotFound("there is nothing at this path")

@@ -32,6 +32,8 @@ class Ask:
     """Given by a stream, whose ids come from the input record; else a new one."""
     shadow_of: str | None = None
     """The inference that was answered, where this asks a shadow about the same request."""
+    entity: str | None = None
+    """Who is decided about, where it does not stand in the body."""
     correlation_id: str | None = None
     traceparent: str | None = None
     limit_s: float | None = None
@@ -59,6 +61,7 @@ class Answer:
 
     inference_id: str
     version: int
+    variant: str
     body: bytes
     json_length: int | None
     record: LogRecord
@@ -112,6 +115,7 @@ class Served:
             ask.request = self.codec.decode(ask.body, ask.json_length)
         else:
             ask.request = mlflow.decode(ask.body, ask.protocol, self.codec, self.schema)
+            ask.request.entity = ask.entity
         ask.read_as = self.reading
         ask.reading_s = time.perf_counter() - started
         return ask.request
@@ -150,8 +154,8 @@ class Served:
         self.counts.own_s += ask.reading_s + ended - started
         body = encoded.body if ask.protocol == "v2" else mlflow.encode(outputs, self.schema)
         return Answer(
-            inference_id, self.origin.version, body, encoded.json_length, record, request.rows, self.counts, took,
-            len(ask.body),
+            inference_id, self.origin.version, self.origin.variant, body, encoded.json_length, record, request.rows,
+            self.counts, took, len(ask.body),
         )  # fmt: skip
 
 

@@ -137,17 +137,27 @@ class Shadows:
             if isinstance(one, Refusal):
                 self._refused(copy, one, started)
             elif self._has_room():
-                self._keep(_scored(copy, request, one, started))
+                self._finish(copy, request, one, started)
             else:
                 served.counts.shadow_dropped += 1
             await asyncio.sleep(0)
 
-    def _refused(self, copy: Copy, refusal: Refusal, started: float) -> None:
+    def _refused(self, copy: Copy, refusal: Exception, started: float) -> None:
         """Counted, and told where the log has room."""
         copy.served.counts.refused += 1
         if self._has_room():
             with suppress(SpoolFull):
                 self._log.append(_failed(copy, refusal, started).to_spool())
+
+    def _finish(self, copy: Copy, request: Request, outputs: Arrays, started: float) -> None:
+        """What a model answers may be anything: one that cannot be written is refused, and holds up no other."""
+        try:
+            self._keep(_scored(copy, request, outputs, started))
+        except Exception as error:  # noqa: BLE001
+            origin = copy.served.origin
+            log.error("a shadow's answer cannot be written", endpoint=origin.endpoint, model=origin.model,
+                      version=origin.version, error=type(error).__name__)  # fmt: skip
+            self._refused(copy, error, started)
 
     def _keep(self, scored: Answer) -> None:
         """It is an inference where the log has it."""
@@ -170,7 +180,7 @@ def _scored(copy: Copy, request: Request, outputs: Arrays, started: float) -> An
     return scored
 
 
-def _failed(copy: Copy, refusal: Refusal, started: float) -> LogRecord:
+def _failed(copy: Copy, refusal: Exception, started: float) -> LogRecord:
     """That it would not have answered. What a refusal says may hold values of the request, so that its kind is told."""
     said = orjson.loads(copy.head + b"}")
     record = copy.served.records.record(

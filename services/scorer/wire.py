@@ -147,7 +147,7 @@ def deflate(body: bytes, accepted: bytes) -> tuple[bytes, bytes | None]:
 _INTERESTING = frozenset({
     b"authorization", b"content-encoding", b"accept-encoding", b"inference-header-content-length",
     b"traceparent", b"fairlead-correlation-id", b"x-forwarded-for", b"forwarded", b"content-type",
-    b"fairlead-timeout",
+    b"fairlead-timeout", b"fairlead-entity",
 })  # fmt: skip
 
 

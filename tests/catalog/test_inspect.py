@@ -256,7 +256,7 @@ def test_categories_of_texts_are_not_those_of_a_number(tmp_path: Path) -> None:
 def test_a_forest_through_skops_tells_its_tensors(tmp_path: Path) -> None:
     told = passed(tmp_path, models.skops_bytes(models.forest()), format="sklearn")
     schema = told["model_schema"]
-    assert shapes(schema["inputs"]) == [("X", "FP32", [-1, 3])]
+    assert shapes(schema["inputs"]) == [("X", "FP64", [-1, 3])]
     assert shapes(schema["outputs"]) == [("label", "INT64", [-1]), ("probabilities", "FP32", [-1, 2])]
     assert told["scan"]["verdict"] == "clean"
     assert any(line.startswith("scikit-learn==") for line in told["environment"]["requirements"])
@@ -274,7 +274,7 @@ def test_untrusted_types_are_named_and_never_built(tmp_path: Path) -> None:
     told = passed(tmp_path, models.skops_bytes(models.untrusted()), format="sklearn", columns=models.COLUMNS)
     assert told["scan"]["verdict"] == "suspicious"
     assert "system" in told["scan"]["findings"][0]
-    assert shapes(told["model_schema"]["inputs"]) == [("X", "FP32", [-1, 3])]
+    assert shapes(told["model_schema"]["inputs"]) == [("X", "FP64", [-1, 3])]
 
 
 HOLLOW = [b"", b"{}", b"[]", b'{"_skops_version": "0.16"}', b'{"__loader__": "ObjectNode", "_skops_version": "1"}',

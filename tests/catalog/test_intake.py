@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from contracts import Training
+from contracts import TensorSpec, Training
 from examples.census import build
 from services.catalog.domain import Candidate
 from services.catalog.intake import Intake
@@ -41,7 +41,8 @@ async def test_the_census_packages_are_taken_whole(packages: Path, tmp_path: Pat
     sklearn = await taken(intake_at(tmp_path), packages / "census-employment-sklearn.zip")
     assert [made.scan.verdict for made in (onnx, sklearn)] == ["clean", "clean"], sklearn.scan.findings
     assert onnx.model_schema.columns == sklearn.model_schema.columns and len(onnx.model_schema.columns) == 16
-    assert onnx.model_schema.inputs == sklearn.model_schema.inputs
+    assert onnx.model_schema.inputs == (TensorSpec(name="X", datatype="FP32", shape=(-1, 16)),)
+    assert sklearn.model_schema.inputs == (TensorSpec(name="X", datatype="FP64", shape=(-1, 16)),)
     assert onnx.model_schema.outputs == sklearn.model_schema.outputs
     assert onnx.training.rows == sklearn.training.rows == 17_196
     assert onnx.training.metrics["accuracy"] > 0.82

@@ -90,7 +90,7 @@ TRIAL: dict[str, Any] = {
 MOVED = {"name": "income", "effect": -0.4, "interval": [-0.6, -0.2], "tolerance": 0.2, "unit": "sd"}
 ANSWERS["/v1/monitors/credit/dry-run"] = {
     "endpoint": "credit", "version": 2, "from": "2026-01-01T00:00:00Z", "to": "2026-01-02T00:00:00Z", "windows": 60,
-    "rows": 6_000, "present": TRIAL,
+    "rows": 6_000, "labels": 250, "present": TRIAL,
     "proposed": TRIAL | {"season_s": 86_400.0, "alarms": [TRIAL["notes"][0] | {"kind": "alarm", "features": [MOVED]}]},
 }  # fmt: skip
 FIGURE = {"value": 0.4, "interval": [0.3, 0.5], "rows": 300}
@@ -319,7 +319,7 @@ def test_service_shows_levels_budgets_and_what_is_not_known(url: str) -> None:
 def test_a_dry_run_shows_both_settings_and_what_would_have_moved(url: str) -> None:
     shown = run(url, "dry-run", "credit", "--season", "86400").stdout
     assert "season none; 1 notes" in shown and "No alarm." in shown
-    assert "season 86400 s" in shown and "income -0.4 sd" in shown
+    assert "season 86400 s" in shown and "income -0.4 sd" in shown and "250" in shown
     assert json.loads(run(url, "dry-run", "credit", "--tolerance", "0.2", "--json").stdout)["windows"] == 60
 
 

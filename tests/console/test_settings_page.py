@@ -54,7 +54,8 @@ class Watcher:
         if path == "/dry-run":
             self.asked.append(("dry-run", body, None))
             told = {"from": "2026-03-02T00:00:00Z", "to": "2026-03-02T01:00:00Z", "version": 2, "windows": 60,
-                    "rows": 6_000, "present": {"alarms": [ALARM] * self.alarms, "notes": []},
+                    "rows": 6_000, "labels": 250, "labels_from": "2026-03-02T00:00:00Z",
+                    "not_tried": ["silence and volume"], "present": {"alarms": [ALARM] * self.alarms, "notes": []},
                     "proposed": {"alarms": [], "notes": [ALARM]}}  # fmt: skip
             return JSONResponse(self.refuses or told, self.refuses["status"] if self.refuses else 200)
         if path == "/drift":
@@ -129,9 +130,13 @@ async def test_a_setting_is_tried_and_only_then_put_in_force(person: Person, mon
     await person.press("force", tolerance="0.2")
     assert [how for how, _, _ in monitor.asked] == ["check", "dry-run"], "what was never tried is tried"
     assert monitor.asked[0][1:] == ({"tolerance": 0.2}, '"1"')
-    assert monitor.asked[1][1] == {"budget_rows": 1_000_000, "tolerance": 0.2, "season_s": 0.0}
+    assert monitor.asked[1][1] == {
+        "budget_rows": 1_000_000, "tolerance": 0.2, "season_s": 0.0, "quality_alerts": True, "quality_tolerance": 0.05,
+        "expected_error": None,
+    }  # fmt: skip
     for told in ("Tolerance: 0.1 0.2", "Really raised: 1 alarm ", "As set now: 1 alarm ", "As proposed: no alarms",
-                 "1 note;", "income", "60 recorded windows of version 2", "Put in force"):  # fmt: skip
+                 "1 note;", "income", "60 recorded windows of version 2", "and 250 labels since",
+                 "Not looked at: silence and volume.", "Put in force"):  # fmt: skip
         assert told in person.text, told
     await person.press("force", tolerance="0.3")
     assert "You changed it since you tried it" in person.text and monitor.settings == {}
@@ -174,11 +179,11 @@ async def test_a_change_between_the_check_and_the_keeping_is_told_as_well(person
 
 
 async def test_what_no_dry_run_looks_at_is_named_and_can_be_put_in_force(person: Person, monitor: Watcher) -> None:
-    await person.press(quality_tolerance="0.2", retrain_on_drift="no")
+    await person.press(silent_after_s="600", retrain_on_drift="no")
     assert [how for how, _, _ in monitor.asked] == ["check"]
-    assert "Not tried: Retrain on drift, Share of unusable values." in person.text
+    assert "Not tried: Retrain on drift, Silent after, seconds." in person.text
     assert (await person.press("force")).status_code == 204
-    assert monitor.settings == {"retrain_on_drift": False, "quality_tolerance": 0.2}
+    assert monitor.settings == {"retrain_on_drift": False, "silent_after_s": 600.0}
 
 
 @pytest.mark.parametrize(("status", "offered"), [(409, True), (422, True), (503, False)])

@@ -7,6 +7,7 @@ import pytest
 
 from contracts import DeploymentChanged, DeploymentSettled, TensorSpec
 from services.deployer.domain import Deployment
+from services.deployer.domain.beside import misfit_of
 from services.kit.context import Context, use
 from services.kit.errors import Conflict, Invalid, NotFound, Refusal
 from services.kit.signing import canonical
@@ -275,6 +276,17 @@ async def test_a_version_that_takes_other_inputs_cannot_join(house: House) -> No
     await house.hears(house.deployer.learn_version, registered(9, model_schema=other))
     with pytest.raises(Invalid, match="version: it has other inputs"):
         await house.asks(version=9, strategy="shadow")
+
+
+async def test_a_version_of_doubles_may_stand_beside_a_champion_of_single_precision_and_not_the_other_way(
+    house: House,
+) -> None:
+    doubles = SCHEMA.model_copy(update={"inputs": (TensorSpec(name="X", datatype="FP64", shape=(-1, 3)),)})
+    assert misfit_of(doubles, SCHEMA, "live") is None
+    assert misfit_of(SCHEMA, doubles, "live") == "it has other inputs than the champion"
+    await a_champion(house)
+    await house.hears(house.deployer.learn_version, registered(9, model_schema=doubles))
+    await house.asks(version=9, strategy="shadow")
 
 
 async def test_a_grant_for_a_place_that_was_taken_meanwhile_ends_the_deployment(house: House) -> None:

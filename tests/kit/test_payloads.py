@@ -106,6 +106,18 @@ async def test_a_text_of_digits_stays_a_text(objects: Objects, payloads: Payload
     assert said["zone"].tolist() == ["01", "1"]
 
 
+def test_bytes_that_the_log_has_as_base64_are_what_a_text_keeps_of_them() -> None:
+    said = {"datatype": "BYTES", "shape": [2, 1], "parameters": {"content_type": "base64"}, "data": ["/wBh", "YWJj"]}
+    only = TEXTS.model_copy(update={"columns": TEXTS.columns[:1], "inputs": TEXTS.inputs[:1],
+                                    "outputs": (TensorSpec(name="label", datatype="BYTES", shape=(-1,)),)})  # fmt: skip
+    payload = Payload(2, {"inputs": [said | {"name": "zone"}]}, {"outputs": [said | {"name": "label"}]})
+    assert features(only, [payload])["zone"].tolist() == ["\ufffd\0a", "abc"]
+    assert decisions(only, [payload]).prediction.tolist() == ["\ufffd\0a", "abc"]
+    for data in (["/wB"] * 2, [None, "YWJj"], [7, 7]):
+        with pytest.raises(Invalid, match="the tensor zone is no Base64"):
+            features(only, [Payload(2, {"inputs": [said | {"name": "zone", "data": data}]}, {})])
+
+
 async def test_without_a_schema_nothing_of_a_file_is_in_memory_but_how_many_rows_it_has(
     objects: Objects, payloads: Payloads
 ) -> None:

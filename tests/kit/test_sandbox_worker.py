@@ -121,6 +121,30 @@ async def test_a_death_is_told_with_its_reason(deed: str, ending: str) -> None:
         await sandbox.close()
 
 
+async def test_whatever_fails_in_looking_after_a_worker_there_is_one_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    sandbox = await _started(ECHO)
+    spawn, failures = Sandbox._spawn, iter(range(2))
+
+    async def failing(one: Sandbox) -> Any:
+        if next(failures, None) is not None:
+            raise ValueError("nobody foresaw this")
+        return await spawn(one)
+
+    async def unseen(within_s: float) -> None:
+        raise RuntimeError("nobody foresaw this either")
+
+    monkeypatch.setattr(Sandbox, "_spawn", failing)
+    assert sandbox._process
+    monkeypatch.setattr(sandbox._process, "look", unseen)
+    try:
+        await eventually(lambda: "foresaw" in sandbox.down, within=20)
+        await eventually(lambda: sandbox.restarts == 1, within=20)
+        assert await sandbox.call(b"x") == b"x"
+        assert next(failures, None) is None, "it was tried again"
+    finally:
+        await sandbox.close()
+
+
 async def test_the_pauses_between_restarts_grow_while_no_worker_answers() -> None:
     sandbox = await _started(DEEDS, deadline_s=10)
     try:

@@ -262,6 +262,7 @@ def test_a_trial_tells_what_moved_within_groups_as_the_watch_does() -> None:
             trial.see(start_s, end, window.blocks, window)
     alarms = [each for each in tight.raised if each.finding.kind == "alarm"]
     assert alarms and {each.segment for each in alarms} == {"colour = 3"}
+    assert isinstance(alarms[0].finding, Finding)
     assert alarms[0].finding.effects[0].track.name == "b where colour = 3"
     assert alarms[0].at.timestamp() > 5_000
     assert not [each for each in loose.raised if each.finding.kind == "alarm"]

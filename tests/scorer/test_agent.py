@@ -1,6 +1,7 @@
 """The agent's hand-over of desired states: each endpoint as soon as its own packages are here."""
 
 import asyncio
+import errno
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -120,3 +121,24 @@ async def test_what_is_served_and_its_package_is_not_whole_any_more_is_fetched_a
         assert await eventually(served, within=20)
         assert not packages.lacking()
         stop.set()
+
+
+async def test_what_a_full_disk_does_not_take_of_a_desired_state_arrives_once_there_is_room(
+    story: Story, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await eventually(lambda: story.wanted() == {"quick": 1}, within=20)
+    write, refused = Path.write_bytes, list[str]()
+
+    def full(path: Path, data: bytes) -> int:
+        if path.name.startswith(".desired"):
+            refused.append(path.name)
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(path, data)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    story.says("quick", await story.put(3.0), 2)
+    async with running(story.agent._keep_saved()):
+        await eventually(lambda: len(refused) > 2, within=20)
+        assert story.wanted() == {"quick": 1}
+        monkeypatch.setattr(Path, "write_bytes", write)
+        await eventually(lambda: story.wanted() == {"quick": 2}, within=20)

@@ -252,6 +252,15 @@ def test_mlflow_s_protocol(worker: Worker, token: str, body: Any) -> None:
     assert logged.response["outputs"][0]["data"] == [1, 0]
 
 
+def test_mlflow_s_callers_name_their_entity_and_hear_who_answered(worker: Worker, token: str) -> None:
+    body = {"instances": [[1, 1, 1]]}
+    answer = worker.post("/invocations/credit", body, token, **{"Fairlead-Entity": "customer-17"})
+    assert (answer.headers["fairlead-model-version"], answer.headers["fairlead-variant"]) == ("1", "champion")
+    assert records(worker)[-1].entity == "customer-17"
+    refused = worker.post("/invocations/credit", body, token, **{"Fairlead-Entity": "x" * 300})
+    assert refused.status_code == 400 and "Fairlead-Entity" in refused.json()["error"]
+
+
 @pytest.mark.parametrize(
     "body",
     [

@@ -4,13 +4,16 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from contracts import Column, ModelSchema, TensorSpec
 from services.kit.errors import Invalid
+from services.scorer.batches import scoring
 from services.scorer.batches.cells import REFUSED
 from services.scorer.batches.sheet import Sheet, asked, columns_of, needed, refused_of, to_parquet
+from services.scorer.v2 import Codec
 from tests.scorer.making import NUMBERS
 
 MIXED = ModelSchema(
@@ -20,6 +23,12 @@ MIXED = ModelSchema(
     ),
     outputs=NUMBERS.outputs, columns=(Column(name="age"),), prediction="label",
 )  # fmt: skip
+
+
+MATRIX_OF_TWO = NUMBERS.model_copy(update={
+    "inputs": (TensorSpec(name="X", datatype="FP32", shape=(-1, 2)),),
+    "columns": (Column(name="member"), Column(name="age")),
+})  # fmt: skip
 
 
 async def read(
@@ -134,3 +143,73 @@ async def test_rows_that_are_not_asked_are_no_part_of_what_is_compared(tmp_path:
     ((_, batch),) = Sheet(made).batches(NUMBERS, 10)
     assert asked(batch)["age"].to_pylist() == [1.0]
     assert pq.read_schema(made).names[-1] == REFUSED
+
+
+TRUTHS = ModelSchema(
+    inputs=(
+        TensorSpec(name="member", datatype="BOOL", shape=(-1,)), TensorSpec(name="age", datatype="FP64", shape=(-1,)),
+    ),
+    outputs=NUMBERS.outputs, columns=(Column(name="member"), Column(name="age")), prediction="label",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("rows.csv", b"member,age\ntrue,1\nFALSE,2\n1,3\n"),
+        ("rows.csv", b"member,age\ntrue,1\n fAlse ,2\n1.0,3\n"),
+        ("rows.jsonl", b'{"member":true,"age":1}\n{"member":false,"age":2}\n{"member":true,"age":3}\n'),
+        ("rows.jsonl", b'{"member":true,"age":1}\n{"member":0,"age":2}\n{"member":1.0,"age":3}\n'),
+    ],
+)
+async def test_truths_are_read_for_what_takes_truths(name: str, data: bytes, tmp_path: Path) -> None:
+    columns, refused = await read(tmp_path, data, name, TRUTHS)
+    assert (columns["member"], columns["age"], refused) == ([1, 0, 1], [1, 2, 3], {})
+    given = {name: np.array(values) for name, values in columns.items()}
+    codec = Codec(TRUTHS, "m", "1", "champion", lambda _, __: None)
+    assert scoring.arrays(given, TRUTHS, codec)["member"].tolist() == [True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("rows.csv", b"member,age\ntrue,1\nyes,2\n"),
+        ("rows.jsonl", b'{"member":true,"age":1}\n{"member":"true","age":2}\n'),
+    ],
+)
+async def test_what_is_no_truth_refuses_its_row_alone(name: str, data: bytes, tmp_path: Path) -> None:
+    columns, refused = await read(tmp_path, data, name, TRUTHS)
+    assert (columns["member"][0], refused) == (1.0, {1: "column 'member' is not true or false"})
+
+
+@pytest.mark.parametrize("schema", [TRUTHS, MATRIX_OF_TWO])
+def test_truths_of_parquet_are_truths_or_the_numbers_0_and_1(schema: ModelSchema, tmp_path: Path) -> None:
+    pq.write_table(pa.table({"member": [True, False, True], "age": [1.0, 2.0, 3.0]}), tmp_path / "rows")
+    sheet = Sheet(tmp_path / "rows")
+    sheet.check(schema)
+    ((_, batch),) = sheet.batches(schema, 10)
+    codec = Codec(schema, "m", "1", "champion", lambda _, __: None)
+    asked = scoring.arrays(columns_of(batch, needed(schema), 0), schema, codec)
+    said = asked["member"] if "member" in asked else asked["X"][:, 0]
+    assert said.tolist() == [1, 0, 1] and said.dtype == (np.bool_ if "member" in asked else np.float32)
+
+
+@pytest.mark.parametrize(
+    ("data", "row", "why"),
+    [
+        (b'{"age":1,"income":2,"debt":3} {"age":4,"income":5,"debt":6}\n', 0, "Extra data"),
+        (b'{"age":1,"income":2,"debt":3}\n{"age":1}{"age":4,"income":5,"debt":6}\n', 1, "Extra data"),
+        (b'{"age":1,\n"income":2,"debt":3}\n', 0, "Expecting property name"),
+        (b'{"age":1}{"age":1}\n{"age":1,\n"income":2}', 0, "Extra data"),
+    ],
+)  # fmt: skip
+async def test_a_line_is_an_object_and_an_object_a_line(data: bytes, row: int, why: str, tmp_path: Path) -> None:
+    with pytest.raises(Invalid, match=f"row {row} of the file is no row: it is not valid JSON: {why}"):
+        await read(tmp_path, data, "rows.jsonl", NUMBERS)
+
+
+async def test_empty_lines_and_space_around_an_object_are_no_rows(tmp_path: Path) -> None:
+    data = b'\xef\xbb\xbf{"age":1,"income":2,"debt":3}\r\n\n  {"age":4,"income":5,"debt":NaN}  \n\n'
+    columns, refused = await read(tmp_path, data, "rows.jsonl", NUMBERS)
+    assert (columns["age"], refused) == ([1.0, 4.0], {})
+    assert np.isnan(columns["debt"]).tolist() == [False, True]  # pyright: ignore

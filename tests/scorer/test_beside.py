@@ -124,14 +124,14 @@ async def test_other_shares_and_a_promotion_load_nothing_anew(story: Story) -> N
 async def test_a_new_host_serves_the_champion_though_a_shadow_cannot_be_loaded(
     story: Story, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    load = Loading.served
+    load = Loading.loaded
 
-    async def torn(loading: Loading, change: DeploymentChanged, variant: Variant, before: Any) -> Served:
+    async def torn(loading: Loading, change: DeploymentChanged, variant: Variant) -> Served:
         if variant.version == 2:
             raise CannotLoad("torn")
-        return await load(loading, change, variant, before)
+        return await load(loading, change, variant)
 
-    monkeypatch.setattr(Loading, "served", torn)
+    monkeypatch.setattr(Loading, "loaded", torn)
     await story.serves(story.beside(2, "shadow"), story.beside(3, "fallback"))
     assert set(story.plane.endpoints["credit"].by_version) == {1, 3}
     assert (await story.asks()).version == 1
@@ -139,7 +139,7 @@ async def test_a_new_host_serves_the_champion_though_a_shadow_cannot_be_loaded(
     assert listed == [("1", "READY", ""), ("2", "UNAVAILABLE", "it is not loaded here"), ("3", "READY", "")]
     change = story.plane.endpoints["credit"].change
     assert str((await story.plane.apply(change)).missing) == "torn", "it is tried again"
-    monkeypatch.setattr(Loading, "served", load)
+    monkeypatch.setattr(Loading, "loaded", load)
     assert (await story.plane.apply(change)).missing is None
     assert set(story.plane.endpoints["credit"].by_version) == {1, 2, 3}
     champion = story.plane.endpoints["credit"].champion
@@ -389,6 +389,20 @@ async def test_a_copy_is_counted_once_as_logged_or_as_refused_or_as_dropped(
     assert sum("shadow_of" in one for one in await app.logged()) == 20
     counts = story.plane.endpoints["credit"].by_version[2].counts
     assert (counts.inferences, counts.shadow_dropped, counts.refused) == (20, 12, 0)
+
+
+async def test_a_shadow_whose_answers_cannot_be_written_is_told_for_each_copy_and_ends_no_other(
+    story: Story, worker: Callable[..., App]
+) -> None:
+    await story.serves(story.beside(2, "shadow"), story.beside(3, "shadow"))
+    lane = story.plane.endpoints["credit"].by_version[2].lane
+    lane._local.predict = lambda inputs: {"label": inputs["X"][:, 0]}
+    app = worker()
+    for _ in range(5):
+        app.asks()
+    logged = await app.logged()
+    assert [one["version"] for one in logged if "shadow_of" in one] == [3] * 5
+    assert story.plane.endpoints["credit"].by_version[2].counts.refused == 5
 
 
 async def test_a_shadow_that_works_long_delays_no_answer(

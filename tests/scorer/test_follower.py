@@ -5,7 +5,6 @@ import errno
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import orjson
 import pytest
@@ -15,7 +14,7 @@ from services.kit.context import Caller
 from services.kit.errors import NotFound, Unavailable
 from services.kit.testing import eventually, running
 from services.scorer.dataplane import DataPlane
-from services.scorer.files import write_atomically
+from services.scorer.files import Watched, write_atomically
 from services.scorer.follower import Follower
 from services.scorer.loading import Loading
 from services.scorer.runtimes.errors import CannotLoad
@@ -24,6 +23,16 @@ from services.scorer.served import Served
 from .making import House, classifier, package
 
 CALLER = Caller("application", "application", frozenset({"application"}), frozenset({"retail"}))
+
+
+@pytest.mark.parametrize("left", [b"", bytes(64), b'{"endpoints'])
+def test_a_file_that_a_power_loss_left_says_nothing_until_it_is_written_again(tmp_path: Path, left: bytes) -> None:
+    path = tmp_path / "desired.json"
+    path.write_bytes(left)
+    watched = Watched(path)
+    assert watched.changed() is None
+    write_atomically(path, b'{"endpoints":{}}')
+    assert (watched.changed(), watched.changed()) == ({"endpoints": {}}, None)
 
 
 async def test_a_file_that_cannot_be_opened_for_a_while_is_read_later(
@@ -58,21 +67,21 @@ class Hold:
         self.tried: list[str] = []
         self.looks = 0
         self._wanted: dict[str, DeploymentChanged] = {}
-        load, learn = Loading.served, Follower.learn
+        load, learn = Loading.loaded, Follower.learn
 
-        async def held(loading: Loading, change: DeploymentChanged, variant: Variant, before: Any) -> Served:
+        async def held(loading: Loading, change: DeploymentChanged, variant: Variant) -> Served:
             self.tried.append(change.endpoint)
             if change.endpoint in self.held:
                 await self.held[change.endpoint].wait()
             if change.endpoint in self.broken:
                 raise CannotLoad("torn")
-            return await load(loading, change, variant, before)
+            return await load(loading, change, variant)
 
         async def counted(follower: Follower) -> None:
             self.looks += 1
             await learn(follower)
 
-        monkeypatch.setattr(Loading, "served", held)
+        monkeypatch.setattr(Loading, "loaded", held)
         monkeypatch.setattr(Follower, "learn", counted)
 
     def wants(self, *names: str, **changes: DeploymentChanged) -> None:

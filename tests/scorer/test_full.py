@@ -15,6 +15,7 @@ from services.kit.testing import eventually, running
 from services.scorer.forwarder import Forwarder, Slot
 from services.scorer.logrecord import Origin, RecordBuilder
 from services.scorer.spool import Spool
+from services.scorer.spool.writer import checkpoint
 
 from .living import Worker, rows
 from .making import House, classifier
@@ -59,14 +60,14 @@ class SlowKafka(Producer):
         await self.go_on.wait()
 
 
-def spooled(house: House, count: int) -> Spool:
-    """The first slot's spool with so many records of 20,000 bytes of payload."""
+def spooled(house: House, count: int, slot: int = 0, size: int = 10_000) -> Spool:
+    """A slot's spool with so many records of twice `size` bytes of payload."""
     builder = RecordBuilder(Origin("credit", "retail", "loans", "credit", 1, "champion"))
-    spool = Spool(house.settings.spool_folder / "0", limit=1 << 30, segment_bytes=1 << 24, fsync="none")
+    spool = Spool(house.settings.spool_folder / str(slot), limit=1 << 30, segment_bytes=1 << 24, fsync="none")
     for _ in range(count):
         record = builder.record(
             inference_id=uuid7_text(), mode="rest", application="application", received_at=datetime.now(UTC),
-            latency_ms=1.0, rows=1, request=b"x" * 10_000, response=b"y" * 10_000,
+            latency_ms=1.0, rows=1, request=b"x" * size, response=b"y" * size,
         )  # fmt: skip
         spool.append(record.to_spool())
     return spool
@@ -104,3 +105,28 @@ async def test_behind_a_broker_that_takes_nothing_a_spool_of_any_size_takes_a_pi
     kafka.go_on.set()
     assert await forwarding > 0 and slot.seq > 0
     spool.close()
+
+
+async def test_a_payload_that_waits_for_the_object_store_holds_up_its_own_slot_alone(tmp_path: Path) -> None:
+    house = House(tmp_path / "home")
+    large, small = spooled(house, 1, slot=0, size=400_000), spooled(house, 5, slot=1)
+    told, stored = house.settings.run_folder / "forwarder.json", tmp_path / "home" / "objects" / "sha256"
+    forwarder, kafka = Forwarder(house.settings), SlowKafka()
+    kafka.go_on.set()
+    stored.write_text("no folder")
+    for _ in range(3):
+        await forwarder._round(kafka)
+    assert [checkpoint(spool.folder)[2] for spool in (large, small)] == [0, small.seq]
+    forwarder._look_for_slots()
+    assert "slot 0 waits: the object store" in orjson.loads(told.read_bytes())["failing"]
+    stored.unlink()
+
+    async def carried() -> bool:
+        await forwarder._round(kafka)
+        return checkpoint(large.folder)[2] == large.seq
+
+    assert await eventually(carried, within=20)
+    forwarder._look_for_slots()
+    assert orjson.loads(told.read_bytes())["failing"] == ""
+    large.close()
+    small.close()

@@ -1,5 +1,7 @@
 """What followed from a bandit's decisions is counted once on each host, through repeats, corrections and restarts."""
 
+import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -72,19 +74,42 @@ def arms(store: Store) -> dict[int, tuple[float, int]]:
     return store.sums()["credit"][1]
 
 
+def reward(n: int, version: int = 1, reward: float = 1.0, row: int = 0, said_ms: int = 1) -> Reward:
+    return Reward("credit", f"i-{n}", row, version, reward, said_ms)
+
+
+def test_what_can_come_no_more_is_forgotten_and_stays_in_the_sums(store: Store, tmp_path: Path) -> None:
+    store.fold(0, 2, [reward(1, said_ms=1_000), reward(2, said_ms=2_000)], oldest_ms=500)
+    store.fold(1, 2, [reward(2, said_ms=3_000)], oldest_ms=2_500)
+    assert arms(store) == {1: (2.0, 2)}
+    store.close()
+    with closing(sqlite3.connect(tmp_path / "rewards.sqlite")) as file:
+        assert file.execute("SELECT inference_id, said_ms FROM reward").fetchall() == [("i-2", 3_000)]
+
+
+def test_a_file_that_knew_no_ages_goes_on(store: Store, tmp_path: Path) -> None:
+    store.fold(0, 2, [reward(1)])
+    store.close()
+    with closing(sqlite3.connect(tmp_path / "rewards.sqlite")) as file:
+        file.executescript("DROP INDEX reward_said; ALTER TABLE reward DROP COLUMN said_ms;")
+    again = Store(tmp_path / "rewards.sqlite")
+    again.fold(0, 3, [reward(1), reward(2)], oldest_ms=10)
+    assert arms(again) == {1: (2.0, 2)}
+
+
 def test_a_repeat_counts_once_and_a_correction_takes_its_place(store: Store) -> None:
-    one, two = Reward("credit", "i-1", 0, 1, 1.0), Reward("credit", "i-2", 0, 2, 0.5)
+    one, two = reward(1), reward(2, version=2, reward=0.5)
     store.fold(0, 2, [one, two, one])
     store.fold(0, 3, [one])
     assert arms(store) == {1: (1.0, 1), 2: (0.5, 1)}
-    store.fold(0, 4, [Reward("credit", "i-1", 0, 1, 0.0), Reward("credit", "i-1", 1, 1, 1.0)])
+    store.fold(0, 4, [reward(1, reward=0.0), reward(1, row=1)])
     assert arms(store) == {1: (1.0, 2), 2: (0.5, 1)}
 
 
 def test_sums_and_places_are_there_after_a_restart_and_move_together(store: Store, tmp_path: Path) -> None:
-    store.fold(1, 7, [Reward("credit", "i-1", 0, 1, 1.0)])
+    store.fold(1, 7, [reward(1)])
     with pytest.raises(ZeroDivisionError):
-        store.fold(1, 9, (Reward("credit", "i-2", 0, 1, 1.0 / zero) for zero in (1, 0)))
+        store.fold(1, 9, (reward(2, reward=1.0 / zero) for zero in (1, 0)))
     store.close()
     again = Store(tmp_path / "rewards.sqlite")
     again.run({"credit": EXPERIMENT})
@@ -92,7 +117,7 @@ def test_sums_and_places_are_there_after_a_restart_and_move_together(store: Stor
 
 
 def test_another_experiment_begins_with_nothing_and_reads_the_topic_from_its_beginning(store: Store) -> None:
-    store.fold(0, 7, [Reward("credit", "i-1", 0, 1, 1.0)])
+    store.fold(0, 7, [reward(1)])
     other = Experiment("loans", "t", AT, frozenset({1, 2}))
     store.run({"credit": EXPERIMENT, "loans": other})
     assert (store.places(), arms(store)) == ({}, {1: (1.0, 1)})

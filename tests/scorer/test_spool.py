@@ -19,7 +19,7 @@ from services.scorer import health
 from services.scorer.forwarder import Slot
 from services.scorer.health import Backlog
 from services.scorer.logrecord import LogRecord
-from services.scorer.spool import Spool, SpoolFull, parse, segments
+from services.scorer.spool import Spool, SpoolFull, aside, parse, segments
 from services.scorer.spool import segment as segment_module
 from services.scorer.spool import writer as writer_module
 from services.scorer.spool.segment import HEADER_BYTES, SegmentReader, frame
@@ -218,7 +218,7 @@ def test_a_full_disk_leaves_no_half_record(tmp_path: Path) -> None:
 
 
 def test_a_slot_has_one_owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("services.scorer.spool.writer._LOCK_WAIT_S", 0.1)
+    monkeypatch.setattr("services.scorer.spool.owner._LOCK_WAIT_S", 0.1)
     spool = opened(tmp_path)
     with pytest.raises(Unavailable):
         opened(tmp_path)
@@ -435,6 +435,50 @@ def test_a_segment_that_a_power_loss_left_empty_holds_nothing_and_stops_nobody(t
     spool.append(RECORD)
     spool.close()
     assert forward(tmp_path) == 1
+
+
+@pytest.mark.parametrize(
+    ("left", "damaged"),
+    [(bytes(64), 0), (bytes(4096), 0), (bytes(64) + b"records", 1), (b"no header" * 20, 1)],
+    ids=["a spare as it was", "a page of zeros", "no header", "another file"],
+)
+def test_what_a_power_loss_left_in_place_of_a_segment_stops_neither_writer_nor_forwarder(
+    tmp_path: Path, left: bytes, damaged: int
+) -> None:
+    for names in ([2], [1, 9]):  # behind the newest segment, in front of all
+        folder = tmp_path / str(len(names))
+        spool = opened(folder)
+        spool.append(RECORD)
+        spool.close()
+        for name in names:
+            (folder / "left").write_bytes(left)
+            (folder / "left").replace(folder / f"{name:020}.seg")
+        sent = forward(folder)
+        spool = opened(folder)
+        spool.append(RECORD)
+        assert sent + forward(folder) == (2 if names == [2] else 1), "what was overwritten is lost, and no more"
+        assert aside(folder) == damaged * len(names)
+        spool.close()
+
+
+async def test_a_spare_is_kept_with_a_header_before_it_is_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool, kept, real = opened(tmp_path / "0"), dict[int, bytes](), os.fdatasync
+
+    def fdatasync(file: int) -> None:
+        kept[os.fstat(file).st_ino] = Path(f"/proc/self/fd/{file}").read_bytes()
+        real(file)
+
+    spool.append(RECORD)
+    monkeypatch.setattr(os, "fdatasync", fdatasync)
+    await spool.sync()
+    as_kept = tmp_path / "kept" / f"{2:020}.seg"
+    as_kept.parent.mkdir()
+    as_kept.write_bytes(kept[(tmp_path / "0" / "spare.part").stat().st_ino])
+    with SegmentReader(as_kept) as reader:
+        assert (reader.writer, reader.first_seq) == (spool.writer, 2)
+    spool.close()
 
 
 def test_a_worker_that_died_a_thousand_times_left_nothing_that_stops_the_forwarder(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """Open Inference Protocol V2: every datatype both ways, and bad input refused with a sentence that names it."""
 
-import base64
 import math
 import struct
 from typing import Any
@@ -107,9 +106,45 @@ def test_bytes_travel_whatever_they_hold(values: list[bytes], binary_out: bool) 
     encoded = one.encode(request, {"y": request.arrays["x"]}, "id")
     if binary_out:
         assert encoded.body[encoded.json_length or 0 :] == raw
-    for said in (orjson.loads(request.logged)["inputs"][0], orjson.loads(encoded.logged)["outputs"][0]):
-        as_base64 = said.get("parameters", {}).get("content_type") == "base64"
-        assert [base64.b64decode(one) if as_base64 else one.encode() for one in said["data"]] == values
+    said = orjson.loads(encoded.logged)["outputs"][0] | {"name": "x"}
+    for logged in (request.logged, orjson.dumps({"inputs": [said]})):
+        assert one.decode(logged).arrays["x"].ravel().tolist() == values
+
+
+def test_base64_is_read_as_the_bytes_that_it_says() -> None:
+    one, said = echo("BYTES"), {"parameters": {"content_type": "base64"}}
+    tensor = {"name": "x", "shape": [1, 2], "datatype": "BYTES", "data": ["/wBh", "YWJj"]} | said
+    request = one.decode(orjson.dumps({"inputs": [tensor]}))
+    assert request.arrays["x"].tolist() == [[b"\xff\0a", b"abc"]]
+    assert one.decode(request.logged).arrays["x"].tolist() == [[b"\xff\0a", b"abc"]]
+    raw = b"".join(struct.pack("<I", 4) + each for each in (b"/wBh", b"YWJj"))
+    head = orjson.dumps({"inputs": [
+        {"name": "x", "shape": [1, 2], "datatype": "BYTES",
+         "parameters": {"content_type": "base64", "binary_data_size": len(raw)}},
+    ]})  # fmt: skip
+    assert one.decode(head + raw, len(head)).arrays["x"].tolist() == [[b"\xff\0a", b"abc"]]
+    for data in (["/wBh", "ab"], ["/wBh", "a b="], ["/wBh", "ü"]):
+        assert "'x', element 1 is no Base64" in refused(orjson.dumps({"inputs": [tensor | {"data": data}]}), one)
+
+
+@pytest.mark.parametrize("content", ["np", "str", "pd", "datetime"])
+def test_a_content_that_is_python_s_alone_changes_nothing(content: str) -> None:
+    tensor = {"name": "x", "shape": [1, 2], "datatype": "BYTES", "data": ["2026-01-02T03:04:05Z", "YWJj"]}
+    body = orjson.dumps({"inputs": [tensor | {"parameters": {"content_type": content}}]})
+    request = echo("BYTES").decode(body)
+    assert request.arrays["x"].tolist() == [[b"2026-01-02T03:04:05Z", b"YWJj"]]
+    assert request.logged == body
+
+
+@pytest.mark.parametrize("content", ["hf_json", "pil_image", "BASE64", 7, ["base64"]])
+def test_a_content_that_nobody_reads_here_is_refused_by_its_name(content: Any) -> None:
+    told = refused(numbers([1, 2, 3], parameters={"content_type": content}))
+    assert "`content_type`" in told and "is none of base64, datetime, np, pd, str" in told
+    assert not isinstance(content, str) or repr(content) in told
+
+
+def test_numbers_are_no_base64() -> None:
+    assert "base64 is of BYTES, not FP32" in refused(numbers([1, 2, 3], parameters={"content_type": "base64"}))
 
 
 @given(st.lists(st.text(max_size=20), min_size=2, max_size=2))

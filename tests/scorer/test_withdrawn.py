@@ -35,15 +35,15 @@ class Slow:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, version: int) -> None:
         self.began, self.go_on = asyncio.Event(), asyncio.Event()
-        load = Loading.served
+        load = Loading.loaded
 
-        async def slowly(loading: Loading, change: DeploymentChanged, variant: Any, before: Any) -> Served:
+        async def slowly(loading: Loading, change: DeploymentChanged, variant: Any) -> Served:
             if variant.version == version:
                 self.began.set()
                 await self.go_on.wait()
-            return await load(loading, change, variant, before)
+            return await load(loading, change, variant)
 
-        monkeypatch.setattr(Loading, "served", slowly)
+        monkeypatch.setattr(Loading, "loaded", slowly)
 
 
 class Story:
@@ -125,6 +125,29 @@ async def test_one_that_is_withdrawn_while_it_is_loaded_never_serves(
     await eventually(lambda: "credit" in story.plane.stopped, within=10)
     with pytest.raises(Unavailable):
         await story.version()
+
+
+@pytest.mark.parametrize("meanwhile", ["removed", "withdrawn"])
+async def test_what_the_next_state_goes_on_with_is_not_closed_under_it(
+    story: Story, monkeypatch: pytest.MonkeyPatch, meanwhile: str
+) -> None:
+    slow, (one,) = Slow(monkeypatch, version=2), story.one.variants
+    again = story.house.variant("credit", one.digest)  # the same version under an approval of its own
+    shadow = story.two.variants[0].model_copy(update={"name": "shadow", "role": "shadow"})
+    await story.plane.apply(story.one)
+    coming = asyncio.create_task(story.plane.apply(story.house.change("credit", again, shadow, revision=2)))
+    await asyncio.wait_for(slow.began.wait(), 10)
+    if meanwhile == "removed":
+        story.plane.remove("credit")
+    else:
+        assert story.plane.withdraw("credit", [str(one.grant.statement.approval_id)])
+    assert "credit" not in story.plane.endpoints
+    slow.go_on.set()
+    await coming
+    assert await story.version() == 1
+    lanes = [served.lane for served in story.plane.endpoints["credit"].by_version.values()]
+    story.plane.remove("credit")
+    assert all(lane.ended for lane in lanes)
 
 
 async def test_a_restarted_process_does_not_load_it_again(story: Story) -> None:

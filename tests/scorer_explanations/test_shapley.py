@@ -267,3 +267,16 @@ def test_what_both_rows_miss_keeps_them_together_and_what_one_misses_apart() -> 
     row, others = np.array([np.nan, 0.0]), np.array([[5.0, 1.0], [np.nan, 1.5]])
     steps = counterfactual.Steps(np.ones(2), np.zeros(2, bool))
     assert counterfactual._nearest(row, others, np.ones(2, bool), steps).tolist()[1] == [5.0, 1.0]
+
+
+@pytest.mark.parametrize("kind", [DecisionTreeClassifier, RandomForestClassifier])
+def test_trees_that_compare_single_precision_are_walked_as_they_round(kind: Any) -> None:
+    """Doubles between two values of FP32 go where their rounded ones go."""
+    step = float(np.spacing(np.float32(1)))
+    places = 1 + np.arange(-40, 40) * step / 4  # halfway between two, too
+    values = np.concatenate([places, np.nextafter(places, 0), np.nextafter(places, 2)])[:, None]
+    estimator = kind(random_state=1, **({} if kind is DecisionTreeClassifier else {"n_estimators": 3}))
+    estimator.fit(1 + np.arange(-10, 10)[:, None] * step, np.arange(20) % 2)
+    walked = structure.forest(of_sklearn(estimator), 1, 1)
+    said = [walked.value(row) for row in values]
+    np.testing.assert_allclose(said, estimator.predict_proba(values)[:, 1], atol=1e-12)

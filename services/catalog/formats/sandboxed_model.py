@@ -30,7 +30,7 @@ def _not_built(told: Told, manifest: Manifest, environment: dict[str, Any]) -> O
     decision = manifest.prediction or "label"
     score = [TensorSpec(name=manifest.score, datatype="FP32", shape=(-1, -1))] if manifest.score else []
     return Opened(
-        (TensorSpec(name="X", datatype="FP32", shape=(-1, len(manifest.columns) or -1)),),
+        (TensorSpec(name="X", datatype="FP64", shape=(-1, len(manifest.columns) or -1)),),
         (TensorSpec(name=decision, datatype="INT64", shape=(-1,)), *score),
         decision, manifest.score, findings=findings, environment=environment,
     )  # fmt: skip

@@ -123,8 +123,7 @@ class _Saving:
 
     async def _dry_run(self, checked: Answer) -> tuple[Answer, Answer]:
         after = _settings(checked)
-        body = {"budget_rows": after.budget_rows, "tolerance": after.tolerance,
-                "season_s": checked.data["season_s"] or 0.0}  # fmt: skip
+        body = {name: getattr(after, name) for name in form.TRIED} | {"season_s": checked.data["season_s"] or 0.0}
         gateway = self._shell.gateway
         return await asyncio.gather(
             gateway.tell(self._request, "monitor", f"{self._at}/dry-run", body, timeout_s=_TRIED_S),

@@ -85,8 +85,8 @@ GROUPS: tuple[tuple[str, tuple[Setting, ...]], ...] = (
     )),
 )  # fmt: skip
 ALL: tuple[Setting, ...] = tuple(setting for _, settings in GROUPS for setting in settings)
-TRIED = ("budget_rows", "tolerance", "season_s")
-"""What a dry run over recorded windows takes."""
+TRIED = ("budget_rows", "tolerance", "season_s", "quality_alerts", "quality_tolerance", "expected_error")
+"""What a dry run over recorded windows and labels takes."""
 
 
 def of_settings(settings: MonitorSettings) -> Draft:

@@ -34,7 +34,7 @@ def lanes(dry: Told, drift: Told) -> list[Lane]:
     """What was really raised over the windows of a dry run, what the present setting raises, what the proposed one
     does."""
     return [
-        Lane("Really raised", "one is open until somebody accepts it", raised(dry, drift)),
+        Lane("Really raised", "of drift alone; one is open until somebody accepts it", raised(dry, drift)),
         Lane("As set now", "each taken as accepted at once", dry["present"]["alarms"], len(dry["present"]["notes"])),
         Lane("As proposed", "each taken as accepted at once", dry["proposed"]["alarms"], len(dry["proposed"]["notes"])),
     ]

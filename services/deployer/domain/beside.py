@@ -1,8 +1,8 @@
 """What may stand beside a champion: canaries, A/B variants, arms of a bandit, shadows and a fallback."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from contracts import ModelSchema, Role, Strategy
+from contracts import ModelSchema, Role, Strategy, TensorSpec
 from services.kit.errors import Conflict, Invalid
 
 from .deployment import CHAMPION
@@ -81,10 +81,22 @@ def misfit_of(one: ModelSchema, champion: ModelSchema, role: Role) -> str | None
 
     What a shadow answers nobody hears, so it may be of another shape.
     """
-    if one.inputs != champion.inputs:
+    if not _takes(one.inputs, champion.inputs):
         return "it has other inputs than the champion"
     if [column.name for column in one.columns] != [column.name for column in champion.columns]:
         return "it has other columns than the champion"
     if role != "shadow" and (one.outputs, one.prediction) != (champion.outputs, champion.prediction):
         return "it has other outputs than the champion"
     return None
+
+
+def _takes(inputs: Sequence[TensorSpec], asked: Sequence[TensorSpec]) -> bool:
+    """Whether what fits `asked` fits `inputs`: the same, or FP64 where that says FP32, of which it holds each value."""
+    return len(inputs) == len(asked) and all(
+        one == (other.model_copy(update={"datatype": "FP64"}) if _widens(one, other) else other)
+        for one, other in zip(inputs, asked, strict=True)
+    )
+
+
+def _widens(one: TensorSpec, other: TensorSpec) -> bool:
+    return (one.datatype, other.datatype) == ("FP64", "FP32")

@@ -83,6 +83,11 @@ class TableModel(Protocol):
         ...
 
     @property
+    def datatype(self) -> str:
+        """Of its matrix, as V2 says it: FP64, or FP32 where the library itself compares no more than that."""
+        ...
+
+    @property
     def names(self) -> tuple[str, ...] | None:
         """What the file calls its columns, in their order; None where it does not name them."""
         ...

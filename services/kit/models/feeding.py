@@ -14,6 +14,15 @@ Columns = Mapping[str, NDArray[Any]]
 """By name, in the order of the model's columns: numbers [rows], or texts as bytes [rows]."""
 
 
+def matrix_of(schema: ModelSchema) -> TensorSpec | None:
+    """The one input whose columns the schema names, as wide as these are many; None of a model that takes a tensor for
+    each column, or whose columns nobody named."""
+    one = schema.inputs[0] if len(schema.inputs) == 1 else None
+    if one is None or len(one.shape) != 2 or not schema.columns or one.shape[1] not in (-1, len(schema.columns)):
+        return None
+    return one.model_copy(update={"shape": (one.shape[0], len(schema.columns))})
+
+
 def text_columns(inputs: tuple[TensorSpec, ...], names: tuple[str, ...]) -> frozenset[str]:
     """Which columns a model takes as texts: those of a matrix of BYTES, or with a tensor of BYTES of their own."""
     if len(inputs) == 1 and len(inputs[0].shape) == 2:

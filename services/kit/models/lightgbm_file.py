@@ -18,6 +18,8 @@ _SEVERAL = ("multiclass", "multiclassova")
 class LightGBMModel(Boosted):
     """A booster; its objective says what its numbers are."""
 
+    datatype = "FP64"
+
     def __init__(self, booster: lgb.Booster, objective: str, made_with: str) -> None:
         self._booster = booster
         self.made_with = made_with

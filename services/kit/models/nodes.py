@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from .wire import Tensors
+from .wire import Array, Tensors
 
 
 class Nodes:
@@ -61,6 +61,15 @@ class Nodes:
 def below(threshold: float) -> float:
     """The largest FP32 under a threshold: `x < threshold` as `x <= …`."""
     return float(np.nextafter(np.float32(threshold), np.float32(-np.inf)))
+
+
+def rounded(thresholds: Array) -> Array:
+    """Thresholds of a model that compares its values as FP32, for values that are no such: the largest double that
+    rounds to an FP32 under or at each."""
+    low = thresholds.astype(np.float32)
+    low = np.where(low > thresholds, np.nextafter(low, np.float32(-np.inf)), low)
+    halfway = (low.astype(float) + np.nextafter(low, np.float32(np.inf)).astype(float)) / 2
+    return np.where(halfway.astype(np.float32) <= thresholds, halfway, np.nextafter(halfway, -np.inf))
 
 
 def linear(coefficients: Any, intercept: Any) -> Tensors:

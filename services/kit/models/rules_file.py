@@ -27,6 +27,7 @@ class RulesModel:
 
     made_with = "rules in CEL"
     scores = False
+    datatype = "FP64"
     takes_missing = True
 
     def __init__(self, names: Sequence[str], whens: Sequence[str], decisions: list[Any]) -> None:

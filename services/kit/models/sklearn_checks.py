@@ -2,8 +2,9 @@
 
 Of a row through a small model scikit-learn spends three quarters of its time on the question what its input might be: a
 table of whichever library, sparse, of other types. Its own settings (`assume_finite`) spare a tenth of that. What comes
-here is a matrix of finite numbers, nearly always of the type that the model wants; then there is nothing to convert and
-nothing to refuse, and `validate_data` gives back what it was given. All else goes to scikit-learn as before.
+here is a matrix of finite numbers, of the type that the model wants or of the other width of floats (trees want FP32);
+then there is nothing to refuse, and `validate_data` gives back what it was given, in that width. All else goes to
+scikit-learn as before.
 """
 
 import sys
@@ -13,10 +14,12 @@ from typing import Any
 
 import numpy as np
 
+Array = np.ndarray[Any, Any]
+
 _HARMLESS = frozenset({
-    "accept_sparse", "accept_large_sparse", "ensure_all_finite", "ensure_2d", "estimator", "input_name",
+    "accept_sparse", "accept_large_sparse", "dtype", "ensure_all_finite", "ensure_2d", "estimator", "input_name",
 })  # fmt: skip
-"""Demands that a finite matrix meets, whatever they say."""
+"""Demands that a finite matrix of the type that is wanted meets, whatever they say."""
 _NONE = "no_validation"
 
 
@@ -41,31 +44,45 @@ def _sparing(whole: Callable[..., Any]) -> Callable[..., Any]:
     def validate_data(
         estimator: Any, /, X: Any = _NONE, y: Any = _NONE, reset: bool = True, **params: Any  # noqa: N803
     ) -> Any:  # fmt: skip
-        if not reset and type(y) is str and type(X) is np.ndarray and _passes(X, estimator, params):
-            return X
+        if not reset and type(y) is str and type(X) is np.ndarray:
+            passed = _passed(X, estimator, params)
+            if passed is not None:
+                return passed
         return whole(estimator, X=X, y=y, reset=reset, **params)
 
     return validate_data
 
 
-def _passes(X: np.ndarray[Any, Any], estimator: Any, params: dict[str, Any]) -> bool:  # noqa: N803
-    """Whether scikit-learn would give back this very array."""
-    return (
-        X.ndim == 2
-        and X.dtype.kind == "f"
-        and X.shape[0] > 0
-        and X.shape[1] == getattr(estimator, "n_features_in_", -1)
-        and X.flags.c_contiguous
-        and all(name in _HARMLESS or _is_met(name, value, X) for name, value in params.items())
-        and bool(np.isfinite(X).all())
-    )
+def _passed(X: Array, estimator: Any, params: dict[str, Any]) -> Array | None:  # noqa: N803
+    """The array that scikit-learn would give back; None where its checks are needed to know."""
+    kind = _kind(X.dtype, params.get("dtype"))
+    if (
+        kind is None
+        or X.ndim != 2
+        or X.shape[0] == 0
+        or X.shape[1] != getattr(estimator, "n_features_in_", -1)
+        or not X.flags.c_contiguous
+        or not all(name in _HARMLESS or _is_met(name, value) for name, value in params.items())
+    ):
+        return None
+    with np.errstate(over="ignore"):
+        made = X.astype(kind, copy=False)
+    return made if np.isfinite(made).all() else None
 
 
-def _is_met(name: str, value: Any, X: np.ndarray[Any, Any]) -> bool:  # noqa: N803
+def _kind(has: "np.dtype[Any]", wanted: Any) -> "np.dtype[Any] | None":
+    """The floats that an array becomes; None of what are no floats, or become none."""
+    if has.kind != "f":
+        return None
+    kinds = wanted if isinstance(wanted, list | tuple) else [wanted]
+    if any(each is None or (type(each) is str and each == "numeric") or np.dtype(each) == has for each in kinds):
+        return has
+    first = np.dtype(kinds[0])
+    return first if first.kind == "f" else None
+
+
+def _is_met(name: str, value: Any) -> bool:
     match name:
-        case "dtype":
-            kinds = value if isinstance(value, list | tuple) else [value]
-            return any(kind is None or kind == "numeric" or X.dtype == np.dtype(kind) for kind in kinds)
         case "order":
             return value in (None, "C")
         case "copy" | "force_writeable":

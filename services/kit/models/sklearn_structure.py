@@ -16,7 +16,7 @@ from sklearn.ensemble import (
 )
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
-from .nodes import linear
+from .nodes import linear, rounded
 from .wire import Array, Tensors
 
 _FORESTS = (RandomForestClassifier, RandomForestRegressor, ExtraTreesClassifier, ExtraTreesRegressor)
@@ -78,8 +78,8 @@ def _histograms(estimator: Any) -> Tensors | None:
 def _arrays(tree: Any) -> Tensors:
     to_left = getattr(tree, "missing_go_to_left", np.zeros(tree.node_count, bool))
     return {
-        "left": tree.children_left, "right": tree.children_right, "column": tree.feature, "threshold": tree.threshold,
-        "missing_left": to_left.astype(bool),
+        "left": tree.children_left, "right": tree.children_right, "column": tree.feature,
+        "threshold": rounded(tree.threshold), "missing_left": to_left.astype(bool),
     }  # fmt: skip
 
 

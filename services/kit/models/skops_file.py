@@ -44,6 +44,7 @@ _BROKEN = (
 class SklearnModel:
     """An estimator or pipeline."""
 
+    datatype = "FP64"
     takes_missing = False
 
     def __init__(self, estimator: Any, made_with: str) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 from . import Array, Asked, TableModel, Told, Unreadable
 from .wire import Tensors
 
+_FLOATS = ("FP32", "FP64")
 _DATATYPES = {"i": "INT64", "u": "INT64", "b": "BOOL", "f": "FP64"}
 
 
@@ -39,7 +40,15 @@ class Table:
 
     def _inputs(self, asked: Asked) -> list[dict[str, Any]]:
         width = self._model.columns if self._model.columns > 0 else len(asked.columns) or -1
-        return [{"name": "X", "datatype": "FP32", "shape": [-1, width]}]
+        if not asked.inputs:
+            return [{"name": "X", "datatype": self._model.datatype, "shape": [-1, width]}]
+        declared = asked.inputs[0]
+        shape = list(declared["shape"])
+        is_wide = len(shape) == 2 and shape[0] == -1 and (-1 in (width, shape[1]) or shape[1] == width)
+        if len(asked.inputs) > 1 or declared["datatype"] not in _FLOATS or not is_wide:
+            takes = f"[-1, {'n' if width == -1 else width}]"
+            raise Unreadable(f"inputs: the model takes one matrix {takes} of FP64 or FP32")
+        return [{"name": declared["name"], "datatype": declared["datatype"], "shape": [-1, max(width, shape[1])]}]
 
     def _outputs(self) -> list[dict[str, Any]]:
         classes: Array | None = self._model.classes

@@ -18,6 +18,8 @@ _WHERE = re.compile(r"^\[[\d:]+\] \S+:\d+: ")
 class XGBoostModel(Boosted):
     """A booster; its objective says what its numbers are."""
 
+    datatype = "FP32"
+
     def __init__(self, booster: xgb.Booster) -> None:
         config: dict[str, Any] = json.loads(booster.save_config())
         learner = config["learner"]

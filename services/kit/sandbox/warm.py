@@ -109,6 +109,21 @@ class Warm:
             raise SandboxAway(self._last) from None
 
     async def _keep(self) -> None:
+        """Look after the worker, whatever fails in doing so: without it nobody starts another."""
+        delay = 0.0
+        while True:
+            try:
+                return await self._look_after()
+            except Exception as error:
+                log.exception("what keeps a sandbox failed and begins again", sandbox=self.name)
+                self._up.clear()
+                self._last = f"what keeps it failed: {error!r}"[:300]
+                if self._process:
+                    self._process.kill(self._last)
+            delay = _longer(delay)
+            await asyncio.sleep(delay)
+
+    async def _look_after(self) -> None:
         """Watch the worker; after its death start another, with pauses that grow while no one is of any use."""
         delay, loop = 0.0, asyncio.get_running_loop()
         while True:
@@ -144,6 +159,10 @@ class Warm:
             next_one = await self._spawn()
         except (SandboxError, OSError) as error:
             self._last = str(error)
+            return False
+        except Exception as error:
+            log.exception("a sandboxed worker cannot be started", sandbox=self.name)
+            self._last = repr(error)[:300]
             return False
         self._spent_s, self._process = self.cpu_s, next_one
         return True

@@ -4,7 +4,7 @@ The detector is that of the wholes (`watch`), over coarse counts by group; its e
 columns, and has a part of the endpoint's budget of its own.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,6 +27,13 @@ _KEPT_AT_MOST = 100_000
 """These times the slots of a season, each of which has a bag: about as much as the wholes of 60 columns keep of a
 week."""
 WHERE = " where "
+
+
+def columns_of(names: Iterable[str]) -> set[str]:
+    """The columns that some tracks are of, whichever group they are of."""
+    return {name.split(WHERE)[0] for name in names}
+
+
 """Between a column and its group, in what is told."""
 
 

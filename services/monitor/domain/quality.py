@@ -6,13 +6,15 @@ tolerance": a bettor that holds the likelihood ratio of a larger share is a supe
 rows, whatever the share does below that. Each share has an equal part of the budget.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from math import log
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from contracts import FeatureEvidence
 
 from .outcomes.intervals import ALPHA, share
 from .reference import Reference, Track
@@ -28,6 +30,8 @@ _TOLD_AFTER, _OVER_AFTER = 2, 3
 """Windows in a row that must be beyond, or within again: one odd request is neither."""
 _LARGEST = 0.999
 _COLUMNS = ("numeric", "categorical")
+REQUESTS = "request ids"
+"""As what is told that ids came before."""
 
 
 class What(NamedTuple):
@@ -49,6 +53,11 @@ def watched(tracks: Sequence[Track]) -> list[What]:
     """The shares of some tracks, in the order of `counted`; what columns are together has none."""
     found = [(track, how) for track in tracks if track.kind in _COLUMNS for how in ("missing", _other(track))]
     return [What(track.name, how) for track, how in found] + [What(None, "repeated")]
+
+
+def elsewhere(tracks: Sequence[Track], drifting: Collection[str]) -> Array:
+    """Which shares are of columns whose drift is told: that alarm tells them, too."""
+    return np.array([what.column in drifting for what in watched(tracks)])
 
 
 def _other(track: Track) -> str:
@@ -78,6 +87,36 @@ class Departure:
     now: float
     rows: int
     since_s: float
+
+    def evidence(self, tolerance: float) -> FeatureEvidence:
+        """As it is told, in shares of the values."""
+        doubt = share(round(self.now * self.rows), self.rows, ALPHA)
+        return FeatureEvidence(
+            name=self.what.column or REQUESTS, effect=round(self.now - self.before, 6),
+            interval=(round(doubt.low - self.before, 6), round(doubt.high - self.before, 6)), tolerance=tolerance,
+            unit="share", measure=self.what.how, before=round(self.before, 6), now=round(self.now, 6),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Unusable:
+    """More values than usual cannot be used: an alarm, of all that is told now."""
+
+    departures: tuple[Departure, ...]
+    """The largest first."""
+    statistic: float
+    """The logarithm of the most evidence that there is for one of them."""
+    kind: Literal["alarm"] = "alarm"
+
+    @property
+    def since_s(self) -> float:
+        """When the first of them began."""
+        return min(each.since_s for each in self.departures)
+
+    @property
+    def rows(self) -> int:
+        """Values since then, of the column that has the most."""
+        return max(each.rows for each in self.departures)
 
 
 @dataclass(frozen=True)
@@ -138,7 +177,7 @@ class Quality:
     def judge(self, budget_rows: int, elsewhere: Array) -> "Quality":
         """With what is to be told from now on, and without what is over. `elsewhere` [shares]: what an open alarm of
         drift tells already."""
-        begins = ~self.told & self._sure(budget_rows) & ~elsewhere
+        begins = ~self.told & self.sure(budget_rows) & ~elsewhere
         over = self.told & ((self.streak >= _OVER_AFTER) | elsewhere)
         changed = begins | over
         return replace(
@@ -146,16 +185,24 @@ class Quality:
             log_m=np.where(over[:, None], -np.inf, self.log_m),
         )  # fmt: skip
 
-    def _sure(self, budget_rows: int) -> Array:
+    def sure(self, budget_rows: int) -> Array:
         """Which shares are proven to be beyond, and not by one odd window."""
-        evidence = np.logaddexp.reduce(self.log_m, axis=1) - log(len(_BETS))
-        return (evidence >= log(budget_rows) + log(len(self.log_m))) & (self.streak >= _TOLD_AFTER)
+        return (self._evidence() >= log(budget_rows) + log(len(self.log_m))) & (self.streak >= _TOLD_AFTER)
+
+    def _evidence(self) -> Array:
+        return np.logaddexp.reduce(self.log_m, axis=1) - log(len(_BETS))
+
+    def found(self, before: "Quality", tracks: Sequence[Track]) -> Unusable | None:
+        """What is told now, where some of it was not told `before`."""
+        if not (self.told & ~before.told).any():
+            return None
+        return Unusable(tuple(self.departures(tracks)), float(self._evidence()[self.told].max()))
 
     def accepted(self, budget_rows: int) -> "Quality":
         """What is beyond its bound now is usual: in place of what was where it is told, or would be if the alert of
         drift did not tell it; a window that may be odd is added to it."""
         seen = (self.told | (self.streak > 0)) & (self.recent.rows > 0)
-        known = self.told | self._sure(budget_rows)
+        known = self.told | self.sure(budget_rows)
         base = Counted(*(
             np.where(seen, np.where(known, new, old + new), old)
             for old, new in zip(self.base, self.recent, strict=True)

@@ -1,12 +1,18 @@
-"""What a setting would have raised over windows that are closed: the same watches, over the same counts."""
+"""What a setting would have raised over closed windows and known labels: the same watches, over the same counts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from math import log
 
-from .budget import beside_chosen, of_data, of_segments
+import numpy as np
+
+from .budget import beside_chosen, of_data, of_performance, of_quality, of_segments
 from .course import Course
-from .grouped import Grouped
+from .grouped import Grouped, columns_of
+from .outcomes.labelled import Task
+from .outcomes.loss import LossBlock, LossFinding, LossWatch
+from .quality import Quality, Unusable, counted, elsewhere, watched
 from .reference import Reference
 from .season import Season
 from .segments import LEAST_ROWS
@@ -25,6 +31,9 @@ class Setting:
     """There are groups of segments, which have a part of the budget."""
     detectors: tuple[str, ...] = ()
     """That have a part of it, too."""
+    quality_alerts: bool = True
+    quality_tolerance: float = 0.05
+    expected_error: float | None = None
 
     @property
     def season(self) -> Season:
@@ -41,13 +50,23 @@ class Setting:
         """Of columns within groups of segments, in rows."""
         return of_segments(beside_chosen(self.budget_rows, self.detectors))
 
+    @property
+    def budget_of_quality(self) -> int:
+        """Of values that cannot be used, in rows."""
+        return of_quality(beside_chosen(self.budget_rows, self.detectors))
+
+    @property
+    def budget_of_performance(self) -> int:
+        """Of errors, in labelled rows."""
+        return of_performance(beside_chosen(self.budget_rows, self.detectors))
+
 
 @dataclass(frozen=True)
 class Raised:
-    """An alarm or a note, and the end of the window that would have brought it."""
+    """An alarm or a note, and the end of the window, or the label, that would have brought it."""
 
     at: datetime
-    finding: Finding
+    finding: Finding | Unusable | LossFinding
     segment: str | None = None
     """The groups in which it was, where it was in some."""
 
@@ -55,7 +74,7 @@ class Raised:
 @dataclass
 class Trial:
     """One setting, shown one closed window after the other. An alarm counts as accepted at once, so that what comes
-    after it is seen, too."""
+    after it is seen, too; one of values that cannot be used ends by itself, as it does in use."""
 
     reference: Reference
     setting: Setting
@@ -72,6 +91,8 @@ class Trial:
         self._groups = Course(
             Watch.start(self._some.reference, setting.season), setting.budget_of_groups
         ) if self._some else None  # fmt: skip
+        self._quality = Quality.start(self.reference)
+        self._drifting = set[str]()
 
     @property
     def watch(self) -> Watch:
@@ -97,6 +118,26 @@ class Trial:
             self._wholes.watch = self._wholes.watch.accepted()
         if self._groups and (_alarms(finding) or _alarms(within)):
             self._groups.watch = self._groups.watch.accepted(LEAST_ROWS)
+        if part and self.setting.quality_alerts:
+            alarms = [each for each in (finding, within) if each and _alarms(each)]
+            self._see_values(start_s, end, fitting, part, alarms)
+
+    def _see_values(
+        self, start_s: float, end: datetime, blocks: Sequence[Block], part: Part, alarms: Sequence[Finding]
+    ) -> None:
+        """Whether they can be used. Of a column whose drift is told, that alarm tells it; it is accepted once it is
+        proven."""
+        tracks, budget, before = self.reference.tracks, self.setting.budget_of_quality, self._quality
+        now = counted(tracks, np.sum([block.counts for block in blocks], axis=0), part.traffic.ids)
+        drifting = self._drifting | columns_of(effect.name for alarm in alarms for effect in alarm.effects)
+        seen, there = before.observe(now, start_s, self.setting.quality_tolerance), elsewhere(tracks, drifting)
+        judged = seen.judge(budget, there)
+        if found := judged.found(before, tracks):
+            self.raised.append(Raised(end, found))
+        proven = (there & (seen.told | seen.sure(budget))).any()
+        self._quality = seen.accepted(budget) if proven else judged
+        going = there & (self._quality.streak > 0)
+        self._drifting = {what.column for what, on in zip(watched(tracks), going, strict=True) if on and what.column}
 
     def _within(self, start_s: float, part: Part | None) -> Finding | None:
         block = self._some.block(part, self.setting.season) if self._some and part else None
@@ -104,6 +145,30 @@ class Trial:
             return None
         self._groups.see(start_s, [block])
         return self._groups.judge(self._some.reference, self.setting.tolerance)
+
+
+@dataclass
+class TrialOfLabels:
+    """The same setting, shown the labels of the version in the order in which they came."""
+
+    task: Task
+    setting: Setting
+    raised: list[Raised] = field(default_factory=list)
+    rows: int = 0
+
+    def __post_init__(self) -> None:
+        self._watch = LossWatch(self.task)
+
+    def see(self, block: LossBlock, at: datetime) -> None:
+        """One more block, the last of which was observed `at`."""
+        setting = self.setting
+        self.rows += block.rows
+        seen = self._watch.observe(block, log(setting.budget_of_performance), setting.expected_error)
+        self._watch, finding = seen.judge(setting.tolerance, setting.expected_error)
+        if finding:
+            self.raised.append(Raised(at, finding))
+        if finding and finding.kind == "alarm":
+            self._watch = self._watch.accepted()
 
 
 def _alarms(finding: Finding | None) -> bool:

@@ -35,6 +35,8 @@ class Remembered:
     span: Span
     observed_at: datetime
     row: Labelled
+    shadow: bool = False
+    """Whether this is what a shadow would have decided: nobody was answered so."""
 
 
 @dataclass
@@ -48,15 +50,17 @@ class Counts:
 
 SPAN = 'endpoint, version, variant, unit, start, "end"'
 _REMEMBERED = text(f"""
-    SELECT inference_id, row, observed_at, counted, {SPAN} FROM outcome
+    SELECT inference_id, row, observed_at, counted, shadow, {SPAN} FROM outcome
     JOIN unnest(CAST(:ids AS text[]), CAST(:rows AS int[])) AS asked(inference_id, row) USING (inference_id, row)
 """)
 _REMEMBER = text(f"""
-    INSERT INTO outcome (inference_id, row, observed_at, counted, {SPAN})
-    SELECT inference_id, row, observed_at, counted, {SPAN} FROM jsonb_to_recordset(CAST(:given AS jsonb)) AS given(
-        inference_id text, row int, observed_at timestamptz, counted jsonb, endpoint text, version int, variant text,
-        unit text, start timestamptz, "end" timestamptz)
+    INSERT INTO outcome (inference_id, row, observed_at, counted, shadow, {SPAN})
+    SELECT inference_id, row, observed_at, counted, shadow, {SPAN}
+    FROM jsonb_to_recordset(CAST(:given AS jsonb)) AS given(
+        inference_id text, row int, observed_at timestamptz, counted jsonb, shadow boolean, endpoint text, version int,
+        variant text, unit text, start timestamptz, "end" timestamptz)
     ON CONFLICT (inference_id, row) DO UPDATE SET observed_at = excluded.observed_at, counted = excluded.counted,
+        shadow = excluded.shadow,
         endpoint = excluded.endpoint, version = excluded.version, variant = excluded.variant, unit = excluded.unit,
         start = excluded.start, "end" = excluded."end"
 """)
@@ -91,7 +95,7 @@ async def remembered(session: AsyncSession, places: Sequence[Place]) -> dict[Pla
     """What was counted of these rows."""
     asked = {"ids": [id for id, _ in places], "rows": [row for _, row in places]}
     return {
-        (r.inference_id, r.row): Remembered(span_of(r), r.observed_at, Labelled.from_json(r.counted))
+        (r.inference_id, r.row): Remembered(span_of(r), r.observed_at, Labelled.from_json(r.counted), r.shadow)
         for r in await session.execute(_REMEMBERED, asked)
     }
 
@@ -99,7 +103,13 @@ async def remembered(session: AsyncSession, places: Sequence[Place]) -> dict[Pla
 async def remember(session: AsyncSession, rows: Mapping[Place, Remembered]) -> None:
     """In place of what was counted of them before."""
     given = [
-        {"inference_id": id, "row": row, "observed_at": each.observed_at, "counted": each.row.to_json()}
+        {
+            "inference_id": id,
+            "row": row,
+            "observed_at": each.observed_at,
+            "counted": each.row.to_json(),
+            "shadow": each.shadow,
+        }
         | columns_of(each.span)
         for (id, row), each in sorted(rows.items())
     ]

@@ -2,7 +2,7 @@
 
 from math import log
 
-from contracts import DriftDetected, FeatureEvidence, PerformanceEvidence, Window
+from contracts import DriftDetected, PerformanceEvidence, Window
 from services.kit.context import Context, system, use
 from services.kit.db import Database, Tx
 from services.kit.errors import NotFound
@@ -78,10 +78,6 @@ def _event(
 ) -> DriftDetected:
     effect, settings = finding.effect, endpoint.settings
     since, rows = moment(finding.since_s), effect.now.rows
-    moved = FeatureEvidence(
-        name=effect.metric, effect=round(effect.size, 6), interval=(round(effect.low, 6), round(effect.high, 6)),
-        tolerance=settings.tolerance, measure="performance",
-    )  # fmt: skip
     evidence = PerformanceEvidence(
         metric=effect.metric, before=effect.before, now=effect.now.value,
         interval=(effect.now.low, effect.now.high), labelled=rows,
@@ -90,6 +86,7 @@ def _event(
     return DriftDetected(
         endpoint=endpoint.endpoint, use_case=endpoint.use_case, model=endpoint.model, version=endpoint.version,
         window=Window(**{"from": since, "to": max(since, now())}, rows=rows), since=since, detector=detector,
-        statistic=finding.statistic, budget_rows=settings.budget_rows, rows_watched=rows, features=(moved,),
+        statistic=finding.statistic, budget_rows=settings.budget_rows, rows_watched=rows,
+        features=(effect.evidence(settings.tolerance),),
         retrain=settings.retrain_on_drift, performance=evidence,
     )  # fmt: skip

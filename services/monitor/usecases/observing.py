@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
 
@@ -121,7 +121,8 @@ class Observing:
             if old:
                 changes.setdefault(old.span, _Change(each.meaning)).gone.append(old.row)
             changes.setdefault(each.span, _Change(each.meaning)).come.append((place, each.row))
-            after[place] = Remembered(each.span, each.event.observed_at, each.row)
+            shadow = each.event.shadow_of is not None
+            after[place] = Remembered(each.span, each.event.observed_at, each.row, shadow)
         return after, changes
 
     async def _show(
@@ -157,7 +158,7 @@ class Observing:
             for place, row in change.come:
                 counted = add_to_groups(counts.groups, row, classes=classes)
                 counts.tally.add(counted)
-                after[place] = Remembered(span, after[place].observed_at, taught.add(counted))
+                after[place] = replace(after[place], row=taught.add(counted))
         await store.save(tx.session, found, partition)
         await estimates.save_lessons(tx.session, learned, partition)
 

@@ -1,9 +1,7 @@
 """Judges the values of closed windows: whether more than usual cannot be used, and what is told of it."""
 
-from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from services.kit.alerts import raise_alert, resolve_alert
@@ -11,8 +9,8 @@ from services.kit.db import Tx
 
 from .. import metrics, store
 from ..domain.budget import of_quality
-from ..domain.grouped import WHERE
-from ..domain.quality import Departure, Quality, counted, watched
+from ..domain.grouped import columns_of
+from ..domain.quality import Departure, Quality, Unusable, counted, elsewhere
 from ..domain.reference import Reference
 from ..domain.windows import Part, moment
 from ..store import Endpoint, quality
@@ -32,13 +30,13 @@ async def observe(tx: Tx, endpoint: Endpoint, reference: Reference, part: Part, 
         return
     before = await quality.watch(tx.session, name, endpoint.version) or Quality.start(reference)
     seen = before.observe(counted(reference.tracks, counts, part.traffic.ids), start_s, settings.quality_tolerance)
-    elsewhere = await _elsewhere(tx, name, reference)
-    after = seen.judge(of_quality(endpoint.budget_rows), elsewhere)
+    drifting = await _drifting(tx, name, reference)
+    after = seen.judge(of_quality(endpoint.budget_rows), drifting)
     await quality.save(tx.session, endpoint, after)
-    if (after.told & ~before.told).any():
-        _say(tx, endpoint, after.departures(reference.tracks))
+    if found := after.found(before, reference.tracks):
+        _say(tx, endpoint, found)
     elif before.told.any() and not after.told.any():
-        told = (before.told & elsewhere).any()
+        told = (before.told & drifting).any()
         resolve_alert(tx, KIND, name, "the alert of drift tells it" if told else "its values are as usual again",
                       unit=endpoint.unit)  # fmt: skip
 
@@ -57,21 +55,20 @@ async def accept(tx: Tx, endpoint: Endpoint, reason: str) -> None:
             resolve_alert(tx, KIND, endpoint.endpoint, reason, unit=endpoint.unit)
 
 
-async def _elsewhere(tx: Tx, name: str, reference: Reference) -> NDArray[Any]:
+async def _drifting(tx: Tx, name: str, reference: Reference) -> NDArray[Any]:
     alarm = await store.open_alarm(tx.session, name)
-    drifting = {feature.name.split(WHERE)[0] for feature in alarm.features} if alarm else set[str]()
-    return np.array([what.column in drifting for what in watched(reference.tracks)])
+    return elsewhere(reference.tracks, columns_of(feature.name for feature in alarm.features) if alarm else ())
 
 
-def _say(tx: Tx, endpoint: Endpoint, found: Sequence[Departure]) -> None:
-    told = [_told(each) for each in found[:_SHOWN]]
-    more = f", and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+def _say(tx: Tx, endpoint: Endpoint, found: Unusable) -> None:
+    told = [_told(each) for each in found.departures[:_SHOWN]]
+    more = f", and {len(found.departures) - _SHOWN} more" if len(found.departures) > _SHOWN else ""
     much = "; ".join(told) + more
     raise_alert(
         tx, KIND, endpoint.endpoint, "warning",
         f"{endpoint.model} version {endpoint.version} gets more values that cannot be used", much,
         "Look what was changed where these columns come from; where it is right so, accept it as the new normal.",
-        unit=endpoint.unit, since=moment(min(each.since_s for each in found)), how_much=much,
+        unit=endpoint.unit, since=moment(found.since_s), how_much=much,
     )  # fmt: skip
     tx.then.append(metrics.FOUND.labels(endpoint.endpoint, KIND).inc)
 

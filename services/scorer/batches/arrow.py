@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,7 +17,7 @@ FILE, STREAM = b"ARROW1", b"\xff\xff\xff\xff"
 _MEMORY_MB, _DISK_MB, _DEADLINE_S = 1024, 4096, 300.0
 
 
-async def to_parquet(path: Path, takes: Mapping[str, bool]) -> Path:
+async def to_parquet(path: Path, takes: Collection[str]) -> Path:
     """The columns of an Arrow file or stream that a model takes, as Parquet. Raises Invalid, or Unavailable."""
     room = path.with_name("parquet")
     await asyncio.to_thread(room.mkdir)

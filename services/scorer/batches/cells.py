@@ -5,7 +5,7 @@ A row with such a cell is there with a reason in the column `REFUSED`, and is ne
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,9 +14,14 @@ from contracts import MISSING_CELLS, number_in
 
 from ..v2.errors import called
 
+Kind = Literal["number", "text", "truth"]
+"""What a column takes; truths are the numbers 0 and 1, too."""
+Takes = Mapping[str, Kind]
+"""The model's columns."""
 REFUSED = "fairlead:refused"
 """The name of the column that says why a row is not asked; null for all others."""
-NO_NUMBER, NO_TEXT = "is not a number", "is not a text"
+NO = {"number": "is not a number", "text": "is not a text", "truth": "is not true or false"}
+_TRUTHS = {"true": 1.0, "false": 0.0}
 
 
 class Reasons:
@@ -34,11 +39,11 @@ class Reasons:
         return pa.array(self._rows, pa.string())
 
 
-def of_csv(block: pa.RecordBatch, takes: Mapping[str, bool], schema: pa.Schema) -> pa.RecordBatch:
+def of_csv(block: pa.RecordBatch, takes: Takes, schema: pa.Schema) -> pa.RecordBatch:
     """A block of cells as bytes in the types of `schema`, the last of which is `REFUSED`."""
     reasons = Reasons(block.num_rows)
     columns = [
-        cells if (text := takes.get(name)) is None else (_texts if text else _numbers)(cells, name, reasons)
+        cells if (kind := takes.get(name)) is None else _READERS[kind](cells, name, reasons)
         for name, cells in zip(block.schema.names, block.columns, strict=True)
     ]
     return pa.RecordBatch.from_arrays([*columns, reasons.column()], schema=schema)
@@ -51,12 +56,21 @@ def _numbers(cells: pa.Array, name: str, reasons: Reasons) -> pa.Array:
         missing = pc.is_in(texts, value_set=pa.array(sorted(MISSING_CELLS)))  # pyright: ignore
         return pc.if_else(missing, pa.scalar(None, pa.string()), texts).cast(pa.float64())  # pyright: ignore
     except pa.ArrowInvalid:
-        return _each(cells, pa.float64(), _csv_number, (name, NO_NUMBER, reasons))
+        return _each(cells, pa.float64(), _csv_number, (name, NO["number"], reasons))
 
 
 def _csv_number(cell: bytes) -> float | None:
     found = number_in(cell.decode())
     return None if found is None else float(found)
+
+
+def _truths(cells: pa.Array, name: str, reasons: Reasons) -> pa.Array:
+    return _each(cells, pa.float64(), _csv_truth, (name, NO["truth"], reasons))
+
+
+def _csv_truth(cell: bytes) -> float | None:
+    known = _TRUTHS.get(cell.decode().strip().lower())
+    return _csv_number(cell) if known is None else known
 
 
 def _texts(cells: pa.Array, name: str, reasons: Reasons) -> pa.Array:
@@ -80,23 +94,26 @@ def _each(
     return pa.array(made, kind)
 
 
+_READERS = {"number": _numbers, "text": _texts, "truth": _truths}
+
+
 class NoObject(ValueError):
     """A line of JSON Lines that is no JSON object."""
 
 
-def of_lines(lines: Sequence[bytes], takes: Mapping[str, bool], schema: pa.Schema) -> pa.RecordBatch:
+def of_lines(lines: Sequence[bytes], takes: Takes, schema: pa.Schema) -> pa.RecordBatch:
     """Lines, none of them empty, as a block. Raises NoObject holding the line's position among them, and why."""
     reasons = Reasons(len(lines))
     rows = [_object(place, line, takes, reasons) for place, line in enumerate(lines)]
     columns = [
-        pa.array([_value(row.get(name), text, (place, name, reasons)) for place, row in enumerate(rows)],
-                 pa.string() if text else pa.float64())
-        for name, text in takes.items()
+        pa.array([_value(row.get(name), kind, (place, name, reasons)) for place, row in enumerate(rows)],
+                 pa.string() if kind == "text" else pa.float64())
+        for name, kind in takes.items()
     ]  # fmt: skip
     return pa.RecordBatch.from_arrays([*columns, reasons.column()], schema=schema)
 
 
-def _object(place: int, line: bytes, takes: Mapping[str, bool], reasons: Reasons) -> dict[str, Any]:
+def _object(place: int, line: bytes, takes: Takes, reasons: Reasons) -> dict[str, Any]:
     twice: list[str] = []
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -128,19 +145,21 @@ def _no_object(place: int, error: Exception) -> NoReturn:
     raise NoObject(place, why) from None
 
 
-def _value(value: object, text: bool, wrong: tuple[int, str, Reasons]) -> float | str | None:
+def _value(value: object, kind: Kind, wrong: tuple[int, str, Reasons]) -> float | str | None:
     place, name, reasons = wrong
     match value:
         case None:
             return None
-        case str() if text:
+        case str() if kind == "text":
             if value.isascii() or _encodes(value):
                 return value
             reasons.add(place, name, "is no text in UTF-8")
-        case float() if not text:
+        case float() if kind != "text":
             return value
+        case bool() if kind == "truth":
+            return float(value)
         case _:
-            reasons.add(place, name, NO_TEXT if text else NO_NUMBER)
+            reasons.add(place, name, NO[kind])
     return None
 
 

@@ -9,13 +9,14 @@ import numpy as np
 
 from contracts import ModelSchema
 from services.kit.errors import Busy, Refusal, Unavailable
+from services.kit.models.feeding import matrix_of
 
 from ..lane import Lane
 from ..runtimes import Arrays
 from ..served import Served
 from ..v2 import Codec, Request
 from .domain import Scored
-from .sheet import Columns, is_matrix, optional, tensor
+from .sheet import Columns, optional, tensor
 
 _CALL_ROWS = 4_096
 """Of one call of the model at most: sandboxed ones have a deadline, and more rows at a time are no faster."""
@@ -89,7 +90,7 @@ async def _patiently(lane: Lane, inputs: Arrays, rows: int) -> Arrays:
 def arrays(columns: Columns, schema: ModelSchema, codec: Codec) -> Arrays:
     """The model's inputs of these columns; an optional one that is not there is missing in every row. Raises a Refusal
     that names the column."""
-    if is_matrix(schema):
+    if matrix_of(schema):
         return {schema.inputs[0].name: codec.matrix(columns)}
     may_miss, nothing = optional(schema), np.full(len(next(iter(columns.values()))), np.nan)
     return {

@@ -1,7 +1,7 @@
 """The uploaded file: rows in Parquet, checked against the model's columns, read in chunks."""
 
 import asyncio
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,13 @@ import pyarrow.parquet as pq
 
 from contracts import ModelSchema, TensorSpec
 from services.kit.errors import Invalid
+from services.kit.models.feeding import matrix_of
 
 from ..v2 import NUMPY
 from ..v2.errors import called
+from ..v2.matrix import whole
 from . import arrow, texts
-from .cells import REFUSED
+from .cells import REFUSED, Kind, Takes
 from .texts import short
 
 Columns = dict[str, np.ndarray[Any, Any]]
@@ -23,7 +25,9 @@ Columns = dict[str, np.ndarray[Any, Any]]
 LARGEST_ROWS = 100_000_000
 _LARGEST_PART = 1024**3
 """Bytes of one column of one row group, unpacked: so much of it may have to be in memory."""
-_EXACT = 2.0**53
+_KINDS: dict[str, Kind] = {"BYTES": "text", "BOOL": "truth"}
+_CALLED: dict[Kind, str] = {"number": "a number", "text": "text", "truth": "true or false"}
+_NUMERIC = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_boolean)
 _FILLED = {b"fairlead:filled": b""}
 """Marks a column that is not in the file."""
 _PARQUET = b"PAR1"
@@ -71,15 +75,15 @@ class Sheet:
         if self.rows > LARGEST_ROWS:
             raise Invalid(f"the file has {self.rows} rows; a batch takes {LARGEST_ROWS}", "file")
         takes, may_miss = needed(schema), optional(schema)
-        for name, text in takes.items():
+        for name, kind in takes.items():
             if name not in self._types and name in may_miss and not takes.keys().isdisjoint(self._types):
                 continue
             if name not in self._types:
                 have = ", ".join(list(self._types)[:20])
                 raise Invalid(f"the column {called(name)} is missing; the file has {have[:300]}", name[:80])
-            if not _fits(self._types[name], text):
-                kind = "text" if text else "a number"
-                raise Invalid(f"the column {called(name)} is {self._types[name]}; the model takes {kind}", name[:80])
+            if not _fits(self._types[name], kind):
+                told = f"the column {called(name)} is {self._types[name]}; the model takes {_CALLED[kind]}"
+                raise Invalid(told, name[:80])
             if self._file.schema_arrow.names.count(name) > 1:
                 raise Invalid(f"the column {called(name)} is there twice", name[:80])
         self._refuse_large_parts(takes.keys())
@@ -118,28 +122,28 @@ class Sheet:
         return True
 
 
-def needed(schema: ModelSchema) -> dict[str, bool]:
-    """Column names of the model, and whether each is text."""
-    if is_matrix(schema):
-        return {column.name: False for column in schema.columns}
-    return {spec.name: spec.datatype == "BYTES" for spec in schema.inputs}
+def needed(schema: ModelSchema) -> dict[str, Kind]:
+    """Column names of the model, and what each takes."""
+    if matrix := matrix_of(schema):
+        return {column.name: _KINDS.get(matrix.datatype, "number") for column in schema.columns}
+    return {spec.name: _KINDS.get(spec.datatype, "number") for spec in schema.inputs}
 
 
 def optional(schema: ModelSchema) -> frozenset[str]:
     """The columns that a file need not have, as a request need not: where the schema allows a missing value."""
     nullable = {column.name for column in schema.columns if column.nullable}
     floats = [spec.name for spec in schema.inputs if spec.datatype.startswith("FP")]
-    return frozenset(nullable & set(floats) if not is_matrix(schema) else nullable if floats else ())
+    return frozenset(nullable & set(floats) if not matrix_of(schema) else nullable if floats else ())
 
 
-def columns_of(batch: pa.RecordBatch, takes: Mapping[str, bool], first_row: int) -> Columns:
+def columns_of(batch: pa.RecordBatch, takes: Takes, first_row: int) -> Columns:
     """The columns as arrays; a missing number is NaN. Raises Invalid naming the column that cannot be read."""
     made: Columns = {}
     for name in batch.schema.names:
         if name not in takes:
             continue
         try:
-            made[name] = _array(batch.column(name), takes[name])
+            made[name] = _array(batch.column(name), text=takes[name] == "text")
         except _UNREADABLE as error:
             raise Invalid(f"column {called(name)} cannot be read from row {first_row} on: {short(error)}") from None
     return made
@@ -164,11 +168,6 @@ def parquet(table: pa.Table) -> bytes:
     return sink.getvalue().to_pybytes()
 
 
-def is_matrix(schema: ModelSchema) -> bool:
-    """One input whose columns the schema names."""
-    return len(schema.inputs) == 1 and len(schema.inputs[0].shape) == 2 and bool(schema.columns)
-
-
 def tensor(spec: TensorSpec, values: np.ndarray[Any, Any], *, nullable: bool) -> np.ndarray[Any, Any]:
     """One column as an input tensor of one column. Raises Invalid where it does not fit its datatype, as a request's
     would not."""
@@ -179,20 +178,19 @@ def tensor(spec: TensorSpec, values: np.ndarray[Any, Any], *, nullable: bool) ->
         if any(value is None for value in values):
             raise Invalid(f"column {called(spec.name)} is missing", spec.name)
         return values.reshape(shape)
-    with np.errstate(over="ignore", invalid="ignore"):
-        cast = values.astype(NUMPY[spec.datatype])
     if np.isnan(values).any() and not nullable:
         raise Invalid(f"column {called(spec.name)} is missing", spec.name)
     if np.isinf(values).any():
         raise Invalid(f"column {called(spec.name)} is infinite", spec.name)
-    if np.isinf(cast).any() if cast.dtype.kind == "f" else (_beyond(values, cast) | (cast != values)).any():
+    if NUMPY[spec.datatype].kind == "f":
+        with np.errstate(over="ignore"):
+            cast = values.astype(NUMPY[spec.datatype])
+        wrong = np.isinf(cast)
+    else:
+        cast, wrong = whole(values, NUMPY[spec.datatype])
+    if wrong.any():
         raise Invalid(f"column {called(spec.name)} holds a number that is no {spec.datatype}", spec.name)
     return cast.reshape(shape)
-
-
-def _beyond(values: np.ndarray[Any, Any], cast: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Whole numbers that a double does not tell from their neighbours: one of them is not what the file says."""
-    return (np.abs(values) >= _EXACT) if cast.dtype.itemsize == 8 else np.zeros(len(values), bool)
 
 
 def _filled(batch: pa.RecordBatch, schema: ModelSchema) -> pa.RecordBatch:
@@ -228,17 +226,18 @@ def _joined(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
     return batches[0] if len(batches) == 1 else pa.concat_batches(batches)
 
 
-def _fits(kind: pa.DataType, text: bool) -> bool:
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    if pa.types.is_null(kind):
+def _fits(has: pa.DataType, kind: Kind) -> bool:
+    """Truths are the numbers 0 and 1, both ways."""
+    if pa.types.is_dictionary(has):
+        has = has.value_type
+    if pa.types.is_null(has):
         return True
-    if text:
-        return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_binary(kind)
-    return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
+    if kind == "text":
+        return pa.types.is_string(has) or pa.types.is_large_string(has) or pa.types.is_binary(has)
+    return any(each(has) for each in _NUMERIC)
 
 
-def _array(column: pa.Array, text: bool) -> np.ndarray[Any, Any]:
+def _array(column: pa.Array, *, text: bool) -> np.ndarray[Any, Any]:
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     if text:

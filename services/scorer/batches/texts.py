@@ -4,6 +4,7 @@ The model's numbers are read as numbers, all else as text: no type is guessed fr
 """
 
 import json as plain_json
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -17,16 +18,18 @@ from services.kit.errors import Invalid
 
 from ..v2.errors import called
 from . import cells
+from .cells import Kind, Takes
 
+_NUMBER = pa.float64()
 _PIECE = 1024**2
 _LONGEST_LINE = 16 * 1024**2
 Blocks = tuple[pa.Schema, Iterable[pa.RecordBatch]]
-Reader = Callable[[Path, Mapping[str, bool]], Blocks]
+Reader = Callable[[Path, Takes], Blocks]
 _UNREADABLE = (pa.ArrowException, UnicodeDecodeError)
 
 
-def to_parquet(path: Path, kind: str, takes: Mapping[str, bool], optional: Collection[str]) -> Path:
-    """A file of `kind` csv or jsonl as Parquet, with the columns `takes` (each: whether it is text). Blocking.
+def to_parquet(path: Path, kind: str, takes: Takes, optional: Collection[str]) -> Path:
+    """A file of `kind` csv or jsonl as Parquet, with the columns `takes`. Blocking.
 
     A cell that is not what its column takes has a reason in `cells.REFUSED`. Raises Invalid naming the row (from 0)
     from which on the file is none of its kind, or the column, not `optional`, that no line of JSON Lines has.
@@ -70,20 +73,20 @@ def _written(blocks: Blocks, to: Path) -> set[str]:
 # CSV
 
 
-def _csv(path: Path, takes: Mapping[str, bool]) -> Blocks:
-    types = {name: _kind(takes.get(name)) for name in _header(path)}
+def _csv(path: Path, takes: Takes) -> Blocks:
+    types = {name: _kind(takes.get(name), pa.bool_()) for name in _header(path)}
     reader = csv.open_csv(path, convert_options=_as(types))
     return reader.schema, reader
 
 
-def _csv_cells(path: Path, takes: Mapping[str, bool]) -> Blocks:
+def _csv_cells(path: Path, takes: Takes) -> Blocks:
     """Cells as bytes first."""
     names = _header(path)
     schema = pa.schema([pa.field(name, _kind(takes.get(name))) for name in names] + [_REFUSED])
     return schema, _cells_of(path, takes, schema)
 
 
-def _cells_of(path: Path, takes: Mapping[str, bool], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+def _cells_of(path: Path, takes: Takes, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     """Raises Invalid for the first row that has not as many cells as the header."""
     wrong: list[csv.InvalidRow] = []
     parsing = csv.ParseOptions(newlines_in_values=True, invalid_row_handler=lambda row: wrong.append(row) or "error")
@@ -111,9 +114,11 @@ def _as(types: Mapping[str, pa.DataType]) -> csv.ConvertOptions:
     return csv.ConvertOptions(column_types=types, null_values=sorted(MISSING_CELLS))
 
 
-def _kind(text: bool | None) -> pa.DataType:
-    """What no model takes is never looked into."""
-    return pa.binary() if text is None else pa.string() if text else pa.float64()
+def _kind(kind: Kind | None, truth: pa.DataType = _NUMBER) -> pa.DataType:
+    """What no model takes is never looked into. `truth`: how those are read, which cell by cell may be numbers."""
+    if kind is None:
+        return pa.binary()
+    return {"number": _NUMBER, "text": pa.string(), "truth": truth}[kind]
 
 
 _REFUSED = pa.field(cells.REFUSED, pa.string())
@@ -122,26 +127,43 @@ _REFUSED = pa.field(cells.REFUSED, pa.string())
 # JSON Lines
 
 
-def _lines(path: Path, takes: Mapping[str, bool]) -> Blocks:
+def _lines(path: Path, takes: Takes) -> Blocks:
     """The model's columns and no others; a key that no line has is null."""
-    schema = _fields(takes)
-    return schema, json.open_json(path, parse_options=_taking(schema))
+    schema = _fields(takes, pa.bool_())
+    return schema, _one_a_line(json.open_json(path, parse_options=_taking(schema)), path)
 
 
-def _fields(takes: Mapping[str, bool]) -> pa.Schema:
-    return pa.schema([pa.field(name, _kind(text)) for name, text in takes.items()])
+def _one_a_line(blocks: Iterable[pa.RecordBatch], path: Path) -> Iterator[pa.RecordBatch]:
+    """Arrow's reader ends a row with its object, wherever that is. Raises pa.ArrowInvalid."""
+    rows = 0
+    for block in blocks:
+        rows += block.num_rows
+        yield block
+    with path.open("rb") as file:
+        closed = Counter(map(_is_closed, filter(None, map(_stripped, file))))
+    if closed != {True: rows}:
+        raise pa.ArrowInvalid("not an object a line")
+
+
+def _is_closed(line: bytes) -> bool:
+    """Of as many lines as objects, all of them so, none has two and none has a part of one."""
+    return line.startswith(b"{") and line.endswith(b"}")
+
+
+def _fields(takes: Takes, truth: pa.DataType = _NUMBER) -> pa.Schema:
+    return pa.schema([pa.field(name, _kind(kind, truth)) for name, kind in takes.items()])
 
 
 def _taking(schema: pa.Schema) -> json.ParseOptions:
     return json.ParseOptions(schema, unexpected_field_behavior="ignore")
 
 
-def _line_by_line(path: Path, takes: Mapping[str, bool]) -> Blocks:
+def _line_by_line(path: Path, takes: Takes) -> Blocks:
     plain = _fields(takes)
     return plain.append(_REFUSED), _pieces(path, takes, plain)
 
 
-def _pieces(path: Path, takes: Mapping[str, bool], plain: pa.Schema) -> Iterator[pa.RecordBatch]:
+def _pieces(path: Path, takes: Takes, plain: pa.Schema) -> Iterator[pa.RecordBatch]:
     """Arrow's reader again for each piece that it takes. Raises Invalid naming the first line that is no object."""
     first = 0
     with path.open("rb") as file:
@@ -164,7 +186,7 @@ def _at_once(lines: list[bytes], plain: pa.Schema) -> pa.RecordBatch:
     options = json.ReadOptions(use_threads=False, block_size=2 * _PIECE)
     read = json.read_json(pa.BufferReader(b"\n".join(lines)), options, _taking(plain)).combine_chunks()
     read.validate(full=True)
-    if read.num_rows != len(lines):
+    if read.num_rows != len(lines) or not all(map(_is_closed, lines)):
         raise pa.ArrowInvalid("not an object a line")
     return pa.RecordBatch.from_arrays(
         [*(column.chunk(0) for column in read.columns), pa.nulls(read.num_rows, pa.string())],
@@ -172,7 +194,7 @@ def _at_once(lines: list[bytes], plain: pa.Schema) -> pa.RecordBatch:
     )
 
 
-def _one_by_one(lines: list[bytes], takes: Mapping[str, bool], schema: pa.Schema, first: int) -> pa.RecordBatch:
+def _one_by_one(lines: list[bytes], takes: Takes, schema: pa.Schema, first: int) -> pa.RecordBatch:
     if too_long := next((at for at, line in enumerate(lines) if len(line) > _LONGEST_LINE), None):
         raise Invalid(f"row {first + too_long} is longer than {_LONGEST_LINE} bytes", "file")
     try:

@@ -2,8 +2,10 @@
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import Callable, Mapping
 from contextlib import aclosing
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,8 @@ log = get_logger(__name__)
 REWARDS = Counter("fairlead_scorer_rewards_total", "Outcomes of decisions that a bandit made", ["endpoint", "result"])
 
 _LOOK_S = 1.0
+_KEPT_MS = int((OutcomeObserved.topic.keep or timedelta(days=30)) / timedelta(milliseconds=1))
+"""As long as a record may be in the topic and come again, its row is known."""
 Wanted = Callable[[], Mapping[str, Any]]
 
 
@@ -76,8 +80,9 @@ class Rewards:
                         return
                     if piece is None:
                         continue
-                    rewards = [r for record in piece.records if (r := _reward(record, running))]
-                    await asyncio.to_thread(store.fold, piece.partition, piece.next, rewards)
+                    oldest_ms = int(time.time() * 1000) - _KEPT_MS
+                    rewards = [r for record in piece.records if (r := _reward(record, running, oldest_ms))]
+                    await asyncio.to_thread(store.fold, piece.partition, piece.next, rewards, oldest_ms)
                     if rewards:
                         await self._say(store)
         finally:
@@ -95,7 +100,10 @@ class Rewards:
             self._told = said
 
 
-def _reward(record: Record, running: Mapping[str, Experiment]) -> Reward | None:
+def _reward(record: Record, running: Mapping[str, Experiment], oldest_ms: int) -> Reward | None:
+    """None for what does not count; for what is older, too: whether it was counted is forgotten."""
+    if record.timestamp_ms < oldest_ms:
+        return None
     try:
         outcome = OutcomeObserved.from_json(record.value or b"")
     except ValidationError:
@@ -106,7 +114,7 @@ def _reward(record: Record, running: Mapping[str, Experiment]) -> Reward | None:
     REWARDS.labels(outcome.endpoint, "counted" if reward is not None else "ignored").inc()
     if reward is None:
         return None
-    return Reward(outcome.endpoint, outcome.inference_id, outcome.row, outcome.version, reward)
+    return Reward(outcome.endpoint, outcome.inference_id, outcome.row, outcome.version, reward, record.timestamp_ms)
 
 
 def _remove(path: Path) -> None:

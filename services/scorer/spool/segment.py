@@ -8,7 +8,9 @@ import fcntl
 import os
 import struct
 import zlib
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Self
 
@@ -20,7 +22,7 @@ _FRAME = struct.Struct("<IIQ")
 FRAME_BYTES = _FRAME.size
 _SIGNED = struct.Struct("<IQ")
 _PIECE = 1024 * 1024
-_SPARE = "spare.part"
+_SPARE, _DAMAGED = "spare.part", ".damaged"
 _PRIVATE = 0o600
 
 
@@ -70,9 +72,44 @@ def parse(data: bytes) -> Parsed:
 def segments(folder: Path) -> list[Path]:
     """The segments of a slot, oldest first: a name is the first sequence number.
 
-    A power loss may leave one without its header: it holds nothing.
+    A power loss may leave one without its header: it is none.
     """
-    return sorted(path for path in folder.glob("*.seg") if size_of(path) >= HEADER_BYTES)
+    return sorted(path for path in folder.glob("*.seg") if _has_header(path))
+
+
+def set_aside(folder: Path) -> list[Path]:
+    """Rename what is called a segment and cannot be read as one, and is not just empty; answers what it is called now.
+    Raises OSError."""
+    found: list[Path] = []
+    for path in sorted(folder.glob("*.seg")):
+        if not _has_header(path) and path.read_bytes().strip(b"\0"):
+            found.append(path.rename(path.with_suffix(_DAMAGED)))
+    return found
+
+
+def aside(folder: Path) -> int:
+    """How many segments of a slot were set aside, for people to look at."""
+    return sum(1 for _ in folder.glob(f"*{_DAMAGED}"))
+
+
+def occupied(folder: Path) -> int:
+    """Bytes in the segments of a slot."""
+    return sum(map(size_of, folder.glob("*.seg")))
+
+
+def _has_header(path: Path) -> bool:
+    try:
+        status = path.stat()
+        return status.st_size >= HEADER_BYTES and _has_magic(path, status.st_ino)
+    except FileNotFoundError:  # the forwarder was quicker
+        return False
+
+
+@lru_cache(4096)
+def _has_magic(path: Path, inode: int) -> bool:
+    """Of one file for good: a segment has its header before it has its name."""
+    with path.open("rb") as file:
+        return file.read(len(_MAGIC)) == _MAGIC
 
 
 def size_of(path: Path) -> int:
@@ -90,7 +127,7 @@ def create(folder: Path, writer: str, first_seq: int, *, kept: bool = False) -> 
     Its name seals the segment before, so it comes last: once it is said, nothing can fail any more.
     """
     path, spare = folder / f"{first_seq:020d}.seg", folder / _SPARE
-    header = _HEADER.pack(_MAGIC, first_seq, len(writer.encode()), writer.encode())
+    header = _header(writer, first_seq)
     file = _opened(spare)
     try:
         os.fchmod(file, _PRIVATE)  # a spare file may be of a version that did not see to it
@@ -107,14 +144,29 @@ def create(folder: Path, writer: str, first_seq: int, *, kept: bool = False) -> 
     return file
 
 
-def reserve(folder: Path) -> None:
+def reserve(folder: Path, writer: str) -> None:
     """Keep the room of one more segment's beginning: on a full disk the next one seals what can then be forwarded and
-    deleted, so that a spool that filled its own disk gets out of it."""
+    deleted, so that a spool that filled its own disk gets out of it. It has a header already, but for its number: where
+    a power loss keeps the name of the segment that it becomes, and not what was written last, this one is in it."""
     try:
         with os.fdopen(_opened(folder / _SPARE), "wb") as file:
-            file.write(bytes(HEADER_BYTES))
+            file.write(_header(writer, 0))
     except OSError:
         return  # there will be room, or there will not
+
+
+def keep_spare(folder: Path) -> None:
+    """Write what was reserved to the disk, as far as it can be: beforehand, since nobody waits for it now."""
+    with suppress(OSError):
+        file = os.open(folder / _SPARE, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.fdatasync(file)
+        finally:
+            os.close(file)
+
+
+def _header(writer: str, first_seq: int) -> bytes:
+    return _HEADER.pack(_MAGIC, first_seq, len(writer.encode()), writer.encode())
 
 
 def _opened(spare: Path) -> int:
@@ -136,11 +188,12 @@ class SegmentReader:
     def __init__(self, path: Path, offset: int = HEADER_BYTES) -> None:
         self.path = path
         self._file = os.open(path, os.O_RDONLY)
-        magic, self.first_seq, size, writer = _HEADER.unpack(os.pread(self._file, HEADER_BYTES, 0))
+        magic, _, size, writer = _HEADER.unpack(os.pread(self._file, HEADER_BYTES, 0))
+        self.first_seq = int(path.stem)
         if magic != _MAGIC:
             os.close(self._file)
             raise ValueError(f"{path} is no spool segment")
-        self.writer: str = writer[:size].decode()
+        self.writer: str = writer[:size].decode(errors="replace")
         self.offset = max(offset, HEADER_BYTES)
 
     def read(self, limit: int = _PIECE) -> Parsed:

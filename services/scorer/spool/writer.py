@@ -1,11 +1,10 @@
 """The writing side of a slot: one `write` before each reply, under a lock that says whose slot it is."""
 
 import asyncio
-import fcntl
 import os
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -18,6 +17,7 @@ from services.kit.errors import Unavailable
 from services.kit.telemetry import get_logger
 
 from ..files import write_atomically
+from .owner import own
 from .segment import (
     FRAME_BYTES,
     HEADER_BYTES,
@@ -25,15 +25,16 @@ from .segment import (
     SegmentReader,
     create,
     frame,
+    keep_spare,
+    occupied,
     reserve,
     segments,
-    size_of,
+    set_aside,
 )
 
 log = get_logger(__name__)
 
 Fsync = Literal["none", "interval", "always"]
-_LOCK_WAIT_S = 10.0
 _LOOK_AGAIN_S = 0.1
 _TELL_S = 5.0
 """How long readiness tells of a record that was refused."""
@@ -68,7 +69,9 @@ class Spool:
         # Only whole segments are given back: one as large as the bound would never be.
         self._segment_bytes = min(segment_bytes, limit // _SEGMENTS)
         self._fsync = fsync
-        self._lock = _lock(folder / "lock")
+        self._lock = own(folder)
+        if damaged := set_aside(folder):
+            log.error("segments of the log cannot be read and are set aside", files=[path.name for path in damaged])
         self.torn_bytes = _cut_torn_tail(folder)
         self.writer = ""
         self._seq = _last_seq(folder)
@@ -78,6 +81,8 @@ class Spool:
         self._lost: list[range] = []
         self._named = False
         """Whether a segment was begun since the folder was written to the disk: its name is in there."""
+        self._spare_kept = True
+        """Whether nothing was reserved since the disk was told to keep what is."""
         self._syncing: asyncio.Task[None] | None = None
         self._failing = ""
         self._refused, self._refused_at = "", -_TELL_S
@@ -183,6 +188,9 @@ class Spool:
         except OSError as error:
             raise self._not_kept(error) from error
         self._retired, folder, self._named = [], self._folder if self._named else None, False
+        if not self._spare_kept:
+            self._spare_kept = True
+            await asyncio.to_thread(keep_spare, self._folder)
         failed, error = await asyncio.to_thread(_synced, parts, folder)
         for part in failed:
             self._lose(part)
@@ -231,7 +239,8 @@ class Spool:
         self._retire()
         self._file, self._at, self._first, self._named = file, HEADER_BYTES, self._seq + 1, True
         self._begun = time.monotonic()
-        reserve(self._folder)
+        reserve(self._folder, self.writer)
+        self._spare_kept = False
 
     def _retire(self) -> None:
         """Write nothing more to the current segment."""
@@ -268,7 +277,7 @@ class Spool:
         return SpoolFull(reason)
 
     def _look(self) -> None:
-        self._used, self._looked = sum(map(size_of, segments(self._folder))), time.monotonic()
+        self._used, self._looked = occupied(self._folder), time.monotonic()
 
     def _refuse_beyond_limit(self, size: int) -> None:
         if self._used + size <= self._limit:
@@ -277,35 +286,6 @@ class Spool:
             self._look()
         if self._used + size > self._limit:
             raise self._refusal("the log's spool is full: Kafka has been away for too long; try again later")
-
-
-def _lock(path: Path) -> int:
-    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    ends = time.monotonic() + _LOCK_WAIT_S
-    while True:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return file
-        except BlockingIOError:
-            if time.monotonic() > ends:
-                os.close(file)
-                raise Unavailable(f"slot {path.parent.name} of the spool is held by another process") from None
-            time.sleep(0.05)
-
-
-@contextmanager
-def unowned(folder: Path) -> Iterator[bool]:
-    """Whether nobody writes to a slot; then nobody begins to before the block ends."""
-    file = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        free = True
-    except BlockingIOError:
-        free = False
-    try:
-        yield free
-    finally:
-        os.close(file)
 
 
 def _cut_torn_tail(folder: Path) -> int:
@@ -395,4 +375,4 @@ def _said(error: OSError) -> str:
     return error.strerror or str(error)
 
 
-__all__ = ["FRAME_BYTES", "Fsync", "Spool", "SpoolFull", "checkpoint", "unowned"]
+__all__ = ["FRAME_BYTES", "Fsync", "Spool", "SpoolFull", "checkpoint"]

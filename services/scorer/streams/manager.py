@@ -2,9 +2,11 @@
 
 import asyncio
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from contracts import InferenceCompleted
+from services.kit.again import again
 from services.kit.health import Progress
 from services.kit.kafka import Connection, KafkaError
 from services.kit.objects import Objects
@@ -16,6 +18,7 @@ from ..endpoints import Endpoint
 from ..files import Watched
 from ..follower import Follower
 from ..health import tell_progress
+from ..process import fatal
 from ..settings import ScorerSettings
 from ..shadows import Shadows
 from ..spool import Spool
@@ -75,6 +78,7 @@ class Streams:
                           segment_bytes=settings.spool_segment_bytes, fsync="none")  # fmt: skip
             self._shadows = Shadows(spool, lambda: spool.used < half)
             self._turning = asyncio.create_task(spool.keep_turned(settings.spool_turns_s))
+            self._turning.add_done_callback(fatal)
         return self._shadows
 
     def find(self, name: str) -> Endpoint | None:
@@ -112,14 +116,16 @@ class Streams:
                 self._start(name)
 
     def _start(self, name: str) -> None:
-        task = asyncio.create_task(self._stream(name), name=f"stream {name}")
-        self._running[name] = Running(task, f"stream {name}")
+        part = f"stream {name}"
+        task = asyncio.create_task(again(part, partial(self._stream, name), self._progress), name=part)
+        self._running[name] = Running(task, part)
         log.info("a stream begins", endpoint=name)
 
     async def _stop(self, name: str) -> None:
         running = self._running.pop(name)
         running.task.cancel()
         await asyncio.wait([running.task], timeout=8)
+        self._progress.parts.pop(running.part, None)
         log.info("a stream ended", endpoint=name)
 
     async def _stream(self, name: str) -> None:
@@ -130,13 +136,15 @@ class Streams:
             connection, work.topics.requested, group_of(name), work, work.topics.outputs, self._progress
         )  # fmt: skip
         self._progress.expect(stream.part, grace_s=30)
-        following = asyncio.create_task(_follow_others(history, stream))
+        others = f"{stream.part}, answers of other hosts"
+        following = asyncio.create_task(again(others, partial(_follow_others, history, stream), self._progress))
         try:
             await stream.run()
         finally:
             following.cancel()
+            for part in (stream.part, others):
+                self._progress.parts.pop(part, None)
             await history.close()
-            self._progress.parts.pop(stream.part, None)
 
     async def _tell(self) -> None:
         await tell_progress(self._settings.run_folder, "streams", self._progress)

@@ -2,24 +2,25 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from math import prod
 from typing import Any
 
 import numpy as np
 import orjson
 
-from contracts import Datatype, ModelSchema, TensorSpec
+from contracts import ModelSchema, TensorSpec
+from services.kit.models.feeding import matrix_of
 
-from .document import Document, Wanted, name_in, parameters_of, parse, seconds_in, wanted_of
+from .document import Document, Wanted, name_in, parse, seconds_in, wanted_of
 from .errors import BadInput, called
+from .matrix import Matrix
 from .quick import Quick
-from .tail import piece, refuse_rest, split
+from .reading import Reading
+from .tail import split
 from .tensors import (
     NUMPY,
     Array,
     Place,
-    from_binary,
     from_json,
     read_shape,
     textual,
@@ -29,7 +30,6 @@ from .tensors import (
 )
 
 Token = Callable[[str, object], str | None]
-_NUMERIC: dict[str, Datatype] = {name: name for name in NUMPY if name not in ("BOOL", "BYTES")}
 _OWN = frozenset({"binary_data_output"})
 _NAMES = frozenset({"entity", "correlation_id"})
 
@@ -69,9 +69,10 @@ class Codec:
         self._outputs = {spec.name: spec for spec in schema.outputs}
         self._token = token
         self._columns = schema.columns
-        self._matrix = self._matrix_of(schema)
+        self._matrix = matrix_of(schema)
         if self._matrix:
             self._inputs[self._matrix.name] = self._matrix
+        self._assembly = Matrix(self._matrix, schema.columns) if self._matrix else None
         names = [column.name for column in schema.columns]
         self._places = {s.name: Place(s, names if s is self._matrix else ()) for s in self._inputs.values()}
         self._tensor_columns = {c.name: c for c in schema.columns if self._matrix is None}
@@ -120,7 +121,7 @@ class Codec:
 
     def request(self, arrays: dict[str, Array]) -> Request:
         """A request out of arrays that another protocol brought."""
-        self._complete(arrays, None, 0)
+        self._complete(arrays)
         return Request(arrays, self._rows(arrays), self.describe(arrays, None, {}))
 
     def tensor(self, name: str, data: object) -> Array:
@@ -159,39 +160,24 @@ class Codec:
     def _arrays(self, document: Document, tail: memoryview | None) -> tuple[dict[str, Array], bool]:
         """The model's inputs, and whether the request's own bytes say them in the model's terms."""
         names = [one.get("name") for one in document.inputs]
-        if self._matrix is not None and self._matrix.name not in names:
-            return {self._matrix.name: self._assemble(document, tail)}, False
+        reading = Reading(document.literals, tail)
+        if self._matrix and self._assembly and self._matrix.name not in names:
+            values = self._assembly.assembled(document.inputs, reading, self._takes())
+            self._refuse_missing(self._matrix, values)
+            return {self._matrix.name: values}, False
         arrays: dict[str, Array] = {}
-        at = 0
         for one, name in zip(document.inputs, names, strict=True):
             spec = self._inputs.get(name) if type(name) is str else None
             if spec is None:
                 raise BadInput(f"tensor {called(name)} is not an input of this model: {self._takes()}", "inputs")
             if name in arrays:
                 raise BadInput(f"tensor {called(name)} is there twice", spec.name)
-            arrays[spec.name], at = self._read(spec, one, document.literals, tail, at)
-        whole = self._complete(arrays, tail, at)
-        return arrays, whole and tail is None
-
-    def _read(
-        self, spec: TensorSpec, one: dict[str, Any], literals: bool, tail: memoryview | None, at: int
-    ) -> tuple[Array, int]:
-        if one.get("datatype") != spec.datatype:
-            raise BadInput(f"tensor {called(spec.name)} has datatype {called(one.get('datatype'))}, "
-                           f"the model takes {spec.datatype}", spec.name)  # fmt: skip
-        shape = read_shape(spec, one.get("shape"))
-        size = parameters_of(one).get("binary_data_size")
-        if size is None:
-            values = from_json(
-                spec, shape, one.get("data"), self._places[spec.name], nulls=self._nulls[spec.name], literals=literals
-            )
-            if self._nulls[spec.name]:
-                self._refuse_missing(spec, values)
-            return values, at
-        raw = piece(spec, one, size, tail, at)
-        values = from_binary(spec, shape, raw)
-        self._refuse_missing(spec, values)
-        return values, at + len(raw)
+            values = reading.input(spec, one, self._places[spec.name], nulls=self._nulls[spec.name])
+            self._refuse_missing(spec, values)
+            arrays[spec.name] = values
+        whole = self._complete(arrays)
+        reading.end()
+        return arrays, whole and reading.plain
 
     def _refuse_missing(self, spec: TensorSpec, values: Array) -> None:
         """NaN stands for a missing value: only a nullable column may have it. Infinity is no value at all."""
@@ -213,7 +199,7 @@ class Codec:
             return bool(self._nullable.any())
         return bool((column := self._tensor_columns.get(spec.name)) and column.nullable)
 
-    def _complete(self, arrays: dict[str, Array], tail: memoryview | None, at: int) -> bool:
+    def _complete(self, arrays: dict[str, Array]) -> bool:
         """Whether all inputs were given; an input of one nullable column is missing in every row where it was not."""
         absent = [name for name in self._inputs if name not in arrays]
         rows = next((len(v) for name, v in arrays.items() if self._inputs[name].shape[:1] == (-1,)), None)
@@ -223,65 +209,14 @@ class Codec:
             if rows is None or not self._nulls[name] or spec.shape[:1] != (-1,) or width != 1:
                 raise BadInput(f"tensor {called(name)} is missing: {self._takes()}", name)
             arrays[name] = np.full((rows, *[1] * (len(spec.shape) - 1)), np.nan, NUMPY[spec.datatype])
-        refuse_rest(tail, at)
         return not absent
-
-    def _assemble(self, document: Document, tail: memoryview | None) -> Array:
-        """The matrix of a request that names its columns, one tensor of [rows] or [rows, 1] each."""
-        given: dict[str, Array] = {}
-        at = 0
-        for one in document.inputs:
-            column, values, at = self._column(one, document.literals, tail, at)
-            if column in given:
-                raise BadInput(f"column {called(column)} is there twice", column)
-            given[column] = values
-        refuse_rest(tail, at)
-        return self.matrix(given)
 
     def matrix(self, given: Mapping[str, Array]) -> Array:
         """The model's matrix of named columns of equal length. Raises BadInput naming the column."""
-        assert self._matrix is not None
-        rows = max(map(len, given.values()), default=0)
-        made = np.full((rows, len(self._columns)), np.nan)
-        for position, column in enumerate(self._columns):
-            values = given.get(column.name)
-            if values is None and not column.nullable:
-                raise BadInput(f"column {called(column.name)} is missing", column.name)
-            if values is not None and len(values) != rows:
-                raise BadInput(f"column {called(column.name)} has {len(values)} rows, others {rows}", column.name)
-            if values is not None:
-                made[:, position] = values
-        with np.errstate(over="ignore", invalid="ignore"):
-            cast = made.astype(NUMPY[self._matrix.datatype])
-        self._refuse_missing(self._matrix, made if cast.dtype.kind != "f" else cast)
-        if cast.dtype.kind != "f" and not np.array_equal(cast, made):
-            column = self._columns[int(np.argmax((cast != made).any(axis=0)))].name
-            raise BadInput(f"column {called(column)} holds a number that is no {self._matrix.datatype}", column)
-        return cast
-
-    def _column(
-        self, one: dict[str, Any], literals: bool, tail: memoryview | None, at: int
-    ) -> tuple[str, Array, int]:  # fmt: skip
-        name, datatype = one.get("name"), one.get("datatype")
-        column = next((c for c in self._columns if c.name == name), None)
-        if column is None:
-            raise BadInput(f"column {called(name)} is not one of this model: {self._takes()}", "inputs")
-        kind = _NUMERIC.get(datatype) if isinstance(datatype, str) else None
-        if kind is None:
-            raise BadInput(f"column {called(name)} has datatype {called(datatype)}; a number is needed", column.name)
-        shape = one.get("shape")
-        rank = 2 if type(shape) is list and len(shape) == 2 else 1
-        spec = _column_spec(column.name, kind, rank)
-        sizes = read_shape(spec, shape)
-        size = parameters_of(one).get("binary_data_size")
-        if size is not None:
-            raw = piece(spec, one, size, tail, at)
-            return column.name, from_binary(spec, sizes, raw).reshape(-1), at + len(raw)
-        values = from_json(
-            spec, sizes, one.get("data"), Place(spec, [column.name]),
-            nulls=column.nullable and kind.startswith("FP"), literals=literals,
-        )  # fmt: skip
-        return column.name, values.reshape(-1), at
+        assert self._matrix is not None and self._assembly is not None
+        made = self._assembly.of(given)
+        self._refuse_missing(self._matrix, made)
+        return made
 
     def _rows(self, arrays: dict[str, Array]) -> int:
         rows: int | None = None
@@ -302,29 +237,22 @@ class Codec:
     def _tensor(self, spec: TensorSpec, values: Array) -> bytes:
         column = self._tensor_columns.get(spec.name)
         if spec is self._matrix and self.sensitive:
-            data = self._tokenised_matrix(values)
+            told = self._tokenised_matrix(values)
+            if values.dtype == object:  # what is no text among the others is base64, tokens with it
+                return _part(_prefix(spec), told)
+            data = orjson.dumps(told.reshape(-1).tolist())
         elif column and column.sensitive:
             data = orjson.dumps([self._token(column.name, value) for value in values.reshape(-1).tolist()])
         else:
             return _part(_prefix(spec), values)
         return _prefix(spec) + _shape(values.shape) + b',"data":' + data + b"}"
 
-    def _tokenised_matrix(self, values: Array) -> bytes:
-        columns: list[Any] = [values[:, position].tolist() for position in range(len(self._columns))]
+    def _tokenised_matrix(self, values: Array) -> Array:
+        told = values.astype(object)
         for position, column in enumerate(self._columns):
             if column.sensitive:
-                columns[position] = [self._token(column.name, value) for value in columns[position]]
-        return orjson.dumps([value for row in zip(*columns, strict=True) for value in row])
-
-    @staticmethod
-    def _matrix_of(schema: ModelSchema) -> TensorSpec | None:
-        """The one input whose columns the schema names."""
-        one = schema.inputs[0] if len(schema.inputs) == 1 else None
-        if one is None or len(one.shape) != 2 or not schema.columns or one.datatype not in _NUMERIC:
-            return None
-        if one.shape[1] not in (-1, len(schema.columns)):
-            return None
-        return one.model_copy(update={"shape": (one.shape[0], len(schema.columns))})
+                told[:, position] = [self._token(column.name, value) for value in values[:, position].tolist()]
+        return told
 
     # Responses
 
@@ -354,12 +282,6 @@ class Codec:
             said.append(_prefix(self._outputs[one.name]) + _shape(outputs[one.name].shape) + size)
         json = head + b",".join(said) + b"]}"
         return Encoded(b"".join((json, *tails)), len(json) if tails else None, logged)
-
-
-@lru_cache(4096)
-def _column_spec(name: str, datatype: Datatype, rank: int) -> TensorSpec:
-    """Of a column that is sent by its name; made once, since checking it takes longer than reading a row."""
-    return TensorSpec(name=name, datatype=datatype, shape=(-1, 1)[:rank])
 
 
 def _prefix(spec: TensorSpec) -> bytes:

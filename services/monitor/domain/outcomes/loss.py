@@ -17,6 +17,8 @@ from dataclasses import dataclass, field, replace
 from math import exp, inf, log, log2, sqrt
 from typing import Any, Literal
 
+from contracts import FeatureEvidence
+
 from .intervals import ALPHA, Interval, about, share
 from .labelled import Labelled, Task
 
@@ -102,6 +104,13 @@ class Worse:
     def beyond(self, tolerance: float) -> bool:
         """It matters. That there is a rise at all is the evidence's to say, which a budget bounds far below 1 %."""
         return self.size > tolerance
+
+    def evidence(self, tolerance: float) -> FeatureEvidence:
+        """As it is told."""
+        return FeatureEvidence(
+            name=self.metric, effect=round(self.size, 6), interval=(round(self.low, 6), round(self.high, 6)),
+            tolerance=tolerance, measure="performance",
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 from alembic import op
 
-revision = "0018"
-down_revision = "0017"
+revision = "0019"
+down_revision = "0018"
 
 _STATEMENTS = (
     # As with `performance`, a partition of each stream (`source`) has rows of its own: nobody waits.
