@@ -20,7 +20,8 @@ Id = Annotated[str, typer.Argument(help="The schedule's id.")]
 def add(
     context: typer.Context,
     endpoint: Annotated[str, typer.Argument(help="The endpoint's name.")],
-    cron: Annotated[str | None, typer.Option(help="When, in UTC: five members, such as '0 6 * * *'.")] = None,
+    cron: Annotated[str | None, typer.Option(help="When: five members, such as '0 6 * * *'.")] = None,
+    timezone: Annotated[str | None, typer.Option(help="By which clock, such as Europe/Berlin; else UTC.")] = None,
     source: Annotated[
         str | None, typer.Option("--from", help="connection/path of the file; {date} is the day of the time.")
     ] = None,
@@ -34,7 +35,9 @@ def add(
     """Score a file at times, or each file that arrives."""
     with refusals():
         fl = client(context)
-        made = fl.schedule(endpoint, cron=cron, source=source, arrives=arrives, output=to, version=version)
+        made = fl.schedule(
+            endpoint, cron=cron, timezone=timezone, source=source, arrives=arrives, output=to, version=version
+        )  # fmt: skip
     render(made, json, lambda: _show(made))
 
 
@@ -88,7 +91,11 @@ def delete(context: typer.Context, id: Id) -> None:
 
 def _when(order: Mapping[str, Any]) -> str:
     arrives = order.get("arrives")
-    return f"arrives: {arrives['connection']}/{arrives['prefix']}" if arrives else str(order.get("cron"))
+    return (
+        f"arrives: {arrives['connection']}/{arrives['prefix']}"
+        if arrives
+        else f"{order.get('cron')} {order.get('timezone', 'UTC')}"
+    )
 
 
 def _show(schedule: Schedule) -> None:

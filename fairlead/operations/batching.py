@@ -35,12 +35,14 @@ class Batching:
 
     @operation
     def schedule(
-        self, endpoint: str, *, cron: str | None = None, source: str | None = None, arrives: str | None = None,
-        output: str | None = None, version: int | None = None,
+        self, endpoint: str, *, cron: str | None = None, timezone: str | None = None, source: str | None = None,
+        arrives: str | None = None, output: str | None = None, version: int | None = None,
     ) -> Flow[Schedule]:  # fmt: skip
-        """Score at times (`cron`, UTC, with `source`, where `{date}` stands for the day), or each file that `arrives`
-        below a prefix. `version` as in `batch_from`."""
+        """Score at times (`cron` by the clock of `timezone`, UTC if it is not said, with `source`, where `{date}`
+        stands for the day), or each file that `arrives` below a prefix. `version` as in `batch_from`."""
         body: Document = {"endpoint": endpoint, "cron": cron} | _output(output) | _version(version)
+        if timezone is not None:
+            body["timezone"] = timezone
         if source is not None:
             body["input"] = _place(source)
         if arrives is not None:

@@ -46,6 +46,10 @@ def service_of(path: str) -> Service | None:
     parts = path.split("/")
     if any(part in (".", "..") for part in parts):
         return None
+    if path.startswith("/v1/models/") and path.endswith(
+        ":predict"
+    ):  # KServe's first protocol; models are the catalog's
+        return "scorer"
     for length in (3, 2):
         if service := _PREFIXES.get("/".join(parts[:length])):
             return service

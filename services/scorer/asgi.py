@@ -62,8 +62,10 @@ PLATFORMS: dict[Format, str] = {
 """What V2 is told of each format."""
 _METHODS = (
     (re.compile(r"/v2/models/[^/]+(/versions/[^/]+)?/infer|/invocations/[^/]+|/v2/repository/index"), "POST"),
+    (re.compile(r"/v1/models/[^/]+:predict"), "POST"),
     (re.compile(r"/livez|/readyz|/v2/health/(live|ready)"), "GET, HEAD"),
     (re.compile(r"/v2|/v2/models/[^/]+(/versions/[^/]+)?(/ready)?|/metrics|/(openapi|asyncapi)\.json"), "GET"),
+    (re.compile(r"/v1/models(/[^/:]+)?"), "GET"),
 )
 ASKED = "fairlead.ask"
 """Where a scope's extensions bear a request that was read before."""
@@ -101,7 +103,7 @@ class ScorerApp:
                 await self._route(scope, path, headers, receive, send)
         except Refusal as refusal:
             self._counters.refused(refusal.status)
-            await refusing(refusal, plain=path.startswith(("/v2", "/invocations/"))).send(send)
+            await refusing(refusal, plain=path.startswith(("/v2", "/invocations/", "/v1/models"))).send(send)
         except Gone:
             self._counters.left += 1
         except asyncio.CancelledError:
@@ -255,6 +257,8 @@ class ScorerApp:
                 await reply(send, 200, orjson.dumps(asyncapi.document("scorer", version())))
             case ("POST", ["invocations", name]):
                 await self._invoke(scope, name, headers, receive, send)
+            case (_, ["v1", "models", *rest]):
+                await self._v1(scope, rest, headers, receive, send)
             case (_, ["v1", "batches" | "explanations" | "inferences", *_]):
                 caller = self._verifier.presented(headers.get(b"authorization", b"").decode("latin-1"))
                 await self._batches(scope, receive, send, caller.actor)
@@ -262,6 +266,22 @@ class ScorerApp:
                 await self._v2(method, rest, headers, receive, send)
             case _:
                 raise NotFound("there is nothing at this path")
+
+    async def _v1(
+        self, scope: Scope, parts: list[str], headers: dict[bytes, bytes], receive: Receive, send: Send
+    ) -> None:  # fmt: skip
+        """KServe's older protocol: `instances` in and `predictions` out, as MLflow's have them."""
+        match (scope["method"], parts):
+            case ("POST", [target]) if target.endswith(":predict"):
+                await self._invoke(scope, target.removesuffix(":predict"), headers, receive, send)
+            case ("GET", []):
+                known = repository.index(self._plane, self._caller(headers), ready_only=False)
+                await reply(send, 200, orjson.dumps({"models": list(dict.fromkeys(each["name"] for each in known))}))
+            case ("GET", [name]) if ":" not in name:
+                endpoint = self._plane.find(name, self._caller(headers))
+                await reply(send, 200, orjson.dumps(_ready(endpoint, endpoint.away)))
+            case _:
+                raise NotFound("there is nothing at this path; decisions are explained at /v1/explanations")
 
     async def _v2(
         self, method: str, parts: list[str], headers: dict[bytes, bytes], receive: Receive, send: Send

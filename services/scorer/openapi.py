@@ -244,6 +244,11 @@ def document(version: str) -> dict[str, Any]:
             f"{one}/infer": {"post": infer | {"parameters": [_ENDPOINT, _VERSION, _TIMEOUT]}},
             "/v2/repository/index": {"post": _operation("What the caller can use, its state, and why it is not ready")},
             "/invocations/{endpoint}": {"post": invoke},
+            "/v1/models/{endpoint}:predict": {"post": invoke},
+            "/v1/models": {"get": _operation("The endpoints that the caller can use, by their names")},
+            "/v1/models/{endpoint}": {
+                "get": _operation("Whether an endpoint answers: else 503 with the reason", _ENDPOINT)
+            },
             **_batches(),
             **_explanations(),
             **_imports(),

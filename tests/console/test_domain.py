@@ -38,6 +38,8 @@ from services.kit.topics import contract_of, endpoint_of, scattered
         ("/v2", "scorer"),
         ("/v2/models/credit/infer", "scorer"),
         ("/invocations/credit", "scorer"),
+        ("/v1/models/credit:predict", "scorer"),
+        ("/v1/models/credit", "catalog"),
         ("/v1/batches/7", "scorer"),
         ("/v1/monitors/credit/drift", "monitor"),
         ("/v1/retrainings", "retrainer"),

@@ -119,3 +119,32 @@ async def test_a_setting_that_cannot_be_is_refused_by_its_name(house: House, bod
     async with asking(house) as (http, at):
         refused = await http.put(at, json=body)
     assert (refused.status_code, refused.json()["field"]) == (422, field)
+
+
+async def test_rules_are_set_refused_by_name_and_told(house: House) -> None:
+    async with asking(house) as (http, at):
+        given = {"limit": {"must": "a <= 3.0", "severity": "critical"}, "choice": {"must": "prediction in [0, 1]"}}
+        held = await http.put(at, json={"rules": given})
+        assert held.status_code == 200 and held.json()["sources"]["rules"] == "set", held.text
+        told = (await http.get(f"{at}/rules")).json()
+        assert [(each["name"], each["severity"], each["tolerance"]) for each in told["rules"]] == [
+            ("limit", "critical", 0.0), ("choice", "warning", 0.0)
+        ]  # fmt: skip
+        assert (told["windows"], told["rows"], told["rules"][0]["share"], told["rules"][0]["alarmed"]) == (
+            0,
+            0,
+            None,
+            False,
+        )
+        for bad, field in (
+            ({"limit": {"must": "amount <= 3.0"}}, "rules.limit.must"),
+            ({"limit": {"must": "a * 2 > 3"}}, "rules.limit.must"),
+            ({"limit": {"must": "a > 1.0", "tolerance": 1}}, "rules.limit.tolerance"),
+            ({"No": {"must": "a > 1.0"}}, "rules.No"),
+        ):
+            refused = await http.put(at, json={"rules": bad})
+            assert refused.status_code == 422 and refused.json()["field"].startswith(field), refused.text
+        assert (await http.get(f"{at}/rules")).json() == told
+        assert (await http.put(at, json={"rules": None})).json()["settings"].get("rules") is None
+    async with asking(house, "other-unit") as (http, at):
+        assert (await http.get(f"{at}/rules")).status_code == 404

@@ -148,11 +148,13 @@ def test_the_index_shows_what_the_caller_s_units_may_see(worker: Worker, token: 
         ("/v2/models/credit/versions/x/infer", 404), ("/v2/models/credit/else/1/infer", 404),
         ("/v2/models//infer", 404), ("/v2/models/wealth/infer", 404), ("/v2/nothing", 404),
         ("/v2/models/" + "x" * 3000 + "/infer", 404), ("/v2/models/..%2f..%2fetc/infer", 404),
-        ("/invocations/nothing", 404), ("/invocations/wealth", 404),
+        ("/invocations/nothing", 404), ("/invocations/wealth", 404), ("/v1/models/nothing:predict", 404),
+        ("/v1/models/credit:explain", 404),
     ],
 )  # fmt: skip
 def test_wrong_paths_are_refused_in_the_protocol_s_shape(worker: Worker, token: str, path: str, status: int) -> None:
-    answer = worker.post(path, rows([1, 2, 3]) if "invocations" not in path else {"instances": [[1, 2, 3]]}, token)
+    body = {"instances": [[1, 2, 3]]} if path.startswith(("/invocations", "/v1")) else rows([1, 2, 3])
+    answer = worker.post(path, body, token)
     assert (answer.status_code, list(answer.json())) == (status, ["error"])
     assert len(answer.content) <= 2048
 
@@ -163,6 +165,7 @@ def test_wrong_paths_are_refused_in_the_protocol_s_shape(worker: Worker, token: 
         ("PUT", "/v2/models/credit/infer", "POST"), ("GET", "/v2/models/credit/versions/1/infer", "POST"),
         ("DELETE", "/invocations/credit", "POST"), ("GET", "/v2/repository/index", "POST"),
         ("POST", "/v2/models/credit", "GET"), ("DELETE", "/v2/models/credit/versions/1/ready", "GET"),
+        ("GET", "/v1/models/credit:predict", "POST"), ("DELETE", "/v1/models/credit", "GET"),
         ("POST", "/v2", "GET"), ("PATCH", "/v2/health/live", "GET, HEAD"), ("POST", "/livez", "GET, HEAD"),
         ("POST", "/openapi.json", "GET"),
     ],
@@ -172,7 +175,7 @@ def test_another_method_is_refused_with_those_that_are_taken(
 ) -> None:
     answer = httpx.request(method, worker.url + path, headers=bearer(token))
     assert (answer.status_code, answer.headers["allow"]) == (405, allow)
-    assert allow in answer.json()["error" if path.startswith(("/v2", "/inv")) else "detail"]
+    assert allow in answer.json()["error" if path.startswith(("/v2", "/inv", "/v1")) else "detail"]
 
 
 @pytest.mark.parametrize(
@@ -250,6 +253,16 @@ def test_mlflow_s_protocol(worker: Worker, token: str, body: Any) -> None:
     assert logged.inference_id == answer.headers["fairlead-inference-id"]
     assert logged.request["inputs"][0]["shape"] == [2, 3]
     assert logged.response["outputs"][0]["data"] == [1, 0]
+
+
+def test_kserve_s_first_protocol(worker: Worker, token: str) -> None:
+    answer = worker.post("/v1/models/credit:predict", {"instances": [[1, 1, 1], [-1, -1, -1]]}, token)
+    assert answer.json() == {"predictions": [1, 0]} and answer.headers["fairlead-variant"] == "champion"
+    assert records(worker)[-1].inference_id == answer.headers["fairlead-inference-id"]
+    assert "credit" in worker.get("/v1/models", token).json()["models"]
+    assert worker.get("/v1/models/credit", token).json() == {"name": "credit", "ready": True}
+    refused = worker.post("/v1/models/credit:predict", {"instances": [["a", 1, 1]]}, token)
+    assert refused.status_code == 400 and list(refused.json()) == ["error"]
 
 
 def test_mlflow_s_callers_name_their_entity_and_hear_who_answered(worker: Worker, token: str) -> None:

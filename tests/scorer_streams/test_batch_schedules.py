@@ -24,7 +24,7 @@ from services.scorer.batches.api import router as batches_api
 from services.scorer.batches.inputs import Inputs
 from services.scorer.batches.places import Places
 from services.scorer.batches.schedules.api import PATH, router
-from services.scorer.batches.schedules.domain import due
+from services.scorer.batches.schedules.domain import Order, due
 from services.scorer.batches.schedules.usecases import Schedules
 from services.scorer.batches.serving import Serving
 from services.scorer.batches.usecases import Batches
@@ -169,7 +169,7 @@ async def test_a_schedule_is_listed_paused_and_deleted_and_its_batches_stay(
     ({"cron": None, "input": None, "arrives": {"connection": "theirs", "prefix": "in"}}, "arrives.connection"),
     ({"cron": None, "input": None, "arrives": {"connection": "rows", "prefix": "in"},
       "output": {"connection": "rows", "path": "in/{id}.csv"}}, "output.path"),
-    ({"version": 7}, "version"),
+    ({"version": 7}, "version"), ({"timezone": "Atlantis/Capital"}, "timezone"), ({"timezone": "../etc"}, "timezone"),
     ({"hourly": True}, "hourly"),
 ])  # fmt: skip
 async def test_an_order_that_cannot_be_followed_is_refused_by_the_field(
@@ -181,5 +181,26 @@ async def test_an_order_that_cannot_be_followed_is_refused_by_the_field(
 
 def test_of_the_times_that_passed_the_last_is_due_and_the_others_were_missed() -> None:
     first = datetime(2026, 3, 1, 12, tzinfo=UTC)
-    assert due("*/10 * * * *", first, first) == (first, 0)
-    assert due("*/10 * * * *", first, first + timedelta(minutes=35)) == (first + timedelta(minutes=30), 3)
+    order = daily("*/10 * * * *", "UTC")
+    assert due(order, first, first) == (first, 0)
+    assert due(order, first, first + timedelta(minutes=35)) == (first + timedelta(minutes=30), 3)
+
+
+def test_six_in_the_morning_is_six_by_the_clock_of_the_place_in_summer_too() -> None:
+    order = daily("0 6 * * *", "Europe/Berlin")
+    winter, summer = datetime(2026, 3, 28, 5, tzinfo=UTC), datetime(2026, 3, 29, 4, tzinfo=UTC)
+    assert order.next_at(winter - timedelta(seconds=1)) == winter and order.next_at(winter) == summer
+    assert due(order, winter, summer) == (summer, 1)
+
+
+def test_a_file_of_a_day_is_of_the_day_where_its_place_is() -> None:
+    order = daily("30 0 * * *", "Asia/Tokyo")
+    assert order.next_at(datetime(2026, 3, 1, 12, tzinfo=UTC)) == datetime(2026, 3, 1, 15, 30, tzinfo=UTC)
+    assert order.input_at(datetime(2026, 3, 1, 15, 30, tzinfo=UTC)).path == "2026-03-02.parquet"
+
+
+def daily(cron: str, timezone: str) -> Order:
+    return Order.model_validate(
+        {"endpoint": "loans", "cron": cron, "timezone": timezone,
+         "input": {"connection": "rows", "path": "{date}.parquet"}}
+    )  # fmt: skip

@@ -20,7 +20,7 @@ from .versions import Versions
 _AT_ONCE = 100
 _LABELS_AT_ONCE = 100 * BLOCK_ROWS
 _LABELS_AT_MOST = 100_000
-"""The newest so many of a version are looked at: each takes a core for some 20 microseconds, of numbers for more."""
+"""The newest so many of a version are looked at: what more would take is not told to who waits."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from services.kit.context import EVERY_UNIT, current
 from services.kit.db import Database
-from services.kit.errors import NotFound
+from services.kit.errors import Invalid, NotFound
 
 from .. import store
 from ..domain.layout import Place
@@ -45,14 +45,16 @@ class Reading:
 
     async def decision(self, inference_id: str, first: int = 0) -> Decision:
         """With its rows from number `first` on, as many as are read at once. Raises NotFound, for a decision whose rows
-        are lost too."""
+        are lost too, and Invalid for rows that it never had."""
         index, place, outcomes = await self._look(inference_id)
+        if first and first >= index.rows:
+            raise Invalid(f"row: the decision has {index.rows} rows; they count from 0", "row")
         try:
             rows = await asyncio.to_thread(self._rows, place, inference_id, first)
         except Lost:
             index, moved, outcomes = await self._look(inference_id)
             rows = await self._moved(place, moved, inference_id, first)
-        if not rows and first < index.rows:
+        if not rows:
             raise NotFound("this decision has no rows")
         return Decision(index, rows, outcomes)
 
@@ -83,7 +85,7 @@ class Reading:
 
     def _rows(self, place: Place, inference_id: str, first: int) -> list[dict[str, Any]]:
         found = self._files.find(place, [inference_id])
-        wanted = found.filter(pc.greater_equal(found["row"], first))
+        wanted = found.filter(pc.field("row") >= first)
         return [_row(row) for row in wanted.slice(0, _ROWS_AT_MOST).to_pylist()]
 
 

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from contracts import Format, ModelSchema
 from services.kit.context import current
-from services.kit.errors import NotFound, Unavailable
+from services.kit.errors import Invalid, NotFound, Unavailable
 from services.kit.settings import Settings
 from services.kit.tokens import ServiceIdentity
 
@@ -56,6 +56,8 @@ class Records:
             raise Unavailable(f"the {who} is away") from error
         if answer.status_code == 404:
             raise NotFound(str(answer.json().get("detail", "not found"))[:300])
+        if answer.status_code == 422:
+            raise Invalid(str(answer.json().get("detail"))[:300], answer.json().get("field"))
         if answer.is_error:
             raise Unavailable(f"the {who} answers {answer.status_code}")
         return answer.json()

@@ -1,10 +1,10 @@
 """A standing order as a value, and what is due of it."""
 
 from dataclasses import dataclass
-from datetime import datetime
-from itertools import islice
+from datetime import UTC, datetime, tzinfo
 from typing import Literal
 from uuid import UUID
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from cronsim import CronSim, CronSimError
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -28,12 +28,14 @@ class Arrives(BaseModel):
 
 
 class Order(BaseModel):
-    """`cron` with `input`, whose path may hold `{date}`, or `arrives`. Times are UTC."""
+    """`cron` with `input`, whose path may hold `{date}`, or `arrives`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     endpoint: str = Field(min_length=1)
     cron: str | None = Field(default=None, max_length=200)
+    timezone: str = Field(default="UTC", max_length=100)
+    """By which clock `cron` and `{date}` are read, such as Europe/Berlin."""
     input: Place | None = None
     arrives: Arrives | None = None
     output: Output | None = None
@@ -50,18 +52,22 @@ class Order(BaseModel):
 
     def check(self, now: datetime) -> None:
         """Raises Invalid for a cron expression that says nothing, and an output that would be an input."""
-        if self.cron is not None:
-            next_time(self.cron, now)
+        self.next_at(now)
         watched, output = self.arrives, self.output
         if watched is None or output is None or watched.connection != output.connection:
             return
         if output.path.startswith(watched.prefix.rstrip("/") + "/"):
             raise Invalid("output.path: it lies where files arrive: each result would be scored again", "output.path")
 
+    def next_at(self, after: datetime) -> datetime | None:
+        """The first time after a moment; None where it waits for files. Raises Invalid."""
+        return None if self.cron is None else next_time(self.cron, after, _zone(self.timezone))
+
     def input_at(self, at: datetime) -> Place:
         """The file of one time."""
         assert self.input is not None
-        return self.input.model_copy(update={"path": self.input.path.replace("{date}", f"{at:%Y-%m-%d}")})
+        day = at.astimezone(_zone(self.timezone))
+        return self.input.model_copy(update={"path": self.input.path.replace("{date}", f"{day:%Y-%m-%d}")})
 
 
 @dataclass(frozen=True)
@@ -116,21 +122,27 @@ class Run:
 _MEMBERS = 5
 
 
-def next_time(cron: str, after: datetime) -> datetime:
-    """The first time after a moment. Raises Invalid."""
+def _zone(name: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise Invalid(f"timezone: {name!r} is none, such as Europe/Berlin", "timezone") from None
+
+
+def next_time(cron: str, after: datetime, zone: tzinfo) -> datetime:
+    """The first time after a moment, UTC; one that a clock's change leaves out comes when the clock goes on. Raises
+    Invalid."""
     try:
         if len(cron.split()) != _MEMBERS:  # CronSim would take a sixth one for seconds
             raise CronSimError(f"it has {len(cron.split())}")
-        return next(CronSim(cron, after))
+        return next(CronSim(cron, after.astimezone(zone))).astimezone(UTC)
     except (CronSimError, StopIteration) as error:
         raise Invalid(f"cron: {cron[:100]!r} is no cron expression of five members: {error}"[:300], "cron") from None
 
 
-def due(cron: str, first: datetime, now: datetime) -> tuple[datetime, int]:
+def due(order: Order, first: datetime, now: datetime) -> tuple[datetime, int]:
     """Of the times from `first` to now, the last one and how many were missed before it; `first` is one of them."""
-    times = [first]
-    for time in islice(CronSim(cron, first), _COUNTED):
-        if time > now:
-            break
-        times.append(time)
-    return times[-1], len(times) - 1
+    last, missed = first, 0
+    while missed < _COUNTED and (time := order.next_at(last)) and time <= now:
+        last, missed = time, missed + 1
+    return last, missed

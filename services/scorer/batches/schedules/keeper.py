@@ -23,7 +23,7 @@ from ..places import Place, Places
 from ..store import held
 from ..usecases import LARGEST_BYTES, Batches
 from . import store
-from .domain import Arrives, Due, Schedule, due, next_time
+from .domain import Arrives, Due, Schedule, due
 
 log = get_logger(__name__)
 
@@ -84,8 +84,8 @@ class Keeper:
         order, at = schedule.order, now()
         if order.cron is None or schedule.next_at is None or schedule.next_at > at:
             return
-        last, missed = due(order.cron, schedule.next_at, at)
-        ahead = next_time(order.cron, last)
+        last, missed = due(order, schedule.next_at, at)
+        ahead = order.next_at(last)
         await self._one(Due(schedule, f"{last:%Y-%m-%dT%H:%M}Z", order.input_at(last), None, ahead, missed))
 
     async def _arrivals(self, schedule: Schedule) -> None:

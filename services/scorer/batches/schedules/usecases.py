@@ -13,7 +13,7 @@ from ...endpoints import Endpoint
 from ..places import Place, Places
 from ..usecases import named
 from . import store
-from .domain import Order, Run, Schedule, next_time
+from .domain import Order, Run, Schedule
 
 _RUNS = 20
 Find = Callable[[str, Caller], Awaitable[Endpoint]]
@@ -36,7 +36,7 @@ class Schedules:
         self._check(order, found.unit)
         schedule = Schedule(
             id=uuid7(), unit=found.unit, endpoint=order.endpoint, application=caller.actor,
-            said=order.model_dump_json(), state="active", next_at=next_time(order.cron, at) if order.cron else None,
+            said=order.model_dump_json(), state="active", next_at=order.next_at(at),
             missed=0, reason=None, created_at=at,
         )  # fmt: skip
         async with self._db.transaction(unit=found.unit) as tx:
@@ -67,8 +67,8 @@ class Schedules:
     async def turn(self, id: UUID, state: Literal["active", "paused"]) -> Schedule:
         """Pause, or go on: with the next time, not with those that have passed."""
         found, _ = await self.show(id)
-        cron = found.order.cron
-        next_at = next_time(cron, now()) if cron and state == "active" and found.state == "paused" else found.next_at
+        goes_on = state == "active" and found.state == "paused"
+        next_at = found.order.next_at(now()) if goes_on else found.next_at
         async with self._db.transaction(unit=found.unit) as tx:
             await store.change(tx.session, id, state=state, next_at=next_at, reason=None)
             tx.record(f"batch.schedule.{state}", f"{found.endpoint}/{id}")
