@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contracts import AlertRaised, AlertResolved, InferenceLogged, ModelSchema, MonitorSettings, Rule, Service
+from contracts import (
+    AlertRaised,
+    AlertResolved,
+    GivenSettings,
+    InferenceLogged,
+    ModelSchema,
+    MonitorSettings,
+    Rule,
+    Service,
+)
 from services.kit import plain
 from services.kit.compacted import Change
 from services.kit.context import Caller, Context, system, use
@@ -97,6 +106,42 @@ def test_a_rule_that_was_set_for_other_columns_has_no_truth_for_any_row() -> Non
     assert (tally.rows, tally.broken, tally.undecided) == (3, 0, 3)
 
 
+def called(*names: str) -> ModelSchema:
+    """A schema of columns of numbers with these names."""
+    return SCHEMA.model_copy(update={"columns": tuple(SCHEMA.columns[0].model_copy(update={"name": n}) for n in names)})
+
+
+@pytest.mark.parametrize(
+    "name", ["type", "int", "double", "string", "bool", "bytes", "uint", "list", "map", "dyn", "null_type"]
+)
+def test_a_column_that_is_called_as_a_type_of_cel_is_asked_by_columns(name: str) -> None:
+    schema = called("a", name)
+    for must in ("a <= 3.0", f"columns['{name}'] <= 3.0"):
+        check_rule(must, schema)
+        (found,) = Rulebook.of(schema, {"one": Rule(must=must)}).look(
+            {"a": np.array([1.0, 4.0]), name: np.array([1.0, 4.0])}, np.ones(2), None, 1.0)  # fmt: skip
+        assert (found.broken.tolist(), found.undecided.any()) == ([False, True], False)
+    for must in (f"{name} <= 3.0", f"{name} != a"):
+        with pytest.raises(ValueError, match=rf"{name} by itself is a type of CEL.*columns\['{name}'\]"):
+            check_rule(must, schema)
+
+
+@pytest.mark.parametrize(
+    "must", ["a <= {'1': 100.0, '2': b}[string(c)]", "a <= {string(b): b}[string(c)]", "{'x': a <= columns['b']}.x"]
+)
+def test_what_stands_in_a_map_is_asked_for(must: str) -> None:
+    schema = called("a", "b", "c")
+    check_rule(must, schema)
+    columns = {"a": np.array([1.0, 4.0]), "b": np.array([2.0, 2.0]), "c": np.array([2.0, 2.0])}
+    (found,) = Rulebook.of(schema, {"one": Rule(must=must)}).look(columns, np.ones(2), None, 1.0)
+    assert (found.broken.tolist(), found.undecided.any()) == ([False, True], False)
+
+
+def test_a_member_in_a_map_that_is_no_column_is_refused() -> None:
+    with pytest.raises(ValueError, match="x y is not a column"):
+        check_rule("a <= {'one': columns['x y']}['one']", SCHEMA)
+
+
 def test_rows_that_there_is_no_time_for_are_not_looked_at() -> None:
     columns = {"a": np.arange(5_000.0)}
     book = Rulebook.of(SCHEMA, {"slow": Rule(must="string(a) != 'x'"), "fast": LIMIT})
@@ -149,6 +194,24 @@ def test_a_share_that_may_break_it_is_told_on_evidence_alone() -> None:
     quiet = kept(may, [(20, int(random.binomial(20, 0.1))) for _ in range(5_000)])
     assert sum(quiet) == 0, "at the very share that it may have, 100,000 rows"
     assert kept(may, [(5, 2)] * 60)[-1] and not any(kept(may, [(5, 1)]))
+
+
+@pytest.mark.parametrize("tolerance", [5e-324, 1e-310, 1e-6, 0.999, 0.9999999999999999, 1.0])
+def test_no_tolerance_is_an_error_or_an_alert_about_what_is_kept(tolerance: float) -> None:
+    may = LIMIT.model_copy(update={"tolerance": tolerance})
+    assert not any(kept(may, [(1_000, 0)] * 5))
+    assert kept(may, [(1_000, 1_000)] * 3)[-1] is (tolerance < 0.999)
+
+
+@pytest.mark.parametrize(("tolerance", "fits"), [(0, True), (1e-6, True), (0.999, True), (1e-310, False),
+                                                 (0.9999999999999999, False), (1, False), (-0.1, False)])  # fmt: skip
+def test_a_tolerance_is_none_or_a_share_that_can_be_told(tolerance: float, fits: bool) -> None:
+    given = {"rules": {"limit": {"must": "a <= 3.0", "tolerance": tolerance}}}
+    if fits:
+        assert GivenSettings.model_validate(given).settings().rules["limit"].tolerance == tolerance
+    else:
+        with pytest.raises(ValueError, match=r"rules\.limit\.tolerance\s.*0 for none, or a share from 0.000001"):
+            GivenSettings.model_validate(given)
 
 
 def test_a_version_that_keeps_it_does_not_end_what_another_one_breaks() -> None:

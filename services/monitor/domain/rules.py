@@ -188,7 +188,8 @@ def _won(log_m: Sequence[float], tally: Tally, tolerance: float) -> tuple[float,
     kept, made = tally.decided - tally.broken, list[float]()
     for bet, before in zip(_BETS, log_m or (None,) * len(_BETS), strict=True):
         share = tolerance + (1 - tolerance) * bet
-        won = tally.broken * log(share / tolerance) + kept * log((1 - share) / (1 - tolerance))
+        # (1 - share) / (1 - tolerance) is 1 - bet, which stays above 0 where the tolerance is next to 1.
+        won = tally.broken * (log(share) - log(tolerance)) + kept * log1p(-bet)
         start = log(tally.decided)
         held = start if before is None else max(before, start) + log1p(exp(-abs(before - start)))
         made.append(max(-_MOST, min(_MOST, won + held)))
