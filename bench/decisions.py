@@ -36,7 +36,7 @@ class Recorder:
     """The recorder's own store, files and use cases, without its streams."""
 
     def __init__(self, db: Database, settings: RecorderSettings) -> None:
-        self.db, self.files = db, Files(settings.inferences)
+        self.db, self.files = db, Files(settings.recorded)
         self.upkeep = Upkeep(db, self.files, Objects(settings))
         self.reading = Reading(db, self.files)
         self.start = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=_HOURS - 1)

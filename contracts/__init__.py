@@ -27,7 +27,7 @@ from .governor import (
     Signature,
     Statement,
 )
-from .model import NUMPY_OF, Column, Datatype, Format, ModelSchema, Scan, TensorSpec, Training
+from .model import NUMPY_OF, Column, Datatype, Format, ModelSchema, ParamSpec, ParamType, Scan, TensorSpec, Training
 from .monitor import (
     AttributionsRequested,
     ColumnReport,
@@ -75,7 +75,8 @@ __all__ = [
     "DeploymentSettled", "Digest", "DriftDetected", "Envelope", "Event", "Explaining",
     "FeatureEvidence", "Format", "Gate", "Grant", "InferenceCompleted", "InferenceImported", "InferenceLogged",
     "InferenceRequested", "InfluenceEvidence", "Latency", "Mode", "ModelRegistered", "ModelRetired", "ModelSchema",
-    "MonitorReported", "MonitorSettings", "Moved", "Name", "OutcomeObserved", "OutcomeReported", "PayloadReference",
+    "MonitorReported", "MonitorSettings", "Moved", "Name", "OutcomeObserved", "OutcomeReported", "ParamSpec",
+    "ParamType", "PayloadReference",
     "EffectUnit", "PerformanceEvidence", "ReplicaReported",
     "RetrainingCompleted", "RetrainingRequested", "Role", "Routing", "Scan", "Service", "ServiceLevel", "Signature",
     "Statement", "Strategy", "TensorSpec", "Told", "Topic", "TrafficReport", "Training", "UsageReported",

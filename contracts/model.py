@@ -1,7 +1,7 @@
 """What a model looks like from outside: tensors, columns, format. Shared by the events that carry it."""
 
 from operator import not_
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -54,6 +54,21 @@ class Column(Value):
     there was this member still is what was signed."""
 
 
+ParamType = Literal["boolean", "integer", "long", "float", "double", "string", "datetime", "object"]
+"""MLflow's, by its names; `datetime` is an ISO 8601 text, `object` a JSON object that the model itself looks into."""
+
+
+class ParamSpec(Value):
+    """A setting of a model that a request may give beside its rows: of an MLflow model, of its signature's `params`."""
+
+    name: str
+    type: ParamType
+    default: Any
+    """What the model takes where a request says nothing, as JSON has it."""
+    shape: tuple[Literal[-1]] | None = None
+    """None: one value; (-1,): a list of them."""
+
+
 class ModelSchema(Value):
     """The tensors of a model and the columns that its single input matrix is made of."""
 
@@ -65,6 +80,8 @@ class ModelSchema(Value):
     """The output that carries the decision (class or value), which the monitor watches."""
     score: str | None = None
     """The output that carries class probabilities, if there is one."""
+    params: tuple[ParamSpec, ...] = Field(default=(), exclude_if=not_)
+    """What requests may set. Left out where there are none, so that what was signed before stays what it was."""
 
 
 class Scan(Value):

@@ -60,6 +60,8 @@ class OutcomeObserved(Event):
     answered: Decided | None = Field(default=None, exclude_if=absent)
     """Of a shadow, what callers were told of the same row."""
     received_at: datetime
+    reported_at: datetime | None = Field(default=None, exclude_if=absent)
+    """When the recorder was told what it says; None in events of before this was said."""
     observed_at: datetime
 
 

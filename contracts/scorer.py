@@ -126,6 +126,8 @@ class InferenceLogged(Event):
     `rows` are those that it was asked about."""
     instead_of: Name | None = Field(default=None, exclude_if=absent)
     """The variant that was to answer and failed, where this one answered in its place."""
+    params: dict[str, Any] | None = Field(default=None, exclude_if=absent)
+    """What the request set of the model's `params`; of the others their defaults held."""
 
 
 class InferenceRequested(Event):

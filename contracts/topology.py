@@ -63,7 +63,7 @@ HEARS: dict[Service, tuple[type[Event], ...]] = {
         AuditRecorded,
     ),
     "retrainer": (ModelRegistered, RetrainingRequested),
-    "recorder": (DeploymentChanged, InferenceLogged, OutcomeReported),
+    "recorder": (DeploymentChanged, InferenceLogged, OutcomeReported, OutcomeObserved),
     "console": EVENTS,
 }  # fmt: skip
 

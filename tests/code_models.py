@@ -1,6 +1,7 @@
 """Models that are code, as people bring them: packages with requirements, and the libraries they were made with."""
 
 import asyncio
+import json
 import pickle
 import subprocess
 import sys
@@ -104,6 +105,47 @@ asked = pd.DataFrame({"job": ["pilot", "baker"], "zone": ["01", "02"], "age": [3
 print(list(map(str, model.predict(asked))))
 """
 
+_PARAMS = """
+import sys, numpy as np, pandas as pd, mlflow.pyfunc
+from pathlib import Path
+from mlflow.models import ModelSignature
+from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
+class Cut(mlflow.pyfunc.PythonModel):
+    def predict(self, context, model_input, params=None):
+        total = model_input.sum(axis=1).to_numpy() * np.prod(params["factors"])
+        made = np.where(total > params["threshold"], params["yes"], "no")
+        # How many rows were asked together, to whoever asks for it.
+        return np.array([f"{each} of {len(made)}" for each in made]) if params["count"] else made
+params = ParamSchema([
+    ParamSpec("threshold", "double", 0.0), ParamSpec("factors", "double", [1.0], (-1,)),
+    ParamSpec("yes", "string", "yes"), ParamSpec("count", "boolean", False),
+    ParamSpec("since", "datetime", "2026-01-01"),
+])
+columns = ["age", "income", "debt"]
+signature = ModelSignature(Schema([ColSpec("double", name) for name in columns]), Schema([ColSpec("string")]), params)
+folder = Path(sys.argv[1])
+mlflow.pyfunc.save_model(
+    folder, python_model=Cut(), signature=signature, pip_requirements=[f"mlflow-skinny=={mlflow.__version__}"]
+)
+rows = pd.DataFrame(np.random.default_rng(3).normal(size=(300, 3)), columns=columns)
+rows.assign(truth=np.where(rows.sum(axis=1) > 0, "yes", "no")).to_csv(folder / "training.csv", index=False)
+print("made")
+"""
+_CLIENT = """
+import json, sys, pandas as pd, requests
+from mlflow.pyfunc.scoring_server.client import ScoringServerClient
+url, endpoint, token, asked = json.loads(sys.argv[2])
+post = requests.post
+requests.post = lambda url, **more: post(
+    f"{url}/{endpoint}", **more | {"headers": more["headers"] | {"Authorization": f"Bearer {token}"}}
+)
+client = ScoringServerClient("127.0.0.1", int(url.rpartition(":")[2]))
+rows = pd.DataFrame([[0.5, 0.25, 0.0]], columns=["age", "income", "debt"])
+made = [client.invoke(rows, params=params).get_predictions().iloc[:, 0].tolist() for params in asked]
+print(json.dumps(made))
+"""
+_PARAMS_ON = "mlflow-skinny==3.17.2\npandas\n"
+
 
 def sklearn_of(version: str, file: Path, environments: Environments) -> str:
     """A classifier that scikit-learn of some version made; answers the version that it was really."""
@@ -131,6 +173,27 @@ def mlflow_texts(folder: Path, environments: Environments) -> list[str]:
     return yaml.safe_load(said)
 
 
+def mlflow_params(folder: Path, environments: Environments) -> Path:
+    """A pyfunc that says `yes`, or another text, of rows whose sum is above a threshold: as its params say."""
+    locked, packages = _locked(_PARAMS_ON, environments)
+    _run(packages, _PARAMS, folder)
+    pq.write_table(csv.read_csv(folder / "training.csv"), folder / "training.parquet")
+    (folder / "requirements.txt").write_bytes(locked)
+    manifest = {"name": "cut", "format": "mlflow", "model": "MLmodel", "training": "training.parquet",
+                "label": "truth", "requirements": "requirements.txt"}  # fmt: skip
+    (folder / "fairlead.yaml").write_text(yaml.safe_dump(manifest))
+    return folder
+
+
+def mlflow_client(
+    url: str, endpoint: str, token: str, asked: list[dict[str, Any] | None], folder: Path, environments: Environments
+) -> list[list[str]]:
+    """What MLflow's own client is told of the row (0.5, 0.25, 0), once with each of these params. It knows no path
+    below `/invocations` and no tokens: only these are put in."""
+    _, packages = _locked(_PARAMS_ON + "scipy\n", environments)  # which it takes for there
+    return json.loads(_run(packages, _CLIENT, folder, json.dumps([url, endpoint, token, asked])))
+
+
 def _built(wanted: str, environments: Environments) -> Path:
     return _locked(wanted, environments)[1]
 
@@ -143,9 +206,10 @@ def _locked(wanted: str, environments: Environments) -> tuple[bytes, Path]:
     return asyncio.run(build())
 
 
-def _run(packages: Path, code: str, to: Path) -> str:
+def _run(packages: Path, code: str, to: Path, *more: str) -> str:
     """A script on these libraries alone."""
-    told = [sys.executable, "-S", "-c", code, str(to)]
+    told = [sys.executable, "-S", "-c", code, str(to), *more]
     environment = {"PYTHONPATH": str(packages), "PYTHONDONTWRITEBYTECODE": "1", "HOME": str(to.parent)}
-    said = subprocess.run(told, env=environment, capture_output=True, check=True, timeout=120, cwd=to.parent)
+    said = subprocess.run(told, env=environment, capture_output=True, timeout=120, cwd=to.parent)
+    assert not said.returncode, said.stderr.decode()[-2000:]
     return said.stdout.decode().strip().splitlines()[-1]

@@ -144,7 +144,12 @@ def _schema(opened: Opened, columns: tuple[Column, ...]) -> ModelSchema:
             has = ", ".join(each.name for each in opened.outputs)[:300]
             raise Invalid(f"{field}: the model has no output {name}; it has {has}", field)
     return ModelSchema(
-        inputs=opened.inputs, outputs=opened.outputs, columns=columns, prediction=prediction, score=opened.score
+        inputs=opened.inputs,
+        outputs=opened.outputs,
+        columns=columns,
+        prediction=prediction,
+        score=opened.score,
+        params=opened.params,
     )
 
 

@@ -55,6 +55,8 @@ class Head:
     """The inference that was answered, where nobody was told of this one."""
     instead_of: str | None = None
     """The variant that was to answer and failed, where this one answered in its place."""
+    params: str | None = None
+    """What the request set of the model, as JSON."""
     failed: str | None = None
     """Why there is no answer, where this is a shadow that failed; its rows are those that it was asked about."""
 
@@ -83,7 +85,7 @@ class Logged:
         return Head(
             id, origin, _text_or_none(body, "entity"), _text_or_none(body, "request_id"), at, at_s,
             _latency(body.get("latency_ms")), _count(body.get("rows"), "rows"), _text_or_none(body, "shadow_of"),
-            _text_or_none(body, "instead_of"), _text_or_none(body, "failed"),
+            _text_or_none(body, "instead_of"), _object_or_none(body, "params"), _text_or_none(body, "failed"),
         )  # fmt: skip
 
 
@@ -149,6 +151,14 @@ def _text(value: Any, name: str) -> str:
 def _text_or_none(body: Mapping[str, Any], name: str) -> str | None:
     value = body.get(name)
     return None if value is None else _text(value, name)
+
+
+def _object_or_none(body: Mapping[str, Any], name: str) -> str | None:
+    """An object, as JSON."""
+    value = body.get(name)
+    if value is not None and not isinstance(value, dict):
+        raise Invalid(f"{name}: it is no object", name)
+    return None if value is None else orjson.dumps(value).decode()
 
 
 def _count(value: Any, name: str) -> int:

@@ -1,4 +1,4 @@
-"""The folder of Parquet files: written beside, put into their places after the commit, removed when they are to go."""
+"""The folders of Parquet files: written beside, put into their places after the commit, removed when they are to go."""
 
 import ctypes
 import fcntl
@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from services.kit.tables import UNREADABLE, is_unreadable
 from services.kit.telemetry import get_logger
 
-from .domain.layout import SCHEMA, Place
+from .domain.layout import SCHEMAS, Kind, Place
 
 log = get_logger(__name__)
 
@@ -41,7 +41,7 @@ class Lost(Exception):
 
 
 class Files:
-    """Blocking; call it in a thread."""
+    """Below `root` a folder for each kind. Blocking; call it in a thread."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -86,7 +86,7 @@ class Files:
 
     def _ways(self, place: Place) -> tuple[Path, ...]:
         """Where to look, one after the other: it may be put into its place in this very moment."""
-        final = self._root / place.path
+        final = self._final(place)
         return (self._waiting(place), final) if place.pending else (final, self._waiting(place), final)
 
     # Writing
@@ -95,7 +95,7 @@ class Files:
         """Write rows to where readers do not look yet; answers how many bytes. What lies there is overwritten."""
         pending = self._waiting(place)
         pending.parent.mkdir(parents=True, exist_ok=True)
-        with pq.ParquetWriter(pending, SCHEMA, compression="zstd", compression_level=1) as writer:
+        with pq.ParquetWriter(pending, SCHEMAS[place.kind], compression="zstd", compression_level=1) as writer:
             for group in _groups(parts):
                 writer.write_table(group, row_group_size=_GROUP_ROWS)
         _sync(pending)
@@ -107,8 +107,8 @@ class Files:
 
     def place(self, place: Place) -> None:
         """Put a committed file into its place; what has it now is gone with that. Again: no harm."""
-        final, pending = self._root / place.path, self._waiting(place)
-        with self._alone():
+        final, pending = self._final(place), self._waiting(place)
+        with self._alone(place.kind):
             if pending.exists():
                 final.parent.mkdir(parents=True, exist_ok=True)
                 pending.replace(final)
@@ -120,10 +120,10 @@ class Files:
         The folder is exchanged as a whole, so that whoever lists it sees each row once, at any moment and after any
         crash. Where the file system cannot do that, the members go one by one after the merged file came.
         """
-        final, pending = self._root / place.path, self._waiting(place)
+        final, pending = self._final(place), self._waiting(place)
         beside = pending.with_suffix(".d")
         gone = {Path(member).name for member in members}
-        with self._alone():
+        with self._alone(place.kind):
             shutil.rmtree(beside, ignore_errors=True)
             if pending.exists() and not final.exists():
                 try:
@@ -150,31 +150,35 @@ class Files:
 
     def remove(self, place: Place) -> None:
         """Whether it is in its place already or not. Again: no harm."""
-        with self._alone():
+        with self._alone(place.kind):
             for path in {*self._ways(place)}:
                 path.unlink(missing_ok=True)
 
-    def sweep(self, partition: int, known: set[str]) -> None:
-        """Remove what rolled-back batches of a partition left behind."""
-        for pending in (self._root / _PENDING).glob(f"*~p{partition}-*.parquet"):
+    def sweep(self, kind: Kind, partition: int, known: set[str]) -> None:
+        """Remove what rolled-back batches of a partition left behind; `known` paths wait for their places."""
+        for pending in (self._root / kind / _PENDING).glob(f"*~p{partition}-*.parquet"):
             if _is_old(pending) and pending.name.replace("~", "/") not in known:
                 pending.unlink(missing_ok=True)
 
     def sweep_rewritten(self, known: set[str]) -> None:
         """Remove what was rewritten for nothing; `known` names wait for their places."""
-        for pending in (self._root / _PENDING).glob("r-*"):
+        for pending in self._root.glob(f"*/{_PENDING}/r-*"):
             if pending.stem not in known and _is_old(pending):
                 shutil.rmtree(pending) if pending.is_dir() else pending.unlink(missing_ok=True)
 
+    def _final(self, place: Place) -> Path:
+        return self._root / place.kind / place.path
+
     def _waiting(self, place: Place) -> Path:
         name = f"{place.pending}.parquet" if place.pending else place.path.replace("/", "~")
-        return self._root / _PENDING / name
+        return self._root / place.kind / _PENDING / name
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """One process of this host at a time changes what lies in the folders."""
-        (self._root / _PENDING).mkdir(parents=True, exist_ok=True)
-        with (self._root / _PENDING / "lock").open("ab") as lock:
+    def _alone(self, kind: Kind) -> Iterator[None]:
+        """One process of this host at a time changes what lies in the folders of a kind."""
+        pending = self._root / kind / _PENDING
+        pending.mkdir(parents=True, exist_ok=True)
+        with (pending / "lock").open("ab") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 

@@ -1,11 +1,11 @@
-"""What runs by itself: both streams, the join, tidying."""
+"""What runs by itself: the streams, the join, tidying, erasures."""
 
 import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import timedelta
 
-from contracts import InferenceLogged, OutcomeReported
+from contracts import InferenceLogged, OutcomeObserved, OutcomeReported
 from services.kit.burial import Burial
 from services.kit.context import Context, system, use
 from services.kit.db import Database
@@ -13,14 +13,17 @@ from services.kit.health import Progress
 from services.kit.producer import Producer
 from services.kit.stream import BatchConsumer, Partition
 
+from .domain.layout import Kind
 from .settings import RecorderSettings
 from .store import InUse
 from .usecases.compaction import Compaction
 from .usecases.erasing import Erasing
+from .usecases.filing import Filing
 from .usecases.joining import Joining
 from .usecases.recording import Recording
 from .usecases.retention import Retention
 from .usecases.upkeep import Upkeep
+from .usecases.withdrawing import Withdrawing
 
 _LOOK_AGAIN_S = 5.0
 _TIDY_S = 600.0
@@ -28,8 +31,32 @@ _MENDED_S = 60.0
 """After what kept an erasure from being done may be mended."""
 
 
+class Placing:
+    """Between polls of a stream whose batches become files: they get their places.
+
+    As long as nothing is behind records are gathered for a while, so that files are not tiny.
+    """
+
+    def __init__(self, kind: Kind, upkeep: Upkeep, flush_s: float) -> None:
+        self._kind: Kind = kind
+        self._upkeep = upkeep
+        self._flush_s = flush_s
+        self._assigned: set[int] = set()
+
+    async def tick(self, partitions: Mapping[Partition, bool]) -> None:
+        """With the assigned partitions, and whether each is read to its end."""
+        with use(Context(system("recorder"))):
+            await self._upkeep.place()
+            assigned = {number for _, number in partitions}
+            for partition in assigned - self._assigned:
+                await self._upkeep.sweep_batches(self._kind, partition)
+            self._assigned = assigned
+        if all(partitions.values()):
+            await asyncio.sleep(self._flush_s)
+
+
 class Inferences:
-    """Records the inference log; gathers for a while as long as nothing is behind, so that files are not tiny."""
+    """Records the inference log."""
 
     def __init__(
         self,
@@ -40,28 +67,15 @@ class Inferences:
         burial: Burial,
         progress: Progress,
     ) -> None:
-        self._flush_s = settings.flush_s
-        self._upkeep = upkeep
-        self._recording = recording
-        self._assigned: set[int] = set()
+        placing = Placing("inferences", upkeep, settings.flush_s)
         self._consumer = BatchConsumer(
-            settings, db, [InferenceLogged.topic.name], "recorder", recording.fold, burial, tick=self._tick,
+            settings, db, [InferenceLogged.topic.name], "recorder", recording.fold, burial, tick=placing.tick,
             progress=progress, max_records=settings.recorder_batch_records,
         )  # fmt: skip
 
     async def run(self) -> None:
         """Until cancelled."""
         await self._consumer.run()
-
-    async def _tick(self, partitions: Mapping[Partition, bool]) -> None:
-        with use(Context(system("recorder"))):
-            await self._upkeep.place()
-            assigned = {number for _, number in partitions}
-            for partition in assigned - self._assigned:
-                await self._recording.sweep(partition)
-            self._assigned = assigned
-        if all(partitions.values()):
-            await asyncio.sleep(self._flush_s)
 
 
 class Outcomes:
@@ -73,6 +87,24 @@ class Outcomes:
         self._consumer = BatchConsumer(
             settings, db, [OutcomeReported.topic.name], "recorder.outcomes", joining.fold, burial, progress=progress
         )
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        await self._consumer.run()
+
+
+class Observed:
+    """Writes outcomes that were joined to files."""
+
+    def __init__(
+        self, settings: RecorderSettings, db: Database, filing: Filing, upkeep: Upkeep, burial: Burial,
+        progress: Progress,
+    ) -> None:  # fmt: skip
+        placing = Placing("outcomes", upkeep, settings.outcomes_flush_s)
+        self._consumer = BatchConsumer(
+            settings, db, [OutcomeObserved.topic.name], "recorder.observed", filing.fold, burial, tick=placing.tick,
+            progress=progress, max_records=settings.recorder_batch_records,
+        )  # fmt: skip
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -126,6 +158,7 @@ class Tidying:
         settings: RecorderSettings,
         joining: Joining,
         retention: Retention,
+        withdrawing: Withdrawing,
         compaction: Compaction,
         upkeep: Upkeep,
         progress: Progress,
@@ -133,6 +166,7 @@ class Tidying:
         self._patience = timedelta(days=settings.patience_days)
         self._joining = joining
         self._retention = retention
+        self._withdrawing = withdrawing
         self._compaction = compaction
         self._upkeep = upkeep
         self._progress = progress
@@ -143,23 +177,22 @@ class Tidying:
         while True:
             with use(Context(system("recorder"))):
                 await self._retention.forget_writers()
-                while (
-                    await self._joining.follow()
-                    or await self._joining.expire(self._patience)
-                    or await self._retention.forget()
-                ):
+                while await self._joining.follow() or await self._joining.expire(self._patience):
                     self._progress.beat("tidying")
                 await self._joining.count()
                 await self._upkeep.place()
                 await self._upkeep.sweep()
-            in_use = not await self._compact()
+            in_use = not await self._clear()
             self._progress.beat("tidying")
             await asyncio.sleep(_LOOK_AGAIN_S if in_use else _TIDY_S)
 
-    async def _compact(self) -> bool:
-        """Answers whether all is done; False where somebody else works with the files."""
+    async def _clear(self) -> bool:
+        """What is old goes, what is small is merged. Answers False where somebody else works with the files."""
         with use(Context(system("recorder"))):
             try:
+                while await self._retention.forget():
+                    self._progress.beat("tidying")
+                await self._withdrawing.go_on(lambda: self._progress.beat("tidying"))
                 while await self._compaction.step():
                     self._progress.beat("tidying")
             except InUse:

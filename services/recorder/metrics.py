@@ -13,7 +13,11 @@ MERGED = Counter("fairlead_recorder_merged_files_total", "Small Parquet files th
 ERASED = Counter("fairlead_recorder_erased_total", "Decisions that were erased because somebody asked for it")
 OUTCOMES = Counter("fairlead_recorder_outcomes_total", "Outcomes, by what became of them", ["what"])
 """`reported` (new ones), `repeated` (known already), `withheld` (of another unit's inference), `invalid`; of those
-that met their inference, `observed` or `refused`; of those that waited for it in vain, `expired`."""
+that met their inference, `observed` or `refused`; of those that waited for it in vain, `expired`; and of the observed,
+`written` to Parquet or `left out` of it: repeats, and what is about a decision that is forgotten."""
+OUTCOMES_BEHIND = Histogram(
+    "fairlead_recorder_outcomes_behind_seconds", "Age of an observed outcome when it is written", buckets=_AGES
+)
 UNMET = Gauge(
     "fairlead_recorder_outcomes_unmet",
     "Outcomes whose decision is not recorded: `waiting` for it, or `expired` and still kept to be seen",

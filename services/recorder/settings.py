@@ -14,6 +14,8 @@ class RecorderSettings(Settings):
     """How long records are gathered for a file while nothing is behind: a decision can be looked up soon after."""
     recorder_batch_records: int = Field(default=10_000, ge=1)
     """Records of the log that are recorded in one transaction."""
+    outcomes_flush_s: float = Field(default=5.0, ge=0, le=10)
+    """How long outcomes are gathered for a file while nothing is behind: whom one concerns is told of it before."""
     patience_days: int = Field(default=30, ge=1)
     """An outcome waits so long for its inference."""
     outcome_units: frozenset[str] = frozenset({"retail"})
@@ -26,6 +28,16 @@ class RecorderSettings(Settings):
     """MiB that a merged file has at most."""
 
     @property
+    def recorded(self) -> Path:
+        """The folder of Parquet files, with one for each kind."""
+        return self.home.absolute() / "data" / "recorder"
+
+    @property
     def inferences(self) -> Path:
-        """The folder of Parquet files."""
-        return self.home.absolute() / "data" / "recorder" / "inferences"
+        """The Parquet files of decisions."""
+        return self.recorded / "inferences"
+
+    @property
+    def outcomes(self) -> Path:
+        """The Parquet files of outcomes."""
+        return self.recorded / "outcomes"

@@ -26,16 +26,39 @@ def opening(model: ModelRegistered, package: Package, path: Path) -> Opening:
     return Opening(model.format, str(path), None, package.model, asked_of(model.model_schema))
 
 
-async def asked(sandboxed: SandboxedModel, schema: ModelSchema, inputs: Path) -> Answers:
-    """The rows in pieces that a sandbox takes. Raises CannotTrain where the model leaves an output out."""
-    parts = list[Answers]()
+async def asked(sandboxed: SandboxedModel, schema: ModelSchema, inputs: Path, params: Path) -> Answers:
+    """The rows in pieces that a sandbox takes, each with the params that its request set. Raises CannotTrain where the
+    model leaves an output out."""
+    parts, places = list[Answers](), list[np.ndarray]()
     held = await asyncio.to_thread(_held, inputs)
-    rows = len(next(iter(held.values())))
-    for at in range(0, rows, _ROWS_AT_ONCE):
-        said = await sandboxed.predict({name: values[at : at + _ROWS_AT_ONCE] for name, values in held.items()})
-        parts.append(_answers_in(said, schema, min(_ROWS_AT_ONCE, rows - at)))
+    for set_so, of in _sets(params, len(next(iter(held.values())))):
+        for at in range(0, len(of), _ROWS_AT_ONCE):
+            some = of[at : at + _ROWS_AT_ONCE]
+            said = await sandboxed.predict({name: values[some] for name, values in held.items()}, set_so)
+            parts.append(_answers_in(said, schema, len(some)))
+            places.append(some)
+    order = np.argsort(np.concatenate(places))
     scores = [part.scores for part in parts if part.scores is not None]
-    return Answers(np.concatenate([part.predictions for part in parts]), np.concatenate(scores) if scores else None)
+    return Answers(
+        np.concatenate([part.predictions for part in parts])[order], np.concatenate(scores)[order] if scores else None
+    )
+
+
+def refuse_unknown(schema: ModelSchema, params: Path, what: str) -> None:
+    """Raises CannotTrain for a model that does not take what the requests of its rows set."""
+    sets = json.loads(params.read_bytes())["sets"] if params.exists() else []
+    said = {name for text in sets if text for name in json.loads(text)}
+    if unknown := said - {spec.name for spec in schema.params}:
+        raise CannotTrain(f"rows were decided with param {min(unknown)[:100]}, which {what} does not take")
+
+
+def _sets(params: Path, rows: int) -> list[tuple[bytes, np.ndarray]]:
+    """What was set, and of which rows."""
+    if not params.exists():
+        return [(b"", np.arange(rows))]
+    said = json.loads(params.read_bytes())
+    of = np.array(said["of"])
+    return [(text.encode(), np.flatnonzero(of == place)) for place, text in enumerate(said["sets"])]
 
 
 def _held(file: Path) -> dict[str, np.ndarray]:

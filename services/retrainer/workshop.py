@@ -21,7 +21,7 @@ from services.kit.objects import Objects
 from services.kit.sandbox import SandboxError, SandboxUnavailable, run_sandboxed
 from services.kit.signing import digest_of
 
-from .answers import CannotTrain, asked, opening, read_answers
+from .answers import CannotTrain, asked, opening, read_answers, refuse_unknown
 from .domain import (
     Answers,
     Comparison,
@@ -56,6 +56,11 @@ class Split:
     """What the models are asked about."""
     labels: np.ndarray
     trained: int
+
+    @property
+    def params(self) -> Path:
+        """What the requests of these rows set of their model, where any did."""
+        return self.inputs.with_name("params.json")
 
 
 class Workshop:
@@ -233,6 +238,7 @@ class Workshop:
         self, model: ModelRegistered, package: Package, folder: Path, file: Path, split: Split, what: str
     ) -> Answers:
         """What a model says of the held-out rows: its files lie in `folder`, and packed in `file`."""
+        await asyncio.to_thread(refuse_unknown, model.model_schema, split.params, what)
         if model.format == "onnx":
             return await self._onnx_answers(model, folder / package.model, split, what)
         told = opening(model, package, file if KINDS[model.format].is_code else folder / package.model)
@@ -242,7 +248,7 @@ class Workshop:
         )  # fmt: skip
         try:
             await sandboxed.start()
-            return await asked(sandboxed, model.model_schema, split.inputs)
+            return await asked(sandboxed, model.model_schema, split.inputs, split.params)
         except (SandboxError, SandboxUnavailable, WireError) as error:
             raise CannotTrain(f"{what} failed in the sandbox: {str(error)[-800:]}") from error
         finally:

@@ -352,6 +352,7 @@ def _metadata(endpoint: Endpoint, served: Served) -> dict[str, Any]:
             "prediction": schema.prediction,
             "model": served.origin.model,
             "version": str(served.origin.version),
+            "params": [spec.model_dump(mode="json") for spec in schema.params],
         },
     }
 

@@ -242,7 +242,7 @@ class DataPlane:
                 continue
             try:
                 request = served.reading_of(ask)
-                outputs = await served.lane.run(request.arrays, request.rows, ask.left_s(request))
+                outputs = await served.lane.run(request.arrays, request.rows, ask.left_s(request), request.params)
                 answer = served.answered(ask, request, outputs, mode, application)
             except Refusal as refusal:
                 route.failed = route.failed or refusal

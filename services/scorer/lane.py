@@ -163,14 +163,15 @@ class Lane:
             return None
         return self._call_here(inputs, rows)
 
-    async def run(self, inputs: Arrays, rows: int, within_s: float | None = None) -> Arrays:
+    async def run(self, inputs: Arrays, rows: int, within_s: float | None = None, params: bytes = b"") -> Arrays:
         """The model's outputs. Raises Busy when too much waits, ModelFailed when the model refuses the input, TooLate
-        where that takes longer than `within_s`. Who is late or cancelled before the model is called costs no call."""
+        where that takes longer than `within_s`. Who is late or cancelled before the model is called costs no call.
+        `params` set something of a model elsewhere, and nothing is asked with others: one of this process has none."""
         if (outputs := self.at_once(inputs, rows)) is not None:
             return outputs
         if self._closing:
             raise Unavailable(_CLOSED)
-        job = self._line.enter(inputs, rows, within_s)
+        job = self._line.enter(inputs, rows, params, within_s)
         if len(self._calls) < self._most_calls:
             self._calls.add(asyncio.create_task(self._work()))
         return await self._line.answer(job)
@@ -181,7 +182,7 @@ class Lane:
         for group in self._line.together(asked, self._most_rows):
             try:
                 sizes = [one.rows for one in group]
-                outputs = await self.run(joined([one.inputs for one in group]), sum(sizes))
+                outputs = await self.run(joined([one.inputs for one in group]), sum(sizes), params=group[0].params)
                 results += split(outputs, sizes) if len(group) > 1 else [outputs]
             except Invalid as refusal:
                 results += [refusal] if len(group) == 1 else [await self._excused(one) for one in group]
@@ -189,7 +190,7 @@ class Lane:
 
     async def _excused(self, one: Asked) -> Arrays | Refusal:
         try:
-            return await self.run(one.inputs, one.rows)
+            return await self.run(one.inputs, one.rows, params=one.params)
         except Invalid as refusal:
             return refusal
 
@@ -298,7 +299,7 @@ class Lane:
         each is asked alone, so that none suffers for another. The model is asked nothing for those who left."""
         if len(jobs) > 1:
             try:
-                outputs = await self._call(joined([job.inputs for job in jobs]))
+                outputs = await self._call(joined([job.inputs for job in jobs]), jobs[0].params)
                 for job, own in zip(jobs, split(outputs, [job.rows for job in jobs]), strict=True):
                     job.end(own)
                 return
@@ -313,14 +314,14 @@ class Lane:
 
     async def _alone(self, job: Job) -> Arrays | Refusal:
         try:
-            return await self._call(job.inputs)
+            return await self._call(job.inputs, job.params)
         except Refusal as refusal:
             return refusal
 
-    async def _call(self, inputs: Arrays) -> Arrays:
+    async def _call(self, inputs: Arrays, params: bytes = b"") -> Arrays:
         started, rows = time.perf_counter(), len(next(iter(inputs.values()))) if self._joinable else 1
         try:
-            outputs = await self._outputs(inputs, rows)
+            outputs = await self._outputs(inputs, rows, params)
             if self._joinable:
                 refuse_other_rows(outputs, rows)
             self._size.took(rows, time.perf_counter() - started)
@@ -335,9 +336,9 @@ class Lane:
             self.used_at = started
             self._called_s += time.perf_counter() - started
 
-    async def _outputs(self, inputs: Arrays, rows: int) -> Arrays:
+    async def _outputs(self, inputs: Arrays, rows: int, params: bytes = b"") -> Arrays:
         if self._remote is not None:
-            return await self._remote.call(inputs)
+            return await self._remote.call(inputs, params)
         self._thread = self._thread or ThreadPoolExecutor(1, "model")
         loop, runtime = asyncio.get_running_loop(), self._local
         deadline = loop.call_later(self._limits.deadline_s, runtime.stop)

@@ -20,6 +20,8 @@ class Asked(NamedTuple):
 
     inputs: Arrays
     rows: int
+    params: bytes = b""
+    """What is set of it for that: a JSON object, or nothing."""
 
 
 @dataclass(slots=True, eq=False)
@@ -28,6 +30,7 @@ class Job:
 
     inputs: Arrays
     rows: int
+    params: bytes
     within_s: float | None
     answer: asyncio.Future[Arrays]
 
@@ -54,14 +57,14 @@ class WaitingLine:
     def __len__(self) -> int:
         return len(self._jobs)
 
-    def enter(self, inputs: Arrays, rows: int, within_s: float | None) -> Job:
+    def enter(self, inputs: Arrays, rows: int, params: bytes, within_s: float | None) -> Job:
         """At the end. Raises Busy where there is no room, TooLate where no time is left to wait. A request with more
         rows than may wait is taken where it is the only one."""
         if len(self._jobs) >= self._requests or (self._jobs and self._rows + rows > self._most_rows):
             raise Busy("too many requests wait for this model; try again after a while")
         if within_s is not None and within_s <= 0:
             raise TooLate(_LATE)
-        job = Job(inputs, rows, within_s, asyncio.get_running_loop().create_future())
+        job = Job(inputs, rows, params, within_s, asyncio.get_running_loop().create_future())
         self._jobs.append(job)
         self._rows += rows
         return job
@@ -129,4 +132,4 @@ class WaitingLine:
 
 
 def _fit(one: Asked | Job, other: Asked | Job) -> bool:
-    return alike(one.inputs, other.inputs)
+    return one.params == other.params and alike(one.inputs, other.inputs)

@@ -62,7 +62,11 @@ class LogRecord:
 
     def say(self, name: str, value: str | bool | orjson.Fragment | dict[str, Any]) -> None:
         """One member more."""
-        self.head += b',"%b":%b' % (name.encode(), orjson.dumps(value))
+        self.add(name, orjson.dumps(value))
+
+    def add(self, name: str, json: bytes) -> None:
+        """The same of a value that is JSON already."""
+        self.head += b',"%b":%b' % (name.encode(), json)
 
     def value(self, writer: str, seq: int) -> bytes:
         """The data of the event."""

@@ -14,6 +14,7 @@ from .runtimes import Arrays
 from .v2 import NUMPY, BadInput, Codec, Request
 from .v2.document import parse_object
 from .v2.errors import called
+from .v2.params import Params
 from .v2.tensors import Array, textual, to_base64, to_json
 
 Form = Literal["mlflow", "mlflow-csv"]
@@ -43,25 +44,33 @@ def form_of(content_type: bytes) -> Form:
 
 def decode(body: bytes, form: Form, codec: Codec, schema: ModelSchema) -> Request:
     """Read a request. Raises BadInput naming the column."""
-    return codec.request((_json if form == "mlflow" else _csv)(body, codec, schema))
+    return codec.request(_csv(body, codec, schema)) if form == "mlflow-csv" else _json(body, codec, schema)
 
 
-def _json(body: bytes, codec: Codec, schema: ModelSchema) -> dict[str, Array]:
+def _json(body: bytes, codec: Codec, schema: ModelSchema) -> Request:
     whole = parse_object(body)
+    params = whole.pop("params", None)
     given = [shape for shape in _SHAPES if shape in whole]
     if len(given) != 1:
         raise BadInput(f"the body must hold exactly one of {', '.join(_SHAPES)}")
     _refuse_others({name: value for name, value in whole.items() if name != given[0]})
-    return _READERS[given[0]](whole[given[0]], codec, schema)
+    return codec.request(_READERS[given[0]](whole[given[0]], codec, schema), _set(params, codec.params))
+
+
+def _set(params: Any, known: Params | None) -> bytes:
+    """What MLflow's `params` set. Empty ones ask for nothing: its clients send them."""
+    if params in (None, {}):
+        return b""
+    if type(params) is not dict:
+        raise BadInput(f"`params` must be an object, and not {called(params)}", "params")
+    if known is None:
+        names = ", ".join(called(name) for name in list(params)[:10])
+        raise BadInput(f"`params` ({names}) are not taken with a request: this version has none", "params")
+    return known.of(params)
 
 
 def _refuse_others(members: dict[str, Any]) -> None:
-    """Whatever would be dropped in silence. Empty `params` ask for nothing: MLflow's clients send them."""
-    params = members.pop("params", None)
-    if params not in (None, {}):
-        names = ", ".join(called(name) for name in list(params)[:10]) if type(params) is dict else called(params)
-        said = f"`params` ({names}) are not taken with a request: a model is asked with the defaults of its signature"
-        raise BadInput(said, "params")
+    """Whatever would be dropped in silence."""
     for name in members:
         raise BadInput(f"member {called(name)} is not one of MLflow's protocol: {', '.join(_SHAPES)}", name[:80])
 

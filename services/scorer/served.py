@@ -105,7 +105,7 @@ class Served:
     async def answer(self, ask: Ask, mode: Mode, application: str) -> Answer:
         """One request through the model."""
         request = self.reading_of(ask)
-        outputs = await self.lane.run(request.arrays, request.rows, ask.left_s(request))
+        outputs = await self.lane.run(request.arrays, request.rows, ask.left_s(request), request.params)
         return self.answered(ask, request, outputs, mode, application)
 
     def read(self, ask: Ask) -> Request:
@@ -151,6 +151,8 @@ class Served:
             correlation_id=request.correlation_id or ask.correlation_id, traceparent=ask.traceparent,
             drawn_by=ask.shadow_of,
         )  # fmt: skip
+        if request.params:
+            record.add("params", self.codec.told(request.params))
         self.counts.own_s += ask.reading_s + ended - started
         body = encoded.body if ask.protocol == "v2" else mlflow.encode(outputs, self.schema)
         return Answer(

@@ -129,7 +129,9 @@ class Shadows:
                 self._refused(copy, refusal, started)
             await asyncio.sleep(0)
         try:
-            outputs = await served.lane.run_all([Asked(request.arrays, request.rows) for _, request in read])
+            outputs = await served.lane.run_all(
+                [Asked(request.arrays, request.rows, request.params) for _, request in read]
+            )
         except (Busy, Unavailable):
             served.counts.shadow_dropped += len(read)
             return

@@ -138,7 +138,9 @@ async def test_who_is_erased_is_in_no_file_and_no_table_and_in_topics_until_they
     logged = await platform.topics()
     before = await platform.tables()
     assert {"recorder.decision", "scorer.explanation"} <= before and "inference.logged" in logged
-    assert any("recorder/inferences/endpoint=" in name for name in platform.files())
+    for kind in ("inferences", "outcomes"):
+        lies = f"recorder/{kind}/endpoint="
+        await eventually(lambda lies=lies: any(lies in name for name in platform.files()), within=30)
     async with platform.database("monitor") as db:
         assert await db.scalar(text("SELECT count(*) FROM outcome WHERE inference_id = :id"), {"id": inference}) == 1
 

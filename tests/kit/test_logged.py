@@ -50,6 +50,7 @@ def test_records_of_one_origin_share_it_and_others_do_not() -> None:
         ("entity", 7), ("request_id", "nul\0"), ("received_at", "yesterday"), ("received_at", None),
         ("received_at", (datetime.now(UTC) + timedelta(days=2)).isoformat()), ("latency_ms", True),
         ("latency_ms", None), ("rows", True), ("rows", 1.0), ("rows", None), ("shadow_of", 1), ("instead_of", []),
+        ("params", "{}"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_named_however_often_the_like_was_right(field: str, value: Any) -> None:

@@ -18,7 +18,11 @@ from .house import House
 def recorder_settings(kafka: Path, home: Path, service_url: Callable[[Service], str]) -> RecorderSettings:
     properties = home / "secrets" / "kafka" / "recorder.properties"
     return RecorderSettings(
-        home=home, kafka_properties=properties, service_database=service_url("recorder"), flush_s=0.2
+        home=home,
+        kafka_properties=properties,
+        service_database=service_url("recorder"),
+        flush_s=0.2,
+        outcomes_flush_s=0.2,
     )
 
 

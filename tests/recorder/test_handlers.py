@@ -81,6 +81,15 @@ def files(settings: RecorderSettings, endpoint: str) -> pa.Table:
     return found.to_table(filter=ds.field("endpoint") == endpoint) if "endpoint" in found.schema.names else pa.table({})
 
 
+def outcome_rows(settings: RecorderSettings, endpoint: str) -> list[dict[str, Any]]:
+    """The same of outcomes, in order."""
+    if not settings.outcomes.exists():
+        return []
+    rows = ds.dataset(settings.outcomes, partitioning="hive").to_table()
+    mine = [row for row in rows.to_pylist() if row["endpoint"] == endpoint]
+    return sorted(mine, key=lambda row: (row["observed_at"], row["revision"]))
+
+
 async def found(client: Client, id: str, who: str = "engineer") -> dict[str, Any] | None:
     answer = await client.get(f"/v1/decisions/{id}", who)
     return answer.json() if answer.status_code == 200 else None
@@ -113,12 +122,14 @@ async def test_every_inference_is_recorded_once_and_found_by_its_id(
 ) -> None:
     endpoint = await served(speaker)
     said = records(endpoint, 60, rows=3)
+    said[20]["params"] = {"threshold": 1.0}
     async with running(recorder_settings) as client:
         await say_logged(speaker("scorer"), said)
         await say_logged(speaker("scorer"), said[10:40])
         assert await eventually(lambda: files(recorder_settings, endpoint).num_rows == 180, within=30)
         whole = await found(client, said[20]["inference_id"])
     assert whole is not None and whole["endpoint"] == endpoint and whole["rows"] == 3
+    assert whole["params"] == {"threshold": 1.0}
     assert whole["entity"] == said[20]["entity"] and whole["variant"] == "champion"
     data = said[20]["request"]["inputs"][0]["data"]
     assert [row["features"]["a"] for row in whole["decided"]] == data[::5]
@@ -448,6 +459,31 @@ async def test_outcomes_are_joined_however_early_and_a_repeat_has_one_effect(
         row = decided[event.inference_id][5 * event.row :]
         assert event.segments == {"a": row[0], "colour": row[4]}
     assert second is not None and second["outcomes"][0]["value"] == 2.5
+
+
+async def test_what_was_observed_is_written_with_each_correction_however_early_it_was_said(
+    recorder_settings: RecorderSettings, speaker: Speaker, application: Settings
+) -> None:
+    endpoint = await served(speaker)
+    said = records(endpoint, 2, rows=2)
+    early, later = [record["inference_id"] for record in said]
+    async with running(recorder_settings) as client:
+        await report(application, {"inference_id": early, "row": 1, "label": "yes"})
+        await say_logged(speaker("scorer"), said)
+        assert await eventually(lambda: len(outcome_rows(recorder_settings, endpoint)) == 1, within=30)
+        for label in (1.0, 1.0, 0.0):
+            body = {"outcomes": [{"inference_id": later, "label": label, "value": 2.5}]}
+            assert (await client.ask("POST", "/v1/outcomes", json=body)).status_code == 202
+            assert await eventually(
+                lambda label=label: outcome_rows(recorder_settings, endpoint)[-1]["label"] == label, within=30
+            )
+    rows = outcome_rows(recorder_settings, endpoint)
+    told = [(r["inference_id"], r["row"], r["revision"], r["label"], r["label_text"], r["value"]) for r in rows]
+    assert told == [(early, 1, 1, None, "yes", None), (later, 0, 1, 1.0, None, 2.5), (later, 0, 2, 0.0, None, 2.5)]
+    for row, record in zip(rows, [said[0], said[1], said[1]], strict=True):
+        assert (row["entity"], row["unit"], row["version"]) == (record["entity"], "retail", record["version"])
+        assert row["received_at"] == datetime.fromisoformat(record["received_at"])
+        assert row["received_at"] <= row["observed_at"] and row["reported_at"] <= row["observed_at"]
 
 
 async def test_what_is_no_outcome_is_a_dead_letter_with_its_reason(

@@ -19,13 +19,15 @@ from services.recorder.settings import RecorderSettings
 from services.recorder.usecases.erasing import Asked, Erasing
 from services.recorder.usecases.keys import entity_key
 from services.recorder.usecases.remaining import Kept
+from services.recorder.usecases.rewriting import Rewriting
 from services.recorder.usecases.snapshots import Snapshots
 from services.recorder.usecases.upkeep import Upkeep
+from services.recorder.usecases.withdrawing import Withdrawing
 from tests.monitor.killing import victim
 from tests.monitor.saying import say_logged
 
 from .house import OFFICER
-from .test_handlers import files, records, served
+from .test_handlers import files, outcome_rows, records, report, served
 
 
 async def test_every_row_is_in_the_files_once_however_often_it_is_killed(
@@ -46,6 +48,31 @@ async def test_every_row_is_in_the_files_once_however_often_it_is_killed(
     assert table.num_rows == len(keys) == 1_800
 
 
+async def test_every_outcome_is_in_the_files_once_however_often_it_is_killed(
+    recorder_settings: RecorderSettings, speaker: Callable[[Service], Settings], application: Settings
+) -> None:
+    endpoint = await served(speaker)
+    said = records(endpoint, 300, rows=2)
+    ids = [record["inference_id"] for record in said]
+
+    def known(so_many: int) -> bool:
+        return len(outcome_rows(recorder_settings, endpoint)) >= so_many
+
+    with victim("recorder", recorder_settings, free_home(recorder_settings.home).port) as recorder:
+        await say_logged(speaker("scorer"), said)
+        for number, label in enumerate((0.0, 1.0), 1):  # what was said first, and a correction
+            for part in range(3):
+                some = [{"inference_id": id, "row": 1, "label": label} for id in ids[part::3]]
+                await report(application, *some, *some)
+                await asyncio.sleep(2.0 + 0.3 * (number + part))
+                recorder.kill()
+                recorder.start()
+            assert await eventually(lambda so_many=300 * number: known(so_many), within=90, every=0.3)
+        await asyncio.sleep(2.0)
+    found = sorted((r["inference_id"], r["revision"], r["label"]) for r in outcome_rows(recorder_settings, endpoint))
+    assert found == sorted((id, revision, label) for id in ids for revision, label in ((1, 0.0), (2, 1.0)))
+
+
 def _rows(settings: RecorderSettings, endpoint: str) -> int:
     return files(settings, endpoint).num_rows if settings.inferences.exists() else 0
 
@@ -61,9 +88,10 @@ async def _lives(port: int) -> bool:
 
 
 def _erasing(settings: RecorderSettings, db: Database) -> Erasing:
-    store, objects = Files(settings.inferences), Objects(settings)
+    store, objects = Files(settings.recorded), Objects(settings)
     upkeep, snapshots = Upkeep(db, store, objects), Snapshots(db, store, objects, 1_000)
-    return Erasing(db, store, upkeep, snapshots, entity_key(settings.keys), Kept())
+    rewriting = Rewriting(db, store, upkeep)
+    return Erasing(db, rewriting, Withdrawing(db, rewriting), upkeep, snapshots, entity_key(settings.keys), Kept())
 
 
 @pytest.mark.parametrize("delay_s", [2.0, 2.6])

@@ -1,8 +1,9 @@
 """What a snapshot holds, from files and labels to the object in the store."""
 
+import numpy as np
 import pytest
 
-from services.recorder.domain.layout import Place, file_name, folder
+from services.recorder.domain.layout import Body, Place, file_name, folder
 
 from .house import AT, House
 
@@ -40,6 +41,15 @@ async def test_rows_of_many_files_come_in_order_whatever_a_column_or_a_label_is_
         (None, None),
         (None, "yes"),
     ]
+
+
+async def test_params_of_a_request_stay_with_its_rows_beside_files_of_before_there_were_any(house: House) -> None:
+    await house.learn("size")
+    before = Body({"size": np.ones(1)}, np.ones(1), None)
+    await house.write([house.head("before", 0)], before, without=["params"])
+    await house.record("none", 1, {"size": [2.0]}, [1.0])
+    await house.record("set", 2, {"size": [3.0, 4.0]}, [1.0, 0.0], params='{"threshold":1.0}')
+    assert (await house.snapshot())["params"].to_pylist() == [None, None, '{"threshold":1.0}', '{"threshold":1.0}']
 
 
 async def test_the_newest_files_that_fit_are_taken_and_one_that_is_lost_stops_nothing(house: House) -> None:

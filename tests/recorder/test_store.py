@@ -95,7 +95,11 @@ class House:
 
     async def add(self, id: str) -> Path:
         """A decision that is too old; answers where its file lies."""
-        place = self.root / await add(self.db, decision(id, "employment", "retail", KEPT + timedelta(days=1)))
+        place = (
+            self.root
+            / "inferences"
+            / await add(self.db, decision(id, "employment", "retail", KEPT + timedelta(days=1)))
+        )
         place.parent.mkdir(parents=True, exist_ok=True)
         place.touch()
         return place

@@ -110,9 +110,11 @@ def frozen(columns: Mapping[str, Sequence[float | str | None]], truth: Sequence[
 
 
 def decided(
-    rows: int = 400, threshold: float = 0.4, truth: float = 0.6, labelled: int | None = None, first: datetime = AT
-) -> bytes:
-    """Recorded rows, one a minute, that a version cut at `threshold`: 1 the first half, 2 the second."""
+    rows: int = 400, threshold: float = 0.4, truth: float = 0.6, labelled: int | None = None, first: datetime = AT,
+    params: Sequence[str | None] | None = None,
+) -> bytes:  # fmt: skip
+    """Recorded rows, one a minute, that a version cut at `threshold`: 1 the first half, 2 the second. `params`, of the
+    first rows; None: a snapshot of before there were any."""
     random = np.random.default_rng(rows)
     size, noise = random.random(rows), random.random(rows)
     table = pq.read_table(pa.BufferReader(frozen(
@@ -126,6 +128,8 @@ def decided(
     table = table.append_column("prediction", pa.array(said))
     table = table.append_column("prediction_text", pa.nulls(rows, pa.string()))
     table = table.append_column("score", pa.array(np.where(said > 0, 0.9, 0.1)))
+    if params is not None:
+        table = table.append_column("params", pa.array([*params, *[None] * (rows - len(params))], pa.string()))
     packed = io.BytesIO()
     pq.write_table(table, packed, row_group_size=150)
     return packed.getvalue()

@@ -1,5 +1,6 @@
 """A challenger is held against what was decided: agreement on all rows, and who was right where the truth is known."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -13,10 +14,12 @@ import pytest
 from contracts import Column, Service, TensorSpec
 from services.kit.context import Context, use
 from services.kit.errors import Forbidden, NotFound
+from services.kit.models.wire import Tensors
 from services.kit.objects import Objects
 from services.kit.service import Parts, application
 from services.kit.tokens import mint
 from services.retrainer import api
+from services.retrainer.answers import asked
 from services.retrainer.domain import Answers, Incomparable, Recorded, Replayed, replayed
 from services.retrainer.gateway import Governor
 from services.retrainer.settings import RetrainerSettings
@@ -76,6 +79,32 @@ async def test_what_cannot_be_replayed_fails_with_its_reason(tmp_path: Path) -> 
     })  # fmt: skip
     other = await held_against(tmp_path / "b", making.decided(), about={"model_schema": schema})
     assert (other.state, "no column colour" in other.reason) == ("failed", True)
+
+
+async def test_a_challenger_that_does_not_take_what_requests_set_is_not_compared(tmp_path: Path) -> None:
+    none = await held_against(tmp_path / "a", making.decided(params=[None]))
+    assert none.state == "replayed"
+    one = await held_against(tmp_path / "b", making.decided(params=[None, '{"cut":0.5}']))
+    assert (one.state, one.reason) == ("failed", "rows were decided with param cut, which the challenger does not take")
+
+
+class Cutting:
+    """A sandboxed model whose params say where it cuts."""
+
+    async def predict(self, inputs: Tensors, params: bytes = b"") -> Tensors:
+        cut = json.loads(params or b"{}").get("cut", 0.0)
+        labels = (inputs["X"][:, 0] > cut).astype(np.int64)
+        return {"label": labels, "probabilities": np.stack([inputs["X"][:, 0]] * 2, axis=1)}
+
+
+async def test_every_row_is_asked_with_what_its_request_set(tmp_path: Path) -> None:
+    rows = np.arange(6, dtype=np.float32)
+    np.savez(tmp_path / "held.npz", X=np.stack([rows, rows], axis=1))
+    (tmp_path / "params.json").write_text(json.dumps({"sets": ["", '{"cut":4}'], "of": [0, 1, 0, 1, 0, 1]}))
+    model: Any = Cutting()
+    made = await asked(model, making.SCHEMA, tmp_path / "held.npz", tmp_path / "params.json")
+    assert made.predictions.tolist() == [0, 0, 1, 0, 1, 1]
+    assert made.scores is not None and made.scores[:, 0].tolist() == rows.tolist()
 
 
 def test_numbers_are_compared_by_their_distance() -> None:

@@ -413,10 +413,10 @@ async def test_a_shadow_that_works_long_delays_no_answer(
     began, go_on = asyncio.Event(), asyncio.Event()
     call = Lane._outputs
 
-    async def slowly(lane: Lane, inputs: Arrays, rows: int) -> Arrays:
+    async def slowly(lane: Lane, inputs: Arrays, rows: int, params: bytes = b"") -> Arrays:
         began.set()
         await go_on.wait()
-        return await call(lane, inputs, rows)
+        return await call(lane, inputs, rows, params)
 
     monkeypatch.setattr(Lane, "_outputs", slowly)
     app = worker()

@@ -208,7 +208,7 @@ class Elsewhere:
         self.let = asyncio.Event()
         self._error = error
 
-    async def call(self, inputs: Arrays) -> Arrays:
+    async def call(self, inputs: Arrays, params: bytes = b"") -> Arrays:
         self.asked.append(len(inputs["x"]))
         await self.let.wait()
         if self._error:
@@ -341,7 +341,7 @@ class Bearing:
     cpu_s: float = 0.0
     rss: int = 0
 
-    async def call(self, inputs: Arrays) -> Arrays:
+    async def call(self, inputs: Arrays, params: bytes = b"") -> Arrays:
         self.asked.append(len(inputs["x"]))
         await self.gate.wait()
         if len(inputs["x"]) > self.most:
@@ -367,7 +367,7 @@ async def test_who_left_while_they_were_asked_together_is_not_asked_alone() -> N
 
 async def test_who_left_while_another_was_asked_alone_is_not_asked() -> None:
     class Refusing(Bearing):
-        async def call(self, inputs: Arrays) -> Arrays:
+        async def call(self, inputs: Arrays, params: bytes = b"") -> Arrays:
             await super().call(inputs)
             if len(self.asked) == 2:
                 for one_of_them in asked[1:]:

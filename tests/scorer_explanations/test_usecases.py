@@ -261,6 +261,22 @@ async def test_an_mlflow_pipeline_over_texts_is_registered_profiled_and_explaine
     assert (step.column, made.counterfactual_decides) == ("job", "no") and step.instead in ("baker", "nurse")
 
 
+@pytest.mark.timeout(400)
+async def test_a_decision_is_explained_with_the_params_that_its_request_set(
+    explained: Callable[..., Any], tmp_path: Path, shared_environments: Path
+) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "environments").symlink_to(shared_environments)
+    environments = Environments.of(CatalogSettings(home=tmp_path / "home"))
+    folder = await asyncio.to_thread(code_models.mlflow_params, tmp_path / "cut", environments)
+    upload = Path(shutil.make_archive(str(folder), "zip", folder))
+    said = decided("no", age=0.5, income=0.25, debt=0.0)
+    made = await explained(upload, decision=said | {"params": {"threshold": 1.0}})
+    assert (made.method, made.decided, made.counterfactual_decides) == ("exact", "no", "yes")
+    with pytest.raises(Conflict, match="decides yes today where the log says no"):
+        await explained(upload, decision=said | {"params": None})
+
+
 @pytest.fixture
 async def explainer(
     tmp_path: Path, service_db: Callable[[Service], Database]

@@ -15,6 +15,7 @@ from contracts import (
     ModelRegistered,
     ModelSchema,
     Name,
+    ParamType,
     RetrainingCompleted,
     Scan,
     ServiceLevel,
@@ -88,6 +89,15 @@ class ManifestTensor(Strict):
 
 
 Tensors = Annotated[tuple[ManifestTensor, ...], Field(max_length=10_000)]
+
+
+class ManifestParam(Strict):
+    """What a model lets requests set, as it says it; a default is JSON."""
+
+    name: Identifier
+    type: ParamType
+    default: Any
+    shape: tuple[Literal[-1]] | None = None
 
 
 class Manifest(Strict):

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from contracts import TensorSpec
+from contracts import ParamSpec, TensorSpec
 from services.kit.models.wire import Tensors
 
 
@@ -32,5 +32,7 @@ class Opened:
     environment: dict[str, Any] = field(default_factory=dict[str, Any])
     names: tuple[str, ...] | None = None
     """What the file calls the columns of its matrix."""
+    params: tuple[ParamSpec, ...] = ()
+    """What requests may set of it."""
     takes_missing: bool = False
     """Whether the model has an answer where a value of these is missing."""

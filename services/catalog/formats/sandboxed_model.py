@@ -3,11 +3,11 @@
 import platform
 from typing import Any
 
-from contracts import TensorSpec
+from contracts import ParamSpec, TensorSpec
 from services.kit.errors import Invalid
 from services.kit.models import KINDS, Told, requirements
 
-from ..domain import Manifest, ManifestTensor
+from ..domain import Manifest, ManifestParam, ManifestTensor
 from ..manifest import validated
 from . import Opened
 
@@ -21,6 +21,7 @@ def opened(told: Told, manifest: Manifest, locked: list[str] | None) -> Opened:
     return Opened(
         _tensors(told.inputs), _tensors(told.outputs), told.prediction, told.score, environment=environment,
         names=None if told.names is None else tuple(map(str, told.names)), takes_missing=bool(told.takes_missing),
+        params=_params(told.params),
     )  # fmt: skip
 
 
@@ -42,7 +43,14 @@ def _tensors(said: Any) -> tuple[TensorSpec, ...]:
     return tuple(TensorSpec(**validated(ManifestTensor, each).model_dump()) for each in said)
 
 
+def _params(said: Any) -> tuple[ParamSpec, ...]:
+    if not isinstance(said, list | tuple) or len(said) > _MOST_PARAMS:
+        raise Invalid(f"the model tells of more than {_MOST_PARAMS} params", "package")
+    return tuple(ParamSpec(**validated(ManifestParam, each).model_dump()) for each in said)
+
+
 _MOST = 10_000
+_MOST_PARAMS = 200
 
 
 def is_sandboxed(format: str) -> bool:

@@ -8,7 +8,7 @@ models, and table models whose package brings locked requirements, run on librar
 
 import importlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -55,6 +55,8 @@ class Told:
     takes_missing: bool = False
     """Whether it has an answer where a value is missing."""
     made_with: str = ""
+    params: Sequence[dict[str, Any]] = ()
+    """What a request may set: mappings of `name`, `type`, `default` and `shape`, as `contracts.ParamSpec`."""
     untrusted: Sequence[str] = ()
     """Types that kept it from being built."""
 
@@ -72,6 +74,12 @@ class TensorModel(Protocol):
     def predict(self, inputs: Tensors) -> Tensors:
         """All outputs for all inputs, a row for each row."""
         ...
+
+
+class SetModel(TensorModel, Protocol):
+    """One that may be set with each call: it told `params`."""
+
+    def predict(self, inputs: Tensors, params: Mapping[str, Any] | None = None) -> Tensors: ...
 
 
 class TableModel(Protocol):

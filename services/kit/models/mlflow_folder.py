@@ -3,6 +3,7 @@
 Columns of one floating-point type become one matrix, as a row of a table is; others a tensor each.
 """
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -46,12 +47,14 @@ class MlflowModel:
         self._single = decision
         self.told = Told(
             inputs=inputs, prediction=decision, score=asked.score, names=self._names if self._matrix else None,
-            made_with=f"mlflow {model.metadata.mlflow_version}"[:100],
+            made_with=f"mlflow {model.metadata.mlflow_version}"[:100], params=_params(signature),
         )  # fmt: skip
 
-    def predict(self, inputs: Tensors) -> Tensors:
-        """What the pyfunc answers, by the names of its outputs."""
-        return _by_name(self._model.predict(self._as_asked(inputs)), self._single, self._outputs)
+    def predict(self, inputs: Tensors, params: Mapping[str, Any] | None = None) -> Tensors:
+        """What the pyfunc answers, by the names of its outputs; MLflow takes the defaults of what is not set."""
+        # A server elsewhere that MLflow wraps, and pyfuncs of before 2.6, know no params.
+        said = self._model.predict(self._as_asked(inputs), **{"params": dict(params)} if params else {})
+        return _by_name(said, self._single, self._outputs)
 
     def _as_asked(self, inputs: Tensors) -> Any:
         if self._names is None:
@@ -81,6 +84,25 @@ class MlflowModel:
 def open_model(folder: Path, file: str, asked: Asked) -> MlflowModel:
     """Load the folder that holds `MLmodel`. Raises Unreadable for a signature that V2 tensors cannot carry."""
     return MlflowModel(mlflow.pyfunc.load_model(str((folder / file).parent)), asked)
+
+
+def _params(signature: Any) -> list[dict[str, Any]]:
+    """What the signature lets requests set; signatures of before MLflow 2.6 have none."""
+    said = getattr(signature, "params", None)
+    return [_param(each) for each in said.to_dict()] if said else []
+
+
+def _param(said: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        default = json.loads(json.dumps(said["default"], allow_nan=False, default=_plain))
+    except (ValueError, TypeError, AttributeError):
+        raise Unreadable(f"param {said['name']}: its default is nothing that JSON can say") from None
+    return {"name": said["name"], "type": said["type"], "default": default, "shape": said.get("shape")}
+
+
+def _plain(value: Any) -> Any:
+    """Numbers of numpy's, and dates, as JSON has them."""
+    return value.isoformat() if hasattr(value, "isoformat") else value.item()
 
 
 def _known(types: Mapping[str, str], name: str, column: Any) -> str:

@@ -7,7 +7,7 @@ from contracts import ModelSchema
 from services.kit.sandbox import Sandbox
 
 from . import Asked, Told, is_code, preload
-from .wire import Tensors, pack, unpack
+from .wire import Tensors, question, unpack
 from .worker import ENTRY, STRUCTURE, Opening
 
 _MB = 1024 * 1024
@@ -44,9 +44,12 @@ class SandboxedModel:
         """What it says of itself; nothing of it is believed. Raises WireError too."""
         return Told(**json.loads(await self.sandbox.call(b"")))
 
-    async def predict(self, inputs: Tensors) -> Tensors:
-        """All outputs for all inputs. Raises WireError too: what comes out of a sandbox is not believed."""
-        return unpack(await self.sandbox.call(pack(inputs)))
+    async def predict(self, inputs: Tensors, params: bytes = b"") -> Tensors:
+        """All outputs for all inputs. `params`: what is set of the model for this call, a JSON object or nothing.
+
+        Raises WireError too: what comes out of a sandbox is not believed.
+        """
+        return unpack(await self.sandbox.call(question(inputs, params)))
 
     async def structure(self) -> Tensors:
         """Its trees or coefficients, as `nodes.py` says; nothing for a model that has none. Raises WireError too."""

@@ -5,6 +5,8 @@
                 the name (UTF-8); the dimensions ("<q" each); the data
     BYTES       each value as its length ("<I") and its bytes
 
+A question that sets something of the model has that before its tensors: "<4sI": b"FLP1" and its length; JSON.
+
 Both sides need numpy alone, of whatever version each has.
 """
 
@@ -24,6 +26,7 @@ _BYTES = len(DATATYPES)
 _TYPES = [np.dtype(f"<{code}") for code in ("?", "u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f2", "f4", "f8")]
 _PLACES = {kind.str[1:]: place for place, kind in enumerate(_TYPES)}
 _MAGIC = b"FLT1"
+_SET = b"FLP1"
 _HEAD, _TENSOR, _LENGTH = struct.Struct("<4sI"), struct.Struct("<HBBQ"), struct.Struct("<I")
 _MOST_TENSORS, _MOST_RANK = 20_000, 32
 
@@ -58,6 +61,19 @@ def unpack(payload: bytes) -> Tensors:
     if at != len(payload) or len(tensors) != count:
         raise WireError("bytes are left over, or a name is there twice")
     return tensors
+
+
+def question(tensors: Tensors, params: bytes) -> bytes:
+    """What a model is asked, and what is set of it for that: a JSON object, or nothing."""
+    return b"".join((_HEAD.pack(_SET, len(params)), params, pack(tensors))) if params else pack(tensors)
+
+
+def parted(payload: bytes) -> tuple[bytes, bytes]:
+    """What a question sets, and its tensors."""
+    if not payload.startswith(_SET):
+        return b"", payload
+    end = _HEAD.size + _HEAD.unpack_from(payload)[1]
+    return payload[_HEAD.size : end], payload[end:]
 
 
 def datatype(values: Array) -> str:

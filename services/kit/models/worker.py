@@ -8,12 +8,13 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import cast
 
 from services.kit.sandbox.package import check, unpacked
 
-from . import Asked, TensorModel, Told, UntrustedTypes, is_code, open_code, open_table
+from . import Asked, SetModel, TensorModel, Told, UntrustedTypes, is_code, open_code, open_table
 from .tables import Table
-from .wire import Tensors, pack, unpack
+from .wire import Tensors, pack, parted, unpack
 
 ENTRY = f"{__name__}:model"
 STRUCTURE = b"structure"
@@ -47,7 +48,7 @@ class Opening:
 
 def model(argument: bytes) -> Callable[[bytes], bytes]:
     """The sandbox's entry: `b""` is answered with what the model tells of itself (JSON), `STRUCTURE` with its trees or
-    coefficients (tensors, none for other models), tensors with tensors.
+    coefficients (tensors, none for other models), a question with tensors.
 
     Raises Altered, UntrustedTypes, Unreadable, or whatever a stranger's code raises.
     """
@@ -63,9 +64,16 @@ def model(argument: bytes) -> Callable[[bytes], bytes]:
     def answer(payload: bytes) -> bytes:
         if not payload:
             return opened.told.to_json()
-        return pack(_structure(opened) if payload == STRUCTURE else opened.predict(unpack(payload)))
+        return pack(_structure(opened) if payload == STRUCTURE else _answer(opened, payload))
 
     return answer
+
+
+def _answer(opened: TensorModel, payload: bytes) -> Tensors:
+    params, tensors = parted(payload)
+    if not params:
+        return opened.predict(unpack(tensors))
+    return cast(SetModel, opened).predict(unpack(tensors), json.loads(params))
 
 
 def _structure(opened: TensorModel) -> Tensors:

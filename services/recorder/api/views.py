@@ -103,6 +103,8 @@ class WholeDecision(DecisionView):
     latency_ms: float
     sampled: bool
     """False: its endpoint logs the payloads of a share of its inferences, and this is none of them."""
+    params: dict[str, Any] | None
+    """What the request set of the model's `params`; of the others their defaults held."""
     decided: list[RowView]
     outcomes: list[OutcomeView]
 
@@ -111,7 +113,7 @@ class WholeDecision(DecisionView):
         cls, index: DecisionRow, rows: list[dict[str, Any]], outcomes: list[OutcomeRow], sampled: bool
     ) -> "WholeDecision":
         """What all rows have in common is the first row's."""
-        names = ("variant", "instead_of", "request_id", "correlation_id", "latency_ms")
+        names = ("variant", "instead_of", "request_id", "correlation_id", "latency_ms", "params")
         common = {name: rows[0][name] for name in names}
         return cls(
             **DecisionView.of(index).model_dump() | common, sampled=sampled,
@@ -173,7 +175,7 @@ class ErasureView(BaseModel):
     """Files that were rewritten or removed."""
     snapshots: int
     left: int
-    """Decisions that are still to be erased."""
+    """Decisions that are still to be erased, or of which an outcome still lies in a file."""
     late: int
     """Decisions of before the erasure that came after it and were not recorded."""
     elsewhere: list[RemainderView]

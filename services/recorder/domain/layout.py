@@ -1,14 +1,16 @@
-"""The Parquet files: one schema for all models, one row for each decided row, folders by endpoint, date and hour."""
+"""Where Parquet files lie, and those of decisions: one schema for all models, one row for each decided row."""
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+
+from .observed import OUTCOMES
 
 Array = NDArray[Any]
 
@@ -35,14 +37,20 @@ SCHEMA = pa.schema([
     pa.field("unread", pa.string()),
     pa.field("shadow_of", pa.string()),
     pa.field("instead_of", pa.string()),
+    pa.field("params", pa.string()),
 ])  # fmt: skip
 """`features` holds the numbers of a row by column, `texts` its texts and the tokens of sensitive columns; `unread` is
 the whole payload as the log has it, in JSON, where it does not fit the model's schema: in row 0 of its inference;
 `shadow_of` the inference that was answered, where this one is a shadow's; `instead_of` the variant that failed, where
-this one answered in its place. New columns are put at the end, and may be null: files of before them lack them.
+this one answered in its place; `params` what the request set of the model, in JSON.
+New columns are put at the end, and may be null: files of before them lack them.
 Of an inference whose payload was not logged `features`, `texts` and `unread` are null, as are its decisions; so is a
 prediction or score that is no finite number.
 The endpoint is in the folder's name."""
+
+Kind = Literal["inferences", "outcomes"]
+"""Files of a kind lie below a folder of that name."""
+SCHEMAS: dict[Kind, pa.Schema] = {"inferences": SCHEMA, "outcomes": OUTCOMES}
 
 
 @dataclass(frozen=True)
@@ -66,14 +74,16 @@ class Head:
     rows: int
     shadow_of: str | None = None
     instead_of: str | None = None
+    params: str | None = None
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a file lies below the folder of files, and under which name its newest content waits for that place."""
+    """Where a file lies below the folder of its kind, and under which name its newest content waits for that place."""
 
     path: str
     pending: str | None = None
+    kind: Kind = "inferences"
 
 
 @dataclass(frozen=True)
@@ -102,11 +112,11 @@ def merged_name(names: Iterable[str]) -> str:
     return f"m-{hashlib.sha256(chr(10).join(sorted(names)).encode()).hexdigest()[:20]}.parquet"
 
 
-def conform(part: pa.Table) -> pa.Table:
+def conform(part: pa.Table, kind: Kind) -> pa.Table:
     """Rows of a file as they would be written now: columns that came later are null."""
-    rows = part.num_rows
-    columns = [part[f.name] if f.name in part.column_names else pa.nulls(rows, f.type) for f in SCHEMA]
-    return pa.table(columns, schema=SCHEMA)
+    rows, schema = part.num_rows, SCHEMAS[kind]
+    columns = [part[f.name] if f.name in part.column_names else pa.nulls(rows, f.type) for f in schema]
+    return pa.table(columns, schema=schema)
 
 
 def table(heads: Sequence[Head], body: Body) -> pa.Table:

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.kit.errors import NotFound
 
 from ..domain.erasures import Tombstone
-from .rewriting import Member
+from .rewriting import MEMBER, Member
 
 _WHOSE = """
     entity = :entity AND received_at <= :until AND (CAST(:use_case AS text) IS NULL OR use_case = :use_case)
@@ -78,16 +78,18 @@ async def running(session: AsyncSession) -> list[Erasure]:
 
 
 async def left(session: AsyncSession, erasure: Erasure) -> int:
-    """Decisions that are still to be erased."""
-    select = f"SELECT count(*) FROM decision WHERE {_WHOSE}"
-    return await session.scalar(text(select), erasure.whose) or 0 if erasure.entity else 0
+    """Decisions that are still to be erased, or of which a row of an outcome still lies in a file."""
+    select = f"""
+        SELECT (SELECT count(*) FROM decision WHERE {_WHOSE}) + (
+            SELECT count(DISTINCT inference_id) FROM erased JOIN observation USING (inference_id) WHERE erasure = :id)
+    """
+    return await session.scalar(text(select), erasure.whose | {"id": erasure.id}) or 0 if erasure.entity else 0
 
 
 async def next_file(session: AsyncSession, erasure: Erasure, without: Sequence[int]) -> Member | None:
     """A file in its place that holds decisions of the entity."""
     select = f"""
-        SELECT file.id, path, pending, file.endpoint, file.unit, folder, file.rows, earliest, latest
-        FROM decision JOIN segment ON segment.id = decision.segment JOIN file ON file.id = segment.file
+        SELECT {MEMBER} FROM decision JOIN segment ON segment.id = decision.segment JOIN file ON file.id = segment.file
         WHERE {_WHOSE} AND placed AND NOT removing AND file.id <> ALL (CAST(:without AS bigint[])) LIMIT 1
     """
     row = (await session.execute(text(select), erasure.whose | {"without": list(without)})).first()
@@ -112,7 +114,7 @@ async def all_in(session: AsyncSession, file: int) -> list[str]:
 
 
 async def erase(session: AsyncSession, erasure: Erasure, ids: Sequence[str]) -> None:
-    """Take decisions out of the books, with what followed from them, and count it."""
+    """Take decisions out of the books, with what followed from them, and count it. The caller is alone with FILING."""
     delete = """
         WITH gone AS (
             DELETE FROM decision WHERE inference_id = ANY (CAST(:ids AS text[]))
@@ -126,6 +128,8 @@ async def erase(session: AsyncSession, erasure: Erasure, ids: Sequence[str]) -> 
             INSERT INTO doomed SELECT DISTINCT digest FROM payloads ON CONFLICT DO NOTHING
         ), outcomes AS (
             DELETE FROM outcome WHERE inference_id = ANY (CAST(:ids AS text[])) RETURNING 1
+        ), written AS (
+            UPDATE observation SET due = now() WHERE inference_id = ANY (CAST(:ids AS text[]))
         )
         UPDATE erasure SET decisions = decisions + (SELECT count(*) FROM gone), files = files + 1,
             outcomes = outcomes + (SELECT count(*) FROM outcomes) WHERE id = :erasure

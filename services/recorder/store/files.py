@@ -2,18 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from ..domain.layout import Head, Place
+from ..domain.layout import Head, Kind, Place
 from .seeking import wake
 
 
 @dataclass(frozen=True)
-class NewFile:
-    """A file of one batch: its place and what is in it."""
+class Batched:
+    """A file of one batch: its place, and which offsets are in it."""
 
     path: str
     endpoint: str
@@ -22,6 +22,12 @@ class NewFile:
     first: int
     last: int
     rows: int
+
+
+@dataclass(frozen=True)
+class NewFile(Batched):
+    """A file of a batch's decisions."""
+
     heads: tuple[Head, ...]
     bytes: int | None = None
     unsampled: frozenset[str] = frozenset()
@@ -31,8 +37,8 @@ class NewFile:
 
 
 _ADD_FILE = text("""
-    INSERT INTO file (path, endpoint, unit, partition, first_offset, last_offset, rows, bytes, earliest, latest)
-    VALUES (:path, :endpoint, :unit, :partition, :first, :last, :rows, :bytes, :earliest, :latest) RETURNING id
+    INSERT INTO file (kind, path, endpoint, unit, partition, first_offset, last_offset, rows, bytes, earliest, latest)
+    VALUES (:kind, :path, :endpoint, :unit, :partition, :first, :last, :rows, :bytes, :earliest, :latest) RETURNING id
 """)
 _ADD_SEGMENT = text("INSERT INTO segment (id, unit, file) VALUES (:id, :unit, :id)")
 _ADD_DECISIONS = text("""
@@ -55,15 +61,23 @@ INDEXED = (
 )  # fmt: skip
 
 
-async def add_file(session: AsyncSession, new: NewFile) -> None:
-    """A file's row and the index of its decisions: the first segment of it, under the same number."""
-    times = [head.received_at for head in new.heads]
+async def add_segment(
+    session: AsyncSession, kind: Kind, new: Batched, bytes: int | None, times: Sequence[datetime]
+) -> int:
+    """A file's row and the first segment of it, under the same number; `times` say of which hour the file is."""
     values = {
-        "path": new.path, "endpoint": new.endpoint, "unit": new.unit, "partition": new.partition, "first": new.first,
-        "last": new.last, "rows": new.rows, "bytes": new.bytes, "earliest": min(times), "latest": max(times),
+        "kind": kind, "path": new.path, "endpoint": new.endpoint, "unit": new.unit, "partition": new.partition,
+        "first": new.first, "last": new.last, "rows": new.rows, "bytes": bytes, "earliest": min(times),
+        "latest": max(times),
     }  # fmt: skip
-    file = await session.scalar(_ADD_FILE, values)
+    file = (await session.execute(_ADD_FILE, values)).scalar_one()
     await session.execute(_ADD_SEGMENT, {"id": file, "unit": new.unit})
+    return file
+
+
+async def add_file(session: AsyncSession, new: NewFile) -> None:
+    """A file of decisions, and the index of them."""
+    file = await add_segment(session, "inferences", new, new.bytes, [head.received_at for head in new.heads])
     columns = {name: [getattr(head, name) for head in new.heads] for name in INDEXED}
     columns["sampled"] = [head.inference_id not in new.unsampled for head in new.heads]
     await session.execute(_ADD_DECISIONS, columns | {"segment": file})
@@ -91,10 +105,11 @@ class Waiting:
 async def unplaced(session: AsyncSession) -> list[Waiting]:
     """Files that committed and are not in their places yet."""
     select = """
-        SELECT id, path, pending, ARRAY(SELECT path FROM file AS m WHERE m.replaced_by = file.id) AS members
+        SELECT id, path, pending, kind, ARRAY(SELECT path FROM file AS m WHERE m.replaced_by = file.id) AS members
         FROM file WHERE NOT placed AND NOT removing ORDER BY id
     """
-    return [Waiting(r.id, Place(r.path, r.pending), tuple(r.members)) for r in await session.execute(text(select))]
+    rows = await session.execute(text(select))
+    return [Waiting(r.id, Place(r.path, r.pending, r.kind), tuple(r.members)) for r in rows]
 
 
 async def mark_placed(session: AsyncSession, placed: Sequence[Waiting]) -> None:
@@ -112,17 +127,20 @@ async def mark_placed(session: AsyncSession, placed: Sequence[Waiting]) -> None:
 
 async def places(session: AsyncSession, files: Sequence[int]) -> dict[int, Place]:
     """Of some files, by their ids; an id that is not known is left out."""
-    select = "SELECT id, path, pending FROM file WHERE id = ANY (CAST(:ids AS bigint[]))"
+    select = "SELECT id, path, pending, kind FROM file WHERE id = ANY (CAST(:ids AS bigint[]))"
     rows = await session.execute(text(select), {"ids": list(files)})
-    return {row.id: Place(row.path, row.pending) for row in rows}
+    return {row.id: Place(row.path, row.pending, row.kind) for row in rows}
 
 
 async def forget(session: AsyncSession, kept: timedelta, limit: int = 1_000) -> int:
-    """Mark files that are too old as to be removed, and delete their decisions and outcomes; answers how many files."""
+    """Mark files of decisions that are too old as to be removed, and delete their decisions and outcomes.
+
+    Answers how many files. Rows of outcomes leave their files later. The caller is alone with FILING.
+    """
     # Without the cast PostgreSQL takes what is subtracted from a moment for a moment, and compares an interval.
     mark = """
         UPDATE file SET removing = true WHERE id IN (
-            SELECT id FROM file WHERE latest < now() - CAST(:kept AS interval) AND NOT removing
+            SELECT id FROM file WHERE latest < now() - CAST(:kept AS interval) AND NOT removing AND kind = 'inferences'
             ORDER BY latest LIMIT :limit FOR UPDATE
         ) RETURNING id
     """
@@ -131,7 +149,9 @@ async def forget(session: AsyncSession, kept: timedelta, limit: int = 1_000) -> 
         WITH segments AS (DELETE FROM segment WHERE file = ANY (CAST(:ids AS bigint[])) RETURNING id),
         gone AS (DELETE FROM decision USING segments WHERE decision.segment = segments.id RETURNING inference_id),
         payloads AS (DELETE FROM payload USING gone WHERE payload.inference_id = gone.inference_id RETURNING digest),
-        objects AS (INSERT INTO doomed SELECT DISTINCT digest FROM payloads ON CONFLICT DO NOTHING)
+        objects AS (INSERT INTO doomed SELECT DISTINCT digest FROM payloads ON CONFLICT DO NOTHING),
+        written AS (UPDATE observation SET due = now() + interval '1 day' FROM gone
+                    WHERE observation.inference_id = gone.inference_id)
         DELETE FROM outcome USING gone WHERE outcome.inference_id = gone.inference_id
     """
     if gone:
@@ -142,12 +162,12 @@ async def forget(session: AsyncSession, kept: timedelta, limit: int = 1_000) -> 
 async def removing(session: AsyncSession, limit: int = 1_000) -> list[tuple[int, Place]]:
     """Files that are out of the books and perhaps still on the disk; not those that a merged file will replace."""
     select = """
-        SELECT id, path, pending FROM file WHERE removing AND NOT EXISTS (
+        SELECT id, path, pending, kind FROM file WHERE removing AND NOT EXISTS (
             SELECT FROM file AS merged WHERE merged.id = file.replaced_by AND NOT merged.removing)
         LIMIT :limit
     """
     rows = await session.execute(text(select), {"limit": limit})
-    return [(row.id, Place(row.path, row.pending)) for row in rows]
+    return [(row.id, Place(row.path, row.pending, row.kind)) for row in rows]
 
 
 async def drop(session: AsyncSession, file: int) -> None:

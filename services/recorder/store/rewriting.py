@@ -9,7 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
-from ..domain.layout import Place
+from ..domain.layout import Kind, Place
 
 _LOCK_NOT_AVAILABLE = "55P03"
 
@@ -17,6 +17,9 @@ MOVING = "recorder.moving"
 """Shared by who reads rows of many files by the index, exclusive for who moves rows."""
 FOLDING = "recorder.folding"
 """Shared by batches that are being recorded, exclusive for who must know that none goes on that began before."""
+
+FILING = "recorder.filing"
+"""Shared by batches of outcomes that are being written, exclusive for who takes decisions out of the books."""
 
 
 class InUse(Exception):
@@ -65,30 +68,42 @@ class Member:
     @classmethod
     def of(cls, r: Any) -> "Member":
         """From its row."""
-        place = Place(r.path, r.pending)
+        place = Place(r.path, r.pending, r.kind)
         return cls(r.id, place, r.endpoint, r.unit, r.folder, r.rows, r.earliest, r.latest)
 
 
-_MEMBER = "id, path, pending, endpoint, unit, folder, rows, earliest, latest"
+MEMBER = "file.id, path, pending, kind, file.endpoint, file.unit, folder, file.rows, earliest, latest"
 
 
-async def unsettled(session: AsyncSession, before: datetime) -> tuple[str, str] | None:
-    """The folder and unit of the oldest file that may have others to be merged with and is older than `before`."""
+@dataclass(frozen=True)
+class Folder:
+    """Where files of one kind and unit lie that may be merged with each other."""
+
+    kind: Kind
+    folder: str
+    unit: str
+
+
+_OF_FOLDER = "kind = :kind AND folder = :folder AND unit = :unit AND placed"
+
+
+async def unsettled(session: AsyncSession, before: datetime) -> Folder | None:
+    """That of the oldest file that may have others to be merged with and is older than `before`."""
     select = """
-        SELECT folder, unit FROM file WHERE NOT settled AND NOT removing AND placed AND latest < :before
+        SELECT kind, folder, unit FROM file WHERE NOT settled AND NOT removing AND placed AND latest < :before
         ORDER BY latest LIMIT 1
     """
     row = (await session.execute(text(select), {"before": before})).first()
-    return (row.folder, row.unit) if row else None
+    return Folder(row.kind, row.folder, row.unit) if row else None
 
 
-async def small(session: AsyncSession, folder: str, unit: str, below: int, limit: int) -> list[Member]:
+async def small(session: AsyncSession, folder: Folder, below: int, limit: int) -> list[Member]:
     """Files of a folder that have fewer bytes, or nobody knows how many, by their time."""
     select = f"""
-        SELECT {_MEMBER} FROM file WHERE folder = :folder AND unit = :unit AND placed AND NOT removing
+        SELECT {MEMBER} FROM file WHERE {_OF_FOLDER} AND NOT removing
             AND COALESCE(bytes, 0) < :below ORDER BY earliest, path LIMIT :limit
     """
-    values = {"folder": folder, "unit": unit, "below": below, "limit": limit}
+    values = vars(folder) | {"below": below, "limit": limit}
     return [Member.of(r) for r in await session.execute(text(select), values)]
 
 
@@ -101,13 +116,10 @@ async def know_sizes(session: AsyncSession, sizes: dict[int, int]) -> None:
     await session.execute(text(update), {"ids": list(sizes), "bytes": list(sizes.values())})
 
 
-async def settle_folder(session: AsyncSession, folder: str, unit: str, before: datetime) -> None:
+async def settle_folder(session: AsyncSession, folder: Folder, before: datetime) -> None:
     """There is nothing to merge in a folder until another file comes."""
-    update = """
-        UPDATE file SET settled = true WHERE folder = :folder AND unit = :unit AND placed AND NOT settled
-            AND latest < :before
-    """
-    await session.execute(text(update), {"folder": folder, "unit": unit, "before": before})
+    update = f"UPDATE file SET settled = true WHERE {_OF_FOLDER} AND NOT settled AND latest < :before"
+    await session.execute(text(update), vars(folder) | {"before": before})
 
 
 async def set_aside(session: AsyncSession, file: int) -> None:
@@ -129,12 +141,12 @@ async def still(session: AsyncSession, members: Sequence[Member]) -> bool:
 async def merge(session: AsyncSession, members: Sequence[Member], into: Place, rows: int, bytes: int) -> None:
     """One file is in place of the members."""
     insert = """
-        INSERT INTO file (path, pending, endpoint, unit, rows, bytes, earliest, latest, settled)
-        VALUES (:path, :pending, :endpoint, :unit, :rows, :bytes, :earliest, :latest, true) RETURNING id
+        INSERT INTO file (kind, path, pending, endpoint, unit, rows, bytes, earliest, latest, settled)
+        VALUES (:kind, :path, :pending, :endpoint, :unit, :rows, :bytes, :earliest, :latest, true) RETURNING id
     """
     values = {
-        "path": into.path, "pending": into.pending, "endpoint": members[0].endpoint, "unit": members[0].unit,
-        "rows": rows, "bytes": bytes, "earliest": min(m.earliest for m in members),
+        "kind": into.kind, "path": into.path, "pending": into.pending, "endpoint": members[0].endpoint,
+        "unit": members[0].unit, "rows": rows, "bytes": bytes, "earliest": min(m.earliest for m in members),
         "latest": max(m.latest for m in members),
     }  # fmt: skip
     merged = await session.scalar(text(insert), values)
@@ -155,6 +167,6 @@ async def rewrite(session: AsyncSession, file: int, pending: str, rows: int, byt
 
 
 async def empty(session: AsyncSession, file: int) -> None:
-    """Nothing is left in a file, and no decision in the books is of it: it goes."""
+    """Nothing is left in a file, and nothing in the books is of it: it goes."""
     await session.execute(text("DELETE FROM segment WHERE file = :id"), {"id": file})
     await session.execute(text("UPDATE file SET removing = true WHERE id = :id"), {"id": file})

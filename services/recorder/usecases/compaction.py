@@ -39,20 +39,20 @@ class Compaction:
             folder = await store.unsettled(session, before)
             if folder is None:
                 return False
-            members = await store.small(session, *folder, self._bytes_at_most // 2, _AT_ONCE)
+            members = await store.small(session, folder, self._bytes_at_most // 2, _AT_ONCE)
         sizes = {each.id: await asyncio.to_thread(self._files.size, each.place) for each in members}
         chosen = _within(members, sizes, self._bytes_at_most)
         if len(chosen) < 2:
             async with self._db.transaction() as tx:
                 await store.know_sizes(tx.session, sizes)
-                await store.settle_folder(tx.session, *folder, before)
+                await store.settle_folder(tx.session, folder, before)
             return True
         await self._merge(chosen)
         return True
 
     async def _merge(self, members: Sequence[store.Member]) -> None:
         name = merged_name(each.place.path.rpartition("/")[2] for each in members)
-        into = Place(f"{members[0].folder}/{name}", f"r-{uuid4().hex}")
+        into = Place(f"{members[0].folder}/{name}", f"r-{uuid4().hex}", members[0].place.kind)
         try:
             bytes = await asyncio.to_thread(self._files.write, into, self._rows(members))
             async with self._db.transaction() as tx:
@@ -74,7 +74,7 @@ class Compaction:
     def _rows(self, members: Sequence[store.Member]) -> Iterator[pa.Table]:
         for member in members:
             for part in self._files.parts(member.place):
-                yield conform(part)
+                yield conform(part, member.place.kind)
 
 
 def _hour_of(at: datetime) -> datetime:

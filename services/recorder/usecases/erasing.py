@@ -1,25 +1,23 @@
 """Somebody is forgotten: decisions, what followed, rows in files and in snapshots, payloads in the object store."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from uuid import UUID, uuid4
-
-import pyarrow as pa
-import pyarrow.compute as pc
+from functools import partial
+from uuid import UUID
 
 from contracts import DecisionsErased
 from services.kit.context import Caller
-from services.kit.db import Database
+from services.kit.db import Database, Tx
 from services.kit.ids import now, uuid7
 
 from .. import metrics, store
 from ..domain.erasures import checked_reason, pseudonym, unit_of
-from ..domain.layout import Place, conform
-from ..files import Files, Lost
 from .remaining import Kept, Remainder, remaining
+from .rewriting import Beat, Removal, Rewriting
 from .snapshots import Snapshots
 from .upkeep import Upkeep
+from .withdrawing import Withdrawing
 
 _TOLD_AT_ONCE = 1000
 
@@ -44,10 +42,18 @@ class Erasing:
     """An erasure is asked for in a moment and done by and by; a crash at any point leaves a state that goes on."""
 
     def __init__(
-        self, db: Database, files: Files, upkeep: Upkeep, snapshots: Snapshots, key: bytes, kept: Kept
-    ) -> None:  # fmt: skip
+        self,
+        db: Database,
+        rewriting: Rewriting,
+        withdrawing: Withdrawing,
+        upkeep: Upkeep,
+        snapshots: Snapshots,
+        key: bytes,
+        kept: Kept,
+    ) -> None:
         self._db = db
-        self._files = files
+        self._rewriting = rewriting
+        self._withdrawing = withdrawing
         self._upkeep = upkeep
         self._snapshots = snapshots
         self._key = key
@@ -76,17 +82,18 @@ class Erasing:
         """What of the erased decisions is not here."""
         return remaining(erasure.requested_at, self._kept, told=erasure.told)
 
-    async def go_on(self, beat: Callable[[], None] = lambda: None) -> bool:
+    async def go_on(self, beat: Beat = lambda: None) -> bool:
         """Do what is to be done; answers whether nothing is left. Raises InUse where somebody works with the files."""
         self.asked.clear()
         async with self._db.reading() as session:
             running = await store.running(session)
         return all([await self._erase(erasure, beat) for erasure in running])
 
-    async def _erase(self, erasure: store.Erasure, beat: Callable[[], None]) -> bool:
+    async def _erase(self, erasure: store.Erasure, beat: Beat) -> bool:
         await self._wait_for(store.FOLDING, 30)  # batches that began before they could know of it
         await self._upkeep.place()
-        problems = await self._rewrite_all(erasure, beat)
+        problems = await self._rewriting.all(partial(self._next, erasure), beat)
+        problems += await self._withdrawing.go_on(beat)
         await self._upkeep.remove_files()
         await self._wait_for(store.MOVING, 5)  # snapshots that began before
         await self._snapshots.without(erasure.id)
@@ -108,63 +115,17 @@ class Erasing:
         async with self._db.transaction() as tx:
             await store.alone(tx.session, what, patience_s)
 
-    async def _rewrite_all(self, erasure: store.Erasure, beat: Callable[[], None]) -> list[str]:
-        """All files that hold decisions of the entity; answers what is wrong with those that cannot be rewritten."""
-        problems: dict[int, str] = {}
-        while True:
-            async with self._db.reading() as session:
-                file = await store.next_file(session, erasure, [*problems])
-                ids = await store.ids_in(session, erasure, file.id) if file else []
-            if file is None:
-                return list(problems.values())
-            beat()
-            try:
-                await self._rewrite(erasure, file, ids)
-            except Lost as lost:
-                problems[file.id] = f"a file with decisions cannot be read: mend or remove it: {lost}"
-
-    async def _rewrite(self, erasure: store.Erasure, file: store.Member, ids: Sequence[str]) -> None:
-        fresh = Place(file.place.path, f"r-{uuid4().hex}")
-        kept = _Rest(self._files, file.place, ids)
-        bytes = await asyncio.to_thread(self._files.write, fresh, kept.parts())
-        try:
-            async with self._db.transaction() as tx:
-                await store.alone(tx.session, store.MOVING)
-                if not await store.still(tx.session, [file]):
-                    raise store.InUse("a file changed while it was rewritten")
-                if kept.gone:  # who else was in it has no row any more: nothing would find, keep or forget them
-                    ids = await store.all_in(tx.session, file.id)
-                await store.erase(tx.session, erasure, ids)
-                for part in batched(ids, _TOLD_AT_ONCE):  # who holds anything about them hears of it
-                    tx.emit(DecisionsErased(erasure_id=erasure.id, inference_ids=part), unit=erasure.unit)
-                if kept.rows:
-                    await store.rewrite(tx.session, file.id, str(fresh.pending), kept.rows, bytes)
-                else:
-                    await store.empty(tx.session, file.id)
-        except BaseException:
-            await asyncio.to_thread(self._files.discard, fresh)
-            raise
-        await (self._upkeep.place() if kept.rows else asyncio.to_thread(self._files.discard, fresh))
+    async def _next(self, erasure: store.Erasure, without: Sequence[int]) -> Removal | None:
+        """A file that holds decisions of the entity."""
+        async with self._db.reading() as session:
+            file = await store.next_file(session, erasure, without)
+            ids = await store.ids_in(session, erasure, file.id) if file else []
+        return Removal(file, ids, partial(_forget, erasure, file.id, ids)) if file else None
 
 
-class _Rest:
-    """The rows of a file that are not of some inferences; none of a file that is not there any more."""
-
-    def __init__(self, files: Files, place: Place, without: Sequence[str]) -> None:
-        self._files = files
-        self._place = place
-        self._without = pa.array(without, pa.string())
-        self.rows = 0
-        self.gone = False
-
-    def parts(self) -> Iterator[pa.Table]:
-        try:
-            for part in self._files.parts(self._place):
-                gone = pc.is_in(part["inference_id"], value_set=self._without)  # pyright: ignore[reportAttributeAccessIssue]
-                kept = conform(part.filter(pc.invert(gone)))  # pyright: ignore[reportAttributeAccessIssue]
-                self.rows += kept.num_rows
-                yield kept
-        except Lost as lost:
-            if lost.there:
-                raise
-            self.rows, self.gone = 0, True
+async def _forget(erasure: store.Erasure, file: int, ids: Sequence[str], tx: Tx, whole: bool) -> None:
+    if whole:  # who else was in it has no row any more: nothing would find, keep or forget them
+        ids = await store.all_in(tx.session, file)
+    await store.erase(tx.session, erasure, ids)
+    for part in batched(ids, _TOLD_AT_ONCE):  # who holds anything about them hears of it
+        tx.emit(DecisionsErased(erasure_id=erasure.id, inference_ids=part), unit=erasure.unit)

@@ -17,7 +17,7 @@ from ..files import Files, Lost
 
 _ABOUT = ["inference_id", "row", "received_at", "version", "prediction", "prediction_text", "score"]
 """What a snapshot keeps of a row beside its columns, as the recorded files have it."""
-_READ = [*_ABOUT, "features", "texts"]
+_READ = [*_ABOUT, "features", "texts", "params"]
 
 Label = tuple[str, int, float | str]
 
@@ -51,7 +51,7 @@ class Freezer:
                 logged = pc.or_(part["features"].is_valid(), part["texts"].is_valid())  # pyright: ignore[reportAttributeAccessIssue]
                 kept = pc.and_(found.is_valid(), logged)  # pyright: ignore[reportAttributeAccessIssue]
                 places = there[found.filter(kept).to_numpy()]
-                self._spill(part.filter(kept), places)
+                self._spill(_with_params(part.filter(kept)), places)
 
     def _spill(self, rows: pa.Table, places: Array) -> None:
         chunks = self._order.chunk_of(places)
@@ -126,7 +126,7 @@ def _widened(part: pa.Table, labels: Iterable[Label], columns: Sequence[str]) ->
     keys = zip(part["inference_id"].to_pylist(), part["row"].to_pylist(), strict=True)
     truth = [known.get(key) for key in keys]
     return pa.table(
-        {name: part[name] for name in _ABOUT}
+        {name: part[name] for name in [*_ABOUT, "params"]}
         | {
             "label": pa.array([None if isinstance(v, str) else v for v in truth], pa.float64()),
             "label_text": pa.array([v if isinstance(v, str) else None for v in truth], pa.string()),
@@ -134,6 +134,12 @@ def _widened(part: pa.Table, labels: Iterable[Label], columns: Sequence[str]) ->
             "texts": _structure(part["texts"], columns, pa.string()),
         }
     )
+
+
+def _with_params(part: pa.Table) -> pa.Table:
+    """Of a file of before there were any, too."""
+    nothing = pa.nulls(part.num_rows, pa.string())
+    return part if "params" in part.column_names else part.append_column("params", nothing)
 
 
 def _structure(maps: pa.ChunkedArray, columns: Sequence[str], kind: pa.DataType) -> pa.Array:

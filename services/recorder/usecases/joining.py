@@ -220,7 +220,7 @@ class Joining:
             version=row["version"], variant=row["variant"], prediction=_prediction(row),
             score=_finite(row["score"]), entity=row["entity"],
             segments={n: v for n, v in values if n in grouped and (isinstance(v, str) or _finite(v) is not None)},
-            received_at=row["received_at"], observed_at=at, shadow_of=row["shadow_of"],
+            received_at=row["received_at"], reported_at=known.reported_at, observed_at=at, shadow_of=row["shadow_of"],
             answered=_decided(told),
         )  # fmt: skip
 

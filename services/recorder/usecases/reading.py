@@ -94,7 +94,8 @@ def _row(row: dict[str, Any]) -> dict[str, Any]:
     features = dict(row.pop("features") or ()) | {k: v for k, v in row.pop("texts") or () if v is not None}
     text, number = row.pop("prediction_text"), row.pop("prediction")
     unread = row.pop("unread")
+    params = row.pop("params", None)
     return {"instead_of": None, "shadow_of": None} | row | {
         "features": features, "prediction": number if text is None else text,
-        "unread": orjson.loads(unread) if unread else None,
+        "unread": orjson.loads(unread) if unread else None, "params": orjson.loads(params) if params else None,
     }  # fmt: skip

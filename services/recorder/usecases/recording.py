@@ -147,12 +147,6 @@ class Recording:
         await store.add_file(tx.session, new)
         tx.then.append(partial(_tell, new))
 
-    async def sweep(self, partition: int) -> None:
-        """Remove what a batch of this partition left that was rolled back; asked when the partition is quiet."""
-        async with self._db.reading() as session:
-            known = {file.place.path for file in await store.unplaced(session)}
-        await asyncio.to_thread(self._files.sweep, partition, known)
-
 
 def _head(logged: Logged) -> Head:
     headers = logged.record.headers
@@ -162,7 +156,7 @@ def _head(logged: Logged) -> Head:
     return Head(
         head.inference_id, origin.endpoint, origin.unit, origin.use_case, origin.model, origin.version, origin.variant,
         origin.mode, origin.application, head.entity, head.request_id, correlation, head.received_at, head.latency_ms,
-        head.rows, head.shadow_of, head.instead_of,
+        head.rows, head.shadow_of, head.instead_of, head.params,
     )  # fmt: skip
 
 

@@ -20,9 +20,11 @@ class Retention:
     async def forget(self) -> bool:
         """Take some of what is too old out of the books and off the disk; answers whether there was any.
 
-        A crash between the two leaves files that are marked as removed: the next call goes on with them.
+        A crash between the two leaves files that are marked as removed: the next call goes on with them. Raises InUse
+        where outcomes are being written for longer than a moment.
         """
         async with self._db.transaction() as tx:
+            await store.alone(tx.session, store.FILING)
             gone = await store.forget(tx.session, self._kept)
             if gone:
                 tx.record("inferences.removed", "retention", files=gone, days=self._kept.days)

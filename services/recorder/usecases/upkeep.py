@@ -7,7 +7,7 @@ from services.kit.db import Database
 from services.kit.objects import Objects
 
 from .. import store
-from ..domain.layout import Place
+from ..domain.layout import Kind, Place
 from ..files import Files
 
 
@@ -58,6 +58,13 @@ class Upkeep:
             if not await store.is_referred_to(tx.session, digest):
                 await self._objects.remove(digest)
             await store.undoom(tx.session, digest)
+
+    async def sweep_batches(self, kind: Kind, partition: int) -> None:
+        """Remove what a batch of this partition left that was rolled back; asked when it has just been assigned."""
+        async with self._db.reading() as session:
+            waiting = [file.place for file in await store.unplaced(session)]
+        known = {place.path for place in waiting if place.kind == kind}
+        await asyncio.to_thread(self._files.sweep, kind, partition, known)
 
     async def sweep(self) -> None:
         """Remove what was rewritten by somebody who did not live to commit it."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .rows import either, inputs, missing, plain, plain_table
+from .rows import either, inputs, missing, note_params, optional, plain, plain_table
 
 _KEPT = (
     "inference_id", "received_at", "version", "prediction", "prediction_text", "score", "label", "label_text",
@@ -21,7 +21,8 @@ _KEPT = (
 def replayer(argument: bytes) -> Callable[[bytes], bytes]:
     """The sandbox's entry: the job as JSON in, `{"rows", "by_version"}` or `{"refused"}` out.
 
-    Writes into `out`: `held.npz` (the model's inputs), `predictions.npy`, `scores.npy` and `labels.npy`.
+    Writes into `out`: `held.npz` (the model's inputs), `predictions.npy`, `scores.npy`, `labels.npy`, and maybe
+    `params.json`.
     """
     job = json.loads(argument)
     return lambda _: json.dumps(_take(job, Path(job["out"]))).encode()
@@ -39,6 +40,7 @@ def _take(job: dict[str, Any], out: Path) -> dict[str, Any]:
     said = either(pc, table["prediction"], table["prediction_text"])
     for name, column in (("predictions", said), ("scores", table["score"])):
         np.save(out / f"{name}.npy", plain(column), allow_pickle=False)
+    note_params(table, out)
     np.save(out / "labels.npy", plain(either(pc, table["label"], table["label_text"])), allow_pickle=False)
     by_version = Counter(table["version"].to_pylist())
     return {"rows": table.num_rows, "by_version": {str(version): n for version, n in sorted(by_version.items())}}
@@ -51,10 +53,11 @@ def _named(pc: Any, table: Any, job: dict[str, Any]) -> Any:
 def _wanted(pc: Any, snapshot: Any, job: dict[str, Any]) -> Any:
     """The newest rows that are asked for, a group at a time: those whose answer was understood."""
     pa = importlib.import_module("pyarrow")
+    columns = [*_KEPT, *optional(snapshot)]
     parts: list[Any] = []
     rows = 0
     for number in reversed(range(snapshot.num_row_groups)):
-        part = snapshot.read_row_group(number, columns=list(_KEPT))
+        part = snapshot.read_row_group(number, columns=columns)
         kept = pc.or_(pc.is_valid(part["prediction"]), pc.is_valid(part["prediction_text"]))
         if job["until"]:
             until = pa.scalar(datetime.fromisoformat(job["until"]), part["received_at"].type)
@@ -65,5 +68,5 @@ def _wanted(pc: Any, snapshot: Any, job: dict[str, Any]) -> Any:
         rows += parts[0].num_rows
         if rows >= job["most"]:
             break
-    table = pa.concat_tables(parts) if parts else snapshot.schema_arrow.empty_table().select(list(_KEPT))
+    table = pa.concat_tables(parts) if parts else snapshot.schema_arrow.empty_table().select(columns)
     return table.slice(max(0, table.num_rows - job["most"]))

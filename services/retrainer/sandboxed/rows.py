@@ -20,7 +20,7 @@ def splitter(argument: bytes) -> Callable[[bytes], bytes]:
     """The sandbox's entry: the job as JSON in, `{"recorded", "labelled", "trained", "held_out"}` or `{"refused"}` out.
 
     Writes into `out`: `train.parquet` (columns and label, for the recipe), `held.npz` (the model's inputs, without
-    their label) and `labels.npy` (the truth of those rows).
+    their label), `labels.npy` (the truth of those rows) and maybe `params.json`.
     """
     job = json.loads(argument)
     return lambda _: json.dumps(_split(job, Path(job["out"]))).encode()
@@ -45,6 +45,7 @@ def _split(job: dict[str, Any], out: Path) -> dict[str, Any]:
     pq.write_table(teaching, out / "train.parquet", compression="zstd")
     np.savez(out / "held.npz", allow_pickle=False, **inputs(judging, job["inputs"], job["columns"]))
     np.save(out / "labels.npy", plain(judging[job["label"]]), allow_pickle=False)
+    note_params(table.filter(mask), out)
     return counts | {"trained": teaching.num_rows, "held_out": judging.num_rows}
 
 
@@ -59,9 +60,23 @@ def missing(schema: Any, columns: list[str], needed: tuple[str, ...] = _SNAPSHOT
 def _labelled(pc: Any, snapshot: Any) -> Any:
     """The rows whose truth is known; a group of rows at a time, since most rows may have none."""
     pa = importlib.import_module("pyarrow")
-    groups = (snapshot.read_row_group(n, columns=list(_SNAPSHOT)) for n in range(snapshot.num_row_groups))
+    kept = [*_SNAPSHOT, *optional(snapshot)]
+    groups = (snapshot.read_row_group(n, columns=kept) for n in range(snapshot.num_row_groups))
     known = [g.filter(pc.or_(pc.is_valid(g["label"]), pc.is_valid(g["label_text"]))) for g in groups]
-    return pa.concat_tables([snapshot.schema_arrow.empty_table().select(list(_SNAPSHOT)), *known])
+    return pa.concat_tables([snapshot.schema_arrow.empty_table().select(kept), *known])
+
+
+def optional(snapshot: Any) -> list[str]:
+    """What of a snapshot is of use, and was not kept at first."""
+    return [name for name in ("params",) if name in snapshot.schema_arrow.names]
+
+
+def note_params(table: Any, out: Path) -> None:
+    """Writes `params.json` where requests set something of the model: what, and which of it each row was asked with."""
+    said = [each or "" for each in table["params"].to_pylist()] if "params" in table.column_names else []
+    if any(said):
+        places = {text: place for place, text in enumerate(dict.fromkeys(said))}
+        (out / "params.json").write_text(json.dumps({"sets": list(places), "of": [places[text] for text in said]}))
 
 
 def plain_table(pc: Any, table: Any, columns: list[str], label: str) -> Any:

@@ -103,13 +103,13 @@ class Models:
             yield made
 
 
-def asking(runtime: Runtime | Remote, coding: Coding, inputs: tuple[TensorSpec, ...]) -> Ask:
-    """How a model is asked about coded rows."""
+def asking(runtime: Runtime | Remote, coding: Coding, inputs: tuple[TensorSpec, ...], params: bytes = b"") -> Ask:
+    """How a model is asked about coded rows, with these `params` set."""
 
     async def answer(rows: Array) -> Arrays:
         fed = feed(inputs, coding.fed(rows))
         if hasattr(runtime, "call"):
-            return await cast(Remote, runtime).call(fed)
+            return await cast(Remote, runtime).call(fed, params)
         return await asyncio.to_thread(cast(Runtime, runtime).predict, fed)
 
     return _in_parts(answer, max(1, _CALL_BYTES // coding.row_bytes))

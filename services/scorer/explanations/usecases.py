@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID
 
 import numpy as np
+import orjson
 
 from services.kit.auth import ROLES
 from services.kit.context import Caller
@@ -87,13 +88,14 @@ class Explainer:
         decision = await self._decision(wish, caller)
         version = await self._records.version(decision["model"], decision["version"])
         row = domain.row_of(decision, wish.row, version.model_schema)
+        params = orjson.dumps(decision["params"]) if decision.get("params") else b""
         mutable = domain.may_change(version.model_schema, wish.immutable)
         try:
             async with self._models.opened(version, decision["unit"]) as opened:
                 coding, rows = opened.coding.knowing(row.said), opened.rows
                 deadline = Deadline(wish.budget_s)
                 values = coding.coded(row.said)
-                ask = deadline.bounded(asking(opened.runtime, coding, version.model_schema.inputs))
+                ask = deadline.bounded(asking(opened.runtime, coding, version.model_schema.inputs, params))
                 said = await ask(rows)
                 focus = domain.focus_of(version.model_schema, row, await ask(values[None, :]), said, wish.decision)
                 found = await _found(values, rows, focus, ask, opened.told, deadline)

@@ -55,8 +55,9 @@ class Remote(Protocol):
         """Resident bytes of the process; 0 while it is away."""
         ...
 
-    async def call(self, inputs: Arrays) -> Arrays:
-        """As `Runtime.predict`. Raises Unavailable where its process is away."""
+    async def call(self, inputs: Arrays, params: bytes = b"") -> Arrays:
+        """As `Runtime.predict`; `params`: what is set of it for this call. Raises Unavailable where its process is
+        away."""
         ...
 
     def close(self) -> None:

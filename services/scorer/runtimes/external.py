@@ -42,7 +42,8 @@ class ExternalRuntime:
             raise CannotLoad(error.message) from None
         return cls(made)
 
-    async def call(self, inputs: Arrays) -> Arrays:
+    async def call(self, inputs: Arrays, params: bytes = b"") -> Arrays:
+        """There are no `params`: a package of this format declares none."""
         try:
             return await self._model.predict(inputs)
         except RemoteRefused:

@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from contracts import Format, ModelSchema
 from services.kit.environments import Environments
@@ -12,7 +12,7 @@ from services.kit.errors import Invalid, Unavailable
 from services.kit.models import is_code
 from services.kit.models.process import ProcessModel, Program
 from services.kit.models.sandboxed import SandboxedModel, asked_of
-from services.kit.models.wire import WireError, pack
+from services.kit.models.wire import WireError, question
 from services.kit.models.worker import Opening
 from services.kit.sandbox import SandboxAway, SandboxDeadline, SandboxDied, SandboxError, SandboxUnavailable
 
@@ -54,9 +54,9 @@ class SandboxedRuntime:
             raise CannotLoad(f"the model cannot be opened: {str(error)[:500]}") from None
         return cls(sandboxed, schema)
 
-    async def call(self, inputs: Arrays) -> Arrays:
+    async def call(self, inputs: Arrays, params: bytes = b"") -> Arrays:
         try:
-            answer = await self._ask(inputs)
+            answer = await self._ask(inputs, params)
         except SandboxDeadline:
             raise TookTooLong("the model took too long over this input", "it took longer than its deadline") from None
         except (SandboxError, WireError) as error:
@@ -88,22 +88,24 @@ class SandboxedRuntime:
     def rss(self) -> int:
         return self._model.sandbox.rss
 
-    async def _ask(self, inputs: Arrays) -> Arrays:
+    async def _ask(self, inputs: Arrays, params: bytes) -> Arrays:
         """Raises Unavailable where no worker could be asked: that is not the input's doing."""
         while True:
             try:
+                if params:
+                    return await cast(SandboxedModel, self._model).predict(inputs, params)
                 return await self._model.predict(inputs)
             except SandboxDeadline:
                 raise
             except SandboxAway:
                 raise Unavailable("the model's process is away and is started again; try again") from None
             except SandboxDied:
-                if self._is_second(inputs):
+                if self._is_second(question(inputs, params)):
                     raise
 
-    def _is_second(self, inputs: Arrays) -> bool:
+    def _is_second(self, asked: bytes) -> bool:
         """Whether a worker ended over this input before."""
-        digest = sha256(pack(inputs)).digest()
+        digest = sha256(asked).digest()
         if digest in self._suspects:
             self._suspects.remove(digest)
             return True

@@ -55,6 +55,11 @@ class Item:
         """How many rows it asks for; 1 while that is unknown."""
         return self.asked.rows if isinstance(self.asked, Request) else 1
 
+    @property
+    def params(self) -> bytes:
+        """What it sets of the model."""
+        return self.asked.params if isinstance(self.asked, Request) else b""
+
 
 @dataclass
 class Turn:

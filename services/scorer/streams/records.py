@@ -48,6 +48,12 @@ class BatchRecords:
 
     def record(self, item: Item) -> LogRecord:
         """The log of one answered item."""
+        made = self._record(item)
+        if item.params:
+            made.add("params", self._served.codec.told(item.params))
+        return made
+
+    def _record(self, item: Item) -> LogRecord:
         asked, envelope = item.asked, item.envelope
         assert asked and envelope and item.answer
         if asked.entity is not None or asked.id is not None or item.rows != 1:

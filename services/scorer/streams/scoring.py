@@ -106,7 +106,8 @@ class Scoring:
                 await self._run([item])
             return
         try:
-            outputs = await self.served.lane.run(_joined(asked), sum(request.rows for request in asked))
+            rows = sum(request.rows for request in asked)
+            outputs = await self.served.lane.run(_joined(asked), rows, params=asked[0].params)
         except (Busy, Unavailable):
             raise
         except Refusal as refusal:
@@ -131,8 +132,9 @@ class Scoring:
 
 
 def _fitting(items: Sequence[Item], most: int) -> int:
-    """How many from the first on have `most` rows together; the first always."""
-    rows = accumulate(item.rows for item in items)
+    """How many from the first on have `most` rows together, and set of the model what the first does; that always."""
+    alike = takewhile(lambda item: item.params == items[0].params, items)
+    rows = accumulate(item.rows for item in alike)
     return max(1, sum(1 for _ in takewhile(lambda total: total <= most, rows)))
 
 

@@ -14,6 +14,7 @@ from services.kit.models.feeding import matrix_of
 from .document import Document, Wanted, name_in, parse, seconds_in, wanted_of
 from .errors import BadInput, called
 from .matrix import Matrix
+from .params import Params, hidden
 from .quick import Quick
 from .reading import Reading
 from .tail import split
@@ -49,6 +50,8 @@ class Request:
     """None: every output, as JSON."""
     timeout_s: float | None = None
     """How long its caller waits, where it says so."""
+    params: bytes = b""
+    """What it sets of the model: a JSON object, or nothing."""
 
 
 @dataclass(slots=True)
@@ -68,6 +71,8 @@ class Codec:
         self._inputs = {spec.name: spec for spec in schema.inputs}
         self._outputs = {spec.name: spec for spec in schema.outputs}
         self._token = token
+        self.params = Params(schema.params) if schema.params else None
+        """What requests may set; None of a model that declares nothing."""
         self._columns = schema.columns
         self._matrix = matrix_of(schema)
         if self._matrix:
@@ -89,7 +94,7 @@ class Codec:
     def _plain(self, schema: ModelSchema) -> bool:
         """Whether most requests can be read the quick way: a matrix of floats, nothing to hide."""
         matrix = self._matrix or (schema.inputs[0] if len(schema.inputs) == 1 else None)
-        if matrix is None or self.sensitive or matrix.datatype not in ("FP32", "FP64"):
+        if matrix is None or self.sensitive or schema.params or matrix.datatype not in ("FP32", "FP64"):
             return False
         return len(matrix.shape) == 2 and matrix.shape[0] == -1 and matrix.shape[1] > 0
 
@@ -115,14 +120,20 @@ class Codec:
             request.entity = name_in(document.parameters, "entity")
             request.correlation_id = name_in(document.parameters, "correlation_id")
             request.timeout_s = seconds_in(document.parameters, "timeout")
+            if self.params is not None:
+                request.params = self.params.of_parameters(document.parameters)
         if not plain or not document.plain or self.sensitive:
             request.logged = self.describe(arrays, document.id, document.parameters)
         return request
 
-    def request(self, arrays: dict[str, Array]) -> Request:
+    def request(self, arrays: dict[str, Array], params: bytes = b"") -> Request:
         """A request out of arrays that another protocol brought."""
         self._complete(arrays)
-        return Request(arrays, self._rows(arrays), self.describe(arrays, None, {}))
+        return Request(arrays, self._rows(arrays), self.describe(arrays, None, {}), params=params)
+
+    def told(self, params: bytes) -> bytes:
+        """A request's params as the log may have them."""
+        return hidden(params, self._token) if self.sensitive else params
 
     def tensor(self, name: str, data: object) -> Array:
         """An input out of nested lists, its shape as they are nested. Raises BadInput."""
