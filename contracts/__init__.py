@@ -48,9 +48,10 @@ from .monitor import (
 )
 from .monitoring import KPI_FACTS, Budget, GivenSettings, MonitorSettings, Rule, Season, Tolerance, ValueMatrix
 from .profile import AxisProfile, CategoricalProfile, ColumnProfile, NumericProfile, Profile, Rotation
-from .recorder import DecisionsErased, OutcomeObserved, OutcomeReported
+from .recorder import Decided, DecisionsErased, OutcomeObserved, OutcomeReported
 from .retrainer import RetrainingCompleted
 from .scorer import (
+    Answered,
     AttributionsMeasured,
     InferenceCompleted,
     InferenceImported,
@@ -68,8 +69,9 @@ __all__ = [
     "COHORTS", "EVENTS", "HEARS", "MISSING_CELLS", "NUMPY_OF", "SAYS", "SERVICES",
     "AxisProfile", "CategoricalProfile", "ColumnProfile", "NumericProfile", "Profile", "Rotation",
     "AlertRaised", "AlertResolved", "ApprovalGranted", "ApprovalRejected", "ApprovalRequested", "ApprovalRevoked",
-    "AttributionsMeasured", "AttributionsRequested", "AuditRecorded", "AuditSealed", "CandidateRefused", "Cohorts",
-    "Column", "ColumnReport", "Datatype", "DecisionsErased", "DeploymentChanged", "DeploymentRequested",
+    "Answered", "AttributionsMeasured", "AttributionsRequested", "AuditRecorded", "AuditSealed", "CandidateRefused",
+    "Cohorts",
+    "Column", "ColumnReport", "Datatype", "Decided", "DecisionsErased", "DeploymentChanged", "DeploymentRequested",
     "DeploymentSettled", "Digest", "DriftDetected", "Envelope", "Event", "Explaining",
     "FeatureEvidence", "Format", "Gate", "Grant", "InferenceCompleted", "InferenceImported", "InferenceLogged",
     "InferenceRequested", "InfluenceEvidence", "Latency", "Mode", "ModelRegistered", "ModelRetired", "ModelSchema",

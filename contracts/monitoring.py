@@ -83,6 +83,12 @@ def _none_or_a_minute(seconds: float) -> float:
     return seconds
 
 
+def _none_or_a_share(share: float) -> float:
+    if share != 0 and not 1e-6 <= share <= 0.999:
+        raise ValueError("it is 0 for none, or a share from 0.000001 to 0.999")
+    return share
+
+
 def _once(names: list[str]) -> list[str]:
     if len(set(names)) < len(names):
         raise ValueError("one is named twice")
@@ -111,7 +117,7 @@ class GivenRule(Rule):
     model_config = _CLOSED
 
     must: str = Field(min_length=1)
-    tolerance: float = Field(0.0, ge=0, lt=1)
+    tolerance: Annotated[float, AfterValidator(_none_or_a_share)] = 0.0
 
 
 RuleName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]

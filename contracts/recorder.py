@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from .base import Event, Name, Topic, Version, absent
+from .base import Event, Name, Topic, Value, Version, absent
 
 
 class OutcomeReported(Event):
@@ -21,6 +21,16 @@ class OutcomeReported(Event):
     row: int = 0
     label: float | str | None = None
     value: float | None = None
+
+
+class Decided(Value):
+    """What a version decided of one row."""
+
+    version: Version
+    variant: str
+    prediction: float | str | None
+    """None: it is not known."""
+    score: float | None
 
 
 class OutcomeObserved(Event):
@@ -47,6 +57,8 @@ class OutcomeObserved(Event):
     """Declared segments and protected attributes of the row."""
     shadow_of: str | None = Field(default=None, exclude_if=absent)
     """The inference whose truth this is, where the one here is a shadow's: nobody was told of it."""
+    answered: Decided | None = Field(default=None, exclude_if=absent)
+    """Of a shadow, what callers were told of the same row."""
     received_at: datetime
     reported_at: datetime | None = Field(default=None, exclude_if=absent)
     """When the recorder was told what it says; None in events of before this was said."""

@@ -77,6 +77,16 @@ class PayloadReference(Value):
     rows: int
 
 
+class Answered(Value):
+    """What callers were told of a request that a shadow got, too."""
+
+    version: Version
+    variant: str
+    latency_ms: float
+    response: dict[str, Any] | None = Field(default=None, exclude_if=absent)
+    """As `InferenceLogged.response`; None where the payloads are not kept, or it is larger than 128 KiB."""
+
+
 class InferenceLogged(Event):
     """One inference as it was answered, or as a shadow would have answered it. `ce_id` is the inference id; the scorer
     writes it as bytes."""
@@ -109,6 +119,11 @@ class InferenceLogged(Event):
     response are empty then."""
     shadow_of: str | None = Field(default=None, exclude_if=absent)
     """The inference that was answered, where this one is a shadow's: nobody was told of it."""
+    answered: Answered | None = Field(default=None, exclude_if=absent)
+    """Of a shadow, what callers were told: both can be compared where either is read."""
+    failed: str | None = Field(default=None, exclude_if=absent)
+    """Of a shadow, the kind of refusal that it gave instead of an answer. It is no inference then: `sampled` is false,
+    `rows` are those that it was asked about."""
     instead_of: Name | None = Field(default=None, exclude_if=absent)
     """The variant that was to answer and failed, where this one answered in its place."""
     params: dict[str, Any] | None = Field(default=None, exclude_if=absent)

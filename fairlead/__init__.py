@@ -28,6 +28,7 @@ from .answers import (
 )
 from .attributions import AttributionDrift
 from .client import AsyncFairlead, Fairlead
+from .comparisons import Comparisons
 from .errors import (
     Busy,
     Conflict,
@@ -53,6 +54,7 @@ __all__ = [
     "AttributionDrift",
     "Batch",
     "Busy",
+    "Comparisons",
     "Conflict",
     "DeadLetter",
     "Decision",

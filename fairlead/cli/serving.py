@@ -1,10 +1,11 @@
-"""Commands about how endpoints serve: service levels, error budgets, costs; where they are worst."""
+"""Commands about how endpoints serve: levels, budgets, costs; where they are worst, and what a shadow would do."""
 
 from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
 
+from fairlead.comparisons import Comparison, Comparisons, Figure
 from fairlead.levels import Levels, Service
 from fairlead.slices import Search, Slice, Slices
 
@@ -114,3 +115,53 @@ def _slice(search: Search, place: int, each: Slice) -> list[Any]:
         said(each.rest.value), said(each.difference.value), f"{said(low)} … {said(high)}", f"{each.excess:.4g}",
         each.like,
     ]  # fmt: skip
+
+
+@app.command()
+def compare(
+    context: typer.Context,
+    endpoint: Annotated[str, typer.Argument(help="The endpoint's name.")],
+    since: Annotated[str | None, typer.Option(help="Only what was decided since this time (ISO 8601).")] = None,
+    until: Annotated[str | None, typer.Option(help="Only what was decided before this time (ISO 8601).")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many windows.")] = 24,
+    json: Json = False,
+) -> None:
+    """Show how a shadow would have decided the same requests, and who was right."""
+    with refusals():
+        found = client(context).compare(endpoint, since=since, until=until, limit=limit)
+    render(found, json, lambda: _compare(found))
+
+
+def _compare(found: Comparisons) -> None:
+    if not found.comparisons:
+        out.print("No shadow answered a request that callers were answered.")
+    for each in found.comparisons:
+        _compared(each, found.confidence)
+
+
+def _compared(each: Comparison, confidence: float) -> None:
+    answers, outcomes = each.overall.answers, each.overall.outcomes
+    of = "" if answers.answered is None else f" of {answers.answered}"
+    out.print(
+        f"\nv{each.version} {each.variant} beside v{each.against}: {answers.rows}{of} rows compared, {answers.failed} "
+        f"not answered by it, {answers.unknown} not known; of {outcomes.rows} with an outcome it is {outcomes.verdict}"
+    )
+    figures = [*answers.statistics, *outcomes.statistics]
+    named = ["Figure", "Value", f"{confidence:.0%} interval", "Rows"]
+    show_table(named, map(_figure, figures), "Nothing is compared yet.", right=["Value", "Rows"])
+    if outcomes.rows and each.task != "regression":
+        out.print(
+            f"right: both {outcomes.both_right}, only v{each.against} {outcomes.only_told_right}, only v{each.version} "
+            f"{outcomes.only_said_right}, none {outcomes.both_wrong}"
+        )
+    for group in answers.groups[:5]:
+        out.print(f"{group.segment} {group.group}: {' '.join(str(said) for said in _figure(group.statistic)[:3])}")
+    for name, told in ((each.against, answers.told_latency), (each.version, answers.said_latency)):
+        if told:
+            out.print(f"v{name}: p50 {told.p50_ms} ms, p95 {told.p95_ms} ms")
+
+
+def _figure(each: Figure) -> list[Any]:
+    value = each.why or "" if each.value is None else f"{each.value:.4g}"
+    interval = "" if each.interval is None else f"{each.interval[0]:.4g} … {each.interval[1]:.4g}"
+    return [each.name, value, interval, each.rows]

@@ -7,6 +7,7 @@ from contracts import RetrainingRequested
 
 from ..answers import Drift, Page, Replay, Retraining
 from ..attributions import AttributionDrift
+from ..comparisons import Comparisons
 from ..flows import Document, part, read, send, settled, text
 from ..levels import Service
 from ..rules import Rules
@@ -89,6 +90,20 @@ class Watching:
         path = f"/v1/monitors/{part(endpoint)}/slices"
         given = {"version": version, "since": text(since), "until": text(until), "limit": limit}
         return (yield from read(Slices, path, **given))
+
+    @operation
+    def compare(
+        self,
+        endpoint: str,
+        *,
+        since: datetime | str | None = None,
+        until: datetime | str | None = None,
+        limit: int | None = None,
+    ) -> Flow[Comparisons]:
+        """A shadow held against what callers were told of the same requests: how often it would have decided
+        differently, where, and who was right; of 30 days, unless said otherwise, and at most `limit` windows."""
+        path = f"/v1/monitors/{part(endpoint)}/comparison"
+        return (yield from read(Comparisons, path, since=text(since), until=text(until), limit=limit))
 
     @operation
     def retrain(

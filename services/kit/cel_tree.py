@@ -47,8 +47,12 @@ class Other:
 Tree = Constant | Name | Items | Call | Other
 _Wire = int | bytes
 _ANY_VALUE, _CHECKED_EXPR = 2, 4
-_CONST, _IDENT, _SELECT, _CALL, _LIST = 3, 4, 5, 6, 7
-"""Kinds of an expression; a message that is built and a comprehension come after them."""
+_CONST, _IDENT, _SELECT, _CALL, _LIST, _STRUCT, _COMPREHENSION = 3, 4, 5, 6, 7, 8, 9
+"""Kinds of an expression."""
+_ENTRY, _KEY, _VALUE = 2, 3, 4
+"""Of a map, or of a message that is built: its entries, and what is in each; a message's keys are plain names."""
+_PARTS = (2, 4, 5, 6, 7)
+"""Of a comprehension: over what, from what, how long, by which step, and what comes of it."""
 
 
 def read(serialized: bytes) -> Tree:
@@ -93,8 +97,10 @@ def _tree(data: bytes) -> Tree:
             return Items(items) if all(place == 1 for place, _ in members) else Other(items)
         if number == _SELECT:
             return _selection(_message(value))
-        if number > _CALL:
-            return Other(tuple(_within(_message(value))))
+        if number == _STRUCT:
+            return Other(tuple(_entries(_message(value))))
+        if number == _COMPREHENSION:
+            return Other(tuple(_tree(_message(part)) for place, part in _fields(_message(value)) if place in _PARTS))
     return Other(())
 
 
@@ -105,11 +111,13 @@ def _selection(data: bytes) -> Tree:
     return Other((operand,)) if told.get(3) else Call("_[_]", (operand, Constant(_text(told[2]))))
 
 
-def _within(data: bytes) -> Iterator[Tree]:
-    """What is in a comprehension; of a message that is built, nothing."""
-    for _, value in _fields(data):
-        if isinstance(value, bytes) and value[:1] == b"\x10":  # an expression begins with its number
-            yield _tree(value)
+def _entries(data: bytes) -> Iterator[Tree]:
+    """Keys and values of a map."""
+    for place, entry in _fields(data):
+        if place == _ENTRY:
+            for part, value in _fields(_message(entry)):
+                if part in (_KEY, _VALUE):
+                    yield _tree(_message(value))
 
 
 def _call(data: bytes) -> Tree:

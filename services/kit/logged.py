@@ -57,6 +57,8 @@ class Head:
     """The variant that was to answer and failed, where this one answered in its place."""
     params: str | None = None
     """What the request set of the model, as JSON."""
+    failed: str | None = None
+    """Why there is no answer, where this is a shadow that failed; its rows are those that it was asked about."""
 
 
 @dataclass(slots=True)
@@ -83,7 +85,7 @@ class Logged:
         return Head(
             id, origin, _text_or_none(body, "entity"), _text_or_none(body, "request_id"), at, at_s,
             _latency(body.get("latency_ms")), _count(body.get("rows"), "rows"), _text_or_none(body, "shadow_of"),
-            _text_or_none(body, "instead_of"), _object_or_none(body, "params"),
+            _text_or_none(body, "instead_of"), _object_or_none(body, "params"), _text_or_none(body, "failed"),
         )  # fmt: skip
 
 

@@ -36,6 +36,10 @@ _RESERVED = frozenset({
     "as", "break", "const", "continue", "else", "false", "for", "function", "if", "import", "in", "let", "loop",
     "namespace", "null", "package", "return", "true", "var", "void", "while",
 })  # fmt: skip
+_TYPES = frozenset({
+    "bool", "bytes", "double", "dyn", "int", "list", "map", "null_type", "string", "type", "uint",
+})  # fmt: skip
+"""Names that CEL has for types: a variable of such a name is declared twice, and nothing compiles beside it."""
 _NO_OVERLOAD = "no matching overload"
 
 
@@ -67,7 +71,7 @@ class Facts:
 
 
 def _is_variable(name: str) -> bool:
-    return bool(_NAME.fullmatch(name)) and name not in _RESERVED and name not in _ANSWERS
+    return bool(_NAME.fullmatch(name)) and name not in _RESERVED | _TYPES and name not in _ANSWERS
 
 
 def check_rules(rules: Mapping[str, Rule], schema: ModelSchema, where: str) -> None:
@@ -84,7 +88,10 @@ def check_rule(must: str, schema: ModelSchema) -> None:
     if len(must) > LENGTH_AT_MOST:
         raise cel.CelError(f"it has {len(must)} characters, and may have {LENGTH_AT_MOST}")
     facts = Facts.of(schema)
-    tree = _known(must, facts)
+    try:
+        tree = _known(must, facts)
+    except cel.CelError as error:
+        raise cel.CelError(f"{error}{_typed(must, facts)}") from None
     _check_samples(must, facts, schema, is_columnar=columnar.is_columnar(tree))
 
 
@@ -104,7 +111,15 @@ def _known(must: str, facts: Facts) -> Tree:
         if name in facts.sensitive:
             raise cel.CelError(_hidden(name))
         raise cel.CelError(f"{name} is not a column; the columns are: {', '.join(facts.columns)[:300]}")
+    if _TYPES & {*facts.columns} & columnar.names_of(tree):
+        raise cel.CelError("a type is compared with a value")
     return tree
+
+
+def _typed(must: str, facts: Facts) -> str:
+    """What people forget who have a column that is called as a type is."""
+    asked = sorted(_TYPES & {*facts.columns} & {*_NAME.findall(must)})
+    return f"; {asked[0]} by itself is a type of CEL: the column is columns['{asked[0]}']" if asked else ""
 
 
 def _hidden(name: str) -> str:

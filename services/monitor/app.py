@@ -10,7 +10,7 @@ from services.kit.payloads import Payloads
 from services.kit.service import Parts
 
 from . import api
-from .api import influences, performance, rules, segments, service, slices, trial
+from .api import comparison, influences, performance, rules, segments, service, slices, trial
 from .handlers import subscriptions
 from .jobs import ARRIVALS_S, BUDGETS_S, FIGURES_S, SEASONS_S, Looks, OutcomeStream, Rounds, Stream
 from .settings import MonitorSettings
@@ -27,6 +27,7 @@ from .usecases.learning import Learning
 from .usecases.metering import Metering
 from .usecases.observing import Observing
 from .usecases.outcomes import Outcomes
+from .usecases.paired import Comparisons
 from .usecases.publishing import Publishing
 from .usecases.reading import Reading
 from .usecases.rules import Telling as Ruled
@@ -55,6 +56,7 @@ def build(settings: MonitorSettings) -> Parts:
         routers=[
             api.router(Reading(db), desired),
             performance.router(told),
+            comparison.router(Comparisons(db)),
             slices.router(Slicing(db, versions)),
             segments.router(Segments(db, versions)),
             influences.router(Telling(db)),

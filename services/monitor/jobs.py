@@ -21,7 +21,7 @@ from .domain import rhythm
 from .domain.arrivals import KEPT_S
 from .domain.service.spans import minutes_end
 from .settings import MonitorSettings
-from .store import arrivals, estimates, influences, outcomes, seasons, slices, slots, usage
+from .store import arrivals, comparison, estimates, influences, outcomes, seasons, slices, slots, usage
 from .usecases.closing import Closing
 from .usecases.counting import Counting
 from .usecases.judging import Judging
@@ -173,6 +173,7 @@ class Rounds:
                 # A day longer than outcomes are taken: what may still be revised is not forgotten.
                 kept = timedelta(days=self._settings.outcomes_kept_days + 1)
                 await outcomes.tidy(tx.session, kept)
+                await comparison.tidy(tx.session, kept)
                 await estimates.tidy(tx.session, kept)
                 # And another one: a window may begin at the end of its day.
                 await slices.tidy(tx.session, timedelta(days=self._settings.outcomes_kept_days + 2))

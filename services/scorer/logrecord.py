@@ -60,7 +60,7 @@ class LogRecord:
     correlation_id: str
     traceparent: str
 
-    def say(self, name: str, value: str) -> None:
+    def say(self, name: str, value: str | bool | orjson.Fragment | dict[str, Any]) -> None:
         """One member more."""
         self.add(name, orjson.dumps(value))
 
@@ -72,6 +72,11 @@ class LogRecord:
         """The data of the event."""
         tail = b',"writer":"%b","seq":%d}' % (writer.encode(), seq)
         return b"".join((self.head, b',"request":', self.request, b',"response":', self.response, tail))
+
+    @property
+    def sampled(self) -> bool:
+        """Whether it keeps its payloads."""
+        return self.request != b"{}" or self.response != b"{}"
 
     def described(self) -> dict[str, Any]:
         """The small members: endpoint, unit, application, rows and so on."""
@@ -125,8 +130,10 @@ class RecordBuilder:
         request_id: str | None = None,
         correlation_id: str | None = None,
         traceparent: str | None = None,
+        drawn_by: str | None = None,
     ) -> LogRecord:
-        """A record; without a story of the caller's the inference begins its own."""
+        """A record; without a story of the caller's the inference begins its own. Whether it keeps its payloads is
+        drawn by its own id, or by that of the inference whose shadow it is: both are kept or neither."""
         head = self._template % (
             inference_id.encode(), mode.encode(), self._quote(application),
             b"null" if entity is None else orjson.dumps(entity),
@@ -137,12 +144,12 @@ class RecordBuilder:
             inference_id, head, request, response, correlation_id or inference_id,
             traceparent or traceparent_of(inference_id),
         )  # fmt: skip
-        return made if self.payload_sample >= 1.0 else self.sampled(made)
+        return made if self.payload_sample >= 1.0 else self.sampled(made, drawn_by)
 
-    def sampled(self, record: LogRecord) -> LogRecord:
+    def sampled(self, record: LogRecord, drawn_by: str | None = None) -> LogRecord:
         """The record, its payloads left out where it is not of the share that has them: the id tells, so a repeat is
         what it was."""
-        if crc32(record.inference_id.encode()) < self.payload_sample * 2**32:
+        if crc32((drawn_by or record.inference_id).encode()) < self.payload_sample * 2**32:
             return record
         return replace(record, head=record.head + b',"sampled":false', request=b"{}", response=b"{}")
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Collection
 
 from services.kit.again import Backoff
-from services.kit.errors import Refusal
+from services.kit.errors import Refusal, Unavailable
 from services.kit.objects import Objects
 from services.kit.telemetry import get_logger
 
@@ -43,5 +43,8 @@ class Mending:
             self._packages.lacks_no_more(digest)
         except (Refusal, CannotLoad, OSError) as error:
             log.warning("what a served model needs is not here", digest=digest, reason=str(error)[:300])
+            is_lost = not isinstance(error, OSError | Unavailable)
+            if is_lost and not await asyncio.to_thread(self._packages.whole, digest):
+                await asyncio.to_thread(self._packages.lacks_in_vain, digest, str(error)[:300])
             return False
         return True

@@ -15,6 +15,8 @@ from typing import IO, Any, TypeVar
 
 import yaml
 
+from services.kit.errors import Unavailable
+
 from .runtimes.errors import CannotLoad
 
 T = TypeVar("T")
@@ -73,7 +75,8 @@ class Packages:
             return False
 
     def unpack(self, digest: str) -> ModelFile:
-        """The model file of a package whose bytes are those of the digest, written anew. Raises CannotLoad.
+        """The model file of a package whose bytes are those of the digest, written anew. Raises CannotLoad, or
+        Unavailable where the package is lost or altered and is fetched again.
 
         It is taken from the very bytes that were checked: what lies in the folder is never trusted. Several processes
         and threads may do this at once: each writes a file of its own and puts it in place as a whole.
@@ -94,12 +97,20 @@ class Packages:
         own = hashlib.sha256(model).hexdigest()
         return ModelFile(part.replace(to), own, name, self.path(digest), _digits(digest), lock, training)
 
-    def _lacks(self, digest: str, why: str) -> CannotLoad:
-        """It is noted, for whoever brings packages."""
+    def _lacks(self, digest: str, why: str) -> CannotLoad | Unavailable:
+        """It is noted, for whoever brings packages: unless that was in vain, it is no fault of the version's."""
+        in_vain, note = "", self._lacked / _digits(digest)
         with suppress(OSError):
             self._lacked.mkdir(parents=True, exist_ok=True)
-            (self._lacked / _digits(digest)).touch()
-        return CannotLoad(why)
+            note.touch()
+            in_vain = note.read_text(errors="replace")
+        return CannotLoad(f"{why}: {in_vain}") if in_vain else Unavailable(f"{why}; it is being fetched")
+
+    def lacks_in_vain(self, digest: str, reason: str) -> None:
+        """Its bytes cannot be had where packages come from either, and whoever opens it is told so."""
+        with suppress(OSError):
+            self._lacked.mkdir(parents=True, exist_ok=True)
+            (self._lacked / _digits(digest)).write_text(reason)
 
     def lacking(self) -> set[str]:
         """The digests of packages that some process of this host wanted to open and did not find whole."""

@@ -30,6 +30,8 @@ class Ask:
     protocol: Literal["v2"] | mlflow.Form = "v2"
     inference_id: str | None = None
     """Given by a stream, whose ids come from the input record; else a new one."""
+    shadow_of: str | None = None
+    """The inference that was answered, where this asks a shadow about the same request."""
     entity: str | None = None
     """Who is decided about, where it does not stand in the body."""
     correlation_id: str | None = None
@@ -147,6 +149,7 @@ class Served:
             latency_ms=took * 1000, rows=request.rows, request=request.logged, response=encoded.logged,
             entity=request.entity, request_id=request.id,
             correlation_id=request.correlation_id or ask.correlation_id, traceparent=ask.traceparent,
+            drawn_by=ask.shadow_of,
         )  # fmt: skip
         if request.params:
             record.add("params", self.codec.told(request.params))

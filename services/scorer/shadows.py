@@ -5,11 +5,15 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
+
+import orjson
 
 from contracts import Mode
 from services.kit.errors import Busy, Refusal, Unavailable
+from services.kit.ids import uuid7_text
 from services.kit.telemetry import get_logger
 
 from .line import Asked
@@ -25,6 +29,8 @@ log = get_logger(__name__)
 _MOST = 1_000
 _MOST_BYTES = 32 * 1024 * 1024
 _AT_ONCE = 32
+_ANSWER_AT_MOST = 128 * 1024
+"""Bytes of what callers were told that a shadow's record says; of more it says who told it and how fast alone."""
 
 
 class Log(Protocol):
@@ -42,9 +48,13 @@ class Copy:
     served: Served
     ask: Ask
     inference_id: str
-    """Of the answer, and its story: the answer itself is the log's."""
+    """Of the answer, and its story."""
     correlation_id: str
     traceparent: str
+    head: bytes
+    """Of the answer's record: who answered, and how fast."""
+    response: bytes
+    """What callers were told, as the log has it; nothing where that is much."""
     application: str
     mode: Mode
     size: int
@@ -66,7 +76,8 @@ class Shadows:
         self, shadows: Sequence[Served], ask: Ask, answered: LogRecord, application: str, mode: Mode
     ) -> None:  # fmt: skip
         """Copies of a request that was answered, as its log record says, for the shadows of its endpoint."""
-        size = _size(ask)
+        response = answered.response if len(answered.response) <= _ANSWER_AT_MOST else b""
+        size = _size(ask) + len(answered.head) + len(response)
         for served in shadows:
             if len(self._waiting) >= _MOST or self._bytes + size > _MOST_BYTES:
                 served.counts.shadow_dropped += 1
@@ -74,8 +85,8 @@ class Shadows:
             self._bytes += size
             self._waiting.append(
                 Copy(
-                    served, ask, answered.inference_id, answered.correlation_id, answered.traceparent, application,
-                    mode, size,
+                    served, ask, answered.inference_id, answered.correlation_id, answered.traceparent,
+                    answered.head, response, application, mode, size,
                 )
             )  # fmt: skip
         if self._waiting and self._worker is None:
@@ -107,14 +118,15 @@ class Shadows:
         return taken
 
     async def _score(self, served: Served, copies: Sequence[Copy]) -> None:
-        """Each of them is logged and counted, or counted as refused or dropped: one of the three."""
+        """Each of them is logged and counted, or counted as refused or dropped: one of the three. The log says what it
+        refused, too."""
         read: list[tuple[Copy, Request]] = []
         started = time.perf_counter()
         for copy in copies:
             try:
                 read.append((copy, replace(served.reading_of(copy.ask), wanted=None)))
-            except Refusal:
-                served.counts.refused += 1
+            except Refusal as refusal:
+                self._refused(copy, refusal, started)
             await asyncio.sleep(0)
         try:
             outputs = await served.lane.run_all(
@@ -125,12 +137,19 @@ class Shadows:
             return
         for (copy, request), one in zip(read, outputs, strict=True):
             if isinstance(one, Refusal):
-                served.counts.refused += 1
+                self._refused(copy, one, started)
             elif self._has_room():
                 self._finish(copy, request, one, started)
             else:
                 served.counts.shadow_dropped += 1
             await asyncio.sleep(0)
+
+    def _refused(self, copy: Copy, refusal: Exception, started: float) -> None:
+        """Counted, and told where the log has room."""
+        copy.served.counts.refused += 1
+        if self._has_room():
+            with suppress(SpoolFull):
+                self._log.append(_failed(copy, refusal, started).to_spool())
 
     def _finish(self, copy: Copy, request: Request, outputs: Arrays, started: float) -> None:
         """What a model answers may be anything: one that cannot be written is refused, and holds up no other."""
@@ -140,7 +159,7 @@ class Shadows:
             origin = copy.served.origin
             log.error("a shadow's answer cannot be written", endpoint=origin.endpoint, model=origin.model,
                       version=origin.version, error=type(error).__name__)  # fmt: skip
-            copy.served.counts.refused += 1
+            self._refused(copy, error, started)
 
     def _keep(self, scored: Answer) -> None:
         """It is an inference where the log has it."""
@@ -155,12 +174,37 @@ class Shadows:
 def _scored(copy: Copy, request: Request, outputs: Arrays, started: float) -> Answer:
     """As if it had been answered: an inference of its own, in the story of the one that was."""
     ask = Ask(
-        copy.ask.body, correlation_id=copy.correlation_id, traceparent=copy.traceparent,
+        copy.ask.body, shadow_of=copy.inference_id, correlation_id=copy.correlation_id, traceparent=copy.traceparent,
         received_at=copy.ask.received_at, started=started,
     )  # fmt: skip
     scored = copy.served.answered(ask, request, outputs, copy.mode, copy.application)
-    scored.record.say("shadow_of", copy.inference_id)
+    _refer(scored.record, copy, orjson.loads(copy.head + b"}"))
     return scored
+
+
+def _failed(copy: Copy, refusal: Exception, started: float) -> LogRecord:
+    """That it would not have answered. What a refusal says may hold values of the request, so that its kind is told."""
+    said = orjson.loads(copy.head + b"}")
+    record = copy.served.records.record(
+        inference_id=uuid7_text(), mode=copy.mode, application=copy.application, received_at=copy.ask.received_at,
+        latency_ms=(time.perf_counter() - started) * 1000, rows=said["rows"], request=b"{}", response=b"{}",
+        entity=said["entity"], request_id=said["request_id"], correlation_id=copy.correlation_id,
+        traceparent=copy.traceparent,
+    )  # fmt: skip
+    if not record.head.endswith(b'"sampled":false'):
+        record.say("sampled", False)
+    record.say("failed", type(refusal).__name__)
+    _refer(record, copy, said)
+    return record
+
+
+def _refer(record: LogRecord, copy: Copy, said: dict[str, Any]) -> None:
+    """To the answer: both can be compared where this is read."""
+    answered = {name: said[name] for name in ("version", "variant", "latency_ms")}
+    if copy.response and record.sampled:
+        answered["response"] = orjson.Fragment(copy.response)
+    record.say("shadow_of", copy.inference_id)
+    record.say("answered", answered)
 
 
 def _size(ask: Ask) -> int:

@@ -278,7 +278,7 @@ def test_what_followed_from_decisions_stands_on_the_endpoints_page(
     expect(page.get_by_role("link", name="7 days")).to_have_attribute("aria-current", "true")
 
     page.set_viewport_size({"width": 420, "height": 900})
-    for part in ("", "/service", "/performance", "/fairness"):
+    for part in ("", "/service", "/performance", "/comparison", "/fairness"):
         page.goto(f"{platform.url}/endpoints/{asked.endpoint}{part}")
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), part
 

@@ -106,6 +106,26 @@ SEARCH = {
     "slices": [SLICE, SLICE | {"where": [PRODUCT], "like": 1}],
 }  # fmt: skip
 ANSWERS["/v1/monitors/credit/slices"] = {"endpoint": "credit", "confidence": 0.99, "searches": [SEARCH]}
+AGREEMENT = {"name": "agreement", "of": None, "value": 0.9, "interval": [0.85, 0.94], "rows": 220, "why": None}
+COMPARED = {
+    "window": {"from": "2026-01-01T00:00:00Z", "to": "2026-01-02T00:00:00Z", "rows": 220},
+    "answers": {
+        "requests": 23, "rows": 220, "unknown": 10, "failed": 4, "failures": {"ModelFailed": 4}, "answered": 240,
+        "statistics": [AGREEMENT], "cells": [{"told": "0", "said": "1", "rows": 22}],
+        "groups": [{"segment": "region", "group": "north", "rows": 40, "statistic": AGREEMENT | {"value": 0.71}}],
+        "told_latency": {"p50_ms": 0.8, "p95_ms": 1.1, "p99_ms": 2.0}, "said_latency": None,
+    },
+    "outcomes": {
+        "rows": 200, "unknown": 0, "both_right": 160, "only_told_right": 3, "only_said_right": 30, "both_wrong": 7,
+        "verdict": "better", "groups": [],
+        "statistics": [AGREEMENT | {"name": "accuracy gained", "value": 0.135, "interval": [0.07, 0.2]}],
+    },
+}  # fmt: skip
+BESIDE = {"version": 3, "variant": "challenger", "against": 2, "task": "binary", "overall": COMPARED, "windows": []}
+ANSWERS["/v1/monitors/credit/comparison"] = {
+    "endpoint": "credit", "confidence": 0.99, "window_s": 3600.0, "comparisons": [BESIDE],
+}  # fmt: skip
+ANSWERS["/v1/monitors/plain/comparison"] = ANSWERS["/v1/monitors/credit/comparison"] | {"comparisons": []}
 RULE = {
     "name": "limit", "must": "amount <= limit", "tolerance": 0.01, "severity": "critical", "rows": 900, "broken": 27,
     "undecided": 0, "not_looked_at": 100, "share": 0.03, "by_row": False, "why": "x is [not] a column", "alarmed": True,
@@ -316,6 +336,15 @@ def test_the_worst_slices_say_where_how_much_and_of_how_many(url: str) -> None:
     assert "product 3 and region north" in first and "40.0%" in first and "30.0%" in first
     assert "segments" in run(url, "slices", "plain").stdout
     assert json.loads(run(url, "slices", "credit", "--json").stdout)["searches"][0]["looked_at"] == 20
+
+
+def test_a_shadow_is_told_by_how_often_it_would_differ_where_and_who_was_right(url: str) -> None:
+    shown = " ".join(run(url, "compare", "credit", "--limit", "3").stdout.split())
+    assert "v3 challenger beside v2: 220 of 240 rows compared, 4 not answered by it, 10 not known" in shown
+    assert "of 200 with an outcome it is better" in shown and "0.07 … 0.2" in shown
+    assert "both 160, only v2 3, only v3 30, none 7" in shown and "region north: agreement 0.71" in shown
+    assert "No shadow" in run(url, "compare", "plain").stdout
+    assert json.loads(run(url, "compare", "credit", "--json").stdout)["comparisons"][0]["against"] == 2
 
 
 def test_drift_within_groups_says_what_moved_in_which(url: str) -> None:

@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contracts import AlertRaised, AlertResolved, InferenceLogged, ModelSchema, MonitorSettings, Rule, Service
+from contracts import (
+    AlertRaised,
+    AlertResolved,
+    GivenSettings,
+    InferenceLogged,
+    ModelSchema,
+    MonitorSettings,
+    Rule,
+    Service,
+)
 from services.kit import plain
 from services.kit.compacted import Change
 from services.kit.context import Caller, Context, system, use
@@ -97,6 +106,42 @@ def test_a_rule_that_was_set_for_other_columns_has_no_truth_for_any_row() -> Non
     assert (tally.rows, tally.broken, tally.undecided) == (3, 0, 3)
 
 
+def called(*names: str) -> ModelSchema:
+    """A schema of columns of numbers with these names."""
+    return SCHEMA.model_copy(update={"columns": tuple(SCHEMA.columns[0].model_copy(update={"name": n}) for n in names)})
+
+
+@pytest.mark.parametrize(
+    "name", ["type", "int", "double", "string", "bool", "bytes", "uint", "list", "map", "dyn", "null_type"]
+)
+def test_a_column_that_is_called_as_a_type_of_cel_is_asked_by_columns(name: str) -> None:
+    schema = called("a", name)
+    for must in ("a <= 3.0", f"columns['{name}'] <= 3.0"):
+        check_rule(must, schema)
+        (found,) = Rulebook.of(schema, {"one": Rule(must=must)}).look(
+            {"a": np.array([1.0, 4.0]), name: np.array([1.0, 4.0])}, np.ones(2), None, 1.0)  # fmt: skip
+        assert (found.broken.tolist(), found.undecided.any()) == ([False, True], False)
+    for must in (f"{name} <= 3.0", f"{name} != a"):
+        with pytest.raises(ValueError, match=rf"{name} by itself is a type of CEL.*columns\['{name}'\]"):
+            check_rule(must, schema)
+
+
+@pytest.mark.parametrize(
+    "must", ["a <= {'1': 100.0, '2': b}[string(c)]", "a <= {string(b): b}[string(c)]", "{'x': a <= columns['b']}.x"]
+)
+def test_what_stands_in_a_map_is_asked_for(must: str) -> None:
+    schema = called("a", "b", "c")
+    check_rule(must, schema)
+    columns = {"a": np.array([1.0, 4.0]), "b": np.array([2.0, 2.0]), "c": np.array([2.0, 2.0])}
+    (found,) = Rulebook.of(schema, {"one": Rule(must=must)}).look(columns, np.ones(2), None, 1.0)
+    assert (found.broken.tolist(), found.undecided.any()) == ([False, True], False)
+
+
+def test_a_member_in_a_map_that_is_no_column_is_refused() -> None:
+    with pytest.raises(ValueError, match="x y is not a column"):
+        check_rule("a <= {'one': columns['x y']}['one']", SCHEMA)
+
+
 def test_rows_that_there_is_no_time_for_are_not_looked_at() -> None:
     columns = {"a": np.arange(5_000.0)}
     book = Rulebook.of(SCHEMA, {"slow": Rule(must="string(a) != 'x'"), "fast": LIMIT})
@@ -151,6 +196,24 @@ def test_a_share_that_may_break_it_is_told_on_evidence_alone() -> None:
     assert kept(may, [(5, 2)] * 60)[-1] and not any(kept(may, [(5, 1)]))
 
 
+@pytest.mark.parametrize("tolerance", [5e-324, 1e-310, 1e-6, 0.999, 0.9999999999999999, 1.0])
+def test_no_tolerance_is_an_error_or_an_alert_about_what_is_kept(tolerance: float) -> None:
+    may = LIMIT.model_copy(update={"tolerance": tolerance})
+    assert not any(kept(may, [(1_000, 0)] * 5))
+    assert kept(may, [(1_000, 1_000)] * 3)[-1] is (tolerance < 0.999)
+
+
+@pytest.mark.parametrize(("tolerance", "fits"), [(0, True), (1e-6, True), (0.999, True), (1e-310, False),
+                                                 (0.9999999999999999, False), (1, False), (-0.1, False)])  # fmt: skip
+def test_a_tolerance_is_none_or_a_share_that_can_be_told(tolerance: float, fits: bool) -> None:
+    given = {"rules": {"limit": {"must": "a <= 3.0", "tolerance": tolerance}}}
+    if fits:
+        assert GivenSettings.model_validate(given).settings().rules["limit"].tolerance == tolerance
+    else:
+        with pytest.raises(ValueError, match=r"rules\.limit\.tolerance\s.*0 for none, or a share from 0.000001"):
+            GivenSettings.model_validate(given)
+
+
 def test_a_version_that_keeps_it_does_not_end_what_another_one_breaks() -> None:
     state, at = Keeping(LIMIT.must, 0.0), 0.0
     for _ in range(6):
@@ -165,6 +228,40 @@ def test_what_can_be_evaluated_for_no_row_is_told_after_three_windows() -> None:
         state = state.observe(Tally.of(50, 0, 50, ()), 10.0 * at, 1_000)
         told.append(state.told)
     assert told == [False, False, True, True] and state.seen.decided == 0
+
+
+def watched(*windows: Tally) -> list[Keeping]:
+    states = [Keeping(LIMIT.must, 0.0)]
+    for at, tally in enumerate(windows):
+        states.append(Keeping.from_json(states[-1].to_json()).observe(tally, 10.0 * at, 1_000))
+    return states[1:]
+
+
+BLIND, UNSEEN, CLEAN, BROKEN = Tally(50, 0, 50), Tally(), Tally(50, 0, 0), Tally(50, 9, 0)
+
+
+def test_a_rule_that_nobody_could_look_at_is_told_again_when_rows_break_it() -> None:
+    *_, before, after = watched(BLIND, BLIND, BLIND, BROKEN)
+    assert (before.why, after.why, after.is_news(before)) == ("blind", "broken", True)
+    assert (after.seen.rows, after.seen.undecided, after.since_s) == (50, 0, 30.0), "not of the time before"
+    assert not watched(BLIND, BLIND, BLIND, BROKEN, BROKEN)[-1].is_news(after)
+    assert not watched(BLIND, BLIND, BLIND, BROKEN, BLIND, BLIND, BLIND)[-1].is_news(after)
+    assert watched(BLIND, BLIND, BLIND, CLEAN, CLEAN, CLEAN)[-1].why == ""
+
+
+def test_a_rule_of_which_no_row_was_looked_at_in_three_windows_is_told() -> None:
+    assert [state.why for state in watched(UNSEEN, UNSEEN, UNSEEN, UNSEEN)] == ["", "", "unseen", "unseen"]
+    assert not any(state.told for state in watched(UNSEEN, UNSEEN, CLEAN, UNSEEN, UNSEEN))
+    assert [state.why for state in watched(*[UNSEEN] * 3, *[BLIND] * 3, BROKEN)][2:] == [
+        "unseen", "unseen", "unseen", "blind", "broken"]  # fmt: skip
+    assert watched(*[UNSEEN] * 3, *[CLEAN] * 3)[-1].why == ""
+
+
+def test_what_was_stored_before_it_was_known_why_tells_what_it_counted() -> None:
+    for last, why in ((BROKEN, "broken"), (BLIND, "blind"), (CLEAN, "")):
+        data = watched(last, last, last)[-1].to_json()
+        older = {name: value for name, value in data.items() if name not in ("why", "severity", "unseen")}
+        assert Keeping.from_json(older | {"told": bool(why)}).why == why
 
 
 class Story:
@@ -183,11 +280,12 @@ class Story:
                            monitor=MonitorSettings(rules=rules))  # fmt: skip
         await self.desired.learn(Change(self.endpoint, event, None, 0))
 
-    async def window(self, back: int = 0, **broken: int) -> None:
+    async def window(self, back: int = 0, **broken: int | Tally) -> None:
         start = self.start - timedelta(seconds=10 * back)
         at_s = start.timestamp()
         rules = Rules({
-            Key(name, LIMIT.must): Tally.of(20, many, 0, [Evidence(at_s, f"{name}-{at_s}", 0)] if many else [])
+            Key(name, LIMIT.must): many if isinstance(many, Tally)
+            else Tally.of(20, many, 0, [Evidence(at_s, f"{name}-{at_s}", 0)] if many else [])
             for name, many in broken.items()
         })  # fmt: skip
         key = store.WindowKey(self.endpoint, 1, "retail", start, start + timedelta(seconds=10))
@@ -230,6 +328,27 @@ async def test_each_rule_that_is_broken_has_an_alert_that_ends_by_itself(story: 
     assert (told.windows, told.rows, limit.rows, limit.broken, limit.not_looked_at) == (6, 150, 120, 5, 30)
     assert not limit.alarmed and other_.alarmed and (other_.broken_since, other_.rows_since) == (13, 80)
     assert limit.share == pytest.approx(5 / 120) and limit.examples[0].row == 0
+
+
+async def test_an_alert_of_a_rule_is_raised_again_when_what_it_tells_becomes_worse(story: Story) -> None:
+    with use(Context(system("monitor"))):
+        await story.serve(limit=LIMIT)
+        for tally in (*[UNSEEN] * 3, *[BLIND] * 3, BROKEN, BROKEN):
+            await story.window(limit=tally)
+        said = [each for each in await story.said() if isinstance(each, AlertRaised)]
+        assert len({each.alert_id for each in said}) == 1
+        for each, words in zip(said, ("There is no time", "cannot be evaluated", "break the"), strict=True):
+            assert words in each.title
+        assert [each.how_much for each in said] == [
+            "none of the rows of 3 windows in a row was looked at", "none of 150 rows has all that it asks for",
+            "9 of 50 rows broke it, 0 of them may"]  # fmt: skip
+        await story.serve(limit=LIMIT.model_copy(update={"severity": "critical"}))
+        await story.window(limit=0)
+        await story.window(limit=0)
+        *_, last = await story.said()
+        assert isinstance(last, AlertRaised) and len(await story.said()) == 4
+        assert (last.alert_id, last.severity, last.how_much) == (
+            said[0].alert_id, "critical", "18 of 120 rows broke it, 0 of them may")  # fmt: skip
 
 
 async def test_rows_that_come_late_are_counted_once_and_may_break_a_rule(story: Story) -> None:

@@ -145,8 +145,10 @@ async def test_what_a_shadow_would_have_decided_is_kept_and_is_no_decision(
     endpoint = await served(speaker)
     real, copy = records(endpoint, 2, rows=2)
     copy |= {"variant": "challenger", "shadow_of": real["inference_id"]}
+    nothing = {"request": {}, "response": {}, "sampled": False, "failed": "ModelFailed", "writer": "another"}
+    failed = records(endpoint, 3, rows=2)[2] | nothing | {"shadow_of": real["inference_id"]}
     async with running(recorder_settings) as client:
-        await say_logged(speaker("scorer"), [real, copy])
+        await say_logged(speaker("scorer"), [failed, real, copy])
         assert await eventually(lambda: files(recorder_settings, endpoint).num_rows == 4, within=30)
         listed = (await client.get(f"/v1/decisions?endpoint={endpoint}")).json()["items"]
         assert [(one["inference_id"], one["shadow_of"]) for one in listed] == [(real["inference_id"], None)]
@@ -166,6 +168,7 @@ async def test_what_became_true_of_a_row_is_true_for_its_shadows_however_late_th
     endpoint = await served(speaker)
     real, soon, late = records(endpoint, 3, rows=2)
     soon |= {"variant": "challenger", "shadow_of": real["inference_id"]}
+    soon["response"]["outputs"][0]["data"] = [1 - each for each in real["response"]["outputs"][0]["data"]]
     late |= {"variant": "other", "shadow_of": real["inference_id"]}
 
     async def outcomes(client: Client, of: dict[str, Any]) -> list[tuple[Any, ...]]:
@@ -197,6 +200,9 @@ async def test_what_became_true_of_a_row_is_true_for_its_shadows_however_late_th
     (event,) = seen.of(OutcomeObserved)
     assert (event.inference_id, event.variant) == (soon["inference_id"], "challenger")
     assert (event.shadow_of, event.row, event.label, event.value) == (real["inference_id"], 1, 1.0, None)
+    told = real["response"]["outputs"][0]["data"][1]
+    assert event.answered and (event.answered.version, event.answered.variant) == (real["version"], real["variant"])
+    assert event.answered.prediction == told != event.prediction
 
 
 async def test_a_dead_letter_that_is_replayed_after_its_cause_is_mended_is_recorded_once(

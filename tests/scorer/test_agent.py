@@ -11,11 +11,14 @@ import pytest
 
 from contracts import DeploymentChanged
 from services.kit.compacted import Change
+from services.kit.errors import Unavailable
 from services.kit.objects import Objects
 from services.kit.testing import eventually, running
 from services.scorer.agent import Agent
 from services.scorer.dataplane import DataPlane
 from services.scorer.files import write_atomically
+from services.scorer.libraries import Libraries
+from services.scorer.mending import Mending
 from services.scorer.packages import Packages
 from services.scorer.runtimes.errors import CannotLoad
 
@@ -109,7 +112,7 @@ async def test_what_is_served_and_its_package_is_not_whole_any_more_is_fetched_a
     async def served() -> bool:
         try:
             await plane.apply(change)
-        except CannotLoad:
+        except Unavailable:
             return False
         return True
 
@@ -121,6 +124,32 @@ async def test_what_is_served_and_its_package_is_not_whole_any_more_is_fetched_a
         assert await eventually(served, within=20)
         assert not packages.lacking()
         stop.set()
+
+
+async def test_a_package_whose_stored_object_was_altered_too_is_told_as_that(tmp_path: Path) -> None:
+    house = House(tmp_path / "home")
+    objects, packages = Objects(house.settings), Packages(house.settings.run_folder, 1 << 20)
+    digest = await objects.put(package(classifier()))
+    (stored,) = (path for path in house.home.rglob(digest.removeprefix("sha256:")) if path.is_file())
+    stored.write_bytes(package(b"another"))
+    with pytest.raises(Unavailable, match="it is being fetched"):
+        packages.unpack(digest)
+    mending = Mending(packages, objects, Libraries(house.settings, packages))
+
+    def told() -> str:
+        try:
+            packages.unpack(digest)
+        except (CannotLoad, Unavailable) as error:
+            return str(error)
+        return ""
+
+    async with running(mending.run(lambda: {digest})):
+        await eventually(lambda: "was altered" in told(), within=20)
+        with pytest.raises(CannotLoad, match=r"the stored object .* was altered"):
+            packages.unpack(digest)
+        stored.write_bytes(package(classifier()))
+        await eventually(lambda: not told(), within=30)
+        await eventually(lambda: not packages.lacking(), within=20)
 
 
 async def test_what_a_full_disk_does_not_take_of_a_desired_state_arrives_once_there_is_room(

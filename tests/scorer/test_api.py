@@ -20,6 +20,7 @@ import pytest
 from contracts import Column, InferenceLogged, ModelSchema, TensorSpec
 from services.kit.release import version
 from services.scorer.logrecord import LogRecord
+from services.scorer.packages import Packages
 
 from .living import Worker, bearer, rows
 from .making import NUMBERS, House, classifier, echo, package
@@ -456,12 +457,13 @@ def test_compressed_bodies_that_are_not_what_they_say(
 @pytest.mark.parametrize(
     "target", ["/v1/batches/../../metrics", "/v1/batches/%2e%2e/%2e%2e/metrics", "/v1/batches/./x"]
 )
-def test_dot_segments_lead_nowhere(worker: Worker, target: str) -> None:
+def test_dot_segments_lead_nowhere(worker: Worker, token: str, target: str) -> None:
     """Written as they are: a client library would tidy them away."""
     host, port = worker.listening.getsockname()
     with socket.create_server(("127.0.0.1", 0)) as other, socket.create_connection((host, port)) as raw:
         worker.house.settings.batches_port_path.write_text(str(other.getsockname()[1]))
-        raw.sendall(f"GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        head = f"GET {target} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n"
+        raw.sendall(head.encode())
         raw.settimeout(10)
         assert raw.recv(64).startswith(b"HTTP/1.1 404 ")
 
@@ -564,24 +566,34 @@ def test_bytes_that_no_grant_names_are_not_served(tmp_path: Path) -> None:
         assert worker.infer("credit", rows([1, 1, 1]), house.token()).status_code == 200
         loaded = worker.loaded()
         for name in refusals:
-            assert loaded[name]["state"] == "failed", name
+            fetched = name in ("altered-file", "not-there")
+            assert loaded[name]["state"] == ("loading" if fetched else "failed"), name
             assert loaded[name]["reason"], name
-            assert worker.infer(name, rows([1, 1, 1]), house.token("admin", ("*",))).status_code == 404
+            answer = worker.infer(name, rows([1, 1, 1]), house.token("admin", ("*",)))
+            assert answer.status_code == (503 if fetched else 404), name
         assert "altered" in loaded["altered-file"]["reason"]
 
 
-def test_a_package_that_was_altered_is_refused_after_a_restart_too(tmp_path: Path) -> None:
+def test_a_package_that_was_altered_is_fetched_again_and_failed_only_where_that_is_in_vain(tmp_path: Path) -> None:
     house = House(tmp_path / "home")
     with Worker(house) as worker:
         worker.deploy(house.serving("credit", MODEL))
         assert worker.infer("credit", rows([1, 1, 1]), house.token()).status_code == 200
         worker.stop()
         (path,) = (house.settings.run_folder / "packages").glob("*.zip")
+        whole = path.read_bytes()
         path.write_bytes(package(OTHER))
         worker.start()
+        worker.wait(lambda: worker.loaded()["credit"]["state"] == "loading")
+        assert "altered" in worker.loaded()["credit"]["reason"]
+        assert worker.infer("credit", rows([1, 1, 1]), house.token()).status_code == 503
+        packages = Packages(house.settings.run_folder, 1 << 20)
+        packages.lacks_in_vain(f"sha256:{path.stem}", "the stored object was altered")
+        worker.wait(lambda: worker.loaded()["credit"]["state"] == "failed")
+        assert "the stored object was altered" in worker.loaded()["credit"]["reason"]
         assert worker.infer("credit", rows([1, 1, 1]), house.token()).status_code == 404
-        said = worker.loaded()["credit"]
-        assert said["state"] == "failed" and "altered" in said["reason"]
+        path.write_bytes(whole)
+        worker.wait(lambda: worker.infer("credit", rows([1, 1, 1]), house.token()).status_code == 200)
 
 
 def test_a_package_that_nothing_foresaw_fails_alone(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """Versions beside a champion: who answers, who gets a copy, who stands in, and what the log says of it."""
 
 import asyncio
-import gc
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +12,7 @@ import orjson
 import pytest
 from prometheus_client import REGISTRY
 
-from contracts import Cohorts, DeploymentChanged, ModelSchema, Routing, Variant
+from contracts import Cohorts, DeploymentChanged, InferenceLogged, ModelSchema, Routing, Variant
 from services.kit.context import Caller
 from services.kit.errors import Unavailable
 from services.kit.testing import eventually, running
@@ -298,6 +297,25 @@ async def test_a_shadow_scores_a_copy_after_the_answer_and_its_log_says_of_which
     assert (copy["version"], copy["variant"], copy["shadow_of"]) == (2, "shadow-2", real["inference_id"])
     assert copy["inference_id"] != real["inference_id"]
     assert [copy[n] == real[n] for n in ("entity", "request_id", "application", "received_at", "request")] == [True] * 5
+    assert copy["answered"] == {name: real[name] for name in ("version", "variant", "latency_ms", "response")}
+    assert InferenceLogged.model_validate(copy) and "answered" not in real
+
+
+async def test_a_shadow_keeps_its_payload_where_what_was_answered_keeps_its_own(
+    story: Story, worker: Callable[..., App]
+) -> None:
+    await story.serves(story.beside(2, "shadow"))
+    for served in story.plane.endpoints["credit"].by_version.values():
+        served.records.payload_sample = 0.5
+    app = worker()
+    for _ in range(40):
+        app.asks()
+    logged = await app.logged()
+    reals = {each["inference_id"]: each.get("sampled", True) for each in logged if "shadow_of" not in each}
+    copies = [each for each in logged if "shadow_of" in each]
+    kept = [each.get("sampled", True) for each in copies]
+    assert kept == [reals[each["shadow_of"]] for each in copies] and set(kept) == {True, False}
+    assert ["response" in each["answered"] for each in copies] == kept
 
 
 async def test_a_shadow_that_fails_or_is_away_costs_nobody_an_answer(story: Story, worker: Callable[..., App]) -> None:
@@ -307,9 +325,13 @@ async def test_a_shadow_that_fails_or_is_away_costs_nobody_an_answer(story: Stor
         story.fails(2, error)
         assert app.asks()["model_version"] == "1"
         assert len(await app.logged()) == app.spool.appended
-    assert app.spool.appended == 3
     counts = story.plane.endpoints["credit"].by_version[2].counts
     assert (counts.shadow_dropped, counts.refused) == (1, 2)
+    failed = [each for each in await app.logged() if "failed" in each]
+    assert app.spool.appended == 3 + len(failed) and len(failed) == 2
+    assert {each["failed"] for each in failed} == {"ModelFailed"}
+    assert all(each["rows"] == 1 and each["request"] == {} and not each["sampled"] for each in failed)
+    assert all("response" not in each["answered"] and InferenceLogged.model_validate(each) for each in failed)
 
 
 async def test_copies_beyond_the_queue_are_dropped_and_counted(story: Story, worker: Callable[..., App]) -> None:
@@ -322,16 +344,16 @@ async def test_copies_beyond_the_queue_are_dropped_and_counted(story: Story, wor
     assert story.plane.endpoints["credit"].by_version[2].counts.shadow_dropped == 200
 
 
-async def test_copies_that_wait_hold_what_was_read_of_them_within_a_bound_and_no_answer(
+async def test_copies_that_wait_hold_what_was_read_and_told_within_a_bound(
     story: Story, worker: Callable[..., App], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await story.serves(story.beside(2, "shadow"))
     app = worker()
     app.asks()
     (copy,) = app.app._shadows._waiting
-    assert LogRecord not in map(type, gc.get_referents(copy))
     await app.logged()
-    bound = len(copy.ask.body) + 4
+    told = len(copy.head) + len(copy.response)
+    bound = len(copy.ask.body) + told + 4
     monkeypatch.setattr("services.scorer.shadows._MOST_BYTES", bound)  # the body, and one of its three numbers
     app.asks()
     assert [("shadow_of" in one) for one in await app.logged()] == [False, True, False]
@@ -379,7 +401,8 @@ async def test_a_shadow_whose_answers_cannot_be_written_is_told_for_each_copy_an
     for _ in range(5):
         app.asks()
     logged = await app.logged()
-    assert [one["version"] for one in logged if "shadow_of" in one] == [3] * 5
+    copies = [one for one in logged if "shadow_of" in one]
+    assert sorted((one["version"], "failed" in one) for one in copies) == [(2, True)] * 5 + [(3, False)] * 5
     assert story.plane.endpoints["credit"].by_version[2].counts.refused == 5
 
 

@@ -150,6 +150,8 @@ def test_a_program_in_a_package_with_other_bytes_is_not_run(house: House, tmp_pa
         assert answer.status_code == 200, "what runs was checked"
     with Worker(house, FAIRLEAD_RUNTIMES=SAID) as worker:
         assert "the package was altered" in serve(house, worker, "sums", made, revision=2)
+        assert worker.loaded()["sums"]["state"] == "loading", "it is fetched again"
+        assert worker.infer("sums", asked([1, 2, 3]), house.token()).status_code == 503
 
 
 @pytest.mark.parametrize(

@@ -179,7 +179,7 @@ async def test_a_package_that_was_altered_while_its_model_slept_is_not_opened(tm
     plane = await deployed(house, changes)
     digest = changes[0].variants[0].digest.removeprefix("sha256:")
     (house.settings.run_folder / "packages" / f"{digest}.zip").write_bytes(package(adding(7)))
-    with pytest.raises(Unavailable, match="cannot be loaded"):
+    with pytest.raises(Unavailable, match="is being fetched"):
         await ask(plane, 0)
     assert "altered" in plane.endpoints["adds-0"].away
     altered, whole = repository.index(plane, CALLER)

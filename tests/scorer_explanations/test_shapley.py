@@ -277,6 +277,8 @@ def test_trees_that_compare_single_precision_are_walked_as_they_round(kind: Any)
     values = np.concatenate([places, np.nextafter(places, 0), np.nextafter(places, 2)])[:, None]
     estimator = kind(random_state=1, **({} if kind is DecisionTreeClassifier else {"n_estimators": 3}))
     estimator.fit(1 + np.arange(-10, 10)[:, None] * step, np.arange(20) % 2)
-    walked = structure.forest(of_sklearn(estimator), 1, 1)
+    told = of_sklearn(estimator)
+    assert told is not None
+    walked = structure.forest(told, 1, 1)
     said = [walked.value(row) for row in values]
     np.testing.assert_allclose(said, estimator.predict_proba(values)[:, 1], atol=1e-12)

@@ -64,6 +64,8 @@ async def test_a_stream_is_shared_out_by_entity_copied_to_the_shadow_and_answere
     assert copies.keys() == real.keys()
     assert len(real) == 80
     assert all((c.version, c.entity, c.mode) == (3, real[id].entity, "stream") for id, c in copies.items() if id)
+    told = {id: (c.answered.version, c.answered.response) for id, c in copies.items() if id and c.answered}
+    assert told == {id: (entry.version, entry.response) for id, entry in real.items()}
     instead = sorted(entry.entity or "" for entry in real.values() if entry.instead_of == "b")
     assert instead == sorted(entity for entity, version in chosen.items() if version == 2)
     assert (await read(stage.operator, f"dlq.inference.requested.{endpoint}")).records == []

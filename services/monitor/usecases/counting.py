@@ -24,6 +24,7 @@ from ..domain.service.slots import Counts, Place, by, by_minute
 from ..domain.windows import Part, by_start, moment
 from ..settings import MonitorSettings
 from ..store import slots
+from .comparing import Comparing
 from .summary import NOBODY, Inference, Unfit, Wanted, summary
 from .versions import Glance, Versions, Watched
 
@@ -41,6 +42,7 @@ class Counting:
         self._versions = versions
         self._payloads = payloads
         self._burial = burial
+        self._comparing = Comparing(versions, payloads)
         self._repeats = Repeats()
 
     async def fold(self, tx: Tx, batch: PartitionBatch) -> None:
@@ -48,7 +50,10 @@ class Counting:
         seen = await self._repeats.open(tx.session, batch.partition, batch.first)
         versions = Glance(self._versions)
         letters: Letters = []
-        new = await self._new(tx, batch, seen, versions, letters)
+        opening, copies = self._payloads.begin(), list[Logged]()
+        new = await self._new(tx, batch, seen, versions, opening, copies, letters)
+        if copies:
+            await self._comparing.count(tx, batch.partition, copies, versions, opening, letters)
         await slots.add(tx.session, batch.partition, _by_minute(each for each in new if not each.known))
         groups: dict[tuple[str, int, str], list[Inference]] = defaultdict(list)
         for inference in new:
@@ -64,17 +69,20 @@ class Counting:
         await self._burial.bury(batch, letters)
 
     async def _new(
-        self, tx: Tx, batch: PartitionBatch, seen: Seen, versions: Glance, letters: Letters
-    ) -> list[Inference]:
-        """What was never counted: by writer and number, and a replayed dead letter by its id."""
+        self, tx: Tx, batch: PartitionBatch, seen: Seen, versions: Glance, opening: Opening, copies: list[Logged],
+        letters: Letters,
+    ) -> list[Inference]:  # fmt: skip
+        """What was never counted: by writer and number, and a replayed dead letter by its id. What shadows would have
+        answered is added to `copies`."""
         fresh: list[Inference] = []
         replays: dict[str, Inference] = {}
-        opening = self._payloads.begin()
         for logged in readable(batch, self._burial, letters):
             if not logged.replayed and not seen.is_new(logged.writer, logged.seq):
                 tx.then.append(metrics.REPEATS.inc)
             elif logged.body.get("shadow_of") is not None:  # nobody was answered so
                 tx.then.append(metrics.SHADOWS.inc)
+                if "answered" in logged.body:  # a scorer of an earlier release does not say it
+                    copies.append(logged)
             elif inference := await _opened(logged, versions, opening, letters):
                 if logged.replayed:
                     replays.setdefault(inference.id, inference)

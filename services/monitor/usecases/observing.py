@@ -18,6 +18,7 @@ from services.kit.stream import PartitionBatch, Record
 from services.kit.strict import refused
 
 from .. import metrics
+from ..domain.comparison.verdicts import Verdicts
 from ..domain.outcomes.labelled import Labelled, Meaning, Task, kpi_key, window_of
 from ..domain.outcomes.learned import Learned, placed
 from ..domain.outcomes.loss import blocks_of, loss_of
@@ -25,8 +26,9 @@ from ..domain.outcomes.sums import LARGEST
 from ..domain.outcomes.tally import Tally, add_to_groups
 from ..domain.windows import moment, window_start
 from ..settings import MonitorSettings
-from ..store import estimates, losses, slices
+from ..store import comparison, estimates, losses, slices
 from ..store import outcomes as store
+from ..store.comparison import Pairing
 from ..store.estimates import WEEK_S, Lesson
 from ..store.outcomes import Counts, Place, Remembered, Span
 from .versions import Versions
@@ -79,6 +81,7 @@ class Observing:
         if changes:
             await self._count(tx, batch.partition, changes, after)
             await self._slice(tx, batch.partition, changes, after)
+            await self._compare(tx, batch.partition, changes, after)
             await store.remember(tx.session, after)
             await self._show(tx, told, before, after)
         tx.then += [partial(metrics.OUTCOMES.labels(what).inc, count) for what, count in
@@ -182,6 +185,27 @@ class Observing:
                 known.losses.add(row, sign)
         await slices.save(tx.session, found, partition)
 
+    async def _compare(
+        self, tx: Tx, partition: int, changes: Mapping[Span, _Change], after: Mapping[Place, Remembered]
+    ) -> None:
+        """Rows of shadows with what callers were told of them, which the event says: nothing waits for its other
+        half."""
+        moves: dict[Pairing, list[tuple[Labelled, Task, int]]] = defaultdict(list)
+        for span, change in changes.items():
+            gone = [(row, -1) for row in change.gone]
+            come = [(after[place].row, 1) for place, _ in change.come]
+            for row, sign in gone + come:
+                if row.answered is not None:
+                    moves[_pairing(span, row.answered[0])].append((row, change.meaning.task, sign))
+        if not moves:
+            return
+        found = await comparison.known(tx.session, Verdicts, moves, partition)
+        for pairing, rows in moves.items():
+            known = found.setdefault(pairing, Verdicts())
+            for row, task, sign in rows:
+                known.add(row, task, sign)
+        await comparison.save(tx.session, found, partition)
+
 
 def _events(batch: PartitionBatch, burial: Burial, letters: Letters) -> Iterator[tuple[Record, OutcomeObserved]]:
     for record in batch.records:
@@ -229,6 +253,10 @@ def _unit(record: Record) -> str:
     return said
 
 
+def _pairing(span: Span, against: int) -> Pairing:
+    return Pairing(span.endpoint, span.version, span.variant, against, span.unit, span.start, span.end)
+
+
 def _lesson(span: Span) -> Lesson:
     return Lesson(span.endpoint, span.version, span.unit, moment(window_start(span.start.timestamp(), WEEK_S)))
 
@@ -239,8 +267,8 @@ def _place(event: OutcomeObserved) -> Place:
 
 def _same(before: Labelled, after: Labelled) -> bool:
     """Whether a row would be counted as it is; which groups had no more room is nobody's news."""
-    return (before.label, before.value, before.prediction, before.score) == (
-        after.label, after.value, after.prediction, after.score)  # fmt: skip
+    return (before.label, before.value, before.prediction, before.score, before.answered) == (
+        after.label, after.value, after.prediction, after.score, after.answered)  # fmt: skip
 
 
 def _summary(

@@ -110,11 +110,27 @@ class Known:
     rows: int
     file: int
     reported_at: datetime
+    shadow_of: str | None = None
+    """The inference that was answered, where the decision is a shadow's, and the file that has it."""
+    answered_file: int | None = None
 
     @property
     def place(self) -> tuple[str, int]:
         """The row that it is about: inference and number."""
         return self.report.inference_id, self.report.row
+
+    @property
+    def answered(self) -> tuple[str, int] | None:
+        """The row that callers were told of, where this one is a shadow's."""
+        return None if self.shadow_of is None else (self.shadow_of, self.report.row)
+
+    @property
+    def files(self) -> dict[int, set[str]]:
+        """Which inferences are to be found in which files."""
+        wanted = {self.file: {self.report.inference_id}}
+        if self.shadow_of is not None and self.answered_file is not None:
+            wanted.setdefault(self.answered_file, set()).add(self.shadow_of)
+        return wanted
 
     def refusal(self) -> str | None:
         """Why this outcome does not stand, if it does not."""

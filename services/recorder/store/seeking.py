@@ -72,14 +72,16 @@ async def met(session: AsyncSession, limit: int, window: int = WINDOW) -> list[K
     """Reports whose inference is recorded, among the first new ones; they are locked."""
     select = f"""
         SELECT o.inference_id, o."row", o.label, o.value, o.units, o.reported_by, o.partition, o."offset",
-               o.reported_at, d.unit, d.endpoint, d.rows, s.file
+               o.reported_at, d.unit, d.endpoint, d.rows, s.file, d.shadow_of, own.file AS answered_file
         FROM ({_NEW}) AS new JOIN outcome AS o USING (inference_id, "row") JOIN decision AS d USING (inference_id)
             JOIN segment AS s ON s.id = d.segment
+            LEFT JOIN decision AS told ON told.inference_id = d.shadow_of AND told.unit = d.unit
+            LEFT JOIN segment AS own ON own.id = told.segment
         WHERE o.state = 'waiting' AND o.seek_at IS NULL
         ORDER BY s.file LIMIT :limit FOR UPDATE OF o SKIP LOCKED
     """
     return [
-        Known(said(r), r.unit, r.endpoint, r.rows, r.file, r.reported_at)
+        Known(said(r), r.unit, r.endpoint, r.rows, r.file, r.reported_at, r.shadow_of, r.answered_file)
         for r in await session.execute(text(select), {"limit": limit, "window": window})
     ]
 

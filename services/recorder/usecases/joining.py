@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 from pydantic import ValidationError
 
-from contracts import OutcomeObserved, OutcomeReported
+from contracts import Decided, OutcomeObserved, OutcomeReported
 from services.kit.burial import Burial
 from services.kit.cloudevents import headers
 from services.kit.context import Caller, Context, system, use
@@ -39,6 +39,8 @@ _LOST = "the recorded row is lost: its file cannot be read"
 
 Place = tuple[str, int]
 """An inference's id and the number of a row of it."""
+Rows = dict[Place, dict[str, Any]]
+"""Recorded rows, by column."""
 
 
 class Joining:
@@ -122,7 +124,7 @@ class Joining:
             if not known:
                 return 0
             rows, at = await self._decided(tx, known), now()
-            said = [await self._said(each, rows.get(each.place), at) for each in known]
+            said = [await self._said(each, rows, at) for each in known]
             refusals = [each if isinstance(each, str) else None for each in said]
             await self._bury([(k.report, refusal) for k, refusal in zip(known, refusals, strict=True) if refusal])
             await producer.send_all([each for each in said if not isinstance(each, str)])
@@ -134,14 +136,15 @@ class Joining:
         metrics.OUTCOMES.labels("refused").inc(unsaid)
         return len(known)
 
-    async def _said(self, known: Known, row: dict[str, Any] | None, at: datetime) -> Outgoing | str:
+    async def _said(self, known: Known, rows: Rows, at: datetime) -> Outgoing | str:
         """The event of an outcome, or why it does not stand: one that cannot be said stops no other."""
         if refusal := known.refusal():
             return refusal
-        if row is None:
+        if (row := rows.get(known.place)) is None:
             return _LOST
+        told = rows.get(known.answered) if known.answered else None
         try:
-            return _outgoing(known, await self._event(known, row, at))
+            return _outgoing(known, await self._event(known, row, told, at))
         except ValidationError as error:
             return refused(error.errors(include_url=False, include_input=False), root="the recorded row").message
 
@@ -187,34 +190,38 @@ class Joining:
             first, end = min(places), max(places) + 1
             await self._burial.bury(PartitionBatch(_TOPIC, partition, first, end, end, records), buried)
 
-    async def _decided(self, tx: Tx, known: Sequence[Known]) -> dict[Place, dict[str, Any]]:
-        """The recorded rows that outcomes are about; those of a file that is lost are not among them."""
-        places = await store.places(tx.session, list({each.file for each in known}))
+    async def _decided(self, tx: Tx, known: Sequence[Known]) -> Rows:
+        """The recorded rows that outcomes are about, and those that callers were told of where these are shadows'.
+        Those of a file that is lost are not among them."""
         wanted: dict[int, set[str]] = defaultdict(set)
         for each in known:
-            wanted[each.file].add(each.report.inference_id)
-        rows: dict[Place, dict[str, Any]] = {}
+            for file, ids in each.files.items():
+                wanted[file] |= ids
+        places = await store.places(tx.session, list(wanted))
+        rows: Rows = {}
         for file, place in places.items():
             with suppress(Lost):
                 rows |= await asyncio.to_thread(self._rows, place, wanted[file])
         return rows
 
-    def _rows(self, place: FilePlace, ids: set[str]) -> dict[Place, dict[str, Any]]:
+    def _rows(self, place: FilePlace, ids: set[str]) -> Rows:
         rows = self._files.find(place, ids)
         return {(row["inference_id"], row["row"]): row for row in rows.to_pylist()}
 
-    async def _event(self, known: Known, row: dict[str, Any], at: datetime) -> OutcomeObserved:
+    async def _event(
+        self, known: Known, row: dict[str, Any], told: dict[str, Any] | None, at: datetime
+    ) -> OutcomeObserved:
         schema = await self._schemas.find(known.endpoint, row["version"])
         grouped = {column.name for column in schema.columns if column.protected or column.segment} if schema else set()
         values = [*(row["features"] or ()), *(row["texts"] or ())]
-        prediction = _finite(row["prediction"]) if row["prediction_text"] is None else row["prediction_text"]
         return OutcomeObserved(
             inference_id=known.report.inference_id, row=known.report.row, label=known.report.label,
             value=known.report.value, endpoint=known.endpoint, use_case=row["use_case"], model=row["model"],
-            version=row["version"], variant=row["variant"], prediction=prediction,
+            version=row["version"], variant=row["variant"], prediction=_prediction(row),
             score=_finite(row["score"]), entity=row["entity"],
             segments={n: v for n, v in values if n in grouped and (isinstance(v, str) or _finite(v) is not None)},
             received_at=row["received_at"], reported_at=known.reported_at, observed_at=at, shadow_of=row["shadow_of"],
+            answered=_decided(told),
         )  # fmt: skip
 
 
@@ -229,6 +236,18 @@ def _event(record: Record) -> OutcomeReported:
         raise Invalid(f"the value is not JSON: {error}") from None
     except ValidationError as error:
         raise refused(error.errors(include_url=False, include_input=False), root="the value") from None
+
+
+def _prediction(row: dict[str, Any]) -> float | str | None:
+    return _finite(row["prediction"]) if row["prediction_text"] is None else row["prediction_text"]
+
+
+def _decided(row: dict[str, Any] | None) -> Decided | None:
+    if row is None:
+        return None
+    return Decided(
+        version=row["version"], variant=row["variant"], prediction=_prediction(row), score=_finite(row["score"])
+    )
 
 
 def _as_it_came(outcome: Report, offset: int) -> Record:

@@ -91,6 +91,8 @@ class Recording:
         for logged in readable(batch, self._burial, letters):
             if not logged.replayed and not seen.is_new(logged.writer, logged.seq):
                 tx.then.append(metrics.REPEATS.inc)
+            elif logged.body.get("failed") is not None:  # a shadow that decided nothing
+                continue
             elif inference := await self._inference(logged, opening, letters):
                 fresh.setdefault(inference.head.inference_id, inference)
         if not fresh:

@@ -38,6 +38,8 @@ class Labelled:
     """What it was counted as where scores are calibrated (`learned.py`); None: it was not."""
     scored_in_groups: bool = True
     """Whether its groups counted its score; what was counted before they did has none there."""
+    answered: tuple[int, str | float | None] | None = None
+    """Of a shadow's row, which version callers were told of, and what that decided."""
 
     def to_json(self) -> dict[str, Any]:
         """As it is stored."""
@@ -45,15 +47,16 @@ class Labelled:
             "p": self.prediction, "l": self.label, "s": self.score, "v": self.value, "k": dict(self.kpis),
             "g": dict(self.segments), "b": self.learned, "j": None if self.paired is None else dict(self.paired),
             "c": self.scored_in_groups,
-        }  # fmt: skip
+        } | ({} if self.answered is None else {"a": self.answered})  # fmt: skip
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Labelled":
         """What `to_json` wrote. JSON of a database may give whole numbers back as integers."""
-        learned = data.get("b")
+        learned, answered = data.get("b"), data.get("a")
         return cls(
             _told(data["p"]), _told(data["l"]), _number(data["s"]), _number(data["v"]), data["k"], data["g"],
             data.get("j"), None if learned is None else (learned[0], learned[1]), data.get("c", False),
+            None if answered is None else (answered[0], _told(answered[1])),
         )  # fmt: skip
 
     def within(self, segments: Mapping[str, str]) -> "Labelled":
@@ -101,7 +104,20 @@ class Meaning:
             None if event.prediction is None else told(event.prediction),
             None if event.label is None else told(event.label), _share(event.score),
             None if event.value is None else _as_number(event.value), kpis, groups, paired if self.searched else None,
+            answered=self._answered(event),
         )  # fmt: skip
+
+    def _answered(self, event: OutcomeObserved) -> tuple[int, str | float | None] | None:
+        """Of another task's version no decision is known: it decided about something else."""
+        if event.answered is None:
+            return None
+        version, prediction = event.answered.version, event.answered.prediction
+        if prediction is None or self.task != "regression":
+            return version, None if prediction is None else class_name(prediction)
+        try:
+            return version, _as_number(prediction)
+        except ValueError:
+            return version, None
 
 
 def _task(schema: ModelSchema, profile: Profile | None) -> Task:
