@@ -15,7 +15,7 @@ _DOORS = (
     re.compile(r"(?:CompactedTopic|Following)\([^,()]+, (\w+)[,)]"),
     re.compile(r"BatchConsumer\([^\[]*\[(\w+)(?:\.topic\.name)?\]"),
     # The scorer's transactions, and the answers that it reads again.
-    re.compile(r"self\.(?:requested|imported) = (\w+)\.topic\."),
+    re.compile(r"\b(?:requested|imported) = (\w+)\.topic\."),
     re.compile(r"History\(\w+, (\w+)\.topic\."),
     re.compile(r"\btail\([^,()]+, (\w+)\.topic,"),
 )

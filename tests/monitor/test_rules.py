@@ -230,6 +230,40 @@ def test_what_can_be_evaluated_for_no_row_is_told_after_three_windows() -> None:
     assert told == [False, False, True, True] and state.seen.decided == 0
 
 
+def watched(*windows: Tally) -> list[Keeping]:
+    states = [Keeping(LIMIT.must, 0.0)]
+    for at, tally in enumerate(windows):
+        states.append(Keeping.from_json(states[-1].to_json()).observe(tally, 10.0 * at, 1_000))
+    return states[1:]
+
+
+BLIND, UNSEEN, CLEAN, BROKEN = Tally(50, 0, 50), Tally(), Tally(50, 0, 0), Tally(50, 9, 0)
+
+
+def test_a_rule_that_nobody_could_look_at_is_told_again_when_rows_break_it() -> None:
+    *_, before, after = watched(BLIND, BLIND, BLIND, BROKEN)
+    assert (before.why, after.why, after.is_news(before)) == ("blind", "broken", True)
+    assert (after.seen.rows, after.seen.undecided, after.since_s) == (50, 0, 30.0), "not of the time before"
+    assert not watched(BLIND, BLIND, BLIND, BROKEN, BROKEN)[-1].is_news(after)
+    assert not watched(BLIND, BLIND, BLIND, BROKEN, BLIND, BLIND, BLIND)[-1].is_news(after)
+    assert watched(BLIND, BLIND, BLIND, CLEAN, CLEAN, CLEAN)[-1].why == ""
+
+
+def test_a_rule_of_which_no_row_was_looked_at_in_three_windows_is_told() -> None:
+    assert [state.why for state in watched(UNSEEN, UNSEEN, UNSEEN, UNSEEN)] == ["", "", "unseen", "unseen"]
+    assert not any(state.told for state in watched(UNSEEN, UNSEEN, CLEAN, UNSEEN, UNSEEN))
+    assert [state.why for state in watched(*[UNSEEN] * 3, *[BLIND] * 3, BROKEN)][2:] == [
+        "unseen", "unseen", "unseen", "blind", "broken"]  # fmt: skip
+    assert watched(*[UNSEEN] * 3, *[CLEAN] * 3)[-1].why == ""
+
+
+def test_what_was_stored_before_it_was_known_why_tells_what_it_counted() -> None:
+    for last, why in ((BROKEN, "broken"), (BLIND, "blind"), (CLEAN, "")):
+        data = watched(last, last, last)[-1].to_json()
+        older = {name: value for name, value in data.items() if name not in ("why", "severity", "unseen")}
+        assert Keeping.from_json(older | {"told": bool(why)}).why == why
+
+
 class Story:
     """An endpoint whose windows are closed by the monitor's own round."""
 
@@ -246,11 +280,12 @@ class Story:
                            monitor=MonitorSettings(rules=rules))  # fmt: skip
         await self.desired.learn(Change(self.endpoint, event, None, 0))
 
-    async def window(self, back: int = 0, **broken: int) -> None:
+    async def window(self, back: int = 0, **broken: int | Tally) -> None:
         start = self.start - timedelta(seconds=10 * back)
         at_s = start.timestamp()
         rules = Rules({
-            Key(name, LIMIT.must): Tally.of(20, many, 0, [Evidence(at_s, f"{name}-{at_s}", 0)] if many else [])
+            Key(name, LIMIT.must): many if isinstance(many, Tally)
+            else Tally.of(20, many, 0, [Evidence(at_s, f"{name}-{at_s}", 0)] if many else [])
             for name, many in broken.items()
         })  # fmt: skip
         key = store.WindowKey(self.endpoint, 1, "retail", start, start + timedelta(seconds=10))
@@ -293,6 +328,27 @@ async def test_each_rule_that_is_broken_has_an_alert_that_ends_by_itself(story: 
     assert (told.windows, told.rows, limit.rows, limit.broken, limit.not_looked_at) == (6, 150, 120, 5, 30)
     assert not limit.alarmed and other_.alarmed and (other_.broken_since, other_.rows_since) == (13, 80)
     assert limit.share == pytest.approx(5 / 120) and limit.examples[0].row == 0
+
+
+async def test_an_alert_of_a_rule_is_raised_again_when_what_it_tells_becomes_worse(story: Story) -> None:
+    with use(Context(system("monitor"))):
+        await story.serve(limit=LIMIT)
+        for tally in (*[UNSEEN] * 3, *[BLIND] * 3, BROKEN, BROKEN):
+            await story.window(limit=tally)
+        said = [each for each in await story.said() if isinstance(each, AlertRaised)]
+        assert len({each.alert_id for each in said}) == 1
+        for each, words in zip(said, ("There is no time", "cannot be evaluated", "break the"), strict=True):
+            assert words in each.title
+        assert [each.how_much for each in said] == [
+            "none of the rows of 3 windows in a row was looked at", "none of 150 rows has all that it asks for",
+            "9 of 50 rows broke it, 0 of them may"]  # fmt: skip
+        await story.serve(limit=LIMIT.model_copy(update={"severity": "critical"}))
+        await story.window(limit=0)
+        await story.window(limit=0)
+        *_, last = await story.said()
+        assert isinstance(last, AlertRaised) and len(await story.said()) == 4
+        assert (last.alert_id, last.severity, last.how_much) == (
+            said[0].alert_id, "critical", "18 of 120 rows broke it, 0 of them may")  # fmt: skip
 
 
 async def test_rows_that_come_late_are_counted_once_and_may_break_a_rule(story: Story) -> None:

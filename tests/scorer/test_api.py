@@ -457,12 +457,13 @@ def test_compressed_bodies_that_are_not_what_they_say(
 @pytest.mark.parametrize(
     "target", ["/v1/batches/../../metrics", "/v1/batches/%2e%2e/%2e%2e/metrics", "/v1/batches/./x"]
 )
-def test_dot_segments_lead_nowhere(worker: Worker, target: str) -> None:
+def test_dot_segments_lead_nowhere(worker: Worker, token: str, target: str) -> None:
     """Written as they are: a client library would tidy them away."""
     host, port = worker.listening.getsockname()
     with socket.create_server(("127.0.0.1", 0)) as other, socket.create_connection((host, port)) as raw:
         worker.house.settings.batches_port_path.write_text(str(other.getsockname()[1]))
-        raw.sendall(f"GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        head = f"GET {target} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n"
+        raw.sendall(head.encode())
         raw.settimeout(10)
         assert raw.recv(64).startswith(b"HTTP/1.1 404 ")
 

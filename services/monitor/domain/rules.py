@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from heapq import nsmallest
 from math import exp, log, log1p
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 from contracts import Rule, RuleExample, RuleReport
 
@@ -17,8 +17,12 @@ EXAMPLES = 3
 _BETS = (0.02, 0.06, 0.2, 0.5, 0.9)
 """Of the way from the tolerance to 1."""
 _CLEAN, _BLIND = 3, 3
-"""Windows in a row that must keep a rule until it is over, or of which no row could be evaluated until it is told."""
+"""Windows in a row that must keep a rule until it is over, or of which no row was looked at, or could be evaluated,
+until that is told."""
 _MOST = 1e4
+Why = Literal["", "unseen", "blind", "broken"]
+"""Of an alert: there was time for no row, no row could be evaluated, or rows break it. What is further on is worse."""
+_WORSE: tuple[Why, ...] = get_args(Why)
 
 
 class Key(NamedTuple):
@@ -130,42 +134,68 @@ class Keeping:
 
     must: str
     tolerance: float
-    told: bool = False
+    why: Why = ""
+    """What its alert tells; nothing where none is open."""
+    severity: str = "warning"
+    """Of the alert."""
     since_s: float = 0.0
     """Where the first window began that is in `seen`."""
     seen: Tally = field(default_factory=Tally)
     """Rows since the rule began to be broken, or since evidence of it gathers."""
     clean: int = 0
     blind: int = 0
+    unseen: int = 0
     last_s: float = 0.0
-    """The start of the last window that was counted as clean or blind: several versions may answer in one."""
+    """The start of the last window that was counted as clean, blind or unseen: several versions may answer in one."""
     log_m: tuple[float, ...] = ()
     """Evidence that more than the tolerance break it, one for each bet."""
 
+    @property
+    def told(self) -> bool:
+        """Whether its alert is open."""
+        return bool(self.why)
+
     def is_of(self, rule: Rule) -> bool:
-        """Whether it is of this rule as it is now."""
+        """Whether it is of this rule as it is now, whatever the severity of its alert."""
         return (self.must, self.tolerance) == (rule.must, rule.tolerance)
+
+    def is_news(self, before: "Keeping") -> bool:
+        """Whether its alert must be raised: for the first time, or since it tells of what is worse, or with another
+        severity."""
+        return self.told and (_WORSE.index(self.why) > _WORSE.index(before.why) or self.severity != before.severity)
 
     def observe(self, tally: Tally, start_s: float, budget_rows: int) -> "Keeping":
         """After one more window, or rows that came after one was closed. Falsely told no more often than once in a
         budget of rows, whatever share below the tolerance breaks it."""
         if not tally.rows:
-            return self
+            return self._overlooked(start_s)
         log_m = _won(self.log_m, tally, self.tolerance) if self.tolerance and tally.decided else self.log_m
         evidence = _mean(log_m)
         broken, blind = tally.broken > self.tolerance * tally.decided, not tally.decided
         gathers = self.told or broken or blind or (bool(log_m) and evidence > log(max(1, tally.decided)) + 1e-9)
-        anew = not self.told and not self.seen.rows
+        # What could not be looked at is told no longer once rows can be: what they say begins with them.
+        before = Tally() if self.why in ("unseen", "blind") and not blind and not self.seen.decided else self.seen
         after = replace(
-            self, log_m=log_m, seen=self.seen.merge(tally) if gathers else Tally(),
-            since_s=start_s if anew else self.since_s, last_s=max(self.last_s, start_s),
+            self, log_m=log_m, seen=before.merge(tally) if gathers else Tally(),
+            since_s=start_s if not before.rows and not (self.told and blind) else self.since_s,
+            last_s=max(self.last_s, start_s), unseen=0,
             clean=self._counted(self.clean, start_s, counts=not broken and not blind),
             blind=self._counted(self.blind, start_s, counts=blind),
         )  # fmt: skip
         sure = tally.broken > 0 if not self.tolerance else evidence >= log(budget_rows)
         if self.told and after.clean >= _CLEAN:
-            return Keeping(self.must, self.tolerance, last_s=after.last_s)
-        return replace(after, told=self.told or sure or after.blind >= _BLIND)
+            return Keeping(self.must, self.tolerance, severity=self.severity, last_s=after.last_s)
+        return after._telling("broken" if sure else "blind" if after.blind >= _BLIND else "")
+
+    def _overlooked(self, start_s: float) -> "Keeping":
+        """After a window whose rows there was no time for: it neither keeps the rule nor breaks it."""
+        unseen = self._counted(self.unseen, start_s, counts=True)
+        since_s = start_s if not self.told and not self.seen.rows and not self.unseen else self.since_s
+        after = replace(self, unseen=unseen, since_s=since_s, last_s=max(self.last_s, start_s))
+        return after._telling("unseen" if unseen >= _BLIND else "")
+
+    def _telling(self, why: Why) -> "Keeping":
+        return replace(self, why=max(why, self.why, key=_WORSE.index))
 
     def _counted(self, before: int, start_s: float, *, counts: bool) -> int:
         if not counts:
@@ -180,6 +210,8 @@ class Keeping:
     def from_json(cls, data: Mapping[str, Any]) -> "Keeping":
         """What `to_json` wrote."""
         plain: dict[str, Any] = {**data, "seen": Tally.from_json(data["seen"]), "log_m": tuple(data["log_m"])}
+        if plain.pop("told", False):  # stored before it was known why
+            plain["why"] = "broken" if plain["seen"].broken else "blind"
         return cls(**plain)
 
 

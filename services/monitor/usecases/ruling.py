@@ -1,6 +1,7 @@
 """Watches whether decisions keep the business rules of their endpoint, and says which is broken."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from contracts import Rule
 from services.kit.alerts import raise_alert, resolve_alert
@@ -20,6 +21,10 @@ _TODO = (
 )
 _TODO_BLIND = (
     "Look whether the columns that the rule asks for still come, and are of the kind that it takes; mend the rule."
+)
+_TODO_UNSEEN = (
+    "Write the rule with what is evaluated for whole columns (comparisons, logic, `in`, arithmetic), or take "
+    "rules away: all rules of an endpoint share the time that there is for them."
 )
 
 
@@ -43,34 +48,43 @@ async def observe(tx: Tx, key: WindowKey, counted: Rules) -> None:
             if before is None or not before.is_of(rule):
                 before = Keeping(rule.must, rule.tolerance)
             after = before.observe(tally, key.start.timestamp(), endpoint.settings.budget_rows)
+            after = replace(after, severity=rule.severity)
             if after != before:
                 await rules.save(tx.session, endpoint, name, after)
             _tell(tx, endpoint, name, before, after)
 
 
 def _tell(tx: Tx, endpoint: Endpoint, name: str, before: Keeping, after: Keeping) -> None:
-    if after.told and not before.told:
+    if after.is_news(before):
         _say(tx, endpoint, name, after)
     elif before.told and not after.told:
         resolve_alert(tx, kind_of(name), endpoint.endpoint, "the last three windows kept it", unit=endpoint.unit)
 
 
 def _say(tx: Tx, endpoint: Endpoint, name: str, found: Keeping) -> None:
-    rule, seen, since = endpoint.settings.rules[name], found.seen, moment(found.since_s)
-    if seen.decided:
-        title = f"Decisions of {endpoint.model} break the business rule {name}"
-        much = f"{seen.broken:,} of {seen.decided:,} rows broke it, {rule.tolerance:.3g} of them may"
-        if seen.undecided:
-            much += f"; {seen.undecided:,} more could not be evaluated"
-    else:
-        title = f"The business rule {name} cannot be evaluated for decisions of {endpoint.model}"
-        much = f"none of {seen.rows:,} rows has all that it asks for"
-    detail = f"{rule.must}: {much}, since {since:%Y-%m-%d %H:%M:%S} UTC{_first(seen)}"
+    rule, since = endpoint.settings.rules[name], moment(found.since_s)
+    title, much, todo = _words(endpoint, name, rule, found)
+    detail = f"{rule.must}: {much}, since {since:%Y-%m-%d %H:%M:%S} UTC{_first(found.seen)}"
     raise_alert(
-        tx, kind_of(name), endpoint.endpoint, rule.severity, title, detail, _TODO if seen.decided else _TODO_BLIND,
+        tx, kind_of(name), endpoint.endpoint, rule.severity, title, detail, todo,
         unit=endpoint.unit, since=since, how_much=much,
     )  # fmt: skip
     tx.then.append(metrics.FOUND.labels(endpoint.endpoint, KIND).inc)
+
+
+def _words(endpoint: Endpoint, name: str, rule: Rule, found: Keeping) -> tuple[str, str, str]:
+    """Title, how much, and what can be done."""
+    seen, model = found.seen, endpoint.model
+    if found.why == "unseen":
+        much = f"none of the rows of {found.unseen} windows in a row was looked at"
+        return f"There is no time for the business rule {name} of {model}", much, _TODO_UNSEEN
+    if found.why == "blind":
+        much = f"none of {seen.rows:,} rows has all that it asks for"
+        return f"The business rule {name} cannot be evaluated for decisions of {model}", much, _TODO_BLIND
+    much = f"{seen.broken:,} of {seen.decided:,} rows broke it, {rule.tolerance:.3g} of them may"
+    if seen.undecided:
+        much += f"; {seen.undecided:,} more could not be evaluated"
+    return f"Decisions of {model} break the business rule {name}", much, _TODO
 
 
 def _first(seen: Tally) -> str:

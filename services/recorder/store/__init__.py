@@ -30,6 +30,7 @@ from .files import (
     places,
     removing,
     undoom,
+    unfollowed,
     unplaced,
 )
 from .frozen import Frozen, add_snapshot, erased_ids, frozen, frozen_of, remove_snapshot, replace_snapshot
@@ -71,5 +72,5 @@ __all__ = [
     "newest_schema", "newest_written", "next_file", "next_leaving", "outcomes", "places", "remove_snapshot",
     "removing", "reopen", "replace_snapshot", "report", "rewrite", "running", "save_versions", "schema", "seek",
     "set_aside", "settle", "settle_folder", "share", "share_for_long", "sizes", "small", "still", "tell_problem",
-    "tombstones", "undoom", "unmet", "unplaced", "unsettled", "withdraw",
+    "tombstones", "undoom", "unfollowed", "unmet", "unplaced", "unsettled", "withdraw",
 ]  # fmt: skip
