@@ -177,6 +177,8 @@ class Tidying:
         while True:
             with use(Context(system("recorder"))):
                 await self._retention.forget_writers()
+                while await self._joining.date():
+                    self._progress.beat("tidying")
                 while await self._joining.follow() or await self._joining.expire(self._patience):
                     self._progress.beat("tidying")
                 await self._joining.count()

@@ -9,9 +9,15 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from ..domain.outcomes import Known, Report
+from .patience import PATIENCE_S, in_time
 
 WINDOW = 10_000
 """Of so many new reports, in the order in which they came, those are joined together whose rows lie together."""
+
+_TOO_MANY = (
+    f"so many reports met no decision that to tell whose takes longer than {PATIENCE_S} s: "
+    "fairlead_recorder_outcomes_unmet counts them"
+)
 
 _NEW = """
     SELECT inference_id, "row" FROM outcome
@@ -130,16 +136,25 @@ class Unmet:
 
 
 async def unmet(session: AsyncSession, limit: int, *, by_now: timedelta = timedelta(minutes=1)) -> list[Unmet]:
-    """By reporter, the most reports first. What came within `by_now` is not there yet: decisions take seconds."""
+    """By reporter, the most reports first. What came within `by_now` is not there yet: decisions take seconds.
+
+    Raises Invalid where it takes longer than a list may.
+    """
     select = """
         SELECT state, reported_by, units, count(*) AS reports, min(reported_at) AS oldest, max(reported_at) AS newest,
-               (array_agg(DISTINCT inference_id))[1:3] AS examples
-        FROM outcome
-        WHERE (state = 'waiting' AND reported_at < now() - CAST(:by_now AS interval)) OR state = 'expired'
+               array_agg(inference_id ORDER BY inference_id) FILTER (WHERE another AND place <= 3) AS examples
+        FROM (
+            SELECT state, reported_by, units, reported_at, inference_id, dense_rank() OVER ids AS place,
+                   inference_id IS DISTINCT FROM lag(inference_id) OVER ids AS another
+            FROM outcome
+            WHERE (state = 'waiting' AND reported_at < now() - CAST(:by_now AS interval)) OR state = 'expired'
+            WINDOW ids AS (PARTITION BY state, reported_by, units ORDER BY inference_id)
+        ) AS unmet
         GROUP BY state, reported_by, units ORDER BY reports DESC, reported_by, state LIMIT :limit
     """
-    rows = await session.execute(text(select), {"limit": limit, "by_now": by_now})
-    return [Unmet(**row) for row in rows.mappings()]
+    async with in_time(session, _TOO_MANY):
+        rows = await session.execute(text(select), {"limit": limit, "by_now": by_now})
+        return [Unmet(**row) for row in rows.mappings()]
 
 
 async def count_unmet(session: AsyncSession) -> dict[str, int]:
