@@ -84,6 +84,21 @@ async def test_a_report_that_is_sought_while_its_decision_is_being_written_is_ob
     assert await seek(house, AT_ONCE) == 0
 
 
+async def test_a_report_that_is_looked_up_just_when_its_decision_is_written_is_joined_in_the_next_round(
+    house: House,
+) -> None:
+    await reported(house, "early", "orphan")
+    await seek(house)
+    await pass_time(house, "3 seconds")
+    async with house.db.transaction() as tx:
+        assert await store.seek(tx.session, (timedelta(days=1),)) == 2
+        await house.many([house.head("early", 0)])  # it does not wait for who holds the report
+    assert await seek(house) == 0 and await join(house) == ["early"]
+    async with house.db.reading() as session:
+        assert await session.scalar(text("SELECT count(*) FROM missed")) == 0
+    assert (await due(house))["orphan"] == (2, False)
+
+
 async def test_new_reports_are_found_beside_any_number_that_are_to_be_looked_up_again(house: House) -> None:
     await reported(house, *(f"orphan-{n}" for n in range(50)))
     assert await seek(house, AT_ONCE) == 50

@@ -17,6 +17,8 @@ _STATEMENTS = (
     "CREATE INDEX outcome_new ON outcome (reported_at) WHERE state = 'waiting' AND seek_at IS NULL",
     "CREATE INDEX outcome_due ON outcome (seek_at) WHERE state = 'waiting' AND seek_at IS NOT NULL",
     "CREATE INDEX outcome_asleep ON outcome (inference_id) WHERE state = 'waiting' AND seek_at IS NOT NULL",
+    # Inferences whose decisions came while somebody held a report of them that waited: looked up in the next round.
+    "CREATE TABLE missed (inference_id text PRIMARY KEY)",
     "CREATE INDEX outcome_expired ON outcome (observed_at) WHERE state = 'expired'",
 )
 

@@ -66,7 +66,7 @@ class Upkeep:
             await store.undoom(tx.session, digest)
 
     async def sweep_batches(self, kind: Kind, partition: int) -> None:
-        """Remove what a batch of this partition left that was rolled back; asked when it has just been assigned."""
+        """Remove what a batch of this partition left that was rolled back; asked where none of it goes on."""
         async with self._db.reading() as session:
             waiting = [file.place for file in await store.unplaced(session)]
         known = {place.path for place in waiting if place.kind == kind}
