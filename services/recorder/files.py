@@ -99,23 +99,37 @@ class Files:
             for group in _groups(parts):
                 writer.write_table(group, row_group_size=_GROUP_ROWS)
         _sync(pending)
+        _sync(pending.parent)
         return pending.stat().st_size
 
     def discard(self, place: Place) -> None:
         """Remove what was written for nothing."""
         self._waiting(place).unlink(missing_ok=True)
 
-    def place(self, place: Place) -> None:
-        """Put a committed file into its place; what has it now is gone with that. Again: no harm."""
+    def place(self, place: Place, rows: int) -> bool:
+        """Put a committed file into its place; what has it now is gone with that. Again: no harm.
+
+        Answers False where the newest content is nowhere: what lies there has other than so many rows.
+        """
         final, pending = self._final(place), self._waiting(place)
         with self._alone(place.kind):
             if pending.exists():
                 final.parent.mkdir(parents=True, exist_ok=True)
                 pending.replace(final)
                 _sync(final.parent)
+                return True
+            return place.pending is None or not final.exists() or self._rows(place) == rows
 
-    def swap(self, place: Place, members: Collection[str]) -> None:
+    def _rows(self, place: Place) -> int | None:
+        """How many rows lie in a place; None of what cannot be read."""
+        with suppress(Lost):
+            return self._open(Place(place.path, None, place.kind), lambda file: pq.read_metadata(file).num_rows)
+        return None
+
+    def swap(self, place: Place, members: Collection[str]) -> bool:
         """Put a merged file into its folder instead of its members. Again: no harm.
+
+        Answers False where the merged file is nowhere: its members stay.
 
         The folder is exchanged as a whole, so that whoever lists it sees each row once, at any moment and after any
         crash. Where the file system cannot do that, the members go one by one after the merged file came.
@@ -132,11 +146,14 @@ class Files:
                     log.warning("a folder cannot be exchanged", folder=str(final.parent), error=str(error))
                     final.parent.mkdir(parents=True, exist_ok=True)
                     pending.replace(final)
+            if not final.exists():
+                return False
             for name in gone:
                 (final.parent / name).unlink(missing_ok=True)
             _sync(final.parent)
             shutil.rmtree(beside, ignore_errors=True)
             pending.unlink(missing_ok=True)
+            return True
 
     def _exchange(self, final: Path, pending: Path, beside: Path, gone: Collection[str]) -> None:
         beside.mkdir()

@@ -1,6 +1,7 @@
 """What runs by itself: the streams, the join, tidying, erasures."""
 
 import asyncio
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import timedelta
@@ -37,22 +38,29 @@ class Placing:
     As long as nothing is behind records are gathered for a while, so that files are not tiny.
     """
 
-    def __init__(self, kind: Kind, upkeep: Upkeep, flush_s: float) -> None:
+    def __init__(self, kind: Kind, upkeep: Upkeep, flush_s: float, sweep_s: float = _TIDY_S) -> None:
         self._kind: Kind = kind
         self._upkeep = upkeep
         self._flush_s = flush_s
-        self._assigned: set[int] = set()
+        self._sweep_s = sweep_s
+        self._swept: dict[int, float] = {}
 
     async def tick(self, partitions: Mapping[Partition, bool]) -> None:
         """With the assigned partitions, and whether each is read to its end."""
         with use(Context(system("recorder"))):
             await self._upkeep.place()
-            assigned = {number for _, number in partitions}
-            for partition in assigned - self._assigned:
-                await self._upkeep.sweep_batches(self._kind, partition)
-            self._assigned = assigned
+            await self._sweep({number for _, number in partitions})
         if all(partitions.values()):
             await asyncio.sleep(self._flush_s)
+
+    async def _sweep(self, assigned: set[int]) -> None:
+        """When a partition was just assigned, and again and again: a leftover holds entities, and is young at first."""
+        at = time.monotonic()
+        last = {number: self._swept.get(number) for number in assigned}
+        due = {number for number, swept in last.items() if swept is None or at - swept >= self._sweep_s}
+        for partition in due:
+            await self._upkeep.sweep_batches(self._kind, partition)
+        self._swept = {number: swept for number, swept in last.items() if swept is not None} | dict.fromkeys(due, at)
 
 
 class Inferences:
@@ -177,6 +185,8 @@ class Tidying:
         while True:
             with use(Context(system("recorder"))):
                 await self._retention.forget_writers()
+                while await self._joining.date():
+                    self._progress.beat("tidying")
                 while await self._joining.follow() or await self._joining.expire(self._patience):
                     self._progress.beat("tidying")
                 await self._joining.count()

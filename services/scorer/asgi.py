@@ -43,6 +43,7 @@ from .wire import (
     Send,
     deflate,
     inflate,
+    inflate_little,
     read_body,
     refusing,
     reply,
@@ -124,9 +125,10 @@ class ScorerApp:
             caller = self._caller(headers)
             if len(body) > self._limit:
                 raise TooLarge(f"the body is larger than {self._limit} bytes")
-            if len(body) > LARGE and b"content-encoding" in headers:
+            plain = self._quickly(headers, body)
+            if plain is None:
                 return None
-            ask = self._asked(self._plain(headers, body), headers)
+            ask = self._asked(plain, headers)
             fast = self._fast and not (len(body) > LARGE and b"accept-encoding" in headers)
             answer = self._plane.at_once(name, version, ask, caller, "rest") if fast else None
             if answer is None:
@@ -227,13 +229,15 @@ class ScorerApp:
 
     async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
         body = await read_body(receive, self._limit)
-        if len(body) > LARGE and b"content-encoding" in headers:
-            return await asyncio.to_thread(self._plain, headers, body)
-        return self._plain(headers, body)
+        plain = self._quickly(headers, body)
+        if plain is None:
+            plain = await asyncio.to_thread(inflate, body, headers[b"content-encoding"], self._limit)
+        return plain
 
-    def _plain(self, headers: dict[bytes, bytes], body: bytes) -> bytes:
+    def _quickly(self, headers: dict[bytes, bytes], body: bytes) -> bytes | None:
+        """A body as it was before it was compressed; None where to inflate it would hold up others."""
         encoding = headers.get(b"content-encoding")
-        return body if encoding is None else inflate(body, encoding, self._limit)
+        return body if encoding is None else inflate_little(body, encoding, self._limit)
 
     # Everything else
 

@@ -202,10 +202,11 @@ def _values(name: str, values: Any, datatype: Datatype, *, nullable: bool) -> Ar
 
 
 def _whole(values: Sequence[int]) -> Array:
-    """64 bits hold what JSON said, with its sign or without."""
-    if min(values) < 0 and max(values) >= 2**63:
-        return np.array(values, NUMPY["FP64"])
-    return np.array(values, NUMPY["INT64" if max(values) < 2**63 else "UINT64"])
+    """With its sign or without, as 64 bits hold them all; else as doubles, of which a column takes none so large."""
+    least, most = min(values), max(values)
+    if least >= -(2**63) and most < 2**63:
+        return np.array(values, NUMPY["INT64"])
+    return np.array(values, NUMPY["UINT64" if least >= 0 and most < 2**64 else "FP64"])
 
 
 _READERS = {"dataframe_split": _split, "dataframe_records": _records, "instances": _instances, "inputs": _inputs}

@@ -100,6 +100,18 @@ def inflate(body: bytes, encoding: bytes, limit: int) -> bytes:
     return body
 
 
+def inflate_little(body: bytes, encoding: bytes, limit: int) -> bytes | None:
+    """As `inflate`, where that is soon done; None where it is not: a few bytes may become very many."""
+    if len(body) > LARGE:
+        return None
+    try:
+        return inflate(body, encoding, min(LARGE, limit))
+    except TooLarge:
+        if limit <= LARGE:
+            raise
+        return None
+
+
 def _undone(body: bytes, method: bytes, limit: int) -> bytes:
     for window in _WINDOWS[method]:
         try:

@@ -29,13 +29,13 @@ def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         place = Place(f"{folder('sizes', AT)}/p0-{number}-{number}.parquet")
         files.write(place, [table([head], Body({"a": np.array([1.0, 3.0])}, np.array([1.0, 0.0]), None))])
         if number < 2:
-            files.place(place)
+            files.place(place, 2)
     # Of the first decision both rows are known, one of them corrected: it was wrong, and is right.
     for number, (row, revision, label) in enumerate([(0, 1, 0.0), (0, 2, 1.0), (1, 1, 1.0)]):
         event = outcome("sizes", label, None, inference_id="d0", row=row, version=2, received_at=AT, observed_at=AT)
         place = Place(f"{folder('sizes', AT)}/p0-{number}-{number}.parquet", kind="outcomes")
         files.write(place, [rows_of([Observation(event, "retail", number, revision)])])
-        files.place(place)
+        files.place(place, 1)
     monkeypatch.chdir(tmp_path)
 
 

@@ -66,3 +66,14 @@ def test_a_class_that_turns_up_later_is_no_column_of_another(tmp_path: Path) -> 
     assert model.predict({"X": np.array([[-1.0]])})["p"].tolist() == [[0.5, 0.5]]
     with pytest.raises(ValueError, match="a probability of 'eggs'"):
         model.predict({"X": np.array([[-1.0], [1.0]])})
+
+
+@pytest.mark.parametrize(
+    ("low", "later"), [({1: 0.5, 2: 0.5}, 0), ({"ham": 0.5, "spam": 0.5}, ""), ({1: 0.5, 2: 0.5}, False)]
+)
+def test_a_class_0_or_an_empty_one_that_turns_up_later_is_told_too(
+    low: dict[Any, float], later: object, tmp_path: Path
+) -> None:
+    model = opened(low, {later: 0.75, **dict.fromkeys(low, 0.125)}, tmp_path)
+    with pytest.raises(ValueError, match=f"a probability of {later!r}, and named"):
+        model.predict({"X": np.array([[1.0]])})

@@ -67,8 +67,8 @@ def test_a_stranger_reads_only_files_that_were_committed(tmp_path: Path) -> None
         return ds.dataset(tmp_path / "inferences", partitioning="hive").to_table()
 
     assert seen().num_rows == 0 and files.read(path).num_rows == 2
-    files.place(path)
-    files.place(path)
+    files.place(path, 2)
+    files.place(path, 2)
     assert seen().num_rows == 2 and files.read(path).num_rows == 2
     assert set(seen()["endpoint"].to_pylist()) == {"employment"}
 
@@ -108,7 +108,7 @@ def test_a_file_that_is_not_there_or_damaged_is_lost_and_one_that_may_not_be_rea
     with pytest.raises(Lost, match="not there"):
         files.read(place)
     files.write(place, [table([head("a", 2)], Body({"age": np.array([1.0, 2.0])}, np.array([1.0, 0.0]), None))])
-    files.place(place)
+    files.place(place, 2)
     lying = tmp_path / "inferences" / path
     whole, half = lying.read_bytes(), len(lying.read_bytes()) // 2
     for damaged in (b"", b"nonsense", whole[:half], whole[:4] + b"\xff" * half + whole[4 + half :]):

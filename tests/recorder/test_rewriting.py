@@ -1,14 +1,17 @@
 """Files are merged and rewritten: no row is lost, none is there twice, and who was erased is nowhere any more."""
 
 import asyncio
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
+from typing import Any
 
 import numpy as np
 import pytest
 from sqlalchemy import text
 
 from contracts import DecisionsErased
+from services.kit.db import Tx
 from services.kit.errors import Invalid, NotFound
 from services.recorder import store
 from services.recorder.domain.erasures import pseudonym
@@ -204,6 +207,60 @@ async def test_an_erasure_that_is_killed_at_a_step_goes_on(
     assert (done.state, done.decisions, done.snapshots, left) == ("done", 5, 1, 0)
     assert set(house.lying()) == others
     assert not await house.objects.exists(digest) and not await house.objects.exists(frozen.digest)
+
+
+def unheard(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next rewriting commits, and the process ends before it hears so."""
+    whole, rewrite, ends = house.db.transaction, store.rewrite, [False]
+
+    async def noted(*args: Any) -> None:
+        await rewrite(*args)
+        ends[0] = True
+
+    @asynccontextmanager
+    async def transaction(*args: Any, **about: Any) -> AsyncIterator[Tx]:
+        async with whole(*args, **about) as tx:
+            yield tx
+        if ends[0]:
+            raise Killed
+
+    monkeypatch.setattr(store, "rewrite", noted)
+    monkeypatch.setattr(house.db, "transaction", transaction)
+
+
+async def test_who_was_erased_is_in_no_file_where_nobody_heard_that_the_rewriting_committed(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await filled(house, 1)
+    asked = await house.erasing.ask(OFFICER, Asked("anna", None, None, "as the law says"))
+    with monkeypatch.context() as patched, suppress(Killed):
+        unheard(house, patched)
+        await house.erasing.go_on()
+    await house.upkeep.sweep()
+    assert await house.erasing.go_on()
+    assert (await house.erasing.look(asked.id))[0].state == "done"
+    assert [id for id, row in house.lying() if row == 0] == ["d-0-1", "d-0-2"]
+
+
+async def test_an_erasure_whose_rewritten_file_is_nowhere_is_not_done_while_the_old_one_lies_there(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await filled(house, 1)
+    asked = await house.erasing.ask(OFFICER, Asked("anna", None, None, "as the law says"))
+    with monkeypatch.context() as patched, suppress(Killed):
+        unheard(house, patched)
+        await house.erasing.go_on()
+    (lost,) = (house.settings.inferences / "_pending").glob("r-*")
+    lost.unlink()
+    assert not await house.erasing.go_on()
+    found, left = await house.erasing.look(asked.id)
+    assert (found.state, left) == ("running", 0) and found.problem
+    (stale,) = (
+        path for path in house.settings.inferences.glob("endpoint=*/*/*/*.parquet") if path.name in found.problem
+    )
+    stale.unlink()
+    assert await house.erasing.go_on()
+    assert not {"d-0-0", "later"} & {id for id, _ in house.lying()}
 
 
 async def test_a_damaged_file_keeps_an_erasure_open_and_says_so_until_it_is_gone(house: House) -> None:

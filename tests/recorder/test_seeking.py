@@ -1,5 +1,6 @@
 """Reports whose decisions do not come: they cost a round nothing, are found when one comes, are seen to their end."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import numpy as np
@@ -83,6 +84,21 @@ async def test_a_report_that_is_sought_while_its_decision_is_being_written_is_ob
     assert await seek(house, AT_ONCE) == 0
 
 
+async def test_a_report_that_is_looked_up_just_when_its_decision_is_written_is_joined_in_the_next_round(
+    house: House,
+) -> None:
+    await reported(house, "early", "orphan")
+    await seek(house)
+    await pass_time(house, "3 seconds")
+    async with house.db.transaction() as tx:
+        assert await store.seek(tx.session, (timedelta(days=1),)) == 2
+        await house.many([house.head("early", 0)])  # it does not wait for who holds the report
+    assert await seek(house) == 0 and await join(house) == ["early"]
+    async with house.db.reading() as session:
+        assert await session.scalar(text("SELECT count(*) FROM missed")) == 0
+    assert (await due(house))["orphan"] == (2, False)
+
+
 async def test_new_reports_are_found_beside_any_number_that_are_to_be_looked_up_again(house: House) -> None:
     await reported(house, *(f"orphan-{n}" for n in range(50)))
     assert await seek(house, AT_ONCE) == 50
@@ -114,12 +130,13 @@ async def test_whose_reports_met_no_decision_is_told_with_their_number_and_some_
     retail = frozenset({"retail"})
     said = [Report(f"wrong-{n}", 0, 1.0, None, "application:a", retail) for n in range(5)]
     async with house.db.transaction() as tx:
+        said += [replace(said[0], row=row) for row in range(1, 4)]
         await store.report(tx.session, [*said, Report("other", 0, 1.0, None, "application:b", None)])
         await tx.session.execute(text("UPDATE outcome SET reported_at = now() - interval '2 minutes'"))
         await store.report(tx.session, [Report("just now", 0, 1.0, None, "application:c", None)])
     first, second = await joining(house).unmet()
-    assert (first.reported_by, first.units, first.reports, first.state) == ("application:a", ["retail"], 5, "waiting")
+    assert (first.reported_by, first.units, first.reports, first.state) == ("application:a", ["retail"], 8, "waiting")
     assert first.examples == ["wrong-0", "wrong-1", "wrong-2"] and first.oldest <= first.newest
     assert (second.reported_by, second.units, second.reports) == ("application:b", None, 1)
     await joining(house).count()
-    assert metrics.UNMET.labels("waiting")._value.get() == 7
+    assert metrics.UNMET.labels("waiting")._value.get() == 10

@@ -1,7 +1,7 @@
 """Retention on real PostgreSQL: what is too old goes, with all that hangs on it, and nothing else."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -27,7 +27,7 @@ from services.recorder import metrics, store
 from services.recorder.domain.layout import Head
 from services.recorder.domain.outcomes import Known, Report
 from services.recorder.files import Files
-from services.recorder.store import lookup
+from services.recorder.store import lookup, patience
 from services.recorder.usecases import snapshots
 from services.recorder.usecases.joining import Joining
 from services.recorder.usecases.retention import Retention
@@ -327,20 +327,88 @@ async def followed(db: Database) -> None:
     ],
 )
 async def test_a_list_by_what_followed_reads_no_decision_that_nothing_followed_from(
-    service_db: Databases, wanted: store.Wanted, numbers: tuple[int, ...]
+    service_db: Databases, monkeypatch: pytest.MonkeyPatch, wanted: store.Wanted, numbers: tuple[int, ...]
 ) -> None:
     db = service_db("recorder")
     await followed(db)
     for units in (None, ["retail"], ["retail", "wealth"]):
         expected = {f"{unit}-{n}" for unit in units or ("retail", "wealth") for n in numbers}
         async with db.reading(",".join(units or "*")) as session:
+            monkeypatch.setattr(lookup, "_FEW", -1)
             found = await store.decisions(session, wanted, None, 50, units)
-            select, values = lookup.question(wanted, None, 50, units)
+            monkeypatch.setattr(lookup, "_FEW", 20_000)
+            assert await store.decisions(session, wanted, None, 50, units) == found, "of few each is looked at"
+            select, values = lookup.question(wanted, None, 50, units, True)
             explained = f"EXPLAIN (ANALYZE, FORMAT JSON) {select}"
             plan = (await session.execute(text(explained), values)).scalar_one()[0]["Plan"]
         assert {each.inference_id for each in found} == expected and len(found) == len(expected)
         assert [each.received_at for each in found] == sorted((each.received_at for each in found), reverse=True)
         assert _read(plan) <= 100, "of 4,002"
+
+
+async def plan_of(db: Database, wanted: store.Wanted, limit: int, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """How a unit's list was read."""
+    asked: list[tuple[str, dict[str, Any]]] = []
+    whole = lookup.question
+
+    def question(*args: Any) -> tuple[str, dict[str, Any]]:
+        asked.append(whole(*args))
+        return asked[-1]
+
+    monkeypatch.setattr(lookup, "question", question)
+    async with db.reading() as session:
+        await store.decisions(session, wanted, None, limit, ["retail"])
+        select, values = asked[-1]
+        explained = f"EXPLAIN (ANALYZE, FORMAT JSON) {select}"
+        return (await session.execute(text(explained), values)).scalar_one()[0]["Plan"]
+
+
+async def observe(db: Database, unit: str, places: Sequence[tuple[str, int]]) -> None:
+    """Something followed from each of these rows."""
+    reports = [Report(id, row, 1.0, None, "somebody", None) for id, row in places]
+    async with db.transaction() as tx:
+        await store.report(tx.session, reports)
+        await store.settle(tx.session, [Known(r, unit, unit, 2, 1, AT) for r in reports], [None] * len(reports), AT)
+    async with db.engine.connect() as connection:
+        await connection.exec_driver_sql("ANALYZE recorder.decision, recorder.outcome")
+
+
+async def test_a_small_old_use_cases_list_by_what_followed_does_not_walk_what_followed_from_others(
+    service_db: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    db, minute = service_db("recorder"), timedelta(minutes=1)
+    await add(db, *(decision(f"d-{n:04}", "retail", "retail", n * minute) for n in range(2_000)))
+    old = [replace(decision(f"old-{n}", "retail", "retail", (3_000 + n) * minute), use_case="old") for n in range(20)]
+    await add(db, *old)
+    await observe(db, "retail", [*((f"d-{n:04}", 0) for n in range(2_000)), *((f"old-{n}", 0) for n in range(20))])
+    plan = await plan_of(db, store.Wanted(outcome="known", use_case="old"), 50, monkeypatch)
+    assert plan["Actual Rows"] == 20 and _read(plan) <= 100, "of 4,040"
+
+
+async def test_a_list_by_what_followed_takes_one_step_for_each_decision_whatever_number_of_its_rows_is_known(
+    service_db: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    db, minute = service_db("recorder"), timedelta(minutes=1)
+    await add(db, *(decision(f"d-{n}", "retail", "retail", n * minute) for n in range(5)))
+    await observe(db, "retail", [(f"d-{n}", row) for n in range(5) for row in range(400)])
+    plan = await plan_of(db, store.Wanted(outcome="known"), 3, monkeypatch)
+    assert plan["Actual Rows"] == 3 and _read(plan) <= 20, "of 2,005"
+
+
+async def test_lists_are_right_while_outcomes_of_before_do_not_hold_when_their_decisions_were_made(
+    service_db: Databases,
+) -> None:
+    db, known = service_db("recorder"), store.Wanted(outcome="known", model="census")
+    await followed(db)
+    async with db.transaction() as tx:
+        await tx.session.execute(text("UPDATE outcome SET decided_at = NULL WHERE inference_id > 'retail-1901'"))
+        before = [each.inference_id for each in await store.decisions(tx.session, known, None, 50)]
+        assert len(before) == 8 and {"retail-1900", "retail-1903", "wealth-1900"} <= {*before}
+        done = [await store.date_outcomes(tx.session, 6) for _ in range(3)]
+        assert done == [6, 4, 0]
+        assert [each.inference_id for each in await store.decisions(tx.session, known, None, 50)] == before
+        left = "SELECT count(*) FROM outcome JOIN decision USING (inference_id) WHERE decided_at <> received_at"
+        assert await tx.session.scalar(text(left)) == 0
 
 
 async def test_a_list_by_what_followed_goes_on_where_a_page_ended_and_keeps_to_its_time(service_db: Databases) -> None:
@@ -370,7 +438,7 @@ async def test_a_list_that_takes_too_long_says_how_to_ask_for_less(
     service_db: Databases, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slow = ("SELECT pg_sleep(60)", dict[str, Any]())
-    monkeypatch.setattr(lookup, "_PATIENCE_S", 0.2)
+    monkeypatch.setattr(patience, "PATIENCE_S", 0.2)
     monkeypatch.setattr(lookup, "question", lambda *_: slow)
     async with service_db("recorder").reading() as session:
         with pytest.raises(Invalid, match="from, to"):

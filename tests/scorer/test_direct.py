@@ -18,6 +18,8 @@ from .making import House, classifier
 
 _GOOD = orjson.dumps(rows([1, 2, 3], [-1, -1, -1], id="r-1", parameters={"entity": "customer-7"}))
 _LARGE = orjson.dumps(rows(*np.random.default_rng(3).normal(size=(5000, 3)).tolist()))
+_ALIKE = orjson.dumps(rows(*[[1.0, 2.0, 3.0]] * 20_000))
+"""Much that becomes little."""
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +76,7 @@ def asked(worker: Worker, *pieces: bytes, answers: int = 1) -> list[Said]:
         ("credit", orjson.dumps(rows(*[[1.0, 2.0, 3.0]] * 400)), {"Accept-Encoding": "gzip"}, 200),
         ("credit", orjson.dumps(rows(*[[1.0, 2.0, 3.0]] * 5000)), {}, 200),
         ("credit", gzip.compress(_LARGE), {"Content-Encoding": "gzip", "Accept-Encoding": "gzip"}, 200),
+        ("credit", gzip.compress(_ALIKE), {"Content-Encoding": "gzip"}, 200),
         ("credit", gzip.compress(_LARGE)[:-9], {"Content-Encoding": "gzip"}, 400),
         ("credit", _LARGE, {"Accept-Encoding": "gzip"}, 200),
         ("credit", b"{", {}, 400),

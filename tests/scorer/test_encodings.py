@@ -39,3 +39,13 @@ def test_each_coding_has_the_limit_and_there_are_few() -> None:
         wire.inflate(b"", b"gzip, " * 5, 100)
     with pytest.raises(wire.Unsupported, match="Content-Encoding br is"):
         wire.inflate(b"", b"gzip, br", 100)
+
+
+def test_what_becomes_much_is_not_inflated_where_others_wait() -> None:
+    few, many = b"0" * wire.LARGE, b"0" * (wire.LARGE + 1)
+    assert wire.inflate_little(packed(few), b"gzip", 1 << 24) == few
+    assert len(packed(many)) < 1000
+    assert wire.inflate_little(packed(many), b"gzip", 1 << 24) is None
+    assert wire.inflate_little(packed(packed(many)), b"gzip, gzip", 1 << 24) is None
+    with pytest.raises(TooLarge, match="larger than 100 bytes"):
+        wire.inflate_little(packed(few), b"gzip", 100)

@@ -94,6 +94,14 @@ def test_a_number_that_the_matrix_does_not_hold_is_refused_by_its_column(
         named(schema_of(datatype), stated, [1], [value])
 
 
+@pytest.mark.parametrize("value", [10**20 - 1, 2**64, -(2**63) - 1, -(10**19) + 1])
+@pytest.mark.parametrize("datatype", ["INT64", "UINT64", "INT32"])
+def test_a_whole_number_beyond_64_bits_is_refused_by_its_column(datatype: Datatype, value: int) -> None:
+    for rows in ([(value, 1)], [(1, 1), (value, 1), (-1, 1)]):
+        with pytest.raises(BadInput, match=f"column 'a' holds a number that is no {datatype}"):
+            comma_separated(schema_of(datatype), *rows)
+
+
 def test_whole_numbers_may_be_said_in_any_datatype_that_holds_them() -> None:
     assert named(schema_of("INT64"), "FP64", [1, 2.0**53 - 1], [3, -4]).tolist() == [[1, 3], [2**53 - 1, -4]]
     assert named(schema_of("UINT8"), "INT64", [1, 255], [0, 4]).tolist() == [[1, 0], [255, 4]]

@@ -2,6 +2,7 @@
 
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,11 @@ from services.kit.cloudevents import headers
 from services.kit.context import Context, system
 from services.kit.producer import Producer
 from services.kit.settings import Settings
+from services.kit.stream import Record
 from services.kit.testing import eventually, running
 from services.scorer.dataplane import DataPlane
 from services.scorer.follower import Follower
-from services.scorer.rewards import Rewards
+from services.scorer.rewards import Rewards, work
 from services.scorer.rewards.domain import Experiment, counts, experiments_of, reward_of
 from services.scorer.rewards.store import Reward, Store
 from services.scorer.routing import Arms
@@ -123,6 +125,17 @@ def test_another_experiment_begins_with_nothing_and_reads_the_topic_from_its_beg
     assert (store.places(), arms(store)) == ({}, {1: (1.0, 1)})
     store.run({"loans": other})
     assert store.sums() == {"loans": ("t", {})}
+
+
+@pytest.mark.parametrize(("decided", "counted"), [(29, True), (31, False)])
+def test_an_outcome_of_a_decision_that_is_older_than_what_is_known_is_not_counted(decided: int, counted: bool) -> None:
+    """Its earlier outcome may have been counted and forgotten since: a correction would be counted beside it."""
+    oldest, since = AT - timedelta(days=30), AT - timedelta(days=60)
+    said = outcome(value=1.0, received_at=AT - timedelta(days=decided))
+    record = Record(0, int(AT.timestamp() * 1000), b"i-1", said.to_json(), ())
+    running = {"credit": replace(EXPERIMENT, since=since)}
+    found = work._reward(record, running, int(oldest.timestamp() * 1000))
+    assert (found is not None) is counted
 
 
 class Bandit:

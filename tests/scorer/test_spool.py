@@ -22,7 +22,7 @@ from services.scorer.logrecord import LogRecord
 from services.scorer.spool import Spool, SpoolFull, aside, parse, segments
 from services.scorer.spool import segment as segment_module
 from services.scorer.spool import writer as writer_module
-from services.scorer.spool.segment import HEADER_BYTES, SegmentReader, frame
+from services.scorer.spool.segment import HEADER_BYTES, SegmentReader, frame, occupied
 
 PAYLOADS = st.lists(st.binary(max_size=200), max_size=8)
 
@@ -458,7 +458,45 @@ def test_what_a_power_loss_left_in_place_of_a_segment_stops_neither_writer_nor_f
         spool.append(RECORD)
         assert sent + forward(folder) == (2 if names == [2] else 1), "what was overwritten is lost, and no more"
         assert aside(folder) == damaged * len(names)
+        readable = sum(path.stat().st_size for path in segments(folder))
+        assert occupied(folder) == readable, "what cannot be read takes no room"
         spool.close()
+
+
+def test_a_segment_that_goes_while_a_writer_starts_ends_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spool = opened(tmp_path)
+    spool.append(RECORD)
+    spool.close()
+    for name in (1, 7):
+        (tmp_path / f"{name:020}.seg").write_bytes(b"no header" * 20)
+    read = Path.read_bytes
+
+    def gone(path: Path) -> bytes:
+        if path.name == f"{1:020}.seg":
+            path.unlink()
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", gone)
+    spool = opened(tmp_path)
+    spool.append(RECORD)
+    assert aside(tmp_path) == 1 and not spool.trouble
+    spool.close()
+
+
+def test_a_segment_that_cannot_be_set_aside_refuses_records_and_ends_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / f"{7:020}.seg").write_bytes(b"no header" * 20)
+
+    def refused(path: Path, to: Path) -> Path:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", refused)
+        spool = opened(tmp_path)
+        assert spool.trouble == "Input/output error"
+    spool.append(RECORD)
+    spool.close()
 
 
 async def test_a_spare_is_kept_with_a_header_before_it_is_needed(

@@ -47,8 +47,8 @@ class RiverModel:
 
     def _probabilities(self, rows: list[dict[str, float]]) -> Array:
         said = [self._estimator.predict_proba_one(row) for row in rows]
-        if strange := next((name for each in said for name in each if name not in self._classes), None):
-            raise ValueError(f"it gives a probability of {strange!r}, and named {self._classes} of a row of zeros")
+        if strange := [name for each in said for name in each if name not in self._classes]:
+            raise ValueError(f"it gives a probability of {strange[0]!r}, and named {self._classes} of a row of zeros")
         if self._classes == _TRUTHS:
             yes = np.array([each.get(True, 0.0) for each in said], np.float32)
             return np.stack([1 - yes, yes], axis=1)

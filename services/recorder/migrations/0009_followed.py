@@ -7,13 +7,8 @@ down_revision = "0008"
 
 _STATEMENTS = (
     "ALTER TABLE outcome ADD COLUMN decided_at timestamptz",
-    # Row-level security holds for a table's owner too.
-    "SELECT set_config('app.units', '*', true)",
-    """
-    UPDATE outcome SET decided_at = decision.received_at FROM decision
-    WHERE decision.inference_id = outcome.inference_id AND outcome.state = 'observed'
-    """,
-    "SELECT set_config('app.units', '', true)",
+    # The recorder fills it for what was observed before, by and by: nobody waits for that here.
+    "CREATE INDEX outcome_undated ON outcome (inference_id) WHERE state = 'observed' AND decided_at IS NULL",
     "CREATE INDEX outcome_followed ON outcome (unit, decided_at DESC, inference_id DESC) WHERE state = 'observed'",
     """
     CREATE INDEX outcome_labelled ON outcome (unit, label, decided_at DESC, inference_id DESC)

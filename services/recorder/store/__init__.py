@@ -30,10 +30,11 @@ from .files import (
     places,
     removing,
     undoom,
+    unfollowed,
     unplaced,
 )
 from .frozen import Frozen, add_snapshot, erased_ids, frozen, frozen_of, remove_snapshot, replace_snapshot
-from .lookup import Chosen, DecisionRow, Followed, Wanted, decision, decisions, followed, newest
+from .lookup import Chosen, DecisionRow, Followed, Wanted, date_outcomes, decision, decisions, followed, newest
 from .observations import NewOutcomes, add_outcomes, leaving, newest_written, next_leaving, withdraw
 from .reports import Kept, OutcomeRow, labels, outcomes, reopen, report, settle, sizes
 from .rewriting import (
@@ -62,14 +63,14 @@ from .seeking import Unmet, count_unmet, expired, forget_expired, met, seek, unm
 from .shadows import for_late_shadows, for_shadows
 
 __all__ = [
-    "FILING", "FOLDING", "MOVING", "Chosen", "DecisionRow", "Erasure", "Folder", "Followed", "Frozen", "InUse", "Kept",
-    "Member", "NewFile", "NewOutcomes", "OutcomeRow", "Unmet", "Waiting", "Wanted", "add_erasure", "add_file",
+    "FILING", "FOLDING", "MOVING", "Chosen", "DecisionRow", "Erasure", "Folder", "Followed", "Frozen", "InUse",
+    "Kept", "Member", "NewFile", "NewOutcomes", "OutcomeRow", "Unmet", "Waiting", "Wanted", "add_erasure", "add_file",
     "add_outcomes", "add_snapshot", "all_in", "alone", "already_there", "any_tombstone", "count_late", "count_unmet",
-    "decision", "decisions", "doom", "doomed", "drop", "empty", "erase", "erased_ids", "erasure", "expired", "finish",
-    "followed", "for_late_shadows", "for_shadows", "forget", "forget_expired", "frozen", "frozen_of", "give_back",
-    "ids_in", "is_referred_to", "know_sizes", "labels", "leaving", "left", "mark_placed", "merge", "met", "newest",
-    "newest_schema", "newest_written", "next_file", "next_leaving", "outcomes", "places", "remove_snapshot",
-    "removing", "reopen", "replace_snapshot", "report", "rewrite", "running", "save_versions", "schema", "seek",
-    "set_aside", "settle", "settle_folder", "share", "share_for_long", "sizes", "small", "still", "tell_problem",
-    "tombstones", "undoom", "unmet", "unplaced", "unsettled", "withdraw",
+    "date_outcomes", "decision", "decisions", "doom", "doomed", "drop", "empty", "erase", "erased_ids", "erasure",
+    "expired", "finish", "followed", "for_late_shadows", "for_shadows", "forget", "forget_expired", "frozen",
+    "frozen_of", "give_back", "ids_in", "is_referred_to", "know_sizes", "labels", "leaving", "left", "mark_placed",
+    "merge", "met", "newest", "newest_schema", "newest_written", "next_file", "next_leaving", "outcomes", "places",
+    "remove_snapshot", "removing", "reopen", "replace_snapshot", "report", "rewrite", "running", "save_versions",
+    "schema", "seek", "set_aside", "settle", "settle_folder", "share", "share_for_long", "sizes", "small", "still",
+    "tell_problem", "tombstones", "undoom", "unfollowed", "unmet", "unplaced", "unsettled", "withdraw",
 ]  # fmt: skip

@@ -99,17 +99,27 @@ class Waiting:
 
     id: int
     place: Place
+    rows: int
     members: tuple[str, ...]
 
 
 async def unplaced(session: AsyncSession) -> list[Waiting]:
     """Files that committed and are not in their places yet."""
     select = """
-        SELECT id, path, pending, kind, ARRAY(SELECT path FROM file AS m WHERE m.replaced_by = file.id) AS members
+        SELECT id, path, pending, kind, rows, ARRAY(SELECT path FROM file AS m WHERE m.replaced_by = file.id) AS members
         FROM file WHERE NOT placed AND NOT removing ORDER BY id
     """
     rows = await session.execute(text(select))
-    return [Waiting(r.id, Place(r.path, r.pending, r.kind), tuple(r.members)) for r in rows]
+    return [Waiting(r.id, Place(r.path, r.pending, r.kind), r.rows, tuple(r.members)) for r in rows]
+
+
+async def unfollowed(session: AsyncSession, limit: int = 3) -> list[str]:
+    """Some files of which rows left that the disk may still have: the newest content waits, or the whole file goes."""
+    select = """
+        (SELECT path FROM file WHERE NOT placed AND NOT removing AND pending IS NOT NULL LIMIT :limit)
+        UNION (SELECT path FROM file WHERE removing LIMIT :limit) LIMIT :limit
+    """
+    return list(await session.scalars(text(select), {"limit": limit}))
 
 
 async def mark_placed(session: AsyncSession, placed: Sequence[Waiting]) -> None:

@@ -8,13 +8,13 @@ from typing import Any, Literal
 
 import orjson
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.kit.errors import Invalid, NotFound
+from services.kit.errors import NotFound
 
 from ..domain.layout import Place
 from .files import INDEXED
+from .patience import PATIENCE_S, in_time
 from .reports import OutcomeRow
 
 
@@ -59,13 +59,14 @@ class Wanted:
     """What was observed of any of its rows, as a person writes it: a text or a number."""
 
 
-_PATIENCE_S = 10
-_CANCELED = "57014"
 _TOO_WIDE = (
-    f"this list takes longer than {_PATIENCE_S} s: ask for an endpoint, use_case, application or entity, or for a "
+    f"this list takes longer than {PATIENCE_S} s: ask for an endpoint, use_case, application or entity, or for a "
     "shorter time (from, to)"
 )
 
+_FEW = 20_000
+"""Of so many decisions each is looked at."""
+_UNDATED = "o.state = 'observed' AND o.decided_at IS NULL"
 _EQUAL = ("use_case", "application", "entity", "endpoint", "model", "version", "variant", "mode")
 _NEWEST_FIRST = "ORDER BY received_at DESC, inference_id DESC LIMIT :limit"
 _OBSERVED = "EXISTS (SELECT FROM outcome AS o WHERE o.inference_id = decision.inference_id AND o.state = 'observed'{})"
@@ -108,22 +109,55 @@ async def decisions(
 
     Raises Invalid where it takes longer than a list may.
     """
-    select, values = question(wanted, before, limit, units)
-    await session.execute(text(f"SET LOCAL statement_timeout = {round(1_000 * _PATIENCE_S)}"))
-    try:
-        rows = [_decision(row) for row in await session.execute(text(select), values)]
-    except DBAPIError as error:
-        if getattr(error.orig, "sqlstate", None) == _CANCELED:
-            raise Invalid(_TOO_WIDE) from None
-        raise
-    await session.execute(text("SET LOCAL statement_timeout = 0"))
-    return rows
+    async with in_time(session, _TOO_WIDE):
+        by_outcome = _is_of_outcomes(wanted) and not (await _undated(session) or await _few(session, wanted))
+        select, values = question(wanted, before, limit, units, by_outcome)
+        return [_decision(row) for row in await session.execute(text(select), values)]
+
+
+def _is_of_outcomes(wanted: Wanted) -> bool:
+    """Whether it may go through what was observed; an entity's decisions are few."""
+    followed = wanted.outcome == "known" or (wanted.label is not None and wanted.outcome is None)
+    return followed and wanted.entity is None
+
+
+async def _undated(session: AsyncSession) -> bool:
+    """Whether outcomes of before do not hold yet when their decisions were made: the index by that lacks them."""
+    select = f"SELECT EXISTS (SELECT FROM outcome AS o JOIN decision USING (inference_id) WHERE {_UNDATED})"
+    return bool(await session.scalar(text(select)))
+
+
+async def _few(session: AsyncSession, wanted: Wanted) -> bool:
+    """Whether an index of the decisions leaves so few that each is looked at: they may be older than all outcomes."""
+    for name in ("use_case", "application", "endpoint"):
+        if (value := getattr(wanted, name)) is not None:
+            where = " AND ".join([f"{name} = :{name}", *_when(wanted, "received_at", False)])
+            some = f"SELECT count(*) FROM (SELECT FROM decision WHERE {where} LIMIT {_FEW + 1}) AS few"
+            values = {name: value, "start": wanted.start, "end": wanted.end}
+            bound = {name: value for name, value in values.items() if value is not None}
+            if (await session.scalar(text(some), bound) or 0) <= _FEW:
+                return True
+    return False
+
+
+async def date_outcomes(session: AsyncSession, limit: int = 10_000) -> int:
+    """Some outcomes that were observed before they held when their decision was made get to; answers how many."""
+    update = f"""
+        WITH undated AS (
+            SELECT o.inference_id, o."row", d.received_at FROM outcome AS o JOIN decision AS d USING (inference_id)
+            WHERE {_UNDATED} LIMIT :limit FOR UPDATE OF o SKIP LOCKED
+        )
+        UPDATE outcome AS o SET decided_at = undated.received_at FROM undated
+        WHERE o.inference_id = undated.inference_id AND o."row" = undated."row" RETURNING 1
+    """
+    return len((await session.execute(text(update), {"limit": limit})).all())
 
 
 def question(
-    wanted: Wanted, before: tuple[datetime, str] | None, limit: int, units: Sequence[str] | None = None
-) -> tuple[str, dict[str, Any]]:
-    """The SQL of a list and its values.
+    wanted: Wanted, before: tuple[datetime, str] | None, limit: int, units: Sequence[str] | None = None,
+    by_outcome: bool = False,
+) -> tuple[str, dict[str, Any]]:  # fmt: skip
+    """The SQL of a list, through decisions or through what was observed, and its values.
 
     Row-level security only filters what an index gave, and another unit's decisions may be many: an index gives each
     unit's own, newest first.
@@ -135,9 +169,7 @@ def question(
         values |= {"before_at": before[0], "before_id": before[1]}
     if units is not None:
         values["units"] = list(units)
-    followed = wanted.outcome == "known" or (wanted.label is not None and wanted.outcome is None)
-    of_outcomes = followed and wanted.entity is None
-    return (_by_outcome if of_outcomes else _by_decision)(wanted, before is not None, units is not None), values
+    return (_by_outcome if by_outcome else _by_decision)(wanted, before is not None, units is not None), values
 
 
 def _by_decision(wanted: Wanted, following: bool, some_units: bool) -> str:
@@ -159,20 +191,27 @@ def _by_decision(wanted: Wanted, following: bool, some_units: bool) -> str:
 
 def _by_outcome(wanted: Wanted, following: bool, some_units: bool) -> str:
     """Through what was observed in each unit, and there through each label that is meant."""
-    conditions = ["o.state = 'observed'", "o.unit = seen.name", *_when(wanted, "o.decided_at", following, "o.")]
+    conditions = ["o.state = 'observed'", "o.unit = seen.name", "o.decided_at IS NOT NULL"]
+    conditions += _when(wanted, "o.decided_at", following, "o.")
     if wanted.endpoint is not None:
         conditions.append("o.endpoint = :endpoint")
     if wanted.label is not None:
         conditions.append("o.label = said.label AND o.label IS NOT NULL")
     labels = f"CROSS JOIN unnest({_LABELS}) AS said(label)" if wanted.label is not None else ""
     about = " AND ".join(_about(wanted))
-    # OFFSET 0: each decision is looked up by its id, and none is read that no outcome named.
+    step = f"SELECT o.decided_at, o.inference_id FROM outcome AS o WHERE {' AND '.join(conditions)}"
+    newest = "ORDER BY o.decided_at DESC, o.inference_id DESC LIMIT 1"
+    # From decision to decision, whatever number of its rows have an outcome, and no further than the limit. OFFSET 0:
+    # each decision is looked up by its id, and none is read that no outcome named.
     return f"""
         SELECT DISTINCT own.* FROM ({_UNITS if some_units else _EVERY_UNIT}) AS seen {labels} CROSS JOIN LATERAL (
-            SELECT DISTINCT ON (o.decided_at, o.inference_id) d.* FROM outcome AS o CROSS JOIN LATERAL (
-                SELECT * FROM decision WHERE decision.inference_id = o.inference_id AND {about} OFFSET 0
-            ) AS d WHERE {" AND ".join(conditions)}
-            ORDER BY o.decided_at DESC, o.inference_id DESC LIMIT :limit
+            WITH RECURSIVE step AS (
+                ({step} {newest}) UNION ALL SELECT following.* FROM step CROSS JOIN LATERAL (
+                    {step} AND (o.decided_at, o.inference_id) < (step.decided_at, step.inference_id) {newest}
+                ) AS following
+            ) SELECT d.* FROM step CROSS JOIN LATERAL (
+                SELECT * FROM decision WHERE decision.inference_id = step.inference_id AND {about} OFFSET 0
+            ) AS d LIMIT :limit
         ) AS own {_NEWEST_FIRST}
     """
 

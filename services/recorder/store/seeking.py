@@ -9,9 +9,15 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from ..domain.outcomes import Known, Report
+from .patience import PATIENCE_S, in_time
 
 WINDOW = 10_000
 """Of so many new reports, in the order in which they came, those are joined together whose rows lie together."""
+
+_TOO_MANY = (
+    f"so many reports met no decision that to tell whose takes longer than {PATIENCE_S} s: "
+    "fairlead_recorder_outcomes_unmet counts them"
+)
 
 _NEW = """
     SELECT inference_id, "row" FROM outcome
@@ -39,14 +45,36 @@ _SEEK = text(f"""
     SELECT count(*) FROM changed
 """)
 
-_WAKE = text("""
+_ASLEEP = "o.state = 'waiting' AND o.seek_at IS NOT NULL"
+
+_WAKE = text(f"""
     WITH asleep AS (
-        SELECT inference_id, "row" FROM outcome
-        WHERE state = 'waiting' AND seek_at IS NOT NULL AND inference_id = ANY (CAST(:ids AS text[]))
-        FOR UPDATE SKIP LOCKED
+        SELECT inference_id, "row" FROM outcome AS o
+        WHERE {_ASLEEP} AND inference_id = ANY (CAST(:ids AS text[])) FOR UPDATE SKIP LOCKED
+    ), woken AS (
+        UPDATE outcome AS o SET seek_at = NULL FROM asleep
+        WHERE o.inference_id = asleep.inference_id AND o."row" = asleep."row"
     )
-    UPDATE outcome AS o SET seek_at = NULL FROM asleep
-    WHERE o.inference_id = asleep.inference_id AND o."row" = asleep."row"
+    INSERT INTO missed SELECT DISTINCT inference_id FROM outcome AS o
+    WHERE {_ASLEEP} AND inference_id = ANY (CAST(:ids AS text[]))
+        AND NOT EXISTS (SELECT FROM asleep WHERE asleep.inference_id = o.inference_id AND asleep."row" = o."row")
+    ON CONFLICT DO NOTHING
+""")
+
+# Who is still held stays in the list.
+_WAKE_MISSED = text(f"""
+    WITH told AS MATERIALIZED (
+        SELECT inference_id FROM missed LIMIT :again FOR UPDATE SKIP LOCKED
+    ), asleep AS (
+        SELECT inference_id, "row" FROM outcome AS o JOIN told USING (inference_id)
+        WHERE {_ASLEEP} FOR UPDATE OF o SKIP LOCKED
+    ), woken AS (
+        UPDATE outcome AS o SET seek_at = NULL FROM asleep
+        WHERE o.inference_id = asleep.inference_id AND o."row" = asleep."row"
+    )
+    DELETE FROM missed USING told WHERE missed.inference_id = told.inference_id AND NOT EXISTS (
+        SELECT FROM outcome AS o WHERE {_ASLEEP} AND o.inference_id = told.inference_id
+            AND NOT EXISTS (SELECT FROM asleep WHERE asleep.inference_id = o.inference_id AND asleep."row" = o."row"))
 """)
 
 
@@ -55,6 +83,7 @@ async def seek(session: AsyncSession, pauses: Sequence[timedelta], again: int = 
 
     What has no decision is put off, each time by the next of the pauses.
     """
+    await session.execute(_WAKE_MISSED, {"again": again})
     seconds = [pause.total_seconds() for pause in pauses]
     values = {"pauses": seconds, "most": len(seconds), "again": again, "window": window}
     return await session.scalar(_SEEK, values) or 0
@@ -63,7 +92,8 @@ async def seek(session: AsyncSession, pauses: Sequence[timedelta], again: int = 
 async def wake(session: AsyncSession, ids: Sequence[str]) -> None:
     """Decisions are being written: reports that wait for them are looked up at once.
 
-    A report that is written, or sought, at the same moment is not seen here; it is found when its pause is over.
+    One that somebody holds is noted, for the next round. A report that is written at the same moment is not seen here:
+    it is found when its pause is over.
     """
     await session.execute(_WAKE, {"ids": list(ids)})
 
@@ -130,16 +160,25 @@ class Unmet:
 
 
 async def unmet(session: AsyncSession, limit: int, *, by_now: timedelta = timedelta(minutes=1)) -> list[Unmet]:
-    """By reporter, the most reports first. What came within `by_now` is not there yet: decisions take seconds."""
+    """By reporter, the most reports first. What came within `by_now` is not there yet: decisions take seconds.
+
+    Raises Invalid where it takes longer than a list may.
+    """
     select = """
         SELECT state, reported_by, units, count(*) AS reports, min(reported_at) AS oldest, max(reported_at) AS newest,
-               (array_agg(DISTINCT inference_id))[1:3] AS examples
-        FROM outcome
-        WHERE (state = 'waiting' AND reported_at < now() - CAST(:by_now AS interval)) OR state = 'expired'
+               array_agg(inference_id ORDER BY inference_id) FILTER (WHERE another AND place <= 3) AS examples
+        FROM (
+            SELECT state, reported_by, units, reported_at, inference_id, dense_rank() OVER ids AS place,
+                   inference_id IS DISTINCT FROM lag(inference_id) OVER ids AS another
+            FROM outcome
+            WHERE (state = 'waiting' AND reported_at < now() - CAST(:by_now AS interval)) OR state = 'expired'
+            WINDOW ids AS (PARTITION BY state, reported_by, units ORDER BY inference_id)
+        ) AS unmet
         GROUP BY state, reported_by, units ORDER BY reports DESC, reported_by, state LIMIT :limit
     """
-    rows = await session.execute(text(select), {"limit": limit, "by_now": by_now})
-    return [Unmet(**row) for row in rows.mappings()]
+    async with in_time(session, _TOO_MANY):
+        rows = await session.execute(text(select), {"limit": limit, "by_now": by_now})
+        return [Unmet(**row) for row in rows.mappings()]
 
 
 async def count_unmet(session: AsyncSession) -> dict[str, int]:

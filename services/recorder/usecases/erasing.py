@@ -94,12 +94,16 @@ class Erasing:
         await self._upkeep.place()
         problems = await self._rewriting.all(partial(self._next, erasure), beat)
         problems += await self._withdrawing.go_on(beat)
+        await self._upkeep.place()
         await self._upkeep.remove_files()
         await self._wait_for(store.MOVING, 5)  # snapshots that began before
         await self._snapshots.without(erasure.id)
         await self._upkeep.remove_payloads()
         async with self._db.transaction(erasure.unit) as tx:
-            if left := await store.left(tx.session, erasure):
+            left = await store.left(tx.session, erasure)
+            behind = await store.unfollowed(tx.session)  # asked last: what has left the books by then is among them
+            if left or behind:
+                problems += [f"the disk is behind the books: mend or remove {path}" for path in behind]
                 await store.tell_problem(tx.session, erasure.id, "; ".join(problems)[:500] or f"{left} decisions left")
                 return False
             done = await store.finish(tx.session, erasure.id, now())

@@ -155,6 +155,11 @@ class Joining:
             await store.report(tx.session, late)
         return bool(late)
 
+    async def date(self) -> bool:
+        """Some outcomes of before learn when their decisions were made; answers whether there were any."""
+        async with self._db.transaction() as tx:
+            return await store.date_outcomes(tx.session) > 0
+
     async def expire(self, patience: timedelta) -> bool:
         """Some outcomes whose inference never came become dead letters; answers whether there were any.
 

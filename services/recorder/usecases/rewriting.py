@@ -54,8 +54,8 @@ class Rewriting:
         file = removal.file
         fresh = Place(file.place.path, f"r-{uuid4().hex}", file.place.kind)
         kept = _Rest(self._files, file.place, removal.ids)
-        bytes = await asyncio.to_thread(self._files.write, fresh, kept.parts())
         try:
+            bytes = await asyncio.to_thread(self._files.write, fresh, kept.parts())
             async with self._db.transaction() as tx:
                 await store.alone(tx.session, store.MOVING)
                 await store.alone(tx.session, store.FILING)
@@ -66,7 +66,8 @@ class Rewriting:
                     await store.rewrite(tx.session, file.id, str(fresh.pending), kept.rows, bytes)
                 else:
                     await store.empty(tx.session, file.id)
-        except BaseException:
+        except (store.InUse, Lost):
+            # After any other end nobody knows whether it committed, and then this is the file's only right content.
             await asyncio.to_thread(self._files.discard, fresh)
             raise
         await (self._upkeep.place() if kept.rows else asyncio.to_thread(self._files.discard, fresh))

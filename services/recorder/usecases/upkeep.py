@@ -5,10 +5,13 @@ import asyncio
 from services.kit.again import each
 from services.kit.db import Database
 from services.kit.objects import Objects
+from services.kit.telemetry import get_logger
 
 from .. import store
 from ..domain.layout import Kind, Place
 from ..files import Files
+
+log = get_logger(__name__)
 
 
 class Upkeep:
@@ -25,13 +28,16 @@ class Upkeep:
             waiting = await store.unplaced(session)
         if not waiting:
             return
-        for file in waiting:
-            if file.members:
-                await asyncio.to_thread(self._files.swap, file.place, file.members)
-            else:
-                await asyncio.to_thread(self._files.place, file.place)
+        placed = [file for file in waiting if await asyncio.to_thread(self._place, file)]
         async with self._db.transaction() as tx:
-            await store.mark_placed(tx.session, waiting)
+            await store.mark_placed(tx.session, placed)
+
+    def _place(self, file: store.Waiting) -> bool:
+        place, members = file.place, file.members
+        there = self._files.swap(place, members) if members else self._files.place(place, file.rows)
+        if not there:
+            log.error("the newest content of a file is nowhere", path=place.path, content=place.pending)
+        return there
 
     async def remove_files(self) -> bool:
         """Remove files that are out of the books; answers whether any was removed."""
@@ -60,7 +66,7 @@ class Upkeep:
             await store.undoom(tx.session, digest)
 
     async def sweep_batches(self, kind: Kind, partition: int) -> None:
-        """Remove what a batch of this partition left that was rolled back; asked when it has just been assigned."""
+        """Remove what a batch of this partition left that was rolled back; asked where none of it goes on."""
         async with self._db.reading() as session:
             waiting = [file.place for file in await store.unplaced(session)]
         known = {place.path for place in waiting if place.kind == kind}

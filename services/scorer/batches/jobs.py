@@ -7,14 +7,13 @@ writer and number, which readers know for a repeat.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import datetime, timedelta
 from uuid import UUID
 
 from services.kit.away import is_away
 from services.kit.connections import Connections
-from services.kit.context import Context, system, use
+from services.kit.context import EVERY_UNIT, Context, system, use
 from services.kit.db import Database
 from services.kit.errors import Invalid, NotFound, Unavailable
 from services.kit.health import Progress
@@ -31,7 +30,7 @@ from .executors import Broken, Executor, executor_of
 from .inputs import Inputs
 from .places import Places
 from .serving import Serving
-from .work import Cancelled, GaveWay, Work
+from .work import Cancelled, GaveWay, Turn, Work
 
 log = get_logger(__name__)
 
@@ -171,22 +170,20 @@ class Runner:
     def _doing(self, producer: Producer) -> Work:
         return Work(
             self._db, self._objects, self._inputs, self._serving, self._executor, self._progress, producer,
-            self._headers, self._places, self._turn(),
+            self._headers, self._places, Turn(self._settings.batch_turn_s, self._other_waits),
         )  # fmt: skip
 
-    def _turn(self) -> Callable[[], Awaitable[bool]]:
-        """Of a job that begins to work: whether it is over, which it never is while nobody else waits."""
-        until = time.monotonic() + self._settings.batch_turn_s
-
-        async def is_over() -> bool:
-            nonlocal until
-            if time.monotonic() < until:
-                return False
-            until = time.monotonic() + self._settings.batch_turn_s
-            async with self._db.reading() as session:
-                return len(await store.waiting(session, self._inputs.host)) > 1
-
-        return is_over
+    async def _other_waits(self, id: UUID) -> bool:
+        """Whether this host could work on another job, of whatever unit: one that nobody has, of an endpoint that is
+        here."""
+        async with self._db.reading(EVERY_UNIT) as session:
+            others = [await store.get(session, one) for one in await store.waiting(session, self._inputs.host)]
+        for job in others:
+            if job.id != id and self._serving.is_wanted(job.endpoint):
+                async with store.held(self._db, job.id) as free:
+                    if free:
+                        return True
+        return False
 
     async def _without_endpoint(self, job: Job) -> bool:
         """Its endpoint is not (or no longer) served here: wait for it, but not for ever."""

@@ -52,6 +52,10 @@ class Serving:
                 self._read[name] = None
         return self._read.get(name)
 
+    def is_wanted(self, name: str) -> bool:
+        """Whether an endpoint is to be served here and was not stopped; nothing is loaded for the answer."""
+        return self.wanted(name) is not None and name not in self._plane.stopped
+
     async def endpoint(self, name: str) -> Endpoint | None:
         """The endpoint at its desired revision, verified and loaded, else as it was; None where it is not to be had.
 

@@ -24,7 +24,7 @@ from .formats import ResultFormat, pieces
 from .inputs import Inputs
 from .places import Output, Place, Places
 from .schedules import store as schedules
-from .schedules.domain import Due
+from .schedules.domain import Due, Schedule
 from .sheet import Sheet, needed, to_parquet
 
 LARGEST_BYTES = 1024**3
@@ -71,12 +71,18 @@ class Batches:
             self._inputs.failed(job.id)
             raise
 
+    async def endpoint_of(self, schedule: Schedule) -> Endpoint:
+        """Where a schedule's files are scored. Raises NotFound, Invalid for a version that may not serve there, and
+        Unavailable where it may be had later."""
+        caller = Caller(schedule.application, "application", frozenset({"application"}), frozenset({schedule.unit}))
+        found = await self._find(schedule.endpoint, caller)
+        named(found, schedule.order.version)
+        return found
+
     async def of_schedule(self, due: Due, upload: Path) -> None:
         """As `submit`, of a file that was due; nothing where somebody else did it, or the schedule is gone."""
         schedule, name = due.schedule, due.place.path.rpartition("/")[2]
-        caller = Caller(schedule.application, "application", frozenset({"application"}), frozenset({schedule.unit}))
-        found = await self._find(schedule.endpoint, caller)
-        order = schedule.order
+        found, order = await self.endpoint_of(schedule), schedule.order
         made = await self._job(found, order.version, schedule.application, upload, name, "", order.output)
         job = replace(made, schedule=schedule.id)
         with self._swept_unless_added(job):

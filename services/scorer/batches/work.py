@@ -2,11 +2,14 @@
 
 import asyncio
 import tempfile
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import orjson
 import pyarrow as pa
@@ -51,6 +54,28 @@ class GaveWay(Exception):
 
 
 @dataclass
+class Turn:
+    """How long a job is worked on while others wait, from its first chunk on: to come as far as that, its file is read
+    again."""
+
+    seconds: float
+    other_waits: Callable[[UUID], Awaitable[bool]]
+    """Whether another job than this could be worked on here."""
+    _until: float = inf
+
+    def begin(self) -> None:
+        """Something is scored."""
+        self._until = min(self._until, time.monotonic() + self.seconds)
+
+    async def is_over(self, job: Job) -> bool:
+        """Never while no other waits."""
+        if time.monotonic() < self._until:
+            return False
+        self._until = time.monotonic() + self.seconds
+        return await self.other_waits(job.id)
+
+
+@dataclass
 class Work:
     """What a job is done with."""
 
@@ -63,8 +88,7 @@ class Work:
     producer: Producer
     headers: HeaderMaker
     places: Places
-    gives_way: Callable[[], Awaitable[bool]]
-    """Whether the job has worked for long enough while others wait."""
+    turn: Turn
 
     async def do(self, job: Job, kept: Sequence[Chunk]) -> None:
         """Say what was kept but not said, score the rest, and put the result together. Raises GaveWay."""
@@ -82,12 +106,15 @@ class Work:
         """Some chunks are scored at a time; they are kept, said and counted in their order: what is said is counted
         where the next is kept, as a transaction costs as much as the rows of some."""
         scoring: deque[Scoring] = deque()
+        over = False
         said: list[Chunk] = [chunk for chunk in kept if not chunk.logged]
         try:
             while True:
-                while len(scoring) <= self.executor.width and (task := await asyncio.to_thread(next, tasks, None)):
+                while not over and len(scoring) <= self.executor.width and (task := await _next(tasks)):
                     scoring.append(await self._begin(task))
                 if not scoring:
+                    if over and await _next(tasks):  # what was in hand is kept
+                        raise GaveWay
                     return await self._count(job, said)
                 task, served, running = scoring[0]
                 done = await running
@@ -97,8 +124,7 @@ class Work:
                 await self._say(job, chunk, done.record)
                 said = [chunk]
                 self.progress.beat("batches")
-                if await self.gives_way():
-                    raise GaveWay
+                over = over or await self.turn.is_over(job)
         except Exception:  # whatever ends the job: what is in the log counts
             await self._count(job, said)
             raise
@@ -110,6 +136,7 @@ class Work:
         served = endpoint.choose(task.job.version)
         if missing := needed(served.schema).keys() - optional(served.schema) - set(task.rows.schema.names):
             raise NotFound(f"a new version of the endpoint takes other columns: {', '.join(sorted(missing))[:200]}")
+        self.turn.begin()
         return task, served, asyncio.create_task(self.executor.score(task, endpoint))
 
     async def _keep(self, job: Job, task: Task, done: Done, said: Sequence[Chunk]) -> Chunk:
@@ -214,6 +241,10 @@ def _tasks(
             compared.add(batch)
         if number >= first:
             yield Task(job, number, batch)
+
+
+async def _next(tasks: Iterator[Task]) -> Task | None:
+    return await asyncio.to_thread(next, tasks, None)
 
 
 async def _cancel(running: Sequence["asyncio.Task[Done]"]) -> None:

@@ -31,7 +31,8 @@ REWARDS = Counter("fairlead_scorer_rewards_total", "Outcomes of decisions that a
 
 _LOOK_S = 1.0
 _KEPT_MS = int((OutcomeObserved.topic.keep or timedelta(days=30)) / timedelta(milliseconds=1))
-"""As long as a record may be in the topic and come again, its row is known."""
+"""As long as a record may be in the topic and come again, its row is known; what is told of older decisions is not
+counted, since nobody knows whether it was before."""
 Wanted = Callable[[], Mapping[str, Any]]
 
 
@@ -101,7 +102,8 @@ class Rewards:
 
 
 def _reward(record: Record, running: Mapping[str, Experiment], oldest_ms: int) -> Reward | None:
-    """None for what does not count; for what is older, too: whether it was counted is forgotten."""
+    """None for what does not count; for what is older, or of an older decision, too: whether that was counted is
+    forgotten."""
     if record.timestamp_ms < oldest_ms:
         return None
     try:
@@ -110,7 +112,7 @@ def _reward(record: Record, running: Mapping[str, Experiment], oldest_ms: int) -
         return None
     if not counts(outcome, running.get(outcome.endpoint)):
         return None
-    reward = reward_of(outcome)
+    reward = reward_of(outcome) if outcome.received_at.timestamp() * 1000 >= oldest_ms else None
     REWARDS.labels(outcome.endpoint, "counted" if reward is not None else "ignored").inc()
     if reward is None:
         return None

@@ -82,9 +82,23 @@ def set_aside(folder: Path) -> list[Path]:
     Raises OSError."""
     found: list[Path] = []
     for path in sorted(folder.glob("*.seg")):
-        if not _has_header(path) and path.read_bytes().strip(b"\0"):
-            found.append(path.rename(path.with_suffix(_DAMAGED)))
+        with suppress(FileNotFoundError):  # who reads this slot was quicker, or who writes to it
+            if not _has_header(path) and not _is_blank(path):
+                found.append(path.rename(path.with_suffix(_DAMAGED)))
     return found
+
+
+def clear(folder: Path) -> None:
+    """Delete what is called a segment and holds nothing but zeros: a power loss leaves such. Only for the slot's owner.
+    Raises OSError."""
+    for path in folder.glob("*.seg"):
+        with suppress(FileNotFoundError):
+            if not _has_header(path) and _is_blank(path):
+                path.unlink()
+
+
+def _is_blank(path: Path) -> bool:
+    return not path.read_bytes().strip(b"\0")
 
 
 def aside(folder: Path) -> int:

@@ -23,6 +23,7 @@ from .segment import (
     HEADER_BYTES,
     MAX_RECORD,
     SegmentReader,
+    clear,
     create,
     frame,
     keep_spare,
@@ -70,8 +71,6 @@ class Spool:
         self._segment_bytes = min(segment_bytes, limit // _SEGMENTS)
         self._fsync = fsync
         self._lock = own(folder)
-        if damaged := set_aside(folder):
-            log.error("segments of the log cannot be read and are set aside", files=[path.name for path in damaged])
         self.torn_bytes = _cut_torn_tail(folder)
         self.writer = ""
         self._seq = _last_seq(folder)
@@ -88,6 +87,7 @@ class Spool:
         self._refused, self._refused_at = "", -_TELL_S
         self._file, self._at, self._begun = -1, 0, 0.0
         try:
+            _tidy(folder)
             if fsync != "none":
                 sync_folder(folder.parent)
             self._begin()
@@ -286,6 +286,13 @@ class Spool:
             self._look()
         if self._used + size > self._limit:
             raise self._refusal("the log's spool is full: Kafka has been away for too long; try again later")
+
+
+def _tidy(folder: Path) -> None:
+    """What a power loss left in place of segments takes no room, and is kept where it may be something."""
+    if damaged := set_aside(folder):
+        log.error("segments of the log cannot be read and are set aside", files=[path.name for path in damaged])
+    clear(folder)
 
 
 def _cut_torn_tail(folder: Path) -> int:

@@ -6,10 +6,14 @@ comes second finds it and does nothing.
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
 from datetime import timedelta
+from math import inf
 from pathlib import PurePosixPath
 from uuid import UUID
 
+from services.kit.again import Backoff
 from services.kit.away import is_away
 from services.kit.connections.files import Found, listed
 from services.kit.context import Context, system, use
@@ -30,12 +34,27 @@ log = get_logger(__name__)
 _LOOK_S = 2.0
 _SETTLED = timedelta(seconds=2)
 """A file of a folder may still be written; an object of a bucket is whole as soon as it is there."""
-_PUT_OFF_S = 60.0
-"""Until a file that could not be read is looked at again; others have their turn meanwhile."""
+_PUT_OFF_S, _LONGEST_PUT_OFF_S = 60.0, 3600.0
+"""Until a file that could not be read is looked at again, and at most after more failures; others have their turn
+meanwhile."""
 _FAILURES = 3
 """So many files in a row that cannot be read: it is the connection that is away."""
 _AT_ONCE = 50
 _ASKED = 500
+
+
+@dataclass
+class _PutOff:
+    """A file that could not be read."""
+
+    why: str = ""
+    due: float = 0.0
+    """When it is tried again, by `time.monotonic`."""
+    pauses: Backoff = field(default_factory=lambda: Backoff(_PUT_OFF_S, _LONGEST_PUT_OFF_S, forgiven_s=inf))
+
+    def again(self, why: str) -> None:
+        """It failed again."""
+        self.why, self.due = why, time.monotonic() + self.pauses.pause()
 
 
 class Keeper:
@@ -43,8 +62,8 @@ class Keeper:
 
     def __init__(self, db: Database, places: Places, batches: Batches, progress: Progress) -> None:
         self._db, self._places, self._batches, self._progress = db, places, batches, progress
-        self._put_off: dict[tuple[UUID, str], tuple[float, str]] = {}
-        """Files of schedules that could not be read: when they are tried again, and why they were not."""
+        self._put_off: dict[UUID, dict[str, _PutOff]] = {}
+        """Files of schedules that could not be read."""
         progress.expect("schedules", grace_s=600)
 
     async def run(self) -> None:
@@ -54,6 +73,7 @@ class Keeper:
                 async with self._db.reading() as session:
                     schedules = await store.active(session)
             self._progress.beat("schedules")
+            self._put_off = {one.id: self._put_off.get(one.id, {}) for one in schedules}
             for schedule in schedules:
                 async with held(self._db, schedule.id) as ours:
                     if ours:
@@ -86,49 +106,85 @@ class Keeper:
             return
         last, missed = due(order, schedule.next_at, at)
         ahead = order.next_at(last)
-        await self._one(Due(schedule, f"{last:%Y-%m-%dT%H:%M}Z", order.input_at(last), None, ahead, missed))
+        now_due = Due(schedule, f"{last:%Y-%m-%dT%H:%M}Z", order.input_at(last), None, ahead, missed)
+        if await self._can_be_scored(now_due):
+            await self._take(now_due)
 
     async def _arrivals(self, schedule: Schedule) -> None:
         """One file that cannot be read holds up no other. Raises Unavailable naming those that could not be."""
-        failed = 0
-        for found in await self._new(schedule):
-            place, which = Place(connection=_watched(schedule).connection, path=found.path), (schedule.id, _key(found))
+        put_off, failed = self._put_off.setdefault(schedule.id, {}), 0
+        for found in await self._new(schedule, put_off):
+            key, place = _key(found), Place(connection=_watched(schedule).connection, path=found.path)
+            due = Due(schedule, key, place, found.version)
+            if not await self._can_be_scored(due):
+                continue
             try:
-                await self._one(Due(schedule, _key(found), place, found.version))
+                await self._take(due)
+                put_off.pop(key, None)
                 failed = 0
             except Unavailable as error:
                 failed += 1
-                self._put_off[which] = time.monotonic() + _PUT_OFF_S, f"{found.path[:200]}: {error.message}"
+                put_off.setdefault(key, _PutOff()).again(f"{found.path[:200]}: {error.message}")
             if failed == _FAILURES:
                 break
-        if reasons := [why for (id, _), (_, why) in self._put_off.items() if id == schedule.id]:
-            raise Unavailable("; ".join(reasons))
+        if put_off:
+            raise Unavailable("; ".join(one.why for one in put_off.values()))
 
-    async def _new(self, schedule: Schedule) -> list[Found]:
-        now_s = time.monotonic()
-        self._put_off = {which: told for which, told in self._put_off.items() if told[0] > now_s}
-        arrives = _watched(schedule)
-        connection = self._places.connections.objects(arrives.connection, schedule.unit)
-        latest = now() - _SETTLED if connection.folder() else None
+    async def _new(self, schedule: Schedule, put_off: dict[str, _PutOff]) -> list[Found]:
+        """Files that were not run: those first that never failed, whatever lies before them."""
         new: list[Found] = []
         some: list[Found] = []
-        async for found in listed(connection, arrives.prefix.rstrip("/")):
-            waits = latest is not None and (found.modified >= latest or _is_temporary(found.path))
-            if found.bytes and not waits and (schedule.id, _key(found)) not in self._put_off:
+        failed: dict[str, Found] = {}
+        async for found in self._whole(schedule):
+            if (key := _key(found)) in put_off:
+                failed[key] = found
+            else:
                 some.append(found)
             if len(some) == _ASKED:
                 new += await self._unseen(schedule, some)
                 some = []
             if len(new) >= _AT_ONCE:
                 return new
-        return new + await self._unseen(schedule, some)
+        new += await self._unseen(schedule, some)
+        return new + await self._again(schedule, put_off, failed)
+
+    async def _whole(self, schedule: Schedule) -> AsyncIterator[Found]:
+        """All that is there and is not being written."""
+        arrives = _watched(schedule)
+        connection = self._places.connections.objects(arrives.connection, schedule.unit)
+        latest = now() - _SETTLED if connection.folder() else None
+        async for found in listed(connection, arrives.prefix.rstrip("/")):
+            waits = latest is not None and (found.modified >= latest or _is_temporary(found.path))
+            if found.bytes and not waits:
+                yield found
+
+    async def _again(self, schedule: Schedule, put_off: dict[str, _PutOff], there: dict[str, Found]) -> list[Found]:
+        """Files whose pauses are over, the longest over first; what is gone or was run elsewhere is forgotten."""
+        for gone in put_off.keys() - there.keys():
+            del put_off[gone]
+        over = sorted((one.due, key) for key, one in put_off.items() if one.due <= time.monotonic())[:_AT_ONCE]
+        keys = [key for _, key in over]
+        unseen = await self._unseen(schedule, [there[key] for key in keys])
+        for run in set(keys) - {_key(found) for found in unseen}:
+            del put_off[run]
+        return unseen
 
     async def _unseen(self, schedule: Schedule, some: list[Found]) -> list[Found]:
         by_key = {_key(found): found for found in some}
         async with self._db.reading() as session:
             return [by_key[key] for key in await store.unseen(session, schedule.id, list(by_key))]
 
-    async def _one(self, due: Due) -> None:
+    async def _can_be_scored(self, due: Due) -> bool:
+        """Asked before a large file is fetched for nothing; where it never can, its run says why. Raises Unavailable
+        and NotFound, of whatever file it is."""
+        try:
+            await self._batches.endpoint_of(due.schedule)
+        except Invalid as error:
+            await self._refused(due, error.message[:500])
+            return False
+        return True
+
+    async def _take(self, due: Due) -> None:
         """A time's or a file's batch, or why there is none. Raises Unavailable and NotFound: it is tried again."""
         with self._batches.room() as folder:
             path = folder / "upload"
