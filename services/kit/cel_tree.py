@@ -83,6 +83,19 @@ def members(tree: Tree, of: str) -> set[str]:
             return {member for each in some for member in members(each, of)}
 
 
+def is_whole(tree: Tree, of: str) -> bool:
+    """Whether it asks for a variable other than by members that it names by texts."""
+    match tree:
+        case Call("_[_]", (Name(name), Constant(str()))) if name == of:
+            return False
+        case Name(name):
+            return name == of
+        case Constant():
+            return False
+        case Items(some) | Call(_, some) | Other(some):
+            return any(is_whole(each, of) for each in some)
+
+
 def _tree(data: bytes) -> Tree:
     for number, value in _fields(data):
         if number == _CONST:

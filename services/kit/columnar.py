@@ -76,32 +76,52 @@ def is_columnar(tree: Tree) -> bool:
             return False
 
 
-def truths(tree: Tree, columns: Columns, others: Columns, rows: int) -> Truths:
-    """A condition in each of `rows` rows, over columns and `others` beside them; what is among neither is missing.
+def comparisons(tree: Tree) -> int:
+    """What a row of a columnar expression costs, in comparisons of two numbers: some 5 ns each."""
+    match tree:
+        case Constant(value):
+            return _TEXT if isinstance(value, str) else 1
+        case Call("@in", (item, Items(items))):
+            return comparisons(item) + _LOOKED_UP + sum(comparisons(e) for e in items if not isinstance(e, Constant))
+        case Items(some) | Call(_, some):
+            return 1 + sum(map(comparisons, some))
+        case _:
+            return 1
 
-    Raises NotColumnar.
-    """
+
+_TEXT, _LOOKED_UP = 4, 16
+"""What a text, and looking for something in a list, costs in comparisons."""
+
+
+def truths(tree: Tree, cells: "Cells", rows: int) -> Truths:
+    """A condition in each of `rows` rows of `cells`. Raises NotColumnar."""
     with np.errstate(all="ignore"):
-        said = _truth(_said(tree, _Cells(columns, others)))
+        said = _truth(_said(tree, cells))
     shape = (rows,)
     return Truths(
         np.broadcast_to(said.values & ~said.error, shape), np.broadcast_to(~(said.values | said.error), shape)
     )
 
 
-class _Cells:
-    """Columns as they are needed, each read once."""
+class Cells:
+    """Columns, and `others` beside them, each read once, when it is needed; what is among neither is missing."""
 
-    def __init__(self, columns: Columns, others: Columns) -> None:
-        self._columns, self._named = columns, {**columns, **others}
+    def __init__(self, columns: Columns, others: Columns, places: Array | None = None) -> None:
+        self._columns, self._named, self._places = columns, {**columns, **others}, places
         self._read: dict[tuple[str, bool], Said] = {}
 
     def get(self, name: str, *, member: bool) -> Said:
-        """A variable, or a member of `columns`."""
+        """A variable, or a member of `columns`. Raises NotColumnar."""
         if (name, member) not in self._read:
             values = (self._columns if member else self._named).get(name)
+            if values is not None and self._places is not None:
+                values = values[self._places]
             self._read[name, member] = _constant(None) if values is None else _column(values)
         return self._read[name, member]
+
+    def at(self, places: Array) -> "Cells":
+        """Of these rows alone."""
+        return Cells(self._columns, self._named, places)
 
 
 def _column(values: Array) -> Said:
@@ -109,6 +129,8 @@ def _column(values: Array) -> Said:
     if values.dtype != object:
         numbers = values.astype(np.float64, copy=False)
         return Said("number", numbers, np.isnan(numbers), _NO)
+    if {*map(type, values.tolist())} == {str}:
+        return Said("text", values, _NO, _NO)
     null = np.array([each is None or each != each for each in values], bool)
     kinds = {type(each) for each in values[~null]}
     if kinds <= {str}:
@@ -131,7 +153,7 @@ def _constant(value: bool | float | str | None) -> Said:
     return Said(kinds[type(value)], made, _NO, _NO)
 
 
-def _said(tree: Tree, cells: _Cells) -> Said:
+def _said(tree: Tree, cells: Cells) -> Said:
     match tree:
         case Constant(value) if not isinstance(value, bytes):
             return _constant(value)
@@ -140,7 +162,7 @@ def _said(tree: Tree, cells: _Cells) -> Said:
         case Call("_[_]", (Name(_), Constant(str(key)))):
             return cells.get(key, member=True)
         case Call("@in", (item, Items(items))):
-            return _among(_said(item, cells), [_said(each, cells) for each in items])
+            return _among(_said(item, cells), items, cells)
         case Call(function, arguments) if function in _CALLS:
             return _CALLS[function]([_said(each, cells) for each in arguments])
         case _:
@@ -195,10 +217,30 @@ def _unequal(operands: Sequence[Said]) -> Said:
     return _not([_equal(operands)])
 
 
-def _among(item: Said, items: Sequence[Said]) -> Said:
-    found = [_equal([item, each]) for each in items]
-    error = item.error | _any(each.error for each in items)
-    return Said("truth", _any(each.values for each in found), _NO, error)
+def _among(item: Said, items: Sequence[Tree], cells: Cells) -> Said:
+    """Literals are looked up at once, however many they are."""
+    others = [_said(each, cells) for each in items if not isinstance(each, Constant)]
+    same = _among_literals(item, frozenset((type(e.value), e.value) for e in items if isinstance(e, Constant)))
+    found = _any(_equal([item, each]).values for each in others)
+    return Said("truth", same | found, _NO, item.error | _any(each.error for each in others))
+
+
+def _among_literals(item: Said, literals: frozenset[tuple[type, Any]]) -> Array:
+    usable = {value for kind, value in literals if kind in _LITERALS[item.kind]}
+    alike = _NO
+    if usable and item.kind == "text":
+        alike = np.array([each in usable for each in item.values.ravel()], bool).reshape(item.values.shape)
+    elif usable:
+        ordered = np.array(sorted(usable))
+        places = np.minimum(np.searchsorted(ordered, item.values), len(ordered) - 1)
+        alike = np.asarray(ordered[places] == item.values, bool)
+    return (item.null & ((type(None), None) in literals)) | (alike & ~item.null)
+
+
+_LITERALS: Mapping[Kind, tuple[type, ...]] = {
+    "number": (int, float), "whole": (int, float), "text": (str,), "truth": (bool,), "null": (),
+}  # fmt: skip
+"""What may be equal to what is of a kind."""
 
 
 def _compared(compare: Callable[[Any, Any], Any]) -> Callable[[Sequence[Said]], Said]:

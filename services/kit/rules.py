@@ -4,25 +4,18 @@ A rule is refused when it is set where it could never be evaluated, or where the
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from time import perf_counter
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from contracts import ModelSchema, Rule
 
-from . import cel, columnar
+from . import cel, cel_tree, columnar
 from .cel_tree import Tree
 from .columnar import COLUMNS
 from .errors import Invalid
-
-Array = NDArray[Any]
-Columns = Mapping[str, Array]
-_Asked = tuple[Mapping[str, Array | None], Mapping[str, Array | None] | None]
-"""Variables, and the members of `columns` where it speaks of them; None for a column that these rows do not have."""
 
 LENGTH_AT_MOST = 1_000
 """Characters."""
@@ -44,16 +37,6 @@ _NO_OVERLOAD = "no matching overload"
 
 
 @dataclass(frozen=True)
-class Looked:
-    """What rows were looked at for one rule, and which of them broke it; masks [rows]."""
-
-    looked: Array
-    broken: Array
-    undecided: Array
-    """Rows for which it has no truth: a value is missing, or of another kind."""
-
-
-@dataclass(frozen=True)
 class Facts:
     """What rules of a model may speak of."""
 
@@ -69,6 +52,15 @@ class Facts:
         shown = tuple(each.name for each in schema.columns or schema.inputs if each.name not in hidden)
         return cls(shown, hidden, frozenset({*_ANSWERS, *filter(_is_variable, shown)}))
 
+    def asked(self, tree: Tree) -> tuple[frozenset[str], tuple[str, ...] | None]:
+        """The variables that an expression speaks of, and the members of `columns` where it speaks of that."""
+        variables = frozenset(columnar.names_of(tree)) & self.names
+        if COLUMNS not in variables:
+            return variables, None
+        members = columnar.members_of(tree)
+        whole = cel_tree.is_whole(tree, COLUMNS)
+        return variables - {COLUMNS}, tuple(name for name in self.columns if whole or name in members)
+
 
 def _is_variable(name: str) -> bool:
     return bool(_NAME.fullmatch(name)) and name not in _RESERVED | _TYPES and name not in _ANSWERS
@@ -76,23 +68,39 @@ def _is_variable(name: str) -> bool:
 
 def check_rules(rules: Mapping[str, Rule], schema: ModelSchema, where: str) -> None:
     """Raises Invalid naming the rule, as a member of `where`, that cannot be evaluated for decisions of this model."""
+    facts = Facts.of(schema)
     for name, rule in rules.items():
         try:
-            check_rule(rule.must, schema)
+            _check(rule.must, facts, schema, timed=True)
         except cel.CelError as error:
             raise Invalid(f"{where}.{name}.must: {error}", f"{where}.{name}.must") from None
 
 
 def check_rule(must: str, schema: ModelSchema) -> None:
     """Refuse what cannot be evaluated for decisions of this model. Raises CelError that says why."""
+    _check(must, Facts.of(schema), schema, timed=True)
+
+
+def unfit(rules: Mapping[str, Rule], facts: Facts, schema: ModelSchema) -> dict[str, str]:
+    """Why rules that were set cannot be evaluated for decisions of this model, by name; how long one takes was looked
+    at when it was set."""
+    found: dict[str, str] = {}
+    for name, rule in rules.items():
+        try:
+            _check(rule.must, facts, schema, timed=False)
+        except cel.CelError as error:
+            found[name] = str(error)
+    return found
+
+
+def _check(must: str, facts: Facts, schema: ModelSchema, *, timed: bool) -> None:
     if len(must) > LENGTH_AT_MOST:
         raise cel.CelError(f"it has {len(must)} characters, and may have {LENGTH_AT_MOST}")
-    facts = Facts.of(schema)
     try:
         tree = _known(must, facts)
     except cel.CelError as error:
         raise cel.CelError(f"{error}{_typed(must, facts)}") from None
-    _check_samples(must, facts, schema, is_columnar=columnar.is_columnar(tree))
+    _check_samples(must, _samples(tree, facts, schema), timed=timed and not columnar.is_columnar(tree))
 
 
 def _known(must: str, facts: Facts) -> Tree:
@@ -126,20 +134,16 @@ def _hidden(name: str) -> str:
     return f"column {name} is sensitive: the log holds no value of it that a rule could look at"
 
 
-def _check_samples(must: str, facts: Facts, schema: ModelSchema, *, is_columnar: bool) -> None:
+def _check_samples(must: str, samples: Sequence[dict[str, Any]], *, timed: bool) -> None:
     """Some rows may have no truth for it, but not all that can be thought of."""
     values, refused = list[Any](), list[str]()
-    for sample in _samples(facts, schema):
+    for sample in samples:
         try:
-            seconds, value = min((_timed(must, sample) for _ in range(_LOOKS)), key=lambda each: each[0])
-        except cel.CelTooMuch:
+            values.append(_timely(must, sample) if timed else cel.evaluate(must, sample))
+        except (_TooLong, cel.CelTooMuch):
             raise
         except cel.CelError as error:
             refused.append(str(error))
-            continue
-        if seconds > SECONDS_AT_MOST and not is_columnar:
-            raise cel.CelError(f"it takes {seconds * 1e3:.1f} ms for one row, and may take {SECONDS_AT_MOST * 1e3:g}")
-        values.append(value)
     if values and not any(isinstance(value, bool) for value in values):
         raise cel.CelError(f"its value is {type(values[0]).__name__}, not true or false")
     if not values and all(_NO_OVERLOAD in each.lower() for each in refused):
@@ -153,106 +157,41 @@ def _hinted(error: str) -> str:
     return f"{error}; every number of a row is a double: write 2.0 where you reckon with it"
 
 
-def _timed(must: str, facts: dict[str, Any]) -> tuple[float, Any]:
-    began = perf_counter()
-    value = cel.evaluate(must, facts)
-    return perf_counter() - began, value
+class _TooLong(cel.CelError):
+    """For one row."""
 
 
-def _samples(facts: Facts, schema: ModelSchema) -> list[dict[str, Any]]:
-    """Rows as they may come: numbers, texts, and each of both for what was decided."""
-    known = {column.name: column for column in schema.columns}
+def _timely(must: str, facts: dict[str, Any]) -> Any:
+    """Its value; it has some looks to be in time, since a machine may be busy. Raises CelError."""
+    least = inf
+    for _ in range(_LOOKS):
+        began = perf_counter()
+        value = cel.evaluate(must, facts)
+        least = min(least, perf_counter() - began)
+        if least <= SECONDS_AT_MOST:
+            return value
+    raise _TooLong(f"it takes {least * 1e3:.1f} ms for one row, and may take {SECONDS_AT_MOST * 1e3:g}")
+
+
+def _samples(tree: Tree, facts: Facts, schema: ModelSchema) -> list[dict[str, Any]]:
+    """What it asks for of rows as they may come: numbers, texts, and each of both for what was decided."""
+    variables, members = facts.asked(tree)
+    asked = variables.union(members or ())
+    known = {column.name: column for column in schema.columns if column.name in asked}
     rows: list[dict[str, Any]] = []
     for number, text in ((1.0, "1"), (0.0, "")):
         for decided in (number, text):
             for unsure in (number, text):
                 row: dict[str, Any] = {}
-                for name in facts.columns:
+                for name in asked:
                     column = known.get(name)
                     classes = column.categories if column else None
                     is_open = column is None or (column.kind == "categorical" and not classes)
                     row[name] = classes[0] if classes else unsure if is_open else number
-                rows.append(_facts(row, facts.names, decided, 0.5))
+                named = {name: row[name] for name in variables} | _answers(variables, decided)
+                rows.append(named if members is None else named | {COLUMNS: {name: row[name] for name in members}})
     return rows
 
 
-def _facts(row: Mapping[str, Any], names: frozenset[str], prediction: Any, score: Any) -> dict[str, Any]:
-    told = {name: value for name, value in row.items() if name in names}
-    return told | {PREDICTION: prediction, SCORE: score, COLUMNS: dict(row)}
-
-
-@dataclass(frozen=True)
-class Rulebook:
-    """Conditions over one model's rows; each is looked at in all rows where numpy can, else in some."""
-
-    facts: Facts
-    rules: Mapping[str, str]
-    """By name, in the order in which they are looked at."""
-
-    @classmethod
-    def of(cls, schema: ModelSchema, rules: Mapping[str, Rule]) -> "Rulebook":
-        """Of an endpoint, for one version that it serves."""
-        return cls(Facts.of(schema), {name: rule.must for name, rule in rules.items()})
-
-    def look(self, columns: Columns, prediction: Array, score: Array | None, seconds: float) -> list[Looked]:
-        """Each condition over rows. Those that go row by row share so much time; rows that it does not reach, evenly
-        spread, are not looked at."""
-        answers = {PREDICTION: prediction} | ({} if score is None else {SCORE: score})
-        until, found = perf_counter() + seconds, list[Looked]()
-        for must in self.rules.values():
-            found.append(self._look(must, columns, answers, until))
-        return found
-
-    def by_row(self, must: str) -> bool:
-        """Whether it is one that goes row by row."""
-        try:
-            return not columnar.is_columnar(cel.tree(must, self.facts.names))
-        except cel.CelError:
-            return False
-
-    def _look(self, must: str, columns: Columns, answers: Columns, until: float) -> Looked:
-        rows = len(answers[PREDICTION])
-        try:
-            tree = cel.tree(must, self.facts.names)
-        except cel.CelError:  # set for another version, which had other columns
-            every = np.ones(rows, bool)
-            return Looked(every, ~every, every)
-        known = {name: values for name, values in columns.items() if name not in self.facts.sensitive}
-        if columnar.is_columnar(tree):
-            try:
-                truths = columnar.truths(tree, known, answers, rows)
-                return Looked(np.ones(rows, bool), truths.false, ~(truths.true | truths.false))
-            except columnar.NotColumnar:
-                pass
-        return _row_by_row(must, self._asked(tree, known, answers), rows, until)
-
-    def _asked(self, tree: Tree, columns: Columns, answers: Columns) -> _Asked:
-        """What it asks for, and nothing else: each value that CEL is given has its price."""
-        variables = columnar.names_of(tree) & self.facts.names
-        named = {name: {**columns, **answers}.get(name) for name in variables - {COLUMNS}}
-        return named, {name: columns.get(name) for name in self.facts.columns} if COLUMNS in variables else None
-
-
-def _row_by_row(must: str, asked: _Asked, rows: int, until: float) -> Looked:
-    looked, broken, undecided = np.zeros((3, rows), bool)
-    named, members = asked
-    for at in np.random.default_rng(rows).permutation(rows).tolist():
-        if perf_counter() > until:
-            break
-        facts = _values(named, at) | ({} if members is None else {COLUMNS: _values(members, at)})
-        looked[at] = True
-        try:
-            broken[at] = not cel.holds(must, facts)
-        except cel.CelError:
-            undecided[at] = True
-    return Looked(looked, broken, undecided)
-
-
-def _values(arrays: Mapping[str, Array | None], at: int) -> dict[str, Any]:
-    return {name: None if values is None else _value(values[at]) for name, values in arrays.items()}
-
-
-def _value(value: Any) -> Any:
-    """As CEL takes it; a missing number is null."""
-    plain = value.item() if isinstance(value, np.generic) else value
-    return None if plain != plain else plain
+def _answers(variables: frozenset[str], decided: Any) -> dict[str, Any]:
+    return {name: value for name, value in ((PREDICTION, decided), (SCORE, 0.5)) if name in variables}

@@ -80,6 +80,7 @@ _CONDITION = st.one_of(
     _drawn("{x} {op} null", x=st.one_of(_number, _text), op=st.sampled_from(["==", "!="])),
     _drawn("{x} in [{y}, {z}]", x=_number, y=_number, z=st.sampled_from(["1", "2.0", "b", "null", "'a'"])),
     _drawn("{x} in [{y}, 'b']", x=_text, y=_text),
+    _drawn("{x} in [{y}, {z}, {w}]", x=st.one_of(_number, _text, _condition), y=_literal, z=_literal, w=_literal),
     _drawn("({x} {op} {y})", x=_condition, y=_condition, op=st.sampled_from(["&&", "||", "==", "<"])),
     _drawn("!({x})", x=_condition),
     _drawn("({when} ? {x} : {y})", when=_condition, x=_condition, y=_condition),
@@ -113,7 +114,9 @@ def row_by_row(expression: str, rows: list[tuple[Any, ...]]) -> list[bool | None
 
 def at_once(expression: str, rows: list[tuple[Any, ...]]) -> list[bool | None]:
     decided = np.array([row[-1] for row in rows], float)
-    found = columnar.truths(cel.tree(expression, NAMES), columns_of(rows), {"prediction": decided}, len(rows))
+    found = columnar.truths(
+        cel.tree(expression, NAMES), columnar.Cells(columns_of(rows), {"prediction": decided}), len(rows)
+    )
     assert not (found.true & found.false).any()
     return [True if t else False if f else None for t, f in zip(found.true, found.false, strict=True)]
 
@@ -169,4 +172,4 @@ def test_a_column_of_both_numbers_and_texts_is_left_to_the_evaluator() -> None:
     mixed = np.empty(2, object)
     mixed[:] = ["a", 1.0]
     with pytest.raises(columnar.NotColumnar):
-        columnar.truths(cel.tree("s == 'a'", NAMES), {"s": mixed}, {}, 2)
+        columnar.truths(cel.tree("s == 'a'", NAMES), columnar.Cells({"s": mixed}, {}), 2)

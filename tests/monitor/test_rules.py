@@ -19,14 +19,15 @@ from contracts import (
     Rule,
     Service,
 )
-from services.kit import plain
+from services.kit import cel, columnar, plain
 from services.kit.compacted import Change
 from services.kit.context import Caller, Context, system, use
 from services.kit.db import Database
 from services.kit.errors import Invalid
 from services.kit.objects import Objects
 from services.kit.payloads import Payload
-from services.kit.rules import Rulebook, check_rule
+from services.kit.rulebook import ROWS_AT_LEAST, Rulebook
+from services.kit.rules import check_rule
 from services.monitor import store
 from services.monitor.api.rules import RulesView
 from services.monitor.domain.latency import LatencyCounts
@@ -144,9 +145,41 @@ def test_a_member_in_a_map_that_is_no_column_is_refused() -> None:
 
 def test_rows_that_there_is_no_time_for_are_not_looked_at() -> None:
     columns = {"a": np.arange(5_000.0)}
-    book = Rulebook.of(SCHEMA, {"slow": Rule(must="string(a) != 'x'"), "fast": LIMIT})
-    slow, fast = book.look(columns, np.ones(5_000), None, 0.0)
-    assert slow.looked.sum() < 5_000 and fast.looked.all() and fast.broken.sum() == 4_996
+    slow = {f"slow-{number}": Rule(must=f"string(a) != '{number}'") for number in range(4)}
+    *slows, fast = Rulebook.of(SCHEMA, {**slow, "fast": LIMIT}).look(columns, np.ones(5_000), None, 0.0)
+    assert [each.looked.sum() for each in slows] == [ROWS_AT_LEAST] * 4, "no rule waits for another one"
+    assert fast.looked.all() and fast.broken.sum() == 4_996
+
+
+def test_rules_that_go_row_by_row_share_the_time() -> None:
+    slow = {f"slow-{number}": Rule(must=f"string(a) != '{number}'") for number in range(3)}
+    found = Rulebook.of(SCHEMA, slow).look({"a": np.arange(200_000.0)}, np.ones(200_000), None, 0.3)
+    assert all(ROWS_AT_LEAST < each.looked.sum() < 200_000 for each in found)
+    for each in found:
+        places = np.flatnonzero(each.looked)
+        assert 60_000 < places.mean() < 140_000, "evenly spread"
+
+
+def test_columns_are_looked_at_in_as_many_rows_as_there_are_comparisons_for() -> None:
+    dear = " && ".join(f"a != {number}.5" for number in range(40))
+    rules = {"dear": Rule(must=dear), "limit": LIMIT, "other": Rule(must="a >= 10.0")}
+    found = Rulebook.of(SCHEMA, rules).look({"a": np.arange(10_000.0)}, np.ones(10_000), None, 1.0, 300_000)
+    one, limit, other = found
+    assert limit.looked.all() and other.looked.all() and (limit.broken.sum(), other.broken.sum()) == (9_996, 10)
+    places = np.flatnonzero(one.looked)
+    assert 1_000 < len(places) < 2_500 and not one.broken.any() and not one.undecided.any()
+    assert 4_000 < places.mean() < 6_000, "evenly spread"
+    (few,) = Rulebook.of(SCHEMA, {"limit": LIMIT}).look({"a": np.arange(9_000.0)}, np.ones(9_000), None, 1.0, 9_000)
+    assert few.looked.sum() == 3_000 and (few.broken == (few.looked & (np.arange(9_000) > 3))).all()
+
+
+def test_many_texts_of_a_list_cost_as_one() -> None:
+    names = frozenset({"a"})
+
+    def cost(many: int) -> int:
+        return columnar.comparisons(cel.tree(f"a in [{', '.join(repr(str(each)) for each in range(many))}]", names))
+
+    assert cost(150) == cost(2) < columnar.comparisons(cel.tree("a == '1' || a == '2' || a == '3'", names))
 
 
 SLOW = f"{_TEN}.all(x, {_TEN}.all(y, {_TEN}.all(z, !'{'a' * 500}'.matches('(a+)+b'))))"

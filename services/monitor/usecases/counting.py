@@ -15,7 +15,7 @@ from services.kit.ids import now
 from services.kit.logged import Logged, Origin, note, noted, readable
 from services.kit.payloads import Opening, Payloads
 from services.kit.repeats import Repeats, Seen
-from services.kit.rules import Rulebook
+from services.kit.rulebook import Rulebook
 from services.kit.stream import PartitionBatch, Record
 
 from .. import metrics, store

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from contracts import ModelSchema, MonitorReported, Rule
-from services.kit.cel import CelError
+from contracts import MonitorReported, Rule
 from services.kit.db import Database
-from services.kit.rules import Rulebook, check_rule
+from services.kit.rulebook import Rulebook
+from services.kit.rules import unfit
 
 from .. import store
 from ..domain.rules import Keeping, Key, Rules, Tally
@@ -69,23 +69,18 @@ class Telling:
         counted = Rules()
         for report in reports:
             counted = counted.merge(Rules.reported(report.rules))
-        schema = version.schema if version else None
+        wanted = endpoint.settings.rules
+        book = Rulebook.of(version.schema, wanted) if version else None
+        why = unfit(wanted, book.facts, version.schema) if book and version else {}
         kept = [
-            _kept(each, rule, counted, states.get(each), schema) for each, rule in endpoint.settings.rules.items()
+            Kept(
+                each, rule, counted.by.get(Key(each, rule.must), Tally()), _of(states.get(each), rule),
+                book is not None and book.by_row(rule.must), why.get(each),
+            )
+            for each, rule in wanted.items()
         ]  # fmt: skip
         return Ruled(endpoint, reports, kept)
 
 
-def _kept(name: str, rule: Rule, counted: Rules, state: Keeping | None, schema: ModelSchema | None) -> Kept:
-    tally = counted.by.get(Key(name, rule.must), Tally())
-    keeping = state if state and state.is_of(rule) else None
-    by_row = schema is not None and Rulebook.of(schema, {name: rule}).by_row(rule.must)
-    return Kept(name, rule, tally, keeping, by_row, _why(rule, schema) if schema else None)
-
-
-def _why(rule: Rule, schema: ModelSchema) -> str | None:
-    try:
-        check_rule(rule.must, schema)
-    except CelError as error:
-        return str(error)
-    return None
+def _of(state: Keeping | None, rule: Rule) -> Keeping | None:
+    return state if state and state.is_of(rule) else None

@@ -13,7 +13,7 @@ from services.kit.errors import Invalid
 from services.kit.logged import Head
 from services.kit.payloads import Columns, Decisions, Payload, decisions, features
 from services.kit.profiles import Binner, numeric
-from services.kit.rules import Rulebook
+from services.kit.rulebook import Rulebook
 from services.kit.stream import Record
 
 from ..domain.latency import LatencyCounts

@@ -12,6 +12,8 @@ from services.kit.stream import Record
 from .domain import Answered, at, key_of, place
 
 _ANSWER = b"inference.completed"
+_MARKER = 1
+"""The offset that the end of a transaction takes; another one takes two at least."""
 _GAP = 2_000
 """Answers that stand closer together than this are read in one go."""
 
@@ -36,11 +38,13 @@ class History:
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def catch_up(self, partition: int | None = None) -> None:
-        """Read what was answered since the last look. A fenced partition is then complete."""
+        """Read what was answered since the last look: everywhere, or where the lane of a partition answers. A fenced
+        partition is then complete."""
         async with self._lock:
             reader = await self._started()
-            for known in reader.partitions():
-                if partition in (None, known) or known not in self._next:
+            partitions = reader.partitions()
+            for known in partitions:
+                if partition is None or known == partition % len(partitions) or known not in self._next:
                     await self._follow(reader, known)
 
     async def close(self) -> None:
@@ -74,10 +78,16 @@ class History:
         if keys:
             self.answered.add(keys, places, records[-1].timestamp_ms)
 
-    def committed(self, partition: int, keys: list[int], offsets: list[int], end: int) -> None:
-        """A lane of this process answered these; `end` is where the next answer of the partition may stand."""
+    def committed(self, partition: int, keys: list[int], offsets: list[int], written: Sequence[int]) -> bool:
+        """A lane of this process gave these answers, among all that it has `written` to the partition. Answers whether
+        everything up to there is known: where lanes share a partition, another one may have written between."""
         self.answered.add(keys, [place(partition, offset) for offset in offsets], int(time.time() * 1000))
-        self._next[partition] = max(end, self._next.get(partition, 0))
+        known, first, end = self._next.get(partition, -1), written[0], written[-1] + 1
+        if end > known:
+            if known < 0 or not known <= first <= known + _MARKER or end - first != len(written):
+                return False
+            self._next[partition] = end
+        return True
 
     async def answers(self, places: dict[int, int]) -> dict[int, Record]:
         """The records at these places, by the same keys; a place that retention emptied is left out."""

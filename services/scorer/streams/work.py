@@ -88,13 +88,13 @@ class EndpointWork:
             self._saying(partition, now(), out).reject(item, error)
 
     async def committed(self, partition: int, placed: dict[tuple[str, int], list[Placed]]) -> None:
-        turn = self._turns.pop(partition, None)
+        turn = self._turns.get(partition)
         if turn is None:
             return
         try:
             await self._remember(partition, turn, placed)
-        finally:
-            turn.over.set()
+        finally:  # until its answers are known, other lanes wait for it
+            self.dropped(partition)
         self._copy(turn)
 
     def dropped(self, partition: int) -> None:
@@ -206,12 +206,12 @@ class EndpointWork:
         for (topic, target), batches in placed.items():
             if topic != self.topics.completed:
                 continue
-            offsets = _offsets(batches)
-            if offsets is None or target != partition:
-                await self._history.catch_up(target)
-            else:
+            offsets, is_known = _offsets(batches), False
+            if offsets is not None and target == partition:
                 places = [offsets[place] for place in turn.places]
-                self._history.committed(target, turn.answered, places, offsets[-1] + 1)
+                is_known = self._history.committed(target, turn.answered, places, offsets)
+            if not is_known:
+                await self._history.catch_up(target)
 
 
 def _opened(record: Incoming) -> Item | None:
