@@ -205,6 +205,9 @@ def _share(contribution: dict[str, Any]) -> str:
     return f"{contribution['contribution']:+.4f}" + (f" ± {1.96 * error:.4f}" if error is not None else "")
 
 
+_NO_OUTCOME = "Nothing was reported of it yet: fairlead outcomes"
+
+
 def _decision(document: dict[str, Any]) -> None:
     show_facts({name: value for name, value in document.items() if not isinstance(value, dict | list)})
     out.print("\n[bold]Decided[/bold]")
@@ -221,6 +224,6 @@ def _decision(document: dict[str, Any]) -> None:
             [o.get("row"), o.get("label"), o.get("value"), o.get("reported_by"), o.get("reported_at")]
             for o in document.get("outcomes") or ()
         ),
-        "Nothing was reported of it yet: fairlead outcomes",
+        "Nothing was reported of these rows." if document.get("observed") else _NO_OUTCOME,
         right=["Row"],
     )

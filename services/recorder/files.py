@@ -5,7 +5,7 @@ import fcntl
 import os
 import shutil
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, TypeVar
@@ -27,6 +27,8 @@ _OLD_S = 600.0
 _PENDING = "_pending"
 """Readers of the folder skip names that begin with an underscore."""
 _GROUP_ROWS = 50_000
+_ROWS = 2**31
+"""More than an inference has."""
 _AT_FDCWD, _EXCHANGE = -100, 2
 
 
@@ -53,9 +55,17 @@ class Files:
         chosen = None if columns is None else [*columns]
         return self._open(place, lambda file: pq.read_table(file, columns=chosen))
 
-    def find(self, place: Place, ids: Collection[str]) -> pa.Table:
-        """The rows of some inferences, in the file's order; only the parts that hold them are read. Raises Lost."""
-        return self._open(place, lambda file: _find(file, ids))
+    def find(self, place: Place, ids: Collection[str], columns: Collection[str] | None = None) -> pa.Table:
+        """The rows of some inferences, in the file's order; only the parts that hold them are read. Raises Lost.
+
+        Of the columns those that the file has, all where none are named.
+        """
+        return self._open(place, lambda file: _find(file, ids, columns))
+
+    def rows(self, place: Place, wanted: Collection[tuple[str, int]], columns: Collection[str]) -> pa.Table:
+        """Some rows, by inference and number, and of these columns those that the file has. Raises Lost."""
+        ids = sorted({id for id, _ in wanted})
+        return _chosen(self.find(place, ids, columns), ids, wanted)
 
     def parts(self, place: Place, columns: Collection[str] | None = None) -> Iterator[pa.Table]:
         """A file's rows, so many at a time that they fit into memory. Raises Lost."""
@@ -242,11 +252,14 @@ def _groups(parts: Iterable[pa.Table]) -> Iterator[pa.Table]:
 
 def _group(file: BinaryIO, group: int, columns: Collection[str] | None) -> pa.Table:
     parquet = pq.ParquetFile(file)
-    there = None if columns is None else [name for name in columns if name in parquet.schema_arrow.names]
-    return parquet.read_row_group(group, columns=there)
+    return parquet.read_row_group(group, columns=_there(parquet, columns))
 
 
-def _find(file: BinaryIO, ids: Collection[str]) -> pa.Table:
+def _there(parquet: pq.ParquetFile, columns: Collection[str] | None) -> list[str] | None:
+    return None if columns is None else [name for name in columns if name in parquet.schema_arrow.names]
+
+
+def _find(file: BinaryIO, ids: Collection[str], columns: Collection[str] | None) -> pa.Table:
     parquet, wanted = pq.ParquetFile(file), pa.array(sorted(ids), pa.string())
     found: list[pa.Table] = []
     for group in range(parquet.num_row_groups):
@@ -255,8 +268,17 @@ def _find(file: BinaryIO, ids: Collection[str]) -> pa.Table:
         column = parquet.read_row_group(group, columns=["inference_id"])["inference_id"]
         kept = pc.is_in(column, value_set=wanted)  # pyright: ignore[reportAttributeAccessIssue]
         if pc.any(kept).as_py():  # pyright: ignore[reportAttributeAccessIssue]
-            found.append(parquet.read_row_group(group).filter(kept))
+            found.append(parquet.read_row_group(group, columns=_there(parquet, columns)).filter(kept))
     return pa.concat_tables(found) if found else parquet.schema_arrow.empty_table()
+
+
+def _chosen(rows: pa.Table, ids: Sequence[str], wanted: Collection[tuple[str, int]]) -> pa.Table:
+    """Compared as numbers: a chunk of a batch has tens of thousands of rows, of which few are wanted."""
+    order = {id: number for number, id in enumerate(ids)}
+    places = pa.array([order[id] * _ROWS + row for id, row in wanted], pa.int64())
+    found = pc.index_in(rows["inference_id"], value_set=pa.array(ids, pa.string())).cast(pa.int64())  # pyright: ignore[reportAttributeAccessIssue]
+    numbers = pc.add(pc.multiply(found, _ROWS), rows["row"].cast(pa.int64()))  # pyright: ignore[reportAttributeAccessIssue]
+    return rows.filter(pc.is_in(numbers, value_set=places))  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _may_hold(group: pq.RowGroupMetaData, first: str, last: str) -> bool:

@@ -67,6 +67,19 @@ async def test_an_infinite_prediction_of_a_file_of_before_is_observed_as_not_kno
     assert await joining(house).join(heard) == 0  # pyright: ignore[reportArgumentType]
 
 
+async def test_of_a_chunk_the_rows_are_read_that_somebody_reported_and_no_others(house: House) -> None:
+    await house.many([house.head("chunk", 0, 3_000), house.head("other", 0, 5)])
+    places = [("chunk", 7), ("chunk", 2_999), ("other", 0)]
+    async with house.db.transaction() as tx:
+        await store.report(tx.session, [Report(id, row, 1.0, None, "somebody", None) for id, row in places])
+    async with house.db.transaction() as tx:
+        rows = await joining(house)._decided(tx, await store.met(tx.session, 100))
+    assert sorted(rows) == places and all(len(row["features"]) == 1 for row in rows.values())
+    heard = Heard()
+    await joining(house).join(heard)  # pyright: ignore[reportArgumentType]
+    assert sorted((event.inference_id, event.row) for event in heard.events) == places
+
+
 async def test_an_outcome_that_cannot_be_said_is_refused_with_its_reason_and_the_others_are_observed(
     house: House,
 ) -> None:

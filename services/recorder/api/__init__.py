@@ -91,7 +91,7 @@ def _decisions(api: APIRouter, reading: Reading) -> None:
     ) -> WholeDecision:
         allow(caller, "decision.read")
         found = await reading.decision(inference_id, row)
-        return WholeDecision.whole(found.index, found.rows, found.outcomes, found.sampled)
+        return WholeDecision.whole(found)
 
     @api.get("/decisions")
     async def decisions(

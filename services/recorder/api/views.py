@@ -8,6 +8,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict
 
 from ..store import DecisionRow, Erasure, Followed, OutcomeRow
+from ..usecases.reading import Decision
 from ..usecases.remaining import Remainder
 
 
@@ -96,7 +97,7 @@ class ListedDecision(DecisionView):
 
 
 class WholeDecision(DecisionView):
-    """A decision with all that is known of it; at most its first 1,000 rows."""
+    """A decision with what is known of it: of at most 1,000 rows, and what followed from those."""
 
     request_id: str | None
     correlation_id: str | None
@@ -106,19 +107,20 @@ class WholeDecision(DecisionView):
     params: dict[str, Any] | None
     """What the request set of the model's `params`; of the others their defaults held."""
     decided: list[RowView]
+    observed: int
+    """Of how many of all its rows an outcome is known."""
     outcomes: list[OutcomeView]
+    """Those of the rows in `decided`."""
 
     @classmethod
-    def whole(
-        cls, index: DecisionRow, rows: list[dict[str, Any]], outcomes: list[OutcomeRow], sampled: bool
-    ) -> "WholeDecision":
+    def whole(cls, found: Decision) -> "WholeDecision":
         """What all rows have in common is the first row's."""
         names = ("variant", "instead_of", "request_id", "correlation_id", "latency_ms", "params")
-        common = {name: rows[0][name] for name in names}
+        common = {name: found.rows[0][name] for name in names}
         return cls(
-            **DecisionView.of(index).model_dump() | common, sampled=sampled,
-            decided=[RowView.model_validate(row) for row in rows],
-            outcomes=[OutcomeView.of(outcome) for outcome in outcomes],
+            **DecisionView.of(found.index).model_dump() | common, sampled=found.sampled,
+            decided=[RowView.model_validate(row) for row in found.rows], observed=found.observed,
+            outcomes=[OutcomeView.of(outcome) for outcome in found.outcomes],
         )  # fmt: skip
 
 

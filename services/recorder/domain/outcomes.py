@@ -125,11 +125,11 @@ class Known:
         return None if self.shadow_of is None else (self.shadow_of, self.report.row)
 
     @property
-    def files(self) -> dict[int, set[str]]:
-        """Which inferences are to be found in which files."""
-        wanted = {self.file: {self.report.inference_id}}
-        if self.shadow_of is not None and self.answered_file is not None:
-            wanted.setdefault(self.answered_file, set()).add(self.shadow_of)
+    def files(self) -> dict[int, set[tuple[str, int]]]:
+        """Which rows are to be found in which files."""
+        wanted = {self.file: {self.place}}
+        if self.answered is not None and self.answered_file is not None:
+            wanted.setdefault(self.answered_file, set()).add(self.answered)
         return wanted
 
     def refusal(self) -> str | None:

@@ -135,11 +135,20 @@ class OutcomeRow:
         return cls(r.row, r.label, r.value, r.reported_by, r.reported_at, r.observed_at)
 
 
-async def outcomes(session: AsyncSession, inference_id: str) -> list[OutcomeRow]:
-    """What is observed of an inference, by row; reports that wait or were refused are not among them."""
-    select = "SELECT * FROM outcome WHERE inference_id = :id AND state = 'observed' ORDER BY \"row\""
-    rows = await session.execute(text(select), {"id": inference_id})
+async def outcomes(session: AsyncSession, inference_id: str, first: int, count: int) -> list[OutcomeRow]:
+    """What is observed of so many rows of an inference, by row; no report that waits or was refused."""
+    select = """
+        SELECT * FROM outcome
+        WHERE inference_id = :id AND state = 'observed' AND "row" >= :first AND "row" < :end ORDER BY "row"
+    """
+    rows = await session.execute(text(select), {"id": inference_id, "first": first, "end": first + count})
     return [OutcomeRow.of(r) for r in rows]
+
+
+async def count_observed(session: AsyncSession, inference_id: str) -> int:
+    """Of how many rows of an inference an outcome is observed."""
+    select = "SELECT count(*) FROM outcome WHERE inference_id = :id AND state = 'observed'"
+    return await session.scalar(text(select), {"id": inference_id}) or 0
 
 
 async def labels(session: AsyncSession, ids: Sequence[str]) -> list[tuple[str, int, float | str]]:

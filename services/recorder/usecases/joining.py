@@ -35,6 +35,11 @@ _REPORTERS = 100
 _LATELY = timedelta(hours=1)
 """By so much a shadow's record may come later than the truth about it."""
 _TOPIC = OutcomeReported.topic.name
+_COLUMNS = (
+    "inference_id", "row", "model", "version", "variant", "use_case", "entity", "received_at", "prediction",
+    "prediction_text", "score", "features", "texts", "shadow_of",
+)  # fmt: skip
+"""Of a recorded row, what an outcome says of it."""
 _LOST = "the recorded row is lost: its file cannot be read"
 
 Place = tuple[str, int]
@@ -198,10 +203,10 @@ class Joining:
     async def _decided(self, tx: Tx, known: Sequence[Known]) -> Rows:
         """The recorded rows that outcomes are about, and those that callers were told of where these are shadows'.
         Those of a file that is lost are not among them."""
-        wanted: dict[int, set[str]] = defaultdict(set)
+        wanted: dict[int, set[Place]] = defaultdict(set)
         for each in known:
-            for file, ids in each.files.items():
-                wanted[file] |= ids
+            for file, rows_of in each.files.items():
+                wanted[file] |= rows_of
         places = await store.places(tx.session, list(wanted))
         rows: Rows = {}
         for file, place in places.items():
@@ -209,8 +214,8 @@ class Joining:
                 rows |= await asyncio.to_thread(self._rows, place, wanted[file])
         return rows
 
-    def _rows(self, place: FilePlace, ids: set[str]) -> Rows:
-        rows = self._files.find(place, ids)
+    def _rows(self, place: FilePlace, wanted: set[Place]) -> Rows:
+        rows = self._files.rows(place, wanted, _COLUMNS)
         return {(row["inference_id"], row["row"]): row for row in rows.to_pylist()}
 
     async def _event(
@@ -225,8 +230,8 @@ class Joining:
             version=row["version"], variant=row["variant"], prediction=_prediction(row),
             score=_finite(row["score"]), entity=row["entity"],
             segments={n: v for n, v in values if n in grouped and (isinstance(v, str) or _finite(v) is not None)},
-            received_at=row["received_at"], reported_at=known.reported_at, observed_at=at, shadow_of=row["shadow_of"],
-            answered=_decided(told),
+            received_at=row["received_at"], reported_at=known.reported_at, observed_at=at,
+            shadow_of=row.get("shadow_of"), answered=_decided(told),
         )  # fmt: skip
 
 

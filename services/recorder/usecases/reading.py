@@ -20,20 +20,33 @@ from ..store import DecisionRow, Followed, OutcomeRow, Wanted
 _ROWS_AT_MOST = 1_000
 _OUTCOMES_AT_MOST = 10
 """Of each decision in a list."""
+_PAYLOAD = ("features", "texts", "unread", "prediction", "prediction_text")
+"""Null in all rows of an inference whose payload was not logged; `unread` is in row 0 alone of any."""
+_Rows = tuple[list[dict[str, Any]], bool]
+"""Rows, and whether anything of the payload was logged."""
 
 
 @dataclass(frozen=True)
 class Decision:
-    """One recorded inference with its rows and what followed."""
+    """One recorded inference with some of its rows and what followed from them."""
 
     index: DecisionRow
     rows: list[dict[str, Any]]
+    sampled: bool
+    """Whether anything of its payload was logged, of whichever row."""
     outcomes: list[OutcomeRow]
+    observed: int
+    """Of how many of all its rows an outcome is known."""
 
-    @property
-    def sampled(self) -> bool:
-        """Whether anything of its payload was logged."""
-        return any(row["features"] or row["unread"] or row["prediction"] is not None for row in self.rows)
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a decision's rows are, and what the books have of those that are asked for."""
+
+    index: DecisionRow
+    place: Place
+    outcomes: list[OutcomeRow]
+    observed: int
 
 
 class Reading:
@@ -46,24 +59,25 @@ class Reading:
     async def decision(self, inference_id: str, first: int = 0) -> Decision:
         """With its rows from number `first` on, as many as are read at once. Raises NotFound, for a decision whose rows
         are lost too, and Invalid for rows that it never had."""
-        index, place, outcomes = await self._look(inference_id)
-        if first and first >= index.rows:
-            raise Invalid(f"row: the decision has {index.rows} rows; they count from 0", "row")
+        known = await self._look(inference_id, first)
+        if first and first >= known.index.rows:
+            raise Invalid(f"row: the decision has {known.index.rows} rows; they count from 0", "row")
         try:
-            rows = await asyncio.to_thread(self._rows, place, inference_id, first)
+            rows, sampled = await asyncio.to_thread(self._rows, known.place, inference_id, first)
         except Lost:
-            index, moved, outcomes = await self._look(inference_id)
-            rows = await self._moved(place, moved, inference_id, first)
+            place, known = known.place, await self._look(inference_id, first)
+            rows, sampled = await self._moved(place, known.place, inference_id, first)
         if not rows:
             raise NotFound("this decision has no rows")
-        return Decision(index, rows, outcomes)
+        return Decision(known.index, rows, sampled, known.outcomes, known.observed)
 
-    async def _look(self, inference_id: str) -> tuple[DecisionRow, Place, list[OutcomeRow]]:
+    async def _look(self, inference_id: str, first: int) -> _Place:
         async with self._db.reading() as session:
             index, place = await store.decision(session, inference_id)
-            return index, place, await store.outcomes(session, inference_id)
+            outcomes = await store.outcomes(session, inference_id, first, _ROWS_AT_MOST)
+            return _Place(index, place, outcomes, await store.count_observed(session, inference_id))
 
-    async def _moved(self, place: Place, moved: Place, inference_id: str, first: int) -> list[dict[str, Any]]:
+    async def _moved(self, place: Place, moved: Place, inference_id: str, first: int) -> _Rows:
         """The rows, where they were moved into another file just now. Raises NotFound."""
         try:
             if moved != place:
@@ -83,10 +97,11 @@ class Reading:
             followed = await store.followed(session, [each.inference_id for each in found], _OUTCOMES_AT_MOST)
         return [(each, followed.get(each.inference_id, Followed())) for each in found]
 
-    def _rows(self, place: Place, inference_id: str, first: int) -> list[dict[str, Any]]:
+    def _rows(self, place: Place, inference_id: str, first: int) -> _Rows:
         found = self._files.find(place, [inference_id])
         wanted = found.filter(pc.field("row") >= first)
-        return [_row(row) for row in wanted.slice(0, _ROWS_AT_MOST).to_pylist()]
+        sampled = any(found[name].null_count < found.num_rows for name in _PAYLOAD if name in found.column_names)
+        return [_row(row) for row in wanted.slice(0, _ROWS_AT_MOST).to_pylist()], sampled
 
 
 def _row(row: dict[str, Any]) -> dict[str, Any]:
