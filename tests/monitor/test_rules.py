@@ -27,13 +27,14 @@ from services.kit.errors import Invalid
 from services.kit.objects import Objects
 from services.kit.payloads import Payload
 from services.kit.rulebook import ROWS_AT_LEAST, Rulebook
-from services.kit.rules import check_rule
+from services.kit.rules import Facts, check_rule, unfit
 from services.monitor import store
 from services.monitor.api.rules import RulesView
 from services.monitor.domain.latency import LatencyCounts
 from services.monitor.domain.rules import EXAMPLES, Evidence, Keeping, Key, Rules, Tally
 from services.monitor.domain.windows import Part, Sums
 from services.monitor.settings import MonitorSettings as ServiceSettings
+from services.monitor.store import rules as kept_rules
 from services.monitor.usecases.closing import Closing
 from services.monitor.usecases.desired import Desired
 from services.monitor.usecases.rules import Telling
@@ -180,6 +181,27 @@ def test_many_texts_of_a_list_cost_as_one() -> None:
         return columnar.comparisons(cel.tree(f"a in [{', '.join(repr(str(each)) for each in range(many))}]", names))
 
     assert cost(150) == cost(2) < columnar.comparisons(cel.tree("a == '1' || a == '2' || a == '3'", names))
+
+
+def test_a_rule_is_given_what_it_asks_for_and_looked_at_once_for_each_row_that_may_come(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wide = called(*(f"c{number}" for number in range(1_000)))
+    given, evaluate = list[dict[str, Any]](), cel.evaluate
+
+    def counted(expression: str, facts: dict[str, Any]) -> Any:
+        given.append(facts)
+        return evaluate(expression, facts)
+
+    monkeypatch.setattr(cel, "evaluate", counted)
+    for must in ("c1 <= c2", "columns['c1'] <= c2 && string(c2) != ''", "size(columns) == 1000"):
+        rule = {"one": Rule(must=must)}
+        assert unfit(rule, Facts.of(wide), wide) == {}
+        assert len(given) == 8
+        members = {name: len(value) for name, value in given[0].items() if isinstance(value, dict)}
+        assert {*given[0]} <= {"c1", "c2", "columns"}
+        assert members == ({} if "columns" not in must else {"columns": 1_000 if "size" in must else 1})
+        given.clear()
 
 
 SLOW = f"{_TEN}.all(x, {_TEN}.all(y, {_TEN}.all(z, !'{'a' * 500}'.matches('(a+)+b'))))"
@@ -382,6 +404,28 @@ async def test_an_alert_of_a_rule_is_raised_again_when_what_it_tells_becomes_wor
         assert isinstance(last, AlertRaised) and len(await story.said()) == 4
         assert (last.alert_id, last.severity, last.how_much) == (
             said[0].alert_id, "critical", "18 of 120 rows broke it, 0 of them may")  # fmt: skip
+
+
+async def test_what_is_told_of_rules_is_what_the_newest_windows_reported(story: Story) -> None:
+    with use(Context(system("monitor"))):
+        await story.serve(limit=LIMIT, other=LIMIT)
+        await story.window(other=1)
+        for many in (0, 3, 2, 1, 4):
+            await story.window(limit=many)
+        await story.window(back=3, limit=2)
+        asked = {Key("limit", LIMIT.must), Key("never", LIMIT.must)}
+        for windows in (1, 2, 3, 4, 60):
+            async with story.db.reading() as session:
+                reports = await store.reports(session, story.endpoint, None, windows)
+                span, counted = await kept_rules.kept(session, story.endpoint, windows, asked)
+            whole = Rules()
+            for report in reports:
+                whole = whole.merge(Rules.reported(report.rules))
+            assert counted.by == {key: tally for key, tally in whole.by.items() if key in asked}
+            assert (span.windows, span.rows) == (len(reports), sum(each.window.rows for each in reports))
+            assert span.start == min(each.window.start for each in reports) and span.end == story.start
+        async with story.db.reading() as session:
+            assert await kept_rules.kept(session, fresh(), 60, asked) == (kept_rules.Span(0, 0, None, None), Rules())
 
 
 async def test_rows_that_come_late_are_counted_once_and_may_break_a_rule(story: Story) -> None:

@@ -75,8 +75,8 @@ class RulesView(BaseModel):
     def of(cls, told: Ruled) -> "RulesView":
         """In the order in which they were set."""
         return cls(
-            endpoint=told.endpoint.endpoint, start=told.start, end=told.end, windows=len(told.windows), rows=told.rows,
-            rules=[RuleView.of(each, told.rows) for each in told.kept],
+            endpoint=told.endpoint.endpoint, start=told.span.start, end=told.span.end, windows=told.span.windows,
+            rows=told.span.rows, rules=[RuleView.of(each, told.span.rows) for each in told.kept],
         )  # fmt: skip
 
 

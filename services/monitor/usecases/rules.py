@@ -2,16 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
-from contracts import MonitorReported, Rule
+from contracts import Rule
 from services.kit.db import Database
 from services.kit.rulebook import Rulebook
 from services.kit.rules import unfit
 
 from .. import store
-from ..domain.rules import Keeping, Key, Rules, Tally
+from ..domain.rules import Keeping, Key, Tally
 from ..store import Endpoint, rules
+from ..store.rules import Span
 
 
 @dataclass(frozen=True)
@@ -34,23 +34,9 @@ class Ruled:
     """All rules of an endpoint, over its newest windows."""
 
     endpoint: Endpoint
-    windows: Sequence[MonitorReported]
+    span: Span
+    """Its rows were looked at, or not."""
     kept: Sequence[Kept]
-
-    @property
-    def rows(self) -> int:
-        """Of these windows, looked at or not."""
-        return sum(each.window.rows for each in self.windows)
-
-    @property
-    def start(self) -> datetime | None:
-        """Of the oldest one."""
-        return min((each.window.start for each in self.windows), default=None)
-
-    @property
-    def end(self) -> datetime | None:
-        """Of the newest one."""
-        return max((each.window.end for each in self.windows), default=None)
 
 
 class Telling:
@@ -64,12 +50,10 @@ class Telling:
         async with self._db.reading() as session:
             endpoint = await store.endpoint(session, name)
             version = await store.version(session, name, endpoint.version)
-            reports = await store.reports(session, name, None, windows)
             states = await rules.watches(session, name)
-        counted = Rules()
-        for report in reports:
-            counted = counted.merge(Rules.reported(report.rules))
-        wanted = endpoint.settings.rules
+            wanted = endpoint.settings.rules
+            keys = [Key(each, rule.must) for each, rule in wanted.items()]
+            span, counted = await rules.kept(session, name, windows, keys)
         book = Rulebook.of(version.schema, wanted) if version else None
         why = unfit(wanted, book.facts, version.schema) if book and version else {}
         kept = [
@@ -79,7 +63,7 @@ class Telling:
             )
             for each, rule in wanted.items()
         ]  # fmt: skip
-        return Ruled(endpoint, reports, kept)
+        return Ruled(endpoint, span, kept)
 
 
 def _of(state: Keeping | None, rule: Rule) -> Keeping | None:
