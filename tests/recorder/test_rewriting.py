@@ -100,6 +100,17 @@ async def test_a_merge_that_is_killed_at_a_step_goes_on(
     assert house.lying() == before and len(house.names()) == 2
 
 
+async def test_where_a_merged_file_is_nowhere_its_members_stay(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = await filled(house)
+    with monkeypatch.context() as patched, suppress(Killed):
+        dying(house, patched, Upkeep, "place")
+        await house.compact()
+    (lost,) = (house.settings.inferences / "_pending").glob("r-*")
+    lost.unlink()
+    await house.upkeep.place()
+    assert house.lying() == before
+
+
 async def test_who_lists_a_folder_while_it_is_merged_sees_each_row_once(house: House) -> None:
     before = await filled(house, 18)
     files = list(house.settings.inferences.glob("endpoint=*/*/hour=10/*"))

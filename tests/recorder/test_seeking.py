@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 from sqlalchemy import text
 
+from services.kit.errors import Invalid
 from services.recorder import metrics, store
 from services.recorder.domain.layout import Body, Place, file_name, folder, table
 from services.recorder.domain.outcomes import PAUSES, Report
+from services.recorder.store import patience
 
 from .house import House
 from .test_joining import Heard, joining, reported, states
@@ -140,3 +142,13 @@ async def test_whose_reports_met_no_decision_is_told_with_their_number_and_some_
     assert (second.reported_by, second.units, second.reports) == ("application:b", None, 1)
     await joining(house).count()
     assert metrics.UNMET.labels("waiting")._value.get() == 10
+
+
+async def test_to_tell_whose_reports_met_no_decision_takes_no_longer_than_a_list_may(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience, "PATIENCE_S", 0.2)
+    async with house.db.transaction() as tx:
+        await tx.session.execute(text("LOCK TABLE outcome IN ACCESS EXCLUSIVE MODE"))
+        with pytest.raises(Invalid, match="fairlead_recorder_outcomes_unmet"):
+            await joining(house).unmet()
