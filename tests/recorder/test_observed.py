@@ -228,3 +228,12 @@ async def test_what_is_too_old_leaves_within_a_day_and_what_is_younger_stays_in_
     assert house.outcomes() == [("young", 0, 1, 1.0)]
     async with house.db.reading() as session:
         assert await session.scalar(text("SELECT count(*) FROM observation")) == 1
+
+
+async def test_an_erasure_takes_outcomes_too_whose_decisions_were_too_old_just_before(house: House) -> None:
+    await decided(house)
+    await house.many([house.head("young", 100 * 365 * 24 * 60, 1, entity="ben")])
+    await house.write_outcomes(house.observed("a", 1.0), house.observed("young", 1.0, 1))
+    assert await Retention(house.db, house.upkeep, timedelta(days=30)).forget()
+    assert (await house.erase("anna")).state == "done"
+    assert house.outcomes() == [("young", 0, 1, 1.0)]

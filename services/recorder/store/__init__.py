@@ -35,7 +35,7 @@ from .files import (
 )
 from .frozen import Frozen, add_snapshot, erased_ids, frozen, frozen_of, remove_snapshot, replace_snapshot
 from .lookup import Chosen, DecisionRow, Followed, Wanted, date_outcomes, decision, decisions, followed, newest
-from .observations import NewOutcomes, add_outcomes, leaving, newest_written, next_leaving, withdraw
+from .observations import NewOutcomes, add_outcomes, hasten, leaving, newest_written, next_leaving, withdraw
 from .reports import Kept, OutcomeRow, count_observed, labels, outcomes, reopen, report, settle, sizes
 from .rewriting import (
     FILING,
@@ -68,7 +68,7 @@ __all__ = [
     "add_outcomes", "add_snapshot", "all_in", "alone", "already_there", "any_tombstone", "count_late",
     "count_observed", "count_unmet", "date_outcomes", "decision", "decisions", "doom", "doomed", "drop", "empty",
     "erase", "erased_ids", "erasure", "expired", "finish", "followed", "for_late_shadows", "for_shadows", "forget",
-    "forget_expired", "frozen", "frozen_of", "give_back", "ids_in", "is_referred_to", "know_sizes", "labels",
+    "forget_expired", "frozen", "frozen_of", "give_back", "hasten", "ids_in", "is_referred_to", "know_sizes", "labels",
     "leaving", "left", "mark_placed", "merge", "met", "newest", "newest_schema", "newest_written", "next_file",
     "next_leaving", "outcomes", "places", "remove_snapshot", "removing", "reopen", "replace_snapshot", "report",
     "rewrite", "running", "save_versions", "schema", "seek", "set_aside", "settle", "settle_folder", "share",

@@ -93,6 +93,9 @@ class Erasing:
         await self._wait_for(store.FOLDING, 30)  # batches that began before they could know of it
         await self._upkeep.place()
         problems = await self._rewriting.all(partial(self._next, erasure), beat)
+        async with self._db.transaction() as tx:  # decisions that retention took of late may have been the entity's
+            await store.alone(tx.session, store.FILING)
+            await store.hasten(tx.session)
         problems += await self._withdrawing.go_on(beat)
         await self._upkeep.place()
         await self._upkeep.remove_files()

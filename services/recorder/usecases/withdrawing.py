@@ -1,4 +1,4 @@
-"""Outcomes leave their files with their decisions: of who is erased at once, of what is too old within a day."""
+"""Outcomes leave their files with their decisions: of who is erased at once, of what is too old a day later."""
 
 from collections.abc import Sequence
 from functools import partial
