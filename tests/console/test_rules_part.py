@@ -13,6 +13,7 @@ from services.console.gateway import Answer
 from services.console.pages.shell import Shell
 from services.monitor.api.rules import RulesView
 from services.monitor.domain.rules import Evidence, Keeping, Tally
+from services.monitor.store.rules import Span
 from services.monitor.usecases.rules import Kept, Ruled
 
 AT = datetime(2026, 3, 2, 9, 30, tzinfo=UTC).timestamp()
@@ -29,15 +30,14 @@ def shown(told: Answer) -> str:
 
 def page(*kept: Kept) -> str:
     endpoint: Any = SimpleNamespace(endpoint="credit", settings=MonitorSettings())
-    span = SimpleNamespace(rows=1_200, start=datetime.fromtimestamp(AT, UTC), end=datetime.fromtimestamp(AT + 10, UTC))
-    window: Any = SimpleNamespace(window=span)
-    return shown(Answer(RulesView.of(Ruled(endpoint, [window], kept)).model_dump(mode="json")))
+    span = Span(1, 1_200, datetime.fromtimestamp(AT, UTC), datetime.fromtimestamp(AT + 10, UTC))
+    return shown(Answer(RulesView.of(Ruled(endpoint, span, kept)).model_dump(mode="json")))
 
 
 def test_the_page_shows_which_rule_is_broken_by_what_decision_and_what_was_not_looked_at() -> None:
     rule = Rule(must="amount <= 5.0", severity="critical")
     tally = Tally.of(1_000, 20, 30, [Evidence(AT, "0192-aa", 4)])
-    state = Keeping(rule.must, 0.0, told=True, since_s=AT, seen=tally)
+    state = Keeping(rule.must, 0.0, why="broken", since_s=AT, seen=tally)
     limit = Kept("limit", rule, tally, state, by_row=True, why=None)
     text = page(limit, Kept("age", Rule(must="x"), Tally(), None, by_row=False, why="x is no column"))
     assert (
