@@ -56,7 +56,8 @@ async def test_what_a_pool_and_its_sandboxes_used_is_in_the_usage_of_the_version
     pool = own.children(recursive=True)
     workers = [process for process in pool if "spawn_main" in " ".join(process.cmdline())]
     assert len(workers) >= 2
-    used, of_pool = cpu_s([own, *pool]) - before - idle * (time.monotonic() - began), cpu_s(pool)
+    used, of_pool = cpu_s([own, *pool]) - before, cpu_s(pool)
+    of_own = used - idle * (time.monotonic() - began)  # of a busy machine much of the time is none of the job's
     sums: dict[str, float] = {}
 
     async def adds_up() -> bool:
@@ -66,7 +67,7 @@ async def test_what_a_pool_and_its_sandboxes_used_is_in_the_usage_of_the_version
         sums.update(cpu=sum(each.model_cpu_s + each.serving_cpu_s for each in events))
         sums.update(wall=sum(each.busy_s for each in events), rows=sum(each.rows for each in events))
         assert sums["rows"] == rows
-        assert sums["cpu"] == pytest.approx(used, rel=0.1), (sums, used, of_pool, idle)
+        assert 0.9 * of_own < sums["cpu"] < 1.1 * used, (sums, used, of_own, of_pool, idle)
         return True
 
     await eventually(adds_up, within=20, every=1.0)
