@@ -145,7 +145,7 @@ async def test_what_a_shadow_would_have_decided_is_kept_and_is_no_decision(
     endpoint = await served(speaker)
     real, copy = records(endpoint, 2, rows=2)
     copy |= {"variant": "challenger", "shadow_of": real["inference_id"]}
-    nothing = {"request": {}, "response": {}, "sampled": False, "failed": "ModelFailed", "writer": "another"}
+    nothing = {"request": {}, "response": {}, "sampled": False, "failed": "ModelFailed", "writer": "a-failing-shadow"}
     failed = records(endpoint, 3, rows=2)[2] | nothing | {"shadow_of": real["inference_id"]}
     async with running(recorder_settings) as client:
         await say_logged(speaker("scorer"), [failed, real, copy])
