@@ -30,7 +30,7 @@ async def told(stage: Stage) -> list[UsageReported]:
     ]
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(360)
 @pytest.mark.parametrize("format", ["onnx", "sklearn"])
 async def test_what_a_pool_and_its_sandboxes_used_is_in_the_usage_of_the_version(
     stage: Stage, client: httpx.AsyncClient, format: str
@@ -51,7 +51,7 @@ async def test_what_a_pool_and_its_sandboxes_used_is_in_the_usage_of_the_version
 
     idle = await eventually(calm, within=60)
     reports, before, began = UsageReports(house.settings, house.home.as_posix()), cpu_s([own]), time.monotonic()
-    job = await done(client, (await submit(client, parquet(table(rows)))).json()["id"], within=120)
+    job = await done(client, (await submit(client, parquet(table(rows)))).json()["id"], within=240)
     assert (job["state"], job["rows_done"]) == ("done", rows), job
     pool = own.children(recursive=True)
     workers = [process for process in pool if "spawn_main" in " ".join(process.cmdline())]
