@@ -1,5 +1,6 @@
 """The OpenAPI document of every service says what the service does."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -27,7 +28,7 @@ def check_document(document: dict[str, Any]) -> None:
     for reference in _references(document):
         _resolved(document, reference)
     for path, methods in document["paths"].items():
-        wanted = {part[1:-1] for part in path.split("/") if part.startswith("{")}
+        wanted = set(re.findall(r"{(\w+)}", path))
         for operation in methods.values():
             parameters = operation.get("parameters", [])
             assert {p["name"] for p in parameters if p["in"] == "path"} == wanted, path
