@@ -10,11 +10,10 @@ from typing import Any
 
 import orjson
 
-from contracts import Format
 from services.kit import asyncapi
 from services.kit.auth import Verifier
 from services.kit.context import Caller
-from services.kit.errors import NotFound, Refusal, TooLarge, Unavailable
+from services.kit.errors import NotFound, Refusal, TooLarge
 from services.kit.release import version
 
 from . import metrics, mlflow, openapi, repository
@@ -25,7 +24,7 @@ from .follower import Follower
 from .health import Health
 from .patience import HEADER, LINE, Line, limit_of
 from .proxy import Proxy
-from .served import Answer, Ask, Served
+from .served import Answer, Ask
 from .settings import ScorerSettings
 from .shadows import Shadows
 from .spool import Spool, SpoolFull
@@ -55,12 +54,6 @@ _EXTENSIONS = ["binary_tensor_data"]
 _TRUSTED_S = 1.0
 """How long a header that was verified is taken as it is; a token may outlive its end by that."""
 _CALLERS = 1024
-PLATFORMS: dict[Format, str] = {
-    "onnx": "onnx_onnxv1", "sklearn": "sklearn_skops", "xgboost": "xgboost_model", "lightgbm": "lightgbm_model",
-    "rules": "fairlead_rules", "python": "python_function", "mlflow": "mlflow_pyfunc", "river": "river_pickle",
-    "process": "fairlead_process", "external": "fairlead_external",
-}  # fmt: skip
-"""What V2 is told of each format."""
 _METHODS = (
     (re.compile(r"/v2/models/[^/]+(/versions/[^/]+)?/infer|/invocations/[^/]+|/v2/repository/index"), "POST"),
     (re.compile(r"/v1/models/[^/]+:predict"), "POST"),
@@ -283,7 +276,7 @@ class ScorerApp:
                 await reply(send, 200, orjson.dumps({"models": list(dict.fromkeys(each["name"] for each in known))}))
             case ("GET", [name]) if ":" not in name:
                 endpoint = self._plane.find(name, self._caller(headers))
-                await reply(send, 200, orjson.dumps(_ready(endpoint, endpoint.away)))
+                await reply(send, 200, orjson.dumps(repository.ready(endpoint, endpoint.away)))
             case _:
                 raise NotFound("there is nothing at this path; decisions are explained at /v1/explanations")
 
@@ -307,13 +300,13 @@ class ScorerApp:
     def _model(self, endpoint: Endpoint, rest: list[str]) -> dict[str, Any]:
         match rest:
             case []:
-                return _metadata(endpoint, endpoint.champion)
+                return repository.metadata(endpoint, endpoint.champion)
             case ["ready"]:
-                return _ready(endpoint, endpoint.away)
+                return repository.ready(endpoint, endpoint.away)
             case ["versions", version]:
-                return _metadata(endpoint, endpoint.choose(_version(version)))
+                return repository.metadata(endpoint, endpoint.choose(_version(version)))
             case ["versions", version, "ready"]:
-                return _ready(endpoint, endpoint.choose(_version(version)).lane.away)
+                return repository.ready(endpoint, endpoint.choose(_version(version)).lane.away)
             case _:
                 raise NotFound("there is nothing at this path")
 
@@ -330,35 +323,6 @@ class ScorerApp:
             self._caller(headers)
         page = metrics.page(self._settings.run_folder, self._process)
         await reply(send, 200, page, [(b"content-type", metrics.CONTENT_TYPE)])
-
-
-def _ready(endpoint: Endpoint, away: str) -> dict[str, Any]:
-    """Raises Unavailable, which is how V2's clients read that a model is not ready."""
-    if away:
-        raise Unavailable(f"endpoint {endpoint.name} is not ready: {away}")
-    return {"name": endpoint.name, "ready": True}
-
-
-def _metadata(endpoint: Endpoint, served: Served) -> dict[str, Any]:
-    def tensors(specs: Any) -> list[dict[str, Any]]:
-        return [{"name": s.name, "datatype": s.datatype, "shape": list(s.shape)} for s in specs]
-
-    schema = served.schema
-    return {
-        "name": endpoint.name,
-        "versions": [str(version) for version in endpoint.by_version],
-        "platform": PLATFORMS[served.variant.format],
-        "inputs": tensors(schema.inputs),
-        "outputs": tensors(schema.outputs),
-        "parameters": {
-            "columns": [column.name for column in schema.columns],
-            "nullable": [column.name for column in schema.columns if column.nullable],
-            "prediction": schema.prediction,
-            "model": served.origin.model,
-            "version": str(served.origin.version),
-            "params": [spec.model_dump(mode="json") for spec in schema.params],
-        },
-    }
 
 
 @lru_cache(1024)

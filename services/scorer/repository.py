@@ -1,17 +1,26 @@
-"""V2's model repository: what a caller finds here, and whether it would be answered."""
+"""V2's model repository: what a caller finds here, of what shape it is, and whether it would be answered."""
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
+from contracts import Format
 from services.kit.auth import allow
 from services.kit.context import Caller
+from services.kit.errors import Unavailable
 
 from .dataplane import DataPlane
 from .endpoints import Endpoint
+from .served import Served
 
 State = Literal["READY", "LOADING", "UNAVAILABLE"]
 Listed = dict[str, str]
 """`name`, `version`, `state`, and the `reason` where it is not READY."""
+PLATFORMS: dict[Format, str] = {
+    "onnx": "onnx_onnxv1", "sklearn": "sklearn_skops", "xgboost": "xgboost_model", "lightgbm": "lightgbm_model",
+    "rules": "fairlead_rules", "python": "python_function", "mlflow": "mlflow_pyfunc", "river": "river_pickle",
+    "process": "fairlead_process", "external": "fairlead_external",
+}  # fmt: skip
+"""What V2 is told of each format."""
 
 
 def index(plane: DataPlane, caller: Caller, *, ready_only: bool = False) -> list[Listed]:
@@ -41,3 +50,34 @@ def _versions(endpoint: Endpoint) -> Iterator[Listed]:
 
 def _said(name: str, version: int, state: State, reason: str) -> Listed:
     return {"name": name, "version": str(version), "state": state, "reason": reason}
+
+
+def ready(endpoint: Endpoint, away: str) -> dict[str, Any]:
+    """Raises Unavailable, which is how V2's clients read that a model is not ready."""
+    if away:
+        raise Unavailable(f"endpoint {endpoint.name} is not ready: {away}")
+    return {"name": endpoint.name, "ready": True}
+
+
+def metadata(endpoint: Endpoint, served: Served) -> dict[str, Any]:
+    """A version's tensors and what they are called, as V2 says it."""
+
+    def tensors(specs: Any) -> list[dict[str, Any]]:
+        return [{"name": s.name, "datatype": s.datatype, "shape": list(s.shape)} for s in specs]
+
+    schema = served.schema
+    return {
+        "name": endpoint.name,
+        "versions": [str(version) for version in endpoint.by_version],
+        "platform": PLATFORMS[served.variant.format],
+        "inputs": tensors(schema.inputs),
+        "outputs": tensors(schema.outputs),
+        "parameters": {
+            "columns": [column.name for column in schema.columns],
+            "nullable": [column.name for column in schema.columns if column.nullable],
+            "prediction": schema.prediction,
+            "model": served.origin.model,
+            "version": str(served.origin.version),
+            "params": [spec.model_dump(mode="json") for spec in schema.params],
+        },
+    }

@@ -18,7 +18,7 @@ from services.kit import models
 from services.kit.models import KINDS, Asked, Kind, Unreadable, open_code, open_table
 from services.kit.models.tables import Table
 from services.kit.models.wire import Array
-from services.scorer.asgi import PLATFORMS
+from services.scorer.repository import PLATFORMS
 
 PAGE = (ROOT / "docs" / "formats.md").read_text()
 ROWS = np.array([[1, 2, 3], [-1, 0, 0]], np.float32)

@@ -10,7 +10,6 @@ from ..v2.rows import Row
 from . import wire
 from .items import Item
 
-_REQUEST = b',"request":'
 _PLACEHOLDER = "00000000-0000-0000-0000-000000000000"
 
 
@@ -39,7 +38,8 @@ class BatchRecords:
             return None
         source = envelope.source
         before, after = self._heads.get(source) or self._head(source)
-        value = b"".join((before, id, after, body, b',"response":', answer, writer, b"%d}" % (item.record.offset + 1)))
+        number = b"%d}" % (item.record.offset + 1)
+        value = b"".join((before, id, after, b',"request":', body, b',"response":', answer, writer, number))
         parent = (envelope.traceparent or traceparent_of(item.inference_id)).encode()
         if envelope.correlation_id is None and envelope.traceparent is None:
             return id, value, self._headers.first(id, parent, source)
@@ -61,7 +61,7 @@ class BatchRecords:
         before, after = self._head(envelope.source)
         id = item.inference_id
         made = LogRecord(
-            id, before + id.encode() + after.removesuffix(_REQUEST), item.logged, item.answer,
+            id, before + id.encode() + after, item.logged, item.answer,
             asked.correlation_id or envelope.correlation_id or id, envelope.traceparent or traceparent_of(id),
         )  # fmt: skip
         return made if self._served.records.payload_sample >= 1.0 else self._served.records.sampled(made)
@@ -73,14 +73,14 @@ class BatchRecords:
         return self._headers.log(item.inference_id.encode(), story, parent, item.envelope.source)
 
     def _head(self, application: str) -> tuple[bytes, bytes]:
-        """Everything before and after the inference id of a record with nothing of its own, up to its request."""
+        """Everything before and after the inference id of a record with nothing of its own."""
         if application not in self._heads:
             made = self._served.records.record(
                 inference_id=_PLACEHOLDER, mode="stream", application=application, received_at=self._moment,
                 latency_ms=self._latency_ms, rows=1, request=b"", response=b"",
             )  # fmt: skip
             before, _, after = made.head.partition(_PLACEHOLDER.encode())
-            self._heads[application] = before, after + _REQUEST
+            self._heads[application] = before, after
         return self._heads[application]
 
     def _built(self, item: Item, envelope: wire.Envelope, answer: bytes) -> LogRecord:
