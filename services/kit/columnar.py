@@ -14,7 +14,6 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from . import cel_tree
 from .cel_tree import Call, Constant, Items, Name, Tree
 
 Array = NDArray[Any]
@@ -299,13 +298,3 @@ _CALLS: Mapping[str, Callable[[Sequence[Said]], Said]] = {
     "_>=_": _compared(operator.ge), "_+_": _calculated(operator.add), "_-_": _calculated(operator.sub),
     "_*_": _calculated(operator.mul), "_/_": _calculated(np.divide), "-_": _negative,
 }  # fmt: skip
-
-
-def names_of(tree: Tree) -> set[str]:
-    """The variables that an expression speaks of."""
-    return cel_tree.names(tree)
-
-
-def members_of(tree: Tree) -> set[str]:
-    """And the members of `columns`."""
-    return cel_tree.members(tree, COLUMNS)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from contracts import ModelSchema, Rule
+from contracts import Rule
 
 from . import cel, columnar
 from .cel_tree import Tree
@@ -64,9 +64,9 @@ class Rulebook:
     """By name, in the order in which they were set."""
 
     @classmethod
-    def of(cls, schema: ModelSchema, rules: Mapping[str, Rule]) -> "Rulebook":
-        """Of an endpoint, for one version that it serves."""
-        return cls(Facts.of(schema), {name: rule.must for name, rule in rules.items()})
+    def of(cls, facts: Facts, rules: Mapping[str, Rule]) -> "Rulebook":
+        """Of an endpoint, for one version that it serves: `facts` are of its schema."""
+        return cls(facts, {name: rule.must for name, rule in rules.items()})
 
     def by_row(self, must: str) -> bool:
         """Whether it is one that goes row by row."""

@@ -54,10 +54,10 @@ class Facts:
 
     def asked(self, tree: Tree) -> tuple[frozenset[str], tuple[str, ...] | None]:
         """The variables that an expression speaks of, and the members of `columns` where it speaks of that."""
-        variables = frozenset(columnar.names_of(tree)) & self.names
+        variables = frozenset(cel_tree.names(tree)) & self.names
         if COLUMNS not in variables:
             return variables, None
-        members = columnar.members_of(tree)
+        members = cel_tree.members(tree, COLUMNS)
         whole = cel_tree.is_whole(tree, COLUMNS)
         return variables - {COLUMNS}, tuple(name for name in self.columns if whole or name in members)
 
@@ -110,16 +110,16 @@ def _known(must: str, facts: Facts) -> Tree:
     except cel.CelError as error:
         everything = facts.names | {*filter(_is_variable, facts.sensitive)}
         try:
-            asked = columnar.names_of(cel.tree(must, everything)) & facts.sensitive
+            asked = cel_tree.names(cel.tree(must, everything)) & facts.sensitive
         except cel.CelError:
             told = f"{error}; the columns are: {', '.join(facts.columns)[:300]}"
             raise cel.CelError(told if "undeclared" in str(error) else _hinted(str(error))) from None
         raise cel.CelError(_hidden(sorted(asked)[0])) from None
-    for name in sorted(columnar.members_of(tree) - {*facts.columns}):
+    for name in sorted(cel_tree.members(tree, COLUMNS) - {*facts.columns}):
         if name in facts.sensitive:
             raise cel.CelError(_hidden(name))
         raise cel.CelError(f"{name} is not a column; the columns are: {', '.join(facts.columns)[:300]}")
-    if _TYPES & {*facts.columns} & columnar.names_of(tree):
+    if _TYPES & {*facts.columns} & cel_tree.names(tree):
         raise cel.CelError("a type is compared with a value")
     return tree
 

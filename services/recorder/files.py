@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from services.kit.durable import sync_folder
 from services.kit.tables import UNREADABLE, is_unreadable
 from services.kit.telemetry import get_logger
 
@@ -109,7 +110,7 @@ class Files:
             for group in _groups(parts):
                 writer.write_table(group, row_group_size=_GROUP_ROWS)
         _sync(pending)
-        _sync(pending.parent)
+        sync_folder(pending.parent)
         return pending.stat().st_size
 
     def discard(self, place: Place) -> None:
@@ -126,7 +127,7 @@ class Files:
             if pending.exists():
                 final.parent.mkdir(parents=True, exist_ok=True)
                 pending.replace(final)
-                _sync(final.parent)
+                sync_folder(final.parent)
                 return True
             return place.pending is None or not final.exists() or self._rows(place) == rows
 
@@ -160,7 +161,7 @@ class Files:
                 return False
             for name in gone:
                 (final.parent / name).unlink(missing_ok=True)
-            _sync(final.parent)
+            sync_folder(final.parent)
             shutil.rmtree(beside, ignore_errors=True)
             pending.unlink(missing_ok=True)
             return True
@@ -171,9 +172,9 @@ class Files:
             if other.name not in gone:
                 os.link(other, beside / other.name)
         os.link(pending, beside / final.name)
-        _sync(beside)
+        sync_folder(beside)
         _exchange(beside, final.parent)
-        _sync(final.parent.parent)
+        sync_folder(final.parent.parent)
 
     def remove(self, place: Place) -> None:
         """Whether it is in its place already or not. Again: no harm."""
@@ -217,13 +218,12 @@ def _is_old(path: Path) -> bool:
     return False
 
 
-def _sync(path: Path) -> None:
-    with suppress(FileNotFoundError):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+def _sync(file: Path) -> None:
+    descriptor = os.open(file, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _exchange(one: Path, other: Path) -> None:

@@ -33,7 +33,9 @@ def counted(rows: list[list[float]], of: list[int], rules: dict[str, Rule]) -> R
         answer = plain.PlainAnswer(decided.tobytes(), np.tile([0.2, 0.8], size).tobytes())
         members.append(inference(Payload(size, asked.tobytes(), answer), float(place), 1.0))
         at += size
-    part, unfit = summary(Watched(None, SCHEMA, None, None), members, 25, 8, Wanted(0, 0.0, Rulebook.of(SCHEMA, rules)))
+    part, unfit = summary(
+        Watched(None, SCHEMA, None, None), members, 25, 8, Wanted(0, 0.0, Rulebook.of(Facts.of(SCHEMA), rules))
+    )
     assert unfit == [] and part.rows == len(rows)
     return part.rules
 
@@ -72,7 +74,7 @@ def test_a_column_that_is_called_as_a_type_of_cel_is_asked_by_columns(name: str)
     schema = called("a", name)
     for must in ("a <= 3.0", f"columns['{name}'] <= 3.0"):
         check_rule(must, schema)
-        (found,) = Rulebook.of(schema, {"one": Rule(must=must)}).look(
+        (found,) = Rulebook.of(Facts.of(schema), {"one": Rule(must=must)}).look(
             {"a": np.array([1.0, 4.0]), name: np.array([1.0, 4.0])}, np.ones(2), None, 1.0)  # fmt: skip
         assert (found.broken.tolist(), found.undecided.any()) == ([False, True], False)
     for must in (f"{name} <= 3.0", f"{name} != a"):
@@ -87,7 +89,7 @@ def test_what_stands_in_a_map_is_asked_for(must: str) -> None:
     schema = called("a", "b", "c")
     check_rule(must, schema)
     columns = {"a": np.array([1.0, 4.0]), "b": np.array([2.0, 2.0]), "c": np.array([2.0, 2.0])}
-    (found,) = Rulebook.of(schema, {"one": Rule(must=must)}).look(columns, np.ones(2), None, 1.0)
+    (found,) = Rulebook.of(Facts.of(schema), {"one": Rule(must=must)}).look(columns, np.ones(2), None, 1.0)
     assert (found.broken.tolist(), found.undecided.any()) == ([False, True], False)
 
 
@@ -99,14 +101,14 @@ def test_a_member_in_a_map_that_is_no_column_is_refused() -> None:
 def test_rows_that_there_is_no_time_for_are_not_looked_at() -> None:
     columns = {"a": np.arange(5_000.0)}
     slow = {f"slow-{number}": Rule(must=f"string(a) != '{number}'") for number in range(4)}
-    *slows, fast = Rulebook.of(SCHEMA, {**slow, "fast": LIMIT}).look(columns, np.ones(5_000), None, 0.0)
+    *slows, fast = Rulebook.of(Facts.of(SCHEMA), {**slow, "fast": LIMIT}).look(columns, np.ones(5_000), None, 0.0)
     assert [each.looked.sum() for each in slows] == [ROWS_AT_LEAST] * 4, "no rule waits for another one"
     assert fast.looked.all() and fast.broken.sum() == 4_996
 
 
 def test_rules_that_go_row_by_row_share_the_time() -> None:
     slow = {f"slow-{number}": Rule(must=f"string(a) != '{number}'") for number in range(3)}
-    found = Rulebook.of(SCHEMA, slow).look({"a": np.arange(200_000.0)}, np.ones(200_000), None, 0.6)
+    found = Rulebook.of(Facts.of(SCHEMA), slow).look({"a": np.arange(200_000.0)}, np.ones(200_000), None, 0.6)
     assert all(ROWS_AT_LEAST < each.looked.sum() < 200_000 for each in found)
     for each in found:
         places = np.flatnonzero(each.looked)
@@ -116,13 +118,15 @@ def test_rules_that_go_row_by_row_share_the_time() -> None:
 def test_columns_are_looked_at_in_as_many_rows_as_there_are_comparisons_for() -> None:
     dear = " && ".join(f"a != {number}.5" for number in range(40))
     rules = {"dear": Rule(must=dear), "limit": LIMIT, "other": Rule(must="a >= 10.0")}
-    found = Rulebook.of(SCHEMA, rules).look({"a": np.arange(10_000.0)}, np.ones(10_000), None, 1.0, 300_000)
+    found = Rulebook.of(Facts.of(SCHEMA), rules).look({"a": np.arange(10_000.0)}, np.ones(10_000), None, 1.0, 300_000)
     one, limit, other = found
     assert limit.looked.all() and other.looked.all() and (limit.broken.sum(), other.broken.sum()) == (9_996, 10)
     places = np.flatnonzero(one.looked)
     assert 1_000 < len(places) < 2_500 and not one.broken.any() and not one.undecided.any()
     assert 4_000 < places.mean() < 6_000, "evenly spread"
-    (few,) = Rulebook.of(SCHEMA, {"limit": LIMIT}).look({"a": np.arange(9_000.0)}, np.ones(9_000), None, 1.0, 9_000)
+    (few,) = Rulebook.of(Facts.of(SCHEMA), {"limit": LIMIT}).look(
+        {"a": np.arange(9_000.0)}, np.ones(9_000), None, 1.0, 9_000
+    )
     assert few.looked.sum() == 3_000 and (few.broken == (few.looked & (np.arange(9_000) > 3))).all()
 
 

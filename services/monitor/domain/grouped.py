@@ -27,14 +27,12 @@ _KEPT_AT_MOST = 100_000
 """These times the slots of a season, each of which has a bag: about as much as the wholes of 60 columns keep of a
 week."""
 WHERE = " where "
+"""Between a column and its group, in what is told."""
 
 
 def columns_of(names: Iterable[str]) -> set[str]:
     """The columns that some tracks are of, whichever group they are of."""
     return {name.split(WHERE)[0] for name in names}
-
-
-"""Between a column and its group, in what is told."""
 
 
 @dataclass(frozen=True)

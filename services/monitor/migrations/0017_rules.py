@@ -11,7 +11,6 @@ _STATEMENTS = (
         endpoint text NOT NULL,
         rule text NOT NULL,
         unit text NOT NULL,
-        told boolean NOT NULL,
         state jsonb NOT NULL,
         PRIMARY KEY (endpoint, rule)
     )

@@ -21,11 +21,11 @@ async def watches(session: AsyncSession, name: str) -> dict[str, Keeping]:
 async def save(session: AsyncSession, found: Endpoint, rule: str, state: Keeping) -> None:
     """In place of what was known of the rule."""
     insert = """
-        INSERT INTO rule_watch (endpoint, rule, unit, told, state) VALUES (:e, :r, :u, :told, CAST(:s AS jsonb))
-        ON CONFLICT (endpoint, rule) DO UPDATE SET unit = excluded.unit, told = excluded.told, state = excluded.state
+        INSERT INTO rule_watch (endpoint, rule, unit, state) VALUES (:e, :r, :u, CAST(:s AS jsonb))
+        ON CONFLICT (endpoint, rule) DO UPDATE SET unit = excluded.unit, state = excluded.state
     """
     said = orjson.dumps(state.to_json()).decode()
-    values = {"e": found.endpoint, "r": rule, "u": found.unit, "told": state.told, "s": said}
+    values = {"e": found.endpoint, "r": rule, "u": found.unit, "s": said}
     await session.execute(text(insert), values)
 
 

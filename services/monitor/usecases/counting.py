@@ -121,7 +121,7 @@ class Counting:
         settings, schema = self._versions.settings(endpoint), watched.schema
         if schema is None:
             return NOBODY
-        rulebook = Rulebook.of(schema, settings.rules) if settings.rules else None
+        rulebook = Rulebook.of(watched.facts, settings.rules) if settings.rules and watched.facts else None
         if settings.attributions == "off" or why_unexplained(schema):
             return Wanted(0, 0.0, rulebook)
         most = most_rows(self._settings.attributed_per_s, settings.window_s, len(schema.columns))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from contracts import Rule
 from services.kit.db import Database
 from services.kit.rulebook import Rulebook
-from services.kit.rules import unfit
+from services.kit.rules import Facts, unfit
 
 from .. import store
 from ..domain.rules import Keeping, Key, Tally
@@ -54,7 +54,7 @@ class Telling:
             wanted = endpoint.settings.rules
             keys = [Key(each, rule.must) for each, rule in wanted.items()]
             span, counted = await rules.kept(session, name, windows, keys)
-        book = Rulebook.of(version.schema, wanted) if version else None
+        book = Rulebook.of(Facts.of(version.schema), wanted) if version else None
         why = unfit(wanted, book.facts, version.schema) if book and version else {}
         kept = [
             Kept(

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from heapq import nsmallest
 from math import inf, isfinite, nan
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ from services.kit.stream import Record
 
 from ..domain.latency import LatencyCounts
 from ..domain.outcomes.decided import Counts, Decided
-from ..domain.rules import Evidence, Key, Rules, Tally
+from ..domain.rules import EXAMPLES, Evidence, Key, Rules, Tally
 from ..domain.sample import SPACE, Row, Sample, place_of
 from ..domain.traffic import Ids, Traffic
 from ..domain.windows import Block, Part, Sums, block_cuts
@@ -100,9 +101,13 @@ def ruled(rulebook: Rulebook, members: Sequence[Inference], columns: Columns, sa
     for key, found in zip(rulebook.rules.items(), looked, strict=True):
         broken = np.flatnonzero(found.broken)
         places, firsts = np.unique(np.searchsorted(ends, broken, side="right"), return_index=True)
+        earliest = nsmallest(
+            EXAMPLES, zip(places.tolist(), broken[firsts].tolist(), strict=True),
+            key=lambda each: (members[each[0]].head.at_s, members[each[0]].id),
+        )  # fmt: skip
         first = [
             Evidence(members[place].head.at_s, members[place].id, at - int(ends[place]) + members[place].payload.rows)
-            for place, at in zip(places.tolist(), broken[firsts].tolist(), strict=True)
+            for place, at in earliest
         ]
         made[Key(*key)] = Tally.of(int(found.looked.sum()), len(broken), int(found.undecided.sum()), first)
     return Rules(made)

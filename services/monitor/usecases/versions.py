@@ -6,6 +6,7 @@ from collections import OrderedDict
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import cached_property
 from itertools import combinations
 from typing import Any
 
@@ -28,6 +29,7 @@ from services.kit.errors import NotFound
 from services.kit.groups import class_name
 from services.kit.objects import Objects
 from services.kit.profiles import Binner
+from services.kit.rules import Facts
 from services.kit.segments import Segmenter
 from services.kit.telemetry import get_logger
 
@@ -74,6 +76,11 @@ class Watched:
     """Labels of its training rows."""
     classes: tuple[str, ...] = ()
     """That it decided on them."""
+
+    @cached_property
+    def facts(self) -> Facts | None:
+        """What rules may speak of."""
+        return Facts.of(self.schema) if self.schema else None
 
     @classmethod
     def of(cls, model: str | None, schema: ModelSchema | None, profile: Profile | None) -> "Watched":

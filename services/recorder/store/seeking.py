@@ -111,7 +111,7 @@ async def met(session: AsyncSession, limit: int, window: int = WINDOW) -> list[K
         ORDER BY s.file LIMIT :limit FOR UPDATE OF o SKIP LOCKED
     """
     return [
-        Known(said(r), r.unit, r.endpoint, r.rows, r.file, r.reported_at, r.shadow_of, r.answered_file)
+        Known(_said(r), r.unit, r.endpoint, r.rows, r.file, r.reported_at, r.shadow_of, r.answered_file)
         for r in await session.execute(text(select), {"limit": limit, "window": window})
     ]
 
@@ -128,7 +128,7 @@ async def expired(session: AsyncSession, patience: timedelta, limit: int = 1_000
     """
     reason = f"no decision with this id came within {patience.days} days"
     rows = await session.execute(text(end), {"patience": patience, "limit": limit, "reason": reason})
-    return [said(r) for r in rows]
+    return [_said(r) for r in rows]
 
 
 async def forget_expired(session: AsyncSession, kept: timedelta, limit: int = 1_000) -> int:
@@ -190,7 +190,7 @@ async def count_unmet(session: AsyncSession) -> dict[str, int]:
     return dict((await session.execute(text(select))).mappings().one())
 
 
-def said(r: Any) -> Report:
+def _said(r: Any) -> Report:
     """From its row."""
     units = None if r.units is None else frozenset(r.units)
     return Report(r.inference_id, r.row, r.label, r.value, r.reported_by, units, r.partition, r.offset)

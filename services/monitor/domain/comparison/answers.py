@@ -98,7 +98,7 @@ class Answers:
         pairs = list(zip(names(told), names(said), strict=True))
         found = Counter((one, other) for one, other in pairs if one is not None and other is not None)
         self.unknown += len(pairs) - found.total()
-        self._add(found)
+        self._add(found, moved=self.apart.see(sorted({name for pair in found for name in pair})))
         if scores is not None:
             there = known(*scores)
             self.near.merge(Near.of(scores[0][there], scores[1][there]))
@@ -124,8 +124,9 @@ class Answers:
                 spread = Spread.of(size[there & (column == group)])
                 mine.setdefault(group, Group()).merge(Group(spread.rows, 0, spread))
 
-    def _add(self, cells: Mapping[tuple[str, str], int]) -> None:
-        if self.apart.see(sorted({name for pair in cells for name in pair})):
+    def _add(self, cells: Mapping[tuple[str, str], int], *, moved: bool) -> None:
+        """`moved`: other classes are held apart than were so far."""
+        if moved:
             before, self.cells = self.cells, {}
             self._place(before)
         self._place(cells)
@@ -142,10 +143,7 @@ class Answers:
         self.unknown += other.unknown
         for kind, rows in other.failed.items():
             self.fail(kind, rows)
-        if self.apart.merge(other.apart):
-            before, self.cells = self.cells, {}
-            self._place(before)
-        self._place(other.cells)
+        self._add(other.cells, moved=self.apart.merge(other.apart))
         self.near.merge(other.near)
         for segment, groups in other.groups.items():
             for name, group in groups.items():

@@ -7,7 +7,7 @@ that both decide rightly or wrongly add no doubt.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 from ..outcomes.intervals import ALPHA, Interval, about, mean, share
 from ..outcomes.performance import Statistic
@@ -15,6 +15,7 @@ from .answers import Answers, Group
 from .near import Near, Spread
 from .verdicts import Right
 
+Counted = TypeVar("Counted", Group, Right)
 Verdict = Literal["better", "worse", "undecided"]
 """Of the version that was not told: its interval is beyond nothing, or is not."""
 
@@ -113,11 +114,11 @@ def verdict(right: Right) -> Verdict:
 
 def improvement_by_group(groups: Mapping[str, Mapping[str, Right]]) -> list[Row]:
     """Where it is worst comes first."""
-    flat = {(segment, name): each for segment, of in groups.items() for name, each in of.items() if each.rows}
+    flat = _flat(groups)
     alpha = ALPHA / max(1, len(flat))
     found = [Row(*place, each.rows, improvement(each, alpha)) for place, each in flat.items()]
     return sorted(found, key=lambda row: (row.statistic.value or 0.0, row.segment, row.group))
 
 
-def _flat(groups: Mapping[str, Mapping[str, Group]]) -> dict[tuple[str, str], Group]:
+def _flat(groups: Mapping[str, Mapping[str, Counted]]) -> dict[tuple[str, str], Counted]:
     return {(segment, name): each for segment, of in groups.items() for name, each in of.items() if each.rows}
