@@ -4,7 +4,6 @@ import asyncio
 import io
 import statistics
 import subprocess
-import sys
 import time
 import zipfile
 from collections.abc import Iterator
@@ -24,7 +23,7 @@ from .bounds import verdict
 from .load import wire
 from .model import Model, bodies
 from .paced import RATE, paced
-from .rest import until_served
+from .rest import own_load, until_served
 from .stage import SERVER_CORE, Stage, pin
 
 ENDPOINT, HOSTILE = "bench-neighbour", "bench-hostile"
@@ -79,11 +78,7 @@ def _long(stage: Stage, url: str) -> bytes:
 @contextmanager
 def _asked(stage: Stage, folder: Path, url: str, body: bytes) -> Iterator[None]:
     """The model is busy all the while, asked by a process of its own: a thread would take turns with the other load."""
-    bodies = folder / "hostile.json"
-    bodies.write_text(orjson.dumps([body.decode()]).decode())
-    command = [sys.executable, "-m", "bench.load", url, "--bodies", str(bodies), "--token", stage.token,
-               "--connections", str(_CALLERS), "--seconds", "3600"]  # fmt: skip
-    with subprocess.Popen(command) as process:
+    with subprocess.Popen(own_load(url, stage.token, [body], folder, _CALLERS, 3600)) as process:
         before = _burned(stage)
         try:
             while _burned(stage) == before:

@@ -81,7 +81,7 @@ def _line(connections: int, rows: int, runs: dict[str, list[dict[str, float]]]) 
 
 
 def load(url: str, token: str, asked: list[bytes], folder: Path, connections: int, seconds: float) -> dict[str, float]:
-    command = _wrk(url, token, asked, folder, connections, seconds) or _own(
+    command = _wrk(url, token, asked, folder, connections, seconds) or own_load(
         url, token, asked, folder, connections, seconds
     )
     run = subprocess.run(command, capture_output=True, text=True, check=True, preexec_fn=_on_load_core)
@@ -93,7 +93,10 @@ def load(url: str, token: str, asked: list[bytes], folder: Path, connections: in
     return result
 
 
-def _own(url: str, token: str, asked: list[bytes], folder: Path, connections: int, seconds: float) -> list[str]:
+def own_load(
+    url: str, token: str, asked: list[bytes], folder: Path, connections: int, seconds: float
+) -> list[str]:  # fmt: skip
+    """The command of the bench's own load generator."""
     path = folder / "bodies.json"
     path.write_text(json.dumps([body.decode() for body in asked]))
     return [sys.executable, "-m", "bench.load", url, "--bodies", str(path), "--token", token,

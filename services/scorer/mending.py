@@ -33,9 +33,11 @@ class Mending:
             due = {digest for digest in due if not await self._mended(digest)}
             await asyncio.sleep(backoff.pause() if due else _LOOK_S)
             due |= await asyncio.to_thread(self._packages.lacking)
-            for digest in due - set(needed()):
-                self._packages.lacks_no_more(digest)
-            due &= set(needed())
+            if due:
+                wanted = set(needed())
+                for digest in due - wanted:
+                    self._packages.lacks_no_more(digest)
+                due &= wanted
 
     async def _mended(self, digest: str) -> bool:
         try:

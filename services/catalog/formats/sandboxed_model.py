@@ -5,7 +5,7 @@ from typing import Any
 
 from contracts import ParamSpec, TensorSpec
 from services.kit.errors import Invalid
-from services.kit.models import KINDS, Told, requirements
+from services.kit.models import Told, requirements
 
 from ..domain import Manifest, ManifestParam, ManifestTensor
 from ..manifest import validated
@@ -51,8 +51,3 @@ def _params(said: Any) -> tuple[ParamSpec, ...]:
 
 _MOST = 10_000
 _MOST_PARAMS = 200
-
-
-def is_sandboxed(format: str) -> bool:
-    """Whether models of a format are opened in a sandbox of their own."""
-    return format in KINDS

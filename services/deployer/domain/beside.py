@@ -93,10 +93,6 @@ def misfit_of(one: ModelSchema, champion: ModelSchema, role: Role) -> str | None
 def _takes(inputs: Sequence[TensorSpec], asked: Sequence[TensorSpec]) -> bool:
     """Whether what fits `asked` fits `inputs`: the same, or FP64 where that says FP32, of which it holds each value."""
     return len(inputs) == len(asked) and all(
-        one == (other.model_copy(update={"datatype": "FP64"}) if _widens(one, other) else other)
+        one == other or (other.datatype == "FP32" and one == other.model_copy(update={"datatype": "FP64"}))
         for one, other in zip(inputs, asked, strict=True)
     )
-
-
-def _widens(one: TensorSpec, other: TensorSpec) -> bool:
-    return (one.datatype, other.datatype) == ("FP64", "FP32")

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-Array = np.ndarray[Any, Any]
+from .wire import Array
 
 _HARMLESS = frozenset({
     "accept_sparse", "accept_large_sparse", "dtype", "ensure_all_finite", "ensure_2d", "estimator", "input_name",

@@ -97,7 +97,7 @@ class Calls:
         try:
             self._app.refuse_strangers(given.get(b"authorization", b""))
         except Refusal as refusal:
-            await context.abort(_STATUS.get(refusal.status, grpc.StatusCode.INTERNAL), refusal.message[:2000])
+            await _abort(refusal.status, refusal.message, context)
 
     async def _told(self, method: str, path: str, context: Context, body: bytes = b"") -> Any:
         said = await self._ask(method, path, context, body)
@@ -146,7 +146,11 @@ async def _refuse(said: Answered, context: Context) -> None:
         reason = str(told.get("error") or told.get("detail"))
     except (orjson.JSONDecodeError, AttributeError):
         reason = "the scorer failed"
-    await context.abort(_STATUS.get(said.status, grpc.StatusCode.INTERNAL), reason[:2000])
+    await _abort(said.status, reason, context)
+
+
+async def _abort(status: int, reason: str, context: Context) -> None:
+    await context.abort(_STATUS.get(status, grpc.StatusCode.INTERNAL), reason[:2000])
 
 
 def _path(name: str, version: str) -> str:

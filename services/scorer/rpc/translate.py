@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import orjson
 
-from contracts import Datatype
+from contracts import Datatype, TensorSpec
 
 from ..v2 import NUMPY, BadInput
 from ..v2.errors import called
+from ..v2.tensors import from_binary
 from .messages import message
 
 _CONTENTS: dict[str, str] = {
@@ -53,7 +54,9 @@ def response(body: bytes, json_length: int | None, *, typed: bool) -> Any:
     made.outputs.extend(_Output(name=o["name"], datatype=o["datatype"], shape=o["shape"]) for o in said["outputs"])
     if typed and all(output.datatype in _CONTENTS for output in made.outputs):
         for output, piece in zip(made.outputs, pieces, strict=True):
-            getattr(output.contents, _CONTENTS[output.datatype]).extend(_values_of(output.datatype, piece))
+            spec = TensorSpec(name=output.name, datatype=output.datatype, shape=tuple(output.shape))
+            values = from_binary(spec, spec.shape, piece).ravel().tolist()
+            getattr(output.contents, _CONTENTS[output.datatype]).extend(values)
     else:
         made.raw_output_contents.extend(pieces)
     return made
@@ -92,18 +95,6 @@ def _bytes_of(datatype: Datatype, values: Iterable[Any]) -> bytes:
         return np.array(list(values), NUMPY[datatype]).tobytes()
     except OverflowError:
         raise BadInput(f"a value is no {datatype}", "contents") from None
-
-
-def _values_of(datatype: Datatype, piece: bytes) -> list[Any]:
-    if datatype != "BYTES":
-        return np.frombuffer(piece, NUMPY[datatype]).tolist()
-    values: list[bytes] = []
-    at = 0
-    while at < len(piece):
-        (size,) = _LENGTH.unpack_from(piece, at)
-        values.append(piece[at + 4 : at + 4 + size])
-        at += 4 + size
-    return values
 
 
 def _parameters(said: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
+from itertools import islice
 from typing import Literal
 from uuid import UUID
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -142,7 +143,10 @@ def next_time(cron: str, after: datetime, zone: tzinfo) -> datetime:
 
 def due(order: Order, first: datetime, now: datetime) -> tuple[datetime, int]:
     """Of the times from `first` to now, the last one and how many were missed before it; `first` is one of them."""
+    assert order.cron is not None
     last, missed = first, 0
-    while missed < _COUNTED and (time := order.next_at(last)) and time <= now:
-        last, missed = time, missed + 1
+    for time in islice(CronSim(order.cron, first.astimezone(_zone(order.timezone))), _COUNTED):
+        if (at := time.astimezone(UTC)) > now:
+            break
+        last, missed = at, missed + 1
     return last, missed

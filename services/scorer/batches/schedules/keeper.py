@@ -115,11 +115,11 @@ class Keeper:
         put_off, failed = self._put_off.setdefault(schedule.id, {}), 0
         for found in await self._new(schedule, put_off):
             key, place = _key(found), Place(connection=_watched(schedule).connection, path=found.path)
-            due = Due(schedule, key, place, found.version)
-            if not await self._can_be_scored(due):
+            arrived = Due(schedule, key, place, found.version)
+            if not await self._can_be_scored(arrived):
                 continue
             try:
-                await self._take(due)
+                await self._take(arrived)
                 put_off.pop(key, None)
                 failed = 0
             except Unavailable as error:
